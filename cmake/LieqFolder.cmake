@@ -1,0 +1,43 @@
+# lieq_folder(NAME [DEPENDS folder...] [LINK library...])
+#
+# One static library per folder under src/lieq, linked in the order of ARCHITECTURE.md, so that a
+# dependency against the order fails to link. Sources are all *.cpp of the folder (and below).
+function(lieq_folder NAME)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LINK" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_library(lieq_${NAME} STATIC ${sources})
+  target_include_directories(lieq_${NAME} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(lieq_${NAME} PRIVATE $<BUILD_INTERFACE:lieq_flags> PUBLIC ${ARG_LINK})
+  foreach(folder ${ARG_DEPENDS})
+    if(TARGET lieq_${folder})
+      target_link_libraries(lieq_${NAME} PUBLIC lieq_${folder})
+    endif()
+  endforeach()
+  set_property(GLOBAL APPEND PROPERTY LIEQ_FOLDERS lieq_${NAME})
+endfunction()
+
+# lieq_test(NAME [DEPENDS folder...] [LABELS label...]): tests/NAME/*_test.cpp as one program.
+function(lieq_test NAME)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LABELS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${NAME}_tests ${sources})
+  target_link_libraries(${NAME}_tests PRIVATE lieq_flags lieq_test_support GTest::gtest_main
+    GTest::gmock)
+  foreach(folder ${NAME} ${ARG_DEPENDS})
+    if(TARGET lieq_${folder})
+      target_link_libraries(${NAME}_tests PRIVATE lieq_${folder})
+    endif()
+  endforeach()
+  target_include_directories(${NAME}_tests PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${NAME}_tests PRIVATE
+    LIEQ_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LIEQ_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  add_test(NAME ${NAME} COMMAND ${NAME}_tests)
+  set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900)
+endfunction()

@@ -1,0 +1,40 @@
+option(LIEQ_BUILD_TESTS "Build the tests" OFF)
+option(LIEQ_BUILD_BENCH "Build the benchmark programs" OFF)
+option(LIEQ_BUILD_FUZZERS "Build the libFuzzer targets (needs clang)" OFF)
+option(LIEQ_ASSERTS "Check internal invariants at run time" OFF)
+option(LIEQ_WERROR "Warnings are errors" OFF)
+set(LIEQ_SANITIZE "" CACHE STRING "Value of -fsanitize=, empty for none")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+find_program(LIEQ_CCACHE ccache)
+if(LIEQ_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${LIEQ_CCACHE})
+endif()
+
+add_library(lieq_flags INTERFACE)
+# Fused multiply-add only where it is written: g++ fuses a*b+c by itself otherwise, and the kernel
+# rows would part (see docs/numerics.md).
+target_compile_options(lieq_flags INTERFACE -ffp-contract=off -Wall -Wextra -Wpedantic -Wconversion
+  -Wshadow -Wno-missing-field-initializers)  # designated initializers leave fields out on purpose
+if(LIEQ_WERROR)
+  target_compile_options(lieq_flags INTERFACE -Werror)
+endif()
+if(LIEQ_ASSERTS)
+  target_compile_definitions(lieq_flags INTERFACE LIEQ_ENABLE_ASSERTS=1)
+endif()
+if(LIEQ_SANITIZE)
+  target_compile_options(lieq_flags INTERFACE -fsanitize=${LIEQ_SANITIZE}
+    -fno-omit-frame-pointer)
+  string(REPLACE "fuzzer-no-link" "" _link "${LIEQ_SANITIZE}")
+  string(REGEX REPLACE ",+$" "" _link "${_link}")
+  target_link_options(lieq_flags INTERFACE -fsanitize=${_link})
+  if(LIEQ_SANITIZE MATCHES "undefined")
+    target_compile_options(lieq_flags INTERFACE -fno-sanitize-recover=undefined)
+  endif()
+endif()

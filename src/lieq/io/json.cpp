@@ -1,0 +1,144 @@
+#include "lieq/io/json.h"
+
+#include <cmath>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+
+namespace lieq {
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+template <class J>
+J Parse(std::string_view text, std::string_view where) {
+  std::vector<std::set<std::string>> keys;  // of the objects now open
+  const auto check = [&](int depth, nlohmann::json::parse_event_t event, J& parsed) {
+    using Event = nlohmann::json::parse_event_t;
+    if (depth > kMaxDepth) {
+      throw Error({.what = "JSON is nested too deeply",
+                   .where = std::string(where),
+                   .expected = "at most " + std::to_string(kMaxDepth) + " levels"});
+    }
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key && !keys.back().insert(parsed.template get<std::string>()).second) {
+      throw Error({.what = "the key '" + parsed.template get<std::string>() + "' is given twice",
+                   .where = std::string(where)});
+    }
+    return true;
+  };
+  try {
+    return J::parse(text, check);
+  } catch (const nlohmann::json::exception& error) {
+    std::string reason = error.what();
+    // "[json.exception.parse_error.101] parse error at line 1, column 5: ..." less the prefix
+    if (const auto end = reason.find("] "); end != std::string::npos) reason.erase(0, end + 2);
+    throw Error({.what = "not valid JSON: " + reason, .where = std::string(where)});
+  }
+}
+
+[[noreturn]] void WrongType(const JsonObject& object, std::string_view key, std::string expected) {
+  const bool present = object.Has(key);
+  std::string found = "nothing";
+  if (present) {
+    found = object.At(key).dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (found.size() > 60) found = found.substr(0, 57) + "...";
+  }
+  throw Error({.what = present ? "wrong type of value" : "key is missing",
+               .where = object.Where(key),
+               .expected = std::move(expected),
+               .found = std::move(found)});
+}
+
+}  // namespace
+
+Json ParseJson(std::string_view text, std::string_view where) {
+  return Parse<Json>(text, where);
+}
+Record ParseRecord(std::string_view text, std::string_view where) {
+  return Parse<Record>(text, where);
+}
+Json ReadJson(const std::filesystem::path& path) {
+  return ParseJson(ReadText(path), path.string());
+}
+Record ReadRecord(const std::filesystem::path& path) {
+  return ParseRecord(ReadText(path), path.string());
+}
+
+JsonObject::JsonObject(const Json& value, std::string where)
+    : value_(&value), where_(std::move(where)) {
+  if (!value.is_object()) {
+    throw Error({.what = "not a JSON object", .where = where_, .found = value.type_name()});
+  }
+}
+
+bool JsonObject::Has(std::string_view key) const {
+  const auto found = value_->find(key);
+  return found != value_->end() && !found->is_null();
+}
+
+const Json& JsonObject::At(std::string_view key) const {
+  const auto found = value_->find(key);
+  if (found == value_->end()) throw Error({.what = "key is missing", .where = Where(key)});
+  return *found;
+}
+
+JsonObject JsonObject::Object(std::string_view key) const {
+  std::string inner = Where(key);
+  return JsonObject(At(key), std::move(inner));
+}
+
+std::string JsonObject::Where(std::string_view key) const {
+  return where_ + (where_.find(": /") == std::string::npos ? ": /" : "/") + std::string(key);
+}
+
+std::int64_t JsonObject::Integer(std::string_view key) const {
+  if (Has(key)) {
+    const Json& value = At(key);
+    if (value.is_number_unsigned()) {
+      if (value.get<std::uint64_t>() <= INT64_MAX) return value.get<std::int64_t>();
+    } else if (value.is_number_integer()) {
+      return value.get<std::int64_t>();
+    } else if (value.is_number_float()) {  // some writers say 4096.0
+      const double number = value.get<double>();
+      if (number == std::floor(number) && std::fabs(number) < 0x1p53) {
+        return static_cast<std::int64_t>(number);
+      }
+    }
+  }
+  WrongType(*this, key, "a whole number");
+}
+
+double JsonObject::Number(std::string_view key) const {
+  if (Has(key) && At(key).is_number()) return At(key).get<double>();
+  WrongType(*this, key, "a number");
+}
+
+bool JsonObject::Boolean(std::string_view key) const {
+  if (Has(key) && At(key).is_boolean()) return At(key).get<bool>();
+  WrongType(*this, key, "true or false");
+}
+
+std::string JsonObject::String(std::string_view key) const {
+  if (Has(key) && At(key).is_string()) return At(key).get<std::string>();
+  WrongType(*this, key, "a string");
+}
+
+std::int64_t JsonObject::Integer(std::string_view key, std::int64_t missing) const {
+  return Has(key) ? Integer(key) : missing;
+}
+double JsonObject::Number(std::string_view key, double missing) const {
+  return Has(key) ? Number(key) : missing;
+}
+bool JsonObject::Boolean(std::string_view key, bool missing) const {
+  return Has(key) ? Boolean(key) : missing;
+}
+std::string JsonObject::String(std::string_view key, std::string_view missing) const {
+  return Has(key) ? String(key) : std::string(missing);
+}
+
+}  // namespace lieq

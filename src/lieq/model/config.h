@@ -1,0 +1,64 @@
+// What a decoder language model is: shapes, and the few options in which Llama, Qwen2 and Qwen3
+// differ.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "lieq/base/types.h"
+
+namespace lieq {
+
+/// The seven linears of a decoder layer, in the order of computation.
+enum class Site : std::uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
+inline constexpr int kSites = 7;
+inline constexpr std::array<Site, kSites> kAllSites{Site::kQ,    Site::kK,  Site::kV,   Site::kO,
+                                                    Site::kGate, Site::kUp, Site::kDown};
+/// "q", "k", "v", "o", "gate", "up", "down"
+[[nodiscard]] std::string_view Name(Site site) noexcept;
+/// Module inside a layer: "self_attn.q_proj" ... "mlp.down_proj"
+[[nodiscard]] std::string_view Module(Site site) noexcept;
+
+/// Rotary position embedding (Su et al., arXiv:2104.09864); llama3 is the scaling of Llama 3.1.
+struct Rope {
+  double theta = 10000.0;
+  bool llama3 = false;
+  double factor = 1.0;
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  double original_context = 8192;
+};
+
+/// Invariants (CheckConfig): all extents >= 1, heads divisible by kv_heads, head_dim even.
+struct ModelConfig {
+  std::string architecture;  // "Qwen3ForCausalLM"
+  Index layers = 0;
+  Index hidden = 0;
+  Index intermediate = 0;
+  Index heads = 0;
+  Index kv_heads = 0;
+  Index head_dim = 0;
+  Index vocab = 0;
+  Index max_positions = 0;
+  double rms_eps = 1e-6;
+  Rope rope;
+  bool tied = false;  // the head is the embedding
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;
+  bool qk_norm = false;  // RMS norm of each query and key head (Qwen3)
+
+  /// Rows and columns of a linear: [out, in].
+  [[nodiscard]] Index Out(Site site) const noexcept;
+  [[nodiscard]] Index In(Site site) const noexcept;
+  [[nodiscard]] bool HasBias(Site site) const noexcept;
+  /// Weights of the seven linears of one layer, biases and norms not counted.
+  [[nodiscard]] std::int64_t LayerWeightCount() const noexcept;
+};
+
+/// Throws Error naming `where` and the first value out of range.
+void CheckConfig(const ModelConfig& config, std::string_view where);
+
+}  // namespace lieq

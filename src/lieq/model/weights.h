@@ -1,0 +1,46 @@
+// The weights of a model, float or quantized alike.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "lieq/base/files.h"
+#include "lieq/model/config.h"
+#include "lieq/tensor/any_matrix.h"
+
+namespace lieq {
+
+/// y = x Wᵀ + b
+struct Linear {
+  AnyMatrix weight;         // [out, in]
+  std::vector<float> bias;  // [out] or empty
+};
+
+struct LayerWeights {
+  std::array<Linear, kSites> linears;
+  std::vector<float> attention_norm;  // [hidden]
+  std::vector<float> mlp_norm;        // [hidden]
+  std::vector<float> q_norm, k_norm;  // [head_dim], or empty
+
+  [[nodiscard]] Linear& At(Site site) noexcept { return linears[static_cast<std::size_t>(site)]; }
+  [[nodiscard]] const Linear& At(Site site) const noexcept {
+    return linears[static_cast<std::size_t>(site)];
+  }
+};
+
+/// Shapes agree with `config`; all layers are present. Copies share the mapped files and QMatrices.
+struct Weights {
+  ModelConfig config;
+  AnyMatrix embedding;  // [vocab, hidden]
+  AnyMatrix head;       // [vocab, hidden]; the embedding where tied
+  std::vector<float> final_norm;
+  std::vector<LayerWeights> layers;
+  std::vector<std::shared_ptr<const FileMap>> maps;  // keep the views alive
+
+  /// Gives the pages of a layer's mapped linears back to the system (they can be read again).
+  void ReleaseLayer(Index layer) const noexcept;
+  void Release(const AnyMatrix& matrix) const noexcept;
+};
+
+}  // namespace lieq
