@@ -1,0 +1,144 @@
+// The one seam for compute: everything above it is written once, kernels live below it.
+//
+// Device memory is a type of its own (DeviceView), so that host code that would dereference it does
+// not compile by accident. Nothing is optional: a device without a fast path calls the portable
+// one.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+
+#include "lieq/base/assert.h"
+#include "lieq/base/types.h"
+#include "lieq/tensor/any_matrix.h"
+#include "lieq/tensor/view.h"
+
+namespace lieq {
+
+/// [rows, cols] in device memory, row stride >= cols, in elements.
+template <class T>
+class DeviceView {
+ public:
+  DeviceView() = default;
+  DeviceView(T* device_pointer, Index rows, Index cols, Index stride)
+      : pointer_(device_pointer), rows_(rows), cols_(cols), stride_(stride) {}
+  template <class U>
+    requires std::is_same_v<const U, T>
+  DeviceView(DeviceView<U> other)  // NOLINT(google-explicit-constructor): mutable to constant
+      : DeviceView(other.device_pointer(), other.rows(), other.cols(), other.stride()) {}
+
+  /// For the device's own code; host code has no business with it.
+  [[nodiscard]] T* device_pointer() const noexcept { return pointer_; }
+  [[nodiscard]] Index rows() const noexcept { return rows_; }
+  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] Index stride() const noexcept { return stride_; }
+  [[nodiscard]] DeviceView Rows(Index begin, Index count) const {
+    LIEQ_ASSERT(begin >= 0 && count >= 0 && begin + count <= rows_);
+    return {pointer_ + begin * stride_, count, cols_, stride_};
+  }
+
+ private:
+  T* pointer_ = nullptr;
+  Index rows_ = 0, cols_ = 0, stride_ = 0;
+};
+
+/// Owns [rows, cols] floats on a device; contents are undefined at first.
+class DeviceMatrix {
+ public:
+  using Free = std::function<void(float*)>;
+  DeviceMatrix() = default;
+  DeviceMatrix(float* pointer, Index rows, Index cols, Free free)
+      : pointer_(pointer, std::move(free)), rows_(rows), cols_(cols) {}
+
+  [[nodiscard]] Index rows() const noexcept { return rows_; }
+  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] DeviceView<float> view() const noexcept {
+    return {pointer_.get(), rows_, cols_, cols_};
+  }
+  /// The first rows of the buffer seen as [rows, cols]; rows * cols must fit.
+  [[nodiscard]] DeviceView<float> Shaped(Index rows, Index cols) const {
+    LIEQ_ASSERT(rows * cols <= rows_ * cols_);
+    return {pointer_.get(), rows, cols, cols};
+  }
+
+ private:
+  std::unique_ptr<float, Free> pointer_{nullptr, [](float*) {}};
+  Index rows_ = 0, cols_ = 0;
+};
+
+/// A weight matrix made ready for one device.
+class PreparedMatrix {
+ public:
+  virtual ~PreparedMatrix() = default;
+  [[nodiscard]] virtual Index rows() const noexcept = 0;
+  [[nodiscard]] virtual Index cols() const noexcept = 0;
+};
+using Prepared = std::shared_ptr<const PreparedMatrix>;
+
+/// cos and sin of the rotary angles, [positions, head_dim / 2] each, on the host.
+struct RopeTable {
+  Matrix<float> cosine;
+  Matrix<float> sine;
+};
+
+/// How heads lie in rows: q [windows * length, heads * head_dim], k and v [.., kv_heads *
+/// head_dim].
+struct AttentionShape {
+  Index windows = 0;
+  Index length = 0;
+  Index heads = 0;
+  Index kv_heads = 0;
+  Index head_dim = 0;
+};
+
+/// Arithmetic of Matmul. kBf16 rounds both factors to bf16 and adds in float.
+enum class Arithmetic { kFloat32, kBf16 };
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// "cpu avx512, OpenBLAS 0.3.21 SkylakeX": recorded with every result.
+  [[nodiscard]] virtual std::string description() const = 0;
+
+  [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
+  virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
+  virtual void Download(DeviceView<const float> from, View<float, 2> to) = 0;
+  /// Keeps views into mapped memory as they are; the caller keeps that memory alive.
+  [[nodiscard]] virtual Prepared Prepare(const AnyMatrix& matrix) = 0;
+
+  /// y = x Wᵀ + bias, or y += x Wᵀ + bias where `add`. x [n, in], w [out, in], bias [out] or empty,
+  /// y [n, out].
+  virtual void Matmul(DeviceView<const float> x, const PreparedMatrix& w,
+                      std::span<const float> bias, DeviceView<float> y, bool add) = 0;
+
+  /// y = x / sqrt(mean(x²) + eps) * weight, each row (Zhang and Sennrich, arXiv:1910.07467), the
+  /// mean in double. x, y [n, cols], may be the same; weight [cols].
+  virtual void RmsNorm(DeviceView<const float> x, std::span<const float> weight, double eps,
+                       DeviceView<float> y) = 0;
+  /// Rotates the two halves of each head by the angles of its position, in place
+  /// (Su et al., arXiv:2104.09864, in Hugging Face's half-split order).
+  /// x [windows * length, heads * head_dim]; row r has position r % length.
+  virtual void Rope(DeviceView<float> x, const RopeTable& table, Index length, Index head_dim) = 0;
+  /// Causal softmax(q kᵀ / sqrt(head_dim)) v, each window on its own; query head h reads key head
+  /// h * kv_heads / heads. out [windows * length, heads * head_dim].
+  virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
+                         DeviceView<const float> v, const AttentionShape& shape,
+                         DeviceView<float> out) = 0;
+  /// gate = silu(gate) * up, in place.
+  virtual void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) = 0;
+  /// out [n, hidden] = rows of the table. Tokens are checked by the caller.
+  virtual void EmbedRows(const AnyMatrix& table, std::span<const TokenId> tokens,
+                         DeviceView<float> out) = 0;
+  /// nll[i] = -log softmax(logits[i])[targets[i]], nats. logits [n, vocab] is overwritten.
+  virtual void LogSoftmaxNll(DeviceView<float> logits, std::span<const TokenId> targets,
+                             std::span<double> nll) = 0;
+  /// gram += xᵀ x on the host in double, lower triangle. x [n, in], gram [in, in].
+  virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
+  virtual void Sync() = 0;
+};
+
+}  // namespace lieq

@@ -1,0 +1,103 @@
+// The forward pass of Llama, Qwen2 and Qwen3 as a layer stepper.
+//
+// Skipping a layer is not calling Layer; compactness is an observer; GPTQ walks the six steps of a
+// layer itself (LayerSteps), quantizing between them; evaluation calls Layer and Nll.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "lieq/base/context.h"
+#include "lieq/device/device.h"
+#include "lieq/model/weights.h"
+
+namespace lieq {
+
+/// Windows of activations, [windows * length, hidden] on the device.
+struct Hidden {
+  DeviceMatrix x;
+  Index windows = 0;
+  Index length = 0;
+};
+
+/// Linears that share one input: q, k and v; o; gate and up; down. Fused kernels want one width in
+/// each, so plans speak of units.
+enum class Unit : std::uint8_t { kQkv, kO, kGateUp, kDown };
+inline constexpr int kUnits = 4;
+inline constexpr std::array<Unit, kUnits> kAllUnits{Unit::kQkv, Unit::kO, Unit::kGateUp,
+                                                    Unit::kDown};
+/// "qkv", "o", "gate_up", "down"
+[[nodiscard]] std::string_view Name(Unit unit) noexcept;
+[[nodiscard]] Unit UnitOf(Site site) noexcept;
+/// The linears of a unit, in order.
+[[nodiscard]] std::span<const Site> SitesOf(Unit unit) noexcept;
+
+/// Sees the input of each unit as a layer runs: [rows, in], valid during the call.
+using Observer = std::function<void(Unit unit, DeviceView<const float> input)>;
+
+/// The six steps of one layer on a batch of windows: each is a plain function of its arguments, so
+/// that a caller may replace linears between steps.
+class LayerSteps {
+ public:
+  LayerSteps(const ModelConfig& config, Device& device, Index max_length);
+
+  /// in = norm(x): the input of q, k, v. x, in [rows, hidden]
+  void QkvInput(const LayerWeights& layer, DeviceView<const float> x, DeviceView<float> in);
+  /// out = attention of q, k, v of `in`: the input of o. in [rows, hidden], out [rows, heads *
+  /// head_dim]
+  void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in, Index length,
+                       DeviceView<float> out);
+  /// x += o(attention)
+  void AddO(const LayerWeights& layer, DeviceView<const float> attention, DeviceView<float> x);
+  /// in = norm(x): the input of gate and up.
+  void MlpInput(const LayerWeights& layer, DeviceView<const float> x, DeviceView<float> in);
+  /// out = silu(gate(in)) * up(in): the input of down. out [rows, intermediate]
+  void Gated(const LayerWeights& layer, DeviceView<const float> in, DeviceView<float> out);
+  /// x += down(gated)
+  void AddDown(const LayerWeights& layer, DeviceView<const float> gated, DeviceView<float> x);
+
+ private:
+  DeviceView<float> Scratch(DeviceMatrix& buffer, Index rows, Index cols);
+  void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
+
+  const ModelConfig& config_;
+  Device& device_;
+  RopeTable rope_;
+  DeviceMatrix q_, k_, v_, up_;
+};
+
+class Forward {
+ public:
+  /// weights and device outlive this. max_length: the longest window that will be run.
+  Forward(const Weights& weights, Device& device, Index max_length);
+
+  /// tokens [windows, length], each below the vocabulary (throws Error otherwise).
+  [[nodiscard]] Hidden Embed(View<const TokenId, 2> tokens);
+  /// One layer in place, in batches of whole windows that bound the memory of intermediates.
+  /// observer: may be empty; called for every batch in order.
+  void Layer(Index layer, Hidden& hidden, const Observer& observer = {});
+  /// nll [windows, length - 1]: minus the log probability of each next token, nats.
+  /// Throws Error naming the window where one is not finite.
+  void Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll);
+  /// logits [windows, vocab] of the token after the last one of each window.
+  void LastLogits(const Hidden& hidden, View<float, 2> logits);
+
+  [[nodiscard]] LayerSteps& steps() noexcept { return steps_; }
+  [[nodiscard]] Device& device() noexcept { return device_; }
+  /// Windows of `length` that one batch of Layer takes.
+  [[nodiscard]] Index BatchWindows(Index length) const noexcept;
+
+ private:
+  DeviceView<float> Scratch(DeviceMatrix& buffer, Index rows, Index cols);
+
+  const Weights& weights_;
+  Device& device_;
+  LayerSteps steps_;
+  DeviceMatrix in_, attention_, gated_, logits_;
+};
+
+/// cos and sin of positions 0 .. length - 1 (llama3 scaling as in Hugging Face transformers).
+[[nodiscard]] RopeTable MakeRopeTable(const Rope& rope, Index head_dim, Index length);
+
+}  // namespace lieq

@@ -1,0 +1,43 @@
+// Byte-level BPE from Hugging Face's tokenizer.json: the families of Llama 3, Qwen2/3 and SmolLM2.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lieq/base/types.h"
+
+namespace lieq {
+
+class Tokenizer {
+ public:
+  /// Throws Error: unreadable, not BPE, a normalizer, pre-tokenizer or decoder that is not
+  /// supported (by its name), ids with holes or out of range, merges of unknown tokens.
+  [[nodiscard]] static Tokenizer Open(const std::filesystem::path& tokenizer_json);
+  [[nodiscard]] static Tokenizer Parse(std::string_view json, const std::string& where);
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+
+  /// Ids of the text. Bytes that are not UTF-8 are read as U+FFFD. With `special`, the template of
+  /// the post-processor is applied (BOS); without it never.
+  [[nodiscard]] std::vector<TokenId> Encode(std::string_view text, bool special = false) const;
+  /// Text of the ids, special tokens included unless `skip_special`; invalid UTF-8 becomes U+FFFD
+  /// as in the reference. Throws Error for an id that is out of range.
+  [[nodiscard]] std::string Decode(const std::vector<TokenId>& ids,
+                                   bool skip_special = false) const;
+
+  /// Highest id + 1.
+  [[nodiscard]] Index vocab() const noexcept;
+  [[nodiscard]] std::optional<TokenId> Find(std::string_view token) const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lieq
