@@ -20,7 +20,11 @@ function(lieq_folder NAME)
   set_property(GLOBAL APPEND PROPERTY LIEQ_FOLDERS lieq_${NAME})
 endfunction()
 
-# lieq_test(NAME [DEPENDS folder...] [LABELS label...]): tests/NAME/*_test.cpp as one program.
+# Builds the programs of all tests with the label "fast": what the sanitizer run of ./test needs.
+add_custom_target(fast_tests)
+
+# lieq_test(NAME [DEPENDS folder...] [LABELS label...]): tests/NAME/*_test.cpp as one program. Its
+# label is "fast" (run under the sanitizers too) unless LABELS says otherwise: "slow".
 function(lieq_test NAME)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LABELS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
@@ -38,6 +42,12 @@ function(lieq_test NAME)
   target_include_directories(${NAME}_tests PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${NAME}_tests PRIVATE
     LIEQ_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LIEQ_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS fast)
+  endif()
+  if("fast" IN_LIST ARG_LABELS)
+    add_dependencies(fast_tests ${NAME}_tests)
+  endif()
   add_test(NAME ${NAME} COMMAND ${NAME}_tests)
   set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900)
 endfunction()

@@ -1,0 +1,33 @@
+// Quantized matrices with random content, for round trips.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lieq/base/rng.h"
+#include "lieq/tensor/qmatrix.h"
+
+namespace lieq {
+
+/// Codes and zero-points uniform, scales of either sign that f16 and bf16 both hold.
+[[nodiscard]] inline QMatrix RandomQMatrix(Index rows, Index cols, const Grid& grid,
+                                           std::uint64_t seed) {
+  Rng rng(seed);
+  QMatrix matrix(rows, cols, grid);
+  std::vector<std::uint8_t> codes(Size(cols));
+  const auto levels = static_cast<std::uint32_t>(grid.levels());
+  for (Index row = 0; row < rows; ++row) {
+    for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(rng.Below(levels));
+    matrix.SetRow(row, codes);
+    for (float& scale : matrix.scales().Row(row)) {
+      scale = RoundScale(static_cast<float>(0.02 * rng.Normal()));
+    }
+    if (grid.symmetric) continue;
+    for (std::uint8_t& zero : matrix.zeros().Row(row)) {
+      zero = static_cast<std::uint8_t>(rng.Below(levels));
+    }
+  }
+  return matrix;
+}
+
+}  // namespace lieq

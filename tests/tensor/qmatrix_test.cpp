@@ -1,0 +1,99 @@
+#include "lieq/tensor/qmatrix.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "lieq/base/rng.h"
+#include "lieq/tensor/dtype.h"
+#include "tests/support/random_qmatrix.h"
+
+namespace lieq {
+namespace {
+
+std::vector<std::uint32_t> Packed(const std::vector<std::uint8_t>& codes, int bits) {
+  std::vector<std::uint32_t> words(Size(CeilDiv(static_cast<Index>(codes.size()) * bits, 32)));
+  PackCodes(codes, bits, words);
+  return words;
+}
+
+// Words of the specification (P_b in docs/formats.md).
+TEST(PackCodes, GivesTheGoldenWords) {
+  std::vector<std::uint8_t> codes(16);
+  for (std::size_t i = 0; i < 16; ++i) codes[i] = static_cast<std::uint8_t>(i % 4);
+  EXPECT_EQ(Packed(codes, 2), (std::vector<std::uint32_t>{0xE4E4E4E4}));
+  codes.resize(32);
+  for (std::size_t i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(i % 8);
+  EXPECT_EQ(Packed(codes, 3), (std::vector<std::uint32_t>{0x88FAC688, 0xC688FAC6, 0xFAC688FA}));
+  codes.resize(8);
+  EXPECT_EQ(Packed(codes, 4), (std::vector<std::uint32_t>{0x76543210}));
+  EXPECT_EQ(Packed({1, 2, 128, 255}, 8), (std::vector<std::uint32_t>{0xFF800201}));
+}
+
+class PackRoundTrip : public testing::TestWithParam<std::tuple<int, int>> {};
+
+TEST_P(PackRoundTrip, GivesTheCodesBack) {
+  const auto [bits, count] = GetParam();
+  Rng rng(static_cast<std::uint64_t>(count * 10 + bits));
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(count));
+  for (auto& code : codes) code = static_cast<std::uint8_t>(rng.Below(1u << bits));
+
+  const auto words = Packed(codes, bits);
+  std::vector<std::uint8_t> back(codes.size());
+  UnpackCodes(words, bits, back);
+
+  EXPECT_EQ(back, codes);
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, PackRoundTrip,
+                         testing::Combine(testing::Values(2, 3, 4, 8),
+                                          testing::Values(1, 2, 10, 11, 31, 32, 33, 64, 97, 576)));
+
+TEST(QMatrix, DequantizesByItsDefinition) {
+  for (const bool symmetric : {true, false}) {
+    for (const int bits : {2, 3, 4, 8}) {
+      const Grid grid{.bits = bits, .group_size = 32, .symmetric = symmetric};
+      const QMatrix matrix = RandomQMatrix(5, 96, grid, static_cast<std::uint64_t>(bits));
+      Matrix<float> wide(3, 96);
+      std::vector<std::uint8_t> codes(96);
+
+      matrix.Dequantize(1, wide.view());
+
+      for (Index r = 0; r < 3; ++r) {
+        matrix.GetRow(r + 1, codes);
+        for (Index c = 0; c < 96; ++c) {
+          const int zero = symmetric ? 1 << (bits - 1) : matrix.zeros()(r + 1, c / 32);
+          EXPECT_EQ(wide(r, c),
+                    matrix.scales()(r + 1, c / 32) * static_cast<float>(codes[Size(c)] - zero));
+        }
+      }
+    }
+  }
+}
+
+TEST(QMatrix, CountsStoredBits) {
+  EXPECT_EQ(QMatrix(4, 128, {.bits = 2, .group_size = 64}).stored_bits(), 4 * 128 * 2 + 8 * 16);
+  EXPECT_EQ(QMatrix(4, 128, {.bits = 4, .group_size = 0, .symmetric = false}).stored_bits(),
+            4 * 128 * 4 + 4 * (16 + 4));
+}
+
+TEST(RoundScale, IsExactInBothHalfFormatsAndNearest) {
+  Rng rng(7);
+  for (int i = 0; i < 20000; ++i) {
+    const auto scale = static_cast<float>(rng.Normal() * std::exp2(20 * rng.Uniform() - 13));
+
+    const float rounded = RoundScale(scale);
+
+    ASSERT_EQ(ToFloat(ToF16(rounded)), rounded);
+    ASSERT_EQ(ToFloat(ToBf16(rounded)), rounded);
+    if (std::fabs(scale) > 0x1p-14f) {
+      ASSERT_LE(std::fabs(rounded - scale), std::fabs(scale) * 0x1p-8f);
+    }
+    ASSERT_EQ(std::signbit(rounded), std::signbit(scale));
+  }
+  EXPECT_EQ(RoundScale(0.0f), 0x1p-14f);
+  EXPECT_EQ(RoundScale(1e9f), 65280.0f);
+}
+
+}  // namespace
+}  // namespace lieq
