@@ -31,6 +31,11 @@ J Parse(std::string_view text, std::string_view where) {
     }
     return true;
   };
+  // The library takes a NUL for the end of its input and would let anything follow.
+  if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
+    throw Error({.what = "not valid JSON: NUL byte at position " + std::to_string(nul),
+                 .where = std::string(where)});
+  }
   try {
     return J::parse(text, check);
   } catch (const nlohmann::json::exception& error) {

@@ -57,6 +57,8 @@ class TensorFile {
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
  private:
+  void Add(const std::filesystem::path& file);
+
   std::filesystem::path path_;
   std::map<std::string, TensorRef, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
@@ -72,11 +74,11 @@ struct TensorSpec {
 
 /// Writes one .safetensors file front to back in bounded memory.
 ///
-/// All specs are known first (their order is the order of the data); then Write is called once for
-/// each, in that order, in one or more parts.
+/// All specs are known first (their order is the order of the data; names are unique, extents at
+/// least 1); then Write is called for each, in that order, in one or more parts.
 class TensorWriter {
  public:
-  /// Bytes of the finished file: header and data.
+  /// Bytes of the finished file: header and data. Metadata gets "format": "pt" where it has none.
   [[nodiscard]] static std::uint64_t FileBytes(std::span<const TensorSpec> specs,
                                                const std::map<std::string, std::string>& metadata);
 
@@ -86,8 +88,9 @@ class TensorWriter {
   ~TensorWriter();
 
   /// Appends to the data; a tensor's parts follow one another. LIEQ_ASSERTs that `name` is next.
+  /// Throws Error where the disk refuses; then nothing is left under `path`.
   void Write(std::string_view name, std::span<const std::byte> bytes);
-  /// All data must have been written. Flush and rename.
+  /// All data must have been written. Flushes and renames. Throws Error.
   void Commit();
 
  private:
