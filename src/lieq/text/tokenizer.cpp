@@ -1,0 +1,159 @@
+#include "lieq/text/tokenizer.h"
+
+#include <cstddef>
+#include <unordered_set>
+#include <utility>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/io/json.h"
+#include "lieq/io/printable.h"
+#include "lieq/text/added_tokens.h"
+#include "lieq/text/bpe.h"
+#include "lieq/text/normalizer.h"
+#include "lieq/text/post_processor.h"
+#include "lieq/text/pretokenizer.h"
+#include "lieq/text/utf8.h"
+#include "lieq/text/vocabulary.h"
+
+namespace lieq {
+namespace {
+
+/// Whether `step` and what is in it normalize to NFC; nothing else is supported.
+bool ReadNormalizer(const JsonObject& step) {
+  const std::string type = step.String("type");
+  if (type == "NFC") return true;
+  if (type != "Sequence") {
+    throw Error({.what = "normalizer is not supported",
+                 .where = step.Where("type"),
+                 .expected = "NFC, or a Sequence of it",
+                 .found = Printable(type)});
+  }
+  const Json& steps = step.At("normalizers");
+  if (!steps.is_array()) {
+    throw Error({.what = "wrong type of value",
+                 .where = step.Where("normalizers"),
+                 .expected = "an array",
+                 .found = steps.type_name()});
+  }
+  bool nfc = false;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    nfc |=
+        ReadNormalizer(JsonObject(steps[i], step.Where("normalizers") + "/" + std::to_string(i)));
+  }
+  return nfc;
+}
+
+void CheckDecoder(const JsonObject& root) {
+  const std::string type = root.Object("decoder").String("type");
+  if (type != "ByteLevel") {
+    throw Error({.what = "decoder is not supported",
+                 .where = root.Where("decoder/type"),
+                 .expected = "ByteLevel",
+                 .found = Printable(type)});
+  }
+}
+
+/// The added tokens that are looked for before (`normalized` false) or after the normalizer.
+AddedTokenFinder FinderOf(const Vocabulary& vocabulary, bool normalized, const std::string& where) {
+  std::vector<AddedToken> tokens;
+  std::unordered_set<std::string> contents;
+  for (const AddedToken& token : vocabulary.added()) {
+    if (token.normalized != normalized) continue;
+    if (!contents.insert(token.content).second) {
+      throw Error({.what = "two added tokens are one after normalization",
+                   .where = where,
+                   .found = "'" + Printable(token.content) + "'"});
+    }
+    tokens.push_back(token);
+  }
+  return AddedTokenFinder(std::move(tokens));
+}
+
+}  // namespace
+
+struct Tokenizer::Impl {
+  explicit Impl(const JsonObject& root)
+      : nfc(root.Has("normalizer") && ReadNormalizer(root.Object("normalizer"))),
+        vocabulary(root, nfc),
+        raw_tokens(FinderOf(vocabulary, false, root.Where("added_tokens"))),
+        normalized_tokens(FinderOf(vocabulary, true, root.Where("added_tokens"))),
+        pre_tokenizer(root),
+        bpe(root.Object("model"), vocabulary),
+        frame(ReadFrame(root, vocabulary.size())) {
+    CheckDecoder(root);
+  }
+
+  bool nfc;
+  Vocabulary vocabulary;
+  AddedTokenFinder raw_tokens;
+  AddedTokenFinder normalized_tokens;
+  PreTokenizer pre_tokenizer;
+  Bpe bpe;
+  Frame frame;
+};
+
+// "truncation" and "padding" are left aside: they are settings of a past call that were saved
+// along, and transformers overrides them as well.
+Tokenizer Tokenizer::Parse(std::string_view json, const std::string& where) {
+  const Json document = ParseJson(json, where);
+  return Tokenizer(std::make_unique<Impl>(JsonObject(document, where)));
+}
+
+Tokenizer Tokenizer::Open(const std::filesystem::path& tokenizer_json) {
+  return Parse(ReadText(tokenizer_json), tokenizer_json.string());
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool special) const {
+  std::vector<TokenId> ids;
+  if (special) ids = impl_->frame.before;
+
+  Splitter splitter(impl_->pre_tokenizer);
+  BpeEncoder encoder(impl_->bpe);
+  std::string repaired;
+  std::string normalized;
+  const Splitter::Sink encode = [&](std::string_view word) { encoder.Encode(word, ids); };
+  const AddedTokenFinder::Sink split = [&](const AddedToken* token, std::string_view part) {
+    if (token != nullptr) return ids.push_back(token->id);
+    splitter.Split(part, encode);
+  };
+  const AddedTokenFinder::Sink normalize = [&](const AddedToken* token, std::string_view part) {
+    if (token != nullptr) return ids.push_back(token->id);
+    impl_->normalized_tokens.Split(impl_->nfc ? ToNfc(part, normalized) : part, split);
+  };
+  impl_->raw_tokens.Split(ToValidUtf8(text, repaired), normalize);
+
+  if (special) ids.insert(ids.end(), impl_->frame.after.begin(), impl_->frame.after.end());
+  return ids;
+}
+
+std::string Tokenizer::Decode(const std::vector<TokenId>& ids, bool skip_special) const {
+  std::string bytes;
+  for (const TokenId id : ids) {
+    if (id < 0 || id >= impl_->vocabulary.size()) {
+      throw Error({.what = "token id is out of range",
+                   .where = "text to decode",
+                   .expected = "0 to " + std::to_string(impl_->vocabulary.size() - 1),
+                   .found = std::to_string(id)});
+    }
+    if (skip_special && impl_->vocabulary.IsSpecial(id)) continue;
+    bytes += impl_->vocabulary.Bytes(id);
+  }
+  std::string repaired;
+  return std::string(ToValidUtf8(bytes, repaired));
+}
+
+Index Tokenizer::vocab() const noexcept {
+  return impl_->vocabulary.size();
+}
+
+std::optional<TokenId> Tokenizer::Find(std::string_view token) const {
+  return impl_->vocabulary.Find(token);
+}
+
+}  // namespace lieq

@@ -1,0 +1,108 @@
+#include "lieq/text/utf8.h"
+
+#include <cstdint>
+#include <cstring>
+
+namespace lieq {
+namespace {
+
+constexpr std::uint8_t Byte(std::string_view text, std::size_t position) noexcept {
+  return static_cast<std::uint8_t>(text[position]);
+}
+
+struct Sequence {
+  std::size_t bytes = 0;  // of the character, or of the ill-formed part to replace; >= 1
+  bool valid = false;
+};
+
+/// The character or the ill-formed part at `position` (Unicode 15, table 3-7).
+Sequence SequenceAt(std::string_view text, std::size_t position) noexcept {
+  const std::uint8_t lead = Byte(text, position);
+  if (lead < 0x80) return {1, true};
+  std::size_t length = 0;
+  std::uint8_t low = 0x80;  // bounds of the second byte: no overlong forms, surrogates, > U+10FFFF
+  std::uint8_t high = 0xBF;
+  if (lead >= 0xC2 && lead <= 0xDF) {
+    length = 2;
+  } else if (lead >= 0xE0 && lead <= 0xEF) {
+    length = 3;
+    if (lead == 0xE0) low = 0xA0;
+    if (lead == 0xED) high = 0x9F;
+  } else if (lead >= 0xF0 && lead <= 0xF4) {
+    length = 4;
+    if (lead == 0xF0) low = 0x90;
+    if (lead == 0xF4) high = 0x8F;
+  } else {
+    return {1, false};
+  }
+  for (std::size_t i = 1; i < length; ++i) {
+    if (position + i == text.size()) return {i, false};
+    const std::uint8_t byte = Byte(text, position + i);
+    if (byte < low || byte > high) return {i, false};
+    low = 0x80;
+    high = 0xBF;
+  }
+  return {length, true};
+}
+
+}  // namespace
+
+std::size_t AsciiWords(std::string_view text, std::size_t position) noexcept {
+  std::size_t bytes = 0;
+  while (position + bytes + 8 <= text.size()) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data() + position + bytes, 8);
+    if ((word & 0x8080808080808080u) != 0) break;
+    bytes += 8;
+  }
+  return bytes;
+}
+
+std::string_view ToValidUtf8(std::string_view text, std::string& storage) {
+  std::size_t copied = 0;  // bytes of `text` that are in `storage`
+  bool changed = false;
+  for (std::size_t position = 0; position < text.size();) {
+    position += AsciiWords(text, position);
+    if (position == text.size()) break;
+    const Sequence sequence = SequenceAt(text, position);
+    if (!sequence.valid) {
+      if (!changed) storage.clear();
+      changed = true;
+      storage.append(text, copied, position - copied);
+      AppendUtf8(storage, kReplacement);
+      copied = position + sequence.bytes;
+    }
+    position += sequence.bytes;
+  }
+  if (!changed) return text;
+  storage.append(text, copied);
+  return storage;
+}
+
+CodePoint CodePointAt(std::string_view text, std::size_t position) noexcept {
+  const auto bits = [&](std::size_t i) -> char32_t { return Byte(text, position + i) & 0x3Fu; };
+  const char32_t lead = Byte(text, position);
+  if (lead < 0x80) return {lead, 1};
+  if (lead < 0xE0) return {(lead & 0x1Fu) << 6 | bits(1), 2};
+  if (lead < 0xF0) return {(lead & 0x0Fu) << 12 | bits(1) << 6 | bits(2), 3};
+  return {(lead & 0x07u) << 18 | bits(1) << 12 | bits(2) << 6 | bits(3), 4};
+}
+
+void AppendUtf8(std::string& text, char32_t code_point) {
+  const auto append = [&](char32_t byte) { text += static_cast<char>(byte); };
+  if (code_point < 0x80) return append(code_point);
+  if (code_point < 0x800) {
+    append(0xC0 | code_point >> 6);
+  } else {
+    if (code_point < 0x10000) {
+      append(0xE0 | code_point >> 12);
+    } else {
+      append(0xF0 | code_point >> 18);
+      append(0x80 | (code_point >> 12 & 0x3F));
+    }
+    append(0x80 | (code_point >> 6 & 0x3F));
+  }
+  append(0x80 | (code_point & 0x3F));
+}
+
+}  // namespace lieq
