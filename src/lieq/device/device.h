@@ -107,6 +107,7 @@ class Device {
   [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
   virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
   virtual void Download(DeviceView<const float> from, View<float, 2> to) = 0;
+  virtual void Copy(DeviceView<const float> from, DeviceView<float> to) = 0;
   /// Keeps views into mapped memory as they are; the caller keeps that memory alive.
   [[nodiscard]] virtual Prepared Prepare(const AnyMatrix& matrix) = 0;
 

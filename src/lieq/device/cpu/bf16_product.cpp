@@ -1,0 +1,174 @@
+#include "lieq/device/cpu/bf16_product.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+namespace lieq {
+namespace {
+
+constexpr std::ptrdiff_t kPanel = 16;  // outputs in one vector
+constexpr std::ptrdiff_t kRows = 6;    // rows and panels of a block: 24 sums in 32 registers
+constexpr std::ptrdiff_t kPanels = 4;
+
+std::ptrdiff_t Pairs(std::ptrdiff_t k) {
+  return (k + 1) / 2;
+}
+std::ptrdiff_t PanelWords(std::ptrdiff_t k) {
+  return Pairs(k) * kPanel * 2;
+}
+
+__mmask16 FirstLanes(std::ptrdiff_t count) {
+  return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << count) - 1u);
+}
+
+/// 16 floats as bf16 words.
+__m256i Round(__m512 v) {
+  const __m256bh rounded = _mm512_cvtneps_pbh(v);
+  __m256i words;
+  __builtin_memcpy(&words, &rounded, sizeof words);
+  return words;
+}
+
+__m512bh AsPairs(__m512i words) {
+  __m512bh pairs;
+  __builtin_memcpy(&pairs, &words, sizeof pairs);
+  return pairs;
+}
+
+/// A block of kM rows by kN panels: sums stay in registers over all of k.
+template <int kM, int kN>
+void Block(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptrdiff_t columns,
+           std::ptrdiff_t k, std::ptrdiff_t stride, bool add) {
+  const std::ptrdiff_t pairs = Pairs(k), row_words = 2 * pairs, panel = PanelWords(k);
+  __m512 sums[kM][kN];
+  for (int i = 0; i < kM; ++i) {
+    for (int j = 0; j < kN; ++j) sums[i][j] = _mm512_setzero_ps();
+  }
+  for (std::ptrdiff_t p = 0; p < pairs; ++p) {
+    __m512bh weights[kN];
+    for (int j = 0; j < kN; ++j) {
+      weights[j] = AsPairs(_mm512_loadu_si512(w + j * panel + p * kPanel * 2));
+    }
+    for (int i = 0; i < kM; ++i) {
+      int pair = 0;
+      __builtin_memcpy(&pair, x + i * row_words + 2 * p, sizeof pair);
+      const __m512bh both = AsPairs(_mm512_set1_epi32(pair));
+      for (int j = 0; j < kN; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], both, weights[j]);
+    }
+  }
+  for (int i = 0; i < kM; ++i) {
+    for (int j = 0; j < kN; ++j) {
+      float* out = y + i * stride + j * kPanel;
+      const __mmask16 mask = FirstLanes(columns - j * kPanel);
+      if (add) sums[i][j] = _mm512_add_ps(sums[i][j], _mm512_maskz_loadu_ps(mask, out));
+      _mm512_mask_storeu_ps(out, mask, sums[i][j]);
+    }
+  }
+}
+
+using BlockFunction = void (*)(const std::uint16_t*, const std::uint16_t*, float*, std::ptrdiff_t,
+                               std::ptrdiff_t, std::ptrdiff_t, bool);
+
+template <int kN>
+BlockFunction ForRows(std::ptrdiff_t rows) {
+  constexpr BlockFunction kTable[] = {Block<1, kN>, Block<2, kN>, Block<3, kN>,
+                                      Block<4, kN>, Block<5, kN>, Block<6, kN>};
+  return kTable[rows - 1];
+}
+
+BlockFunction ForShape(std::ptrdiff_t rows, std::ptrdiff_t panels) {
+  switch (panels) {
+    case 1:
+      return ForRows<1>(rows);
+    case 2:
+      return ForRows<2>(rows);
+    case 3:
+      return ForRows<3>(rows);
+    default:
+      return ForRows<4>(rows);
+  }
+}
+
+}  // namespace
+
+bool HasBf16Product() noexcept {
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+
+std::size_t PackedBf16Words(std::ptrdiff_t n, std::ptrdiff_t k) noexcept {
+  return static_cast<std::size_t>((n + kPanel - 1) / kPanel * PanelWords(k));
+}
+
+void PackBf16Weights(const float* w, std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride,
+                     std::uint16_t* packed) noexcept {
+  for (std::ptrdiff_t first = 0; first < n; first += kPanel) {
+    std::uint16_t* panel = packed + first / kPanel * PanelWords(k);
+    for (std::ptrdiff_t row = 0; row < kPanel; ++row) {
+      const bool there = first + row < n;
+      for (std::ptrdiff_t c = 0; c < 2 * Pairs(k); c += 16) {
+        const std::ptrdiff_t count = there ? (k - c < 16 ? k - c : 16) : 0;
+        alignas(32) std::uint16_t words[16];
+        const __m512 v =
+            count > 0 ? _mm512_maskz_loadu_ps(FirstLanes(count), w + (first + row) * stride + c)
+                      : _mm512_setzero_ps();
+        _mm256_store_si256(reinterpret_cast<__m256i*>(words), Round(v));
+        const std::ptrdiff_t last = 2 * Pairs(k) - c < 16 ? 2 * Pairs(k) - c : 16;
+        for (std::ptrdiff_t i = 0; i < last; i += 2) {
+          std::uint16_t* to = panel + (c + i) * kPanel + row * 2;
+          to[0] = words[i];
+          to[1] = words[i + 1];
+        }
+      }
+    }
+  }
+}
+
+void RoundRowsToBf16(const float* x, std::ptrdiff_t m, std::ptrdiff_t k, std::ptrdiff_t stride,
+                     std::uint16_t* rounded) noexcept {
+  const std::ptrdiff_t width = EvenColumns(k);
+  for (std::ptrdiff_t row = 0; row < m; ++row) {
+    for (std::ptrdiff_t c = 0; c < width; c += 16) {
+      const __m512 v = _mm512_maskz_loadu_ps(FirstLanes(k - c), x + row * stride + c);
+      _mm256_mask_storeu_epi16(rounded + row * width + c, FirstLanes(width - c), Round(v));
+    }
+  }
+}
+
+void MultiplyBf16(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptrdiff_t m,
+                  std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride, bool add) noexcept {
+  const std::ptrdiff_t width = EvenColumns(k);
+  for (std::ptrdiff_t column = 0; column < n; column += kPanels * kPanel) {
+    const std::ptrdiff_t columns = n - column < kPanels * kPanel ? n - column : kPanels * kPanel;
+    const std::uint16_t* panels = w + column / kPanel * PanelWords(k);
+    for (std::ptrdiff_t row = 0; row < m; row += kRows) {
+      const std::ptrdiff_t rows = m - row < kRows ? m - row : kRows;
+      ForShape(rows, (columns + kPanel - 1) / kPanel)(
+          x + row * width, panels, y + row * stride + column, columns, k, stride, add);
+    }
+  }
+}
+
+}  // namespace lieq
+
+#else  // other processors: never called, since HasBf16Product says no
+
+namespace lieq {
+
+bool HasBf16Product() noexcept {
+  return false;
+}
+std::size_t PackedBf16Words(std::ptrdiff_t, std::ptrdiff_t) noexcept {
+  return 0;
+}
+void PackBf16Weights(const float*, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t,
+                     std::uint16_t*) noexcept {}
+void RoundRowsToBf16(const float*, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t,
+                     std::uint16_t*) noexcept {}
+void MultiplyBf16(const std::uint16_t*, const std::uint16_t*, float*, std::ptrdiff_t,
+                  std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t, bool) noexcept {}
+
+}  // namespace lieq
+
+#endif

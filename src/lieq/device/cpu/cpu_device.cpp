@@ -1,0 +1,285 @@
+#include "lieq/device/cpu/cpu_device.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "lieq/base/assert.h"
+#include "lieq/base/error.h"
+#include "lieq/device/cpu/bf16_product.h"
+#include "lieq/device/cpu/kernels.h"
+#include "lieq/linalg/linalg.h"
+
+namespace lieq {
+namespace {
+
+// Sizes of tiles depend on shapes alone, so that results do not depend on the number of threads.
+// Measured on an AVX-512 machine with OpenBLAS (bench/README.md): 512 rows by up to 1,024 outputs
+// lose under 5 % to packing; a widened tile of weights stays within 8 MiB.
+constexpr Index kRowTile = 512;
+constexpr Index kOutTile = 1024;
+constexpr Index kWidenedTile = Index{1} << 21;  // floats
+constexpr Index kQueryTile = 128;               // rows of queries in one softmax block
+
+class CpuPrepared final : public PreparedMatrix {
+ public:
+  explicit CpuPrepared(AnyMatrix held) : matrix(std::move(held)) {}
+  [[nodiscard]] Index rows() const noexcept override { return Rows(matrix); }
+  [[nodiscard]] Index cols() const noexcept override { return Cols(matrix); }
+  AnyMatrix matrix;
+};
+
+View<float, 2> Host(DeviceView<float> v) {
+  return {v.device_pointer(), v.rows(), v.cols(), v.stride()};
+}
+View<const float, 2> Host(DeviceView<const float> v) {
+  return {v.device_pointer(), v.rows(), v.cols(), v.stride()};
+}
+
+/// Tiles of at most `most`, as equal as multiples of 16 allow.
+Index TileSize(Index extent, Index most) {
+  const Index tiles = CeilDiv(extent, most);
+  return std::min(extent, CeilDiv(CeilDiv(extent, tiles), 16) * 16);
+}
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(ThreadPool& pool, const KernelSet& kernels, Arithmetic arithmetic)
+      : pool_(pool), kernels_(kernels), arithmetic_(arithmetic), workers_(Size(pool.size())) {}
+
+  std::string description() const override {
+    return "cpu " + std::string(kernels_.name) + ", " + BlasDescription() +
+           (arithmetic_ == Arithmetic::kBf16 ? ", bf16 products" : "");
+  }
+
+  DeviceMatrix Alloc(Index rows, Index cols) override {
+    const std::size_t bytes = (Size(rows * cols) * sizeof(float) + 63) / 64 * 64;
+    auto* pointer = static_cast<float*>(std::aligned_alloc(64, std::max<std::size_t>(bytes, 64)));
+    if (pointer == nullptr) throw std::bad_alloc();
+    return {pointer, rows, cols, [](float* block) { std::free(block); }};
+  }
+
+  void Upload(View<const float, 2> from, DeviceView<float> to) override {
+    CopyRows(from, Host(to));
+  }
+  void Download(DeviceView<const float> from, View<float, 2> to) override {
+    CopyRows(Host(from), to);
+  }
+  void Copy(DeviceView<const float> from, DeviceView<float> to) override {
+    CopyRows(Host(from), Host(to));
+  }
+
+  Prepared Prepare(const AnyMatrix& matrix) override {
+    return std::make_shared<CpuPrepared>(matrix);
+  }
+
+  void Matmul(DeviceView<const float> x_, const PreparedMatrix& w, std::span<const float> bias,
+              DeviceView<float> y_, bool add) override {
+    const AnyMatrix& matrix = static_cast<const CpuPrepared&>(w).matrix;
+    const View<const float, 2> x = Host(x_);
+    const View<float, 2> y = Host(y_);
+    const Index out = w.rows(), in = w.cols();
+    LIEQ_ASSERT(x.cols() == in && y.cols() == out && x.rows() == y.rows());
+    const Index out_tile = TileSize(out, std::clamp<Index>(kWidenedTile / in, 16, kOutTile));
+    const Index out_tiles = CeilDiv(out, out_tile), row_tiles = CeilDiv(x.rows(), kRowTile);
+    pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int worker) {
+      const Index o = task / row_tiles * out_tile, r = task % row_tiles * kRowTile;
+      const Index outs = std::min(out_tile, out - o), rows = std::min(kRowTile, x.rows() - r);
+      const View<const float, 2> weights = Widened(matrix, o, outs, worker);
+      const View<float, 2> part = y.Rows(r, rows).Cols(o, outs);
+      if (arithmetic_ == Arithmetic::kBf16) {
+        MultiplyInBf16(x.Rows(r, rows), weights, part, add, workers_[Size(worker)]);
+      } else {
+        Gemm(1.0f, x.Rows(r, rows), Transpose::kNo, weights, Transpose::kYes, add ? 1.0f : 0.0f,
+             part);
+      }
+      if (bias.empty()) return;
+      for (Index i = 0; i < rows; ++i) kernels_.add(bias.data() + o, part.Row(i).data(), outs);
+    });
+  }
+
+  void RmsNorm(DeviceView<const float> x_, std::span<const float> weight, double eps,
+               DeviceView<float> y_) override {
+    const View<const float, 2> x = Host(x_);
+    const View<float, 2> y = Host(y_);
+    ForRows(x.rows(), [&](Index r) {
+      kernels_.rms_norm(x.Row(r).data(), weight.data(), eps, y.Row(r).data(), x.cols());
+    });
+  }
+
+  void Rope(DeviceView<float> x_, const RopeTable& table, Index length, Index head_dim) override {
+    const View<float, 2> x = Host(x_);
+    const Index half = head_dim / 2;
+    LIEQ_ASSERT(length <= table.cosine.rows() && half == table.cosine.cols());
+    ForRows(x.rows(), [&](Index r) {
+      const float* cosine = table.cosine.view().Row(r % length).data();
+      const float* sine = table.sine.view().Row(r % length).data();
+      for (Index h = 0; h < x.cols(); h += head_dim) {
+        kernels_.rope(x.Row(r).data() + h, cosine, sine, half);
+      }
+    });
+  }
+
+  void Attention(DeviceView<const float> q_, DeviceView<const float> k_, DeviceView<const float> v_,
+                 const AttentionShape& shape, DeviceView<float> out_) override {
+    const View<const float, 2> q = Host(q_), k = Host(k_), v = Host(v_);
+    const View<float, 2> out = Host(out_);
+    const Index length = shape.length, dim = shape.head_dim;
+    const Index shared = shape.heads / shape.kv_heads;
+    const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
+    pool_.ParallelFor(shape.windows * shape.heads, [&](Index task, int worker) {
+      const Index first = task / shape.heads * length, head = task % shape.heads;
+      const auto keys = k.Rows(first, length).Cols(head / shared * dim, dim);
+      const auto values = v.Rows(first, length).Cols(head / shared * dim, dim);
+      for (Index begin = 0; begin < length; begin += kQueryTile) {
+        const Index rows = std::min(kQueryTile, length - begin), seen = begin + rows;
+        const View<float, 2> scores = Scratch(worker, rows, seen);
+        Gemm(1.0f, q.Rows(first + begin, rows).Cols(head * dim, dim), Transpose::kNo,
+             keys.Rows(0, seen), Transpose::kYes, 0.0f, scores);
+        for (Index i = 0; i < rows; ++i) {
+          float* row = scores.Row(i).data();
+          const Index visible = begin + i + 1;  // the token itself and all before it
+          kernels_.softmax(row, scale, visible);
+          std::fill(row + visible, row + seen, 0.0f);
+        }
+        Gemm(1.0f, scores, Transpose::kNo, values.Rows(0, seen), Transpose::kNo, 0.0f,
+             out.Rows(first + begin, rows).Cols(head * dim, dim));
+      }
+    });
+  }
+
+  void SwiGlu(DeviceView<float> gate_, DeviceView<const float> up_) override {
+    const View<float, 2> gate = Host(gate_);
+    const View<const float, 2> up = Host(up_);
+    ForRows(gate.rows(),
+            [&](Index r) { kernels_.swiglu(gate.Row(r).data(), up.Row(r).data(), gate.cols()); });
+  }
+
+  void EmbedRows(const AnyMatrix& table, std::span<const TokenId> tokens,
+                 DeviceView<float> out_) override {
+    const View<float, 2> out = Host(out_);
+    ForRows(out.rows(), [&](Index r) { WidenRows(table, tokens[Size(r)], out.Rows(r, 1)); });
+  }
+
+  void LogSoftmaxNll(DeviceView<float> logits_, std::span<const TokenId> targets,
+                     std::span<double> nll) override {
+    const View<float, 2> logits = Host(logits_);
+    ForRows(logits.rows(), [&](Index r) {
+      const std::span<const float> row = logits.Row(r);
+      nll[Size(r)] = kernels_.log_sum_exp(row.data(), logits.cols()) -
+                     static_cast<double>(row[Size(targets[Size(r)])]);
+    });
+  }
+
+  void GramUpdate(DeviceView<const float> x_, View<double, 2> gram) override {
+    const View<const float, 2> x = Host(x_);
+    const Index n = x.cols();
+    LIEQ_ASSERT(gram.rows() == n && gram.cols() == n);
+    // Small tiles where there are few, so that all threads have work.
+    const Index tile = TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256);
+    const Index tiles = CeilDiv(n, tile);
+    // Added up in float before they go to double: few, since an error of 1e-6 already makes a Gram
+    // matrix of dependent inputs indefinite.
+    constexpr Index kMostRows = 512;
+    pool_.ParallelFor(tiles * (tiles + 1) / 2, [&](Index task, int worker) {
+      Index i = 0;
+      while ((i + 1) * (i + 2) / 2 <= task) ++i;
+      const Index j = task - i * (i + 1) / 2;  // j <= i: the lower triangle
+      const Index rows = std::min(tile, n - i * tile), cols = std::min(tile, n - j * tile);
+      const View<float, 2> part = Scratch(worker, rows, cols);
+      for (Index begin = 0; begin < x.rows(); begin += kMostRows) {
+        const auto block = x.Rows(begin, std::min(kMostRows, x.rows() - begin));
+        Gemm(1.0f, block.Cols(i * tile, rows), Transpose::kYes, block.Cols(j * tile, cols),
+             Transpose::kNo, 0.0f, part);
+        for (Index r = 0; r < rows; ++r) {
+          const Index row = i * tile + r;
+          const Index count = std::min(cols, row - j * tile + 1);
+          kernels_.add_to_double(part.Row(r).data(), gram.Row(row).data() + j * tile, count);
+        }
+      }
+    });
+  }
+
+  void Sync() override {}
+
+ private:
+  /// Calls `row` for 0..rows-1, a few rows to a task.
+  template <class Function>
+  void ForRows(Index rows, const Function& row) {
+    constexpr Index kRows = 32;
+    pool_.ParallelFor(CeilDiv(rows, kRows), [&](Index task, int) {
+      const Index end = std::min(rows, (task + 1) * kRows);
+      for (Index r = task * kRows; r < end; ++r) row(r);
+    });
+  }
+
+  void CopyRows(View<const float, 2> from, View<float, 2> to) {
+    LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
+    ForRows(from.rows(), [&](Index r) {
+      std::memcpy(to.Row(r).data(), from.Row(r).data(), Size(from.cols()) * sizeof(float));
+    });
+  }
+
+  /// Buffers of one thread of the pool; they grow to the largest tile.
+  struct Worker {
+    Matrix<float> floats;
+    std::vector<std::uint16_t> rounded, packed;
+  };
+
+  static void MultiplyInBf16(View<const float, 2> x, View<const float, 2> w, View<float, 2> y,
+                             bool add, Worker& worker) {
+    worker.rounded.resize(Size(x.rows() * EvenColumns(x.cols())));
+    worker.packed.resize(PackedBf16Words(w.rows(), w.cols()));
+    RoundRowsToBf16(x.data(), x.rows(), x.cols(), x.stride(), worker.rounded.data());
+    PackBf16Weights(w.data(), w.rows(), w.cols(), w.stride(), worker.packed.data());
+    MultiplyBf16(worker.rounded.data(), worker.packed.data(), y.data(), y.rows(), y.cols(),
+                 x.cols(), y.stride(), add);
+  }
+
+  View<float, 2> Scratch(int worker, Index rows, Index cols) {
+    Matrix<float>& buffer = workers_[Size(worker)].floats;
+    if (buffer.size() < rows * cols) {
+      buffer = {};  // the old block goes first
+      buffer = Matrix<float>(1, rows * cols);
+    }
+    return {buffer.data(), rows, cols};
+  }
+
+  View<const float, 2> Widened(const AnyMatrix& matrix, Index begin, Index count, int worker) {
+    if (const auto* held = std::get_if<View<const float, 2>>(&matrix)) {
+      return held->Rows(begin, count);
+    }
+    const View<float, 2> wide = Scratch(worker, count, Cols(matrix));
+    if (const auto* held = std::get_if<View<const Bf16, 2>>(&matrix)) {
+      for (Index r = 0; r < count; ++r) {
+        const Bf16* row = held->Row(begin + r).data();
+        kernels_.widen_bf16(&row->bits, wide.Row(r).data(), wide.cols());
+      }
+    } else {
+      WidenRows(matrix, begin, wide);
+    }
+    return wide;
+  }
+
+  ThreadPool& pool_;
+  const KernelSet& kernels_;
+  const Arithmetic arithmetic_;
+  std::vector<Worker> workers_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, const CpuOptions& options) {
+  PrepareBlas();
+  if (options.arithmetic == Arithmetic::kBf16 && !HasBf16Product()) {
+    throw Error({.what = "this processor has no bf16 arithmetic (AVX512_BF16)",
+                 .where = "--arithmetic",
+                 .hint = "float32 gives the reference's results on any processor"});
+  }
+  return std::make_unique<CpuDevice>(pool, ChooseKernels(options.kernels), options.arithmetic);
+}
+
+}  // namespace lieq

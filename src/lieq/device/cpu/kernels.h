@@ -1,0 +1,47 @@
+// Kernel rows of the CPU: one body (kernels_body.inc) compiled for several instruction sets.
+//
+// The body works on fixed vectors of 16 floats and never fuses or reorders, so every row gives the
+// same bits; only speed differs. Matrix products are BLAS (linalg/), not rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace lieq {
+
+/// All pointers may be unaligned; n >= 0 elements. Nothing is read or written past n.
+struct KernelSet {
+  std::string_view name;
+  bool (*supported)();  // by this processor
+
+  /// to[i] = from[i], bf16 bits to float.
+  void (*widen_bf16)(const std::uint16_t* from, float* to, std::ptrdiff_t n);
+  /// y = x / sqrt(mean(x²) + eps) * weight; squares are summed in double. x and y may be the same.
+  void (*rms_norm)(const float* x, const float* weight, double eps, float* y, std::ptrdiff_t n);
+  /// Rotates (x[i], x[i + half]) by the angle i: half = number of angles.
+  void (*rope)(float* x, const float* cosine, const float* sine, std::ptrdiff_t half);
+  /// x = exp(scale * (x - max x)) / sum of the same. n >= 1.
+  void (*softmax)(float* x, float scale, std::ptrdiff_t n);
+  /// log(sum(exp(x))) with the sum in double; n >= 1. NaN or +infinity in x gives NaN or infinity.
+  double (*log_sum_exp)(const float* x, std::ptrdiff_t n);
+  /// gate = gate / (1 + exp(-gate)) * up
+  void (*swiglu)(float* gate, const float* up, std::ptrdiff_t n);
+  /// to[i] += from[i]
+  void (*add)(const float* from, float* to, std::ptrdiff_t n);
+  /// to[i] += from[i], float to double.
+  void (*add_to_double)(const float* from, double* to, std::ptrdiff_t n);
+};
+
+/// Rows this build has, best first, scalar last.
+[[nodiscard]] std::span<const KernelSet* const> KernelSets() noexcept;
+/// The row of that name, or the best supported one for an empty name. Throws Error naming the rows
+/// there are, or why the named one cannot run here.
+[[nodiscard]] const KernelSet& ChooseKernels(std::string_view name);
+
+extern const KernelSet kScalarKernels;
+extern const KernelSet kAvx2Kernels;
+extern const KernelSet kAvx512Kernels;
+
+}  // namespace lieq

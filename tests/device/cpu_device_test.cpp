@@ -1,0 +1,232 @@
+#include "lieq/device/cpu/cpu_device.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "lieq/device/cpu/bf16_product.h"
+#include "lieq/tensor/dtype.h"
+#include "tests/support/random_matrix.h"
+#include "tests/support/random_qmatrix.h"
+
+namespace lieq {
+namespace {
+
+DeviceMatrix Uploaded(Device& device, const Matrix<float>& host) {
+  DeviceMatrix matrix = device.Alloc(host.rows(), host.cols());
+  device.Upload(host.view(), matrix.view());
+  return matrix;
+}
+
+Matrix<float> Downloaded(Device& device, const DeviceMatrix& matrix) {
+  Matrix<float> host(matrix.rows(), matrix.cols());
+  device.Download(matrix.view(), host.view());
+  return host;
+}
+
+bool SameBytes(const Matrix<float>& a, const Matrix<float>& b) {
+  return a.size() == b.size() &&
+         std::memcmp(a.data(), b.data(), Size(a.size()) * sizeof(float)) == 0;
+}
+
+/// Sums of k products of float: k * 2^-24 of the sum of magnitudes bounds any order of adding.
+double Bound(double magnitude, Index terms) {
+  return magnitude * static_cast<double>(terms + 2) * 0x1p-24;
+}
+
+struct Shape {
+  Index rows, in, out;
+};
+class Matmul : public testing::TestWithParam<Shape> {};
+
+TEST_P(Matmul, AgreesWithTheDefinitionForEveryFormAndAnyThreads) {
+  const auto [rows, in, out] = GetParam();
+  const Matrix<float> x = RandomMatrix(rows, in, 1), start = RandomMatrix(rows, out, 2);
+  const Matrix<float> w = RandomMatrix(out, in, 3), bias = RandomMatrix(1, out, 4);
+  Matrix<Bf16> w_bf16(out, in);
+  Matrix<F16> w_f16(out, in);
+  for (Index i = 0; i < w.size(); ++i) {
+    w_bf16.data()[i] = ToBf16(w.data()[i]);
+    w_f16.data()[i] = ToF16(w.data()[i]);
+  }
+  std::vector<AnyMatrix> forms{std::as_const(w).view(), std::as_const(w_bf16).view(),
+                               std::as_const(w_f16).view()};
+  if (in % 32 == 0) {
+    forms.emplace_back(std::make_shared<const QMatrix>(
+        RandomQMatrix(out, in, {.bits = 3, .group_size = 32, .symmetric = false}, 5)));
+  }
+  for (const AnyMatrix& form : forms) {
+    for (const bool add : {false, true}) {
+      Matrix<float> first;
+      for (const int threads : {1, 2, 7}) {
+        ThreadPool pool(threads);
+        const auto device = MakeCpuDevice(pool);
+        const DeviceMatrix dx = Uploaded(*device, x), dy = Uploaded(*device, start);
+        device->Matmul(dx.view(), *device->Prepare(form), bias.view().Row(0), dy.view(), add);
+        Matrix<float> y = Downloaded(*device, dy);
+        if (threads > 1) {
+          EXPECT_TRUE(SameBytes(y, first)) << threads << " threads";
+          continue;
+        }
+        Matrix<float> wide(out, in);
+        WidenRows(form, 0, wide.view());
+        for (Index r = 0; r < rows; ++r) {
+          for (Index o = 0; o < out; ++o) {
+            double sum = static_cast<double>(bias(0, o)), size = std::fabs(sum);
+            if (add) sum += static_cast<double>(start(r, o));
+            for (Index i = 0; i < in; ++i) {
+              const double term = static_cast<double>(x(r, i)) * static_cast<double>(wide(o, i));
+              sum += term;
+              size += std::fabs(term);
+            }
+            ASSERT_NEAR(y(r, o), sum, Bound(size + std::fabs(sum), in));
+          }
+        }
+        first = std::move(y);
+      }
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, Matmul,
+                         testing::Values(Shape{1, 1, 1}, Shape{3, 17, 5}, Shape{1, 64, 130},
+                                         Shape{513, 32, 33}, Shape{40, 96, 1040}));
+
+TEST(Bf16Product, AgreesWithRoundedFactors) {
+  if (!HasBf16Product()) GTEST_SKIP() << "this processor has no AVX512_BF16";
+  for (const auto& [rows, in, out] :
+       {Shape{1, 1, 1}, {3, 17, 5}, {7, 64, 130}, {513, 33, 31}, {13, 96, 1040}, {6, 256, 64}}) {
+    const Matrix<float> x = RandomMatrix(rows, in, 1), start = RandomMatrix(rows, out, 2);
+    const Matrix<float> w = RandomMatrix(out, in, 3);
+    for (const bool add : {false, true}) {
+      Matrix<float> first;
+      for (const int threads : {1, 2, 7}) {
+        ThreadPool pool(threads);
+        const auto device = MakeCpuDevice(pool, {.arithmetic = Arithmetic::kBf16});
+        const DeviceMatrix dx = Uploaded(*device, x), dy = Uploaded(*device, start);
+        device->Matmul(dx.view(), *device->Prepare(std::as_const(w).view()), {}, dy.view(), add);
+        Matrix<float> y = Downloaded(*device, dy);
+        if (threads > 1) {
+          EXPECT_TRUE(SameBytes(y, first)) << threads << " threads";
+          continue;
+        }
+        for (Index r = 0; r < rows; ++r) {
+          for (Index o = 0; o < out; ++o) {
+            double sum = add ? static_cast<double>(start(r, o)) : 0, size = std::fabs(sum);
+            for (Index i = 0; i < in; ++i) {
+              const double term = static_cast<double>(ToFloat(ToBf16(x(r, i)))) *
+                                  static_cast<double>(ToFloat(ToBf16(w(o, i))));
+              sum += term;
+              size += std::fabs(term);
+            }
+            ASSERT_NEAR(y(r, o), sum, Bound(size, in)) << r << ", " << o;
+          }
+        }
+        first = std::move(y);
+      }
+    }
+  }
+}
+
+TEST(Attention, AgreesWithTheDefinition) {
+  for (const AttentionShape shape :
+       {AttentionShape{1, 1, 2, 1, 4}, AttentionShape{2, 7, 4, 2, 8},
+        AttentionShape{1, 129, 3, 3, 6}, AttentionShape{2, 300, 2, 1, 16}}) {
+    const Index rows = shape.windows * shape.length, dim = shape.head_dim;
+    const Matrix<float> q = RandomMatrix(rows, shape.heads * dim, 1);
+    const Matrix<float> k = RandomMatrix(rows, shape.kv_heads * dim, 2);
+    const Matrix<float> v = RandomMatrix(rows, shape.kv_heads * dim, 3);
+    Matrix<float> first;
+    for (const int threads : {1, 3}) {
+      ThreadPool pool(threads);
+      const auto device = MakeCpuDevice(pool);
+      const DeviceMatrix out = device->Alloc(rows, shape.heads * dim);
+      device->Attention(Uploaded(*device, q).view(), Uploaded(*device, k).view(),
+                        Uploaded(*device, v).view(), shape, out.view());
+      Matrix<float> y = Downloaded(*device, out);
+      if (threads > 1) {
+        EXPECT_TRUE(SameBytes(y, first));
+        continue;
+      }
+      for (Index r = 0; r < rows; ++r) {
+        const Index begin = r / shape.length * shape.length;
+        for (Index h = 0; h < shape.heads; ++h) {
+          const Index kv = h * shape.kv_heads / shape.heads * dim;
+          std::vector<double> weight;
+          double total = 0;
+          for (Index t = begin; t <= r; ++t) {
+            double dot = 0;
+            for (Index d = 0; d < dim; ++d) {
+              dot += static_cast<double>(q(r, h * dim + d)) * static_cast<double>(k(t, kv + d));
+            }
+            weight.push_back(std::exp(dot / std::sqrt(static_cast<double>(dim))));
+            total += weight.back();
+          }
+          for (Index d = 0; d < dim; ++d) {
+            double expected = 0;
+            for (Index t = begin; t <= r; ++t) {
+              expected += weight[Size(t - begin)] / total * static_cast<double>(v(t, kv + d));
+            }
+            ASSERT_NEAR(y(r, h * dim + d), expected, 1e-5);
+          }
+        }
+      }
+      first = std::move(y);
+    }
+  }
+}
+
+TEST(GramUpdate, AddsTheLowerTriangleAloneAndTheSameForAnyThreads) {
+  for (const auto& [rows, n] : {std::pair<Index, Index>{1, 1}, {5, 3}, {100, 65}, {5000, 70}}) {
+    const Matrix<float> x = RandomMatrix(rows, n, 9);
+    const Matrix<double> expected = GramOf(x.view());
+    Matrix<double> first;
+    for (const int threads : {1, 2, 7}) {
+      ThreadPool pool(threads);
+      const auto device = MakeCpuDevice(pool);
+      Matrix<double> gram(n, n);
+      for (Index i = 0; i < n; ++i) {
+        for (Index j = i + 1; j < n; ++j) gram(i, j) = -1;
+      }
+      device->GramUpdate(Uploaded(*device, x).view(), gram.view());
+      device->GramUpdate(Uploaded(*device, x).view(), gram.view());
+      for (Index i = 0; i < n; ++i) {
+        for (Index j = 0; j < n; ++j) {
+          if (j > i) {
+            ASSERT_EQ(gram(i, j), -1);
+          } else {
+            const double size = std::sqrt(expected(i, i) * expected(j, j));
+            ASSERT_NEAR(gram(i, j), 2 * expected(i, j),
+                        2 * Bound(size, std::min<Index>(rows, 512)));
+          }
+        }
+      }
+      if (threads == 1) {
+        first = std::move(gram);
+      } else {
+        EXPECT_EQ(std::memcmp(gram.data(), first.data(), Size(n * n) * sizeof(double)), 0);
+      }
+    }
+  }
+}
+
+TEST(LogSoftmaxNll, IsTheNegativeLogProbability) {
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const Matrix<float> logits = RandomMatrix(50, 333, 11, 3);
+  std::vector<TokenId> targets;
+  for (Index r = 0; r < 50; ++r) targets.push_back(static_cast<TokenId>((r * 37) % 333));
+  std::vector<double> nll(50);
+
+  device->LogSoftmaxNll(Uploaded(*device, logits).view(), targets, nll);
+
+  for (Index r = 0; r < 50; ++r) {
+    double sum = 0;
+    for (Index c = 0; c < 333; ++c) sum += std::exp(static_cast<double>(logits(r, c)));
+    EXPECT_NEAR(nll[Size(r)], std::log(sum) - static_cast<double>(logits(r, targets[Size(r)])),
+                1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace lieq
