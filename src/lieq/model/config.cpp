@@ -19,6 +19,10 @@ constexpr std::array<SiteRow, kSites> kSiteRows{{{"q", "self_attn.q_proj"},
                                                  {"up", "mlp.up_proj"},
                                                  {"down", "mlp.down_proj"}}};
 
+constexpr std::array<std::string_view, kUnits> kUnitNames{"qkv", "o", "gate_up", "down"};
+// Sites are numbered in the order of computation, so the linears of a unit lie side by side.
+constexpr std::array<int, kUnits + 1> kUnitBegin{0, 3, 4, 6, 7};
+
 void Require(bool good, std::string_view where, std::string_view key, std::string expected,
              std::string found) {
   if (good) return;
@@ -35,6 +39,21 @@ std::string_view Name(Site site) noexcept {
 }
 std::string_view Module(Site site) noexcept {
   return kSiteRows[static_cast<std::size_t>(site)].module;
+}
+
+std::string_view Name(Unit unit) noexcept {
+  return kUnitNames[static_cast<std::size_t>(unit)];
+}
+Unit UnitOf(Site site) noexcept {
+  std::size_t unit = 0;
+  while (static_cast<int>(site) >= kUnitBegin[unit + 1]) ++unit;
+  return kAllUnits[unit];
+}
+std::span<const Site> SitesOf(Unit unit) noexcept {
+  const auto index = static_cast<std::size_t>(unit);
+  const auto begin = static_cast<std::size_t>(kUnitBegin[index]);
+  const auto end = static_cast<std::size_t>(kUnitBegin[index + 1]);
+  return std::span(kAllSites).subspan(begin, end - begin);
 }
 
 Index ModelConfig::Out(Site site) const noexcept {

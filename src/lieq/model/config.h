@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,18 @@ inline constexpr std::array<Site, kSites> kAllSites{Site::kQ,    Site::kK,  Site
 [[nodiscard]] std::string_view Name(Site site) noexcept;
 /// Module inside a layer: "self_attn.q_proj" ... "mlp.down_proj"
 [[nodiscard]] std::string_view Module(Site site) noexcept;
+
+/// Linears that share one input: q, k and v; o; gate and up; down. Fused kernels want one width in
+/// each, so plans speak of units.
+enum class Unit : std::uint8_t { kQkv, kO, kGateUp, kDown };
+inline constexpr int kUnits = 4;
+inline constexpr std::array<Unit, kUnits> kAllUnits{Unit::kQkv, Unit::kO, Unit::kGateUp,
+                                                    Unit::kDown};
+/// "qkv", "o", "gate_up", "down"
+[[nodiscard]] std::string_view Name(Unit unit) noexcept;
+[[nodiscard]] Unit UnitOf(Site site) noexcept;
+/// The linears of a unit, in order.
+[[nodiscard]] std::span<const Site> SitesOf(Unit unit) noexcept;
 
 /// Rotary position embedding (Su et al., arXiv:2104.09864); llama3 is the scaling of Llama 3.1.
 struct Rope {

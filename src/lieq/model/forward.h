@@ -10,9 +10,14 @@
 
 #include "lieq/base/context.h"
 #include "lieq/device/device.h"
+#include "lieq/model/config.h"
 #include "lieq/model/weights.h"
 
 namespace lieq {
+
+/// Rows of activations that one batch of a layer takes: enough for products at full speed, few
+/// enough that the intermediates of an 8B model stay below a gigabyte.
+inline constexpr Index kBatchRows = 8192;
 
 /// Windows of activations, [windows * length, hidden] on the device.
 struct Hidden {
@@ -20,18 +25,6 @@ struct Hidden {
   Index windows = 0;
   Index length = 0;
 };
-
-/// Linears that share one input: q, k and v; o; gate and up; down. Fused kernels want one width in
-/// each, so plans speak of units.
-enum class Unit : std::uint8_t { kQkv, kO, kGateUp, kDown };
-inline constexpr int kUnits = 4;
-inline constexpr std::array<Unit, kUnits> kAllUnits{Unit::kQkv, Unit::kO, Unit::kGateUp,
-                                                    Unit::kDown};
-/// "qkv", "o", "gate_up", "down"
-[[nodiscard]] std::string_view Name(Unit unit) noexcept;
-[[nodiscard]] Unit UnitOf(Site site) noexcept;
-/// The linears of a unit, in order.
-[[nodiscard]] std::span<const Site> SitesOf(Unit unit) noexcept;
 
 /// Sees the input of each unit as a layer runs: [rows, in], valid during the call.
 using Observer = std::function<void(Unit unit, DeviceView<const float> input)>;

@@ -37,6 +37,7 @@ struct Weights {
   std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
   std::vector<std::shared_ptr<const FileMap>> maps;  // keep the views alive
+  std::vector<std::shared_ptr<const void>> owners;   // as above: copies of unaligned tensors
 
   /// Gives the pages of a layer's mapped linears back to the system (they can be read again).
   void ReleaseLayer(Index layer) const noexcept;

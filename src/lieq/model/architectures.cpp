@@ -1,0 +1,64 @@
+#include "lieq/model/architectures.h"
+
+#include <algorithm>
+#include <array>
+
+namespace lieq {
+namespace {
+
+// Defaults: transformers 4.57.1 and 5.24.0, models/*/configuration_*.py, which agree.
+constexpr std::array kArchitectures{
+    Architecture{.name = "LlamaForCausalLM",
+                 .model_type = "llama",
+                 .mlp_bias_by_config = true,
+                 .intermediate = 11008,
+                 .vocab = 32000,
+                 .max_positions = 2048},
+    Architecture{.name = "Qwen2ForCausalLM",
+                 .model_type = "qwen2",
+                 .attention_bias = AttentionBias::kQkvAlways,
+                 .switched_window = true,
+                 .intermediate = 22016,
+                 .kv_heads = 32,
+                 .vocab = 151936,
+                 .max_positions = 32768},
+    Architecture{.name = "Qwen3ForCausalLM",
+                 .model_type = "qwen3",
+                 .qk_norm = true,
+                 .switched_window = true,
+                 .intermediate = 22016,
+                 .kv_heads = 32,
+                 .head_dim = 128,
+                 .vocab = 151936,
+                 .max_positions = 32768},
+};
+
+}  // namespace
+
+std::span<const Architecture> Architectures() noexcept {
+  return kArchitectures;
+}
+
+const Architecture* FindArchitecture(std::string_view name) noexcept {
+  const auto* row = std::find_if(kArchitectures.begin(), kArchitectures.end(),
+                                 [&](const Architecture& each) { return each.name == name; });
+  return row == kArchitectures.end() ? nullptr : row;
+}
+
+const Architecture* FindModelType(std::string_view model_type) noexcept {
+  const auto* row =
+      std::find_if(kArchitectures.begin(), kArchitectures.end(),
+                   [&](const Architecture& each) { return each.model_type == model_type; });
+  return row == kArchitectures.end() ? nullptr : row;
+}
+
+std::string ArchitectureNames() {
+  std::string names;
+  for (std::size_t i = 0; i < kArchitectures.size(); ++i) {
+    if (i > 0) names += i + 1 == kArchitectures.size() ? " or " : ", ";
+    names += kArchitectures[i].name;
+  }
+  return names;
+}
+
+}  // namespace lieq

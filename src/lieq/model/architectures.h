@@ -1,0 +1,53 @@
+// The architectures that are read: a table of rows, one for each class of Hugging Face
+// transformers.
+//
+// To add one: a row here, if its arithmetic is that of Forward.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lieq/base/types.h"
+
+namespace lieq {
+
+/// Which linears of attention have a bias.
+enum class AttentionBias : std::uint8_t {
+  kByConfig,   // q, k, v and o where "attention_bias" is true
+  kQkvAlways,  // q, k and v, never o, whatever the config says
+};
+
+struct Architecture {
+  std::string_view name;        // "LlamaForCausalLM", in "architectures"
+  std::string_view model_type;  // "llama", in "model_type"
+  AttentionBias attention_bias = AttentionBias::kByConfig;
+  bool mlp_bias_by_config = false;  // "mlp_bias" counts
+  bool qk_norm = false;             // RMS norm of each query and key head
+  bool switched_window = false;     // "sliding_window" counts only with "use_sliding_window"
+
+  // What the class's config stands in for keys that config.json leaves out.
+  Index layers = 32;
+  Index hidden = 4096;
+  Index intermediate = 0;
+  Index heads = 32;
+  Index kv_heads = 0;  // 0: as many as heads
+  Index head_dim = 0;  // 0: hidden / heads
+  Index vocab = 0;
+  Index max_positions = 0;
+  double rms_eps = 1e-6;
+  double rope_theta = 10000.0;
+  bool tied = false;
+};
+
+[[nodiscard]] std::span<const Architecture> Architectures() noexcept;
+
+/// By class name or, where there is none, by model type; null where no row has it.
+[[nodiscard]] const Architecture* FindArchitecture(std::string_view name) noexcept;
+[[nodiscard]] const Architecture* FindModelType(std::string_view model_type) noexcept;
+
+/// "LlamaForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM", for messages and help.
+[[nodiscard]] std::string ArchitectureNames();
+
+}  // namespace lieq

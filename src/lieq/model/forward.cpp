@@ -1,0 +1,213 @@
+#include "lieq/model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <string>
+
+#include "lieq/base/error.h"
+
+namespace lieq {
+namespace {
+
+constexpr Index kLogitElements = Index{1} << 25;  // floats of logits held at once: 128 MiB
+
+DeviceView<float> Reshaped(DeviceView<float> v, Index cols) {
+  LIEQ_ASSERT(v.stride() == v.cols() && v.cols() % cols == 0);
+  return {v.device_pointer(), v.rows() * (v.cols() / cols), cols, cols};
+}
+
+DeviceView<float> Sized(Device& device, DeviceMatrix& buffer, Index rows, Index cols) {
+  if (buffer.rows() * buffer.cols() < rows * cols) {
+    buffer = {};  // the old block goes before the new one comes
+    buffer = device.Alloc(rows, cols);
+  }
+  return buffer.Shaped(rows, cols);
+}
+
+}  // namespace
+
+RopeTable MakeRopeTable(const Rope& rope, Index head_dim, Index length) {
+  const Index half = head_dim / 2;
+  RopeTable table{Matrix<float>(length, half), Matrix<float>(length, half)};
+  for (Index i = 0; i < half; ++i) {
+    double frequency =
+        std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    if (rope.llama3) {
+      // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated
+      // (transformers, modeling_rope_utils.py, _compute_llama3_parameters).
+      const double wavelength = 2.0 * std::numbers::pi / frequency;
+      const double turns = rope.original_context / wavelength;
+      const double kept = std::clamp(
+          (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0,
+          1.0);
+      frequency = (1.0 - kept) * frequency / rope.factor + kept * frequency;
+    }
+    // The reference holds frequencies and angles in float; double angles of float frequencies stay
+    // within its rounding.
+    const auto step = static_cast<double>(static_cast<float>(frequency));
+    for (Index p = 0; p < length; ++p) {
+      const double angle = static_cast<double>(p) * step;
+      table.cosine(p, i) = static_cast<float>(std::cos(angle));
+      table.sine(p, i) = static_cast<float>(std::sin(angle));
+    }
+  }
+  return table;
+}
+
+LayerSteps::LayerSteps(const ModelConfig& config, Device& device, Index max_length)
+    : config_(config),
+      device_(device),
+      rope_(MakeRopeTable(config.rope, config.head_dim, max_length)) {}
+
+void LayerSteps::Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y,
+                          bool add) {
+  device_.Matmul(x, *device_.Prepare(linear.weight), linear.bias, y, add);
+}
+
+void LayerSteps::QkvInput(const LayerWeights& layer, DeviceView<const float> x,
+                          DeviceView<float> in) {
+  device_.RmsNorm(x, layer.attention_norm, config_.rms_eps, in);
+}
+
+void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+                                 Index length, DeviceView<float> out) {
+  const Index rows = in.rows(), dim = config_.head_dim;
+  const auto q = Sized(device_, q_, rows, config_.Out(Site::kQ));
+  const auto k = Sized(device_, k_, rows, config_.Out(Site::kK));
+  const auto v = Sized(device_, v_, rows, config_.Out(Site::kV));
+  Multiply(layer.At(Site::kQ), in, q, false);
+  Multiply(layer.At(Site::kK), in, k, false);
+  Multiply(layer.At(Site::kV), in, v, false);
+  if (config_.qk_norm) {
+    const auto q_heads = Reshaped(q, dim), k_heads = Reshaped(k, dim);
+    device_.RmsNorm(q_heads, layer.q_norm, config_.rms_eps, q_heads);
+    device_.RmsNorm(k_heads, layer.k_norm, config_.rms_eps, k_heads);
+  }
+  device_.Rope(q, rope_, length, dim);
+  device_.Rope(k, rope_, length, dim);
+  device_.Attention(q, k, v,
+                    {.windows = rows / length,
+                     .length = length,
+                     .heads = config_.heads,
+                     .kv_heads = config_.kv_heads,
+                     .head_dim = dim},
+                    out);
+}
+
+void LayerSteps::AddO(const LayerWeights& layer, DeviceView<const float> attention,
+                      DeviceView<float> x) {
+  Multiply(layer.At(Site::kO), attention, x, true);
+}
+
+void LayerSteps::MlpInput(const LayerWeights& layer, DeviceView<const float> x,
+                          DeviceView<float> in) {
+  device_.RmsNorm(x, layer.mlp_norm, config_.rms_eps, in);
+}
+
+void LayerSteps::Gated(const LayerWeights& layer, DeviceView<const float> in,
+                       DeviceView<float> out) {
+  const auto up = Sized(device_, up_, in.rows(), config_.intermediate);
+  Multiply(layer.At(Site::kGate), in, out, false);
+  Multiply(layer.At(Site::kUp), in, up, false);
+  device_.SwiGlu(out, up);
+}
+
+void LayerSteps::AddDown(const LayerWeights& layer, DeviceView<const float> gated,
+                         DeviceView<float> x) {
+  Multiply(layer.At(Site::kDown), gated, x, true);
+}
+
+Forward::Forward(const Weights& weights, Device& device, Index max_length)
+    : weights_(weights), device_(device), steps_(weights.config, device, max_length) {}
+
+DeviceView<float> Forward::Scratch(DeviceMatrix& buffer, Index rows, Index cols) {
+  return Sized(device_, buffer, rows, cols);
+}
+
+Hidden Forward::Embed(View<const TokenId, 2> tokens) {
+  const Index vocab = weights_.config.vocab;
+  for (Index w = 0; w < tokens.rows(); ++w) {
+    for (const TokenId id : tokens.Row(w)) {
+      if (id >= 0 && id < vocab) continue;
+      throw Error({.what = "token id outside the model's vocabulary",
+                   .where = "window " + std::to_string(w),
+                   .expected = "0 to " + std::to_string(vocab - 1),
+                   .found = std::to_string(id),
+                   .hint = "check that tokenizer.json belongs to this model"});
+    }
+  }
+  LIEQ_ASSERT(tokens.stride() == tokens.cols());
+  Hidden hidden{device_.Alloc(tokens.size(), weights_.config.hidden), tokens.rows(), tokens.cols()};
+  device_.EmbedRows(weights_.embedding, {tokens.data(), Size(tokens.size())}, hidden.x.view());
+  return hidden;
+}
+
+Index Forward::BatchWindows(Index length) const noexcept {
+  return std::max<Index>(1, kBatchRows / length);
+}
+
+void Forward::Layer(Index layer, Hidden& hidden, const Observer& observer) {
+  const LayerWeights& weights = weights_.layers[Size(layer)];
+  const ModelConfig& config = weights_.config;
+  const Index batch = BatchWindows(hidden.length);
+  for (Index w = 0; w < hidden.windows; w += batch) {
+    const Index rows = std::min(batch, hidden.windows - w) * hidden.length;
+    const DeviceView<float> x = hidden.x.view().Rows(w * hidden.length, rows);
+    const auto in = Scratch(in_, rows, config.hidden);
+    const auto attention = Scratch(attention_, rows, config.In(Site::kO));
+    const auto gated = Scratch(gated_, rows, config.intermediate);
+
+    steps_.QkvInput(weights, x, in);
+    if (observer) observer(Unit::kQkv, in);
+    steps_.AttentionOutput(weights, in, hidden.length, attention);
+    if (observer) observer(Unit::kO, attention);
+    steps_.AddO(weights, attention, x);
+    steps_.MlpInput(weights, x, in);
+    if (observer) observer(Unit::kGateUp, in);
+    steps_.Gated(weights, in, gated);
+    if (observer) observer(Unit::kDown, gated);
+    steps_.AddDown(weights, gated, x);
+  }
+}
+
+void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll) {
+  const ModelConfig& config = weights_.config;
+  LIEQ_ASSERT(tokens.rows() == hidden.windows && tokens.cols() == hidden.length);
+  const Index scored = hidden.length - 1;
+  const Index chunk = std::clamp<Index>(kLogitElements / config.vocab, 1, scored);
+  const Prepared head = device_.Prepare(weights_.head);
+  for (Index w = 0; w < hidden.windows; ++w) {
+    for (Index begin = 0; begin < scored; begin += chunk) {
+      const Index rows = std::min(chunk, scored - begin);
+      const auto in = Scratch(in_, rows, config.hidden);
+      const auto logits = Scratch(logits_, rows, config.vocab);
+      device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + begin, rows), weights_.final_norm,
+                      config.rms_eps, in);
+      device_.Matmul(in, *head, {}, logits, false);
+      device_.LogSoftmaxNll(logits, tokens.Row(w).subspan(Size(begin + 1), Size(rows)),
+                            nll.Row(w).subspan(Size(begin), Size(rows)));
+    }
+    for (Index p = 0; p < scored; ++p) {
+      if (std::isfinite(nll(w, p))) continue;
+      throw Error({.what = "the model's output is not finite",
+                   .where = "window " + std::to_string(w) + ", position " + std::to_string(p),
+                   .hint = "the weights hold or produce NaN or infinity"});
+    }
+  }
+}
+
+void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {
+  const ModelConfig& config = weights_.config;
+  const Prepared head = device_.Prepare(weights_.head);
+  for (Index w = 0; w < hidden.windows; ++w) {
+    const auto in = Scratch(in_, 1, config.hidden);
+    const auto out = Scratch(logits_, 1, config.vocab);
+    device_.RmsNorm(hidden.x.view().Rows((w + 1) * hidden.length - 1, 1), weights_.final_norm,
+                    config.rms_eps, in);
+    device_.Matmul(in, *head, {}, out, false);
+    device_.Download(out, logits.Rows(w, 1));
+  }
+}
+
+}  // namespace lieq
