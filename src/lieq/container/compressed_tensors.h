@@ -2,6 +2,7 @@
 // vLLM and transformers load. Bit layout and version notes: docs/formats.md.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,30 +14,38 @@
 
 namespace lieq {
 
-/// The tensors of one module in file order: weight_packed I32 [rows, words], weight_scale
-/// [rows, groups] of `scale_type` (F16 or BF16), weight_zero_point I32 where asymmetric,
-/// weight_shape I64 [2].
+/// The tensors of one module in the order of the file: weight_shape I64 [2], weight_packed I32
+/// [rows, words], weight_zero_point I32 [ceil(rows * bits / 32), groups] where asymmetric,
+/// weight_scale [rows, groups] of `scale_type` (F16 or BF16). Wide items first, so that each tensor
+/// of a module that begins at a multiple of 8 bytes lies aligned.
 [[nodiscard]] std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
                                                   const Grid& grid, DType scale_type);
 
-/// Writes those tensors; exact (scales must be representable in `scale_type`, see RoundScale).
+/// Writes those tensors, exactly. Throws Error naming the scale that `scale_type` does not hold
+/// (see RoundScale), or where the disk refuses.
 void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,
                  DType scale_type);
 
-/// Reads them back. Throws Error naming the tensor: wrong dtype, shape, a scale that is not finite,
-/// set bits in the tail of a row, a zero-point out of range.
+/// Reads them back; scales may be F16, BF16 or F32. Throws Error naming the tensor: missing, wrong
+/// dtype, shape or group size, a scale that is not finite, set bits in the tail of a stream.
 [[nodiscard]] QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid);
 
 /// grids[layer][site]
 using LayerGrids = std::vector<std::array<Grid, kSites>>;
 
-/// The "quantization_config" object for config.json: one config group for each different grid, with
-/// disjoint anchored regular expressions as targets (vLLM and the library sort and match them).
+/// The "quantization_config" object for config.json: one config group for each different grid,
+/// widest first, with disjoint anchored regular expressions as targets (vLLM and the library sort
+/// and match them).
 [[nodiscard]] Record QuantizationConfig(const LayerGrids& grids);
 
-/// The grid of each linear by the config groups of a "quantization_config" object. Throws Error:
-/// another method or format, activations quantized, a width other than 2, 3, 4, 8, a linear that
-/// matches no group or more than one, linears of a unit in different groups.
+/// The grid of each linear by the config groups of a "quantization_config" object.
+///
+/// Targets are matched as compressed-tensors does it: exact names before regular expressions
+/// ("re:", anchored at the start) before the class name "Linear". Throws Error: another method or
+/// format, activations or the KV cache quantized, columns reordered, a width other than 2, 3, 4, 8,
+/// a group size that does not divide a row; a linear that is ignored, that matches no target, or
+/// whose best targets want different grids; linears of a unit (q, k, v; gate, up) with different
+/// grids.
 [[nodiscard]] LayerGrids ParseQuantizationConfig(const Json& quantization_config,
                                                  const ModelConfig& config,
                                                  const std::string& where);

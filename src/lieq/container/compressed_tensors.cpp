@@ -1,0 +1,236 @@
+#include "lieq/container/compressed_tensors.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "lieq/base/assert.h"
+#include "lieq/base/error.h"
+#include "lieq/io/printable.h"
+
+namespace lieq {
+namespace {
+
+constexpr Index kMostExtent = Index{1} << 24;  // as CheckConfig has it
+
+Index StreamWords(Index codes, int bits) {
+  return CeilDiv(codes * bits, 32);
+}
+
+std::string TensorName(std::string_view module, std::string_view suffix) {
+  return std::string(module) + "." + std::string(suffix);
+}
+
+[[noreturn]] void Fail(const TensorRef& tensor, std::string what, std::string expected,
+                       std::string found, std::string hint = {}) {
+  throw Error({.what = std::move(what),
+               .where = tensor.file.string() + ": tensor '" + Printable(tensor.name) + "'",
+               .expected = std::move(expected),
+               .found = std::move(found),
+               .hint = std::move(hint)});
+}
+
+/// The tensor, once its type and shape are what they must be.
+const TensorRef& Checked(const TensorFile& file, std::string_view module, std::string_view suffix,
+                         DType dtype, const std::vector<std::int64_t>& shape) {
+  const TensorRef& tensor = file.At(TensorName(module, suffix));
+  if (tensor.dtype != dtype || tensor.shape != shape) {
+    Fail(tensor, "wrong type or shape", Describe(dtype, shape),
+         Describe(tensor.dtype, tensor.shape));
+  }
+  return tensor;
+}
+
+/// Items of a tensor as T, copied: its bytes may lie at any address.
+template <class T>
+void CopyItems(const TensorRef& tensor, std::span<T> to) {
+  LIEQ_ASSERT(tensor.bytes.size() == to.size_bytes());
+  std::memcpy(to.data(), tensor.bytes.data(), to.size_bytes());
+}
+
+/// Bits behind the last code of a stream must be zero: set ones mean another packing.
+bool TailIsClear(std::uint32_t last_word, Index codes, int bits) {
+  const auto used = codes * bits % 32;
+  return used == 0 || last_word >> used == 0;
+}
+
+struct Extents {
+  Index rows = 0;
+  Index cols = 0;
+};
+
+/// weight_shape, checked as far as it can be alone.
+Extents ReadShape(const TensorFile& file, std::string_view module, const Grid& grid) {
+  const TensorRef& tensor = Checked(file, module, "weight_shape", DType::kI64, {2});
+  std::array<std::int64_t, 2> shape{};
+  CopyItems(tensor, std::span<std::int64_t>(shape));
+  const std::string found = std::to_string(shape[0]) + ", " + std::to_string(shape[1]);
+  for (const std::int64_t extent : shape) {
+    if (extent < 1 || extent > kMostExtent) {
+      Fail(tensor, "extent out of range", "1 to " + std::to_string(kMostExtent), found);
+    }
+  }
+  if (shape[1] % GroupColumns(grid, shape[1]) != 0) {
+    Fail(tensor, "group size does not divide the row",
+         "columns in groups of " + std::to_string(grid.group_size), found);
+  }
+  return {shape[0], shape[1]};
+}
+
+void ReadCodes(const TensorFile& file, std::string_view module, QMatrix& matrix) {
+  const int bits = matrix.grid().bits;
+  const TensorRef& tensor =
+      Checked(file, module, "weight_packed", DType::kI32, {matrix.rows(), matrix.words_per_row()});
+  CopyItems(tensor, matrix.words());
+  for (Index row = 0; row < matrix.rows(); ++row) {
+    const std::uint32_t last = matrix.words()[Size((row + 1) * matrix.words_per_row() - 1)];
+    if (!TailIsClear(last, matrix.cols(), bits)) {
+      Fail(tensor, "bits set behind the last code of a row", "zero bits",
+           "row " + std::to_string(row));
+    }
+  }
+}
+
+void ReadScales(const TensorFile& file, std::string_view module, QMatrix& matrix) {
+  const TensorRef& named = file.At(TensorName(module, "weight_scale"));
+  const DType dtype = named.dtype;
+  if (dtype != DType::kF16 && dtype != DType::kBF16 && dtype != DType::kF32) {
+    Fail(named, "wrong type", "F16, BF16 or F32", std::string(Name(dtype)));
+  }
+  const TensorRef& tensor =
+      Checked(file, module, "weight_scale", dtype, {matrix.rows(), matrix.groups()});
+  const std::span<float> scales(matrix.scales().data(), Size(matrix.scales().size()));
+  if (dtype == DType::kF32) {
+    CopyItems(tensor, scales);
+  } else {
+    std::vector<std::uint16_t> items(scales.size());
+    CopyItems(tensor, std::span(items));
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      scales[i] = dtype == DType::kF16 ? ToFloat(F16{items[i]}) : ToFloat(Bf16{items[i]});
+    }
+  }
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    if (std::isfinite(scales[i])) continue;
+    Fail(tensor, "scale is not finite", "a finite number",
+         std::to_string(scales[i]) + " in row " + std::to_string(i / Size(matrix.groups())));
+  }
+}
+
+/// One stream a column, along the rows: words lie in dimension 0.
+void ReadZeros(const TensorFile& file, std::string_view module, QMatrix& matrix) {
+  const int bits = matrix.grid().bits;
+  const Index words = StreamWords(matrix.rows(), bits);
+  const Index groups = matrix.groups();
+  const TensorRef& tensor =
+      Checked(file, module, "weight_zero_point", DType::kI32, {words, groups});
+  std::vector<std::uint32_t> items(Size(words * groups));
+  CopyItems(tensor, std::span(items));
+
+  std::vector<std::uint32_t> stream(Size(words));
+  std::vector<std::uint8_t> column(Size(matrix.rows()));
+  for (Index group = 0; group < groups; ++group) {
+    for (Index word = 0; word < words; ++word)
+      stream[Size(word)] = items[Size(word * groups + group)];
+    if (!TailIsClear(stream.back(), matrix.rows(), bits)) {
+      Fail(tensor, "bits set behind the last zero-point of a column", "zero bits",
+           "column " + std::to_string(group));
+    }
+    UnpackCodes(stream, bits, column);
+    for (Index row = 0; row < matrix.rows(); ++row) matrix.zeros()(row, group) = column[Size(row)];
+  }
+}
+
+std::vector<std::uint32_t> PackZeros(const QMatrix& matrix) {
+  const int bits = matrix.grid().bits;
+  const Index words = StreamWords(matrix.rows(), bits);
+  const Index groups = matrix.groups();
+  std::vector<std::uint32_t> items(Size(words * groups));
+  std::vector<std::uint32_t> stream(Size(words));
+  std::vector<std::uint8_t> column(Size(matrix.rows()));
+  for (Index group = 0; group < groups; ++group) {
+    for (Index row = 0; row < matrix.rows(); ++row) column[Size(row)] = matrix.zeros()(row, group);
+    PackCodes(column, bits, stream);
+    for (Index word = 0; word < words; ++word)
+      items[Size(word * groups + group)] = stream[Size(word)];
+  }
+  return items;
+}
+
+std::vector<std::uint16_t> NarrowScales(std::string_view module, const QMatrix& matrix,
+                                        DType scale_type) {
+  const View<const float, 2> scales = matrix.scales();
+  std::vector<std::uint16_t> items;
+  items.reserve(Size(scales.size()));
+  for (Index row = 0; row < scales.rows(); ++row) {
+    for (const float scale : scales.Row(row)) {
+      const bool half = scale_type == DType::kF16;
+      const float held = half ? ToFloat(ToF16(scale)) : ToFloat(ToBf16(scale));
+      if (held != scale || !std::isfinite(scale)) {  // a NaN differs from itself
+        throw Error({.what = "scale cannot be stored exactly",
+                     .where = std::string(module) + ", row " + std::to_string(row),
+                     .expected = "a finite number that " + std::string(Name(scale_type)) + " holds",
+                     .found = std::to_string(scale)});
+      }
+      items.push_back(half ? ToF16(scale).bits : ToBf16(scale).bits);
+    }
+  }
+  return items;
+}
+
+}  // namespace
+
+std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
+                                    const Grid& grid, DType scale_type) {
+  LIEQ_ASSERT(scale_type == DType::kF16 || scale_type == DType::kBF16);
+  LIEQ_ASSERT(cols % GroupColumns(grid, cols) == 0);
+  const Index groups = cols / GroupColumns(grid, cols);
+  std::vector<TensorSpec> specs{
+      {TensorName(module, "weight_shape"), DType::kI64, {2}},
+      {TensorName(module, "weight_packed"), DType::kI32, {rows, StreamWords(cols, grid.bits)}}};
+  if (!grid.symmetric) {
+    specs.push_back({TensorName(module, "weight_zero_point"),
+                     DType::kI32,
+                     {StreamWords(rows, grid.bits), groups}});
+  }
+  specs.push_back({TensorName(module, "weight_scale"), scale_type, {rows, groups}});
+  return specs;
+}
+
+void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,
+                 DType scale_type) {
+  const std::array<std::int64_t, 2> shape{matrix.rows(), matrix.cols()};
+  writer.Write(TensorName(module, "weight_shape"), std::as_bytes(std::span(shape)));
+  writer.Write(TensorName(module, "weight_packed"), std::as_bytes(matrix.words()));
+  if (!matrix.grid().symmetric) {
+    const std::vector<std::uint32_t> zeros = PackZeros(matrix);
+    writer.Write(TensorName(module, "weight_zero_point"), std::as_bytes(std::span(zeros)));
+  }
+  const std::vector<std::uint16_t> scales = NarrowScales(module, matrix, scale_type);
+  writer.Write(TensorName(module, "weight_scale"), std::as_bytes(std::span(scales)));
+}
+
+QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid) {
+  LIEQ_ASSERT(grid.bits == 2 || grid.bits == 3 || grid.bits == 4 || grid.bits == 8);
+  const auto [rows, cols] = ReadShape(file, module, grid);
+  const Index words = StreamWords(cols, grid.bits);
+
+  // Before anything is allocated by the shape, the file must hold as much.
+  const TensorRef& packed = file.At(TensorName(module, "weight_packed"));
+  const Index ten_a_word = CeilDiv(cols, 10);
+  if (grid.bits == 3 && ten_a_word != words && packed.shape == std::vector{rows, ten_a_word}) {
+    Fail(packed, "3-bit codes are packed ten to a word, as compressed-tensors 0.17 did",
+         Describe(DType::kI32, std::array{rows, words}), Describe(packed.dtype, packed.shape),
+         "save the model again with compressed-tensors 0.18 or later");
+  }
+  (void)Checked(file, module, "weight_packed", DType::kI32, {rows, words});
+  const TensorRef& scale = file.At(TensorName(module, "weight_scale"));
+  (void)Checked(file, module, "weight_scale", scale.dtype, {rows, cols / GroupColumns(grid, cols)});
+
+  QMatrix matrix(rows, cols, grid);
+  ReadCodes(file, module, matrix);
+  ReadScales(file, module, matrix);
+  if (!grid.symmetric) ReadZeros(file, module, matrix);
+  return matrix;
+}
+
+}  // namespace lieq

@@ -1,0 +1,250 @@
+// config.json of Hugging Face transformers -> ModelConfig.
+//
+// Every option that changes the arithmetic of a supported class is read here or refused by name;
+// the rest (dropout, token ids, initializers, dtype, ...) is nobody's business below.
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "lieq/base/error.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/io/printable.h"
+#include "lieq/model/architectures.h"
+
+namespace lieq {
+namespace {
+
+[[noreturn]] void Refuse(std::string what, std::string where, std::string expected,
+                         std::string found, std::string hint = {}) {
+  throw Error({.what = std::move(what),
+               .where = std::move(where),
+               .expected = std::move(expected),
+               .found = std::move(found),
+               .hint = std::move(hint)});
+}
+
+/// A value for a message: short, one line, printable.
+std::string Shown(const Json& value) {
+  return Printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
+}
+
+/// The row that "architectures" names, or "model_type" where the former is absent.
+const Architecture& ReadArchitecture(const JsonObject& json) {
+  constexpr std::string_view kUnknown = "architecture is not supported";
+  const std::string type = json.String("model_type", "");
+  if (!json.Has("architectures")) {
+    if (const Architecture* row = FindModelType(type)) return *row;
+    Refuse(std::string(kUnknown), json.Where("model_type"), ArchitectureNames(),
+           type.empty() ? "neither architectures nor model_type" : Printable(type));
+  }
+  const Json& names = json.At("architectures");
+  const Architecture* row = nullptr;
+  if (names.is_array() && names.size() == 1 && names[0].is_string()) {
+    row = FindArchitecture(names[0].get_ref<const std::string&>());
+  }
+  if (row == nullptr) {
+    Refuse(std::string(kUnknown), json.Where("architectures"), ArchitectureNames(), Shown(names));
+  }
+  // transformers picks the class by model_type: the two must mean the same.
+  if (!type.empty() && type != row->model_type) {
+    Refuse("model_type and architectures disagree", json.Where("model_type"),
+           std::string(row->model_type) + " for " + std::string(row->name), Printable(type));
+  }
+  return *row;
+}
+
+/// Options of other models, with the value under which they change nothing. The classes here do not
+/// read them, so a file that sets one was made for code with other arithmetic.
+struct ForeignOption {
+  std::string_view key;
+  double neutral;
+};
+constexpr std::array kForeignOptions{
+    ForeignOption{"num_experts", 0},
+    ForeignOption{"num_local_experts", 0},
+    ForeignOption{"n_routed_experts", 0},
+    ForeignOption{"partial_rotary_factor", 1},
+    ForeignOption{"rope_interleaved", 0},
+    ForeignOption{"attn_logit_softcapping", 0},
+    ForeignOption{"final_logit_softcapping", 0},
+    ForeignOption{"logit_scale", 1},
+    ForeignOption{"logits_scaling", 1},
+    ForeignOption{"embedding_multiplier", 1},
+    ForeignOption{"residual_multiplier", 1},
+};
+
+bool IsNeutral(const Json& value, double neutral) {
+  if (value.is_boolean()) return value.get<bool>() == (neutral != 0);
+  return value.is_number() && value.get<double>() == neutral;
+}
+
+void RefuseForeignOptions(const JsonObject& json, const Architecture& row) {
+  for (const ForeignOption& option : kForeignOptions) {
+    if (!json.Has(option.key) || IsNeutral(json.At(option.key), option.neutral)) continue;
+    Refuse("option is not supported for " + std::string(row.name), json.Where(option.key),
+           "absent or " + std::to_string(static_cast<int>(option.neutral)),
+           Shown(json.At(option.key)));
+  }
+  for (const std::string_view key : {"use_qk_norm", "qk_layernorm"}) {
+    if (!json.Has(key) || IsNeutral(json.At(key), row.qk_norm ? 1 : 0)) continue;
+    Refuse("option is not supported for " + std::string(row.name), json.Where(key),
+           row.qk_norm ? "absent or true" : "absent or false", Shown(json.At(key)));
+  }
+  const std::string activation = json.String("hidden_act", "silu");
+  if (activation != "silu" && activation != "swish") {
+    Refuse("activation is not supported", json.Where("hidden_act"), "silu", Printable(activation));
+  }
+}
+
+void RefuseSlidingWindow(const JsonObject& json, const Architecture& row) {
+  constexpr std::string_view kWhat = "sliding-window attention is not supported";
+  const bool used =
+      row.switched_window ? json.Boolean("use_sliding_window", false) : json.Has("sliding_window");
+  if (used) {
+    const std::string_view key = row.switched_window ? "use_sliding_window" : "sliding_window";
+    Refuse(std::string(kWhat), json.Where(key), row.switched_window ? "false" : "null",
+           Shown(json.At(key)));
+  }
+  if (!json.Has("layer_types")) return;
+  const Json& types = json.At("layer_types");
+  if (!types.is_array()) {
+    Refuse("wrong type of value", json.Where("layer_types"), "an array", Shown(types));
+  }
+  for (std::size_t layer = 0; layer < types.size(); ++layer) {
+    if (types[layer] == "full_attention") continue;
+    Refuse("attention of this type is not supported",
+           json.Where("layer_types") + "/" + std::to_string(layer), "full_attention",
+           Shown(types[layer]));
+  }
+}
+
+void RefuseOtherQuantization(const JsonObject& json) {
+  if (!json.Has("quantization_config")) return;
+  const JsonObject quantization = json.Object("quantization_config");
+  const std::string method = quantization.String("quant_method");
+  if (method == "compressed-tensors") return;
+  Refuse("model is already quantized by a method that is not read",
+         quantization.Where("quant_method"), "compressed-tensors, or a float model",
+         Printable(method), "start from the float model that it was made from");
+}
+
+/// One of the two generations of rope keys: "rope_scaling" beside "rope_theta", or
+/// "rope_parameters" with the theta inside. `theta` is what stands beside, or the default.
+Rope ReadRopeObject(const JsonObject& json, double theta) {
+  const std::string type = json.String("rope_type", json.String("type", "default"));
+  if (json.Has("type") && json.String("type") != type) {
+    Refuse("rope_type and type disagree", json.Where("type"), Printable(type),
+           Printable(json.String("type")));
+  }
+  if (type != "default" && type != "llama3") {
+    Refuse("rope type is not supported", json.Where(json.Has("rope_type") ? "rope_type" : "type"),
+           "default or llama3", Printable(type));
+  }
+  if (json.Number("partial_rotary_factor", 1.0) != 1.0) {
+    Refuse("rotary embedding of a part of each head is not supported",
+           json.Where("partial_rotary_factor"), "absent or 1",
+           Shown(json.At("partial_rotary_factor")));
+  }
+  for (const auto& [key, value] : json.value().items()) {
+    if (!value.is_object()) continue;
+    Refuse("rope parameters by type of layer are not supported", json.Where(Printable(key)),
+           "one set for all layers", "an object");
+  }
+  Rope rope{.theta = json.Number("rope_theta", theta)};
+  if (type == "llama3") {
+    rope.llama3 = true;
+    rope.factor = json.Number("factor");
+    rope.low_freq_factor = json.Number("low_freq_factor");
+    rope.high_freq_factor = json.Number("high_freq_factor");
+    rope.original_context = json.Number("original_max_position_embeddings");
+  }
+  return rope;
+}
+
+bool Same(const Rope& a, const Rope& b) {
+  return a.theta == b.theta && a.llama3 == b.llama3 && a.factor == b.factor &&
+         a.low_freq_factor == b.low_freq_factor && a.high_freq_factor == b.high_freq_factor &&
+         a.original_context == b.original_context;
+}
+
+/// Where a file says the same thing twice (some writers serve readers of both generations), engines
+/// part over which to believe, so the two must agree.
+Rope ReadRope(const JsonObject& json, const Architecture& row) {
+  const auto given = [&](std::string_view key) {
+    return json.Has(key) && !(json.At(key).is_object() && json.At(key).empty());
+  };
+  Rope rope{.theta = json.Number("rope_theta", row.rope_theta)};
+  const double theta = rope.theta;
+  bool read = false;
+  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
+    if (!given(key)) continue;
+    const Rope object = ReadRopeObject(json.Object(key), theta);
+    if (read && !Same(object, rope)) {
+      Refuse("rope_scaling and rope_parameters disagree", json.Where(key),
+             Shown(json.At("rope_scaling")), Shown(json.At(key)));
+    }
+    if (json.Has("rope_theta") && object.theta != theta) {
+      Refuse("rope_theta is given twice and differs", json.Where(key) + "/rope_theta",
+             Shown(json.At("rope_theta")), std::to_string(object.theta));
+    }
+    rope = object;
+    read = true;
+  }
+  if (rope.llama3 && json.Number("original_max_position_embeddings", rope.original_context) !=
+                         rope.original_context) {
+    Refuse("original_max_position_embeddings is given twice and differs",
+           json.Where("original_max_position_embeddings"), std::to_string(rope.original_context),
+           Shown(json.At("original_max_position_embeddings")));
+  }
+  return rope;
+}
+
+Index ReadKvHeads(const JsonObject& json, const Architecture& row, Index heads) {
+  if (json.Has("num_key_value_heads")) return json.Integer("num_key_value_heads");
+  const bool null = json.value().contains("num_key_value_heads");  // null says: as many as heads
+  return null || row.kv_heads == 0 ? heads : row.kv_heads;
+}
+
+}  // namespace
+
+ModelConfig ParseModelConfig(const Json& config, const std::string& where) {
+  const JsonObject json(config, where);
+  const Architecture& row = ReadArchitecture(json);
+  RefuseForeignOptions(json, row);
+  RefuseSlidingWindow(json, row);
+  RefuseOtherQuantization(json);
+
+  ModelConfig model;
+  model.architecture = row.name;
+  model.layers = json.Integer("num_hidden_layers", row.layers);
+  model.hidden = json.Integer("hidden_size", row.hidden);
+  model.intermediate = json.Integer("intermediate_size", row.intermediate);
+  model.heads = json.Integer("num_attention_heads", row.heads);
+  model.kv_heads = ReadKvHeads(json, row, model.heads);
+  const Index head_dim =
+      row.head_dim != 0 ? row.head_dim : model.hidden / std::max<Index>(model.heads, 1);
+  model.head_dim = json.Integer("head_dim", head_dim);
+  model.vocab = json.Integer("vocab_size", row.vocab);
+  model.max_positions = json.Integer("max_position_embeddings", row.max_positions);
+  model.rms_eps = json.Number("rms_norm_eps", row.rms_eps);
+  model.rope = ReadRope(json, row);
+  model.tied = json.Boolean("tie_word_embeddings", row.tied);
+  const bool attention_bias = json.Boolean("attention_bias", false);
+  model.qkv_bias = row.attention_bias == AttentionBias::kQkvAlways || attention_bias;
+  model.o_bias = row.attention_bias == AttentionBias::kByConfig && attention_bias;
+  model.mlp_bias = row.mlp_bias_by_config && json.Boolean("mlp_bias", false);
+  model.qk_norm = row.qk_norm;
+
+  CheckConfig(model, where);
+  if (model.max_positions < 1) {
+    Refuse("value out of range", json.Where("max_position_embeddings"), "at least 1",
+           std::to_string(model.max_positions));
+  }
+  return model;
+}
+
+std::string ModuleName(Index layer, Site site) {
+  return "model.layers." + std::to_string(layer) + "." + std::string(Module(site));
+}
+
+}  // namespace lieq

@@ -1,0 +1,412 @@
+// The "quantization_config" object of config.json: which linear has which grid.
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "lieq/base/assert.h"
+#include "lieq/base/error.h"
+#include "lieq/container/compressed_tensors.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/container/name_pattern.h"
+#include "lieq/io/printable.h"
+#include "lieq/model/config.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::string_view kMethod = "compressed-tensors";
+constexpr std::string_view kFormat = "pack-quantized";
+constexpr std::string_view kPatternPrefix = "re:";
+constexpr std::string_view kClassName = "Linear";
+constexpr std::size_t kMostPatternBytes = 1 << 16;
+
+[[noreturn]] void Refuse(std::string what, std::string where, std::string expected,
+                         std::string found, std::string hint = {}) {
+  throw Error({.what = std::move(what),
+               .where = std::move(where),
+               .expected = std::move(expected),
+               .found = std::move(found),
+               .hint = std::move(hint)});
+}
+
+std::string Shown(const Json& value) {
+  return Printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
+}
+
+std::string Describe(const Grid& grid) {
+  return std::to_string(grid.bits) + " bits, group size " + std::to_string(grid.group_size) +
+         (grid.symmetric ? ", symmetric" : ", asymmetric");
+}
+
+// ---- reading ----------------------------------------------------------------------------------
+
+void RequireNull(const JsonObject& json, std::string_view key, std::string what) {
+  if (json.Has(key)) Refuse(std::move(what), json.Where(key), "null", Shown(json.At(key)));
+}
+
+/// The whole row or a number of columns, from "strategy" and "group_size" (one of which may be
+/// left out, as in the library).
+Index ReadGroupSize(const JsonObject& weights) {
+  const std::int64_t size = weights.Integer("group_size", -1);
+  const std::string strategy = weights.String("strategy", size > 0                    ? "group"
+                                                          : weights.Has("group_size") ? "channel"
+                                                                                      : "tensor");
+  if (strategy == "channel" && size == -1) return 0;
+  if (strategy == "group" && size > 0) return size;
+  if (strategy == "channel" || strategy == "group") {
+    Refuse("group_size does not go with the strategy", weights.Where("group_size"),
+           strategy == "group" ? "a positive number" : "null or -1", std::to_string(size));
+  }
+  Refuse("strategy is not supported", weights.Where("strategy"), "group or channel",
+         Printable(strategy));
+}
+
+Grid ReadGrid(const JsonObject& weights) {
+  const std::string type = weights.String("type", "int");
+  if (type != "int") {
+    Refuse("type of codes is not supported", weights.Where("type"), "int", Printable(type));
+  }
+  const std::int64_t bits = weights.Integer("num_bits", 8);
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+    Refuse("width is not supported", weights.Where("num_bits"), "2, 3, 4 or 8",
+           std::to_string(bits));
+  }
+  if (weights.Has("dynamic") && weights.At("dynamic") != false) {
+    Refuse("dynamic quantization of weights is not supported", weights.Where("dynamic"), "false",
+           Shown(weights.At("dynamic")));
+  }
+  if (weights.Has("actorder") && weights.At("actorder") != false &&
+      weights.At("actorder") != "static" && weights.At("actorder") != "weight") {
+    Refuse("reordered columns (g_idx) are not supported", weights.Where("actorder"),
+           "null, static or weight", Shown(weights.At("actorder")));
+  }
+  return {.bits = static_cast<int>(bits),
+          .group_size = ReadGroupSize(weights),
+          .symmetric = weights.Boolean("symmetric", true)};
+}
+
+struct PatternTarget {
+  std::string text;
+  NamePattern pattern;
+  Grid grid;
+};
+
+/// What decides over a module; the library asks names, then patterns, then the class.
+struct Targets {
+  std::map<std::string, Grid, std::less<>> names;
+  std::vector<PatternTarget> patterns;
+  std::optional<Grid> linear;
+  std::size_t pattern_bytes = 0;
+};
+
+/// Texts of an array of strings.
+std::vector<std::string> ReadTexts(const JsonObject& json, std::string_view key) {
+  std::vector<std::string> texts;
+  if (!json.Has(key)) return texts;
+  const Json& array = json.At(key);
+  if (!array.is_array()) {
+    Refuse("wrong type of value", json.Where(key), "an array of strings", Shown(array));
+  }
+  for (const Json& item : array) {
+    if (!item.is_string()) {
+      Refuse("wrong type of value", json.Where(key), "an array of strings", Shown(item));
+    }
+    texts.push_back(item.get<std::string>());
+  }
+  return texts;
+}
+
+NamePattern ReadPattern(std::string_view text, const std::string& where, std::size_t& total) {
+  total += text.size();
+  if (total > kMostPatternBytes) {
+    Refuse("too many patterns", where, "at most " + std::to_string(kMostPatternBytes) + " bytes",
+           "more");
+  }
+  return NamePattern(text.substr(kPatternPrefix.size()), where);
+}
+
+void AddTarget(const std::string& text, const Grid& grid, const std::string& where,
+               Targets& targets) {
+  if (text.starts_with(kPatternPrefix)) {
+    targets.patterns.push_back({text, ReadPattern(text, where, targets.pattern_bytes), grid});
+    return;
+  }
+  const Grid& held = text == kClassName ? targets.linear.emplace(targets.linear.value_or(grid))
+                                        : targets.names.try_emplace(text, grid).first->second;
+  if (held != grid) {
+    // The library keys a map by target: one of the two would be lost there in silence.
+    Refuse("the same target stands in two groups", where, Describe(held), Describe(grid));
+  }
+}
+
+void ReadGroup(const JsonObject& group, const std::string& default_format, Targets& targets) {
+  const std::string format = group.String("format", default_format);
+  if (format != kFormat) {
+    Refuse("format is not supported", group.Where("format"), std::string(kFormat),
+           Printable(format));
+  }
+  RequireNull(group, "input_activations", "quantized activations are not supported");
+  RequireNull(group, "output_activations", "quantized activations are not supported");
+  const Grid grid = ReadGrid(group.Object("weights"));
+  const std::string where = group.Where("targets");
+  for (const std::string& text : ReadTexts(group, "targets")) {
+    AddTarget(text, grid, where, targets);
+  }
+}
+
+/// The grid of one module; nothing where no target matches.
+std::optional<Grid> Match(const Targets& targets, const std::string& module,
+                          const std::string& where) {
+  if (const auto exact = targets.names.find(module); exact != targets.names.end()) {
+    return exact->second;
+  }
+  const PatternTarget* best = nullptr;
+  for (const PatternTarget& target : targets.patterns) {
+    if (!target.pattern.Matches(module)) continue;
+    if (best != nullptr && best->grid != target.grid) {
+      // The library takes the first in the alphabet, vLLM the first in the file.
+      Refuse("two targets with different grids match " + module, where, Printable(best->text),
+             Printable(target.text));
+    }
+    best = &target;
+  }
+  return best != nullptr ? std::optional(best->grid) : targets.linear;
+}
+
+/// Modules that "ignore" leaves in float.
+class Ignored {
+ public:
+  explicit Ignored(const JsonObject& json) : where_(json.Where("ignore")) {
+    std::size_t bytes = 0;
+    for (std::string& text : ReadTexts(json, "ignore")) {
+      if (text.starts_with(kPatternPrefix)) {
+        patterns_.push_back(ReadPattern(text, where_, bytes));
+      } else {
+        names_.insert(std::move(text));
+      }
+    }
+  }
+  [[nodiscard]] bool Contains(const std::string& module) const {
+    return names_.contains(module) || names_.contains(kClassName) ||
+           std::any_of(patterns_.begin(), patterns_.end(),
+                       [&](const NamePattern& each) { return each.Matches(module); });
+  }
+
+ private:
+  std::string where_;
+  std::set<std::string, std::less<>> names_;
+  std::vector<NamePattern> patterns_;
+};
+
+void CheckMethod(const JsonObject& json) {
+  const std::string method = json.String("quant_method", kMethod);
+  if (method != kMethod) {
+    Refuse("quantization method is not supported", json.Where("quant_method"), std::string(kMethod),
+           Printable(method));
+  }
+  const std::string status = json.String("quantization_status", "compressed");
+  if (status != "compressed") {
+    Refuse("weights are not stored in compressed form", json.Where("quantization_status"),
+           "compressed", Printable(status));
+  }
+  RequireNull(json, "kv_cache_scheme", "a quantized KV cache is not supported");
+  // Both change what the weights mean; older and newer writers leave empty objects.
+  for (const std::string_view key : {"sparsity_config", "transform_config"}) {
+    if (!json.Has(key) || json.At(key).empty()) continue;
+    if (json.At(key).is_object() && json.At(key).value("format", Json()) == "dense") continue;
+    Refuse("option is not supported", json.Where(key), "null or empty", Shown(json.At(key)));
+  }
+}
+
+/// Everything that can be said of one linear's grid, given the model.
+void CheckGrid(const Grid& grid, const ModelConfig& config, Index layer, Site site,
+               const LayerGrids& grids, const std::string& where) {
+  const std::string module = ModuleName(layer, site);
+  const Index cols = config.In(site);
+  if (cols % GroupColumns(grid, cols) != 0) {
+    Refuse("group size does not divide the row", where + ": " + module,
+           "a divisor of " + std::to_string(cols), std::to_string(grid.group_size));
+  }
+  const Site first = SitesOf(UnitOf(site)).front();
+  const Grid& unit_grid = grids[Size(layer)][static_cast<std::size_t>(first)];
+  if (site != first && grid != unit_grid) {
+    Refuse("linears that share their input have different grids", where + ": " + module,
+           Describe(unit_grid) + ", as " + ModuleName(layer, first), Describe(grid));
+  }
+}
+
+// ---- writing ----------------------------------------------------------------------------------
+
+/// "[2-46]" for the digits whose bits are set; a single digit stands alone.
+std::string DigitClass(unsigned digits) {
+  std::string inside;
+  int count = 0;
+  for (int digit = 0; digit < 10; ++digit) {
+    if ((digits >> digit & 1) == 0) continue;
+    int last = digit;
+    while (last < 9 && (digits >> (last + 1) & 1) != 0) ++last;
+    inside += static_cast<char>('0' + digit);
+    if (last > digit + 1) inside += '-';
+    if (last > digit) inside += static_cast<char>('0' + last);
+    count += last - digit + 1;
+    digit = last;
+  }
+  return count == 1 ? inside : "[" + inside + "]";
+}
+
+/// Alternatives of a regular expression that together match exactly these numbers: those with equal
+/// last digits share one, so that a run of layers takes few characters.
+std::vector<std::string> NumberAlternatives(const std::set<Index>& numbers) {
+  std::map<Index, unsigned> digits_of;  // by the number without its last digit, -1 where none
+  for (const Index number : numbers) {
+    digits_of[number < 10 ? -1 : number / 10] |= 1u << (number % 10);
+  }
+  std::vector<std::string> alternatives;
+  std::map<unsigned, std::set<Index>> prefixes_of;  // by the digits that follow
+  for (const auto& [prefix, digits] : digits_of) {
+    if (prefix < 0) {
+      alternatives.push_back(DigitClass(digits));
+    } else {
+      prefixes_of[digits].insert(prefix);
+    }
+  }
+  for (const auto& [digits, prefixes] : prefixes_of) {
+    for (const std::string& prefix : NumberAlternatives(prefixes)) {
+      alternatives.push_back(prefix + DigitClass(digits));
+    }
+  }
+  return alternatives;
+}
+
+using SiteSet = unsigned;  // bit i: kAllSites[i]
+constexpr SiteSet kEverySite = (1u << kSites) - 1;
+
+/// "(?:self_attn\.(?:q|k|v)|mlp\.down)_proj"
+std::string SitePattern(SiteSet sites) {
+  if (sites == kEverySite) return "(?:self_attn|mlp)\\.[a-z_]+_proj";
+  std::map<std::string, std::vector<std::string>> members;  // by parent module
+  for (const Site site : kAllSites) {
+    if ((sites >> static_cast<int>(site) & 1) == 0) continue;
+    const std::string module(Module(site));
+    const std::size_t dot = module.find('.');
+    members[module.substr(0, dot)].emplace_back(Name(site));
+    LIEQ_ASSERT(module == module.substr(0, dot + 1) + std::string(Name(site)) + "_proj");
+  }
+  const auto join = [](const std::vector<std::string>& parts) {
+    std::string joined;
+    for (const std::string& part : parts) joined += (joined.empty() ? "" : "|") + part;
+    return parts.size() == 1 ? joined : "(?:" + joined + ")";
+  };
+  std::vector<std::string> parents;
+  for (const auto& [parent, names] : members) parents.push_back(parent + "\\." + join(names));
+  std::reverse(parents.begin(), parents.end());  // attention first, as in the model
+  return join(parents) + "_proj";
+}
+
+/// Targets that match `sites` of `layers`, of a model of `count` layers, and nothing else.
+void AppendTargets(const std::set<Index>& layers, Index count, SiteSet sites, Record& targets) {
+  constexpr std::size_t kMostBytes = 2048;  // of alternatives in one pattern
+  const auto append = [&](const std::string& numbers) {
+    targets.push_back("re:^model\\.layers\\." + numbers + "\\." + SitePattern(sites) + "$");
+  };
+  if (static_cast<Index>(layers.size()) == count) return append("[0-9]+");
+  const std::vector<std::string> alternatives = NumberAlternatives(layers);
+  if (alternatives.size() == 1) return append(alternatives[0]);
+  std::string joined;
+  for (std::size_t i = 0; i < alternatives.size(); ++i) {
+    joined += (joined.empty() ? "" : "|") + alternatives[i];
+    if (joined.size() < kMostBytes && i + 1 < alternatives.size()) continue;
+    append("(?:" + joined + ")");
+    joined.clear();
+  }
+}
+
+Record Scheme(const Grid& grid) {
+  Record weights;
+  weights["num_bits"] = grid.bits;
+  weights["type"] = "int";
+  weights["strategy"] = grid.group_size == 0 ? "channel" : "group";
+  weights["group_size"] = grid.group_size == 0 ? Record() : Record(grid.group_size);
+  weights["symmetric"] = grid.symmetric;
+  weights["dynamic"] = false;
+  return weights;
+}
+
+}  // namespace
+
+LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelConfig& config,
+                                   const std::string& where) {
+  const JsonObject json(quantization_config, where);
+  CheckMethod(json);
+  const std::string format = json.String("format", "");
+  const JsonObject groups = json.Object("config_groups");
+  Targets targets;
+  for (const auto& [name, group] : groups.value().items()) {
+    ReadGroup(JsonObject(group, groups.Where(Printable(name))), format, targets);
+  }
+  const Ignored ignored(json);
+
+  LayerGrids grids(Size(config.layers));
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : kAllSites) {
+      const std::string module = ModuleName(layer, site);
+      if (ignored.Contains(module)) {
+        Refuse("a linear is left in float", json.Where("ignore"), "every linear quantized", module);
+      }
+      const std::optional<Grid> grid = Match(targets, module, groups.Where(""));
+      if (!grid) {
+        Refuse("no target matches a linear", json.Where("config_groups"), "every linear quantized",
+               module);
+      }
+      CheckGrid(*grid, config, layer, site, grids, where);
+      grids[Size(layer)][static_cast<std::size_t>(site)] = *grid;
+    }
+  }
+  return grids;
+}
+
+Record QuantizationConfig(const LayerGrids& grids) {
+  const auto key = [](const Grid& grid) {  // widest first, then a fixed order
+    return std::tuple(-grid.bits, grid.group_size, !grid.symmetric);
+  };
+  const auto before = [&](const Grid& a, const Grid& b) { return key(a) < key(b); };
+  std::map<Grid, std::map<SiteSet, std::set<Index>, std::greater<>>, decltype(before)> members(
+      before);
+  const auto count = static_cast<Index>(grids.size());
+  for (Index layer = 0; layer < count; ++layer) {
+    std::map<Grid, SiteSet, decltype(before)> sites(before);
+    for (const Site site : kAllSites) {
+      const auto index = static_cast<std::size_t>(site);
+      sites[grids[Size(layer)][index]] |= 1u << index;
+    }
+    for (const auto& [grid, set] : sites) members[grid][set].insert(layer);
+  }
+
+  Record groups = Record::object();
+  for (const auto& [grid, layers_of] : members) {
+    Record group;
+    group["targets"] = Record::array();
+    for (const auto& [sites, layers] : layers_of) {
+      AppendTargets(layers, count, sites, group["targets"]);
+    }
+    group["weights"] = Scheme(grid);
+    group["input_activations"] = nullptr;
+    group["output_activations"] = nullptr;
+    groups["group_" + std::to_string(groups.size())] = std::move(group);
+  }
+  Record record;
+  record["quant_method"] = kMethod;
+  record["format"] = kFormat;
+  record["quantization_status"] = "compressed";
+  record["global_compression_ratio"] = nullptr;
+  record["kv_cache_scheme"] = nullptr;
+  record["ignore"] = Record::array({"lm_head"});
+  record["config_groups"] = std::move(groups);
+  return record;
+}
+
+}  // namespace lieq

@@ -1,0 +1,279 @@
+#include "lieq/container/compressed_tensors.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "lieq/base/rng.h"
+#include "tests/support/error_of.h"
+#include "tests/support/random_qmatrix.h"
+#include "tests/support/temp_folder.h"
+
+namespace lieq {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+struct RawTensor {
+  TensorSpec spec;
+  std::vector<std::byte> bytes;
+};
+
+template <class T>
+RawTensor Raw(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
+              const std::vector<T>& items) {
+  const auto bytes = std::as_bytes(std::span(items));
+  return {{name, dtype, std::move(shape)}, {bytes.begin(), bytes.end()}};
+}
+
+void WriteRaw(const std::filesystem::path& path, const std::vector<RawTensor>& tensors) {
+  std::vector<TensorSpec> specs;
+  for (const RawTensor& tensor : tensors) specs.push_back(tensor.spec);
+  TensorWriter writer(path, specs, {});
+  for (const RawTensor& tensor : tensors) writer.Write(tensor.spec.name, tensor.bytes);
+  writer.Commit();
+}
+
+void WriteMatrix(const std::filesystem::path& path, const QMatrix& matrix, DType scale_type) {
+  TensorWriter writer(
+      path, PackedSpecs("m", matrix.rows(), matrix.cols(), matrix.grid(), scale_type), {});
+  WritePacked(writer, "m", matrix, scale_type);
+  writer.Commit();
+}
+
+void ExpectEqual(const QMatrix& a, const QMatrix& b) {
+  ASSERT_EQ(a.rows(), b.rows());
+  ASSERT_EQ(a.cols(), b.cols());
+  ASSERT_EQ(a.grid(), b.grid());
+  EXPECT_TRUE(std::ranges::equal(a.words(), b.words()));
+  for (Index row = 0; row < a.rows(); ++row) {
+    EXPECT_TRUE(std::ranges::equal(a.scales().Row(row), b.scales().Row(row)));
+    if (a.grid().symmetric) continue;
+    EXPECT_TRUE(std::ranges::equal(a.zeros().Row(row), b.zeros().Row(row)));
+  }
+}
+
+template <class T>
+std::vector<T> Items(const TensorRef& tensor) {
+  std::vector<T> items(tensor.bytes.size() / sizeof(T));
+  std::memcpy(items.data(), tensor.bytes.data(), tensor.bytes.size());
+  return items;
+}
+
+using GridParameters = std::tuple<int, Index, bool, DType>;
+class PackedRoundTrip : public testing::TestWithParam<GridParameters> {};
+
+TEST_P(PackedRoundTrip, GivesTheSameMatrix) {
+  const auto [bits, group, symmetric, scale_type] = GetParam();
+  const Grid grid{.bits = bits, .group_size = group, .symmetric = symmetric};
+  std::vector<QMatrix> matrices;
+  std::vector<TensorSpec> specs;
+  for (const Index rows : {1, 5, 32, 67}) {  // streams of zero-points end inside a word
+    for (const Index groups : {1, 3}) {
+      // A whole row may end inside a word too.
+      const Index cols = group == 0 ? 40 * groups + 1 : group * groups;
+      const std::string module = std::to_string(matrices.size());
+      std::ranges::move(PackedSpecs(module, rows, cols, grid, scale_type),
+                        std::back_inserter(specs));
+      matrices.push_back(RandomQMatrix(rows, cols, grid, matrices.size()));
+    }
+  }
+  const TempFolder folder;
+
+  TensorWriter writer(folder / "m.safetensors", specs, {});
+  for (std::size_t i = 0; i < matrices.size(); ++i) {
+    WritePacked(writer, std::to_string(i), matrices[i], scale_type);
+  }
+  writer.Commit();
+
+  const TensorFile file = TensorFile::Open(folder / "m.safetensors");
+  EXPECT_EQ(file.tensors().size(), matrices.size() * (symmetric ? 3 : 4));
+  for (std::size_t i = 0; i < matrices.size(); ++i) {
+    ExpectEqual(ReadPacked(file, std::to_string(i), grid), matrices[i]);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Grids, PackedRoundTrip,
+                         testing::Combine(testing::Values(2, 3, 4, 8),
+                                          testing::Values(0, 32, 64, 128, 256), testing::Bool(),
+                                          testing::Values(DType::kF16, DType::kBF16)));
+
+/// weight_packed of one row of codes, as written.
+std::vector<std::uint32_t> PackedRow(int bits, const std::vector<std::uint8_t>& codes) {
+  const auto cols = static_cast<Index>(codes.size());
+  QMatrix matrix(1, cols, {.bits = bits, .group_size = 0});
+  matrix.SetRow(0, codes);
+  matrix.scales()(0, 0) = 1.0f;
+  const TempFolder folder;
+  WriteMatrix(folder / "m.safetensors", matrix, DType::kBF16);
+  return Items<std::uint32_t>(TensorFile::Open(folder / "m.safetensors").At("m.weight_packed"));
+}
+
+std::vector<std::uint8_t> Repeated(std::uint8_t below, std::size_t count) {
+  std::vector<std::uint8_t> codes(count);
+  for (std::size_t i = 0; i < count; ++i) codes[i] = static_cast<std::uint8_t>(i % below);
+  return codes;
+}
+
+TEST(PackedFormat, GoldenVectors) {  // formats.md section 1.5
+  EXPECT_THAT(PackedRow(2, Repeated(4, 16)), ElementsAre(0xE4E4E4E4u));
+  EXPECT_THAT(PackedRow(3, Repeated(8, 32)), ElementsAre(0x88FAC688u, 0xC688FAC6u, 0xFAC688FAu));
+  EXPECT_THAT(PackedRow(4, Repeated(8, 8)), ElementsAre(0x76543210u));
+  EXPECT_THAT(PackedRow(8, {1, 2, 128, 255}), ElementsAre(0xFF800201u));
+}
+
+TEST(PackedFormat, ZeroPointsRunAlongTheRowsOfEachColumn) {
+  QMatrix matrix(16, 4, {.bits = 2, .group_size = 2, .symmetric = false});
+  for (Index row = 0; row < 16; ++row) {
+    matrix.scales()(row, 0) = matrix.scales()(row, 1) = 0.5f;
+    matrix.zeros()(row, 0) = static_cast<std::uint8_t>(row % 4);
+    matrix.zeros()(row, 1) = 3;
+  }
+  const TempFolder folder;
+
+  WriteMatrix(folder / "m.safetensors", matrix, DType::kF16);
+
+  const TensorFile file = TensorFile::Open(folder / "m.safetensors");
+  EXPECT_EQ(Describe(file.At("m.weight_zero_point").dtype, file.At("m.weight_zero_point").shape),
+            "I32 [1, 2]");
+  EXPECT_THAT(Items<std::uint32_t>(file.At("m.weight_zero_point")),
+              ElementsAre(0xE4E4E4E4u, 0xFFFFFFFFu));
+  EXPECT_THAT(Items<std::int64_t>(file.At("m.weight_shape")), ElementsAre(16, 4));
+  EXPECT_EQ(Describe(file.At("m.weight_shape").dtype, file.At("m.weight_shape").shape), "I64 [2]");
+  EXPECT_EQ(Describe(file.At("m.weight_scale").dtype, file.At("m.weight_scale").shape),
+            "F16 [16, 2]");
+  EXPECT_EQ(Describe(file.At("m.weight_packed").dtype, file.At("m.weight_packed").shape),
+            "I32 [16, 1]");
+}
+
+TEST(WritePacked, RefusesScalesThatTheTypeDoesNotHold) {
+  for (const float scale : {0.1f, 1e30f, std::numeric_limits<float>::quiet_NaN(),
+                            std::numeric_limits<float>::infinity()}) {
+    for (const DType type : {DType::kF16, DType::kBF16}) {
+      QMatrix matrix(2, 8, {.bits = 4, .group_size = 0});
+      matrix.scales()(0, 0) = 1.0f;
+      matrix.scales()(1, 0) = scale;
+      const TempFolder folder;
+      EXPECT_THAT(ErrorOf([&] {
+                    WriteMatrix(folder / "m.safetensors", matrix, type);
+                    return 0;
+                  }),
+                  AllOf(HasSubstr("m, row 1"), HasSubstr("cannot be stored exactly")));
+      EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+    }
+  }
+}
+
+/// A 3-bit asymmetric module of 5 rows and two groups of 32 columns, to be spoilt.
+class HostilePacked : public testing::Test {
+ protected:
+  static constexpr Grid kGrid{.bits = 3, .group_size = 32, .symmetric = false};
+
+  std::string ReadError(const Grid& grid = kGrid) {
+    WriteRaw(folder_ / "m.safetensors", {shape_, packed_, zero_, scale_});
+    const TensorFile file = TensorFile::Open(folder_ / "m.safetensors");
+    return ErrorOf([&] { return ReadPacked(file, "m", grid); });
+  }
+
+  RawTensor shape_ = Raw<std::int64_t>("m.weight_shape", DType::kI64, {2}, {5, 64});
+  RawTensor packed_ =
+      Raw<std::uint32_t>("m.weight_packed", DType::kI32, {5, 6}, std::vector<std::uint32_t>(30, 7));
+  RawTensor zero_ = Raw<std::uint32_t>("m.weight_zero_point", DType::kI32, {1, 2}, {0x7FFF, 0x1});
+  RawTensor scale_ = Raw<std::uint16_t>("m.weight_scale", DType::kBF16, {5, 2},
+                                        std::vector<std::uint16_t>(10, 0xBF80));
+  TempFolder folder_;
+};
+
+TEST_F(HostilePacked, IsReadAsItStands) {
+  EXPECT_THAT(ReadError(), IsEmpty());
+  const QMatrix matrix = ReadPacked(TensorFile::Open(folder_ / "m.safetensors"), "m", kGrid);
+  EXPECT_EQ(matrix.scales()(4, 1), -1.0f);
+  EXPECT_EQ(matrix.zeros()(4, 0), 7);
+  EXPECT_EQ(matrix.zeros()(0, 1), 1);
+}
+
+TEST_F(HostilePacked, NamesTheTensorThatIsMissing) {
+  zero_.spec.name = "m.other";
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("tensor is missing"), HasSubstr("m.weight_zero_point")));
+}
+
+TEST_F(HostilePacked, ChecksTheShapeTensor) {
+  using Shape = std::vector<std::int64_t>;
+  for (const Shape& shape :
+       {Shape{0, 64}, Shape{5, -64}, Shape{1, INT64_MAX}, Shape{INT64_MIN, 64}}) {
+    shape_ = Raw("m.weight_shape", DType::kI64, {2}, shape);
+    EXPECT_THAT(ReadError(), AllOf(HasSubstr("m.weight_shape"), HasSubstr("extent out of range")));
+  }
+  shape_ = Raw<std::int64_t>("m.weight_shape", DType::kI64, {2}, {5, 63});
+  EXPECT_THAT(ReadError(), HasSubstr("group size does not divide the row"));
+  shape_ = Raw<std::int64_t>("m.weight_shape", DType::kI64, {2}, {5, 16'777'216});
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("m.weight_packed"), HasSubstr("I32 [5, 1572864]")));
+  shape_ = Raw<std::int64_t>("m.weight_shape", DType::kI64, {2}, {16'777'216, 64});
+  EXPECT_THAT(ReadError(), HasSubstr("m.weight_packed"));
+  shape_ = Raw<std::int32_t>("m.weight_shape", DType::kI32, {2}, {5, 64});
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("I64 [2]"), HasSubstr("I32 [2]")));
+  shape_ = Raw<std::int64_t>("m.weight_shape", DType::kI64, {1}, {5});
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("I64 [2]"), HasSubstr("I64 [1]")));
+}
+
+TEST_F(HostilePacked, ChecksTypesAndShapesOfTheOthers) {
+  zero_ =
+      Raw<std::uint8_t>("m.weight_zero_point", DType::kI8, {5, 2}, std::vector<std::uint8_t>(10));
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("I32 [1, 2]"), HasSubstr("I8 [5, 2]")));
+  scale_ = Raw<std::uint16_t>("m.weight_scale", DType::kBF16, {5}, std::vector<std::uint16_t>(5));
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("BF16 [5, 2]"), HasSubstr("BF16 [5]")));
+  scale_ =
+      Raw<std::uint32_t>("m.weight_scale", DType::kI32, {5, 2}, std::vector<std::uint32_t>(10));
+  EXPECT_THAT(ReadError(), HasSubstr("F16, BF16 or F32"));
+  packed_.spec.dtype = DType::kU32;
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("I32 [5, 6]"), HasSubstr("U32 [5, 6]")));
+  EXPECT_THAT(ReadError({.bits = 4, .group_size = 32, .symmetric = false}),
+              HasSubstr("I32 [5, 8]"));
+}
+
+TEST_F(HostilePacked, TellsTheLayoutOfTenCodesToAWord) {
+  packed_ =
+      Raw<std::uint32_t>("m.weight_packed", DType::kI32, {5, 7}, std::vector<std::uint32_t>(35));
+  EXPECT_THAT(ReadError(), HasSubstr("compressed-tensors 0.17"));
+}
+
+TEST_F(HostilePacked, RefusesBitsBehindTheLastCode) {
+  zero_ = Raw<std::uint32_t>("m.weight_zero_point", DType::kI32, {1, 2}, {0x7FFF, 0x8000});
+  EXPECT_THAT(ReadError(), AllOf(HasSubstr("m.weight_zero_point"), HasSubstr("column 1")));
+
+  shape_ = Raw<std::int64_t>("m.weight_shape", DType::kI64, {2}, {5, 63});
+  scale_ =
+      Raw<std::uint16_t>("m.weight_scale", DType::kBF16, {5, 1}, std::vector<std::uint16_t>(5));
+  std::vector<std::uint32_t> words(30);
+  words[29] = 0x20000000;  // bit 189 of row 4: the first behind 63 codes
+  packed_ = Raw("m.weight_packed", DType::kI32, {5, 6}, words);
+  EXPECT_THAT(ReadError({.bits = 3, .group_size = 0}),
+              AllOf(HasSubstr("m.weight_packed"), HasSubstr("row 4")));
+}
+
+TEST_F(HostilePacked, RefusesScalesThatAreNotFinite) {
+  std::vector<std::uint16_t> scales(10, 0x3F80);
+  for (const std::uint16_t bits : std::array<std::uint16_t, 3>{0x7F80, 0xFF80, 0x7FC0}) {
+    scales[7] = bits;
+    scale_ = Raw("m.weight_scale", DType::kBF16, {5, 2}, scales);
+    EXPECT_THAT(ReadError(), AllOf(HasSubstr("scale is not finite"), HasSubstr("in row 3")));
+  }
+}
+
+TEST_F(HostilePacked, TakesFloatScalesToo) {
+  scale_ = Raw<float>("m.weight_scale", DType::kF32, {5, 2}, std::vector<float>(10, 0.1f));
+  EXPECT_THAT(ReadError(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace lieq

@@ -1,0 +1,309 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "lieq/base/rng.h"
+#include "lieq/container/compressed_tensors.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/container/name_pattern.h"
+#include "tests/support/error_of.h"
+
+namespace lieq {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+using testing::StartsWith;
+
+ModelConfig Model(Index layers) {
+  ModelConfig config;
+  config.layers = layers;
+  config.hidden = 512;
+  config.intermediate = 1024;
+  config.heads = 8;
+  config.kv_heads = 2;
+  config.head_dim = 64;
+  config.vocab = 100;
+  return config;
+}
+
+LayerGrids Parse(const Json& json, const ModelConfig& config) {
+  return ParseQuantizationConfig(json, config, "config.json: /quantization_config");
+}
+std::string ParseError(const Json& json, Index layers = 2) {
+  return ErrorOf([&] { return Parse(json, Model(layers)); });
+}
+
+LayerGrids Uniform(Index layers, const Grid& grid) {
+  std::array<Grid, kSites> layer;
+  layer.fill(grid);
+  return LayerGrids(Size(layers), layer);
+}
+
+constexpr Grid kTwoBits{.bits = 2, .group_size = 64};
+constexpr Grid kFourBits{.bits = 4, .group_size = 64};
+
+class RandomGrids : public testing::TestWithParam<std::uint64_t> {};  // the seed
+
+TEST_P(RandomGrids, AreReadAsTheyWereWritten) {
+  constexpr std::array kGrids{Grid{2, 64, true}, Grid{2, 64, false}, Grid{3, 128, true},
+                              Grid{4, 0, true},  Grid{4, 32, true},  Grid{8, 256, false}};
+  Rng rng(GetParam());
+  const Index layers = 1 + rng.Below(130);
+  const std::uint32_t kinds = 1 + rng.Below(kGrids.size());
+  LayerGrids grids(Size(layers));
+  for (auto& layer : grids) {
+    const bool mixed = rng.Below(4) == 0;
+    Grid grid = kGrids[rng.Below(kinds)];
+    for (const Unit unit : kAllUnits) {
+      if (mixed) grid = kGrids[rng.Below(kinds)];
+      for (const Site site : SitesOf(unit)) layer[static_cast<std::size_t>(site)] = grid;
+    }
+  }
+
+  const Record record = QuantizationConfig(grids);
+
+  EXPECT_EQ(Parse(Json::parse(record.dump()), Model(layers)), grids) << record.dump(1);
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomGrids, testing::Range(std::uint64_t{0}, std::uint64_t{60}));
+
+TEST(QuantizationConfig, SaysTheSameAsTheLibraryWould) {
+  LayerGrids grids = Uniform(24, kTwoBits);
+  for (const std::size_t layer : {0u, 1u, 23u}) grids[layer].fill(kFourBits);
+
+  const Record record = QuantizationConfig(grids);
+
+  EXPECT_EQ(record.at("quant_method"), "compressed-tensors");
+  EXPECT_EQ(record.at("format"), "pack-quantized");
+  EXPECT_EQ(record.at("quantization_status"), "compressed");
+  EXPECT_EQ(record.at("ignore"), Record::array({"lm_head"}));
+  EXPECT_EQ(record.at("config_groups").at("group_0").at("weights").dump(),
+            R"({"num_bits":4,"type":"int","strategy":"group","group_size":64,)"
+            R"("symmetric":true,"dynamic":false})");
+  EXPECT_EQ(record.at("config_groups").at("group_0").at("targets").dump(),
+            R"(["re:^model\\.layers\\.(?:[01]|23)\\.(?:self_attn|mlp)\\.[a-z_]+_proj$"])");
+  EXPECT_EQ(
+      record.at("config_groups").at("group_1").at("targets").dump(),
+      R"(["re:^model\\.layers\\.(?:[2-9]|2[0-2]|1[0-9])\\.(?:self_attn|mlp)\\.[a-z_]+_proj$"])");
+}
+
+TEST(QuantizationConfig, NamesSitesWhereTheUnitsOfALayerDiffer) {
+  LayerGrids grids = Uniform(2, kTwoBits);
+  for (const Site site : {Site::kQ, Site::kK, Site::kV, Site::kDown}) {
+    grids[1][static_cast<std::size_t>(site)] = kFourBits;
+  }
+
+  const Record groups = QuantizationConfig(grids).at("config_groups");
+
+  EXPECT_EQ(groups.at("group_0").at("targets").dump(),
+            R"(["re:^model\\.layers\\.1\\.(?:self_attn\\.(?:q|k|v)|mlp\\.down)_proj$"])");
+  EXPECT_EQ(groups.at("group_1").at("targets").dump(),
+            R"(["re:^model\\.layers\\.0\\.(?:self_attn|mlp)\\.[a-z_]+_proj$",)"
+            R"("re:^model\\.layers\\.1\\.(?:self_attn\\.o|mlp\\.(?:gate|up))_proj$"])");
+}
+
+TEST(QuantizationConfig, NeedsOneTargetForAUniformModelAndNullForWholeRows) {
+  const Record record = QuantizationConfig(Uniform(12, {.bits = 8, .group_size = 0}));
+
+  const Record& group = record.at("config_groups").at("group_0");
+  EXPECT_EQ(group.at("targets").dump(),
+            R"(["re:^model\\.layers\\.[0-9]+\\.(?:self_attn|mlp)\\.[a-z_]+_proj$"])");
+  EXPECT_EQ(group.at("weights").at("strategy"), "channel");
+  EXPECT_TRUE(group.at("weights").at("group_size").is_null());
+}
+
+TEST(QuantizationConfig, TargetsAreDisjointAndMatchFusedNamesToo) {
+  LayerGrids grids = Uniform(40, kTwoBits);
+  Rng rng(3);
+  for (auto& layer : grids) {
+    if (rng.Below(2) == 0) layer.fill(kFourBits);
+  }
+  const Record record = QuantizationConfig(grids);
+  std::vector<NamePattern> patterns;
+  for (const auto& group : record.at("config_groups")) {
+    for (const auto& target : group.at("targets")) {
+      patterns.emplace_back(target.get<std::string>().substr(3), "x");
+    }
+  }
+
+  for (Index layer = 0; layer < 40; ++layer) {
+    // vLLM asks for its fused modules first.
+    for (const char* module : {"self_attn.qkv_proj", "mlp.gate_up_proj", "mlp.down_proj"}) {
+      const std::string name = "model.layers." + std::to_string(layer) + "." + module;
+      EXPECT_EQ(std::count_if(patterns.begin(), patterns.end(),
+                              [&](const NamePattern& pattern) { return pattern.Matches(name); }),
+                1)
+          << name;
+    }
+  }
+}
+
+TEST(QuantizationConfig, SplitsTargetsThatWouldGrowTooLong) {
+  LayerGrids grids = Uniform(2600, kTwoBits);
+  Rng rng(1);
+  for (auto& layer : grids) {
+    if (rng.Below(2) == 0) layer.fill(kFourBits);
+  }
+
+  const Json json = Json::parse(QuantizationConfig(grids).dump());
+
+  for (const auto& group : json.at("config_groups")) {
+    EXPECT_GT(group.at("targets").size(), 1u);
+    EXPECT_THAT(group.at("targets").get<std::vector<std::string>>(),
+                Each(AllOf(StartsWith("re:^"),
+                           testing::ResultOf([](const std::string& text) { return text.size(); },
+                                             testing::Lt(4096u)))));
+  }
+  EXPECT_EQ(Parse(json, Model(2600)), grids);
+}
+
+/// What llm-compressor writes for a uniform model, with the keys of its versions.
+Json Theirs() {
+  return Json::parse(R"({
+    "config_groups": {"group_0": {
+      "format": "pack-quantized", "input_activations": null, "output_activations": null,
+      "targets": ["Linear"],
+      "weights": {"actorder": null, "block_structure": null, "dynamic": false, "group_size": 128,
+        "num_bits": 4, "observer": "minmax", "observer_kwargs": {}, "scale_dtype": null,
+        "strategy": "group", "symmetric": true, "type": "int", "zp_dtype": null}}},
+    "format": "pack-quantized", "global_compression_ratio": null, "ignore": ["lm_head"],
+    "kv_cache_scheme": null, "quant_method": "compressed-tensors",
+    "quantization_status": "compressed", "sparsity_config": {}, "transform_config": {},
+    "version": "0.12.2"})");
+}
+Json& Group(Json& json) {
+  return json["config_groups"]["group_0"];
+}
+
+TEST(ParseQuantizationConfig, ReadsWhatOthersWrite) {
+  Json json = Theirs();
+  EXPECT_EQ(Parse(json, Model(3)), Uniform(3, {.bits = 4, .group_size = 128}));
+
+  Group(json)["weights"] = {{"num_bits", 8}, {"group_size", -1}, {"symmetric", false}};
+  EXPECT_EQ(Parse(json, Model(3)), Uniform(3, {.bits = 8, .group_size = 0, .symmetric = false}));
+
+  Group(json)["weights"] = {{"num_bits", 4}, {"group_size", 32}, {"actorder", "static"}};
+  Group(json).erase("format");
+  EXPECT_EQ(Parse(json, Model(3)), Uniform(3, {.bits = 4, .group_size = 32}));
+}
+
+TEST(ParseQuantizationConfig, PrefersNamesToPatternsToTheClass) {
+  Json json = Theirs();
+  Json four = Group(json), two = Group(json), eight = Group(json);
+  two["weights"]["num_bits"] = 2;
+  two["targets"] = {"re:.*layers\\.1\\..*"};
+  eight["weights"]["num_bits"] = 8;
+  eight["targets"] = {"model.layers.1.mlp.down_proj"};
+  json["config_groups"] = {{"a", eight}, {"b", two}, {"c", four}};
+
+  const LayerGrids grids = Parse(json, Model(2));
+
+  EXPECT_EQ(grids[0][0].bits, 4);
+  EXPECT_EQ(grids[1][0].bits, 2);
+  EXPECT_EQ(grids[1][static_cast<std::size_t>(Site::kDown)].bits, 8);
+}
+
+TEST(ParseQuantizationConfig, RefusesTargetsThatEnginesWouldReadDifferently) {
+  Json json = Theirs();
+  Json other = Group(json);
+  other["weights"]["num_bits"] = 2;
+  json["config_groups"]["group_1"] = other;
+  EXPECT_THAT(ParseError(json), HasSubstr("the same target stands in two groups"));
+
+  Group(json)["targets"] = {"re:.*_proj"};
+  json["config_groups"]["group_1"]["targets"] = {"re:.*down_proj"};
+  EXPECT_THAT(ParseError(json),
+              AllOf(HasSubstr("two targets with different grids match"),
+                    HasSubstr("model.layers.0.mlp.down_proj"), HasSubstr("re:.*down_proj")));
+
+  json["config_groups"]["group_1"]["weights"]["num_bits"] = 4;  // then it does not matter
+  EXPECT_EQ(Parse(json, Model(2)), Uniform(2, {.bits = 4, .group_size = 128}));
+}
+
+TEST(ParseQuantizationConfig, RefusesLinearsLeftInFloat) {
+  Json json = Theirs();
+  json["ignore"] = {"lm_head", "re:.*layers\\.1\\.mlp.*"};
+  EXPECT_THAT(ParseError(json), AllOf(HasSubstr("a linear is left in float"),
+                                      HasSubstr("model.layers.1.mlp.gate_proj")));
+  json["ignore"] = {"model.layers.0.self_attn.q_proj"};
+  EXPECT_THAT(ParseError(json), HasSubstr("model.layers.0.self_attn.q_proj"));
+  json["ignore"] = nullptr;
+  Group(json)["targets"] = {"re:.*self_attn.*"};
+  EXPECT_THAT(ParseError(json), AllOf(HasSubstr("no target matches a linear"),
+                                      HasSubstr("model.layers.0.mlp.gate_proj")));
+}
+
+TEST(ParseQuantizationConfig, RefusesUnitsWithDifferentGrids) {
+  Json json = Theirs();
+  Json other = Group(json);
+  other["weights"]["num_bits"] = 8;
+  other["targets"] = {"re:.*k_proj"};
+  json["config_groups"]["group_1"] = other;
+  EXPECT_THAT(ParseError(json), AllOf(HasSubstr("linears that share their input"),
+                                      HasSubstr("model.layers.0.self_attn.k_proj"),
+                                      HasSubstr("model.layers.0.self_attn.q_proj")));
+}
+
+struct Spoilt {
+  std::string_view pointer;  // where in what others write
+  std::string_view value;    // JSON
+  std::string_view part;     // of the message
+};
+
+class SpoiltConfig : public testing::TestWithParam<Spoilt> {};
+
+TEST_P(SpoiltConfig, IsRefusedByName) {
+  Json json = Theirs();
+  json[Json::json_pointer(std::string(GetParam().pointer))] = Json::parse(GetParam().value);
+
+  EXPECT_THAT(ParseError(json), AllOf(StartsWith("config.json: /quantization_config"),
+                                      HasSubstr(std::string(GetParam().part))));
+}
+INSTANTIATE_TEST_SUITE_P(
+    Table, SpoiltConfig,
+    testing::Values(
+        Spoilt{"/quant_method", "\"gptq\"", "gptq"},
+        Spoilt{"/config_groups/group_0/format", "\"int-quantized\"", "int-quantized"},
+        Spoilt{"/config_groups/group_0/format", "\"marlin-24\"", "marlin-24"},
+        Spoilt{"/quantization_status", "\"frozen\"", "frozen"},
+        Spoilt{"/kv_cache_scheme", R"({"num_bits":8})", "KV cache"},
+        Spoilt{"/sparsity_config", R"({"format":"sparse-24-bitmask"})", "sparse-24-bitmask"},
+        Spoilt{"/transform_config", R"({"config_groups":{"u":{}}})", "transform_config"},
+        Spoilt{"/ignore", "\"lm_head\"", "array of strings"},
+        Spoilt{"/ignore", "[1]", "array of strings"}, Spoilt{"/config_groups", "[]", "object"},
+        Spoilt{"/config_groups", "{}", "no target matches"},
+        Spoilt{"/config_groups/group_0", R"(["Linear"])", "not a JSON object"},
+        Spoilt{"/config_groups/group_0/targets", "[]", "no target matches"},
+        Spoilt{"/config_groups/group_0/targets", R"(["re:("])", "unbalanced"},
+        Spoilt{"/config_groups/group_0/input_activations", R"({"num_bits":8})", "activations"},
+        Spoilt{"/config_groups/group_0/weights", "null", "not a JSON object"},
+        Spoilt{"/config_groups/group_0/weights/num_bits", "5", "2, 3, 4 or 8"},
+        Spoilt{"/config_groups/group_0/weights/num_bits", "4294967298", "2, 3, 4 or 8"},
+        Spoilt{"/config_groups/group_0/weights/type", "\"float\"", "float"},
+        Spoilt{"/config_groups/group_0/weights/dynamic", "true", "dynamic"},
+        Spoilt{"/config_groups/group_0/weights/dynamic", "\"local\"", "local"},
+        Spoilt{"/config_groups/group_0/weights/actorder", "\"group\"", "g_idx"},
+        Spoilt{"/config_groups/group_0/weights/actorder", "true", "g_idx"},
+        Spoilt{"/config_groups/group_0/weights/strategy", "\"tensor\"", "tensor"},
+        Spoilt{"/config_groups/group_0/weights/strategy", "\"channel\"", "group_size does not go"},
+        Spoilt{"/config_groups/group_0/weights/group_size", "null", "group_size does not go"},
+        Spoilt{"/config_groups/group_0/weights/group_size", "0", "group_size does not go"},
+        Spoilt{"/config_groups/group_0/weights/group_size", "96", "does not divide the row"},
+        Spoilt{"/config_groups/group_0/weights/group_size", "9223372036854775807",
+               "does not divide the row"}));
+
+TEST(ParseQuantizationConfig, BoundsTheWorkOfPatterns) {
+  Json json = Theirs();
+  Group(json)["targets"] = std::vector<std::string>(20, "re:" + std::string(4000, 'a'));
+  EXPECT_THAT(ParseError(json), HasSubstr("too many patterns"));
+}
+
+}  // namespace
+}  // namespace lieq
