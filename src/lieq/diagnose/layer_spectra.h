@@ -1,0 +1,53 @@
+// Compactness and top-k energy of one decoder layer, from its weights and the Gram matrices of its
+// inputs. The forward pass that gathers those is in diagnose.h.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "lieq/base/context.h"
+#include "lieq/model/config.h"
+#include "lieq/model/weights.h"
+#include "lieq/tensor/view.h"
+
+namespace lieq {
+
+struct DiagnoseOptions {
+  int twins = 4;              // random projections the trained one is compared with, >= 1
+  std::uint64_t seed = 0;     // of the twins
+  double top_fraction = 0.1;  // of the spectrum: the k of top-k energy, in (0, 1]
+};
+
+/// Throws Error naming the option that is out of range.
+void CheckOptions(const DiagnoseOptions& options);
+
+/// By site, each the mean over its heads.
+struct LayerSpectra {
+  std::array<double, kSites> compactness{};   // (Compact(Z~) - Compact(Z)) / Compact(Z~)
+  std::array<double, kSites> top_k_energy{};  // E_k(Z) - E_k(Z~)
+
+  /// The value of the layer: the mean over the seven sites.
+  [[nodiscard]] double MeanCompactness() const noexcept;
+  [[nodiscard]] double MeanTopKEnergy() const noexcept;
+};
+
+/// Compares each projection of a layer with random ones on the same inputs (Xiao et al., LieQ,
+/// arXiv:2508.03332, eq. 4-6; what the paper leaves open is fixed as in docs/diagnostics.md).
+///
+/// q, k and v are taken head by head (rows h * head_dim ..), the other four whole. Compact(Z~) and
+/// E_k(Z~) are means over options.twins random projections, each drawn from a stream of its own
+/// keyed by (seed, twin, layer, site, head). k = max(1, floor(top_fraction * spectrum length)).
+///
+/// grams   by Unit: C = hᵀh [in, in], lower triangle, of the unit's input; consumed
+/// tokens  rows of h, >= 1
+///
+/// A projection without any energy (its weights or its inputs are 0) has effective rank 0 and top-k
+/// energy 0; where the random one has none either, both differences are 0.
+/// One task for each (site, head, twin): the same bits for any number of threads. Throws Error
+/// naming layer and site where something is not finite.
+[[nodiscard]] LayerSpectra MeasureLayer(const LayerWeights& weights, const ModelConfig& config,
+                                        std::array<Matrix<double>, kUnits> grams, Index tokens,
+                                        Index layer, const DiagnoseOptions& options,
+                                        Context& context);
+
+}  // namespace lieq
