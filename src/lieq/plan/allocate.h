@@ -1,0 +1,50 @@
+// Allocation: from scores and a budget to widths.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lieq/base/types.h"
+#include "lieq/diagnose/diagnosis.h"
+#include "lieq/model/config.h"
+#include "lieq/plan/plan.h"
+#include "lieq/plan/rankings.h"
+
+namespace lieq {
+
+/// What is asked for: two widths mixed to an average.
+struct Budget {
+  double bits = 2.25;  // code bits per weight of the decoder's linears; low <= bits <= high
+  int low = 2;         // both of kWidths, low < high
+  int high = 4;
+};
+
+/// The layers that get the wider width, by the top-m rule (Xiao et al., LieQ, arXiv:2508.03332;
+/// exact form in docs/plans.md): with f = (bits - low) / (high - low), the m = floor(f L + 1/2)
+/// layers of highest score where all hold as many weights, else the shortest run of layers by
+/// falling score that holds at least f of all weights. Equal scores: the lower layer first.
+///
+/// scores   [layers], finite
+/// weights  [layers], quantizable weights of each, >= 1
+///
+/// Ascending. Throws Error for a budget or widths out of range (saying what is possible), or a
+/// score that is not finite (naming the layer).
+[[nodiscard]] std::vector<Index> TopLayers(std::span<const double> scores,
+                                           std::span<const std::int64_t> weights,
+                                           const Budget& budget);
+
+/// A plan by the top-m rule, all units of a layer at its width. Equal layers make CodeBits exceed
+/// budget.bits by up to (high - low) / (2 L), or fall short of it by as much. Throws Error as
+/// TopLayers, and where scores are not of this model (their number is not config.layers).
+[[nodiscard]] Plan Allocate(std::vector<double> scores, std::string ranking, const Budget& budget,
+                            const ModelConfig& config);
+
+/// The plan of a ranking: Score, then Allocate, with the hashes of the diagnosis taken over.
+[[nodiscard]] Plan Allocate(const Ranking& ranking, const Diagnosis& diagnosis,
+                            const Budget& budget, const ModelConfig& config);
+
+/// Every unit at one width. Throws Error where it is not one of kWidths.
+[[nodiscard]] Plan UniformPlan(int bits, const ModelConfig& config);
+
+}  // namespace lieq

@@ -1,0 +1,28 @@
+// Plan <-> plan.json, a document that people edit (keys in docs/plans.md).
+#pragma once
+
+#include <string>
+
+#include "lieq/io/json.h"
+#include "lieq/model/config.h"
+#include "lieq/plan/plan.h"
+
+namespace lieq {
+
+/// "schema": 1, "kind": "plan". A layer whose units share one width says "bits": 4, another one
+/// "bits": {"qkv": 4, "o": 4, "gate_up": 2, "down": 2}. "code_bits" is for the reader's eye.
+[[nodiscard]] Record ToJson(const Plan& plan, const ModelConfig& config);
+
+/// The inverse of ToJson for a plan that was edited by hand or not. `where` names the document.
+///
+/// Where the widths are no longer those that the top-m rule makes of the scores (or the one width
+/// of a uniform plan), `ranking` becomes "edited". Whether model_hash is that of the model at hand
+/// is for the caller to check. "code_bits" is not read.
+///
+/// Throws Error with the JSON path: another schema or kind, a key that is missing or of the wrong
+/// type, a width that is none of kWidths, another number of layers than config.layers, layers out
+/// of order or twice, scores in some layers only, an unknown key in a layer or its bits.
+[[nodiscard]] Plan PlanFromJson(const Json& json, const ModelConfig& config,
+                                const std::string& where);
+
+}  // namespace lieq

@@ -1,0 +1,222 @@
+#include "lieq/plan/plan_json.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "lieq/base/error.h"
+#include "lieq/base/rng.h"
+#include "lieq/plan/allocate.h"
+
+namespace lieq {
+namespace {
+
+constexpr Index kLayers = 8;
+
+ModelConfig Config() {
+  return {
+      .layers = kLayers, .hidden = 8, .intermediate = 24, .heads = 2, .kv_heads = 1, .head_dim = 4};
+}
+
+Plan Ranked(std::uint64_t seed) {
+  Rng rng(seed);
+  std::vector<double> scores(Size(kLayers));
+  for (double& score : scores) score = rng.Normal() * 1e-3;
+  Plan plan = Allocate(std::move(scores), "compactness",
+                       {.bits = 2 + 2 * rng.Uniform(), .low = 2, .high = 4}, Config());
+  plan.model_hash = "0123456789abcdef";
+  plan.calibration_hash = "fedcba9876543210";
+  return plan;
+}
+
+/// Through the text, as a file would.
+Plan ThroughText(const Plan& plan) {
+  return PlanFromJson(ParseJson(ToJson(plan, Config()).dump(2), "plan.json"), Config(),
+                      "plan.json");
+}
+
+/// The plan after `edit` of its JSON.
+Plan Edited(const std::function<void(Json&)>& edit) {
+  Json json = ParseJson(ToJson(Ranked(1), Config()).dump(), "plan.json");
+  edit(json);
+  return PlanFromJson(json, Config(), "plan.json");
+}
+
+class PlanJsonProperty : public testing::TestWithParam<std::uint64_t> {};  // the seed
+INSTANTIATE_TEST_SUITE_P(Seeds, PlanJsonProperty,
+                         testing::Range(std::uint64_t{0}, std::uint64_t{50}));
+
+TEST_P(PlanJsonProperty, ARankedPlanComesBackAsItWas) {
+  const Plan plan = Ranked(GetParam());
+
+  EXPECT_EQ(ThroughText(plan), plan);
+}
+
+TEST_P(PlanJsonProperty, AnEditedPlanComesBackAsItWas) {
+  Rng rng(GetParam());
+  Plan plan = Ranked(GetParam());
+  for (auto& layer : plan.bits) {
+    for (int& bits : layer) bits = kWidths[rng.Below(kWidths.size())];
+  }
+  plan.bits[0] = {2, 3, 4, 8};
+  plan.low = 2;
+  plan.high = 8;
+  plan.ranking = "edited";
+
+  EXPECT_EQ(ThroughText(plan), plan);
+}
+
+TEST(PlanJson, AUniformPlanComesBackAsItWas) {
+  for (const int bits : kWidths) {
+    const Plan plan = UniformPlan(bits, Config());
+
+    EXPECT_EQ(ThroughText(plan), plan);
+  }
+}
+
+TEST(PlanJson, ReadsLikeATableOfLayers) {
+  Plan plan = UniformPlan(2, Config());
+  plan.bits[1] = {4, 4, 2, 2};
+  plan.ranking = "edited";
+
+  const Record json = ToJson(plan, Config());
+
+  EXPECT_EQ(json["schema"], 1);
+  EXPECT_EQ(json["kind"], "plan");
+  EXPECT_EQ(json["widths"], (Record{2, 2}));
+  EXPECT_EQ(json["layers"][0].dump(), R"({"layer":0,"bits":2})");
+  EXPECT_EQ(json["layers"][1].dump(), R"({"layer":1,"bits":{"qkv":4,"o":4,"gate_up":2,"down":2}})");
+}
+
+TEST(PlanJson, KnowsThatAWidthWasEdited) {
+  const Plan plan = Edited([](Json& json) { json["layers"][3]["bits"] = 8; });
+
+  EXPECT_EQ(plan.ranking, "edited");
+  EXPECT_EQ(plan.BitsOf(3, Unit::kDown), 8);
+  EXPECT_EQ(plan.high, 8);
+  EXPECT_EQ(plan.scores, Ranked(1).scores);
+}
+
+TEST(PlanJson, APlanByHandNeedsLayersAlone) {
+  Json json = ParseJson(R"({"schema": 1, "kind": "plan", "layers": []})", "plan.json");
+  for (Index i = 0; i < kLayers; ++i) {
+    json["layers"].push_back({{"layer", i}, {"bits", i == 2 ? 4 : 2}});
+  }
+
+  const Plan plan = PlanFromJson(json, Config(), "plan.json");
+
+  EXPECT_EQ(plan.BitsOf(2, Unit::kQkv), 4);
+  EXPECT_EQ(plan.ranking, "edited");
+  EXPECT_EQ(plan.low, 2);
+  EXPECT_EQ(plan.high, 4);
+  EXPECT_DOUBLE_EQ(plan.requested_bits, 2.25);
+}
+
+struct Hostile {
+  const char* name;
+  std::function<void(Json&)> edit;
+  const char* where;
+  const char* expected;
+  const char* found;
+};
+class PlanJsonRefuses : public testing::TestWithParam<Hostile> {};
+
+TEST_P(PlanJsonRefuses, AndSaysWhereAndWhy) {
+  const Hostile& hostile = GetParam();
+  try {
+    (void)Edited(hostile.edit);
+    FAIL() << "no Error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.problem().where, hostile.where);
+    EXPECT_EQ(error.problem().expected, hostile.expected);
+    EXPECT_EQ(error.problem().found, hostile.found);
+  }
+}
+
+constexpr const char* kWidthList = "one of 2, 3, 4, 8";
+INSTANTIATE_TEST_SUITE_P(
+    Cases, PlanJsonRefuses,
+    testing::Values(
+        Hostile{"schema", [](Json& j) { j["schema"] = 2; }, "plan.json: /schema",
+                "1, the one this version reads", "2"},
+        Hostile{"no_schema", [](Json& j) { j.erase("schema"); }, "plan.json: /schema",
+                "a whole number", "nothing"},
+        Hostile{"kind", [](Json& j) { j["kind"] = "diagnostics"; }, "plan.json: /kind", "\"plan\"",
+                "\"diagnostics\""},
+        Hostile{"layers_missing", [](Json& j) { j.erase("layers"); }, "plan.json: /layers", "", ""},
+        Hostile{"layers_object", [](Json& j) { j["layers"] = Json::object(); },
+                "plan.json: /layers", "an array", "{}"},
+        Hostile{"too_few", [](Json& j) { j["layers"].erase(7); }, "plan.json: /layers",
+                "8 layers, as the model has", "7"},
+        Hostile{"too_many", [](Json& j) { j["layers"].push_back(j["layers"][7]); },
+                "plan.json: /layers", "8 layers, as the model has", "9"},
+        Hostile{"row_type", [](Json& j) { j["layers"][2] = 4; }, "plan.json: /layers/2", "",
+                "number"},
+        Hostile{"twice", [](Json& j) { j["layers"][4]["layer"] = 3; }, "plan.json: /layers/4/layer",
+                "4: layers in order, each once", "3"},
+        Hostile{"swapped", [](Json& j) { std::swap(j["layers"][0], j["layers"][1]); },
+                "plan.json: /layers/0/layer", "0: layers in order, each once", "1"},
+        Hostile{"width_5", [](Json& j) { j["layers"][7]["bits"] = 5; }, "plan.json: /layers/7/bits",
+                kWidthList, "5"},
+        Hostile{"width_0", [](Json& j) { j["layers"][7]["bits"] = 0; }, "plan.json: /layers/7/bits",
+                kWidthList, "0"},
+        Hostile{"width_huge", [](Json& j) { j["layers"][7]["bits"] = 4294967298; },
+                "plan.json: /layers/7/bits", kWidthList, "4294967298"},
+        Hostile{"width_half", [](Json& j) { j["layers"][7]["bits"] = 2.5; },
+                "plan.json: /layers/7/bits", "a whole number", "2.5"},
+        Hostile{"width_text", [](Json& j) { j["layers"][7]["bits"] = "4"; },
+                "plan.json: /layers/7/bits", "a whole number", "\"4\""},
+        Hostile{"width_missing", [](Json& j) { j["layers"][7].erase("bits"); },
+                "plan.json: /layers/7/bits", "a whole number", "nothing"},
+        Hostile{"unit_missing",
+                [](Json& j) { j["layers"][6]["bits"] = {{"qkv", 4}, {"o", 4}, {"down", 2}}; },
+                "plan.json: /layers/6/bits/gate_up", "a whole number", "nothing"},
+        Hostile{"unit_unknown",
+                [](Json& j) {
+                  j["layers"][6]["bits"] = {
+                      {"qkv", 4}, {"o", 4}, {"gate_up", 2}, {"down", 2}, {"up", 2}};
+                },
+                "plan.json: /layers/6/bits/up", "qkv, o, gate_up, down", ""},
+        Hostile{"unit_width",
+                [](Json& j) {
+                  j["layers"][6]["bits"] = {{"qkv", 16}, {"o", 4}, {"gate_up", 2}, {"down", 2}};
+                },
+                "plan.json: /layers/6/bits/qkv", kWidthList, "16"},
+        Hostile{"row_key", [](Json& j) { j["layers"][1]["bit"] = 4; }, "plan.json: /layers/1/bit",
+                "layer, bits, score", ""},
+        Hostile{"score_text", [](Json& j) { j["layers"][1]["score"] = "high"; },
+                "plan.json: /layers/1/score", "a number", "\"high\""},
+        Hostile{"score_missing", [](Json& j) { j["layers"][5].erase("score"); },
+                "plan.json: /layers/5/score", "a number, as in layer 0", "nothing"},
+        Hostile{"score_extra",
+                [](Json& j) {
+                  for (auto& row : j["layers"]) row.erase("score");
+                  j["layers"][5]["score"] = 1;
+                },
+                "plan.json: /layers/5/score", "nothing, as in layer 0", "1"},
+        Hostile{"score_infinite",
+                [](Json& j) { j["layers"][1]["score"] = std::numeric_limits<double>::infinity(); },
+                "plan.json: /layers/1/score", "a finite number", "null"},
+        Hostile{"ranking", [](Json& j) { j["ranking"] = 3; }, "plan.json: /ranking", "a string",
+                "3"},
+        Hostile{"widths_one", [](Json& j) { j["widths"] = Json::array({4}); }, "plan.json: /widths",
+                "two of 2, 3, 4, 8, the smaller one first", "[4]"},
+        Hostile{"widths_order", [](Json& j) { j["widths"] = {4, 2}; }, "plan.json: /widths",
+                "two of 2, 3, 4, 8, the smaller one first", "[4,2]"},
+        Hostile{"requested", [](Json& j) { j["requested_bits"] = -1; },
+                "plan.json: /requested_bits", "2 to 8", "-1"},
+        Hostile{"hash", [](Json& j) { j["model_hash"] = true; }, "plan.json: /model_hash",
+                "a string", "true"}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+TEST(PlanJson, RefusesWhatIsNoObject) {
+  for (const char* text : {"[]", "3", "null", "\"plan\""}) {
+    EXPECT_THROW((void)PlanFromJson(ParseJson(text, "plan.json"), Config(), "plan.json"), Error);
+  }
+}
+
+}  // namespace
+}  // namespace lieq
