@@ -1,0 +1,69 @@
+// Quantizes a model one layer after another, each linear on the inputs it will really see.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+
+#include "lieq/base/context.h"
+#include "lieq/model/forward.h"
+#include "lieq/quantize/options.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+
+/// Gated products of all windows are kept between the two passes over them while they fit in this
+/// many floats (1 GiB), else computed twice. The result is the same.
+inline constexpr Index kMostKeptFloats = Index{1} << 28;
+
+using LayerMatrices = std::array<std::shared_ptr<const QMatrix>, kSites>;  // in the order of Site
+
+struct QuantizedLayer {
+  LayerMatrices matrices;
+  std::array<LinearReport, kSites> reports;
+};
+
+/// Holds the calibration windows' activations before the next layer: [windows * length, hidden]
+/// floats, and while a layer is at work its attention outputs and, up to 1 GiB, its gated products.
+class LayerQuantizer {
+ public:
+  /// weights, device and context outlive this. calibration [windows, length]: may be empty (0
+  /// windows) for a quantizer that needs none. Throws Error for options that cannot work together.
+  LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
+                 View<const TokenId, 2> calibration, Context& context);
+
+  /// Quantizes the next layer, unit after unit: inputs of a unit are taken after everything before
+  /// it was quantized ("true sequential"), so a layer is run once. grids: in the order of Site,
+  /// equal inside a unit. Throws Error naming layer and linear for weights or inputs that are not
+  /// finite.
+  [[nodiscard]] QuantizedLayer Quantize(std::span<const Grid, kSites> grids);
+
+  /// Passes the next layer with matrices made before (a resumed run): the activations come out the
+  /// same as from Quantize.
+  void Skip(const LayerMatrices& matrices);
+
+  [[nodiscard]] Index next_layer() const noexcept { return next_; }
+
+ private:
+  template <class Function>
+  void ForBatches(const Function& batch);
+  void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids, View<const double, 2> gram,
+                    QuantizedLayer& result);
+  Matrix<float> WidenedWeights(Site site) const;
+  void CheckFinite(View<const double, 2> gram, Unit unit) const;
+  DeviceView<float> Gated(Index first, Index rows);
+
+  const Weights& weights_;
+  Device& device_;
+  const QuantOptions options_;
+  const Quantizer& quantizer_;
+  Context& context_;
+  Forward forward_;
+  Hidden hidden_;
+  Index next_ = 0;
+  LayerWeights layer_;  // the layer at work: float linears are replaced one by one
+  DeviceMatrix in_, attention_, gated_;
+  bool keep_gated_ = false;
+};
+
+}  // namespace lieq
