@@ -1,0 +1,153 @@
+#include "lieq/cli/arguments.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/version.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::string_view kSummary =
+    "Quantizes small language models to about 2 bits a weight, layer by layer.";
+
+std::vector<std::string> LongNames(unsigned command) {
+  std::vector<std::string> names{"--help"};
+  for (const OptionRow& row : Options()) {
+    if ((row.commands & command) == 0) continue;
+    names.emplace_back(row.names.substr(0, row.names.find(',')));
+  }
+  return names;
+}
+
+std::string CommandNames() {
+  std::string names;
+  for (const CommandRow& row : Commands()) {
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
+  }
+  return names;
+}
+
+/// Options that the table has for this command, and no others.
+void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) {
+  app.add_option("MODEL", "model folder in Hugging Face's layout")
+      ->required()
+      ->each([&arguments](const std::string& value) { arguments.model = value; });
+  for (const OptionRow& row : Options()) {
+    if ((row.commands & command.bit) == 0) continue;
+    const std::string names(row.names), help(row.help);
+    if (row.value.empty()) {
+      app.add_flag_callback(names, [&arguments, &row] { row.set(arguments, ""); }, help);
+      continue;
+    }
+    CLI::Option* option = app.add_option_function<std::vector<std::string>>(
+        names,
+        [&arguments, &row](const std::vector<std::string>& values) {
+          for (const std::string& value : values) row.set(arguments, value);
+        },
+        help);
+    option->type_name(std::string(row.value))->expected(1, row.many ? 1 << 20 : 1);
+    option->required(row.required);
+    // Given twice, the last value stands, as shell users expect of aliases.
+    if (!row.many) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+}
+
+/// What CLI11 says of words it does not know, with the name that was probably meant.
+std::string UnknownWord(const std::vector<std::string>& words, const CommandRow* command) {
+  std::vector<std::string> names;
+  if (command == nullptr) {
+    for (const CommandRow& row : Commands()) names.emplace_back(row.name);
+  } else {
+    names = LongNames(command->bit);
+  }
+  for (const std::string& word : words) {
+    const std::string name = word.substr(0, word.find('='));
+    if (std::ranges::find(names, name) != names.end()) continue;
+    const std::string nearest = Nearest(name, names);
+    std::string text =
+        command == nullptr
+            ? "no such command: '" + name + "' (there are " + CommandNames() + ")"
+            : "`lieq " + std::string(command->name) + "` does not take '" + name + "'";
+    if (!nearest.empty()) text += "\n  did you mean '" + nearest + "'?";
+    return text;
+  }
+  return "too many words on the command line";
+}
+
+void CheckTogether(const Arguments& a) {
+  const int budgets = (a.bits ? 1 : 0) + (a.uniform ? 1 : 0) + (a.plan.empty() ? 0 : 1);
+  if (budgets > 1) throw UsageError("give one of --bits, --uniform and --plan");
+  if (a.bits && (*a.bits < a.low || *a.bits > a.high)) {
+    throw UsageError(
+        fmt::format("--bits: expected {} to {}, the widths that are mixed (--widths), "
+                    "found {:g}",
+                    a.low, a.high, *a.bits));
+  }
+  if (a.command == "evaluate" && a.text.empty()) throw UsageError("evaluate needs --text FILE");
+  if (!a.diagnostics.empty() && !a.calibration.empty()) {
+    throw UsageError("give one of --diagnostics and --calibration");
+  }
+  if (a.verbose && a.quiet) throw UsageError("give one of --verbose and --quiet");
+}
+
+}  // namespace
+
+Arguments ParseArguments(int count, const char* const* words) {
+  Arguments arguments;
+  arguments.words.assign(words, words + count);
+  CLI::App app{std::string(kSummary), "lieq"};
+  app.require_subcommand(0, 1);
+  app.footer("`lieq COMMAND --help` shows the options of a command.");
+  bool version = false, man = false;
+  std::string completion;
+  app.add_flag("--version", version, "show commit, kernel row and BLAS");
+  app.add_flag("--print-man", man)->group("");
+  app.add_option("--print-completion", completion)->group("");
+  std::map<const CLI::App*, const CommandRow*> rows;
+  for (const CommandRow& row : Commands()) {
+    CLI::App* sub = app.add_subcommand(std::string(row.name), std::string(row.summary));
+    sub->footer(std::string(row.details));
+    AddOptions(*sub, row, arguments);
+    rows[sub] = &row;
+  }
+
+  const auto chosen = [&]() -> const CommandRow* {
+    const auto subs = app.get_subcommands();
+    return subs.empty() ? nullptr : rows.at(subs.front());
+  };
+  try {
+    app.parse(count, words);
+  } catch (const CLI::CallForHelp&) {
+    const auto subs = app.get_subcommands();
+    arguments.page = (subs.empty() ? &app : subs.front())->help();
+    return arguments;
+  } catch (const CLI::ExtrasError&) {
+    const CommandRow* row = chosen();
+    std::vector<std::string> unknown = app.remaining(true);
+    throw UsageError(UnknownWord(unknown, row));
+  } catch (const CLI::ParseError& error) {
+    const CommandRow* row = chosen();
+    // A misspelt option often shows as a missing one first.
+    const std::vector<std::string> unknown = app.remaining(true);
+    if (!unknown.empty()) throw UsageError(UnknownWord(unknown, row));
+    throw UsageError(error.what());
+  }
+  if (version) arguments.page = VersionText();
+  if (man) arguments.page = ManPage();
+  if (!completion.empty()) {
+    if (completion != "bash") throw UsageError("--print-completion: expected bash");
+    arguments.page = BashCompletion();
+  }
+  if (!arguments.page.empty()) return arguments;
+  if (chosen() == nullptr) throw UsageError("which command? There are " + CommandNames());
+  arguments.command = chosen()->name;
+  CheckTogether(arguments);
+  return arguments;
+}
+
+}  // namespace lieq

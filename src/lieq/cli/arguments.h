@@ -1,0 +1,64 @@
+// What a command line says, after it was parsed and checked on its own.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lieq/base/types.h"
+#include "lieq/device/device.h"
+#include "lieq/quantize/options.h"
+
+namespace lieq {
+
+struct Arguments {
+  std::string command;  // "inspect", ...; empty: help, version or another page was asked for
+  std::string page;     // what to print then, with exit code 0
+  std::vector<std::string> words;  // the command line as given, for the record
+
+  std::filesystem::path model;
+  std::filesystem::path output;
+  std::filesystem::path text;
+  std::vector<std::filesystem::path> calibration;  // empty: the bundled text
+  std::filesystem::path diagnostics;
+  std::filesystem::path plan;
+
+  std::optional<double> bits;
+  int low = 2, high = 4;
+  std::optional<int> uniform;
+  std::string ranking = "compactness";
+
+  QuantOptions quant;
+  Index group_size = 64;
+  bool symmetric = true;
+
+  std::optional<Index> context;
+  std::optional<Index> samples;
+  std::uint64_t seed = 0;
+  int threads = 0;  // 0: all processors
+  std::string kernels;
+  Arithmetic arithmetic = Arithmetic::kFloat32;
+
+  bool force = false;
+  bool dry_run = false;
+  bool json = false;
+  bool verbose = false;
+  bool quiet = false;
+};
+
+/// Parses a command line by the option table. Throws UsageError.
+[[nodiscard]] Arguments ParseArguments(int count, const char* const* words);
+
+/// A command line that cannot be understood: exit code 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Pages made from the option table: roff for `man`, and a completion script for bash.
+[[nodiscard]] std::string ManPage();
+[[nodiscard]] std::string BashCompletion();
+
+}  // namespace lieq

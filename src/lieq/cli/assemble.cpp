@@ -1,0 +1,146 @@
+#include "lieq/cli/assemble.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <optional>
+
+#include "lieq/base/files.h"
+#include "lieq/container/checkpoint_files.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::uint64_t kShardBytes = 5'000'000'000;
+const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
+
+struct LinearPlace {
+  Index layer = 0;
+  Site site{};
+};
+
+/// Name of the weight tensor -> which linear it is.
+std::map<std::string, LinearPlace, std::less<>> LinearTensors(const ModelConfig& config) {
+  std::map<std::string, LinearPlace, std::less<>> places;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : kAllSites) places[ModuleName(layer, site) + ".weight"] = {layer, site};
+  }
+  return places;
+}
+
+std::uint64_t DataBytes(const TensorSpec& spec) {
+  std::uint64_t bytes = ItemSize(spec.dtype);
+  for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
+  return bytes;
+}
+
+}  // namespace
+
+DType ScaleType(DType model) noexcept {
+  return model == DType::kF16 ? DType::kF16 : DType::kBF16;
+}
+
+OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, DType scale_type) {
+  const ModelConfig& config = model.weights.config;
+  const auto linears = LinearTensors(config);
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : model.tensors.tensors()) {
+    const auto place = linears.find(name);
+    if (place == linears.end()) {
+      specs.push_back({name, tensor.dtype, tensor.shape});
+      continue;
+    }
+    const auto [layer, site] = place->second;
+    const auto packed = PackedSpecs(ModuleName(layer, site), config.Out(site), config.In(site),
+                                    grids[Size(layer)][static_cast<std::size_t>(site)], scale_type);
+    specs.insert(specs.end(), packed.begin(), packed.end());
+  }
+
+  OutputFiles output;
+  std::uint64_t in_shard = 0;
+  for (TensorSpec& spec : specs) {
+    const std::uint64_t bytes = DataBytes(spec);
+    if (output.files.empty() || in_shard + bytes > kShardBytes) {
+      output.files.emplace_back();
+      in_shard = 0;
+    }
+    in_shard += bytes;
+    output.files.back().specs.push_back(std::move(spec));
+  }
+  const std::size_t count = output.files.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    OutputFiles::File& file = output.files[i];
+    file.name = count == 1 ? "model.safetensors"
+                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, count);
+    file.bytes = TensorWriter::FileBytes(file.specs, kMetadata);
+    output.bytes += file.bytes;
+  }
+  return output;
+}
+
+namespace {
+
+void WriteIndex(const OutputFiles& files, const std::filesystem::path& folder) {
+  std::uint64_t total = 0;
+  Record map = Record::object();
+  for (const OutputFiles::File& file : files.files) {
+    for (const TensorSpec& spec : file.specs) {
+      map[spec.name] = file.name;
+      total += DataBytes(spec);
+    }
+  }
+  const Record index{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
+  WriteFileAtomically(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+}
+
+/// Copies a source's tensor in parts, giving its pages back as it goes.
+void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter& writer) {
+  constexpr std::size_t kPart = std::size_t{8} << 20;
+  for (std::size_t at = 0; at < tensor.bytes.size(); at += kPart) {
+    const auto part = tensor.bytes.subspan(at, std::min(kPart, tensor.bytes.size() - at));
+    writer.Write(tensor.name, part);
+    for (const auto& map : model.tensors.maps()) map->Drop(part);
+  }
+}
+
+}  // namespace
+
+void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const OutputFiles& files,
+                   const std::function<std::filesystem::path(Index)>& layer_file,
+                   const std::filesystem::path& folder) {
+  // Packed tensor -> its layer; the name of a module plus one of the format's suffixes.
+  std::map<std::string, Index, std::less<>> layer_of;
+  for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
+    for (const Site site : kAllSites) layer_of[ModuleName(layer, site)] = layer;
+  }
+  for (const OutputFiles::File& file : files.files) {
+    TensorWriter writer(folder / file.name, file.specs, kMetadata);
+    std::optional<TensorFile> open;  // the layer the last tensor came from
+    Index open_layer = -1;
+    for (const TensorSpec& spec : file.specs) {
+      const auto layer = layer_of.find(spec.name.substr(0, spec.name.rfind('.')));
+      const bool packed = layer != layer_of.end() && !model.tensors.Has(spec.name);
+      if (!packed) {
+        CopyTensor(model, model.tensors.At(spec.name), writer);
+        continue;
+      }
+      if (open_layer != layer->second) {
+        open.reset();
+        open = TensorFile::Open(layer_file(layer->second));
+        open_layer = layer->second;
+      }
+      writer.Write(spec.name, open->At(spec.name).bytes);
+    }
+    writer.Commit();
+  }
+  if (files.files.size() > 1) WriteIndex(files, folder);
+
+  Record config = model.config;
+  config["quantization_config"] = QuantizationConfig(grids);
+  WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
+  for (const auto& source : SidecarFiles(model.path)) {
+    WriteFileAtomically(folder / source.filename(), ReadText(source));
+  }
+}
+
+}  // namespace lieq

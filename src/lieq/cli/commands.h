@@ -1,0 +1,24 @@
+// The subcommands. Each prints its result on stdout and returns the exit code.
+#pragma once
+
+#include "lieq/cli/arguments.h"
+#include "lieq/cli/session.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/io/json.h"
+#include "lieq/plan/plan.h"
+
+namespace lieq {
+
+int RunInspect(const Arguments& arguments, Session& session);
+int RunDiagnose(const Arguments& arguments, Session& session);
+int RunPlan(const Arguments& arguments, Session& session);
+int RunQuantize(const Arguments& arguments, Session& session);
+int RunEvaluate(const Arguments& arguments, Session& session);
+
+/// Everything: parses, runs, prints errors, and gives the exit code.
+int RunProgram(int count, const char* const* words);
+
+/// One line of JSON on stdout.
+void PrintJson(const Record& record);
+
+}  // namespace lieq

@@ -1,0 +1,74 @@
+#include "lieq/cli/inputs.h"
+
+#include <algorithm>
+
+#include "lieq/base/error.h"
+#include "lieq/base/hash.h"
+
+namespace lieq {
+
+Tokenizer OpenTokenizer(const ModelFolder& model) {
+  const auto file = model.path / "tokenizer.json";
+  if (!std::filesystem::exists(file)) {
+    throw Error({.what = "the model folder has no tokenizer.json",
+                 .where = model.path.string(),
+                 .hint = "save it with transformers: AutoTokenizer.from_pretrained(NAME)"
+                         ".save_pretrained(FOLDER)"});
+  }
+  Tokenizer tokenizer = Tokenizer::Open(file);
+  if (tokenizer.vocab() > model.weights.config.vocab) {
+    throw Error({.what = "the tokenizer has more tokens than the model",
+                 .where = file.string(),
+                 .expected = "at most " + std::to_string(model.weights.config.vocab),
+                 .found = std::to_string(tokenizer.vocab())});
+  }
+  return tokenizer;
+}
+
+std::string HashModel(const ModelFolder& model) {
+  Hasher hasher;
+  hasher.Add(HashFile(model.path / "config.json"));
+  for (const auto& map : model.tensors.maps()) {
+    hasher.Add(map->path().filename().string()).Add(HashFile(map->path()));
+  }
+  return hasher.Hex();
+}
+
+EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files) {
+  EncodedText text;
+  Hasher hasher;
+  const auto add = [&](std::string_view content, std::string name) {
+    hasher.Add(content);
+    const std::vector<TokenId> ids = tokenizer.Encode(content);
+    text.ids.insert(text.ids.end(), ids.begin(), ids.end());
+    text.names.push_back(std::move(name));
+  };
+  if (files.empty()) add(BundledCalibration(), "bundled");
+  for (const auto& file : files) add(ReadText(file), file.filename().string());
+  text.hash = hasher.Hex();
+  return text;
+}
+
+Windows SpectrumWindows(const EncodedText& text, const std::string& where) {
+  const auto tokens = static_cast<Index>(text.ids.size());
+  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), kSpectrumWindows,
+                    where);
+}
+
+void JudgeCalibration(const EncodedText& text, Index tokens, const ModelConfig& config,
+                      const Log& log) {
+  if (text.names.size() == 1 && text.names.front() == "bundled") {
+    log.Info(
+        "calibrating on the bundled text; text of the model's own domain (--calibration FILE) is "
+        "better");
+  }
+  Index widest = 0;
+  for (const Site site : kAllSites) widest = std::max(widest, config.In(site));
+  if (tokens < 8 * widest) {
+    log.Warning("few calibration tokens: " + std::to_string(tokens) + ", where " +
+                std::to_string(8 * widest) + " (8 times the widest input, " +
+                std::to_string(widest) + ") are advised; more text or a higher --damping helps");
+  }
+}
+
+}  // namespace lieq

@@ -1,0 +1,50 @@
+// Reading what commands are given: model folders with their tokenizer, and texts as token ids.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lieq/base/log.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/text/tokenizer.h"
+#include "lieq/text/windows.h"
+
+namespace lieq {
+
+inline constexpr Index kDefaultContext = 1024;
+inline constexpr Index kDefaultSamples = 128;  // windows of `quantize`
+inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for compactness
+
+/// The tokenizer of a model folder. Throws Error where it has ids the model lacks.
+[[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model);
+
+/// XXH3-128 over config.json and the weight files, in order of name.
+[[nodiscard]] std::string HashModel(const ModelFolder& model);
+
+/// Texts encoded one after another, without special tokens.
+struct EncodedText {
+  std::vector<TokenId> ids;
+  std::string hash;                // of the texts' bytes
+  std::vector<std::string> names;  // of the files, without folders; "bundled" for the bundled text
+};
+
+/// files: empty means the bundled calibration text. Throws Error.
+[[nodiscard]] EncodedText EncodeFiles(const Tokenizer& tokenizer,
+                                      std::span<const std::filesystem::path> files);
+
+/// The windows that spectra are measured on: the first kSpectrumWindows of kDefaultContext tokens,
+/// fewer or one shorter one where the text has no more, whatever --context and --samples say, so
+/// that every command ranks layers alike.
+[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, const std::string& where);
+
+/// Says what a calibration text is worth: notes the bundled one, warns where there are fewer tokens
+/// than eight times the widest input of a linear.
+void JudgeCalibration(const EncodedText& text, Index tokens, const ModelConfig& config,
+                      const Log& log);
+
+/// models/texts/calibration.txt, which travels inside the program.
+[[nodiscard]] std::string_view BundledCalibration() noexcept;
+
+}  // namespace lieq

@@ -1,0 +1,126 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lieq/cli/commands.h"
+
+namespace lieq {
+namespace {
+
+/// What the linears of the decoder take, in bits.
+struct Sizes {
+  std::int64_t weights = 0;        // of the decoder's linears
+  double code_bits = 0;            // sum of width * weights
+  double stored_bits = 0;          // with scales and zero-points
+  std::int64_t parameters = 0;     // of the whole model, the embedding once where tied
+  std::uint64_t bytes = 0;         // of the weight files
+  std::vector<double> layer_bits;  // code bits of each layer
+};
+
+Sizes Measure(const ModelFolder& model) {
+  const Weights& weights = model.weights;
+  const ModelConfig& config = weights.config;
+  Sizes sizes;
+  for (const LayerWeights& layer : weights.layers) {
+    double layer_bits = 0;
+    for (const Linear& linear : layer.linears) {
+      const std::int64_t count = Rows(linear.weight) * Cols(linear.weight);
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      const double each = packed != nullptr ? (*packed)->grid().bits
+                          : std::holds_alternative<View<const float, 2>>(linear.weight) ? 32
+                                                                                        : 16;
+      layer_bits += each * static_cast<double>(count);
+      sizes.stored_bits += packed != nullptr ? static_cast<double>((*packed)->stored_bits())
+                                             : each * static_cast<double>(count);
+      sizes.parameters += count + static_cast<std::int64_t>(linear.bias.size());
+    }
+    sizes.parameters +=
+        static_cast<std::int64_t>(layer.attention_norm.size() + layer.mlp_norm.size() +
+                                  layer.q_norm.size() + layer.k_norm.size());
+    sizes.code_bits += layer_bits;
+    sizes.layer_bits.push_back(layer_bits / static_cast<double>(config.LayerWeightCount()));
+    sizes.weights += config.LayerWeightCount();
+  }
+  sizes.parameters += config.vocab * config.hidden * (config.tied ? 1 : 2) +
+                      static_cast<std::int64_t>(weights.final_norm.size());
+  for (const auto& map : model.tensors.maps()) sizes.bytes += map->bytes().size();
+  return sizes;
+}
+
+std::string GridText(const QMatrix& matrix) {
+  const Grid& grid = matrix.grid();
+  return fmt::format("{} bits, {}, {}", grid.bits,
+                     grid.group_size == 0 ? "whole rows" : fmt::format("group {}", grid.group_size),
+                     grid.symmetric ? "symmetric" : "asymmetric");
+}
+
+void PrintLayers(const ModelFolder& model) {
+  fmt::print("\nlayers       qkv, o, gate and up, down\n");
+  const auto grids = [&](std::size_t layer) {
+    std::array<std::string, kUnits> text;
+    for (const Unit unit : kAllUnits) {
+      const Linear& linear = model.weights.layers[layer].At(SitesOf(unit).front());
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      text[static_cast<std::size_t>(unit)] = packed != nullptr ? GridText(**packed) : "float";
+    }
+    return std::ranges::all_of(text, [&](const auto& t) { return t == text[0]; })
+               ? text[0]
+               : fmt::format("{}", fmt::join(text, "; "));
+  };
+  const std::size_t layers = model.weights.layers.size();
+  for (std::size_t first = 0; first < layers;) {
+    std::size_t last = first;
+    while (last + 1 < layers && grids(last + 1) == grids(first)) ++last;
+    fmt::print("{:<11}  {}\n",
+               last == first ? fmt::format("{}", first) : fmt::format("{}-{}", first, last),
+               grids(first));
+    first = last + 1;
+  }
+}
+
+}  // namespace
+
+int RunInspect(const Arguments& arguments, Session&) {
+  const ModelFolder model = OpenModel(arguments.model);
+  const ModelConfig& config = model.weights.config;
+  const Sizes sizes = Measure(model);
+  const auto weights = static_cast<double>(sizes.weights);
+  if (arguments.json) {
+    PrintJson({{"schema", 1},
+               {"kind", "inspection"},
+               {"model", arguments.model.string()},
+               {"architecture", config.architecture},
+               {"layers", config.layers},
+               {"hidden", config.hidden},
+               {"intermediate", config.intermediate},
+               {"heads", config.heads},
+               {"kv_heads", config.kv_heads},
+               {"head_dim", config.head_dim},
+               {"vocabulary", config.vocab},
+               {"tied_head", config.tied},
+               {"parameters", sizes.parameters},
+               {"linear_weights", sizes.weights},
+               {"quantized", model.quantized},
+               {"dtype", Name(model.dtype)},
+               {"code_bits_per_weight", sizes.code_bits / weights},
+               {"bits_per_weight", sizes.stored_bits / weights},
+               {"bytes", sizes.bytes},
+               {"layer_bits", sizes.layer_bits}});
+    return 0;
+  }
+  fmt::print("architecture   {}\n", config.architecture);
+  fmt::print("parameters     {:.1f} M, {:.1f} M of them in the linears of {} layers\n",
+             static_cast<double>(sizes.parameters) / 1e6, weights / 1e6, config.layers);
+  fmt::print("widths         hidden {}, MLP {}, {} heads of {} ({} for keys and values)\n",
+             config.hidden, config.intermediate, config.heads, config.head_dim, config.kv_heads);
+  fmt::print("vocabulary     {}, {}\n", config.vocab,
+             config.tied ? "head tied to the embedding" : "head of its own");
+  fmt::print("weights        {} bytes ({}), float parts {}\n", sizes.bytes,
+             FormatBytes(static_cast<double>(sizes.bytes)), Name(model.dtype));
+  fmt::print("linears        {:.4f} code bits a weight, {:.4f} with scales and zero-points\n",
+             sizes.code_bits / weights, sizes.stored_bits / weights);
+  if (model.quantized) PrintLayers(model);
+  return 0;
+}
+
+}  // namespace lieq

@@ -1,0 +1,290 @@
+#include "lieq/cli/option_table.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <vector>
+
+#include "lieq/plan/rankings.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+namespace {
+
+template <class T>
+T Parse(std::string_view option, const std::string& text, T least, T most,
+        std::string_view expected) {
+  T value{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end || !(value >= least && value <= most)) {
+    throw UsageError(std::string(option) + ": expected " + std::string(expected) + ", found '" +
+                     text + "'");
+  }
+  return value;
+}
+
+int ParseWidth(std::string_view option, const std::string& text) {
+  const int bits = Parse<int>(option, text, 2, 8, "2, 3, 4 or 8");
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+    throw UsageError(std::string(option) + ": expected 2, 3, 4 or 8, found '" + text + "'");
+  }
+  return bits;
+}
+
+void SetWidths(Arguments& arguments, const std::string& text) {
+  const auto comma = text.find(',');
+  if (comma == std::string::npos) {
+    throw UsageError("--widths: expected LOW,HIGH such as 2,4, found '" + text + "'");
+  }
+  arguments.low = ParseWidth("--widths", text.substr(0, comma));
+  arguments.high = ParseWidth("--widths", text.substr(comma + 1));
+  if (arguments.low >= arguments.high) {
+    throw UsageError("--widths: expected the lower width first, found '" + text + "'");
+  }
+}
+
+void SetGroupSize(Arguments& arguments, const std::string& text) {
+  if (text == "row") {
+    arguments.group_size = 0;
+    return;
+  }
+  arguments.group_size = Parse<Index>("--group-size", text, 32, 256, "32, 64, 128, 256 or row");
+  const Index size = arguments.group_size;
+  if (size != 32 && size != 64 && size != 128 && size != 256) {
+    throw UsageError("--group-size: expected 32, 64, 128, 256 or row, found '" + text + "'");
+  }
+}
+
+constexpr Index kMostTokens = Index{1} << 24;
+
+constexpr std::array kCommands{
+    CommandRow{"inspect", kInspect, "show what a model folder holds",
+               "Prints architecture, size and, for a quantized model, the bits of every layer."},
+    CommandRow{"diagnose", kDiagnose, "measure how effective each layer is",
+               "Writes the representational compactness and top-k energy of every layer, and with "
+               "--text the rise of perplexity when it is removed."},
+    CommandRow{"plan", kPlan, "decide how many bits each layer gets",
+               "Writes a plan that `quantize --plan` takes; it may be edited by hand."},
+    CommandRow{"quantize", kQuantize, "write a quantized model",
+               "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
+               "and this program read. An interrupted run goes on where it stopped when the same "
+               "command is given again."},
+    CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
+               "Works on float and on quantized folders."},
+};
+
+constexpr std::array kOptions{
+    OptionRow{.names = "--output,-o",
+              .value = "PATH",
+              .commands = kDiagnose | kPlan | kQuantize,
+              .help = "file (diagnose, plan) or folder (quantize) to write",
+              .required = true,
+              .set = [](Arguments& a, const std::string& v) { a.output = v; }},
+    OptionRow{.names = "--bits",
+              .value = "B",
+              .commands = kPlan | kQuantize,
+              .help = "average code bits: the layers that score highest get the higher of two "
+                      "widths (default 2.25)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
+                  }},
+    OptionRow{.names = "--widths",
+              .value = "LOW,HIGH",
+              .commands = kPlan | kQuantize,
+              .help = "the two widths that --bits mixes (default 2,4)",
+              .set = SetWidths},
+    OptionRow{
+        .names = "--uniform",
+        .value = "N",
+        .commands = kPlan | kQuantize,
+        .help = "N bits in every layer: 2, 3, 4 or 8",
+        .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); }},
+    OptionRow{
+        .names = "--ranking",
+        .value = "NAME",
+        .commands = kPlan | kQuantize,
+        .help = "what orders the layers for --bits: compactness (default), energy, first or random",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              (void)FindRanking(v);
+              a.ranking = v;
+            }},
+    OptionRow{.names = "--plan",
+              .value = "FILE",
+              .commands = kQuantize,
+              .help = "take the bits of each layer from this plan",
+              .set = [](Arguments& a, const std::string& v) { a.plan = v; }},
+    OptionRow{.names = "--diagnostics",
+              .value = "FILE",
+              .commands = kPlan,
+              .help = "score layers by these measurements instead of making them",
+              .set = [](Arguments& a, const std::string& v) { a.diagnostics = v; }},
+    OptionRow{
+        .names = "--method",
+        .value = "NAME",
+        .commands = kQuantize,
+        .help = "rtn (round to nearest) or gptq (default)",
+        .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
+    OptionRow{.names = "--group-size",
+              .value = "G",
+              .commands = kQuantize,
+              .help = "input channels that share a scale: 32, 64 (default), 128, 256 or row",
+              .set = SetGroupSize},
+    OptionRow{.names = "--symmetric",
+              .value = "",
+              .commands = kQuantize,
+              .help = "zero-point in the middle of the codes (default)",
+              .set = [](Arguments& a, const std::string&) { a.symmetric = true; }},
+    OptionRow{.names = "--asymmetric",
+              .value = "",
+              .commands = kQuantize,
+              .help = "an integer zero-point for each group",
+              .set = [](Arguments& a, const std::string&) { a.symmetric = false; }},
+    OptionRow{
+        .names = "--act-order",
+        .value = "KIND",
+        .commands = kQuantize,
+        .help = "order in which gptq rounds columns: none, static (default) or group",
+        .set = [](Arguments& a, const std::string& v) { a.quant.act_order = ParseActOrder(v); }},
+    OptionRow{.names = "--damping",
+              .value = "D",
+              .commands = kQuantize,
+              .help = "share of the mean diagonal added to the Gram matrix (default 0.01)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.quant.damping = Parse<double>("--damping", v, 0.0, 1.0, "0 to 1");
+                  }},
+    OptionRow{.names = "--clip",
+              .value = "KIND",
+              .commands = kQuantize,
+              .help = "outermost level at the extreme weight (none) or where the error is least "
+                      "(search, default)",
+              .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); }},
+    OptionRow{.names = "--text",
+              .value = "FILE",
+              .commands = kDiagnose | kEvaluate,
+              .help = "UTF-8 text to measure perplexity on (required by evaluate)",
+              .set = [](Arguments& a, const std::string& v) { a.text = v; }},
+    OptionRow{.names = "--calibration",
+              .value = "FILE",
+              .commands = kDiagnose | kPlan | kQuantize,
+              .help = "UTF-8 texts whose activations are used (default: a bundled text)",
+              .many = true,
+              .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+    OptionRow{.names = "--context",
+              .value = "T",
+              .commands = kDiagnose | kQuantize | kEvaluate,
+              .help = "tokens in a window (default 1024)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.context =
+                        Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
+                  }},
+    OptionRow{.names = "--samples",
+              .value = "N",
+              .commands = kDiagnose | kQuantize | kEvaluate,
+              .help = "windows from the start of the text (default: quantize 128, else all)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.samples =
+                        Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
+                  }},
+    OptionRow{.names = "--seed",
+              .value = "S",
+              .commands = kDiagnose | kPlan | kQuantize,
+              .help = "seed of everything random (default 0)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
+                  }},
+    OptionRow{.names = "--threads",
+              .value = "N",
+              .commands = kAllCommands,
+              .help = "threads (default: all processors); results do not depend on it",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
+                  }},
+    OptionRow{.names = "--kernels",
+              .value = "ROW",
+              .commands = kDiagnose | kPlan | kQuantize | kEvaluate,
+              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
+              .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
+    OptionRow{.names = "--arithmetic",
+              .value = "TYPE",
+              .commands = kEvaluate,
+              .help = "of products: float32 (default) or bf16, where the processor has it",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    if (v != "float32" && v != "bf16") {
+                      throw UsageError("--arithmetic: expected float32 or bf16, found '" + v + "'");
+                    }
+                    a.arithmetic = v == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+                  }},
+    OptionRow{.names = "--force",
+              .value = "",
+              .commands = kQuantize,
+              .help = "replace an output folder and start over",
+              .set = [](Arguments& a, const std::string&) { a.force = true; }},
+    OptionRow{.names = "--dry-run",
+              .value = "",
+              .commands = kQuantize,
+              .help = "print what the run will take and the bytes it will write, and stop",
+              .set = [](Arguments& a, const std::string&) { a.dry_run = true; }},
+    OptionRow{.names = "--json",
+              .value = "",
+              .commands = kAllCommands,
+              .help = "print the result as JSON (docs/json.md)",
+              .set = [](Arguments& a, const std::string&) { a.json = true; }},
+    OptionRow{.names = "--verbose,-v",
+              .value = "",
+              .commands = kAllCommands,
+              .help = "say more on stderr",
+              .set = [](Arguments& a, const std::string&) { a.verbose = true; }},
+    OptionRow{.names = "--quiet,-q",
+              .value = "",
+              .commands = kAllCommands,
+              .help = "say nothing but errors on stderr",
+              .set = [](Arguments& a, const std::string&) { a.quiet = true; }},
+};
+
+Index EditDistance(std::string_view a, std::string_view b) {
+  std::vector<Index> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<Index>(j);
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    Index diagonal = std::exchange(row[0], static_cast<Index>(i));
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const Index replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+std::span<const CommandRow> Commands() noexcept {
+  return kCommands;
+}
+std::span<const OptionRow> Options() noexcept {
+  return kOptions;
+}
+
+std::string Nearest(std::string_view word, std::span<const std::string> names) {
+  std::string best;
+  Index least = std::max<Index>(2, static_cast<Index>(word.size()) / 3) + 1;
+  for (const std::string& name : names) {
+    const bool prefix = word.size() >= 3 && name.starts_with(word);
+    const Index distance = prefix ? 1 : EditDistance(word, name);
+    if (distance < least) {
+      least = distance;
+      best = name;
+    }
+  }
+  return best;
+}
+
+}  // namespace lieq

@@ -1,0 +1,47 @@
+// The one table of commands and options: parsing, --help, the man page and the completion script
+// are made from it.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lieq/cli/arguments.h"
+
+namespace lieq {
+
+/// Bits of OptionRow::commands, in the order of Commands().
+enum CommandBit : unsigned {
+  kInspect = 1,
+  kDiagnose = 2,
+  kPlan = 4,
+  kQuantize = 8,
+  kEvaluate = 16,
+  kAllCommands = 31,
+};
+
+struct CommandRow {
+  std::string_view name;
+  unsigned bit;
+  std::string_view summary;  // one line
+  std::string_view details;  // what it writes and prints
+};
+
+struct OptionRow {
+  std::string_view names;  // "--output,-o", as CLI11 takes them
+  std::string_view value;  // "FILE"; empty for a flag
+  unsigned commands;
+  std::string_view help;  // what it does, and its default
+  bool required = false;
+  bool many = false;  // takes several values
+  /// Called once for each value (with "" for a flag). Throws UsageError or Error for a bad value.
+  void (*set)(Arguments& arguments, const std::string& value) = nullptr;
+};
+
+[[nodiscard]] std::span<const CommandRow> Commands() noexcept;
+[[nodiscard]] std::span<const OptionRow> Options() noexcept;
+
+/// The name of `names` closest to `word` by edits, empty where none is near.
+[[nodiscard]] std::string Nearest(std::string_view word, std::span<const std::string> names);
+
+}  // namespace lieq

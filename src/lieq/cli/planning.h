@@ -1,0 +1,32 @@
+// From a command line to a plan: the one path that `plan` and `quantize` share.
+#pragma once
+
+#include "lieq/cli/arguments.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/cli/session.h"
+#include "lieq/diagnose/diagnosis.h"
+#include "lieq/plan/plan.h"
+#include "lieq/plan/rankings.h"
+
+namespace lieq {
+
+inline constexpr double kDefaultBits = 2.25;
+
+/// Whether the plan asked for needs a calibration text.
+[[nodiscard]] bool NeedsSpectra(const Arguments& arguments);
+
+/// The plan that the arguments ask for: --plan, --uniform, or --bits by a ranking, measured on
+/// `text` (may be null where NeedsSpectra is false) or read from --diagnostics.
+[[nodiscard]] Plan MakePlan(const Arguments& arguments, const ModelFolder& model,
+                            const std::string& model_hash, const EncodedText* text,
+                            Session& session);
+
+/// A ranking's measurements for the model, on the spectrum windows of the text.
+[[nodiscard]] Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
+                                          const EncodedText& text, std::uint64_t seed,
+                                          Session& session);
+
+/// "0, 3-5, 23": the layers whose widest unit has `bits`.
+[[nodiscard]] std::string LayersAt(const Plan& plan, int bits);
+
+}  // namespace lieq

@@ -1,0 +1,75 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "lieq/base/error.h"
+#include "lieq/cli/commands.h"
+
+namespace lieq {
+namespace {
+
+enum ExitCode : int { kDone = 0, kInternal = 1, kUsage = 2, kInput = 3 };
+
+int Dispatch(const Arguments& arguments, Session& session) {
+  struct Row {
+    std::string_view name;
+    int (*run)(const Arguments&, Session&);
+  };
+  constexpr Row kRows[] = {{"inspect", RunInspect},
+                           {"diagnose", RunDiagnose},
+                           {"plan", RunPlan},
+                           {"quantize", RunQuantize},
+                           {"evaluate", RunEvaluate}};
+  for (const Row& row : kRows) {
+    if (row.name == arguments.command) return row.run(arguments, session);
+  }
+  throw UsageError("no such command: " + arguments.command);
+}
+
+}  // namespace
+
+void PrintJson(const Record& record) {
+  fmt::print("{}\n", record.dump());
+}
+
+int RunProgram(int count, const char* const* words) {
+  const SignalStop stop;
+  Arguments arguments;
+  try {
+    arguments = ParseArguments(count, words);
+  } catch (const std::exception& error) {  // UsageError, or Error of a table that has no such row
+    fmt::print(stderr, "lieq: {}\nSee `lieq --help` or `lieq COMMAND --help`.\n", error.what());
+    return kUsage;
+  }
+  if (!arguments.page.empty()) {
+    fmt::print("{}", arguments.page);
+    return kDone;
+  }
+  Terminal terminal({.quiet = arguments.quiet, .verbose = arguments.verbose});
+  try {
+    Session session(arguments, terminal, stop.token());
+    return Dispatch(arguments, session);
+  } catch (const Stopped&) {
+    terminal.Error("stopped by a signal");
+    return 128 + stop.signal();
+  } catch (const UsageError& error) {
+    terminal.Error(error.what());
+    return kUsage;
+  } catch (const Error& error) {
+    terminal.Error(error.what());
+    return kInput;
+  } catch (const std::bad_alloc&) {
+    terminal.Error("out of memory");
+    return kInput;
+  } catch (const std::filesystem::filesystem_error& error) {
+    terminal.Error(error.what());
+    return kInput;
+  } catch (const std::exception& error) {
+    terminal.Error(fmt::format("internal error: {}", error.what()));
+    return kInternal;
+  }
+}
+
+}  // namespace lieq

@@ -1,0 +1,342 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <ctime>
+#include <optional>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/cli/assemble.h"
+#include "lieq/cli/commands.h"
+#include "lieq/cli/estimate.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/cli/planning.h"
+#include "lieq/cli/quantize_settings.h"
+#include "lieq/cli/result_record.h"
+#include "lieq/cli/run_folder.h"
+#include "lieq/cli/version.h"
+#include "lieq/plan/allocate.h"
+#include "lieq/plan/plan_json.h"
+#include "lieq/quantize/layer_quantizer.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// The command line as given, quoted for a shell.
+std::string ShellCommand(const Arguments& arguments) {
+  std::string line;
+  for (const std::string& word : arguments.words) {
+    const bool plain = !word.empty() && word.find_first_not_of(
+                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789_-./,=:+") == std::string::npos;
+    std::string quoted = word;
+    for (std::size_t at = 0; (at = quoted.find('\'', at)) != std::string::npos; at += 4) {
+      quoted.replace(at, 1, "'\\''");
+    }
+    line += (line.empty() ? "" : " ") + (plain ? word : "'" + quoted + "'");
+  }
+  return line;
+}
+
+/// What the command works on, read and checked before anything is written.
+struct Inputs {
+  ModelFolder model;
+  std::string model_hash;
+  std::optional<EncodedText> calibration;
+  Windows windows;  // empty where the quantizer needs no calibration
+  Record settings;
+};
+
+Inputs ReadInputs(const Arguments& arguments, Session& session) {
+  Inputs inputs{.model = OpenModel(arguments.model)};
+  const ModelConfig& config = inputs.model.weights.config;
+  if (inputs.model.quantized) {
+    throw Error({.what = "the model is quantized already",
+                 .where = arguments.model.string(),
+                 .hint = "quantize the float model it was made from"});
+  }
+  CheckGroupSize(config, arguments.group_size);
+  inputs.model_hash = HashModel(inputs.model);
+  const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
+  if (calibrated || NeedsSpectra(arguments)) {
+    inputs.calibration = EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration);
+  }
+  if (calibrated) {
+    const Index wanted = arguments.samples.value_or(kDefaultSamples);
+    inputs.windows =
+        CutWindows(inputs.calibration->ids, arguments.context.value_or(kDefaultContext), wanted,
+                   "the calibration text");
+    JudgeCalibration(*inputs.calibration, inputs.windows.count * inputs.windows.length, config,
+                     session.log());
+    if (inputs.windows.count < wanted) {
+      session.log().Info(
+          fmt::format("the calibration text has {} windows of {} tokens, fewer than {}",
+                      inputs.windows.count, inputs.windows.length, wanted));
+    }
+  }
+  inputs.settings =
+      QuantizeSettings(arguments, inputs.model_hash,
+                       inputs.calibration ? &*inputs.calibration : nullptr, inputs.windows);
+  return inputs;
+}
+
+/// True where OUT is there and was made by the same settings. Throws Error where something else is.
+bool AlreadyDone(const Arguments& arguments, const Record& settings) {
+  const fs::path& out = arguments.output;
+  if (!fs::exists(fs::symlink_status(out))) return false;
+  const fs::path record = out / "lieq.json";
+  if (!arguments.force && fs::is_regular_file(record)) {
+    const Record found = ReadRecord(record);
+    if (found.value("settings", Record()) == settings) return true;
+  }
+  if (arguments.force) return false;
+  throw Error({.what = "the output is there already",
+               .where = out.string(),
+               .hint = "choose another -o, or --force to replace it"});
+}
+
+void CheckOutputPlace(const Arguments& arguments) {
+  const fs::path out = fs::weakly_canonical(arguments.output);
+  if (out == fs::weakly_canonical(arguments.model)) {
+    throw Error(
+        {.what = "the output would replace the source model", .where = arguments.output.string()});
+  }
+  if (out.has_parent_path() && !fs::is_directory(out.parent_path())) {
+    throw Error(
+        {.what = "the folder to write into does not exist", .where = out.parent_path().string()});
+  }
+}
+
+Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder* folder,
+               Session& session) {
+  const fs::path file = folder != nullptr ? folder->path() / "plan.json" : fs::path();
+  const ModelConfig& config = inputs.model.weights.config;
+  if (folder != nullptr && fs::exists(file)) {
+    return PlanFromJson(ReadJson(file), config, file.string());
+  }
+  Plan plan = MakePlan(arguments, inputs.model, inputs.model_hash,
+                       inputs.calibration ? &*inputs.calibration : nullptr, session);
+  if (folder != nullptr) WriteFileAtomically(file, ToJson(plan, config).dump(2) + "\n");
+  return plan;
+}
+
+LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
+  LayerGrids grids;
+  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
+    grids.push_back(LayerGridsOf(arguments, plan, static_cast<Index>(layer)));
+  }
+  return grids;
+}
+
+void WriteLayer(const fs::path& file, Index layer, const QuantizedLayer& result, DType scale_type) {
+  std::vector<TensorSpec> specs;
+  for (const Site site : kAllSites) {
+    const QMatrix& matrix = *result.matrices[static_cast<std::size_t>(site)];
+    const auto packed = PackedSpecs(ModuleName(layer, site), matrix.rows(), matrix.cols(),
+                                    matrix.grid(), scale_type);
+    specs.insert(specs.end(), packed.begin(), packed.end());
+  }
+  TensorWriter writer(file, std::move(specs),
+                      {{"format", "pt"}, {"reports", ReportsToJson(result.reports).dump()}});
+  for (const Site site : kAllSites) {
+    WritePacked(writer, ModuleName(layer, site), *result.matrices[static_cast<std::size_t>(site)],
+                scale_type);
+  }
+  writer.Commit();
+}
+
+QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Grid, kSites>& grids) {
+  const TensorFile tensors = TensorFile::Open(file);
+  QuantizedLayer result;
+  for (const Site site : kAllSites) {
+    const auto index = static_cast<std::size_t>(site);
+    result.matrices[index] =
+        std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), grids[index]));
+  }
+  const auto reports = tensors.metadata().find("reports");
+  if (reports == tensors.metadata().end()) {
+    throw Error({.what = "no reports in the metadata", .where = file.string()});
+  }
+  result.reports = ReportsFromJson(ParseJson(reports->second, file.string()), file.string());
+  return result;
+}
+
+/// Quantizes the layers that OUT.run does not hold yet; returns the reports of all.
+std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Inputs& inputs,
+                                         const LayerGrids& grids, DType scale_type,
+                                         const RunFolder& folder, Session& session) {
+  const Weights& weights = inputs.model.weights;
+  const Index layers = weights.config.layers;
+  Index finished = 0;
+  while (finished < layers && fs::exists(folder.LayerFile(finished))) ++finished;
+  if (finished > 0) {
+    session.log().Info(fmt::format("{} of {} layers are done already", finished, layers));
+  }
+  std::vector<LayerReports> reports;
+  if (finished == layers) {
+    for (Index layer = 0; layer < layers; ++layer) {
+      reports.push_back(ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]).reports);
+    }
+    return reports;
+  }
+
+  LayerQuantizer quantizer(weights, session.device(), arguments.quant, inputs.windows.view(),
+                           session.context());
+  Progress& progress = session.context().progress;
+  if (finished > 0) progress.Begin("resuming", "layer", finished);
+  for (Index layer = 0; layer < finished; ++layer) {
+    const QuantizedLayer done = ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]);
+    quantizer.Skip(done.matrices);
+    reports.push_back(done.reports);
+    progress.Update(layer + 1);
+  }
+  progress.Begin("quantizing", "layer", layers - finished);
+  for (Index layer = finished; layer < layers; ++layer) {
+    const QuantizedLayer result = quantizer.Quantize(grids[Size(layer)]);
+    WriteLayer(folder.LayerFile(layer), layer, result, scale_type);
+    reports.push_back(result.reports);
+    double error = 0, signal = 0;
+    for (const LinearReport& report : result.reports) {
+      error += report.error;
+      signal += report.signal;
+    }
+    const double relative = signal > 0 ? error / signal : 0.0;
+    session.log().Debug(fmt::format("layer {}: relative error {:.4f}", layer, relative));
+    progress.Update(layer + 1 - finished, fmt::format("relative error {:.4f}", relative));
+  }
+  progress.End();
+  return reports;
+}
+
+std::string UtcNow() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text.data();
+}
+
+Record RunRecord(const Arguments& arguments, double seconds, Session& session) {
+  return {{"schema", 1},
+          {"kind", "run"},
+          {"finished", UtcNow()},
+          {"command", ShellCommand(arguments)},
+          {"seconds", seconds},
+          {"peak_bytes", PeakMemoryBytes()},
+          {"threads", session.pool().size()},
+          {"device", session.device().description()}};
+}
+
+void PrintResult(const Arguments& arguments, const Record& result, const Record& run) {
+  if (arguments.json) {
+    Record printed = result;
+    printed["output"] = arguments.output.string();
+    printed["seconds"] = run["seconds"];
+    printed["peak_bytes"] = run["peak_bytes"];
+    PrintJson(printed);
+    return;
+  }
+  const auto number = [](const Record& value) { return value.get<double>(); };
+  fmt::print("written to     {}\n", arguments.output.string());
+  fmt::print("linears        {:.4f} code bits a weight, {:.4f} with scales and zero-points\n",
+             number(result["code_bits_per_weight"]), number(result["bits_per_weight"]));
+  fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
+             result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
+             number(result["compression_ratio"]["true_bytes"]));
+  fmt::print("took           {}, {} of memory\n", FormatSeconds(number(run["seconds"])),
+             FormatBytes(number(run["peak_bytes"])));
+}
+
+void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const OutputFiles& files,
+                   const Plan& plan, const ModelConfig& config) {
+  if (arguments.json) {
+    PrintJson({{"schema", 1},
+               {"kind", "estimate"},
+               {"bytes", files.bytes},
+               {"code_bits_per_weight", CodeBits(plan, config)},
+               {"memory_bytes", estimate.memory_bytes},
+               {"disk_bytes", estimate.disk_bytes},
+               {"seconds", estimate.seconds}});
+    return;
+  }
+  fmt::print("weights        {} bytes ({}), exactly\n", files.bytes,
+             FormatBytes(static_cast<double>(files.bytes)));
+  fmt::print("linears        {:.4f} code bits a weight\n", CodeBits(plan, config));
+  fmt::print("time           about {}\n", FormatSeconds(estimate.seconds));
+  fmt::print("memory         about {}\n", FormatBytes(static_cast<double>(estimate.memory_bytes)));
+  fmt::print("disk           up to {} while it runs\n",
+             FormatBytes(static_cast<double>(estimate.disk_bytes)));
+}
+
+}  // namespace
+
+int RunQuantize(const Arguments& arguments, Session& session) {
+  const auto begin = Clock::now();
+  const Inputs inputs = ReadInputs(arguments, session);
+  const ModelFolder& model = inputs.model;
+  CheckOutputPlace(arguments);
+  const DType scale_type = ScaleType(model.dtype);
+  const auto estimate = [&](const OutputFiles& files) {
+    return EstimateRun(model, inputs.windows.count, inputs.windows.length, NeedsSpectra(arguments),
+                       files.bytes, session.pool().size());
+  };
+  if (arguments.dry_run) {
+    const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
+    const OutputFiles files = PlanOutput(model, GridsOf(arguments, plan), scale_type);
+    PrintEstimate(arguments, estimate(files), files, plan, model.weights.config);
+    return 0;
+  }
+  if (AlreadyDone(arguments, inputs.settings)) {
+    if (fs::exists(fs::path(arguments.output) += ".run")) RunFolder(arguments.output).Abandon();
+    fmt::print("already done: {}\n", arguments.output.string());
+    return 0;
+  }
+  // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
+  const Plan widest = UniformPlan(8, model.weights.config);
+  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), scale_type)),
+                arguments.output);
+
+  RunFolder folder(arguments.output);
+  folder.Begin(inputs.settings, arguments.force);
+  try {
+    const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
+    const LayerGrids grids = GridsOf(arguments, plan);
+    const OutputFiles files = PlanOutput(model, grids, scale_type);
+    const std::vector<LayerReports> reports =
+        QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
+
+    const fs::path out = folder.FreshOut();
+    AssembleModel(model, grids, files, [&](Index layer) { return folder.LayerFile(layer); }, out);
+    const ResultFacts facts{.model = model,
+                            .plan = plan,
+                            .grids = grids,
+                            .reports = reports,
+                            .settings = inputs.settings,
+                            .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
+                            .calibration_tokens = inputs.windows.count * inputs.windows.length,
+                            .output_bytes = files.bytes,
+                            .command = CanonicalCommand(arguments)};
+    const Record result = ResultRecord(facts);
+    const Record run = RunRecord(arguments, SecondsSince(begin), session);
+    WriteFileAtomically(out / "README.md", ModelCard(facts));
+    WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
+    WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
+    folder.Finish();
+    PrintResult(arguments, result, run);
+    return 0;
+  } catch (const Stopped&) {
+    session.log().Info("stopped; finished layers are kept. To go on:\n  " +
+                       ShellCommand(arguments));
+    throw;
+  }
+}
+
+}  // namespace lieq

@@ -1,0 +1,23 @@
+// What a quantization run is told, as one record: it identifies a run that may go on, and stands in
+// lieq.json.
+#pragma once
+
+#include "lieq/cli/arguments.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/io/json.h"
+#include "lieq/plan/plan.h"
+
+namespace lieq {
+
+/// Everything that the bytes of the result depend on. calibration: null where none is used.
+[[nodiscard]] Record QuantizeSettings(const Arguments& arguments, const std::string& model_hash,
+                                      const EncodedText* calibration, const Windows& windows);
+
+/// The command that makes the same result, with folders by their names alone.
+[[nodiscard]] std::string CanonicalCommand(const Arguments& arguments);
+
+/// Grids of a layer's linears under a plan.
+[[nodiscard]] std::array<Grid, kSites> LayerGridsOf(const Arguments& arguments, const Plan& plan,
+                                                    Index layer);
+
+}  // namespace lieq

@@ -1,0 +1,158 @@
+#include "lieq/cli/result_record.h"
+
+#include <fmt/format.h>
+
+#include "lieq/base/error.h"
+#include "lieq/cli/planning.h"
+#include "lieq/cli/version.h"
+
+namespace lieq {
+namespace {
+
+/// 0 for a linear that is all zeros.
+double RelativeError(const LinearReport& report) {
+  return report.signal > 0 ? report.error / report.signal : 0.0;
+}
+
+std::uint64_t SourceBytes(const ModelFolder& model) {
+  std::uint64_t bytes = 0;
+  for (const auto& map : model.tensors.maps()) bytes += map->bytes().size();
+  return bytes;
+}
+
+std::string BaseName(const ModelFolder& model) {
+  const auto path = std::filesystem::weakly_canonical(model.path);
+  return path.filename().string();
+}
+
+}  // namespace
+
+Record ReportsToJson(const LayerReports& reports) {
+  Record json = Record::object();
+  for (const Site site : kAllSites) {
+    const LinearReport& report = reports[static_cast<std::size_t>(site)];
+    Record row{{"relative_error", RelativeError(report)},
+               {"error", report.error},
+               {"signal", report.signal},
+               {"damping", report.damping},
+               {"clamped", report.clamped}};
+    if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
+    if (report.retries > 0) row["damping_retries"] = report.retries;
+    if (report.fell_back) row["fallback"] = "rtn";
+    json[std::string(Name(site))] = std::move(row);
+  }
+  return json;
+}
+
+LayerReports ReportsFromJson(const Json& json, const std::string& where) {
+  const JsonObject object(json, where);
+  LayerReports reports;
+  for (const Site site : kAllSites) {
+    const JsonObject row = object.Object(Name(site));
+    LinearReport& report = reports[static_cast<std::size_t>(site)];
+    report.error = row.Number("error");
+    report.signal = row.Number("signal");
+    report.damping = row.Number("damping");
+    report.clamped = row.Number("clamped");
+    report.dead_columns = row.Integer("dead_columns", 0);
+    report.retries = static_cast<int>(row.Integer("damping_retries", 0));
+    report.fell_back = row.Has("fallback");
+  }
+  return reports;
+}
+
+double StoredBits(const ModelConfig& config, const LayerGrids& grids) {
+  double bits = 0, weights = 0;
+  for (const auto& layer : grids) {
+    for (const Site site : kAllSites) {
+      const Grid& grid = layer[static_cast<std::size_t>(site)];
+      const auto count = static_cast<double>(config.Out(site) * config.In(site));
+      const auto group = static_cast<double>(GroupColumns(grid, config.In(site)));
+      bits += count * (grid.bits + (16.0 + (grid.symmetric ? 0 : grid.bits)) / group);
+      weights += count;
+    }
+  }
+  return bits / weights;
+}
+
+Record ResultRecord(const ResultFacts& facts) {
+  const ModelConfig& config = facts.model.weights.config;
+  Record layers = Record::array();
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    Record row{{"layer", layer}};
+    const auto& bits = facts.plan.bits[Size(layer)];
+    if (std::ranges::all_of(bits, [&](int b) { return b == bits[0]; })) {
+      row["bits"] = bits[0];
+    } else {
+      for (const Unit unit : kAllUnits) {
+        row["bits"][std::string(Name(unit))] = bits[static_cast<std::size_t>(unit)];
+      }
+    }
+    if (!facts.plan.scores.empty()) row["score"] = facts.plan.scores[Size(layer)];
+    row["linears"] = ReportsToJson(facts.reports[Size(layer)]);
+    layers.push_back(std::move(row));
+  }
+  const std::uint64_t source = SourceBytes(facts.model);
+  Record record{
+      {"schema", 1},
+      {"kind", "quantized model"},
+      {"program", fmt::format("lieq {} ({})", kVersion, kCommit)},
+      {"base_model", BaseName(facts.model)},
+      {"architecture", config.architecture},
+      {"command", facts.command},
+      {"settings", facts.settings},
+      {"ranking", facts.plan.ranking},
+      {"requested_bits", facts.plan.requested_bits},
+      {"code_bits_per_weight", CodeBits(facts.plan, config)},
+      {"bits_per_weight", StoredBits(config, facts.grids)},
+      {"bytes", facts.output_bytes},
+      {"source_bytes", source},
+      {"compression_ratio",
+       {{"codes_only", CodeCompression(facts.plan, config)},
+        {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
+  if (facts.calibration != nullptr) {
+    record["calibration"] = {{"files", facts.calibration->names},
+                             {"hash", facts.calibration->hash},
+                             {"tokens", facts.calibration_tokens}};
+  }
+  record["layers"] = std::move(layers);
+  return record;
+}
+
+std::string ModelCard(const ResultFacts& facts) {
+  const ModelConfig& config = facts.model.weights.config;
+  const std::string base = BaseName(facts.model);
+  const double code_bits = CodeBits(facts.plan, config);
+  const double stored_bits = StoredBits(config, facts.grids);
+  const std::uint64_t source = SourceBytes(facts.model);
+  std::string card = fmt::format(
+      "---\nbase_model: {0}\nbase_model_relation: quantized\ntags:\n- lieq\n- "
+      "compressed-tensors\n- {1:.0f}-bit\n---\n\n# {0}, {2:.2f} bits a weight\n\n",
+      base, code_bits, stored_bits);
+  card += fmt::format(
+      "{} quantized with [LieQ](https://arxiv.org/abs/2508.03332) by `{}`, in compressed-tensors "
+      "`pack-quantized` form.\n\n",
+      base, facts.settings["method"].get<std::string>());
+  card += "| | |\n|---|---|\n";
+  card += fmt::format("| code bits a weight | {:.3f} |\n", code_bits);
+  card += fmt::format("| with scales and zero-points | {:.3f} |\n", stored_bits);
+  card += fmt::format("| bytes of weights | {} (source {}, {:.2f} times smaller) |\n",
+                      facts.output_bytes, source,
+                      static_cast<double>(source) / static_cast<double>(facts.output_bytes));
+  for (const int bits : kWidths) {
+    const std::string layers = LayersAt(facts.plan, bits);
+    if (!layers.empty()) card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
+  }
+  card += "| embedding, head, norms | as in the source |\n\n";
+  card += "Made by\n\n    " + facts.command + "\n\n";
+  card +=
+      "`lieq.json` holds the plan, every setting and the error of every linear. 2-bit layers need "
+      "compressed-tensors 0.17 or later (3-bit 0.18); vLLM loads them from 0.25 on.\n\n"
+      "## Citation\n\n```bibtex\n@article{xiao2025lieq,\n  title = {Exploring Layer-wise "
+      "Information Effectiveness for Post-Training Quantization in Small Language Models},\n  "
+      "author = {Xiao and others},\n  journal = {arXiv preprint arXiv:2508.03332},\n  year = "
+      "{2025}\n}\n```\n";
+  return card;
+}
+
+}  // namespace lieq

@@ -1,0 +1,41 @@
+// lieq.json, run.json and the model card of a quantized model.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lieq/cli/arguments.h"
+#include "lieq/cli/assemble.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/io/json.h"
+#include "lieq/plan/plan.h"
+#include "lieq/quantize/layer_quantizer.h"
+
+namespace lieq {
+
+using LayerReports = std::array<LinearReport, kSites>;
+
+[[nodiscard]] Record ReportsToJson(const LayerReports& reports);
+/// Throws Error naming `where` for anything that ReportsToJson does not write.
+[[nodiscard]] LayerReports ReportsFromJson(const Json& json, const std::string& where);
+
+/// What a finished run is described by; everything in it is the same for any run of the command.
+struct ResultFacts {
+  const ModelFolder& model;
+  const Plan& plan;
+  const LayerGrids& grids;
+  const std::vector<LayerReports>& reports;  // [layers]
+  const Record& settings;
+  const EncodedText* calibration;  // null where none was used
+  Index calibration_tokens = 0;
+  std::uint64_t output_bytes = 0;
+  std::string command;
+};
+
+/// Bits a weight of the decoder's linears with scales and zero-points counted.
+[[nodiscard]] double StoredBits(const ModelConfig& config, const LayerGrids& grids);
+
+[[nodiscard]] Record ResultRecord(const ResultFacts& facts);
+[[nodiscard]] std::string ModelCard(const ResultFacts& facts);
+
+}  // namespace lieq

@@ -1,0 +1,142 @@
+#include "lieq/cli/run_folder.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void Fail(const std::string& what, const fs::path& path) {
+  throw Error({.what = what + ": " + std::strerror(errno), .where = path.string()});
+}
+
+std::string ReadPid(int descriptor) {
+  std::array<char, 32> text{};
+  const ssize_t got = ::pread(descriptor, text.data(), text.size() - 1, 0);
+  std::string pid(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (!pid.empty() && pid.back() == '\n') pid.pop_back();
+  return pid.empty() ? "unknown" : pid;
+}
+
+/// The open lock file, locked; -1 where the file was removed meanwhile by a run that finished.
+int TryLock(const fs::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor < 0) Fail("cannot open", file);
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    const std::string pid = ReadPid(descriptor);
+    ::close(descriptor);
+    throw Error({.what = "another process works on this output",
+                 .where = file.parent_path().string(),
+                 .found = "process id " + pid,
+                 .hint = "wait for it, or stop it and give the same command again"});
+  }
+  struct stat held{}, there{};
+  if (::fstat(descriptor, &held) != 0 || ::stat(file.c_str(), &there) != 0 ||
+      held.st_ino != there.st_ino) {
+    ::close(descriptor);
+    return -1;
+  }
+  return descriptor;
+}
+
+std::string Short(const Record& value) {
+  const std::string text = value.dump();
+  return text.size() > 80 ? text.substr(0, 77) + "..." : text;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const fs::path& output) : output_(output), path_(output) {
+  path_ += ".run";
+  const fs::path file = path_ / "lock";
+  for (int attempt = 0; lock_ < 0 && attempt < 100; ++attempt) {
+    fs::create_directories(path_);
+    lock_ = TryLock(file);
+  }
+  if (lock_ < 0) Fail("cannot lock", file);
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(lock_, 0) != 0 ||
+      ::pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    Fail("cannot write", file);
+  }
+}
+
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+bool RunFolder::Begin(const Record& settings, bool start_over) {
+  const fs::path file = path_ / "settings.json";
+  if (start_over) {
+    for (const auto& entry : fs::directory_iterator(path_)) {
+      if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+    }
+  }
+  if (!fs::exists(file)) {
+    WriteFileAtomically(file, settings.dump(2) + "\n");
+    return false;
+  }
+  const Record before = ReadRecord(file);
+  for (const auto& [key, value] : settings.items()) {
+    const Record earlier = before.value(key, Record());
+    if (earlier == value) continue;
+    throw Error({.what = "an unfinished run with another " + key + " is here",
+                 .where = path_.string(),
+                 .expected = Short(earlier),
+                 .found = Short(value),
+                 .hint = "give the same command as before, or --force to start over"});
+  }
+  return true;
+}
+
+fs::path RunFolder::LayerFile(std::int64_t layer) const {
+  return path_ / fmt::format("layer-{:05}.safetensors", layer);
+}
+
+fs::path RunFolder::FreshOut() const {
+  const fs::path out = path_ / "out";
+  fs::remove_all(out);
+  fs::create_directory(out);
+  return out;
+}
+
+void RunFolder::Finish() {
+  const fs::path out = path_ / "out";
+  SyncFolder(out);
+  if (fs::exists(output_)) {
+    // One step, so that OUT is there at every moment.
+    if (::renameat2(AT_FDCWD, out.c_str(), AT_FDCWD, output_.c_str(), RENAME_EXCHANGE) != 0) {
+      Fail("cannot replace", output_);
+    }
+  } else if (::rename(out.c_str(), output_.c_str()) != 0) {
+    Fail("cannot rename to", output_);
+  }
+  SyncFolder(output_.parent_path());
+  Abandon();
+}
+
+void RunFolder::Abandon() {
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+  }
+  // The lock goes last. A process that makes a new one from here on keeps the folder.
+  fs::remove(path_ / "lock");
+  ::rmdir(path_.c_str());
+  if (lock_ >= 0) ::close(lock_);
+  lock_ = -1;
+}
+
+}  // namespace lieq

@@ -1,0 +1,48 @@
+// OUT.run: where a quantization run keeps its finished layers until the model is complete.
+//
+//   lock             held while a process works here; holds its process id
+//   settings.json    what the run was told; the same command must say the same
+//   plan.json        once it is made
+//   layer-00012.safetensors   packed tensors of a finished layer, reports in its metadata
+//   out/             the model being put together; renamed to OUT at the very end
+//
+// Every file appears by one rename, so whatever is there is whole.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "lieq/io/json.h"
+
+namespace lieq {
+
+class RunFolder {
+ public:
+  /// Takes the lock of OUT.run, making the folder where it is missing. Throws Error naming the
+  /// process that holds it.
+  explicit RunFolder(const std::filesystem::path& output);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  /// Compares with the settings of an earlier start; writes them where there was none, or where
+  /// `start_over` says to forget what is there. Throws Error naming the first setting that differs.
+  /// True where there is earlier work to go on with.
+  bool Begin(const Record& settings, bool start_over);
+
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  [[nodiscard]] std::filesystem::path LayerFile(std::int64_t layer) const;
+  /// An empty folder for the finished model.
+  [[nodiscard]] std::filesystem::path FreshOut() const;
+  /// out/ becomes OUT (in exchange with an older OUT), then OUT.run goes.
+  void Finish();
+  /// Removes OUT.run without a result.
+  void Abandon();
+
+ private:
+  std::filesystem::path output_, path_;
+  int lock_ = -1;
+};
+
+}  // namespace lieq

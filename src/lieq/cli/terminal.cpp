@@ -1,0 +1,109 @@
+#include "lieq/cli/terminal.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+namespace lieq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// One line that is drawn over: "quantizing 3/24 layers, 1.2 s a layer, 25 s left; note".
+class LineProgress final : public Progress {
+ public:
+  void Begin(std::string_view stage, std::string_view unit, std::int64_t total) override {
+    stage_ = stage;
+    unit_ = unit;
+    total_ = total;
+    begin_ = Clock::now();
+    Draw(0, "");
+  }
+  void Update(std::int64_t done, std::string_view note) override { Draw(done, note); }
+  void End() override { Clear(); }
+
+  void Clear() {
+    if (!drawn_) return;
+    std::fputs("\r\x1b[K", stderr);
+    drawn_ = false;
+  }
+
+ private:
+  void Draw(std::int64_t done, std::string_view note) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
+    std::string line = fmt::format("{} {}/{} {}s", stage_, done, total_, unit_);
+    if (done > 0) {
+      const double each = seconds / static_cast<double>(done);
+      line += each >= 1 ? fmt::format(", {:.1f} s a {}", each, unit_)
+                        : fmt::format(", {:.1f} {}s a second", 1 / each, unit_);
+      if (done < total_) {
+        line += ", " + FormatSeconds(each * static_cast<double>(total_ - done)) + " left";
+      }
+    }
+    if (!note.empty()) line += fmt::format("; {}", note);
+    fmt::print(stderr, "\r{}\x1b[K", line.substr(0, 100));
+    std::fflush(stderr);
+    drawn_ = true;
+  }
+
+  std::string stage_, unit_;
+  std::int64_t total_ = 0;
+  Clock::time_point begin_;
+  bool drawn_ = false;
+};
+
+}  // namespace
+
+Terminal::Terminal(const TerminalOptions& options)
+    : options_(options), terminal_(::isatty(STDERR_FILENO) == 1) {
+  const char* no_color = std::getenv("NO_COLOR");  // no-color.org: any value but an empty one
+  color_ = terminal_ && (no_color == nullptr || *no_color == '\0');
+  log_ = Log([this](LogLevel level, std::string_view text) { Write(level, text); });
+  if (terminal_ && !options.quiet) {
+    progress_ = std::make_unique<LineProgress>();
+  } else {
+    progress_ = std::make_unique<Progress>();
+  }
+}
+
+Terminal::~Terminal() {
+  progress_->End();
+}
+
+void Terminal::Error(std::string_view text) {
+  Write(LogLevel::kError, text);
+}
+
+void Terminal::Write(LogLevel level, std::string_view text) {
+  if (options_.quiet && level != LogLevel::kError) return;
+  if (!options_.verbose && level == LogLevel::kDebug) return;
+  progress_->End();
+  std::string_view label, color;
+  if (level == LogLevel::kError) label = "error: ", color = "\x1b[1;31m";
+  if (level == LogLevel::kWarning) label = "warning: ", color = "\x1b[1;33m";
+  if (color_ && !color.empty()) {
+    fmt::print(stderr, "lieq: {}{}\x1b[0m{}\n", color, label, text);
+  } else {
+    fmt::print(stderr, "lieq: {}{}\n", label, text);
+  }
+}
+
+std::string FormatSeconds(double seconds) {
+  if (seconds < 10) return fmt::format("{:.1f} s", seconds);
+  const auto whole = static_cast<long long>(std::llround(seconds));
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+}
+
+std::string FormatBytes(double bytes) {
+  if (bytes < 1e3) return fmt::format("{:.0f} bytes", bytes);
+  if (bytes < 1e6) return fmt::format("{:.1f} kB", bytes / 1e3);
+  if (bytes < 1e9) return fmt::format("{:.1f} MB", bytes / 1e6);
+  return fmt::format("{:.2f} GB", bytes / 1e9);
+}
+
+}  // namespace lieq

@@ -1,0 +1,42 @@
+// stderr: messages, and progress with rate and time left where it is a terminal.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "lieq/base/log.h"
+#include "lieq/base/progress.h"
+
+namespace lieq {
+
+struct TerminalOptions {
+  bool quiet = false;
+  bool verbose = false;
+};
+
+class Terminal {
+ public:
+  explicit Terminal(const TerminalOptions& options);
+  ~Terminal();
+
+  [[nodiscard]] const Log& log() const noexcept { return log_; }
+  [[nodiscard]] Progress& progress() noexcept { return *progress_; }
+  void Error(std::string_view text);
+
+ private:
+  void Write(LogLevel level, std::string_view text);
+
+  TerminalOptions options_;
+  bool terminal_ = false;
+  bool color_ = false;
+  Log log_;
+  std::unique_ptr<Progress> progress_;
+};
+
+/// "1 h 02 min", "3 min 20 s", "4.2 s"
+[[nodiscard]] std::string FormatSeconds(double seconds);
+/// "1.2 GB", "340 MB", "12.3 kB", "17 bytes"
+[[nodiscard]] std::string FormatBytes(double bytes);
+
+}  // namespace lieq

@@ -1,0 +1,276 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "lieq/base/rng.h"
+#include "lieq/io/json.h"
+#include "tests/cli/program.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Program : public testing::Test {
+ protected:
+  Program() { MakeTinyModel(folder / "model", {.layers = 4}); }
+
+  Outcome Lieq(std::vector<std::string> words) { return RunLieq(folder.path(), words); }
+  std::string Path(const std::string& name) const { return (folder / name).string(); }
+
+  /// A quantize command of a second or so.
+  std::vector<std::string> Quantize(const std::string& out,
+                                    const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words{"quantize", Path("model"),  "-o", Path(out), "--samples",
+                                   "8",        "--group-size", "32", "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  void ExpectNothingAt(const std::string& out) const { EXPECT_FALSE(fs::exists(folder / out)); }
+
+  TempFolder folder;
+};
+
+TEST_F(Program, QuantizesInspectsAndEvaluates) {
+  const Outcome quantized = Lieq(Quantize("out", {"--bits", "2.5", "--json"}));
+  ASSERT_EQ(quantized.exit, 0) << quantized.err;
+  const Json result = ParseJson(quantized.out, "stdout");
+  EXPECT_EQ(result["schema"], 1);
+  EXPECT_EQ(result["code_bits_per_weight"], 2.5);
+  EXPECT_EQ(result["bytes"], fs::file_size(folder / "out/model.safetensors"));
+  for (const char* file : {"config.json", "lieq.json", "run.json", "README.md", "tokenizer.json"}) {
+    EXPECT_TRUE(fs::exists(folder / "out" / file)) << file;
+  }
+  EXPECT_FALSE(fs::exists(folder / "out.run"));
+
+  const Json inspected = ParseJson(Lieq({"inspect", Path("out"), "--json"}).out, "stdout");
+  EXPECT_EQ(inspected["layers"], 4);
+  EXPECT_EQ(inspected["code_bits_per_weight"], 2.5);
+  EXPECT_EQ(inspected["bits_per_weight"], 3.0);  // f16 scales of groups of 32
+  EXPECT_EQ(std::ranges::count(inspected["layer_bits"], Json(4.0)), 1);
+
+  WriteText(folder / "text", std::string(5000, 'a') + std::string(5000, 'b'));
+  const Outcome evaluated = Lieq({"evaluate", Path("out"), "--text", Path("text"), "--context",
+                                  "256", "--samples", "3", "--json"});
+  ASSERT_EQ(evaluated.exit, 0) << evaluated.err;
+  const Json score = ParseJson(evaluated.out, "stdout");
+  EXPECT_EQ(score["tokens_scored"], 3 * 255);
+  EXPECT_GT(score["perplexity"], 1.0);
+}
+
+TEST_F(Program, GivesTheSameBytesForAnyNumberOfThreads) {
+  for (const char* threads : {"1", "2", "3"}) {
+    const Outcome outcome =
+        Lieq(Quantize(std::string("out") + threads, {"--bits", "2.5", "--threads", threads}));
+    ASSERT_EQ(outcome.exit, 0) << outcome.err;
+  }
+  EXPECT_EQ(Contents(folder / "out1"), Contents(folder / "out2"));
+  EXPECT_EQ(Contents(folder / "out1"), Contents(folder / "out3"));
+}
+
+TEST_F(Program, EndsWithTheSameBytesAfterBeingKilledAtTenMoments) {
+  MakeTinyModel(folder / "larger", {.layers = 8, .hidden = 256, .intermediate = 512});
+  const auto command = [&](const std::string& out, const char* threads) {
+    return std::vector<std::string>{"quantize",  Path("larger"), "-o",        Path(out),
+                                    "--bits",    "2.5",          "--samples", "16",
+                                    "--threads", threads,        "-q"};
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(Lieq(command("whole", "2")).exit, 0);
+  const auto whole = std::chrono::steady_clock::now() - begin;
+  Rng rng(static_cast<std::uint64_t>(::getpid()));  // other moments in every run of the test
+
+  int killed = 0, attempts = 0;
+  std::string moments;
+  while (killed < 10 && attempts++ < 40) {
+    Running running(command("out", attempts % 2 == 0 ? "1" : "3"), folder / "o", folder / "e");
+    const auto moment =
+        std::chrono::duration_cast<std::chrono::microseconds>(whole * (0.6 * rng.Uniform()));
+    moments += std::to_string(moment.count()) + " us, ";
+    std::this_thread::sleep_for(moment);
+    running.Kill(SIGKILL);
+    const int exit = running.Wait();
+    if (exit == 0) {  // it was done before; once more from the start
+      fs::remove_all(folder / "out");
+      continue;
+    }
+    ASSERT_EQ(exit, 128 + SIGKILL);
+    ASSERT_FALSE(fs::exists(folder / "out"));
+    ++killed;
+  }
+  ASSERT_EQ(killed, 10);
+  const Outcome last = Lieq(command("out", "2"));
+
+  ASSERT_EQ(last.exit, 0) << last.err << moments;
+  EXPECT_EQ(Contents(folder / "out"), Contents(folder / "whole")) << moments;
+  EXPECT_FALSE(fs::exists(folder / "out.run"));
+}
+
+TEST_F(Program, GoesOnAfterASignalWithTheLineItPrints) {
+  const std::vector<std::string> words{"quantize", Path("model"),  "-o", Path("out"), "--uniform",
+                                       "2",        "--group-size", "32", "--samples", "60"};
+  Running running(words, folder / "o", folder / "e");
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  running.Kill(SIGTERM);
+  const int exit = running.Wait();
+  if (exit == 0) GTEST_SKIP() << "the run was faster than the signal";
+
+  EXPECT_EQ(exit, 128 + SIGTERM);
+  ExpectNothingAt("out");
+  EXPECT_NE(ReadText(folder / "e").find("--uniform 2 --group-size 32"), std::string::npos);
+  EXPECT_EQ(Lieq(words).exit, 0);
+}
+
+TEST_F(Program, RefusesToGoOnWithOtherOptions) {
+  fs::create_directory(folder / "out.run");
+  const Outcome first = Lieq(Quantize("out", {"--bits", "2.5"}));
+  ASSERT_EQ(first.exit, 0) << first.err;
+  fs::rename(folder / "out", folder / "kept");
+  fs::create_directory(folder / "out.run");
+  Record settings = ReadRecord(folder / "kept/lieq.json")["settings"];
+  settings["damping"] = 0.5;
+  WriteText(folder / "out.run/settings.json", settings.dump());
+
+  const Outcome second = Lieq(Quantize("out", {"--bits", "2.5"}));
+
+  EXPECT_EQ(second.exit, 3);
+  EXPECT_NE(second.err.find("another damping"), std::string::npos) << second.err;
+  EXPECT_NE(second.err.find("0.5"), std::string::npos);
+  ExpectNothingAt("out");
+  EXPECT_EQ(Lieq(Quantize("out", {"--bits", "2.5", "--force"})).exit, 0);
+  EXPECT_EQ(Contents(folder / "out"), Contents(folder / "kept"));
+}
+
+TEST_F(Program, KnowsWhatIsDoneAndWhatIsInTheWay) {
+  ASSERT_EQ(Lieq(Quantize("out", {"--uniform", "2"})).exit, 0);
+
+  const Outcome again = Lieq(Quantize("out", {"--uniform", "2"}));
+  EXPECT_EQ(again.exit, 0);
+  EXPECT_NE(again.out.find("already done"), std::string::npos);
+  const Outcome other = Lieq(Quantize("out", {"--uniform", "3"}));
+  EXPECT_EQ(other.exit, 3);
+  EXPECT_NE(other.err.find("--force"), std::string::npos);
+  EXPECT_EQ(Lieq(Quantize("out", {"--uniform", "3", "--force"})).exit, 0);
+  EXPECT_NE(Lieq({"inspect", Path("out")}).out.find("3 bits"), std::string::npos);
+  const Outcome onto_source = Lieq({"quantize", Path("model"), "-o", Path("model"), "--force"});
+  EXPECT_EQ(onto_source.exit, 3);
+  EXPECT_NE(onto_source.err.find("source"), std::string::npos);
+}
+
+TEST_F(Program, NamesTheProcessThatHoldsTheOutput) {
+  Running first({"quantize", Path("model"), "-o", Path("out"), "--uniform", "2", "--group-size",
+                 "32", "--samples", "90", "-q"},
+                folder / "o", folder / "e");
+  while (!fs::exists(folder / "out.run/settings.json")) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  const Outcome second = Lieq(Quantize("out", {"--uniform", "2"}));
+
+  EXPECT_EQ(second.exit, 3) << second.err;
+  EXPECT_NE(second.err.find("process id " + std::to_string(first.pid())), std::string::npos)
+      << second.err;
+}
+
+TEST_F(Program, PlansAsQuantizeDoes) {
+  ASSERT_EQ(Lieq({"plan", Path("model"), "-o", Path("plan.json"), "--bits", "2.5"}).exit, 0);
+  ASSERT_EQ(Lieq({"diagnose", Path("model"), "-o", Path("diagnostics.json")}).exit, 0);
+  ASSERT_EQ(Lieq({"plan", Path("model"), "-o", Path("plan2.json"), "--bits", "2.5", "--diagnostics",
+                  Path("diagnostics.json")})
+                .exit,
+            0);
+  ASSERT_EQ(Lieq(Quantize("out", {"--bits", "2.5", "--context", "100"})).exit, 0);
+  ASSERT_EQ(Lieq(Quantize("out2", {"--plan", Path("plan.json"), "--context", "100"})).exit, 0);
+
+  const Json plan = ReadJson(folder / "plan.json"), result = ReadJson(folder / "out/lieq.json");
+  EXPECT_EQ(plan, ReadJson(folder / "plan2.json"));
+  for (std::size_t layer = 0; layer < 4; ++layer) {
+    EXPECT_EQ(plan["layers"][layer]["bits"], result["layers"][layer]["bits"]);
+    EXPECT_EQ(plan["layers"][layer]["score"], result["layers"][layer]["score"]);
+  }
+  EXPECT_EQ(ReadText(folder / "out/model.safetensors"),
+            ReadText(folder / "out2/model.safetensors"));
+}
+
+TEST_F(Program, TellsTheExactBytesBeforehand) {
+  for (const char* budget : {"--bits=2.5", "--uniform=3"}) {
+    const Outcome dry = Lieq(Quantize("out", {budget, "--dry-run", "--json"}));
+    ASSERT_EQ(dry.exit, 0) << dry.err;
+    ExpectNothingAt("out");
+    EXPECT_FALSE(fs::exists(folder / "out.run"));
+    ASSERT_EQ(Lieq(Quantize("out", {budget})).exit, 0);
+    EXPECT_EQ(ParseJson(dry.out, "stdout")["bytes"],
+              fs::file_size(folder / "out/model.safetensors"));
+    fs::remove_all(folder / "out");
+  }
+}
+
+TEST_F(Program, SaysWhatIsWrongWithTheCommandLine) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
+      {{"quantise", Path("model")}, "did you mean 'quantize'"},
+      {Quantize("out", {"--bit", "2"}), "did you mean '--bits'"},
+      {Quantize("out", {"--grup-size", "64"}), "did you mean '--group-size'"},
+      {Quantize("out", {"--bits", "2.5", "--uniform", "3"}), "one of --bits, --uniform"},
+      {Quantize("out", {"--uniform", "5"}), "2, 3, 4 or 8"},
+      {Quantize("out", {"--widths", "4,2"}), "lower width first"},
+      {Quantize("out", {"--method", "awq"}), "rtn or gptq"},
+      {{"evaluate", Path("model")}, "--text"},
+      {{"quantize", Path("model")}, "--output"},
+      {{}, "which command"}};
+  for (const auto& [words, expected] : cases) {
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 2) << expected;
+    EXPECT_NE(outcome.err.find(expected), std::string::npos) << outcome.err;
+  }
+  ExpectNothingAt("out");
+  EXPECT_EQ(Lieq({"--help"}).exit, 0);
+  EXPECT_NE(Lieq({"quantize", "--help"}).out.find("--group-size"), std::string::npos);
+  EXPECT_NE(Lieq({"--version"}).out.find("OpenBLAS"), std::string::npos);
+}
+
+TEST_F(Program, SaysWhatIsWrongWithTheInputAndWritesNothing) {
+  const auto fails = [&](const std::string& expected, const std::vector<std::string>& words) {
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 3) << expected << outcome.out;
+    EXPECT_NE(outcome.err.find(expected), std::string::npos) << outcome.err;
+    ExpectNothingAt("out");
+  };
+  const std::string weights = ReadText(folder / "model/model.safetensors");
+  const std::string config = ReadText(folder / "model/config.json");
+  const std::string tokenizer = ReadText(folder / "model/tokenizer.json");
+
+  fails("hf download Qwen/Qwen3-0.6B", {"inspect", "Qwen/Qwen3-0.6B"});
+  fails("one of 32, 64, 128, row", Quantize("out", {"--group-size", "256"}));
+  WriteText(folder / "one", "a");
+  fails("one", {"evaluate", Path("model"), "--text", Path("one")});
+  fails("calibration", Quantize("out", {"--calibration", Path("one")}));
+  fails("missing.txt", Quantize("out", {"--calibration", Path("missing.txt")}));
+  WriteText(folder / "model/model.safetensors", weights.substr(0, weights.size() - 10));
+  fails("model.safetensors", Quantize("out"));
+  WriteText(folder / "model/model.safetensors", std::string(8, '\xFF') + weights.substr(8));
+  fails("model.safetensors", Quantize("out"));
+  WriteText(folder / "model/model.safetensors", weights);
+  WriteText(folder / "model/config.json", config.substr(0, config.size() / 2));
+  fails("config.json", Quantize("out"));
+  WriteText(folder / "model/config.json", config);
+  WriteText(folder / "model/tokenizer.json", "{\"model\": {}}");
+  fails("tokenizer.json", Quantize("out"));
+  fs::remove(folder / "model/tokenizer.json");
+  fails("no tokenizer.json", Quantize("out"));
+  WriteText(folder / "model/tokenizer.json", tokenizer);
+  fs::rename(folder / "model/model.safetensors", folder / "model/pytorch_model.bin");
+  fails(".bin", Quantize("out"));
+}
+
+TEST_F(Program, PrintsPagesFromItsOptionTable) {
+  EXPECT_NE(Lieq({"--print-man"}).out.find(".TH LIEQ 1"), std::string::npos);
+  EXPECT_NE(Lieq({"--print-completion", "bash"}).out.find("--act-order"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace lieq
