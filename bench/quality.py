@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Perplexity gaps of quantized models, as one table.
+
+    bench/quality.py MODEL [--set NAME] [--samples N] [--lieq PROGRAM] [--shared DIR] [--work DIR]
+
+For every row: quantizes MODEL (128 windows of 1,024 tokens of calibration.wiki-books.txt unless the
+row says otherwise), evaluates it and the float model on the first N windows of 1,024 tokens of
+wikitext2.test.raw and c4.sample.txt, and prints gap = ln(PPL / PPL of the float model). Finished
+models in --work are used again.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TEXTS = ["wikitext2.test.raw", "c4.sample.txt"]
+RANDOM = [f"--bits 2.25 --ranking random --seed {seed}" for seed in (1, 2, 3)]
+SETS = {
+    "issue": [
+        "--method rtn --uniform 2 --group-size 128 --asymmetric",
+        "--uniform 2",
+        "--uniform 3",
+        "--uniform 4",
+    ],
+    "mix": ["--uniform 2", "--bits 2.25", "--bits 2.25 --ranking first",
+            "--bits 2.25 --ranking energy", *RANDOM],
+    "uniform": ["--uniform 2", "--uniform 3", "--uniform 4", "--uniform 8"],
+    "act-order": ["--uniform 2 --act-order none", "--uniform 2 --act-order group",
+                  "--uniform 2 --act-order static", "--uniform 2 --asymmetric",
+                  "--uniform 2 --clip none"],
+    "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
+}
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--set", choices=SETS, default="issue")
+    parser.add_argument("--row", action="append", help="options of one more row, instead of a set")
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--lieq", default=ROOT / "build/release/lieq")
+    parser.add_argument("--shared", type=pathlib.Path, default=ROOT.parent / "shared")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "out/quality")
+    options = parser.parse_args()
+    data = options.shared / "data"
+    options.work.mkdir(parents=True, exist_ok=True)
+
+    def perplexities(model):
+        return [json.loads(run([options.lieq, "evaluate", model, "--text", data / text, "--context",
+                                "1024", "--samples", str(options.samples), "--json", "-q"]))
+                ["perplexity"] for text in TEXTS]
+
+    base = perplexities(options.model)
+    print(f"{options.model.name}, 16 bits: {base[0]:.3f} | {base[1]:.3f} "
+          f"({' | '.join(TEXTS)}, first {options.samples} windows of 1,024)\n")
+    print("| options | code bits | all-in bits | WikiText-2 | C4 | gaps | layers raised | seconds |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for row in options.row or SETS[options.set]:
+        name = options.model.name + " " + row
+        out = options.work / "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
+        run([options.lieq, "quantize", options.model, "-o", out, "-q", "--calibration",
+             data / "calibration.wiki-books.txt", *row.split()])
+        result = json.loads((out / "lieq.json").read_text())
+        seconds = json.loads((out / "run.json").read_text())["seconds"]
+        values = perplexities(out)
+        bits = [layer["bits"] for layer in result["layers"]]
+        raised = [str(i) for i, b in enumerate(bits) if b != min(bits)]
+        gaps = [math.log(value / reference) for value, reference in zip(values, base)]
+        print(f"| `{row}` | {result['code_bits_per_weight']:.3f} | {result['bits_per_weight']:.3f} "
+              f"| {values[0]:.3f} | {values[1]:.3f} | {gaps[0]:.4f} / {gaps[1]:.4f} "
+              f"| {' '.join(raised) or '-'} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
