@@ -152,6 +152,8 @@ TEST_F(Program, KnowsWhatIsDoneAndWhatIsInTheWay) {
   const Outcome again = Lieq(Quantize("out", {"--uniform", "2"}));
   EXPECT_EQ(again.exit, 0);
   EXPECT_NE(again.out.find("already done"), std::string::npos);
+  const Outcome as_json = Lieq(Quantize("out", {"--uniform", "2", "--json"}));
+  EXPECT_EQ(ParseJson(as_json.out, "stdout")["already_done"], true);
   const Outcome other = Lieq(Quantize("out", {"--uniform", "3"}));
   EXPECT_EQ(other.exit, 3);
   EXPECT_NE(other.err.find("--force"), std::string::npos);

@@ -296,7 +296,14 @@ int RunQuantize(const Arguments& arguments, Session& session) {
   }
   if (AlreadyDone(arguments, inputs.settings)) {
     if (fs::exists(fs::path(arguments.output) += ".run")) RunFolder(arguments.output).Abandon();
-    fmt::print("already done: {}\n", arguments.output.string());
+    if (arguments.json) {
+      Record done = ReadRecord(arguments.output / "lieq.json");
+      done["output"] = arguments.output.string();
+      done["already_done"] = true;
+      PrintJson(done);
+    } else {
+      fmt::print("already done: {}\n", arguments.output.string());
+    }
     return 0;
   }
   // A stand-in plan of the right size: the check is for what a run takes, not for which layers.

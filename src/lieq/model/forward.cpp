@@ -121,10 +121,6 @@ void LayerSteps::AddDown(const LayerWeights& layer, DeviceView<const float> gate
 Forward::Forward(const Weights& weights, Device& device, Index max_length)
     : weights_(weights), device_(device), steps_(weights.config, device, max_length) {}
 
-DeviceView<float> Forward::Scratch(DeviceMatrix& buffer, Index rows, Index cols) {
-  return Sized(device_, buffer, rows, cols);
-}
-
 Hidden Forward::Embed(View<const TokenId, 2> tokens) {
   const Index vocab = weights_.config.vocab;
   for (Index w = 0; w < tokens.rows(); ++w) {
@@ -154,9 +150,9 @@ void Forward::Layer(Index layer, Hidden& hidden, const Observer& observer) {
   for (Index w = 0; w < hidden.windows; w += batch) {
     const Index rows = std::min(batch, hidden.windows - w) * hidden.length;
     const DeviceView<float> x = hidden.x.view().Rows(w * hidden.length, rows);
-    const auto in = Scratch(in_, rows, config.hidden);
-    const auto attention = Scratch(attention_, rows, config.In(Site::kO));
-    const auto gated = Scratch(gated_, rows, config.intermediate);
+    const auto in = Sized(device_, in_, rows, config.hidden);
+    const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
+    const auto gated = Sized(device_, gated_, rows, config.intermediate);
 
     steps_.QkvInput(weights, x, in);
     if (observer) observer(Unit::kQkv, in);
@@ -180,8 +176,8 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
   for (Index w = 0; w < hidden.windows; ++w) {
     for (Index begin = 0; begin < scored; begin += chunk) {
       const Index rows = std::min(chunk, scored - begin);
-      const auto in = Scratch(in_, rows, config.hidden);
-      const auto logits = Scratch(logits_, rows, config.vocab);
+      const auto in = Sized(device_, in_, rows, config.hidden);
+      const auto logits = Sized(device_, logits_, rows, config.vocab);
       device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + begin, rows), weights_.final_norm,
                       config.rms_eps, in);
       device_.Matmul(in, *head, {}, logits, false);
@@ -201,8 +197,8 @@ void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {
   const ModelConfig& config = weights_.config;
   const Prepared head = device_.Prepare(weights_.head);
   for (Index w = 0; w < hidden.windows; ++w) {
-    const auto in = Scratch(in_, 1, config.hidden);
-    const auto out = Scratch(logits_, 1, config.vocab);
+    const auto in = Sized(device_, in_, 1, config.hidden);
+    const auto out = Sized(device_, logits_, 1, config.vocab);
     device_.RmsNorm(hidden.x.view().Rows((w + 1) * hidden.length - 1, 1), weights_.final_norm,
                     config.rms_eps, in);
     device_.Matmul(in, *head, {}, out, false);

@@ -51,7 +51,6 @@ class LayerSteps {
   void AddDown(const LayerWeights& layer, DeviceView<const float> gated, DeviceView<float> x);
 
  private:
-  DeviceView<float> Scratch(DeviceMatrix& buffer, Index rows, Index cols);
   void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
 
   const ModelConfig& config_;
@@ -77,13 +76,10 @@ class Forward {
   void LastLogits(const Hidden& hidden, View<float, 2> logits);
 
   [[nodiscard]] LayerSteps& steps() noexcept { return steps_; }
-  [[nodiscard]] Device& device() noexcept { return device_; }
   /// Windows of `length` that one batch of Layer takes.
   [[nodiscard]] Index BatchWindows(Index length) const noexcept;
 
  private:
-  DeviceView<float> Scratch(DeviceMatrix& buffer, Index rows, Index cols);
-
   const Weights& weights_;
   Device& device_;
   LayerSteps steps_;

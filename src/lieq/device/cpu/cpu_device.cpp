@@ -17,8 +17,8 @@ namespace lieq {
 namespace {
 
 // Sizes of tiles depend on shapes alone, so that results do not depend on the number of threads.
-// Measured on an AVX-512 machine with OpenBLAS (bench/README.md): 512 rows by up to 1,024 outputs
-// lose under 5 % to packing; a widened tile of weights stays within 8 MiB.
+// Large enough that packing the factors costs BLAS little (forward_bench): 512 rows by up to 1,024
+// outputs; a widened tile of weights stays within 8 MiB.
 constexpr Index kRowTile = 512;
 constexpr Index kOutTile = 1024;
 constexpr Index kWidenedTile = Index{1} << 21;  // floats
