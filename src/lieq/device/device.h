@@ -137,6 +137,10 @@ class Device {
   /// nll[i] = -log softmax(logits[i])[targets[i]], nats. logits [n, vocab] is overwritten.
   virtual void LogSoftmaxNll(DeviceView<float> logits, std::span<const TokenId> targets,
                              std::span<double> nll) = 0;
+  /// kl[i] = KL(softmax(reference[i]) || softmax(logits[i])), nats; rounding may carry it some 1e-7
+  /// below 0. reference, logits [n, vocab].
+  virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
+                         std::span<double> kl) = 0;
   /// gram += xᵀ x on the host in double, lower triangle. x [n, in], gram [in, in].
   virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
   virtual void Sync() = 0;

@@ -174,6 +174,18 @@ class CpuDevice final : public Device {
     });
   }
 
+  void SoftmaxKl(DeviceView<const float> reference_, DeviceView<const float> logits_,
+                 std::span<double> kl) override {
+    const View<const float, 2> reference = Host(reference_), logits = Host(logits_);
+    LIEQ_ASSERT(reference.rows() == logits.rows() && reference.cols() == logits.cols());
+    ForRows(logits.rows(), [&](Index r) {
+      const float *a = reference.Row(r).data(), *b = logits.Row(r).data();
+      const Index n = logits.cols();
+      kl[Size(r)] =
+          kernels_.softmax_kl(a, b, kernels_.log_sum_exp(a, n), kernels_.log_sum_exp(b, n), n);
+    });
+  }
+
   void GramUpdate(DeviceView<const float> x_, View<double, 2> gram) override {
     const View<const float, 2> x = Host(x_);
     const Index n = x.cols();

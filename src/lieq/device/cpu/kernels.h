@@ -26,6 +26,12 @@ struct KernelSet {
   void (*softmax)(float* x, float scale, std::ptrdiff_t n);
   /// log(sum(exp(x))) with the sum in double; n >= 1. NaN or +infinity in x gives NaN or infinity.
   double (*log_sum_exp)(const float* x, std::ptrdiff_t n);
+  /// sum(exp(a - log_sum_a) * ((a - b) - (log_sum_a - log_sum_b))), the sum in double: the
+  /// Kullback-Leibler divergence of softmax(b) from softmax(a) where log_sum_* are their
+  /// log_sum_exp. The differences are taken before anything large is multiplied, so that
+  /// divergences of 1e-6 come out. n >= 1; NaN or infinity anywhere gives NaN or infinity.
+  double (*softmax_kl)(const float* a, const float* b, double log_sum_a, double log_sum_b,
+                       std::ptrdiff_t n);
   /// gate = gate / (1 + exp(-gate)) * up
   void (*swiglu)(float* gate, const float* up, std::ptrdiff_t n);
   /// to[i] += from[i]
