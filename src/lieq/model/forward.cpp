@@ -144,7 +144,10 @@ Index Forward::BatchWindows(Index length) const noexcept {
 }
 
 void Forward::Layer(Index layer, Hidden& hidden, const Observer& observer) {
-  const LayerWeights& weights = weights_.layers[Size(layer)];
+  Layer(weights_.layers[Size(layer)], hidden, observer);
+}
+
+void Forward::Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer) {
   const ModelConfig& config = weights_.config;
   const Index batch = BatchWindows(hidden.length);
   for (Index w = 0; w < hidden.windows; w += batch) {
@@ -191,6 +194,12 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
                    .hint = "the weights hold or produce NaN or infinity"});
     }
   }
+}
+
+void Forward::Logits(DeviceView<const float> x, DeviceView<float> logits) {
+  const auto in = Sized(device_, in_, x.rows(), weights_.config.hidden);
+  device_.RmsNorm(x, weights_.final_norm, weights_.config.rms_eps, in);
+  device_.Matmul(in, *device_.Prepare(weights_.head), {}, logits, false);
 }
 
 void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {

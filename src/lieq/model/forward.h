@@ -69,9 +69,13 @@ class Forward {
   /// One layer in place, in batches of whole windows that bound the memory of intermediates.
   /// observer: may be empty; called for every batch in order.
   void Layer(Index layer, Hidden& hidden, const Observer& observer = {});
+  /// The same with other weights than the model's: of its shapes, alive during the call.
+  void Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer = {});
   /// nll [windows, length - 1]: minus the log probability of each next token, nats.
   /// Throws Error naming the window where one is not finite.
   void Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll);
+  /// logits [x.rows(), vocab] of the tokens after those of x [rows, hidden], any rows of a Hidden.
+  void Logits(DeviceView<const float> x, DeviceView<float> logits);
   /// logits [windows, vocab] of the token after the last one of each window.
   void LastLogits(const Hidden& hidden, View<float, 2> logits);
 
