@@ -5,17 +5,9 @@
 #include <string>
 
 #include "lieq/base/assert.h"
-#include "lieq/base/error.h"
+#include "lieq/quantize/layer_inputs.h"
 
 namespace lieq {
-namespace {
-
-std::string Where(Index layer, std::string_view linear) {
-  return "layer " + std::to_string(layer) + ", " + std::string(linear);
-}
-
-}  // namespace
-
 LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
                                View<const TokenId, 2> calibration, Context& context)
     : weights_(weights),
@@ -138,56 +130,26 @@ void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids
   const Grid& grid = grids[static_cast<std::size_t>(SitesOf(unit).front())];
   InputStatistics statistics;
   if (quantizer_.needs_calibration) {
-    CheckFinite(gram, unit);
+    RequireFiniteGram(gram, next_, unit);
     statistics = {.gram = gram, .factor = FactorGram(gram, grid, options_)};
   }
   for (const Site site : SitesOf(unit)) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
-    const Matrix<float> w = WidenedWeights(site);
+    const Matrix<float> w = WidenedWeights(layer_.At(site).weight, next_, site, context_);
     LinearReport& report = result.reports[index];
     result.matrices[index] = std::make_shared<const QMatrix>(
         quantizer_.quantize(w.view(), quantizer_.needs_calibration ? &statistics : nullptr, grid,
                             options_, context_, report));
     layer_.At(site).weight = result.matrices[index];
     if (report.fell_back) {
-      context_.log.Warning(Where(next_, Name(site)) +
+      context_.log.Warning(LinearPlace(next_, Name(site)) +
                            ": the Gram matrix could not be factorised with any damping up to 1; "
                            "rounded to nearest instead");
     } else if (report.retries > 0) {
-      context_.log.Warning(Where(next_, Name(site)) + ": damping was raised to " +
+      context_.log.Warning(LinearPlace(next_, Name(site)) + ": damping was raised to " +
                            std::to_string(report.damping) + " to factorise the Gram matrix");
     }
-  }
-}
-
-Matrix<float> LayerQuantizer::WidenedWeights(Site site) const {
-  const AnyMatrix& held = layer_.At(site).weight;
-  Matrix<float> w(Rows(held), Cols(held));
-  constexpr Index kRows = 64;
-  context_.pool.ParallelFor(CeilDiv(w.rows(), kRows), [&](Index task, int) {
-    const Index begin = task * kRows, count = std::min(kRows, w.rows() - begin);
-    const View<float, 2> part = w.view().Rows(begin, count);
-    WidenRows(held, begin, part);
-    for (Index r = 0; r < count; ++r) {
-      for (Index c = 0; c < part.cols(); ++c) {
-        if (std::isfinite(part(r, c))) continue;
-        throw Error({.what = "weight is not finite",
-                     .where = Where(next_, Name(site)) + ", row " + std::to_string(begin + r) +
-                              ", column " + std::to_string(c),
-                     .found = std::to_string(part(r, c))});
-      }
-    }
-  });
-  return w;
-}
-
-void LayerQuantizer::CheckFinite(View<const double, 2> gram, Unit unit) const {
-  for (Index j = 0; j < gram.rows(); ++j) {
-    if (std::isfinite(gram(j, j))) continue;
-    throw Error({.what = "activations are not finite on the calibration text",
-                 .where = Where(next_, Name(unit)) + " input, channel " + std::to_string(j),
-                 .hint = "check the checkpoint with `lieq evaluate` before quantizing it"});
   }
 }
 

@@ -49,8 +49,6 @@ class LayerQuantizer {
   void ForBatches(const Function& batch);
   void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids, View<const double, 2> gram,
                     QuantizedLayer& result);
-  Matrix<float> WidenedWeights(Site site) const;
-  void CheckFinite(View<const double, 2> gram, Unit unit) const;
   DeviceView<float> Gated(Index first, Index rows);
 
   const Weights& weights_;

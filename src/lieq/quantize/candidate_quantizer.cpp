@@ -1,0 +1,86 @@
+#include "lieq/quantize/candidate_quantizer.h"
+
+#include <algorithm>
+
+#include "lieq/base/assert.h"
+#include "lieq/quantize/layer_inputs.h"
+
+namespace lieq {
+
+bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
+  return grid.group_size == 0 || config.In(SitesOf(unit).front()) % grid.group_size == 0;
+}
+
+CandidateQuantizer::CandidateQuantizer(const Weights& weights, Device& device,
+                                       const QuantOptions& options,
+                                       View<const TokenId, 2> calibration, Context& context)
+    : weights_(weights),
+      device_(device),
+      options_(options),
+      quantizer_(FindQuantizer(options.method)),
+      context_(context),
+      forward_(weights, device, std::max<Index>(1, calibration.cols())) {
+  if (!quantizer_.needs_calibration) return;
+  LIEQ_ASSERT(calibration.rows() > 0);
+  hidden_ = forward_.Embed(calibration);
+  weights_.Release(weights_.embedding);
+}
+
+void CandidateQuantizer::Skip() {
+  LIEQ_ASSERT(next_ < weights_.config.layers);
+  context_.ThrowIfStopped();
+  if (quantizer_.needs_calibration) forward_.Layer(next_, hidden_);
+  weights_.ReleaseLayer(next_++);
+}
+
+std::vector<CandidateLayer> CandidateQuantizer::Quantize(std::span<const Grid> candidates) {
+  LIEQ_ASSERT(next_ < weights_.config.layers);
+  const ModelConfig& config = weights_.config;
+  std::array<Matrix<double>, kUnits> grams;
+  if (quantizer_.needs_calibration) {
+    for (const Unit unit : kAllUnits) {
+      const Index in = config.In(SitesOf(unit).front());
+      grams[static_cast<std::size_t>(unit)] = Matrix<double>(in, in);
+    }
+    context_.ThrowIfStopped();
+    forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
+      device_.GramUpdate(input, grams[static_cast<std::size_t>(unit)].view());
+    });
+    device_.Sync();
+  }
+
+  std::vector<CandidateLayer> layer(candidates.size());
+  for (const Unit unit : kAllUnits) {
+    const View<const double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
+    if (quantizer_.needs_calibration) RequireFiniteGram(gram, next_, unit);
+    std::vector<Matrix<float>> widened;
+    for (const Site site : SitesOf(unit)) {
+      widened.push_back(
+          WidenedWeights(weights_.layers[Size(next_)].At(site).weight, next_, site, context_));
+    }
+    InputStatistics statistics;
+    Index factored = -1;  // columns of the groups the order was made for
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      const Grid& grid = candidates[c];
+      if (!Fits(grid, config, unit)) continue;
+      context_.ThrowIfStopped();
+      const Index columns = GroupColumns(grid, widened.front().cols());
+      const bool same_order =
+          factored >= 0 && (options_.act_order != ActOrder::kGroup || factored == columns);
+      if (quantizer_.needs_calibration && !same_order) {
+        statistics = {.gram = gram, .factor = FactorGram(gram, grid, options_)};
+        factored = columns;
+      }
+      for (std::size_t i = 0; i < widened.size(); ++i) {
+        const auto site = static_cast<std::size_t>(SitesOf(unit)[i]);
+        layer[c].matrices[site] = std::make_shared<const QMatrix>(quantizer_.quantize(
+            widened[i].view(), quantizer_.needs_calibration ? &statistics : nullptr, grid, options_,
+            context_, layer[c].reports[site]));
+      }
+    }
+  }
+  weights_.ReleaseLayer(next_++);
+  return layer;
+}
+
+}  // namespace lieq

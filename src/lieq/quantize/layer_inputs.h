@@ -1,0 +1,24 @@
+// What every driver of a quantizer does first: widen a linear, and refuse what is not finite.
+#pragma once
+
+#include <string>
+
+#include "lieq/base/context.h"
+#include "lieq/model/config.h"
+#include "lieq/tensor/any_matrix.h"
+
+namespace lieq {
+
+/// "layer 3, down"
+[[nodiscard]] std::string LinearPlace(Index layer, std::string_view linear);
+
+/// The weights of a linear as floats [out, in]. Throws Error naming the first one that is not
+/// finite.
+[[nodiscard]] Matrix<float> WidenedWeights(const AnyMatrix& weight, Index layer, Site site,
+                                           Context& context);
+
+/// gram: lower triangle of xᵀx [in, in]. Throws Error naming the first channel whose sum of squares
+/// is not finite.
+void RequireFiniteGram(View<const double, 2> gram, Index layer, Unit unit);
+
+}  // namespace lieq
