@@ -1,0 +1,62 @@
+// How much a model is hurt when some of its linears are replaced: divergence and loss against the
+// whole model, on windows of a text.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "lieq/base/context.h"
+#include "lieq/model/forward.h"
+
+namespace lieq {
+
+struct Damage {
+  double kl = 0;                        // mean KL(whole || damaged) over the scored positions, nats
+  double nll_rise = 0;                  // mean NLL less that of the whole model, nats
+  std::vector<double> window_nll_rise;  // [windows]: the same of each
+};
+
+/// Another layer in the place of one of a model's.
+struct LayerVariant {
+  Index layer = 0;
+  std::function<LayerWeights()> weights;  // called once, when it is measured
+};
+
+/// Measures on a fixed text. Holds the whole model's logits of the scored positions, at most 512
+/// MiB: every stride()-th position is scored, 1 where all fit.
+class DamageMeter {
+ public:
+  /// Runs the whole model once. tokens [windows, length], length >= 2; all outlive this.
+  DamageMeter(const Weights& whole, Device& device, View<const TokenId, 2> tokens,
+              Context& context);
+
+  /// Runs another model of the same config.
+  [[nodiscard]] Damage Model(const Weights& model);
+
+  /// `base` with one layer replaced, for each variant; variants in rising order of layer. A variant
+  /// starts from the hidden state before its layer, which the run of `base` has just reached: see
+  /// LayerPasses. The last entry is that of `base` itself.
+  [[nodiscard]] std::vector<Damage> Variants(const Weights& base,
+                                             std::span<const LayerVariant> variants);
+  /// Passes through single layers that Variants makes, the base included.
+  [[nodiscard]] static Index LayerPasses(Index layers, std::span<const LayerVariant> variants);
+
+  [[nodiscard]] Index stride() const noexcept { return stride_; }
+  [[nodiscard]] double whole_nll() const noexcept { return whole_nll_; }
+
+ private:
+  DeviceView<const float> Scored(const Hidden& hidden, Index window) const;
+  Damage Score(Forward& forward, const Hidden& hidden, const std::string& run);
+
+  const Weights& whole_;
+  Device& device_;
+  View<const TokenId, 2> tokens_;
+  Context& context_;
+  Index stride_ = 1, offset_ = 0, positions_ = 0;  // of each window: offset + i * stride
+  DeviceMatrix reference_, logits_;                // [windows * positions, vocab], [positions, ..]
+  std::vector<double> whole_window_nll_;
+  double whole_nll_ = 0;
+};
+
+}  // namespace lieq
