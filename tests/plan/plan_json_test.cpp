@@ -186,7 +186,7 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 "plan.json: /layers/6/bits/qkv", kWidthList, "16"},
         Hostile{"row_key", [](Json& j) { j["layers"][1]["bit"] = 4; }, "plan.json: /layers/1/bit",
-                "layer, bits, score", ""},
+                "layer, bits, group_size, score, damage", ""},
         Hostile{"score_text", [](Json& j) { j["layers"][1]["score"] = "high"; },
                 "plan.json: /layers/1/score", "a number", "\"high\""},
         Hostile{"score_missing", [](Json& j) { j["layers"][5].erase("score"); },

@@ -39,12 +39,8 @@ void CheckBudget(const Budget& budget) {
   }
 }
 
-}  // namespace
-
-std::vector<Index> TopLayers(std::span<const double> scores, std::span<const std::int64_t> weights,
-                             const Budget& budget) {
-  LIEQ_ASSERT(scores.size() == weights.size());
-  CheckBudget(budget);
+/// Layers, the one most worth protecting first.
+std::vector<Index> ByFallingScore(std::span<const double> scores) {
   for (std::size_t i = 0; i < scores.size(); ++i) {
     if (std::isfinite(scores[i])) continue;  // a NaN would make the sort below undefined
     throw Error({.what = "the score of a layer is not finite",
@@ -56,6 +52,16 @@ std::vector<Index> TopLayers(std::span<const double> scores, std::span<const std
   std::iota(order.begin(), order.end(), Index{0});
   std::stable_sort(order.begin(), order.end(),  // stable: ties go to the lower layer
                    [&](Index a, Index b) { return scores[Size(a)] > scores[Size(b)]; });
+  return order;
+}
+
+}  // namespace
+
+std::vector<Index> TopLayers(std::span<const double> scores, std::span<const std::int64_t> weights,
+                             const Budget& budget) {
+  LIEQ_ASSERT(scores.size() == weights.size());
+  CheckBudget(budget);
+  std::vector<Index> order = ByFallingScore(scores);
 
   const double f = (budget.bits - budget.low) / (budget.high - budget.low);
   std::size_t m = 0;
@@ -83,18 +89,54 @@ Plan Allocate(std::vector<double> scores, std::string ranking, const Budget& bud
                  .found = std::to_string(scores.size())});
   }
   const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
-  const std::vector<Index> top = TopLayers(scores, weights, budget);
-  std::array<int, kUnits> low{}, high{};
-  low.fill(budget.low);
-  high.fill(budget.high);
-  Plan plan{.bits = std::vector(scores.size(), low),
-            .scores = std::move(scores),
-            .ranking = std::move(ranking),
-            .requested_bits = budget.bits,
-            .low = budget.low,
-            .high = budget.high};
-  for (const Index layer : top) plan.bits[Size(layer)] = high;
+  Plan plan = RaiseLayers(TopLayers(scores, weights, budget), budget.low, budget.high, config);
+  plan.scores = std::move(scores);
+  plan.ranking = std::move(ranking);
+  plan.requested_bits = budget.bits;
+  plan.requested.bits = budget.bits;
   return plan;
+}
+
+std::vector<Index> HighestLayers(std::span<const double> scores, Index count) {
+  std::vector<Index> order = ByFallingScore(scores);
+  if (count < 0 || count > static_cast<Index>(order.size())) {
+    throw Error({.what = "more layers than the model has",
+                 .where = "--high-layers",
+                 .expected = "0 to " + std::to_string(order.size()),
+                 .found = std::to_string(count)});
+  }
+  order.resize(Size(count));
+  std::ranges::sort(order);
+  return order;
+}
+
+Plan RaiseLayers(std::span<const Index> layers, int low, int high, const ModelConfig& config) {
+  std::array<int, kUnits> narrow{}, wide{};
+  narrow.fill(low);
+  wide.fill(high);
+  Plan plan{.bits = std::vector(Size(config.layers), narrow), .low = low, .high = high};
+  for (const Index layer : layers) plan.bits[Size(layer)] = wide;
+  return plan;
+}
+
+std::vector<Index> LayersWithin(std::span<const double> scores, int low, int high,
+                                const ModelConfig& config,
+                                const std::function<std::int64_t(const Plan&)>& cost,
+                                std::int64_t budget, const std::string& option) {
+  std::vector<Index> raised;
+  const std::int64_t least = cost(RaiseLayers(raised, low, high, config));
+  if (least > budget) {
+    throw Error({.what = "the budget is below the narrowest width everywhere",
+                 .where = option,
+                 .expected = "at least " + std::to_string(least),
+                 .found = std::to_string(budget)});
+  }
+  for (const Index layer : ByFallingScore(scores)) {
+    raised.push_back(layer);
+    if (cost(RaiseLayers(raised, low, high, config)) > budget) raised.pop_back();
+  }
+  std::ranges::sort(raised);
+  return raised;
 }
 
 Plan Allocate(const Ranking& ranking, const Diagnosis& diagnosis, const Budget& budget,
@@ -116,6 +158,7 @@ Plan UniformPlan(int bits, const ModelConfig& config) {
   width.fill(bits);
   return {.bits = std::vector(Size(config.layers), width),
           .ranking = "uniform",
+          .allocation = "uniform",
           .requested_bits = static_cast<double>(bits),
           .low = bits,
           .high = bits};

@@ -1,6 +1,7 @@
 // Allocation: from scores and a budget to widths.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,6 +40,26 @@ struct Budget {
 /// TopLayers, and where scores are not of this model (their number is not config.layers).
 [[nodiscard]] Plan Allocate(std::vector<double> scores, std::string ranking, const Budget& budget,
                             const ModelConfig& config);
+
+/// The `count` layers of highest score; equal scores: the lower layer first. Ascending. Throws
+/// Error for a score that is not finite, or count beyond the layers.
+[[nodiscard]] std::vector<Index> HighestLayers(std::span<const double> scores, Index count);
+
+/// The plan that raises these layers from low to high, scores and ranking left empty.
+[[nodiscard]] Plan RaiseLayers(std::span<const Index> layers, int low, int high,
+                               const ModelConfig& config);
+
+/// Layers by falling score under a ceiling: each is raised where `cost` of the plan with it stays
+/// at most `budget`; one that does not fit is passed over, since a smaller one behind it may. The
+/// budget so holds always, and is used up to the last layer that fits.
+///
+/// cost  of a whole plan, in whatever the budget is in; rises with widths
+///
+/// Throws Error naming `option` where even `low` everywhere costs more.
+[[nodiscard]] std::vector<Index> LayersWithin(std::span<const double> scores, int low, int high,
+                                              const ModelConfig& config,
+                                              const std::function<std::int64_t(const Plan&)>& cost,
+                                              std::int64_t budget, const std::string& option);
 
 /// The plan of a ranking: Score, then Allocate, with the hashes of the diagnosis taken over.
 [[nodiscard]] Plan Allocate(const Ranking& ranking, const Diagnosis& diagnosis,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/base/assert.h"
+#include "lieq/base/hash.h"
 
 namespace lieq {
 
@@ -14,6 +15,28 @@ std::int64_t UnitWeightCount(const ModelConfig& config, Unit unit) noexcept {
   std::int64_t count = 0;
   for (const Site site : SitesOf(unit)) count += config.Out(site) * config.In(site);
   return count;
+}
+
+std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid) {
+  std::int64_t bits = 0;
+  for (const Site site : SitesOf(unit)) {
+    const Index groups = config.In(site) / GroupColumns(grid, config.In(site));
+    bits += config.Out(site) *
+            (config.In(site) * grid.bits + groups * (16 + (grid.symmetric ? 0 : grid.bits)));
+  }
+  return bits;
+}
+
+std::string Digest(const Plan& plan) {
+  std::string text;
+  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
+    for (std::size_t unit = 0; unit < kUnits; ++unit) {
+      text += std::to_string(plan.bits[layer][unit]);
+      if (!plan.group_sizes.empty()) text += ":" + std::to_string(plan.group_sizes[layer][unit]);
+      text += ' ';
+    }
+  }
+  return Hasher().Add(text).Hex();
 }
 
 double CodeBits(const Plan& plan, const ModelConfig& config) {

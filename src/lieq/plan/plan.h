@@ -7,11 +7,13 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lieq/base/types.h"
 #include "lieq/model/config.h"
+#include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
 
@@ -19,21 +21,57 @@ namespace lieq {
 inline constexpr std::array kWidths{2, 3, 4, 8};
 [[nodiscard]] bool IsWidth(std::int64_t bits) noexcept;
 
+/// What was asked for: one of them, or nothing where the plan is uniform or written by hand.
+struct PlanRequest {
+  std::optional<double> bits;        // average code bits, by the paper's rounding rule
+  std::optional<double> bpw;         // ceiling on all-in bits a weight
+  std::optional<std::int64_t> size;  // ceiling on the bytes of the weight files
+  std::optional<Index> high_layers;  // how many layers get the higher width
+  friend bool operator==(const PlanRequest&, const PlanRequest&) = default;
+};
+
+/// A mix that was run to check the additive prediction.
+struct PredictionCheck {
+  double predicted_kl = 0;
+  double kl = 0;  // KL(whole model || mix), nats a token
+  double nll_rise = 0;
+  friend bool operator==(const PredictionCheck&, const PredictionCheck&) = default;
+};
+
 /// Invariants: one row per layer; every width one of kWidths; scores finite, one per layer or none.
 struct Plan {
   std::vector<std::array<int, kUnits>> bits;  // [layers], by Unit
-  std::vector<double> scores;                 // [layers], larger: more worth protecting; or empty
-  std::string ranking;                        // a row of Rankings(), "uniform" or "edited"
-  double requested_bits = 0;                  // code bits asked for; CodeBits is what came of it
-  int low = 0, high = 0;                      // the two widths mixed; equal where uniform
-  std::string model_hash;                     // of the model it was made for; may be empty
-  std::string calibration_hash;               // of the tokens behind the scores; may be empty
+  /// [layers], by Unit: columns that share a scale, 0 for a whole row; empty: not the plan's
+  /// affair.
+  std::vector<std::array<Index, kUnits>> group_sizes;
+  std::vector<double> scores;         // [layers], larger: more worth protecting; or empty
+  std::string ranking;                // a row of Rankings(), "uniform" or "edited"
+  std::string allocation = "top-m";   // or "optimal", "uniform"
+  std::string granularity = "layer";  // or "group"
+  PlanRequest requested;
+  double requested_bits = 0;     // code bits asked for; CodeBits is what came of it
+  int low = 0, high = 0;         // the two widths mixed; equal where uniform
+  std::string model_hash;        // of the model it was made for; may be empty
+  std::string calibration_hash;  // of the tokens behind the scores; may be empty
+
+  // Of optimal plans: what was chosen from, and what it was expected to cost.
+  std::vector<Grid> candidates;
+  std::vector<std::vector<std::optional<double>>> damage;  // [layers * kUnits][candidates], nats
+  std::optional<double> predicted_kl;
+  std::vector<PredictionCheck> checks;  // the first is of this plan itself
 
   [[nodiscard]] int BitsOf(Index layer, Unit unit) const {
     return bits[Size(layer)][static_cast<std::size_t>(unit)];
   }
   friend bool operator==(const Plan&, const Plan&) = default;
 };
+
+/// Bits that a unit of one layer takes at a grid: codes, 16 for each scale, `bits` for each
+/// zero-point. What `--bpw` counts.
+[[nodiscard]] std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid);
+
+/// XXH3-128 of widths and group sizes: tells an edited plan from the one that was made.
+[[nodiscard]] std::string Digest(const Plan& plan);
 
 /// Code bits per quantizable weight, sum(width * weights) / sum(weights) over the decoder's
 /// linears: the paper's figure. Scales, zero-points, embedding, head and norms are not in it.

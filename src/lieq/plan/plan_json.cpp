@@ -11,6 +11,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/plan/allocate.h"
+#include "lieq/plan/sensitivities_json.h"
 
 namespace lieq {
 namespace {
@@ -55,18 +56,28 @@ void RefuseUnknownKeys(const JsonObject& object, const Known& known) {
   }
 }
 
-std::array<int, kUnits> ParseBits(const JsonObject& row) {
-  std::array<int, kUnits> bits{};
-  if (row.Has("bits") && row.At("bits").is_object()) {
-    const JsonObject units = row.Object("bits");
+/// One value for the layer, or an object with one for each unit.
+template <class T, class Value>
+std::array<T, kUnits> ParseUnits(const JsonObject& row, std::string_view key, const Value& value) {
+  std::array<T, kUnits> parsed{};
+  if (row.Has(key) && row.At(key).is_object()) {
+    const JsonObject units = row.Object(key);
     std::array<std::string_view, kUnits> names;
     std::ranges::transform(kAllUnits, names.begin(), [](Unit unit) { return Name(unit); });
     RefuseUnknownKeys(units, names);
-    for (std::size_t i = 0; i < kUnits; ++i) bits[i] = Width(units, names[i]);
+    for (std::size_t i = 0; i < kUnits; ++i) parsed[i] = value(units, names[i]);
   } else {
-    bits.fill(Width(row, "bits"));
+    parsed.fill(value(row, key));
   }
-  return bits;
+  return parsed;
+}
+
+Index GroupSize(const JsonObject& object, std::string_view key) {
+  const Json& value = object.At(key);
+  if (value.is_string() && value.get<std::string>() == "row") return 0;
+  const std::int64_t size = value.is_number_integer() ? value.get<std::int64_t>() : 0;
+  if (size < 1 || size > (1 << 24)) Wrong(object, key, "a number of columns, or \"row\"");
+  return size;
 }
 
 void ParseLayers(const JsonObject& object, const ModelConfig& config, Plan& plan) {
@@ -80,11 +91,18 @@ void ParseLayers(const JsonObject& object, const ModelConfig& config, Plan& plan
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
-    RefuseUnknownKeys(row, std::array<std::string_view, 3>{"layer", "bits", "score"});
+    RefuseUnknownKeys(
+        row, std::array<std::string_view, 5>{"layer", "bits", "group_size", "score", "damage"});
     if (row.Integer("layer") != static_cast<std::int64_t>(i)) {
       Wrong(row, "layer", std::to_string(i) + ": layers in order, each once");
     }
-    plan.bits.push_back(ParseBits(row));
+    plan.bits.push_back(ParseUnits<int>(row, "bits", Width));
+    const bool grouped = row.Has("group_size");
+    if (grouped != !plan.group_sizes.empty() && i > 0) {
+      throw Error({.what = "a group size that some layers have and others lack",
+                   .where = row.Where("group_size")});
+    }
+    if (grouped) plan.group_sizes.push_back(ParseUnits<Index>(row, "group_size", GroupSize));
     if (row.Has("score") != !plan.scores.empty() && i > 0) {
       throw Error(
           {.what = "a score that some layers have and others lack",
@@ -131,6 +149,90 @@ bool FollowsItsRanking(const Plan& plan, const ModelConfig& config) {
   return plan.bits == Allocate(plan.scores, plan.ranking, budget, config).bits;
 }
 
+template <class T, class ToRecord>
+Record ByUnit(const std::array<T, kUnits>& values, const ToRecord& to_record) {
+  if (std::ranges::count(values, values.front()) == kUnits) return to_record(values.front());
+  Record units;
+  for (const Unit unit : kAllUnits) {
+    units[std::string(Name(unit))] = to_record(values[static_cast<std::size_t>(unit)]);
+  }
+  return units;
+}
+
+Record RequestToJson(const PlanRequest& request) {
+  Record json;
+  if (request.bits) json["bits"] = *request.bits;
+  if (request.bpw) json["bpw"] = *request.bpw;
+  if (request.size) json["size"] = *request.size;
+  if (request.high_layers) json["high_layers"] = *request.high_layers;
+  return json;
+}
+
+PlanRequest RequestFromJson(const JsonObject& object) {
+  RefuseUnknownKeys(object, std::array<std::string_view, 4>{"bits", "bpw", "size", "high_layers"});
+  PlanRequest request;
+  if (object.Has("bits")) request.bits = Finite(object, "bits");
+  if (object.Has("bpw")) request.bpw = Finite(object, "bpw");
+  if (object.Has("size")) request.size = object.Integer("size");
+  if (object.Has("high_layers")) request.high_layers = object.Integer("high_layers");
+  return request;
+}
+
+std::string OneOf(const JsonObject& object, std::string_view key,
+                  std::initializer_list<std::string_view> names) {
+  const std::string value = object.String(key, *names.begin());
+  if (std::ranges::find(names, value) == names.end()) {
+    Wrong(object, key, fmt::format("one of {}", fmt::join(names, ", ")));
+  }
+  return value;
+}
+
+void ParseChecks(const JsonObject& object, Plan& plan) {
+  if (object.Has("predicted_kl")) plan.predicted_kl = Finite(object, "predicted_kl");
+  if (!object.Has("checks")) return;
+  const Json& checks = object.At("checks");
+  if (!checks.is_array()) Wrong(object, "checks", "an array");
+  for (std::size_t i = 0; i < checks.size(); ++i) {
+    const JsonObject row(checks[i], object.Where("checks") + "/" + std::to_string(i));
+    plan.checks.push_back({.predicted_kl = Finite(row, "predicted_kl"),
+                           .kl = Finite(row, "kl"),
+                           .nll_rise = Finite(row, "nll_rise")});
+  }
+}
+
+/// Candidates and the damage of each: in all layers or in none.
+void ParseDamage(const JsonObject& object, Plan& plan) {
+  if (!object.Has("candidates")) return;
+  const Json& candidates = object.At("candidates");
+  if (!candidates.is_array() || candidates.size() > 64) {
+    Wrong(object, "candidates", "an array of at most 64 grids");
+  }
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const std::string where = object.Where("candidates") + "/" + std::to_string(i);
+    plan.candidates.push_back(GridFromJson(JsonObject(candidates[i], where)));
+  }
+  const Json& layers = object.At("layers");
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
+    if (!row.Has("damage")) {
+      plan.damage.clear();
+      return;
+    }
+    const JsonObject damage = row.Object("damage");
+    for (const Unit unit : kAllUnits) {
+      const Json& values = damage.At(Name(unit));
+      if (!values.is_array() || values.size() != plan.candidates.size()) {
+        Wrong(damage, Name(unit), "one number, or null, for each candidate");
+      }
+      auto& parsed = plan.damage.emplace_back();
+      for (const Json& value : values) {
+        if (!value.is_null() && !value.is_number()) Wrong(damage, Name(unit), "numbers or null");
+        parsed.push_back(value.is_null() ? std::nullopt : std::optional(value.get<double>()));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Record ToJson(const Plan& plan, const ModelConfig& config) {
@@ -141,22 +243,35 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["model_hash"] = plan.model_hash;
   if (!plan.calibration_hash.empty()) json["calibration_hash"] = plan.calibration_hash;
   json["ranking"] = plan.ranking;
+  json["allocation"] = plan.allocation;
+  json["granularity"] = plan.granularity;
+  if (plan.requested != PlanRequest{}) json["requested"] = RequestToJson(plan.requested);
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
+  json["digest"] = Digest(plan);
+  if (plan.predicted_kl) json["predicted_kl"] = *plan.predicted_kl;
+  for (const PredictionCheck& check : plan.checks) {
+    json["checks"].push_back(
+        {{"predicted_kl", check.predicted_kl}, {"kl", check.kl}, {"nll_rise", check.nll_rise}});
+  }
+  for (const Grid& grid : plan.candidates) json["candidates"].push_back(GridToJson(grid));
   Record& layers = json["layers"] = Record::array();
   for (std::size_t i = 0; i < plan.bits.size(); ++i) {
     Record row;
     row["layer"] = i;
-    const std::array<int, kUnits>& bits = plan.bits[i];
-    if (std::ranges::count(bits, bits.front()) == kUnits) {
-      row["bits"] = bits.front();
-    } else {
-      for (const Unit unit : kAllUnits) {
-        row["bits"][std::string(Name(unit))] = bits[static_cast<std::size_t>(unit)];
-      }
+    row["bits"] = ByUnit(plan.bits[i], [](int bits) { return Record(bits); });
+    if (!plan.group_sizes.empty()) {
+      row["group_size"] = ByUnit(
+          plan.group_sizes[i], [](Index size) { return size == 0 ? Record("row") : Record(size); });
     }
     if (!plan.scores.empty()) row["score"] = plan.scores[i];
+    for (std::size_t unit = 0; unit < kUnits && !plan.damage.empty(); ++unit) {
+      Record& damage = row["damage"][std::string(Name(kAllUnits[unit]))] = Record::array();
+      for (const auto& value : plan.damage[i * kUnits + unit]) {
+        damage.push_back(value ? Record(*value) : Record());
+      }
+    }
     layers.push_back(std::move(row));
   }
   return json;
@@ -172,6 +287,11 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   plan.model_hash = object.String("model_hash", "");
   plan.calibration_hash = object.String("calibration_hash", "");
   ParseLayers(object, config, plan);
+  ParseChecks(object, plan);
+  ParseDamage(object, plan);
+  plan.allocation = OneOf(object, "allocation", {"top-m", "optimal", "uniform"});
+  plan.granularity = OneOf(object, "granularity", {"layer", "group"});
+  if (object.Has("requested")) plan.requested = RequestFromJson(object.Object("requested"));
 
   // A plan written by hand may leave out where it comes from.
   SetWidthsUsed(plan);
@@ -184,8 +304,12 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
       Wrong(object, "requested_bits", fmt::format("{} to {}", kWidths.front(), kWidths.back()));
     }
   }
-  if (!FollowsItsRanking(plan, config)) {
+  const bool as_made = object.Has("digest") ? object.String("digest") == Digest(plan)
+                                            : FollowsItsRanking(plan, config);
+  if (!as_made) {
     plan.ranking = kEdited;
+    plan.predicted_kl.reset();  // of other widths
+    plan.checks.clear();
     SetWidthsUsed(plan);
   }
   return plan;
