@@ -9,6 +9,7 @@
 
 #include "lieq/base/types.h"
 #include "lieq/device/device.h"
+#include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 
 namespace lieq {
@@ -29,6 +30,22 @@ struct Arguments {
   int low = 2, high = 4;
   std::optional<int> uniform;
   std::string ranking = "compactness";
+
+  std::optional<double> bpw;         // ceiling on all-in bits a weight
+  std::optional<std::int64_t> size;  // ceiling on bytes of the weight files
+  std::optional<Index> high_layers;  // of the top-m rule
+  std::string allocation;            // "top-m", "optimal" or "uniform"; empty: as the budget
+  bool by_group = true;              // --granularity group
+  std::vector<Grid> candidates;      // empty: DefaultCandidates
+  std::filesystem::path codes;       // a CodeStore
+  std::filesystem::path sensitivities;
+  std::filesystem::path base;  // plan of the mix for damage in context
+  DamageMode mode = DamageMode::kSolo;
+  bool measure_all = false;
+  Index damage_windows = 8, damage_context = 512;
+  bool assemble = false;  // quantize: from the codes, nothing is quantized in sequence
+  Index refine = 0;       // evaluations of a local search on the true divergence
+  Index check = 4;        // mixes that the prediction is checked on
 
   QuantOptions quant;
   Index group_size = 64;

@@ -106,28 +106,29 @@ void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter&
 }  // namespace
 
 void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const OutputFiles& files,
-                   const std::function<std::filesystem::path(Index)>& layer_file,
+                   const std::function<std::filesystem::path(Index, Site)>& layer_file,
                    const std::filesystem::path& folder) {
-  // Packed tensor -> its layer; the name of a module plus one of the format's suffixes.
-  std::map<std::string, Index, std::less<>> layer_of;
+  // Packed tensor -> its linear; the name of a module plus one of the format's suffixes.
+  std::map<std::string, LinearPlace, std::less<>> places;
   for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
-    for (const Site site : kAllSites) layer_of[ModuleName(layer, site)] = layer;
+    for (const Site site : kAllSites) places[ModuleName(layer, site)] = {layer, site};
   }
   for (const OutputFiles::File& file : files.files) {
     TensorWriter writer(folder / file.name, file.specs, kMetadata);
-    std::optional<TensorFile> open;  // the layer the last tensor came from
-    Index open_layer = -1;
+    std::optional<TensorFile> open;  // what the last tensor came from
+    std::filesystem::path open_file;
     for (const TensorSpec& spec : file.specs) {
-      const auto layer = layer_of.find(spec.name.substr(0, spec.name.rfind('.')));
-      const bool packed = layer != layer_of.end() && !model.tensors.Has(spec.name);
+      const auto place = places.find(spec.name.substr(0, spec.name.rfind('.')));
+      const bool packed = place != places.end() && !model.tensors.Has(spec.name);
       if (!packed) {
         CopyTensor(model, model.tensors.At(spec.name), writer);
         continue;
       }
-      if (open_layer != layer->second) {
+      const auto packed_file = layer_file(place->second.layer, place->second.site);
+      if (open_file != packed_file) {
         open.reset();
-        open = TensorFile::Open(layer_file(layer->second));
-        open_layer = layer->second;
+        open = TensorFile::Open(packed_file);
+        open_file = packed_file;
       }
       writer.Write(spec.name, open->At(spec.name).bytes);
     }

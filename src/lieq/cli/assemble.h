@@ -31,9 +31,9 @@ struct OutputFiles {
 [[nodiscard]] DType ScaleType(DType model) noexcept;
 
 /// Writes config.json, the weight files and the source's tokenizer and licence files into `folder`.
-/// layer_file(layer) is the file of a layer's packed tensors.
+/// layer_file(layer, site) is the file that holds a linear's packed tensors.
 void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const OutputFiles& files,
-                   const std::function<std::filesystem::path(Index)>& layer_file,
+                   const std::function<std::filesystem::path(Index, Site)>& layer_file,
                    const std::filesystem::path& folder);
 
 }  // namespace lieq

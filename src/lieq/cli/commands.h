@@ -13,6 +13,7 @@ int RunInspect(const Arguments& arguments, Session& session);
 int RunDiagnose(const Arguments& arguments, Session& session);
 int RunPlan(const Arguments& arguments, Session& session);
 int RunQuantize(const Arguments& arguments, Session& session);
+int RunSensitivity(const Arguments& arguments, Session& session);
 int RunEvaluate(const Arguments& arguments, Session& session);
 
 /// Everything: parses, runs, prints errors, and gives the exit code.

@@ -6,8 +6,6 @@
 #include "lieq/cli/planning.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
-#include "lieq/plan/allocate.h"
-#include "lieq/plan/plan_json.h"
 
 namespace lieq {
 namespace {
@@ -69,33 +67,6 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
     PrintDiagnosis(diagnosis);
     fmt::print("written to {}\n", arguments.output.string());
   }
-  return 0;
-}
-
-int RunPlan(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
-  const ModelConfig& config = model.weights.config;
-  const std::string model_hash = HashModel(model);
-  std::optional<EncodedText> text;
-  if (NeedsSpectra(arguments)) {
-    text = EncodeFiles(OpenTokenizer(model), arguments.calibration);
-    JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
-  }
-  const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, session);
-
-  const Record record = ToJson(plan, config);
-  WriteFileAtomically(arguments.output, record.dump(2) + "\n");
-  if (arguments.json) {
-    PrintJson(record);
-    return 0;
-  }
-  fmt::print("code bits  {:.4f} a weight (asked for {:g})\n", CodeBits(plan, config),
-             plan.requested_bits);
-  for (const int bits : kWidths) {
-    const std::string layers = LayersAt(plan, bits);
-    if (!layers.empty()) fmt::print("{} bits     layers {}\n", bits, layers);
-  }
-  fmt::print("written to {}\n", arguments.output.string());
   return 0;
 }
 

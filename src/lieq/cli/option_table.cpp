@@ -45,15 +45,60 @@ void SetWidths(Arguments& arguments, const std::string& text) {
   }
 }
 
-void SetGroupSize(Arguments& arguments, const std::string& text) {
-  if (text == "row") {
-    arguments.group_size = 0;
-    return;
-  }
-  arguments.group_size = Parse<Index>("--group-size", text, 32, 256, "32, 64, 128, 256 or row");
-  const Index size = arguments.group_size;
+/// 0 for "row".
+Index ParseGroup(std::string_view option, const std::string& text) {
+  if (text == "row") return 0;
+  const std::string expected = "32, 64, 128, 256 or row";
+  const Index size = Parse<Index>(option, text, 32, 256, expected);
   if (size != 32 && size != 64 && size != 128 && size != 256) {
-    throw UsageError("--group-size: expected 32, 64, 128, 256 or row, found '" + text + "'");
+    throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
+  }
+  return size;
+}
+
+void SetGroupSize(Arguments& arguments, const std::string& text) {
+  arguments.group_size = ParseGroup("--group-size", text);
+}
+
+/// "350M", "1.5G", "200Mi", "123456"
+std::int64_t ParseSize(std::string_view option, const std::string& text) {
+  const std::string expected = "bytes such as 350M, 1.2G or 400Mi";
+  const auto letter = text.find_first_not_of("0123456789.");
+  const std::string suffix = letter == std::string::npos ? "" : text.substr(letter);
+  double unit = 0;
+  for (const auto& [name, value] : {std::pair<std::string_view, double>{"", 1},
+                                    {"K", 1e3},
+                                    {"M", 1e6},
+                                    {"G", 1e9},
+                                    {"Ki", 1024.0},
+                                    {"Mi", 1048576.0},
+                                    {"Gi", 1073741824.0}}) {
+    if (suffix == name || suffix == std::string(name) + "B") unit = value;
+  }
+  if (unit == 0) {
+    throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
+  }
+  const double number = Parse<double>(option, text.substr(0, letter), 0.0, 1e15, expected);
+  return static_cast<std::int64_t>(std::floor(number * unit));
+}
+
+/// "2:64,4:128,8:row"
+void SetCandidates(Arguments& arguments, const std::string& text) {
+  arguments.candidates.clear();
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string item = text.substr(begin, end - begin);
+    const auto colon = item.find(':');
+    if (colon == std::string::npos) {
+      throw UsageError("--candidates: expected BITS:GROUP such as 2:64, found '" + item + "'");
+    }
+    Grid grid{.bits = ParseWidth("--candidates", item.substr(0, colon))};
+    grid.group_size = ParseGroup("--candidates", item.substr(colon + 1));
+    if (std::ranges::find(arguments.candidates, grid) != arguments.candidates.end()) {
+      throw UsageError("--candidates: '" + item + "' was given twice");
+    }
+    arguments.candidates.push_back(grid);
+    begin = end + 1;
   }
 }
 
@@ -65,6 +110,11 @@ constexpr std::array kCommands{
     CommandRow{"diagnose", kDiagnose, "measure how effective each layer is",
                "Writes the representational compactness and top-k energy of every layer, and with "
                "--text the rise of perplexity when it is removed."},
+    CommandRow{
+        "sensitivity", kSensitivity, "measure what each candidate grid costs the model",
+        "Quantizes every unit at every candidate grid, runs the model with one unit replaced "
+        "at a time, and writes the divergence from the whole model: measured, and predicted "
+        "for the candidates that were not run."},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
                "Writes a plan that `quantize --plan` takes; it may be edited by hand."},
     CommandRow{"quantize", kQuantize, "write a quantized model",
@@ -78,8 +128,8 @@ constexpr std::array kCommands{
 constexpr std::array kOptions{
     OptionRow{.names = "--output,-o",
               .value = "PATH",
-              .commands = kDiagnose | kPlan | kQuantize,
-              .help = "file (diagnose, plan) or folder (quantize) to write",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
+              .help = "file (diagnose, sensitivity, plan) or folder (quantize) to write",
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.output = v; }},
     OptionRow{.names = "--bits",
@@ -91,6 +141,83 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
                   }},
+    OptionRow{.names = "--bpw",
+              .value = "B",
+              .commands = kPlan | kQuantize,
+              .help = "ceiling on all-in bits a weight: scales and zero-points counted",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.bpw = Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
+                  }},
+    OptionRow{.names = "--size",
+              .value = "BYTES",
+              .commands = kPlan | kQuantize,
+              .help = "ceiling on the weight files, embedding and head counted; K, M and G stand "
+                      "for 1000, its square and its cube (Ki, Mi, Gi for 1024)",
+              .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); }},
+    OptionRow{.names = "--high-layers",
+              .value = "M",
+              .commands = kPlan | kQuantize,
+              .help = "this many layers get the higher width",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.high_layers =
+                        Parse<Index>("--high-layers", v, 0, 4096, "a whole number of layers");
+                  }},
+    OptionRow{.names = "--allocation",
+              .value = "NAME",
+              .commands = kPlan | kQuantize,
+              .help = "how the budget is spent: top-m (default: layers by the ranking), optimal "
+                      "(least predicted damage; needs --bpw or --size) or uniform (--uniform)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    if (v != "top-m" && v != "optimal" && v != "uniform") {
+                      throw UsageError("--allocation: expected top-m, optimal or uniform, found '" +
+                                       v + "'");
+                    }
+                    a.allocation = v;
+                  }},
+    OptionRow{.names = "--granularity",
+              .value = "NAME",
+              .commands = kPlan | kQuantize,
+              .help = "of optimal plans: group (default: a grid for each of qkv, o, gate_up and "
+                      "down) or layer (one for a layer)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    if (v != "group" && v != "layer") {
+                      throw UsageError("--granularity: expected group or layer, found '" + v + "'");
+                    }
+                    a.by_group = v == "group";
+                  }},
+    OptionRow{.names = "--sensitivities",
+              .value = "FILE",
+              .commands = kPlan | kQuantize,
+              .help = "damages of an optimal plan, made by `lieq sensitivity` (default: measured)",
+              .set = [](Arguments& a, const std::string& v) { a.sensitivities = v; }},
+    OptionRow{.names = "--check",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "run N mixes, the plan first, to compare the predicted damage with the true "
+                      "one (default 4; 0: none)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
+                  }},
+    OptionRow{.names = "--refine",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "improve an optimal plan by N runs of a local search on the true damage "
+                      "(default 0)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.refine = Parse<Index>("--refine", v, 0, 1000000, "a whole number");
+                  }},
+    OptionRow{.names = "--assemble",
+              .value = "",
+              .commands = kQuantize,
+              .help = "put the model together from --codes, made on the float model's inputs, "
+                      "instead of quantizing layer after layer on the quantized ones",
+              .set = [](Arguments& a, const std::string&) { a.assemble = true; }},
     OptionRow{.names = "--widths",
               .value = "LOW,HIGH",
               .commands = kPlan | kQuantize,
@@ -125,7 +252,7 @@ constexpr std::array kOptions{
     OptionRow{
         .names = "--method",
         .value = "NAME",
-        .commands = kQuantize,
+        .commands = kSensitivity | kPlan | kQuantize,
         .help = "rtn (round to nearest) or gptq (default)",
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
@@ -135,23 +262,23 @@ constexpr std::array kOptions{
               .set = SetGroupSize},
     OptionRow{.names = "--symmetric",
               .value = "",
-              .commands = kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize,
               .help = "zero-point in the middle of the codes (default)",
               .set = [](Arguments& a, const std::string&) { a.symmetric = true; }},
     OptionRow{.names = "--asymmetric",
               .value = "",
-              .commands = kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize,
               .help = "an integer zero-point for each group",
               .set = [](Arguments& a, const std::string&) { a.symmetric = false; }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",
-        .commands = kQuantize,
+        .commands = kSensitivity | kPlan | kQuantize,
         .help = "order in which gptq rounds columns: none, static (default) or group",
         .set = [](Arguments& a, const std::string& v) { a.quant.act_order = ParseActOrder(v); }},
     OptionRow{.names = "--damping",
               .value = "D",
-              .commands = kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize,
               .help = "share of the mean diagonal added to the Gram matrix (default 0.01)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -159,24 +286,24 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--clip",
               .value = "KIND",
-              .commands = kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize,
               .help = "outermost level at the extreme weight (none) or where the error is least "
                       "(search, default)",
               .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); }},
     OptionRow{.names = "--text",
               .value = "FILE",
-              .commands = kDiagnose | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kEvaluate,
               .help = "UTF-8 text to measure perplexity on (required by evaluate)",
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
-              .commands = kDiagnose | kPlan | kQuantize,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
               .help = "UTF-8 texts whose activations are used (default: a bundled text)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
     OptionRow{.names = "--context",
               .value = "T",
-              .commands = kDiagnose | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
               .help = "tokens in a window (default 1024)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -185,7 +312,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--samples",
               .value = "N",
-              .commands = kDiagnose | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
               .help = "windows from the start of the text (default: quantize 128, else all)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -200,6 +327,59 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
                   }},
+    OptionRow{.names = "--candidates",
+              .value = "LIST",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "grids to choose from, BITS:GROUP and commas between them (default: "
+                      "2:128,2:64,2:32,3:128,4:128 where 128 divides every row, else "
+                      "2:64,2:32,3:64,4:64)",
+              .set = SetCandidates},
+    OptionRow{.names = "--codes",
+              .value = "FOLDER",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "keep the codes of candidates here and use those that are there (default: "
+                      "beside the output); quantize: put the model together from these codes",
+              .set = [](Arguments& a, const std::string& v) { a.codes = v; }},
+    OptionRow{.names = "--mode",
+              .value = "MODE",
+              .commands = kSensitivity,
+              .help = "solo (default): one unit quantized, the others whole; context: one unit "
+                      "changed in a quantized base mix",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    if (v != "solo" && v != "context") {
+                      throw UsageError("--mode: expected solo or context, found '" + v + "'");
+                    }
+                    a.mode = v == "solo" ? DamageMode::kSolo : DamageMode::kContext;
+                  }},
+    OptionRow{.names = "--base",
+              .value = "FILE",
+              .commands = kSensitivity,
+              .help = "plan of the base mix (default: the cheapest candidate everywhere)",
+              .set = [](Arguments& a, const std::string& v) { a.base = v; }},
+    OptionRow{.names = "--measure-all",
+              .value = "",
+              .commands = kSensitivity | kPlan,
+              .help = "run every candidate, and predict none",
+              .set = [](Arguments& a, const std::string&) { a.measure_all = true; }},
+    OptionRow{.names = "--damage-windows",
+              .value = "N",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "windows that damage is measured on (default 8)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.damage_windows = Parse<Index>("--damage-windows", v, 1, kMostTokens,
+                                                    "a whole number, at least 1");
+                  }},
+    OptionRow{.names = "--damage-context",
+              .value = "T",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "tokens in one of them (default 512)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.damage_context = Parse<Index>("--damage-context", v, 2, kMostTokens,
+                                                    "a whole number, at least 2");
+                  }},
     OptionRow{.names = "--threads",
               .value = "N",
               .commands = kAllCommands,
@@ -210,7 +390,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--kernels",
               .value = "ROW",
-              .commands = kDiagnose | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
     OptionRow{.names = "--arithmetic",

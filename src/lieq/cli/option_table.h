@@ -17,7 +17,8 @@ enum CommandBit : unsigned {
   kPlan = 4,
   kQuantize = 8,
   kEvaluate = 16,
-  kAllCommands = 31,
+  kSensitivity = 32,
+  kAllCommands = 63,
 };
 
 struct CommandRow {

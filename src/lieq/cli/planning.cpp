@@ -3,8 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "lieq/base/error.h"
+#include "lieq/cli/assemble.h"
+#include "lieq/cli/optimal_plan.h"
+#include "lieq/cli/quantize_settings.h"
+#include "lieq/cli/result_record.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/plan/allocate.h"
@@ -14,6 +19,7 @@ namespace lieq {
 
 bool NeedsSpectra(const Arguments& arguments) {
   if (arguments.uniform || !arguments.plan.empty() || !arguments.diagnostics.empty()) return false;
+  if (arguments.allocation == "optimal") return false;
   return FindRanking(arguments.ranking).needs.spectra();
 }
 
@@ -30,41 +36,145 @@ Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_h
   return diagnosis;
 }
 
-Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
-              const EncodedText* text, Session& session) {
-  const ModelConfig& config = model.weights.config;
-  const auto check_hash = [&](const std::string& hash, const std::filesystem::path& file) {
-    if (hash.empty() || hash == model_hash) return;
-    session.log().Warning(file.string() + " was made for another model (or other weights)");
-  };
-  if (!arguments.plan.empty()) {
-    Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());
-    check_hash(plan.model_hash, arguments.plan);
-    return plan;
+void CheckBudgetOptions(const Arguments& a) {
+  std::vector<std::string> said;
+  if (a.bits) said.emplace_back("--bits");
+  if (a.bpw) said.emplace_back("--bpw");
+  if (a.size) said.emplace_back("--size");
+  if (a.high_layers) said.emplace_back("--high-layers");
+  if (a.uniform) said.emplace_back("--uniform");
+  if (!a.plan.empty()) said.emplace_back("--plan");
+  if (said.size() > 1) {
+    throw UsageError(fmt::format("{} and {} contradict each other: give one", said[0], said[1]));
   }
-  Plan plan;
-  if (arguments.uniform) {
-    plan = UniformPlan(*arguments.uniform, config);
-  } else {
-    Diagnosis diagnosis;
-    if (!arguments.diagnostics.empty()) {
-      diagnosis =
-          DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
-      check_hash(diagnosis.model_hash, arguments.diagnostics);
-    } else if (NeedsSpectra(arguments)) {
-      diagnosis = MeasureForRanking(model, model_hash, *text, arguments.seed, session);
-    } else {
-      diagnosis.layers.resize(Size(config.layers));
-      diagnosis.seed = arguments.seed;
+  if (a.allocation == "optimal" && !a.bpw && !a.size) {
+    throw UsageError("--allocation optimal needs --bpw B or --size BYTES");
+  }
+  if (a.allocation == "uniform" && !a.uniform) {
+    throw UsageError("--allocation uniform needs --uniform N");
+  }
+  if (a.uniform && !a.allocation.empty() && a.allocation != "uniform") {
+    throw UsageError("--uniform and --allocation " + a.allocation + " contradict each other");
+  }
+  if (a.assemble && a.codes.empty()) throw UsageError("--assemble needs --codes FOLDER");
+}
+
+namespace {
+
+/// All-in bits or bytes of a plan, whichever is limited.
+std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
+  const LayerGrids grids = GridsOf(arguments, plan);
+  if (arguments.size) {
+    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+  }
+  std::int64_t bits = 0;
+  for (const auto& layer : grids) {
+    for (const Unit unit : kAllUnits) {
+      const Grid& grid = layer[static_cast<std::size_t>(SitesOf(unit).front())];
+      bits += UnitStoredBits(model.weights.config, unit, grid);
     }
-    plan = Allocate(FindRanking(arguments.ranking), diagnosis,
-                    {.bits = arguments.bits.value_or(kDefaultBits),
-                     .low = arguments.low,
-                     .high = arguments.high},
+  }
+  return bits;
+}
+
+Diagnosis DiagnosisFor(const Arguments& arguments, const ModelFolder& model,
+                       const std::string& model_hash, const EncodedText* text, Session& session) {
+  if (!arguments.diagnostics.empty()) {
+    return DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
+  }
+  if (NeedsSpectra(arguments)) {
+    return MeasureForRanking(model, model_hash, *text, arguments.seed, session);
+  }
+  Diagnosis diagnosis;
+  diagnosis.layers.resize(Size(model.weights.config.layers));
+  diagnosis.seed = arguments.seed;
+  return diagnosis;
+}
+
+Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
+             const EncodedText* text, Session& session) {
+  const ModelConfig& config = model.weights.config;
+  const Diagnosis diagnosis = DiagnosisFor(arguments, model, model_hash, text, session);
+  if (!diagnosis.model_hash.empty() && diagnosis.model_hash != model_hash) {
+    session.log().Warning(arguments.diagnostics.string() +
+                          " was made for another model (or other weights)");
+  }
+  const Ranking& ranking = FindRanking(arguments.ranking);
+  const int low = arguments.low, high = arguments.high;
+  if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
+    return Allocate(ranking, diagnosis,
+                    {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},
                     config);
   }
+  std::vector<double> scores = Score(ranking, diagnosis);
+  if (static_cast<Index>(scores.size()) != config.layers) {
+    throw Error({.what = "scores of another model",
+                 .where = arguments.diagnostics.string(),
+                 .expected = std::to_string(config.layers) + " layers",
+                 .found = std::to_string(scores.size())});
+  }
+  std::vector<Index> layers;
+  if (arguments.high_layers) {
+    layers = HighestLayers(scores, *arguments.high_layers);
+  } else {
+    const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
+    const std::int64_t budget =
+        arguments.size ? *arguments.size
+                       : static_cast<std::int64_t>(std::floor(*arguments.bpw * weights + 1e-6));
+    layers = LayersWithin(
+        scores, low, high, config,
+        [&](const Plan& plan) { return PlanCost(arguments, model, plan); }, budget,
+        arguments.size ? "--size, in bytes" : "--bpw, in bits of all weights together");
+  }
+  Plan plan = RaiseLayers(layers, low, high, config);
+  plan.scores = std::move(scores);
+  plan.ranking = std::string(ranking.name);
+  plan.requested = {
+      .bpw = arguments.bpw, .size = arguments.size, .high_layers = arguments.high_layers};
+  plan.requested_bits = CodeBits(plan, config);
+  plan.calibration_hash = diagnosis.calibration_hash;
+  return plan;
+}
+
+}  // namespace
+
+Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
+              const EncodedText* text, const std::filesystem::path& codes, Session& session) {
+  const ModelConfig& config = model.weights.config;
+  if (!arguments.plan.empty()) {
+    Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());
+    if (!plan.model_hash.empty() && plan.model_hash != model_hash) {
+      session.log().Warning(arguments.plan.string() +
+                            " was made for another model (or other weights)");
+    }
+    return plan;
+  }
+  Plan plan = arguments.uniform ? UniformPlan(*arguments.uniform, config)
+              : arguments.allocation == "optimal"
+                  ? MakeOptimalPlan(arguments, codes, session)
+                  : TopPlan(arguments, model, model_hash, text, session);
   plan.model_hash = model_hash;
   return plan;
+}
+
+Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
+  const ModelConfig& config = model.weights.config;
+  Record record = ToJson(plan, config);
+  const LayerGrids grids = GridsOf(arguments, plan);
+  const std::uint64_t bytes = PlanOutput(model, grids, ScaleType(model.dtype)).bytes;
+  std::uint64_t source = 0;
+  for (const auto& map : model.tensors.maps()) source += map->bytes().size();
+  // In front of the layers, which are long.
+  Record layers = std::move(record["layers"]);
+  record.erase("layers");
+  record["bits_per_weight"] = StoredBits(config, grids);
+  record["bytes"] = bytes;
+  record["source_bytes"] = source;
+  record["compression_ratio"] = {
+      {"codes_only", CodeCompression(plan, config)},
+      {"true_bytes", static_cast<double>(source) / static_cast<double>(bytes)}};
+  record["layers"] = std::move(layers);
+  return record;
 }
 
 std::string LayersAt(const Plan& plan, int bits) {

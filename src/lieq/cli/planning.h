@@ -15,11 +15,19 @@ inline constexpr double kDefaultBits = 2.25;
 /// Whether the plan asked for needs a calibration text.
 [[nodiscard]] bool NeedsSpectra(const Arguments& arguments);
 
-/// The plan that the arguments ask for: --plan, --uniform, or --bits by a ranking, measured on
-/// `text` (may be null where NeedsSpectra is false) or read from --diagnostics.
+/// Throws UsageError where the options that say what to spend contradict one another.
+void CheckBudgetOptions(const Arguments& arguments);
+
+/// The plan that the arguments ask for: --plan, --uniform, a ranking's layers under --bits, --bpw,
+/// --size or --high-layers, measured on `text` (may be null where NeedsSpectra is false) or read
+/// from --diagnostics, or the optimal one. codes: where an optimal plan keeps its codes.
 [[nodiscard]] Plan MakePlan(const Arguments& arguments, const ModelFolder& model,
                             const std::string& model_hash, const EncodedText* text,
-                            Session& session);
+                            const std::filesystem::path& codes, Session& session);
+
+/// ToJson of a plan with what only the containers know: true bits, bytes and compression.
+[[nodiscard]] Record PlanRecord(const Arguments& arguments, const ModelFolder& model,
+                                const Plan& plan);
 
 /// A ranking's measurements for the model, on the spectrum windows of the text.
 [[nodiscard]] Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,

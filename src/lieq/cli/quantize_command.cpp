@@ -7,9 +7,11 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/cli/assemble.h"
+#include "lieq/cli/code_store.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/estimate.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/measuring.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
@@ -121,18 +123,14 @@ Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder
   if (folder != nullptr && fs::exists(file)) {
     return PlanFromJson(ReadJson(file), config, file.string());
   }
+  fs::path codes = arguments.codes;
+  if (codes.empty()) {
+    codes = folder != nullptr ? folder->path() / "codes" : fs::path(arguments.output) += ".codes";
+  }
   Plan plan = MakePlan(arguments, inputs.model, inputs.model_hash,
-                       inputs.calibration ? &*inputs.calibration : nullptr, session);
+                       inputs.calibration ? &*inputs.calibration : nullptr, codes, session);
   if (folder != nullptr) WriteFileAtomically(file, ToJson(plan, config).dump(2) + "\n");
   return plan;
-}
-
-LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
-  LayerGrids grids;
-  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
-    grids.push_back(LayerGridsOf(arguments, plan, static_cast<Index>(layer)));
-  }
-  return grids;
 }
 
 void WriteLayer(const fs::path& file, Index layer, const QuantizedLayer& result, DType scale_type) {
@@ -215,6 +213,33 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   return reports;
 }
 
+/// The codes of --codes, with those made that the plan needs and that are not there.
+CodeStore OpenCodes(const Arguments& arguments, const Inputs& inputs, const LayerGrids& grids,
+                    Session& session) {
+  CodeStore store(
+      arguments.codes, inputs.model,
+      CodeSettings(arguments, inputs.model_hash,
+                   inputs.windows.count > 0 ? &*inputs.calibration : nullptr, inputs.windows));
+  std::vector<Grid> needed;
+  for (const auto& layer : grids) {
+    for (const Grid& grid : layer) {
+      if (std::ranges::find(needed, grid) == needed.end()) needed.push_back(grid);
+    }
+  }
+  store.Make(needed, arguments.quant, inputs.windows, session);
+  return store;
+}
+
+std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids& grids) {
+  std::vector<LayerReports> reports(grids.size());
+  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+    for (std::size_t site = 0; site < kSites; ++site) {
+      reports[layer][site] = store.Reports(static_cast<Index>(layer), grids[layer][site])[site];
+    }
+  }
+  return reports;
+}
+
 std::string UtcNow() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -280,6 +305,7 @@ void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const O
 
 int RunQuantize(const Arguments& arguments, Session& session) {
   const auto begin = Clock::now();
+  CheckBudgetOptions(arguments);
   const Inputs inputs = ReadInputs(arguments, session);
   const ModelFolder& model = inputs.model;
   CheckOutputPlace(arguments);
@@ -317,11 +343,20 @@ int RunQuantize(const Arguments& arguments, Session& session) {
     const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
     const OutputFiles files = PlanOutput(model, grids, scale_type);
+    std::optional<CodeStore> store;
+    if (arguments.assemble) store = OpenCodes(arguments, inputs, grids, session);
     const std::vector<LayerReports> reports =
-        QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
+        store ? StoredReports(*store, grids)
+              : QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
 
     const fs::path out = folder.FreshOut();
-    AssembleModel(model, grids, files, [&](Index layer) { return folder.LayerFile(layer); }, out);
+    AssembleModel(
+        model, grids, files,
+        [&](Index layer, Site site) {
+          return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
+                       : folder.LayerFile(layer);
+        },
+        out);
     const ResultFacts facts{.model = model,
                             .plan = plan,
                             .grids = grids,

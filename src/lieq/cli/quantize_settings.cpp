@@ -5,6 +5,7 @@
 #include "lieq/base/hash.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
+#include "lieq/plan/sensitivities_json.h"
 
 namespace lieq {
 
@@ -24,10 +25,33 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
   } else if (a.uniform) {
     record["uniform"] = *a.uniform;
   } else {
-    record["bits"] = a.bits.value_or(kDefaultBits);
-    record["widths"] = {a.low, a.high};
-    record["ranking"] = a.ranking;
+    if (a.bpw) {
+      record["bpw"] = *a.bpw;
+    } else if (a.size) {
+      record["size"] = *a.size;
+    } else if (a.high_layers) {
+      record["high_layers"] = *a.high_layers;
+    } else {
+      record["bits"] = a.bits.value_or(kDefaultBits);
+    }
+    if (a.allocation == "optimal") {
+      record["allocation"] = a.allocation;
+      record["granularity"] = a.by_group ? "group" : "layer";
+      if (!a.sensitivities.empty()) record["sensitivities"] = HashFile(a.sensitivities);
+      if (!a.candidates.empty()) {
+        for (const Grid& grid : a.candidates) record["candidates"].push_back(GridToJson(grid));
+      }
+      if (!a.text.empty()) record["text"] = HashFile(a.text);
+      record["damage_windows"] = a.damage_windows;
+      record["damage_context"] = a.damage_context;
+      record["measure_all"] = a.measure_all;
+      record["refine"] = a.refine;
+    } else {
+      record["widths"] = {a.low, a.high};
+      record["ranking"] = a.ranking;
+    }
   }
+  if (a.assemble) record["assembled"] = true;
   if (calibration != nullptr) {
     record["calibration"] = calibration->hash;
     record["samples"] = windows.count;
@@ -47,13 +71,27 @@ std::string CanonicalCommand(const Arguments& a) {
   } else if (a.uniform) {
     command += fmt::format(" --uniform {}", *a.uniform);
   } else {
-    command += fmt::format(" --bits {:g} --widths {},{} --ranking {}",
-                           a.bits.value_or(kDefaultBits), a.low, a.high, a.ranking);
+    command += a.bpw           ? fmt::format(" --bpw {:g}", *a.bpw)
+               : a.size        ? fmt::format(" --size {}", *a.size)
+               : a.high_layers ? fmt::format(" --high-layers {}", *a.high_layers)
+                               : fmt::format(" --bits {:g}", a.bits.value_or(kDefaultBits));
+    if (a.allocation == "optimal") {
+      command +=
+          fmt::format(" --allocation optimal --granularity {}", a.by_group ? "group" : "layer");
+      if (!a.sensitivities.empty()) command += " --sensitivities " + name(a.sensitivities);
+      if (!a.text.empty()) command += " --text " + name(a.text);
+      command += fmt::format(" --damage-windows {} --damage-context {}", a.damage_windows,
+                             a.damage_context);
+      if (a.refine > 0) command += fmt::format(" --refine {}", a.refine);
+    } else {
+      command += fmt::format(" --widths {},{} --ranking {}", a.low, a.high, a.ranking);
+    }
   }
   command += fmt::format(" --method {} --group-size {} --{} --act-order {} --damping {} --clip {}",
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
                          a.symmetric ? "symmetric" : "asymmetric", Name(a.quant.act_order),
                          a.quant.damping, Name(a.quant.clip));
+  if (a.assemble) command += " --assemble --codes " + name(a.codes);
   for (std::size_t i = 0; i < a.calibration.size(); ++i) {
     command += (i == 0 ? " --calibration " : " ") + name(a.calibration[i]);
   }
@@ -63,12 +101,17 @@ std::string CanonicalCommand(const Arguments& a) {
   return command;
 }
 
-std::array<Grid, kSites> LayerGridsOf(const Arguments& arguments, const Plan& plan, Index layer) {
-  std::array<Grid, kSites> grids;
-  for (const Site site : kAllSites) {
-    grids[static_cast<std::size_t>(site)] = {.bits = plan.BitsOf(layer, UnitOf(site)),
-                                             .group_size = arguments.group_size,
-                                             .symmetric = arguments.symmetric};
+LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
+  LayerGrids grids(plan.bits.size());
+  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+    for (const Site site : kAllSites) {
+      const auto unit = static_cast<std::size_t>(UnitOf(site));
+      grids[layer][static_cast<std::size_t>(site)] = {
+          .bits = plan.bits[layer][unit],
+          .group_size =
+              plan.group_sizes.empty() ? arguments.group_size : plan.group_sizes[layer][unit],
+          .symmetric = arguments.symmetric};
+    }
   }
   return grids;
 }

@@ -4,6 +4,7 @@
 
 #include "lieq/cli/arguments.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/container/compressed_tensors.h"
 #include "lieq/io/json.h"
 #include "lieq/plan/plan.h"
 
@@ -16,8 +17,7 @@ namespace lieq {
 /// The command that makes the same result, with folders by their names alone.
 [[nodiscard]] std::string CanonicalCommand(const Arguments& arguments);
 
-/// Grids of a layer's linears under a plan.
-[[nodiscard]] std::array<Grid, kSites> LayerGridsOf(const Arguments& arguments, const Plan& plan,
-                                                    Index layer);
+/// Grids of all linears under a plan; where the plan says no group sizes, --group-size.
+[[nodiscard]] LayerGrids GridsOf(const Arguments& arguments, const Plan& plan);
 
 }  // namespace lieq

@@ -1,0 +1,129 @@
+#include "lieq/cli/code_store.h"
+
+#include <fmt/format.h>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/cli/assemble.h"
+#include "lieq/cli/result_record.h"
+#include "lieq/container/compressed_tensors.h"
+#include "lieq/quantize/candidate_quantizer.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+void Write(const fs::path& file, Index layer, const CandidateLayer& codes, DType scale_type) {
+  std::vector<TensorSpec> specs;
+  for (const Site site : kAllSites) {
+    const auto& matrix = codes.matrices[static_cast<std::size_t>(site)];
+    if (matrix == nullptr) continue;
+    const auto packed = PackedSpecs(ModuleName(layer, site), matrix->rows(), matrix->cols(),
+                                    matrix->grid(), scale_type);
+    specs.insert(specs.end(), packed.begin(), packed.end());
+  }
+  TensorWriter writer(file, std::move(specs),
+                      {{"format", "pt"}, {"reports", ReportsToJson(codes.reports).dump()}});
+  for (const Site site : kAllSites) {
+    const auto& matrix = codes.matrices[static_cast<std::size_t>(site)];
+    if (matrix != nullptr) WritePacked(writer, ModuleName(layer, site), *matrix, scale_type);
+  }
+  writer.Commit();
+}
+
+}  // namespace
+
+CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& settings)
+    : folder_(std::move(folder)), model_(&model) {
+  const fs::path file = folder_ / "settings.json";
+  fs::create_directories(folder_);
+  if (!fs::exists(file)) {
+    WriteFileAtomically(file, settings.dump(2) + "\n");
+    return;
+  }
+  const Record found = ReadRecord(file);
+  for (const auto& [key, value] : settings.items()) {
+    const Record there = found.value(key, Record());
+    if (there == value) continue;
+    throw Error({.what = "codes of other settings",
+                 .where = file.string() + ": " + key,
+                 .expected = value.dump(),
+                 .found = there.dump(),
+                 .hint = "name another folder with --codes, or remove this one"});
+  }
+}
+
+fs::path CodeStore::File(Index layer, const Grid& grid) const {
+  return folder_ / fmt::format("layer-{:05}-{}-{}{}.safetensors", layer, grid.bits,
+                               grid.group_size == 0 ? "row" : std::to_string(grid.group_size),
+                               grid.symmetric ? "" : "-asymmetric");
+}
+
+void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,
+                     const Windows& windows, Session& session) const {
+  const Index layers = model_->weights.config.layers;
+  std::vector<std::vector<Grid>> missing(Size(layers));
+  Index last = -1;
+  for (Index layer = 0; layer < layers; ++layer) {
+    for (const Grid& grid : candidates) {
+      if (!fs::exists(File(layer, grid))) missing[Size(layer)].push_back(grid);
+    }
+    if (!missing[Size(layer)].empty()) last = layer;
+  }
+  if (last < 0) return;
+  const DType scale_type = ScaleType(model_->dtype);
+  CandidateQuantizer quantizer(model_->weights, session.device(), options, windows.view(),
+                               session.context());
+  Progress& progress = session.context().progress;
+  progress.Begin("codes of candidates", "layer", last + 1);
+  for (Index layer = 0; layer <= last; ++layer) {
+    const std::vector<Grid>& grids = missing[Size(layer)];
+    if (grids.empty()) {
+      quantizer.Skip();
+    } else {
+      const std::vector<CandidateLayer> codes = quantizer.Quantize(grids);
+      for (std::size_t i = 0; i < grids.size(); ++i) {
+        Write(File(layer, grids[i]), layer, codes[i], scale_type);
+      }
+    }
+    progress.Update(layer + 1);
+  }
+  progress.End();
+}
+
+std::array<LinearReport, kSites> CodeStore::Reports(Index layer, const Grid& grid) const {
+  const fs::path file = File(layer, grid);
+  const TensorFile tensors = TensorFile::Open(file);
+  const auto reports = tensors.metadata().find("reports");
+  if (reports == tensors.metadata().end()) {
+    throw Error({.what = "no reports in the metadata", .where = file.string()});
+  }
+  return ReportsFromJson(ParseJson(reports->second, file.string()), file.string());
+}
+
+LayerWeights CodeStore::Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const {
+  LayerWeights weights = model_->weights.layers[Size(layer)];
+  for (const Unit unit : kAllUnits) {
+    const Grid* grid = grids[static_cast<std::size_t>(unit)];
+    if (grid == nullptr) continue;
+    const TensorFile tensors = TensorFile::Open(File(layer, *grid));
+    for (const Site site : SitesOf(unit)) {
+      weights.At(site).weight =
+          std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), *grid));
+    }
+  }
+  return weights;
+}
+
+Weights CodeStore::Mix(const UnitGrids& grids) const {
+  Weights weights = model_->weights;
+  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+    std::array<const Grid*, kUnits> units{};
+    for (std::size_t unit = 0; unit < kUnits; ++unit) units[unit] = &grids[layer][unit];
+    weights.layers[layer] = Layer(static_cast<Index>(layer), units);
+  }
+  return weights;
+}
+
+}  // namespace lieq

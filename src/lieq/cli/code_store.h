@@ -1,0 +1,51 @@
+// A folder of codes: every candidate grid of every layer, quantized on the inputs of the float
+// model. Any choice of one candidate for each unit is a model put together without quantizing.
+//
+//   settings.json                  what the codes depend on, the grids left out
+//   layer-00012-2-64.safetensors   packed tensors of layer 12 at 2 bits, groups of 64, and reports
+//                                  in its metadata; units whose rows the groups divide
+//
+// Files appear whole, by one rename; what is there is used again, so that grids can be added later
+// and an interrupted run goes on.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lieq/cli/inputs.h"
+#include "lieq/cli/session.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/quantize/options.h"
+
+namespace lieq {
+
+/// By layer and Unit: the grid of each unit of a model.
+using UnitGrids = std::vector<std::array<Grid, kUnits>>;
+
+class CodeStore {
+ public:
+  /// Makes the folder where it is missing. `settings`: CodeSettings. Throws Error naming the first
+  /// setting in which the codes that are there differ. `model` outlives this.
+  CodeStore(std::filesystem::path folder, const ModelFolder& model, const Record& settings);
+
+  /// Makes the codes that are missing. windows: calibration, may be empty for a method without.
+  void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
+            Session& session) const;
+
+  [[nodiscard]] std::filesystem::path File(Index layer, const Grid& grid) const;
+  /// Reports of a layer by Site; those of linears that the grid does not fit are empty.
+  [[nodiscard]] std::array<LinearReport, kSites> Reports(Index layer, const Grid& grid) const;
+  /// The layer with the linears of some units replaced: grids by Unit, null to leave one in float.
+  [[nodiscard]] LayerWeights Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const;
+  /// The whole model at these grids.
+  [[nodiscard]] Weights Mix(const UnitGrids& grids) const;
+
+ private:
+  std::filesystem::path folder_;
+  const ModelFolder* model_;
+};
+
+}  // namespace lieq

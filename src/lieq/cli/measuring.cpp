@@ -1,0 +1,209 @@
+#include "lieq/cli/measuring.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "lieq/base/error.h"
+#include "lieq/cli/quantize_settings.h"
+#include "lieq/cli/version.h"
+#include "lieq/quantize/candidate_quantizer.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+
+std::vector<Grid> DefaultCandidates(const ModelConfig& config, bool symmetric) {
+  const bool wide = std::ranges::all_of(
+      kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
+  const Index group = wide ? 128 : 64;
+  std::vector<Grid> candidates;
+  if (wide) candidates.push_back({.bits = 2, .group_size = 128, .symmetric = symmetric});
+  for (const Grid& grid :
+       {Grid{.bits = 2, .group_size = 64}, Grid{.bits = 2, .group_size = 32},
+        Grid{.bits = 3, .group_size = group}, Grid{.bits = 4, .group_size = group}}) {
+    candidates.push_back(
+        {.bits = grid.bits, .group_size = grid.group_size, .symmetric = symmetric});
+  }
+  return candidates;
+}
+
+std::vector<Grid> CandidatesOf(const Arguments& arguments, const ModelConfig& config) {
+  if (arguments.candidates.empty()) return DefaultCandidates(config, arguments.symmetric);
+  std::vector<Grid> candidates = arguments.candidates;
+  for (Grid& grid : candidates) {
+    grid.symmetric = arguments.symmetric;
+    const bool fits =
+        std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(grid, config, unit); });
+    if (fits) continue;
+    throw Error({.what = "the groups of a candidate divide no row of the model",
+                 .where = "--candidates",
+                 .found = fmt::format("{}:{}", grid.bits, grid.group_size)});
+  }
+  for (const Unit unit : kAllUnits) {
+    const bool fits =
+        std::ranges::any_of(candidates, [&](const Grid& grid) { return Fits(grid, config, unit); });
+    if (fits) continue;
+    throw Error({.what = "no candidate fits a unit",
+                 .where = "--candidates",
+                 .expected = fmt::format("groups that divide {}, the inputs of {}",
+                                         config.In(SitesOf(unit).front()), Name(unit))});
+  }
+  return candidates;
+}
+
+Record CodeSettings(const Arguments& a, const std::string& model_hash,
+                    const EncodedText* calibration, const Windows& windows) {
+  Record record{{"version", kVersion},        {"model", model_hash},
+                {"method", a.quant.method},   {"act_order", Name(a.quant.act_order)},
+                {"damping", a.quant.damping}, {"clip", Name(a.quant.clip)}};
+  if (calibration != nullptr) {
+    record["calibration"] = calibration->hash;
+    record["samples"] = windows.count;
+    record["context"] = windows.length;
+  }
+  return record;
+}
+
+void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& codes,
+                    Session& session, Laboratory& lab) {
+  lab.model = OpenModel(arguments.model);
+  if (lab.model.quantized) {
+    throw Error({.what = "the model is quantized already",
+                 .where = arguments.model.string(),
+                 .hint = "measure the float model it was made from"});
+  }
+  lab.model_hash = HashModel(lab.model);
+  const Tokenizer tokenizer = OpenTokenizer(lab.model);
+  const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
+  if (calibrated || arguments.text.empty()) {
+    lab.calibration = EncodeFiles(tokenizer, arguments.calibration);
+  }
+  if (calibrated) {
+    lab.windows = CutWindows(lab.calibration->ids, arguments.context.value_or(kDefaultContext),
+                             arguments.samples.value_or(kDefaultSamples), "the calibration text");
+    JudgeCalibration(*lab.calibration, lab.windows.count * lab.windows.length,
+                     lab.model.weights.config, session.log());
+  }
+  const Index length = arguments.damage_context, count = arguments.damage_windows;
+  if (!arguments.text.empty()) {
+    const std::filesystem::path files[] = {arguments.text};
+    lab.text = EncodeFiles(tokenizer, files);
+    lab.damage_windows = CutWindows(lab.text.ids, length, count, arguments.text.string());
+  } else {
+    lab.text = *lab.calibration;
+    const std::size_t wanted = std::min(lab.text.ids.size(), Size(length * count));
+    const Index begin = static_cast<Index>(lab.text.ids.size() - wanted);
+    if (begin < lab.windows.count * lab.windows.length) {
+      session.log().Info(
+          "damage is measured on windows that calibrate too: more calibration text, or --text "
+          "FILE, "
+          "makes it say more");
+    }
+    lab.damage_windows = CutWindows({lab.text.ids.begin() + begin, lab.text.ids.end()},
+                                    std::min<Index>(length, static_cast<Index>(wanted)), count,
+                                    "the calibration text");
+  }
+  lab.store.emplace(codes, lab.model,
+                    CodeSettings(arguments, lab.model_hash,
+                                 calibrated ? &*lab.calibration : nullptr, lab.windows));
+}
+
+UnitGrids GridsOfChoice(const std::vector<Grid>& candidates,
+                        const std::vector<std::size_t>& choice) {
+  UnitGrids grids(choice.size() / kUnits);
+  for (std::size_t u = 0; u < choice.size(); ++u) {
+    grids[u / kUnits][u % kUnits] = candidates[choice[u]];
+  }
+  return grids;
+}
+
+Sensitivities MeasureSensitivities(const Arguments& arguments, const Laboratory& lab,
+                                   const std::vector<Grid>& candidates, bool every,
+                                   const std::vector<std::size_t>& base, DamageMeter& meter,
+                                   Session& session) {
+  const auto begin = std::chrono::steady_clock::now();
+  const ModelConfig& config = lab.model.weights.config;
+  lab.store->Make(candidates, arguments.quant, lab.windows, session);
+
+  Sensitivities s{.mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
+                  .candidates = candidates,
+                  .base = base,
+                  .windows = lab.damage_windows.count,
+                  .context = lab.damage_windows.length,
+                  .stride = meter.stride(),
+                  .method = arguments.quant.method,
+                  .model_hash = lab.model_hash,
+                  .text_hash = lab.text.hash,
+                  .calibration_hash = lab.calibration ? lab.calibration->hash : ""};
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    std::vector<std::array<LinearReport, kSites>> reports;
+    for (const Grid& grid : candidates) reports.push_back(lab.store->Reports(layer, grid));
+    for (const Unit unit : kAllUnits) {
+      UnitSensitivity row{.layer = layer, .unit = unit};
+      for (std::size_t c = 0; c < candidates.size(); ++c) {
+        double error = 0, signal = 0;
+        for (const Site site : SitesOf(unit)) {
+          error += reports[c][static_cast<std::size_t>(site)].error;
+          signal += reports[c][static_cast<std::size_t>(site)].signal;
+        }
+        row.loss.push_back(!Fits(candidates[c], config, unit)
+                               ? std::nullopt
+                               : std::optional(signal > 0 ? error / signal : 0.0));
+      }
+      s.units.push_back(std::move(row));
+    }
+  }
+
+  // Which replacements are run: all, or for each unit the one that changes its loss most.
+  std::vector<LayerVariant> variants;
+  std::vector<std::pair<std::size_t, std::size_t>> what;  // unit, candidate
+  for (std::size_t u = 0; u < s.units.size(); ++u) {
+    const UnitSensitivity& unit = s.units[u];
+    const double from = base.empty() ? 0 : *unit.loss[base[u]];
+    std::vector<std::size_t> wanted;
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      if (!unit.loss[c] || (!base.empty() && c == base[u])) continue;
+      if (every) {
+        wanted.push_back(c);
+      } else if (wanted.empty() ||
+                 std::fabs(*unit.loss[c] - from) > std::fabs(*unit.loss[wanted.front()] - from)) {
+        wanted = {c};
+      }
+    }
+    for (const std::size_t c : wanted) {
+      what.emplace_back(u, c);
+      variants.push_back({unit.layer, [&, u, c] {
+                            std::array<const Grid*, kUnits> grids{};
+                            const std::size_t first = u - u % kUnits;
+                            for (std::size_t i = 0; i < kUnits; ++i) {
+                              if (!base.empty()) grids[i] = &candidates[base[first + i]];
+                            }
+                            grids[u % kUnits] = &candidates[c];
+                            return lab.store->Layer(s.units[u].layer, grids);
+                          }});
+    }
+  }
+  s.layer_passes = DamageMeter::LayerPasses(config.layers, variants);
+  session.log().Info(fmt::format(
+      "measuring {} replacements: {:.1f} forward passes over {} windows of {} tokens",
+      variants.size(), static_cast<double>(s.layer_passes) / static_cast<double>(config.layers),
+      s.windows, s.context));
+  const Weights start =
+      base.empty() ? lab.model.weights : lab.store->Mix(GridsOfChoice(candidates, base));
+  const std::vector<Damage> damages = meter.Variants(start, variants);
+  for (std::size_t i = 0; i < what.size(); ++i) {
+    s.units[what[i].first].measured.push_back({.candidate = what[i].second,
+                                               .kl = damages[i].kl,
+                                               .nll_rise = damages[i].nll_rise,
+                                               .window_nll_rise = damages[i].window_nll_rise});
+  }
+  if (!base.empty()) {
+    s.base_kl = damages.back().kl;
+    s.base_nll_rise = damages.back().nll_rise;
+  }
+  s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return s;
+}
+
+}  // namespace lieq

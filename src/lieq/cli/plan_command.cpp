@@ -1,0 +1,105 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "lieq/base/files.h"
+#include "lieq/base/statistics.h"
+#include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/cli/planning.h"
+#include "lieq/cli/terminal.h"
+#include "lieq/plan/plan_json.h"
+
+namespace lieq {
+namespace {
+
+std::string GridText(int bits, Index group_size) {
+  return fmt::format("{}:{}", bits, group_size == 0 ? "row" : std::to_string(group_size));
+}
+
+/// A row for each run of equal layers where units differ, else layers by width.
+void PrintGrids(const Plan& plan) {
+  if (plan.group_sizes.empty()) {
+    for (const int bits : kWidths) {
+      const std::string layers = LayersAt(plan, bits);
+      if (!layers.empty()) fmt::print("{} bits         layers {}\n", bits, layers);
+    }
+    return;
+  }
+  fmt::print("\nlayer     {:<8}{:<8}{:<8}{:<8}  (bits:group)\n", "qkv", "o", "gate_up", "down");
+  const std::size_t layers = plan.bits.size();
+  for (std::size_t first = 0; first < layers;) {
+    std::size_t last = first;
+    while (last + 1 < layers && plan.bits[last + 1] == plan.bits[first] &&
+           plan.group_sizes[last + 1] == plan.group_sizes[first]) {
+      ++last;
+    }
+    fmt::print("{:<8}",
+               first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last));
+    for (std::size_t unit = 0; unit < kUnits; ++unit) {
+      fmt::print("  {:<6}", GridText(plan.bits[first][unit], plan.group_sizes[first][unit]));
+    }
+    fmt::print("\n");
+    first = last + 1;
+  }
+  fmt::print("\n");
+}
+
+void PrintChecks(const Plan& plan) {
+  if (plan.predicted_kl) fmt::print("predicted KL   {:.4f} nats a token", *plan.predicted_kl);
+  if (!plan.checks.empty()) fmt::print(", measured {:.4f}", plan.checks.front().kl);
+  if (plan.predicted_kl) fmt::print("\n");
+  if (plan.checks.size() < 3) return;
+  std::vector<double> predicted, found;
+  for (const PredictionCheck& check : plan.checks) {
+    predicted.push_back(check.predicted_kl);
+    found.push_back(check.kl);
+  }
+  const auto rho = SpearmanRho(predicted, found);
+  if (rho) {
+    fmt::print("prediction     rank correlation {:.3f} with the measured KL of {} mixes\n", *rho,
+               plan.checks.size());
+  }
+}
+
+}  // namespace
+
+int RunPlan(const Arguments& arguments, Session& session) {
+  CheckBudgetOptions(arguments);
+  const ModelFolder model = OpenModel(arguments.model);
+  const ModelConfig& config = model.weights.config;
+  const std::string model_hash = HashModel(model);
+  std::optional<EncodedText> text;
+  if (NeedsSpectra(arguments)) {
+    text = EncodeFiles(OpenTokenizer(model), arguments.calibration);
+    JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
+  }
+  std::filesystem::path codes = arguments.codes;
+  if (codes.empty()) (codes = arguments.output) += ".codes";
+  const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
+
+  const Record record = PlanRecord(arguments, model, plan);
+  WriteFileAtomically(arguments.output, record.dump(2) + "\n");
+  if (arguments.json) {
+    PrintJson(record);
+    return 0;
+  }
+  const auto number = [&](const char* key) { return record[key].get<double>(); };
+  fmt::print("code bits      {:.4f} a weight", CodeBits(plan, config));
+  if (plan.requested.bits) fmt::print(" (asked for {:g})", *plan.requested.bits);
+  fmt::print("\nall-in bits    {:.4f} with scales and zero-points", number("bits_per_weight"));
+  if (plan.requested.bpw) fmt::print(" (at most {:g})", *plan.requested.bpw);
+  fmt::print("\nweights        {} bytes ({}", record["bytes"].get<std::uint64_t>(),
+             FormatBytes(number("bytes")));
+  if (plan.requested.size) fmt::print(", at most {}", *plan.requested.size);
+  fmt::print("), {:.2f} times smaller than the source; {:.2f} by the codes alone\n",
+             record["compression_ratio"]["true_bytes"].get<double>(),
+             record["compression_ratio"]["codes_only"].get<double>());
+  PrintGrids(plan);
+  PrintChecks(plan);
+  fmt::print("written to     {}\n", arguments.output.string());
+  return 0;
+}
+
+}  // namespace lieq

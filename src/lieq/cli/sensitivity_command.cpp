@@ -1,0 +1,101 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/cli/commands.h"
+#include "lieq/cli/measuring.h"
+#include "lieq/cli/terminal.h"
+#include "lieq/plan/plan_json.h"
+#include "lieq/plan/sensitivities_json.h"
+#include "lieq/quantize/candidate_quantizer.h"
+
+namespace lieq {
+namespace {
+
+/// Candidates of the mix that the others are changed in: those of --base, or the cheapest.
+std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& config,
+                                 const std::vector<Grid>& candidates) {
+  std::vector<std::size_t> base;
+  if (arguments.base.empty()) {
+    for (Index u = 0; u < config.layers * kUnits; ++u) {
+      const Unit unit = kAllUnits[Size(u % kUnits)];
+      std::size_t cheapest = candidates.size();
+      for (std::size_t c = 0; c < candidates.size(); ++c) {
+        if (!Fits(candidates[c], config, unit)) continue;
+        if (cheapest == candidates.size() ||
+            UnitStoredBits(config, unit, candidates[c]) <
+                UnitStoredBits(config, unit, candidates[cheapest])) {
+          cheapest = c;
+        }
+      }
+      base.push_back(cheapest);
+    }
+    return base;
+  }
+  const Plan plan = PlanFromJson(ReadJson(arguments.base), config, arguments.base.string());
+  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
+    for (std::size_t unit = 0; unit < kUnits; ++unit) {
+      const Grid grid{.bits = plan.bits[layer][unit],
+                      .group_size = plan.group_sizes.empty() ? arguments.group_size
+                                                             : plan.group_sizes[layer][unit],
+                      .symmetric = arguments.symmetric};
+      const auto found = std::ranges::find(candidates, grid);
+      if (found == candidates.end()) {
+        throw Error({.what = "the base mix has a grid that is not among the candidates",
+                     .where = arguments.base.string() + ", layer " + std::to_string(layer) + ", " +
+                              std::string(Name(kAllUnits[unit])),
+                     .found = fmt::format("{}:{}", grid.bits, grid.group_size),
+                     .hint = "name it in --candidates"});
+      }
+      base.push_back(static_cast<std::size_t>(found - candidates.begin()));
+    }
+  }
+  return base;
+}
+
+/// A row for each layer: the damage of each unit at its most harmful candidate.
+void PrintDamage(const Sensitivities& s) {
+  fmt::print("layer  {:>9} {:>9} {:>9} {:>9}  (nats of KL, at the candidate that costs least)\n",
+             "qkv", "o", "gate_up", "down");
+  for (std::size_t u = 0; u < s.units.size(); u += kUnits) {
+    fmt::print("{:>5} ", u / kUnits);
+    for (std::size_t i = 0; i < kUnits; ++i) {
+      double most = 0;
+      for (const auto& damage : PredictDamage(s, u + i)) most = std::max(most, damage.value_or(0));
+      fmt::print(" {:>9.5f}", most);
+    }
+    fmt::print("\n");
+  }
+  if (s.mode == DamageMode::kContext) fmt::print("KL of the base mix: {:.4f} nats\n", s.base_kl);
+}
+
+}  // namespace
+
+int RunSensitivity(const Arguments& arguments, Session& session) {
+  Laboratory lab;
+  std::filesystem::path codes = arguments.codes;
+  if (codes.empty()) (codes = arguments.output) += ".codes";
+  OpenLaboratory(arguments, codes, session, lab);
+  const ModelConfig& config = lab.model.weights.config;
+  const std::vector<Grid> candidates = CandidatesOf(arguments, config);
+  std::vector<std::size_t> base;
+  if (arguments.mode == DamageMode::kContext) base = BaseMix(arguments, config, candidates);
+  lab.store->Make(candidates, arguments.quant, lab.windows, session);
+  DamageMeter meter(lab.model.weights, session.device(), lab.damage_windows.view(),
+                    session.context());
+  const Sensitivities s =
+      MeasureSensitivities(arguments, lab, candidates, arguments.measure_all, base, meter, session);
+  const Record record = ToJson(s);
+  WriteFileAtomically(arguments.output, record.dump(1) + "\n");
+  if (arguments.json) {
+    PrintJson(record);
+    return 0;
+  }
+  PrintDamage(s);
+  fmt::print("written to {}, codes to {}\n", arguments.output.string(), codes.string());
+  return 0;
+}
+
+}  // namespace lieq
