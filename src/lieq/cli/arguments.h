@@ -22,6 +22,7 @@ struct Arguments {
   std::filesystem::path output;
   std::filesystem::path text;
   std::vector<std::filesystem::path> calibration;  // empty: the bundled text
+  std::vector<std::string> text_fields;            // of rows of JSON; empty: by their layout
   std::filesystem::path diagnostics;
   std::filesystem::path plan;
 

@@ -35,7 +35,8 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
   const Tokenizer tokenizer = OpenTokenizer(model);
   const std::string model_hash = HashModel(model);
-  const EncodedText calibration = EncodeFiles(tokenizer, arguments.calibration);
+  const EncodedText calibration =
+      EncodeFiles(tokenizer, arguments.calibration, arguments.text_fields);
   const Index context = arguments.context.value_or(kDefaultContext);
 
   Diagnosis diagnosis;
@@ -53,7 +54,7 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
   }
   if (!arguments.text.empty()) {
     const std::filesystem::path files[] = {arguments.text};
-    EncodedText text = EncodeFiles(tokenizer, files);
+    EncodedText text = EncodeFiles(tokenizer, files, arguments.text_fields);
     diagnosis.text_hash = text.hash;
     const Windows windows = CutWindows(std::move(text.ids), context, arguments.samples.value_or(0),
                                        arguments.text.string());
@@ -78,7 +79,7 @@ int RunPlan(const Arguments& arguments, Session& session) {
   const std::string model_hash = HashModel(model);
   std::optional<EncodedText> text;
   if (NeedsSpectra(arguments)) {
-    text = EncodeFiles(OpenTokenizer(model), arguments.calibration);
+    text = EncodeFiles(OpenTokenizer(model), arguments.calibration, arguments.text_fields);
     JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
   }
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, session);

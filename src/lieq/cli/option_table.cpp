@@ -45,6 +45,20 @@ void SetWidths(Arguments& arguments, const std::string& text) {
   }
 }
 
+void SetTextFields(Arguments& arguments, const std::string& text) {
+  arguments.text_fields.clear();
+  std::string_view rest = text;
+  for (bool more = true; more;) {
+    const auto comma = rest.find(',');
+    more = comma != std::string_view::npos;
+    if (comma == 0 || rest.empty()) {
+      throw UsageError("--text-field: expected NAME[,NAME...], found '" + text + "'");
+    }
+    arguments.text_fields.emplace_back(rest.substr(0, comma));
+    rest.remove_prefix(more ? comma + 1 : rest.size());
+  }
+}
+
 void SetGroupSize(Arguments& arguments, const std::string& text) {
   if (text == "row") {
     arguments.group_size = 0;
@@ -166,14 +180,24 @@ constexpr std::array kOptions{
     OptionRow{.names = "--text",
               .value = "FILE",
               .commands = kDiagnose | kEvaluate,
-              .help = "UTF-8 text to measure perplexity on (required by evaluate)",
+              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity on (required by "
+                      "evaluate)",
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
               .commands = kDiagnose | kPlan | kQuantize,
-              .help = "UTF-8 texts whose activations are used (default: a bundled text)",
+              .help =
+                  "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
+                  "bundled text)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+    OptionRow{.names = "--text-field",
+              .value = "NAME,..",
+              .commands = kDiagnose | kPlan | kQuantize | kEvaluate,
+              .help =
+                  "fields of a row that are its text, for .jsonl files (default: text, or those "
+                  "of a known layout)",
+              .set = SetTextFields},
     OptionRow{.names = "--context",
               .value = "T",
               .commands = kDiagnose | kQuantize | kEvaluate,
