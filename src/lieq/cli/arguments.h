@@ -1,6 +1,7 @@
 // What a command line says, after it was parsed and checked on its own.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -30,6 +31,8 @@ struct Arguments {
   int low = 2, high = 4;
   std::optional<int> uniform;
   std::string ranking = "compactness";
+  std::array<double, 3> ranking_weights{1.0 / 3, 1.0 / 3, 1.0 / 3};  // of `combined`
+  std::filesystem::path scores;                                      // of `file`
 
   QuantOptions quant;
   Index group_size = 64;

@@ -14,7 +14,7 @@ namespace lieq {
 
 bool NeedsSpectra(const Arguments& arguments) {
   if (arguments.uniform || !arguments.plan.empty() || !arguments.diagnostics.empty()) return false;
-  return FindRanking(arguments.ranking).needs.spectra();
+  return FindRanking(arguments.ranking).needs.calibration();
 }
 
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
@@ -61,10 +61,18 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
                     {.bits = arguments.bits.value_or(kDefaultBits),
                      .low = arguments.low,
                      .high = arguments.high},
-                    config);
+                    config, ReadRankingOptions(arguments));
   }
   plan.model_hash = model_hash;
   return plan;
+}
+
+RankingOptions ReadRankingOptions(const Arguments& arguments) {
+  RankingOptions options{.weights = arguments.ranking_weights};
+  if (!arguments.scores.empty()) {
+    options.file_scores = ScoresFromJson(ReadJson(arguments.scores), arguments.scores.string());
+  }
+  return options;
 }
 
 std::string LayersAt(const Plan& plan, int bits) {

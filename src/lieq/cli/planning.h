@@ -26,6 +26,9 @@ inline constexpr double kDefaultBits = 2.25;
                                           const EncodedText& text, std::uint64_t seed,
                                           Session& session);
 
+/// What the ranking of the arguments is told: its weights, and the scores of --scores, read.
+[[nodiscard]] RankingOptions ReadRankingOptions(const Arguments& arguments);
+
 /// "0, 3-5, 23": the layers whose widest unit has `bits`.
 [[nodiscard]] std::string LayersAt(const Plan& plan, int bits);
 

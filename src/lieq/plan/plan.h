@@ -24,6 +24,7 @@ struct Plan {
   std::vector<std::array<int, kUnits>> bits;  // [layers], by Unit
   std::vector<double> scores;                 // [layers], larger: more worth protecting; or empty
   std::string ranking;                        // a row of Rankings(), "uniform" or "edited"
+  std::vector<double> ranking_weights;        // [3] of `combined` (RankingOptions), or empty
   double requested_bits = 0;                  // code bits asked for; CodeBits is what came of it
   int low = 0, high = 0;                      // the two widths mixed; equal where uniform
   std::string model_hash;                     // of the model it was made for; may be empty

@@ -110,6 +110,17 @@ void ParseWidths(const JsonObject& object, Plan& plan) {
   plan.high = widths[1].get<int>();
 }
 
+void ParseRankingWeights(const JsonObject& object, Plan& plan) {
+  const Json& weights = object.At("ranking_weights");
+  const auto good = [](const Json& weight) {
+    return weight.is_number() && std::isfinite(weight.get<double>()) && weight.get<double>() >= 0;
+  };
+  if (!weights.is_array() || weights.size() != 3 || !std::ranges::all_of(weights, good)) {
+    Wrong(object, "ranking_weights", "three numbers, none below 0");
+  }
+  for (const Json& weight : weights) plan.ranking_weights.push_back(weight.get<double>());
+}
+
 void SetWidthsUsed(Plan& plan) {
   plan.low = plan.high = plan.bits.front().front();
   for (const auto& layer : plan.bits) {
@@ -141,6 +152,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["model_hash"] = plan.model_hash;
   if (!plan.calibration_hash.empty()) json["calibration_hash"] = plan.calibration_hash;
   json["ranking"] = plan.ranking;
+  if (!plan.ranking_weights.empty()) json["ranking_weights"] = plan.ranking_weights;
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
@@ -176,6 +188,7 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   // A plan written by hand may leave out where it comes from.
   SetWidthsUsed(plan);
   plan.ranking = object.String("ranking", kEdited);
+  if (object.Has("ranking_weights")) ParseRankingWeights(object, plan);
   if (object.Has("widths")) ParseWidths(object, plan);
   plan.requested_bits = CodeBits(plan, config);
   if (object.Has("requested_bits")) {
@@ -186,6 +199,7 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   }
   if (!FollowsItsRanking(plan, config)) {
     plan.ranking = kEdited;
+    plan.ranking_weights.clear();
     SetWidthsUsed(plan);
   }
   return plan;
