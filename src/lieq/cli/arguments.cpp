@@ -89,6 +89,9 @@ void CheckTogether(const Arguments& a) {
                     a.low, a.high, *a.bits));
   }
   if (a.command == "evaluate" && a.text.empty()) throw UsageError("evaluate needs --text FILE");
+  if ((a.ranking == "file") != !a.scores.empty()) {
+    throw UsageError("--ranking file and --scores FILE are given together");
+  }
   if (!a.diagnostics.empty() && !a.calibration.empty()) {
     throw UsageError("give one of --diagnostics and --calibration");
   }

@@ -1,6 +1,7 @@
 // What a command line says, after it was parsed and checked on its own.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -23,6 +24,7 @@ struct Arguments {
   std::filesystem::path output;
   std::filesystem::path text;
   std::vector<std::filesystem::path> calibration;  // empty: the bundled text
+  std::vector<std::string> text_fields;            // of rows of JSON; empty: by their layout
   std::filesystem::path diagnostics;
   std::filesystem::path plan;
 
@@ -30,6 +32,8 @@ struct Arguments {
   int low = 2, high = 4;
   std::optional<int> uniform;
   std::string ranking = "compactness";
+  std::array<double, 3> ranking_weights{1.0 / 3, 1.0 / 3, 1.0 / 3};  // of `combined`
+  std::filesystem::path scores;                                      // of `file`
 
   std::optional<double> bpw;         // ceiling on all-in bits a weight
   std::optional<std::int64_t> size;  // ceiling on bytes of the weight files

@@ -33,7 +33,8 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
   const Tokenizer tokenizer = OpenTokenizer(model);
   const std::string model_hash = HashModel(model);
-  const EncodedText calibration = EncodeFiles(tokenizer, arguments.calibration);
+  const EncodedText calibration =
+      EncodeFiles(tokenizer, arguments.calibration, arguments.text_fields);
   const Index context = arguments.context.value_or(kDefaultContext);
 
   Diagnosis diagnosis;
@@ -51,7 +52,7 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
   }
   if (!arguments.text.empty()) {
     const std::filesystem::path files[] = {arguments.text};
-    EncodedText text = EncodeFiles(tokenizer, files);
+    EncodedText text = EncodeFiles(tokenizer, files, arguments.text_fields);
     diagnosis.text_hash = text.hash;
     const Windows windows = CutWindows(std::move(text.ids), context, arguments.samples.value_or(0),
                                        arguments.text.string());

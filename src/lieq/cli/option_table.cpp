@@ -45,6 +45,38 @@ void SetWidths(Arguments& arguments, const std::string& text) {
   }
 }
 
+std::vector<std::string> SplitAtCommas(std::string_view text) {
+  std::vector<std::string> parts;
+  for (auto comma = text.find(','); comma != std::string_view::npos; comma = text.find(',')) {
+    parts.emplace_back(text.substr(0, comma));
+    text.remove_prefix(comma + 1);
+  }
+  parts.emplace_back(text);
+  return parts;
+}
+
+void SetTextFields(Arguments& arguments, const std::string& text) {
+  arguments.text_fields = SplitAtCommas(text);
+  for (const std::string& field : arguments.text_fields) {
+    if (!field.empty()) continue;
+    throw UsageError("--text-field: expected NAME[,NAME...], found '" + text + "'");
+  }
+}
+
+void SetRankingWeights(Arguments& arguments, const std::string& text) {
+  constexpr std::string_view kExpected = "three numbers from 0 to 1e6 such as 1,1,2, not all 0";
+  const std::vector<std::string> parts = SplitAtCommas(text);
+  double sum = 0;
+  for (std::size_t i = 0; i < 3 && parts.size() == 3; ++i) {
+    arguments.ranking_weights[i] =
+        Parse<double>("--ranking-weights", parts[i], 0.0, 1e6, kExpected);
+    sum += arguments.ranking_weights[i];
+  }
+  if (sum > 0) return;
+  throw UsageError("--ranking-weights: expected " + std::string(kExpected) + ", found '" + text +
+                   "'");
+}
+
 /// 0 for "row".
 Index ParseGroup(std::string_view option, const std::string& text) {
   if (text == "row") return 0;
@@ -229,16 +261,28 @@ constexpr std::array kOptions{
         .commands = kPlan | kQuantize,
         .help = "N bits in every layer: 2, 3, 4 or 8",
         .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); }},
-    OptionRow{
-        .names = "--ranking",
-        .value = "NAME",
-        .commands = kPlan | kQuantize,
-        .help = "what orders the layers for --bits: compactness (default), energy, first or random",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              (void)FindRanking(v);
-              a.ranking = v;
-            }},
+    OptionRow{.names = "--ranking",
+              .value = "NAME",
+              .commands = kPlan | kQuantize,
+              .help = "what orders the layers for --bits",  // the names follow: Options()
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    (void)FindRanking(v);
+                    a.ranking = v;
+                  }},
+    OptionRow{.names = "--ranking-weights",
+              .value = "P,C,E",
+              .commands = kPlan | kQuantize,
+              .help =
+                  "of perplexity drop, compactness and energy in the ranking combined (default: "
+                  "a third each)",
+              .set = SetRankingWeights},
+    OptionRow{.names = "--scores",
+              .value = "FILE",
+              .commands = kPlan | kQuantize,
+              .help = "scores of the ranking file: a JSON array, one number a layer, or an object "
+                      "with \"scores\"",
+              .set = [](Arguments& a, const std::string& v) { a.scores = v; }},
     OptionRow{.names = "--plan",
               .value = "FILE",
               .commands = kQuantize,
@@ -292,15 +336,25 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); }},
     OptionRow{.names = "--text",
               .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kEvaluate,
-              .help = "UTF-8 text to measure perplexity on (required by evaluate)",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on "
+                      "(required by evaluate)",
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
-              .help = "UTF-8 texts whose activations are used (default: a bundled text)",
+              .help =
+                  "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
+                  "bundled text)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+    OptionRow{.names = "--text-field",
+              .value = "NAME,..",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .help =
+                  "fields of a row that are its text, for .jsonl files (default: text, or those "
+                  "of a known layout)",
+              .set = SetTextFields},
     OptionRow{.names = "--context",
               .value = "T",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
@@ -450,7 +504,17 @@ std::span<const CommandRow> Commands() noexcept {
   return kCommands;
 }
 std::span<const OptionRow> Options() noexcept {
-  return kOptions;
+  static const std::string ranking =
+      "what orders the layers for --bits: " + std::string(RankingNames()) +
+      " (default compactness)";
+  static const auto options = [] {
+    auto rows = kOptions;
+    for (OptionRow& row : rows) {
+      if (row.names == "--ranking") row.help = ranking;
+    }
+    return rows;
+  }();
+  return options;
 }
 
 std::string Nearest(std::string_view word, std::span<const std::string> names) {

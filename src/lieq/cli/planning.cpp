@@ -20,7 +20,7 @@ namespace lieq {
 bool NeedsSpectra(const Arguments& arguments) {
   if (arguments.uniform || !arguments.plan.empty() || !arguments.diagnostics.empty()) return false;
   if (arguments.allocation == "optimal") return false;
-  return FindRanking(arguments.ranking).needs.spectra();
+  return FindRanking(arguments.ranking).needs.calibration();
 }
 
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
@@ -104,9 +104,9 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
     return Allocate(ranking, diagnosis,
                     {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},
-                    config);
+                    config, ReadRankingOptions(arguments));
   }
-  std::vector<double> scores = Score(ranking, diagnosis);
+  std::vector<double> scores = Score(ranking, diagnosis, ReadRankingOptions(arguments));
   if (static_cast<Index>(scores.size()) != config.layers) {
     throw Error({.what = "scores of another model",
                  .where = arguments.diagnostics.string(),
@@ -175,6 +175,14 @@ Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Pl
       {"true_bytes", static_cast<double>(source) / static_cast<double>(bytes)}};
   record["layers"] = std::move(layers);
   return record;
+}
+
+RankingOptions ReadRankingOptions(const Arguments& arguments) {
+  RankingOptions options{.weights = arguments.ranking_weights};
+  if (!arguments.scores.empty()) {
+    options.file_scores = ScoresFromJson(ReadJson(arguments.scores), arguments.scores.string());
+  }
+  return options;
 }
 
 std::string LayersAt(const Plan& plan, int bits) {

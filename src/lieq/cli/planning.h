@@ -34,6 +34,9 @@ void CheckBudgetOptions(const Arguments& arguments);
                                           const EncodedText& text, std::uint64_t seed,
                                           Session& session);
 
+/// What the ranking of the arguments is told: its weights, and the scores of --scores, read.
+[[nodiscard]] RankingOptions ReadRankingOptions(const Arguments& arguments);
+
 /// "0, 3-5, 23": the layers whose widest unit has `bits`.
 [[nodiscard]] std::string LayersAt(const Plan& plan, int bits);
 

@@ -68,7 +68,8 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   inputs.model_hash = HashModel(inputs.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
   if (calibrated || NeedsSpectra(arguments)) {
-    inputs.calibration = EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration);
+    inputs.calibration =
+        EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration, arguments.text_fields);
   }
   if (calibrated) {
     const Index wanted = arguments.samples.value_or(kDefaultSamples);

@@ -128,6 +128,17 @@ void ParseWidths(const JsonObject& object, Plan& plan) {
   plan.high = widths[1].get<int>();
 }
 
+void ParseRankingWeights(const JsonObject& object, Plan& plan) {
+  const Json& weights = object.At("ranking_weights");
+  const auto good = [](const Json& weight) {
+    return weight.is_number() && std::isfinite(weight.get<double>()) && weight.get<double>() >= 0;
+  };
+  if (!weights.is_array() || weights.size() != 3 || !std::ranges::all_of(weights, good)) {
+    Wrong(object, "ranking_weights", "three numbers, none below 0");
+  }
+  for (const Json& weight : weights) plan.ranking_weights.push_back(weight.get<double>());
+}
+
 void SetWidthsUsed(Plan& plan) {
   plan.low = plan.high = plan.bits.front().front();
   for (const auto& layer : plan.bits) {
@@ -246,6 +257,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["allocation"] = plan.allocation;
   json["granularity"] = plan.granularity;
   if (plan.requested != PlanRequest{}) json["requested"] = RequestToJson(plan.requested);
+  if (!plan.ranking_weights.empty()) json["ranking_weights"] = plan.ranking_weights;
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
@@ -296,6 +308,7 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   // A plan written by hand may leave out where it comes from.
   SetWidthsUsed(plan);
   plan.ranking = object.String("ranking", kEdited);
+  if (object.Has("ranking_weights")) ParseRankingWeights(object, plan);
   if (object.Has("widths")) ParseWidths(object, plan);
   plan.requested_bits = CodeBits(plan, config);
   if (object.Has("requested_bits")) {
@@ -310,6 +323,7 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
     plan.ranking = kEdited;
     plan.predicted_kl.reset();  // of other widths
     plan.checks.clear();
+    plan.ranking_weights.clear();
     SetWidthsUsed(plan);
   }
   return plan;
