@@ -17,7 +17,7 @@ constexpr std::size_t kMostTicks = 12;  // whatever rounding does to a tiny step
 
 /// 1, 2 or 5 times a power of ten, so that `length` has about `count` steps.
 double NiceStep(double length, double count) {
-  const double rough = length / count;
+  const double rough = std::max(length / count, 1e-300);  // below, powers of ten lose their digits
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
   for (const double factor : {1.0, 2.0, 5.0}) {
     if (rough <= factor * power) return factor * power;
@@ -37,8 +37,8 @@ std::string LinearLabel(double value, double step) {
   if (std::fabs(value) < step / 2) return "0";
   const double size = std::fabs(value);
   if (size >= 1e6 || size < 1e-4) return fmt::format("{:.3g}", value);
-  const int decimals = std::max(0, -static_cast<int>(std::floor(std::log10(step) + 1e-9)));
-  return fmt::format("{:.{}f}", value, std::min(decimals, 8));
+  const double power = std::floor(std::log10(step) + 1e-9);
+  return fmt::format("{:.{}f}", value, static_cast<int>(std::clamp(-power, 0.0, 8.0)));
 }
 
 }  // namespace

@@ -94,6 +94,13 @@ std::vector<std::pair<std::string, std::string>> Flatten(const Record& object) {
   return leaves;
 }
 
+std::string Capital(std::string text) {
+  if (!text.empty() && text[0] >= 'a' && text[0] <= 'z') {
+    text[0] = static_cast<char>(text[0] - 'a' + 'A');
+  }
+  return text;
+}
+
 std::string Listed(const std::vector<std::string>& names) {
   if (names.size() <= 4) return fmt::format("{}", fmt::join(names, ", "));
   return fmt::format("{}, {}, {} and {} more", names[0], names[1], names[2], names.size() - 3);

@@ -44,6 +44,8 @@ struct Card {
 /// The leaves of an object with the keys that lead to them, "perplexity · text", in its order;
 /// arrays joined by commas.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> Flatten(const Record& object);
+/// With a capital at the start, where that is a letter of ASCII.
+[[nodiscard]] std::string Capital(std::string text);
 /// "a, b and 3 more".
 [[nodiscard]] std::string Listed(const std::vector<std::string>& names);
 

@@ -260,9 +260,18 @@ Sensitivities ReadSensitivities(const JsonObject& object, const ReportInput& inp
   for (std::size_t i = 0; i < candidates; ++i) {
     result.candidates.push_back(CandidateName(Item(object, "candidates", i)));
   }
+  // A record that does not say which they are may still number them.
+  const bool named = object.Has("candidates");
   const std::size_t units = Array(object, "units", kMaxLayers * kReportUnits.size()).size();
   for (std::size_t i = 0; i < units; ++i) {
-    result.units.push_back(ReadUnit(Item(object, "units", i), candidates));
+    result.units.push_back(ReadUnit(Item(object, "units", i), named ? candidates : kMaxCandidates));
+    if (named) continue;
+    const SensitiveUnit& unit = result.units.back();
+    std::size_t used = std::max(unit.loss.size(), unit.predicted_kl.size());
+    for (const auto& measured : unit.measured) used = std::max(used, measured.candidate + 1);
+    while (result.candidates.size() < used) {
+      result.candidates.push_back(fmt::format("candidate {}", result.candidates.size()));
+    }
   }
   return result;
 }

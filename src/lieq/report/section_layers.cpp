@@ -37,19 +37,10 @@ bool Any(const Diagnostics& diagnostics, const MeasureRow& row) {
                              [&](const auto& layer) { return (layer.*row.value).has_value(); });
 }
 
-/// A strip with its name and key above.
-void Strip(const std::string& name, const HeatMap& map, Html& html) {
-  const Html cells = DrawHeatMap(map);
-  if (cells.empty()) return;
-  html.Open("div", {{"class", "strip"}}).Open("div", {{"class", "strip-head"}});
-  html.Element("span", name, {{"class", "strip-name"}}).Add(DrawHeatKey(map)).Close();
-  html.Add(cells).Close();
-}
-
 /// One row where the units of each layer agree, else one for each unit.
 template <class Layer>
 HeatMap BitsMap(const std::vector<Layer>& layers) {
-  HeatMap map{.title = "bits of each layer", .value_name = "bits", .bits = true, .names = false};
+  HeatMap map{.title = "Bits", .value_name = "bits", .bits = true, .names = false};
   const bool agree = std::ranges::all_of(layers, [](const Layer& layer) {
     return std::ranges::all_of(layer.bits, [&](const Value& b) { return b == layer.bits[0]; });
   });
@@ -63,8 +54,8 @@ HeatMap BitsMap(const std::vector<Layer>& layers) {
 }
 
 template <class Layer>
-HeatMap ScoreMap(const std::vector<Layer>& layers) {
-  HeatMap map{.title = "score of each layer", .names = false};
+HeatMap ScoreMap(const std::vector<Layer>& layers, const std::string& ranking) {
+  HeatMap map{.title = ranking.empty() ? "Score" : "Score: " + ranking, .names = false};
   map.rows.emplace_back();
   for (const Layer& layer : layers) map.rows[0].values.push_back(layer.score);
   return map;
@@ -83,9 +74,8 @@ std::string BitsText(const UnitValues& bits) {
 
 template <class Layer>
 Html BitsBody(const std::vector<Layer>& layers, const std::string& ranking, bool groups) {
-  Html body;
-  Strip("Bits", BitsMap(layers), body);
-  Strip(ranking.empty() ? "Score" : "Score: " + ranking, ScoreMap(layers), body);
+  const HeatMap maps[] = {BitsMap(layers), ScoreMap(layers, ranking)};
+  Html body = DrawStrips(maps);
   if (body.empty()) return body;
   Table table{.columns = {{"layer"}, {"bits"}, {"score"}}};
   if (groups) table.columns.push_back({"group size"});
@@ -154,32 +144,35 @@ std::string MeasuredOn(const Diagnostics& d) {
 Html DrawLayers(const Records& records) {
   Html html;
   for (const QuantizedModel& model : records.models) {
-    html.Add(DrawCard({.title = "Quantized" + Which(model.run, records.models.size()),
-                       .body = BitsBody(model.layers, model.ranking, false),
-                       .wide = true}));
+    html.Add(
+        DrawCard({.title = "Bits of the quantized model" + Which(model.run, records.models.size()),
+                  .body = BitsBody(model.layers, model.ranking, false),
+                  .wide = true}));
   }
   for (const PlanFacts& plan : records.plans) {
     const bool groups =
         std::ranges::any_of(plan.layers, [](const auto& l) { return !l.group_size.empty(); });
-    html.Add(DrawCard({.title = "Plan" + Which(plan.run, records.plans.size()),
+    html.Add(DrawCard({.title = "Bits of the plan" + Which(plan.run, records.plans.size()),
                        .note = plan.allocation.empty() ? "" : "Allocation " + plan.allocation + ".",
                        .body = BitsBody(plan.layers, plan.ranking, groups),
                        .wide = true}));
   }
   for (const Diagnostics& diagnostics : records.diagnostics) {
-    Html body;
+    std::vector<HeatMap> maps;
     for (const MeasureRow& row : kMeasures) {
       HeatMap map{.title = std::string(row.title), .names = false};
       map.rows.emplace_back();
       for (const DiagnosedLayer& layer : diagnostics.layers) {
         map.rows[0].values.push_back(layer.*row.value);
       }
-      Strip(std::string(row.title), map, body);
+      maps.push_back(std::move(map));
     }
+    Html body = DrawStrips(maps);
     if (!body.empty()) body.Add(DrawNumbers(MeasureTable(diagnostics)));
-    html.Add(DrawCard({.title = "Scores" + Which(diagnostics.run, records.diagnostics.size()),
-                       .body = body,
-                       .wide = true}));
+    html.Add(DrawCard(
+        {.title = "Scores of the layers" + Which(diagnostics.run, records.diagnostics.size()),
+         .body = body,
+         .wide = true}));
   }
   return html;
 }

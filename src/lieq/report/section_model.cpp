@@ -171,7 +171,7 @@ Html DrawSizes(const Records& records) {
     std::vector<Bar> parts;
     Table table{.columns = {{"part", false}, {"bytes"}}};
     for (const auto& [name, bytes] : model.size_by_part) {
-      parts.push_back({.name = name, .value = bytes, .text = BytesText(bytes)});
+      if (bytes > 0) parts.push_back({.name = name, .value = bytes, .text = BytesText(bytes)});
       table.rows.push_back({name, fmt::format("{:.0f}", bytes)});
     }
     const std::string title = "Bytes by part" + Which(model.run, records.models.size());

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 
 #include "lieq/report/axis.h"
@@ -102,7 +103,7 @@ bool AmongLargest(const std::vector<double>& values, double value, std::ptrdiff_
 }
 
 std::string RhoText(const std::optional<double>& rho) {
-  return rho ? fmt::format("ρ {:.2f}", *rho) : "";
+  return rho ? fmt::format("ρ {}{:.2f}", *rho < 0 ? "−" : "", std::fabs(*rho)) : "";
 }
 
 void DrawPair(const LayerScore& cheap, const LayerScore& measured, Html& charts, Table& table) {
@@ -130,8 +131,9 @@ void DrawPair(const LayerScore& cheap, const LayerScore& measured, Html& charts,
         "span", RhoText(rho),
         {{"class", *rho < kTrusted ? "badge doubt" : "badge good"}, {"title", "Spearman's rho"}});
   }
-  charts.Add(DrawCard(
-      {.title = cheap.name + " → " + measured.name, .beside = badge, .body = DrawChart(chart)}));
+  charts.Add(DrawCard({.title = Capital(cheap.name) + " → " + measured.name,
+                       .beside = badge,
+                       .body = DrawChart(chart)}));
   table.rows.push_back({cheap.name, measured.axis, std::to_string(pairs.layer.size()),
                         rho ? fmt::format("{:.3f}", *rho) : "–",
                         !rho              ? "too few values"
@@ -181,7 +183,7 @@ void DrawUnitPrediction(const Sensitivities& s, Html& charts, Table& table) {
   }
   Html body = DrawKey(chart);
   body.Add(DrawChart(chart));
-  charts.Add(DrawCard({.title = chart.x_label + " → " + chart.y_label + ", by unit",
+  charts.Add(DrawCard({.title = Capital(chart.x_label) + " → " + chart.y_label + ", by unit",
                        .beside = badge,
                        .body = body}));
   table.rows.push_back({chart.x_label + ", by unit", chart.y_label, std::to_string(cheap.size()),
@@ -254,14 +256,6 @@ Table UnitTable(const Sensitivities& s) {
   return table;
 }
 
-void UnitStrip(const HeatMap& map, Html& html) {
-  const Html cells = DrawHeatMap(map);
-  if (cells.empty()) return;
-  html.Open("div", {{"class", "strip"}}).Open("div", {{"class", "strip-head"}});
-  html.Element("span", map.title, {{"class", "strip-name"}}).Add(DrawHeatKey(map)).Close();
-  html.Add(cells).Close();
-}
-
 std::string Conditions(const Sensitivities& s) {
   std::string text;
   if (s.mode == "solo") text = "One unit quantized, all others at 16 bits";
@@ -309,28 +303,25 @@ Html DrawPrediction(const Records& records) {
 Html DrawSensitivity(const Records& records) {
   Html html;
   for (const Sensitivities& s : records.sensitivities) {
-    Html body;
+    std::vector<HeatMap> maps;
     for (const std::size_t candidate : MeasuredCandidates(s)) {
-      UnitStrip(UnitMap(s, "Rise of the NLL at " + s.candidates[candidate],
-                        [&](const SensitiveUnit& unit) {
-                          const auto* found = Find(unit, candidate);
-                          return found != nullptr ? found->nll_rise : std::nullopt;
-                        }),
-                body);
-      UnitStrip(UnitMap(s, "KL at " + s.candidates[candidate],
-                        [&](const SensitiveUnit& unit) {
-                          const auto* found = Find(unit, candidate);
-                          return found != nullptr ? found->kl : std::nullopt;
-                        }),
-                body);
+      maps.push_back(UnitMap(s, "Rise of the NLL at " + s.candidates[candidate],
+                             [&](const SensitiveUnit& unit) {
+                               const auto* found = Find(unit, candidate);
+                               return found != nullptr ? found->nll_rise : std::nullopt;
+                             }));
+      maps.push_back(UnitMap(s, "KL at " + s.candidates[candidate], [&](const SensitiveUnit& unit) {
+        const auto* found = Find(unit, candidate);
+        return found != nullptr ? found->kl : std::nullopt;
+      }));
     }
     for (std::size_t i = 0; i < std::min(s.candidates.size(), kMostLoss); ++i) {
-      UnitStrip(UnitMap(s, "Relative output error at " + s.candidates[i],
-                        [&](const SensitiveUnit& unit) {
-                          return i < unit.loss.size() ? unit.loss[i] : std::nullopt;
-                        }),
-                body);
+      maps.push_back(
+          UnitMap(s, "Relative output error at " + s.candidates[i], [&](const SensitiveUnit& unit) {
+            return i < unit.loss.size() ? unit.loss[i] : std::nullopt;
+          }));
     }
+    Html body = DrawStrips(maps);
     if (!body.empty()) body.Add(DrawNumbers(UnitTable(s)));
     html.Add(DrawCard({.title = "Units by layer" + Which(s.run, records.sensitivities.size()),
                        .note = Conditions(s),

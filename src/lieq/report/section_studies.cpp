@@ -96,8 +96,7 @@ Table RowsTable(const Study& study) {
 }
 
 std::string TitleOf(const Study& study, const Records& records) {
-  std::string title = study.study.empty() ? "Study" : study.study;
-  if (title[0] >= 'a' && title[0] <= 'z') title[0] = static_cast<char>(title[0] - 'a' + 'A');
+  std::string title = study.study.empty() ? "Study" : Capital(study.study);
   if (!study.model.empty()) title += " · " + study.model;
   const auto same = std::ranges::count_if(records.studies, [&](const Study& other) {
     return other.study == study.study && other.model == study.model;

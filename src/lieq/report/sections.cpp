@@ -7,6 +7,11 @@ namespace {
 
 constexpr std::array kSections{
     SectionRow{"glance", "At a glance", "", DrawGlance},
+    SectionRow{"perplexity", "Perplexity",
+               "The margin is 95 % over windows. Compare only rows with the same text, windows and "
+               "context.",
+               DrawEvaluations},
+    SectionRow{"sizes", "Where the bytes are", "", DrawSizes},
     SectionRow{"layers", "Layer by layer",
                "From the first layer at the left to the last at the right. Darker in the light "
                "theme, brighter in the dark one, is more.",
@@ -30,11 +35,6 @@ constexpr std::array kSections{
                "scales and zero-points.",
                DrawSweeps},
     SectionRow{"studies", "Studies", "", DrawStudies},
-    SectionRow{"perplexity", "Perplexity",
-               "The margin is 95 % over windows. Compare only rows with the same text, windows and "
-               "context.",
-               DrawEvaluations},
-    SectionRow{"sizes", "Where the bytes are", "", DrawSizes},
     SectionRow{"cost", "Time and memory", "", DrawCost},
     SectionRow{"settings", "Settings", "", DrawSettings},
 };

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/report/axis.h"
@@ -126,15 +128,55 @@ void DrawSeries(const Series& series, std::size_t style, const Plane& plane, Htm
     svg.Element("circle", "", {{"class", "hit"}, {"cx", Px(x)}, {"cy", Px(y)}, {"r", "9"}});
     svg.Element("path", "", {{"class", "shape"}, {"d", MarkPath(style, x, y)}}).Close();
   }
-  for (const Point& point : series.points) {
-    if (point.label.empty()) continue;
-    const double x = plane.X(point.x), y = plane.Y(point.y);
-    const bool left = x > kWidth - kRight - 24;
-    svg.Element("text", point.label,
-                {{"class", "label"},
-                 {"x", Px(left ? x - 8 : x + 8)},
-                 {"y", Px(y + 3.8)},
-                 {"text-anchor", left ? "end" : "start"}});
+  svg.Close();
+}
+
+/// A place that is taken, by its corners.
+struct Box {
+  double left = 0, top = 0, right = 0, bottom = 0;
+  [[nodiscard]] bool Meets(const Box& other) const {
+    return left < other.right && other.left < right && top < other.bottom && other.top < bottom;
+  }
+};
+
+/// Writes labels beside their marks where there is room: to the right, to the left, above, below.
+/// One that would cover a mark or another label is left out; its number is in the read-out.
+void DrawLabels(const Chart& chart, const Plane& plane, Html& svg) {
+  constexpr double kReach = 4.5;  // of a mark from its middle
+  constexpr double kGlyph = 6.8, kLine = 9;
+  std::vector<Box> taken;
+  for (const Series& series : chart.series) {
+    for (const Point& point : series.points) {
+      const double x = plane.X(point.x), y = plane.Y(point.y);
+      taken.push_back({x - kReach, y - kReach, x + kReach, y + kReach});
+    }
+  }
+  svg.Open("g", {{"class", "labels"}});
+  for (const Series& series : chart.series) {
+    for (const Point& point : series.points) {
+      if (point.label.empty()) continue;
+      const double x = plane.X(point.x), y = plane.Y(point.y);
+      const double width = kGlyph * static_cast<double>(point.label.size());
+      const std::array<std::pair<double, double>, 4> places{{{x + 7, y + kLine / 2},
+                                                             {x - 7 - width, y + kLine / 2},
+                                                             {x - width / 2, y - 7},
+                                                             {x - width / 2, y + 7 + kLine}}};
+      for (const auto& [left, base] : places) {
+        const Box box{left, base - kLine, left + width, base};
+        const bool inside = box.left > kLeft && box.right < kWidth && box.top > kTop - 8 &&
+                            box.bottom < kHeight - kBottom;
+        if (!inside || std::ranges::any_of(taken, [&](const Box& b) { return b.Meets(box); })) {
+          continue;
+        }
+        svg.Element("text", point.label,
+                    {{"class", "label"},
+                     {"x", Px(left + width / 2)},
+                     {"y", Px(base - 0.5)},
+                     {"text-anchor", "middle"}});
+        taken.push_back(box);
+        break;
+      }
+    }
   }
   svg.Close();
 }
@@ -219,14 +261,13 @@ Html DrawChart(const Chart& chart) {
     svg.Element("path", "",
                 {{"d", fmt::format("M{} {}H{}", Px(kLeft), Px(y), Px(kWidth - kRight))}});
     svg.Element("text", chart.level->label,
-                {{"x", Px(kWidth - kRight)},
-                 {"y", Px(y > kTop + 16 ? y - 5 : y + 13)},
-                 {"text-anchor", "end"}});
+                {{"x", Px(kLeft + 4)}, {"y", Px(y > kTop + 16 ? y - 5 : y + 13)}});
     svg.Close();
   }
   for (std::size_t i = 0; i < chart.series.size(); ++i) {
     DrawSeries(chart.series[i], i, plane, svg);
   }
+  DrawLabels(chart, plane, svg);
   svg.Close();
   return svg;
 }
@@ -308,6 +349,22 @@ Html DrawHeatKey(const HeatMap& map) {
   }
   key.Close();
   return key;
+}
+
+Html DrawStrips(std::span<const HeatMap> maps) {
+  std::vector<HeatMap> shown;
+  for (const HeatMap& map : maps) {
+    if (!ValuesOf(map).empty()) shown.push_back(map);
+  }
+  const bool aligned = std::ranges::none_of(shown, &HeatMap::names);
+  Html html;
+  for (HeatMap& map : shown) {
+    map.columns = !aligned || &map == &shown.back();
+    html.Open("div", {{"class", "strip"}}).Open("div", {{"class", "strip-head"}});
+    html.Element("span", map.title, {{"class", "strip-name"}}).Add(DrawHeatKey(map)).Close();
+    html.Add(DrawHeatMap(map)).Close();
+  }
+  return html;
 }
 
 Html DrawParts(const std::string& title, const std::vector<Bar>& parts) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,10 @@ struct HeatMap {
 [[nodiscard]] Html DrawHeatMap(const HeatMap& map);
 /// What the colours of the map stand for.
 [[nodiscard]] Html DrawHeatKey(const HeatMap& map);
+
+/// Maps over the same layers, each below its title and key; numbers of the layers once, at the end,
+/// where all maps have no names. Maps without values are left out.
+[[nodiscard]] Html DrawStrips(std::span<const HeatMap> maps);
 
 struct Bar {
   std::string name;
