@@ -34,9 +34,19 @@ std::string CommandNames() {
 
 /// Options that the table has for this command, and no others.
 void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) {
-  app.add_option("MODEL", "model folder in Hugging Face's layout")
-      ->required()
-      ->each([&arguments](const std::string& value) { arguments.model = value; });
+  for (const PositionalRow& row : command.positionals) {
+    const bool many = row.name.ends_with("...");
+    const std::string name(many ? row.name.substr(0, row.name.size() - 3) : row.name);
+    app.add_option_function<std::vector<std::string>>(
+           name,
+           [&arguments, &row](const std::vector<std::string>& values) {
+             for (const std::string& value : values) row.set(arguments, value);
+           },
+           std::string(row.help))
+        ->type_name("")
+        ->expected(1, many ? 1 << 20 : 1)
+        ->required();
+  }
   for (const OptionRow& row : Options()) {
     if ((row.commands & command.bit) == 0) continue;
     const std::string names(row.names), help(row.help);

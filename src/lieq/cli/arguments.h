@@ -21,6 +21,7 @@ struct Arguments {
   std::vector<std::string> words;  // the command line as given, for the record
 
   std::filesystem::path model;
+  std::vector<std::filesystem::path> runs;
   std::filesystem::path output;
   std::filesystem::path text;
   std::vector<std::filesystem::path> calibration;  // empty: the bundled text

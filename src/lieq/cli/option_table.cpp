@@ -136,32 +136,47 @@ void SetCandidates(Arguments& arguments, const std::string& text) {
 
 constexpr Index kMostTokens = Index{1} << 24;
 
+constexpr std::array kModel{PositionalRow{"MODEL", "model folder in Hugging Face's layout",
+                                          [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kRuns{
+    PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
+                  [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
+
 constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
-               "Prints architecture, size and, for a quantized model, the bits of every layer."},
+               "Prints architecture, size and, for a quantized model, the bits of every layer.",
+               kModel},
     CommandRow{"diagnose", kDiagnose, "measure how effective each layer is",
                "Writes the representational compactness and top-k energy of every layer, and with "
-               "--text the rise of perplexity when it is removed."},
+               "--text the rise of perplexity when it is removed.",
+               kModel},
     CommandRow{
         "sensitivity", kSensitivity, "measure what each candidate grid costs the model",
         "Quantizes every unit at every candidate grid, runs the model with one unit replaced "
         "at a time, and writes the divergence from the whole model: measured, and predicted "
-        "for the candidates that were not run."},
+        "for the candidates that were not run.",
+        kModel},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
-               "Writes a plan that `quantize --plan` takes; it may be edited by hand."},
+               "Writes a plan that `quantize --plan` takes; it may be edited by hand.", kModel},
     CommandRow{"quantize", kQuantize, "write a quantized model",
                "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
                "and this program read. An interrupted run goes on where it stopped when the same "
-               "command is given again."},
+               "command is given again.",
+               kModel},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
-               "Works on float and on quantized folders."},
+               "Works on float and on quantized folders.", kModel},
+    CommandRow{"report", kReport, "show runs as a page",
+               "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
+               "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "
+               "eval*.json; any other record is named as a file.",
+               kRuns},
 };
 
 constexpr std::array kOptions{
     OptionRow{.names = "--output,-o",
               .value = "PATH",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
-              .help = "file (diagnose, sensitivity, plan) or folder (quantize) to write",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kReport,
+              .help = "file (diagnose, sensitivity, plan, report) or folder (quantize) to write",
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.output = v; }},
     OptionRow{.names = "--bits",

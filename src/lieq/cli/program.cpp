@@ -17,9 +17,10 @@ int Dispatch(const Arguments& arguments, Session& session) {
     std::string_view name;
     int (*run)(const Arguments&, Session&);
   };
-  constexpr Row kRows[] = {{"inspect", RunInspect},         {"diagnose", RunDiagnose},
-                           {"sensitivity", RunSensitivity}, {"plan", RunPlan},
-                           {"quantize", RunQuantize},       {"evaluate", RunEvaluate}};
+  constexpr Row kRows[] = {
+      {"inspect", RunInspect}, {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
+      {"plan", RunPlan},       {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
+      {"report", RunReport}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }
