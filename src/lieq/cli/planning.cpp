@@ -14,6 +14,7 @@
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
+#include "lieq/plan/sensitivities_json.h"
 
 namespace lieq {
 
@@ -77,17 +78,48 @@ std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, cons
   return bits;
 }
 
+/// Fills the layers' damage from --sensitivities.
+void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagnosis& diagnosis,
+               Session& session) {
+  if (arguments.sensitivities.empty()) {
+    throw UsageError("--ranking " + arguments.ranking +
+                     " needs --sensitivities FILE, made by `lieq sensitivity --mode " +
+                     arguments.ranking + "`");
+  }
+  const std::string file = arguments.sensitivities.string();
+  const Sensitivities s = SensitivitiesFromJson(ReadJson(arguments.sensitivities), file);
+  if (s.layers() != static_cast<Index>(diagnosis.layers.size()) ||
+      Name(s.mode) != arguments.ranking) {
+    throw Error(
+        {.what = "sensitivities that the ranking cannot use",
+         .where = file,
+         .expected = fmt::format("{} layers, mode {}", diagnosis.layers.size(), arguments.ranking),
+         .found = fmt::format("{} layers, mode {}", s.layers(), Name(s.mode))});
+  }
+  if (!s.model_hash.empty() && s.model_hash != model_hash) {
+    session.log().Warning(file + " was made for another model (or other weights)");
+  }
+  const std::vector<double> damage = LayerDamage(s, arguments.group_size);
+  for (std::size_t layer = 0; layer < damage.size(); ++layer) {
+    LayerDiagnosis& row = diagnosis.layers[layer];
+    (s.mode == DamageMode::kSolo ? row.solo_damage : row.context_damage) = damage[layer];
+  }
+}
+
 Diagnosis DiagnosisFor(const Arguments& arguments, const ModelFolder& model,
                        const std::string& model_hash, const EncodedText* text, Session& session) {
-  if (!arguments.diagnostics.empty()) {
-    return DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
-  }
-  if (NeedsSpectra(arguments)) {
-    return MeasureForRanking(model, model_hash, *text, arguments.seed, session);
-  }
   Diagnosis diagnosis;
-  diagnosis.layers.resize(Size(model.weights.config.layers));
-  diagnosis.seed = arguments.seed;
+  if (!arguments.diagnostics.empty()) {
+    diagnosis = DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
+  } else if (NeedsSpectra(arguments)) {
+    diagnosis = MeasureForRanking(model, model_hash, *text, arguments.seed, session);
+  } else {
+    diagnosis.layers.resize(Size(model.weights.config.layers));
+    diagnosis.seed = arguments.seed;
+  }
+  const Needs& needs = FindRanking(arguments.ranking).needs;
+  if (needs.solo_damage || needs.context_damage)
+    AddDamage(arguments, model_hash, diagnosis, session);
   return diagnosis;
 }
 

@@ -36,9 +36,9 @@ struct LayerDiagnosis {
   std::optional<double> block_influence;     // 1 - mean cosine of the layer's input and output
   std::optional<double> largest_activation;  // largest |x| of the residual stream after the layer
   std::optional<double> activation_ratio;    // that over the median |x|
-  std::optional<double> solo_damage;     // NLL rise with this layer alone quantized; more: protect
-  std::optional<double> context_damage;  // the same inside a quantized model
-  std::vector<double> window_nll_drop;   // nll_drop of each window of the text, or empty
+  std::optional<double> solo_damage;         // KL with this layer alone quantized, nats
+  std::optional<double> context_damage;      // the same counted inside a quantized mix
+  std::vector<double> window_nll_drop;       // nll_drop of each window of the text, or empty
   /// In the order of Site: all seven, or q, k and v where no others were measured; or empty.
   std::vector<double> site_compactness;
   std::vector<double> site_top_k_energy;  // likewise
