@@ -10,6 +10,7 @@
 
 #include "lieq/base/types.h"
 #include "lieq/device/device.h"
+#include "lieq/diagnose/layer_spectra.h"
 #include "lieq/quantize/options.h"
 
 namespace lieq {
@@ -33,6 +34,10 @@ struct Arguments {
   std::string ranking = "compactness";
   std::array<double, 3> ranking_weights{1.0 / 3, 1.0 / 3, 1.0 / 3};  // of `combined`
   std::filesystem::path scores;                                      // of `file`
+
+  DiagnoseOptions diagnose;               // its seed is `seed`
+  std::optional<Index> spectrum_windows;  // none: kSpectrumWindows
+  std::vector<std::filesystem::path> second_text;
 
   QuantOptions quant;
   Index group_size = 64;
