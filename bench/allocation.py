@@ -72,8 +72,7 @@ class Bench:
         """Plan, put together, evaluate: (all-in bits, gaps, predicted KL)."""
         plan = self.work / f"{name}.plan.json"
         if not plan.exists():
-            run([self.options.lieq, "plan", self.model, "-o", plan, "--quiet", *self.codes,
-                 *self.damage, *self.calibration, *plan_options])
+            run([self.options.lieq, "plan", self.model, "-o", plan, "--quiet", *plan_options])
         out = self.work / "out"
         if not (self.work / f"{name}.nll{self.options.samples}.json").exists():
             run([self.options.lieq, "quantize", self.model, "-o", out, "--plan", plan, "--assemble",
@@ -99,7 +98,8 @@ class Bench:
             rows[f"optimal by {granularity}"] = self.row(
                 f"{bpw}-optimal-{granularity}",
                 ["--bpw", bpw, "--allocation", "optimal", "--granularity", granularity,
-                 "--sensitivities", sensitivities, "--check", 0])
+                 "--sensitivities", sensitivities, "--check", 0, *self.codes, *self.damage,
+                 *self.calibration])
         return rows
 
 

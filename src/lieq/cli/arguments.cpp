@@ -105,6 +105,12 @@ void CheckTogether(const Arguments& a) {
   if (!a.diagnostics.empty() && !a.calibration.empty()) {
     throw UsageError("give one of --diagnostics and --calibration");
   }
+  if (a.diagnose.settings.inputs == SpectrumInputs::kWeights &&
+      !(a.calibration.empty() && a.second_text.empty() && !a.spectrum_windows)) {
+    throw UsageError(
+        "--inputs weights reads no text: leave out --calibration, --second-text and "
+        "--spectrum-windows");
+  }
   if (a.verbose && a.quiet) throw UsageError("give one of --verbose and --quiet");
 }
 

@@ -10,6 +10,7 @@
 
 #include "lieq/base/types.h"
 #include "lieq/device/device.h"
+#include "lieq/diagnose/layer_spectra.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 
@@ -36,6 +37,9 @@ struct Arguments {
   std::array<double, 3> ranking_weights{1.0 / 3, 1.0 / 3, 1.0 / 3};  // of `combined`
   std::filesystem::path scores;                                      // of `file`
 
+  DiagnoseOptions diagnose;               // its seed is `seed`
+  std::optional<Index> spectrum_windows;  // none: kSpectrumWindows
+  std::vector<std::filesystem::path> second_text;
   std::optional<double> bpw;         // ceiling on all-in bits a weight
   std::optional<std::int64_t> size;  // ceiling on bytes of the weight files
   std::optional<Index> high_layers;  // of the top-m rule

@@ -59,10 +59,9 @@ EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesys
   return text;
 }
 
-Windows SpectrumWindows(const EncodedText& text, const std::string& where) {
+Windows SpectrumWindows(const EncodedText& text, const std::string& where, Index windows) {
   const auto tokens = static_cast<Index>(text.ids.size());
-  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), kSpectrumWindows,
-                    where);
+  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), windows, where);
 }
 
 void JudgeCalibration(const EncodedText& text, Index tokens, const ModelConfig& config,

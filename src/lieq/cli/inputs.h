@@ -38,8 +38,9 @@ struct EncodedText {
 
 /// The windows that spectra are measured on: the first kSpectrumWindows of kDefaultContext tokens,
 /// fewer or one shorter one where the text has no more, whatever --context and --samples say, so
-/// that every command ranks layers alike.
-[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, const std::string& where);
+/// that every command ranks layers alike. `diagnose` may ask for more windows.
+[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, const std::string& where,
+                                      Index windows = kSpectrumWindows);
 
 /// Says what a calibration text is worth: notes the bundled one, warns where there are fewer tokens
 /// than eight times the widest input of a linear.

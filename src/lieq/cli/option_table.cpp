@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "lieq/diagnose/settings.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
 
@@ -61,6 +62,12 @@ void SetTextFields(Arguments& arguments, const std::string& text) {
     if (!field.empty()) continue;
     throw UsageError("--text-field: expected NAME[,NAME...], found '" + text + "'");
   }
+}
+
+template <class T>
+T ParseChoice(std::string_view option, const std::string& text) {
+  if (const std::optional<T> choice = ParseSetting<T>(text)) return *choice;
+  throw UsageError(std::string(option) + ": expected " + Choices<T>() + ", found '" + text + "'");
 }
 
 void SetRankingWeights(Arguments& arguments, const std::string& text) {
@@ -146,10 +153,11 @@ constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
                "Prints architecture, size and, for a quantized model, the bits of every layer.",
                kModel},
-    CommandRow{"diagnose", kDiagnose, "measure how effective each layer is",
-               "Writes the representational compactness and top-k energy of every layer, and with "
-               "--text the rise of perplexity when it is removed.",
-               kModel},
+    CommandRow{
+        "diagnose", kDiagnose, "measure how effective each layer is",
+        "Writes the representational compactness, top-k energy and block influence of every layer, "
+        "and with --text the rise of perplexity when it is removed.",
+        kModel},
     CommandRow{
         "sensitivity", kSensitivity, "measure what each candidate grid costs the model",
         "Quantizes every unit at every candidate grid, runs the model with one unit replaced "
@@ -363,6 +371,72 @@ constexpr std::array kOptions{
                   "bundled text)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+    OptionRow{
+        .names = "--second-text",
+        .value = "FILE",
+        .commands = kDiagnose,
+        .help = "texts of another kind: measure on them too, and say how far the rankings agree",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.second_text.emplace_back(v); }},
+    OptionRow{.names = "--projections",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "linears whose spectra count: all (default) or qkv",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.projections = ParseChoice<Projections>("--projections", v);
+                  }},
+    OptionRow{.names = "--heads",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "outputs of q, k and v: per-head (default) or whole",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.heads = ParseChoice<Heads>("--heads", v);
+                  }},
+    OptionRow{.names = "--spectrum",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "what shares the energy: squared singular values (default) or plain ones",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.energies = ParseChoice<Energies>("--spectrum", v);
+                  }},
+    OptionRow{.names = "--inputs",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "of the linears: activations (default) of the calibration text, or weights: "
+                      "none, the weights alone are measured",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.inputs = ParseChoice<SpectrumInputs>("--inputs", v);
+                  }},
+    OptionRow{.names = "--top-fraction",
+              .value = "F",
+              .commands = kDiagnose,
+              .help = "share of the spectrum that top-k energy counts (default 0.1)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.top_fraction =
+                        Parse<double>("--top-fraction", v, 1e-9, 1.0, "above 0, at most 1");
+                  }},
+    OptionRow{.names = "--twins",
+              .value = "N",
+              .commands = kDiagnose,
+              .help = "random projections that each trained one is compared with (default 4)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.twins = Parse<int>("--twins", v, 1, 1024, "1 to 1024");
+                  }},
+    OptionRow{.names = "--spectrum-windows",
+              .value = "N",
+              .commands = kDiagnose,
+              .help = "windows of the calibration text for spectra and block influence (default 4)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.spectrum_windows = Parse<Index>("--spectrum-windows", v, 1, kMostTokens,
+                                                      "a whole number, at least 1");
+                  }},
     OptionRow{.names = "--text-field",
               .value = "NAME,..",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,

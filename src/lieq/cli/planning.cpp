@@ -25,15 +25,18 @@ bool NeedsSpectra(const Arguments& arguments) {
 }
 
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
-                            const EncodedText& text, std::uint64_t seed, Session& session) {
+                            const EncodedText& text, std::uint64_t seed, Session& session,
+                            bool spectra) {
   const Windows windows = SpectrumWindows(text, "the calibration text");
   DiagnoseOptions options;
   options.seed = seed;
+  options.spectra = spectra;
   Diagnosis diagnosis;
   MeasureSpectra(model.weights, session.device(), windows.view(), options, session.context(),
                  diagnosis);
   diagnosis.model_hash = model_hash;
   diagnosis.calibration_hash = text.hash;
+  diagnosis.calibration_files = text.names;
   return diagnosis;
 }
 
@@ -112,14 +115,16 @@ Diagnosis DiagnosisFor(const Arguments& arguments, const ModelFolder& model,
   if (!arguments.diagnostics.empty()) {
     diagnosis = DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
   } else if (NeedsSpectra(arguments)) {
-    diagnosis = MeasureForRanking(model, model_hash, *text, arguments.seed, session);
+    diagnosis = MeasureForRanking(model, model_hash, *text, arguments.seed, session,
+                                  FindRanking(arguments.ranking).needs.spectra());
   } else {
     diagnosis.layers.resize(Size(model.weights.config.layers));
     diagnosis.seed = arguments.seed;
   }
   const Needs& needs = FindRanking(arguments.ranking).needs;
-  if (needs.solo_damage || needs.context_damage)
+  if (needs.solo_damage || needs.context_damage) {
     AddDamage(arguments, model_hash, diagnosis, session);
+  }
   return diagnosis;
 }
 
