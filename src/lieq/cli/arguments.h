@@ -56,6 +56,18 @@ struct Arguments {
   Index refine = 0;       // evaluations of a local search on the true divergence
   Index check = 4;        // mixes that the prediction is checked on
 
+  // Of studies.
+  std::string study;
+  std::vector<std::filesystem::path> texts;
+  Index windows = 8;                 // of each text
+  std::vector<Index> lengths{1024};  // tokens in a window
+  std::vector<Index> sizes{128};     // windows of calibration
+  std::vector<std::string> rankings{"compactness", "energy", "first"};
+  Index most = 16;  // layers that are raised
+  std::vector<Index> group_sizes{64};
+  std::vector<ActOrder> act_orders{ActOrder::kStatic};
+  std::vector<std::string> methods{"gptq"};
+
   QuantOptions quant;
   Index group_size = 64;
   bool symmetric = true;

@@ -14,6 +14,7 @@ int RunDiagnose(const Arguments& arguments, Session& session);
 int RunPlan(const Arguments& arguments, Session& session);
 int RunQuantize(const Arguments& arguments, Session& session);
 int RunSensitivity(const Arguments& arguments, Session& session);
+int RunStudy(const Arguments& arguments, Session& session);
 int RunEvaluate(const Arguments& arguments, Session& session);
 int RunReport(const Arguments& arguments, Session& session);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "lieq/cli/studies.h"
 #include "lieq/diagnose/settings.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
@@ -143,8 +144,22 @@ void SetCandidates(Arguments& arguments, const std::string& text) {
 
 constexpr Index kMostTokens = Index{1} << 24;
 
+std::vector<Index> ParseList(std::string_view option, const std::string& text, Index least,
+                             std::string_view expected) {
+  std::vector<Index> values;
+  for (const std::string& part : SplitAtCommas(text)) {
+    values.push_back(Parse<Index>(option, part, least, kMostTokens, expected));
+  }
+  return values;
+}
+
 constexpr std::array kModel{PositionalRow{"MODEL", "model folder in Hugging Face's layout",
                                           [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kStudyModel{
+    PositionalRow{"NAME", "correlation, layers, calibration or backend",
+                  [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
+    PositionalRow{"MODEL", "model folder in Hugging Face's layout",
+                  [](Arguments& a, const std::string& v) { a.model = v; }}};
 constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
@@ -164,6 +179,13 @@ constexpr std::array kCommands{
         "at a time, and writes the divergence from the whole model: measured, and predicted "
         "for the candidates that were not run.",
         kModel},
+    CommandRow{
+        "study", kStudy, "run an experiment of the paper, or a check of its premise",
+        "correlation: do the cheap scores predict the damage? layers: how many to protect, "
+        "by which ranking? calibration: does the text matter? backend: do group size, order "
+        "and method matter more than the plan? Writes study.json and the codes it used into a "
+        "folder; given again, it goes on where it stopped.",
+        kStudyModel},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
                "Writes a plan that `quantize --plan` takes; it may be edited by hand.", kModel},
     CommandRow{"quantize", kQuantize, "write a quantized model",
@@ -183,13 +205,13 @@ constexpr std::array kCommands{
 constexpr std::array kOptions{
     OptionRow{.names = "--output,-o",
               .value = "PATH",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kReport,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kReport | kStudy,
               .help = "file (diagnose, sensitivity, plan, report) or folder (quantize) to write",
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.output = v; }},
     OptionRow{.names = "--bits",
               .value = "B",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "average code bits: the layers that score highest get the higher of two "
                       "widths (default 2.25)",
               .set =
@@ -212,7 +234,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); }},
     OptionRow{.names = "--high-layers",
               .value = "M",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "this many layers get the higher width",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -246,7 +268,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--sensitivities",
               .value = "FILE",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "damages of an optimal plan, made by `lieq sensitivity` (default: measured)",
               .set = [](Arguments& a, const std::string& v) { a.sensitivities = v; }},
     OptionRow{.names = "--check",
@@ -275,7 +297,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string&) { a.assemble = true; }},
     OptionRow{.names = "--widths",
               .value = "LOW,HIGH",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "the two widths that --bits mixes (default 2,4)",
               .set = SetWidths},
     OptionRow{
@@ -286,7 +308,7 @@ constexpr std::array kOptions{
         .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); }},
     OptionRow{.names = "--ranking",
               .value = "NAME",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "what orders the layers for --bits",  // the names follow: Options()
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -308,7 +330,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.scores = v; }},
     OptionRow{.names = "--plan",
               .value = "FILE",
-              .commands = kQuantize,
+              .commands = kQuantize | kStudy,
               .help = "take the bits of each layer from this plan",
               .set = [](Arguments& a, const std::string& v) { a.plan = v; }},
     OptionRow{.names = "--diagnostics",
@@ -319,33 +341,33 @@ constexpr std::array kOptions{
     OptionRow{
         .names = "--method",
         .value = "NAME",
-        .commands = kSensitivity | kPlan | kQuantize,
+        .commands = kSensitivity | kPlan | kQuantize | kStudy,
         .help = "rtn (round to nearest) or gptq (default)",
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
               .value = "G",
-              .commands = kQuantize,
+              .commands = kQuantize | kStudy,
               .help = "input channels that share a scale: 32, 64 (default), 128, 256 or row",
               .set = SetGroupSize},
     OptionRow{.names = "--symmetric",
               .value = "",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "zero-point in the middle of the codes (default)",
               .set = [](Arguments& a, const std::string&) { a.symmetric = true; }},
     OptionRow{.names = "--asymmetric",
               .value = "",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "an integer zero-point for each group",
               .set = [](Arguments& a, const std::string&) { a.symmetric = false; }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",
-        .commands = kSensitivity | kPlan | kQuantize,
+        .commands = kSensitivity | kPlan | kQuantize | kStudy,
         .help = "order in which gptq rounds columns: none, static (default) or group",
         .set = [](Arguments& a, const std::string& v) { a.quant.act_order = ParseActOrder(v); }},
     OptionRow{.names = "--damping",
               .value = "D",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "share of the mean diagonal added to the Gram matrix (default 0.01)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -353,7 +375,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--clip",
               .value = "KIND",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "outermost level at the extreme weight (none) or where the error is least "
                       "(search, default)",
               .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); }},
@@ -365,7 +387,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy,
               .help =
                   "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
                   "bundled text)",
@@ -439,14 +461,14 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--text-field",
               .value = "NAME,..",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help =
                   "fields of a row that are its text, for .jsonl files (default: text, or those "
                   "of a known layout)",
               .set = SetTextFields},
     OptionRow{.names = "--context",
               .value = "T",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help = "tokens in a window (default 1024)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -455,7 +477,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--samples",
               .value = "N",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help = "windows from the start of the text (default: quantize 128, else all)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -464,7 +486,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--seed",
               .value = "S",
-              .commands = kDiagnose | kPlan | kQuantize,
+              .commands = kDiagnose | kPlan | kQuantize | kStudy,
               .help = "seed of everything random (default 0)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -479,7 +501,7 @@ constexpr std::array kOptions{
               .set = SetCandidates},
     OptionRow{.names = "--codes",
               .value = "FOLDER",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "keep the codes of candidates here and use those that are there (default: "
                       "beside the output); quantize: put the model together from these codes",
               .set = [](Arguments& a, const std::string& v) { a.codes = v; }},
@@ -523,6 +545,85 @@ constexpr std::array kOptions{
                     a.damage_context = Parse<Index>("--damage-context", v, 2, kMostTokens,
                                                     "a whole number, at least 2");
                   }},
+    OptionRow{.names = "--texts",
+              .value = "FILE",
+              .commands = kStudy,
+              .help = "texts to measure on; formats as of --calibration",
+              .required = true,
+              .many = true,
+              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
+    OptionRow{.names = "--windows",
+              .value = "N",
+              .commands = kStudy,
+              .help = "windows of each text (default 8)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.windows = Parse<Index>("--windows", v, 1, kMostTokens, "at least 1");
+                  }},
+    OptionRow{.names = "--lengths",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "tokens in a window, commas between them (default 1024)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.lengths = ParseList("--lengths", v, 2, "whole numbers such as 512,1024");
+                  }},
+    OptionRow{.names = "--sizes",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "calibration: numbers of windows (default 128)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sizes = ParseList("--sizes", v, 1, "whole numbers such as 32,128");
+                  }},
+    OptionRow{.names = "--rankings",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "layers: rankings to sweep (default compactness,energy,first)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.rankings = SplitAtCommas(v);
+                    for (const std::string& name : a.rankings) (void)FindRanking(name);
+                  }},
+    OptionRow{.names = "--most",
+              .value = "M",
+              .commands = kStudy,
+              .help = "layers: raise 1 to M layers (default 16)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.most = Parse<Index>("--most", v, 1, 4096, "a whole number of layers");
+                  }},
+    OptionRow{.names = "--group-sizes",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: group sizes (default 64)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.group_sizes.clear();
+                    for (const std::string& part : SplitAtCommas(v)) {
+                      a.group_sizes.push_back(ParseGroup("--group-sizes", part));
+                    }
+                  }},
+    OptionRow{.names = "--act-orders",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: orders of rounding (default static)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.act_orders.clear();
+                    for (const std::string& part : SplitAtCommas(v)) {
+                      a.act_orders.push_back(ParseActOrder(part));
+                    }
+                  }},
+    OptionRow{.names = "--methods",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: quantizers (default gptq)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.methods = SplitAtCommas(v);
+                    for (const std::string& name : a.methods) (void)FindQuantizer(name);
+                  }},
     OptionRow{.names = "--threads",
               .value = "N",
               .commands = kAllCommands,
@@ -533,7 +634,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--kernels",
               .value = "ROW",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
     OptionRow{.names = "--arithmetic",

@@ -19,7 +19,8 @@ enum CommandBit : unsigned {
   kEvaluate = 16,
   kSensitivity = 32,
   kReport = 64,
-  kAllCommands = 127,
+  kStudy = 128,
+  kAllCommands = 255,
 };
 
 /// A word that a command takes by its place.

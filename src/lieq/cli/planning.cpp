@@ -63,25 +63,6 @@ void CheckBudgetOptions(const Arguments& a) {
   if (a.assemble && a.codes.empty()) throw UsageError("--assemble needs --codes FOLDER");
 }
 
-namespace {
-
-/// All-in bits or bytes of a plan, whichever is limited.
-std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
-  const LayerGrids grids = GridsOf(arguments, plan);
-  if (arguments.size) {
-    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
-  }
-  std::int64_t bits = 0;
-  for (const auto& layer : grids) {
-    for (const Unit unit : kAllUnits) {
-      const Grid& grid = layer[static_cast<std::size_t>(SitesOf(unit).front())];
-      bits += UnitStoredBits(model.weights.config, unit, grid);
-    }
-  }
-  return bits;
-}
-
-/// Fills the layers' damage from --sensitivities.
 void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagnosis& diagnosis,
                Session& session) {
   if (arguments.sensitivities.empty()) {
@@ -107,6 +88,24 @@ void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagno
     LayerDiagnosis& row = diagnosis.layers[layer];
     (s.mode == DamageMode::kSolo ? row.solo_damage : row.context_damage) = damage[layer];
   }
+}
+
+namespace {
+
+/// All-in bits or bytes of a plan, whichever is limited.
+std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
+  const LayerGrids grids = GridsOf(arguments, plan);
+  if (arguments.size) {
+    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+  }
+  std::int64_t bits = 0;
+  for (const auto& layer : grids) {
+    for (const Unit unit : kAllUnits) {
+      const Grid& grid = layer[static_cast<std::size_t>(SitesOf(unit).front())];
+      bits += UnitStoredBits(model.weights.config, unit, grid);
+    }
+  }
+  return bits;
 }
 
 Diagnosis DiagnosisFor(const Arguments& arguments, const ModelFolder& model,

@@ -35,6 +35,11 @@ void CheckBudgetOptions(const Arguments& arguments);
                                           const EncodedText& text, std::uint64_t seed,
                                           Session& session, bool spectra = true);
 
+/// Fills the layers' solo or context damage from --sensitivities, as --ranking says. Throws Error
+/// where the file is of another model or mode, UsageError where none is given.
+void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagnosis& diagnosis,
+               Session& session);
+
 /// What the ranking of the arguments is told: its weights, and the scores of --scores, read.
 [[nodiscard]] RankingOptions ReadRankingOptions(const Arguments& arguments);
 
