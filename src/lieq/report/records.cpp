@@ -122,8 +122,8 @@ void ReadLayers(const JsonObject& object, F&& read) {
   }
 }
 
-QuantizedModel ReadModel(const JsonObject& object, const ReportInput& input) {
-  QuantizedModel model{.run = input.run,
+ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
+  ModelFacts model{.run = input.run,
                        .program = Text(object, "program"),
                        .base_model = Text(object, "base_model"),
                        .architecture = Text(object, "architecture"),
@@ -155,7 +155,7 @@ QuantizedModel ReadModel(const JsonObject& object, const ReportInput& input) {
     }
   }
   ReadLayers(object, [&](const JsonObject& row) {
-    QuantizedLayer layer{.bits = Units(row, "bits"), .score = Number(row, "score")};
+    LayerFacts layer{.bits = Units(row, "bits"), .score = Number(row, "score")};
     if (row.Has("linears")) {
       const JsonObject linears = row.Object("linears");
       for (std::size_t i = 0; i < kReportLinears.size(); ++i) {
@@ -244,8 +244,8 @@ SensitiveUnit ReadUnit(const JsonObject& row, std::size_t candidates) {
   return unit;
 }
 
-Sensitivities ReadSensitivities(const JsonObject& object, const ReportInput& input) {
-  Sensitivities result{.run = input.run,
+SensitivityFacts ReadSensitivities(const JsonObject& object, const ReportInput& input) {
+  SensitivityFacts result{.run = input.run,
                        .mode = Text(object, "mode"),
                        .granularity = Text(object, "granularity"),
                        .method = Text(object, "method"),

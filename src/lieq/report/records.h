@@ -35,14 +35,14 @@ using LinearValues = std::array<Value, kReportLinears.size()>;
 /// Numbers by name, in the order of the record: perplexity by text.
 using NamedValues = std::vector<std::pair<std::string, double>>;
 
-struct QuantizedLayer {
+struct LayerFacts {
   UnitValues bits;
   Value score;
   LinearValues relative_error, clamped;
 };
 
 /// lieq.json
-struct QuantizedModel {
+struct ModelFacts {
   std::string run;
   std::string program, base_model, architecture, command, ranking;
   Record settings;  // an object, or null
@@ -52,7 +52,7 @@ struct QuantizedModel {
   std::string calibration_hash;
   Value calibration_tokens;
   NamedValues size_by_part;  // bytes
-  std::vector<QuantizedLayer> layers;
+  std::vector<LayerFacts> layers;
 };
 
 /// run.json
@@ -92,7 +92,7 @@ struct SensitiveUnit {
 };
 
 /// sensitivities.json
-struct Sensitivities {
+struct SensitivityFacts {
   std::string run;
   std::string mode, granularity, method, model_hash;
   Value windows, context, forward_passes, seconds, base_nll, base_kl;
@@ -145,10 +145,10 @@ struct Study {
 };
 
 struct Records {
-  std::vector<QuantizedModel> models;
+  std::vector<ModelFacts> models;
   std::vector<RunFacts> runs;
   std::vector<Diagnostics> diagnostics;
-  std::vector<Sensitivities> sensitivities;
+  std::vector<SensitivityFacts> sensitivities;
   std::vector<PlanFacts> plans;
   std::vector<Evaluation> evaluations;
   std::vector<Study> studies;

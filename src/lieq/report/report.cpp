@@ -40,7 +40,7 @@ std::string TitleOf(const Records& records) {
     if (!name.empty() && title.empty()) title = name;
     if (!name.empty() && title != name) title = "Several models";
   };
-  for (const QuantizedModel& model : records.models) add(model.base_model);
+  for (const ModelFacts& model : records.models) add(model.base_model);
   if (!title.empty()) return title;
   for (const Study& study : records.studies) add(study.model);
   if (!title.empty()) return title;
@@ -51,7 +51,7 @@ std::string TitleOf(const Records& records) {
 
 std::string SubtitleOf(const Records& records) {
   if (records.models.size() != 1 || !records.models[0].code_bits) return {};
-  const QuantizedModel& model = records.models[0];
+  const ModelFacts& model = records.models[0];
   std::string text = fmt::format("quantized to {:.2f} code bits", *model.code_bits);
   if (model.bits_per_weight) {
     text += fmt::format(", {:.2f} with scales and zero-points", *model.bits_per_weight);

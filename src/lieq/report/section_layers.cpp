@@ -143,7 +143,7 @@ std::string MeasuredOn(const Diagnostics& d) {
 
 Html DrawLayers(const Records& records) {
   Html html;
-  for (const QuantizedModel& model : records.models) {
+  for (const ModelFacts& model : records.models) {
     html.Add(
         DrawCard({.title = "Bits of the quantized model" + Which(model.run, records.models.size()),
                   .body = BitsBody(model.layers, model.ranking, false),
@@ -212,12 +212,12 @@ Html DrawDiagnostics(const Records& records) {
 
 Html DrawErrors(const Records& records) {
   Html html;
-  for (const QuantizedModel& model : records.models) {
+  for (const ModelFacts& model : records.models) {
     HeatMap map{.title = "relative error of each linear", .value_name = "relative error"};
     Table table{.columns = {{"layer"}}};
     for (std::size_t i = 0; i < kReportLinears.size(); ++i) {
       HeatRow row{.name = std::string(kReportLinears[i])};
-      for (const QuantizedLayer& layer : model.layers)
+      for (const LayerFacts& layer : model.layers)
         row.values.push_back(layer.relative_error[i]);
       map.rows.push_back(std::move(row));
       table.columns.push_back({std::string(kReportLinears[i])});

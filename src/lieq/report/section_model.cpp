@@ -22,13 +22,13 @@ void Tile(Html& html, const std::string& name, const std::string& value, const s
   html.Close();
 }
 
-bool IsOf(const Evaluation& evaluation, const QuantizedModel& model) {
+bool IsOf(const Evaluation& evaluation, const ModelFacts& model) {
   if (evaluation.model == model.run) return true;
   return evaluation.run == model.run && evaluation.model != model.base_model;
 }
 
 /// The same measurement on the source of `model`.
-const Evaluation* Reference(const Records& records, const QuantizedModel& model,
+const Evaluation* Reference(const Records& records, const ModelFacts& model,
                             const Evaluation& evaluation) {
   for (const Evaluation& other : records.evaluations) {
     if (other.model == model.base_model && !IsOf(other, model) && other.perplexity &&
@@ -48,7 +48,7 @@ Value Gap(const Evaluation& evaluation, const Evaluation* reference) {
   return std::log(*evaluation.perplexity / *reference->perplexity);
 }
 
-void Tiles(const Records& records, const QuantizedModel& model, Html& html) {
+void Tiles(const Records& records, const ModelFacts& model, Html& html) {
   html.Open("div", {{"class", "tiles"}});
   if (model.code_bits) {
     Tile(html, "Code bits", fmt::format("{:.2f}", *model.code_bits), "a weight",
@@ -84,7 +84,7 @@ void Tiles(const Records& records, const QuantizedModel& model, Html& html) {
   html.Close();
 }
 
-void Identity(const QuantizedModel& model, bool named, Html& html) {
+void Identity(const ModelFacts& model, bool named, Html& html) {
   std::string text = model.architecture;
   const auto add = [&](const std::string& part) {
     if (!part.empty()) text += (text.empty() ? "" : " · ") + part;
@@ -101,7 +101,7 @@ void Identity(const QuantizedModel& model, bool named, Html& html) {
   if (!text.empty()) html.Element("p", text, {{"class", "identity"}});
 }
 
-Html Comparison(const std::vector<QuantizedModel>& models) {
+Html Comparison(const std::vector<ModelFacts>& models) {
   Table table{.columns = {{"model", false},
                           {"base model", false},
                           {"layers"},
@@ -110,7 +110,7 @@ Html Comparison(const std::vector<QuantizedModel>& models) {
                           {"bytes"},
                           {"compression"},
                           {"by eq. 10"}}};
-  for (const QuantizedModel& model : models) {
+  for (const ModelFacts& model : models) {
     table.rows.push_back({model.run, model.base_model, std::to_string(model.layers.size()),
                           ValueText(model.code_bits), ValueText(model.bits_per_weight),
                           CountText(model.bytes), ValueText(model.true_bytes),
@@ -146,7 +146,7 @@ void PlanTiles(const PlanFacts& plan, Html& html) {
 
 Html DrawGlance(const Records& records) {
   Html html;
-  for (const QuantizedModel& model : records.models) {
+  for (const ModelFacts& model : records.models) {
     Identity(model, records.models.size() > 1, html);
     Tiles(records, model, html);
   }
@@ -167,7 +167,7 @@ Html DrawGlance(const Records& records) {
 
 Html DrawSizes(const Records& records) {
   Html html;
-  for (const QuantizedModel& model : records.models) {
+  for (const ModelFacts& model : records.models) {
     std::vector<Bar> parts;
     Table table{.columns = {{"part", false}, {"bytes"}}};
     for (const auto& [name, bytes] : model.size_by_part) {
@@ -202,7 +202,7 @@ Html DrawEvaluations(const Records& records) {
       margin = *e.perplexity * std::expm1(1.96 * *e.standard_error);
       if (!std::isfinite(*margin)) margin.reset();
     }
-    for (const QuantizedModel& model : records.models) {
+    for (const ModelFacts& model : records.models) {
       if (!gap && IsOf(e, model)) gap = Gap(e, Reference(records, model, e));
     }
     table.rows.push_back({e.model, e.text, ValueText(e.perplexity),

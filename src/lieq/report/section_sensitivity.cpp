@@ -44,7 +44,7 @@ std::vector<LayerScore> CheapScores(const Diagnostics& diagnostics) {
 }
 
 /// The candidate that most units were measured with; the first of several.
-std::size_t MeasuredCandidate(const Sensitivities& sensitivities) {
+std::size_t MeasuredCandidate(const SensitivityFacts& sensitivities) {
   std::map<std::size_t, std::size_t> counts;
   for (const SensitiveUnit& unit : sensitivities.units) {
     for (const MeasuredSensitivity& measured : unit.measured) ++counts[measured.candidate];
@@ -64,7 +64,7 @@ const MeasuredSensitivity* Find(const SensitiveUnit& unit, std::size_t candidate
 }
 
 /// Rise of the NLL of each layer; where units were measured, their sum.
-LayerScore MeasuredRise(const Sensitivities& sensitivities) {
+LayerScore MeasuredRise(const SensitivityFacts& sensitivities) {
   const std::size_t candidate = MeasuredCandidate(sensitivities);
   LayerScore score;
   const std::string with =
@@ -146,7 +146,7 @@ bool SameModel(const std::string& a, const std::string& b) {
 }
 
 /// Predicted against measured, unit by unit, from one record.
-void DrawUnitPrediction(const Sensitivities& s, Html& charts, Table& table) {
+void DrawUnitPrediction(const SensitivityFacts& s, Html& charts, Table& table) {
   const std::size_t candidate = MeasuredCandidate(s);
   const bool kl = std::ranges::any_of(s.units, [&](const SensitiveUnit& unit) {
     return candidate < unit.predicted_kl.size() && unit.predicted_kl[candidate];
@@ -195,7 +195,7 @@ void DrawUnitPrediction(const Sensitivities& s, Html& charts, Table& table) {
 
 /// One number of a unit, as a map of units by layers.
 template <class F>
-HeatMap UnitMap(const Sensitivities& s, const std::string& title, const F& value) {
+HeatMap UnitMap(const SensitivityFacts& s, const std::string& title, const F& value) {
   std::size_t layers = 0;
   for (const SensitiveUnit& unit : s.units) layers = std::max(layers, unit.layer + 1);
   HeatMap map{.title = title, .value_name = {}};
@@ -214,7 +214,7 @@ HeatMap UnitMap(const Sensitivities& s, const std::string& title, const F& value
   return map;
 }
 
-std::vector<std::size_t> MeasuredCandidates(const Sensitivities& s) {
+std::vector<std::size_t> MeasuredCandidates(const SensitivityFacts& s) {
   std::vector<std::size_t> candidates;
   for (std::size_t i = 0; i < s.candidates.size(); ++i) {
     if (std::ranges::any_of(s.units, [&](const auto& unit) { return Find(unit, i) != nullptr; })) {
@@ -224,7 +224,7 @@ std::vector<std::size_t> MeasuredCandidates(const Sensitivities& s) {
   return candidates;
 }
 
-Table UnitTable(const Sensitivities& s) {
+Table UnitTable(const SensitivityFacts& s) {
   const std::vector<std::size_t> measured = MeasuredCandidates(s);
   Table table{.columns = {{"layer"}, {"unit", false}}};
   for (const std::string& name : s.candidates) table.columns.push_back({"error, " + name});
@@ -256,7 +256,7 @@ Table UnitTable(const Sensitivities& s) {
   return table;
 }
 
-std::string Conditions(const Sensitivities& s) {
+std::string Conditions(const SensitivityFacts& s) {
   std::string text;
   if (s.mode == "solo") text = "One unit quantized, all others at 16 bits";
   if (s.mode == "context") text = "One unit changed in a model that is quantized already";
@@ -281,7 +281,7 @@ Html DrawPrediction(const Records& records) {
       drop.values.push_back(layer.perplexity_drop);
     }
     std::vector<LayerScore> targets{std::move(drop)};
-    for (const Sensitivities& sensitivities : records.sensitivities) {
+    for (const SensitivityFacts& sensitivities : records.sensitivities) {
       if (SameModel(diagnostics.model_hash, sensitivities.model_hash)) {
         targets.push_back(MeasuredRise(sensitivities));
       }
@@ -293,7 +293,7 @@ Html DrawPrediction(const Records& records) {
     for (std::size_t i = 1; i < targets.size(); ++i)
       DrawPair(targets[0], targets[i], charts, table);
   }
-  for (const Sensitivities& s : records.sensitivities) DrawUnitPrediction(s, charts, table);
+  for (const SensitivityFacts& s : records.sensitivities) DrawUnitPrediction(s, charts, table);
   Html html;
   if (charts.empty()) return html;
   html.Open("div", {{"class", "grid"}}).Add(charts).Close();
@@ -302,7 +302,7 @@ Html DrawPrediction(const Records& records) {
 
 Html DrawSensitivity(const Records& records) {
   Html html;
-  for (const Sensitivities& s : records.sensitivities) {
+  for (const SensitivityFacts& s : records.sensitivities) {
     std::vector<HeatMap> maps;
     for (const std::size_t candidate : MeasuredCandidates(s)) {
       maps.push_back(UnitMap(s, "Rise of the NLL at " + s.candidates[candidate],

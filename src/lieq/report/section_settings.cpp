@@ -65,7 +65,7 @@ Html DrawCost(const Records& records) {
     add("quantize" + Which(run.run, records.runs.size()), run.seconds, run.peak_bytes, run.threads,
         run.device, run.finished);
   }
-  for (const Sensitivities& s : records.sensitivities) {
+  for (const SensitivityFacts& s : records.sensitivities) {
     add("sensitivity" + Which(s.run, records.sensitivities.size()), s.seconds, {}, {}, "", "");
   }
   for (const Evaluation& e : records.evaluations) {
@@ -79,7 +79,7 @@ Html DrawCost(const Records& records) {
 
 Html DrawSettings(const Records& records) {
   Html html;
-  for (const QuantizedModel& model : records.models) {
+  for (const ModelFacts& model : records.models) {
     Table table = NamesAndValues();
     Add(table, "program", model.program);
     Add(table, "base model", model.base_model);
@@ -122,7 +122,7 @@ Html DrawSettings(const Records& records) {
                        .body = DrawNumbers(table, "All settings"),
                        .wide = true}));
   }
-  for (const Sensitivities& s : records.sensitivities) {
+  for (const SensitivityFacts& s : records.sensitivities) {
     Table table = NamesAndValues();
     Add(table, "mode", s.mode);
     Add(table, "granularity", s.granularity);
@@ -134,7 +134,7 @@ Html DrawSettings(const Records& records) {
     Add(table, "NLL of the base mix", ValueText(s.base_nll));
     Add(table, "KL of the base mix", ValueText(s.base_kl));
     Add(table, "model hash", s.model_hash);
-    html.Add(DrawCard({.title = "Sensitivities" + Which(s.run, records.sensitivities.size()),
+    html.Add(DrawCard({.title = "SensitivityFacts" + Which(s.run, records.sensitivities.size()),
                        .body = DrawNumbers(table, "All settings"),
                        .wide = true}));
   }
