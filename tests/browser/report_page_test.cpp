@@ -112,7 +112,9 @@ TEST_F(ReportPage, RefusesAScriptThatIsNotItsOwn) {
   EXPECT_EQ(CountOf(dom, "data-script=\"done\""), 1u);
 }
 
-TEST_F(ReportPage, NeverScrollsSideways) {
+TEST_F(ReportPage, NeverScrollsSidewaysWhateverTheRecordsHold) {
+  const FixtureSpec spec{.layers = 60, .name = std::string(300, 'w')};
+  WriteText(folder / "report.html", RenderReport(AllRecords(spec)));
   for (const int width : {320, 400, 800, 1400}) {
     const Json out = Probe(width, "light", R"js(
   page.querySelectorAll("details").forEach(function (d) { d.open = true; });

@@ -17,6 +17,12 @@ struct FixtureSpec {
   int layers = 6;
   std::string name = "qwen3-tiny";
 
+  /// As one word of a command line.
+  [[nodiscard]] std::string word() const {
+    std::string word = name;
+    std::ranges::replace(word, ' ', '_');
+    return word;
+  }
   /// As a folder may be called.
   [[nodiscard]] std::string folder() const {
     std::string folder = name;
@@ -45,7 +51,7 @@ inline Record ModelRecord(const FixtureSpec& spec) {
       {"program", "lieq 0.1.0 (abc)"},
       {"base_model", spec.folder()},
       {"architecture", spec.name},
-      {"command", "lieq quantize " + spec.name},
+      {"command", "lieq quantize " + spec.word()},
       {"settings", {{"method", "gptq"}, {spec.name, spec.name}, {"widths", {2, 4}}}},
       {"ranking", "compactness"},
       {"requested_bits", 2.25},

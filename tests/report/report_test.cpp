@@ -196,7 +196,7 @@ TEST(Prediction, ComparesOnlyRecordsOfOneModel) {
   const std::vector<ReportInput> inputs{{"a", "diagnostics.json", DiagnosticsRecord({})},
                                         {"b", "sensitivities.json", other}};
 
-  EXPECT_THAT(Section(Render(inputs), "prediction"), Not(HasSubstr("→ measured damage")));
+  EXPECT_THAT(Section(Render(inputs), "prediction"), Not(HasSubstr("→ damage")));
 }
 
 TEST(Sweeps, HaveASeriesForEachRankingAndTheLineOf16Bits) {

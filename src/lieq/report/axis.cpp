@@ -130,7 +130,9 @@ std::vector<Tick> Axis::Ticks() const {
     }
     return ticks;
   }
-  const double most = std::max(std::fabs(Inverse(first_)), std::fabs(Inverse(last_)));
+  // The margin may lie beyond what a double holds.
+  const double most =
+      std::min(1e308, std::max(std::fabs(Inverse(first_)), std::fabs(Inverse(last_))));
   const int high = static_cast<int>(std::floor(std::log10(most) + 1e-9));
   const int low = static_cast<int>(kind_ == Kind::kLog ? std::ceil(first_ - 1e-9)
                                                        : std::floor(std::log10(threshold_) + 0.5));

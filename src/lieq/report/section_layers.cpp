@@ -108,11 +108,11 @@ Table MeasureTable(const Diagnostics& diagnostics) {
 }
 
 Html Stability(const Diagnostics& diagnostics) {
-  Table table{.columns = {{"score", false}, {"Kendall's tau"}, {"", false}}};
+  Table table{.columns = {{"score", false}, {"tau"}, {"", false}}};
   for (const auto& [name, tau] : diagnostics.kendall_tau) {
     table.rows.push_back({name, NumberText(tau, 3), tau < 0.8 ? "below 0.8: unstable" : ""});
   }
-  std::string note = "Agreement of the layers' order with that on a second text";
+  std::string note = "Kendall's tau between the layers' order and that on a second text";
   if (!diagnostics.second_text_files.empty()) {
     note += " (" + Listed(diagnostics.second_text_files) + ")";
   }

@@ -69,7 +69,7 @@ LayerScore MeasuredRise(const SensitivityFacts& sensitivities) {
   LayerScore score;
   const std::string with =
       candidate < sensitivities.candidates.size() ? sensitivities.candidates[candidate] : "";
-  score.name = "measured damage";
+  score.name = "damage";
   score.axis = "NLL rise" + (with.empty() ? "" : " at " + with);
   for (const SensitiveUnit& unit : sensitivities.units) {
     const MeasuredSensitivity* measured = Find(unit, candidate);

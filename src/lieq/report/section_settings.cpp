@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <string_view>
+
 #include "lieq/report/axis.h"
 #include "lieq/report/parts.h"
 #include "lieq/report/sections.h"
@@ -22,10 +25,20 @@ void AddSettings(const Record& settings, Table& table) {
   for (const auto& [name, value] : Flatten(settings)) table.rows.push_back({name, value});
 }
 
-Html Command(const std::string& command) {
+/// A command line that breaks between words: "--method" must not become "-" and "-method".
+Html Command(std::string_view command) {
+  constexpr std::size_t kLongest = 36;  // longer words may break, or a phone would scroll
   Html html;
-  if (!command.empty()) html.Element("pre", command);
-  return html;
+  if (command.empty()) return html;
+  html.Open("pre");
+  while (!command.empty()) {
+    const std::size_t end = std::min(command.find(' '), command.size());
+    const std::string_view word = command.substr(0, end);
+    html.Element("span", word, {{"class", word.size() <= kLongest ? "word" : "long"}});
+    if (end < command.size()) html.Text(" ");
+    command.remove_prefix(std::min(end + 1, command.size()));
+  }
+  return html.Close();
 }
 
 }  // namespace

@@ -404,7 +404,7 @@ Html DrawBars(const std::string& title, const std::vector<Bar>& bars) {
   if (!(most > 0)) return html;
   html.Open("div", {{"class", "bars"}, {"role", "group"}, {"aria-label", title}});
   for (const Bar& bar : bars) {
-    html.Element("span", bar.name, {{"class", "bar-name"}});
+    html.Open("div", {{"class", "bar-row"}}).Element("span", bar.name, {{"class", "bar-name"}});
     html.Open("svg", {{"class", "bar"},
                       {"height", "18"},
                       {"role", "img"},
@@ -413,7 +413,7 @@ Html DrawBars(const std::string& title, const std::vector<Bar>& bars) {
     html.Element("rect", "",
                  {{"class", "part p0"}, {"width", Percent(bar.value / most)}, {"height", "18"}});
     html.Close().Close();
-    html.Element("span", bar.text, {{"class", "bar-text"}});
+    html.Element("span", bar.text, {{"class", "bar-text"}}).Close();
   }
   html.Close();
   return html;
