@@ -45,8 +45,9 @@ struct Arguments {
   std::optional<Index> high_layers;  // of the top-m rule
   std::string allocation;            // "top-m", "optimal" or "uniform"; empty: as the budget
   bool by_group = true;              // --granularity group
-  std::vector<Grid> candidates;      // empty: DefaultCandidates
-  std::filesystem::path codes;       // a CodeStore
+  std::optional<int> embedding_bits, head_bits;  // 16, 8 or 4
+  std::vector<Grid> candidates;                  // empty: DefaultCandidates
+  std::filesystem::path codes;                   // a CodeStore
   std::filesystem::path sensitivities;
   std::filesystem::path base;  // plan of the mix for damage in context
   DamageMode mode = DamageMode::kSolo;

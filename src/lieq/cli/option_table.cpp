@@ -35,6 +35,14 @@ int ParseWidth(std::string_view option, const std::string& text) {
   return bits;
 }
 
+int ParseEdgeBits(std::string_view option, const std::string& text) {
+  const int bits = Parse<int>(option, text, 4, 16, "16, 8 or 4");
+  if (bits != 16 && bits != 8 && bits != 4) {
+    throw UsageError(std::string(option) + ": expected 16, 8 or 4, found '" + text + "'");
+  }
+  return bits;
+}
+
 void SetWidths(Arguments& arguments, const std::string& text) {
   const auto comma = text.find(',');
   if (comma == std::string::npos) {
@@ -266,6 +274,21 @@ constexpr std::array kOptions{
                     }
                     a.by_group = v == "group";
                   }},
+    OptionRow{.names = "--embedding-bits",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "width of the embedding, and of the head tied to it: 16 (default), 8 or 4, "
+                      "symmetric in groups of --group-size, rounded to nearest",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.embedding_bits = ParseEdgeBits("--embedding-bits", v);
+                  }},
+    OptionRow{.names = "--head-bits",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "width of a head of its own: 16 (default), 8 or 4",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.head_bits = ParseEdgeBits("--head-bits", v); }},
     OptionRow{.names = "--sensitivities",
               .value = "FILE",
               .commands = kPlan | kQuantize | kStudy,

@@ -96,7 +96,9 @@ namespace {
 std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
   const LayerGrids grids = GridsOf(arguments, plan);
   if (arguments.size) {
-    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+    return static_cast<std::int64_t>(
+        PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
+            .bytes);
   }
   std::int64_t bits = 0;
   for (const auto& layer : grids) {
@@ -190,6 +192,8 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
                   ? MakeOptimalPlan(arguments, codes, session)
                   : TopPlan(arguments, model, model_hash, text, session);
   plan.model_hash = model_hash;
+  plan.embedding_bits = arguments.embedding_bits.value_or(16);
+  plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
   return plan;
 }
 
@@ -197,7 +201,9 @@ Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Pl
   const ModelConfig& config = model.weights.config;
   Record record = ToJson(plan, config);
   const LayerGrids grids = GridsOf(arguments, plan);
-  const std::uint64_t bytes = PlanOutput(model, grids, ScaleType(model.dtype)).bytes;
+  const std::uint64_t bytes =
+      PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
+          .bytes;
   std::uint64_t source = 0;
   for (const auto& map : model.tensors.maps()) source += map->bytes().size();
   // In front of the layers, which are long.

@@ -50,8 +50,9 @@ struct Plan {
   std::string allocation = "top-m";     // or "optimal", "uniform"
   std::string granularity = "layer";    // or "group"
   PlanRequest requested;
-  double requested_bits = 0;     // code bits asked for; CodeBits is what came of it
-  int low = 0, high = 0;         // the two widths mixed; equal where uniform
+  double requested_bits = 0;  // code bits asked for; CodeBits is what came of it
+  int low = 0, high = 0;      // the two widths mixed; equal where uniform
+  int embedding_bits = 16, head_bits = 16;
   std::string model_hash;        // of the model it was made for; may be empty
   std::string calibration_hash;  // of the tokens behind the scores; may be empty
 

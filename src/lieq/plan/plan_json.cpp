@@ -189,6 +189,12 @@ PlanRequest RequestFromJson(const JsonObject& object) {
   return request;
 }
 
+int EdgeBits(const JsonObject& object, std::string_view key) {
+  const std::int64_t bits = object.Integer(key, 16);
+  if (bits != 4 && bits != 8 && bits != 16) Wrong(object, key, "4, 8 or 16");
+  return static_cast<int>(bits);
+}
+
 std::string OneOf(const JsonObject& object, std::string_view key,
                   std::initializer_list<std::string_view> names) {
   const std::string value = object.String(key, *names.begin());
@@ -261,6 +267,8 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
+  json["embedding_bits"] = plan.embedding_bits;
+  json["head_bits"] = plan.head_bits;
   json["digest"] = Digest(plan);
   if (plan.predicted_kl) json["predicted_kl"] = *plan.predicted_kl;
   for (const PredictionCheck& check : plan.checks) {
@@ -303,6 +311,8 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   ParseDamage(object, plan);
   plan.allocation = OneOf(object, "allocation", {"top-m", "optimal", "uniform"});
   plan.granularity = OneOf(object, "granularity", {"layer", "group"});
+  plan.embedding_bits = EdgeBits(object, "embedding_bits");
+  plan.head_bits = EdgeBits(object, "head_bits");
   if (object.Has("requested")) plan.requested = RequestFromJson(object.Object("requested"));
 
   // A plan written by hand may leave out where it comes from.
