@@ -45,6 +45,7 @@ void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) 
            std::string(row.help))
         ->type_name("")
         ->expected(1, many ? 1 << 20 : 1)
+        ->allow_extra_args(many)  // else the first of several takes all words
         ->required();
   }
   for (const OptionRow& row : Options()) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "lieq/base/error.h"
+#include "lieq/base/statistics.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/optimal_plan.h"
 #include "lieq/cli/quantize_settings.h"
@@ -129,6 +130,42 @@ Diagnosis DiagnosisFor(const Arguments& arguments, const ModelFolder& model,
   return diagnosis;
 }
 
+/// One line: how far a ranking that measures no damage can be trusted on this model, where
+/// something measured is at hand, and what to run where it is not.
+std::string Advice(const Arguments& arguments, const std::vector<double>& scores,
+                   const Diagnosis& diagnosis) {
+  constexpr double kTrusted = 0.7;  // method.md, section 5
+  const Needs& needs = FindRanking(arguments.ranking).needs;
+  if (needs.solo_damage || needs.context_damage) return "";
+  std::vector<double> truth;
+  std::string measured;
+  if (!arguments.sensitivities.empty()) {
+    truth = LayerDamage(
+        SensitivitiesFromJson(ReadJson(arguments.sensitivities), arguments.sensitivities.string()),
+        arguments.group_size);
+    measured = "damage of " + arguments.sensitivities.filename().string();
+  } else if (!needs.perplexity_drop &&
+             std::ranges::all_of(diagnosis.layers, [](const LayerDiagnosis& row) {
+               return row.nll_drop.has_value();
+             })) {
+    for (const LayerDiagnosis& row : diagnosis.layers) truth.push_back(*row.nll_drop);
+    measured = "perplexity drop of " + arguments.diagnostics.filename().string();
+  }
+  if (truth.size() != scores.size()) {
+    return fmt::format(
+        "how far '{}' can be trusted on this model was not measured: `lieq sensitivity` measures "
+        "the damage of each layer, --allocation optimal spends the bits by it",
+        arguments.ranking);
+  }
+  const std::optional<double> rho = SpearmanRho(scores, truth);
+  if (!rho) return "";
+  return fmt::format("'{}' agrees with the measured {} with a rank correlation of {:.2f}: {}",
+                     arguments.ranking, measured, *rho,
+                     *rho < kTrusted ? "do not trust it on this model; --allocation optimal spends "
+                                       "the bits by measured damage"
+                                     : "it may be trusted here");
+}
+
 Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
              const EncodedText* text, Session& session) {
   const ModelConfig& config = model.weights.config;
@@ -139,6 +176,11 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
   }
   const Ranking& ranking = FindRanking(arguments.ranking);
   const int low = arguments.low, high = arguments.high;
+  if (static_cast<Index>(diagnosis.layers.size()) == config.layers) {
+    const std::string advice =
+        Advice(arguments, Score(ranking, diagnosis, ReadRankingOptions(arguments)), diagnosis);
+    if (!advice.empty()) session.log().Info(advice);
+  }
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
     return Allocate(ranking, diagnosis,
                     {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},

@@ -336,8 +336,8 @@ int RunQuantize(const Arguments& given, Session& session) {
   const ModelFolder& model = inputs.model;
   Arguments arguments = given;
   if (!arguments.plan.empty()) {  // its embedding and head, where the command says nothing
-    const Plan plan = PlanFromJson(ReadJson(arguments.plan), model.weights.config,
-                                   arguments.plan.string());
+    const Plan plan =
+        PlanFromJson(ReadJson(arguments.plan), model.weights.config, arguments.plan.string());
     if (!arguments.embedding_bits) arguments.embedding_bits = plan.embedding_bits;
     if (!arguments.head_bits) arguments.head_bits = plan.head_bits;
   }
@@ -400,6 +400,7 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .settings = inputs.settings,
                             .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
                             .calibration_tokens = inputs.windows.count * inputs.windows.length,
+                            .edges = edges,
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
     const Record result = ResultRecord(facts);
