@@ -1,17 +1,18 @@
-// Seconds of `lieq diagnose --inputs weights` over seconds of the same eigenproblems in LAPACK.
+// Processor time of `lieq diagnose --inputs weights` over that of the same eigenproblems in LAPACK.
 //
-//   diagnose_bench MODEL [LAYERS=2] [THREADS=all]
+//   diagnose_bench MODEL [LAYERS=2] [THREADS=all] [ROUNDS=3]
 //
-// Both run in this process on the first LAYERS layers, one after the other, three times; medians
-// are printed. The eigenproblems are symmetric matrices of random numbers, as many and as large as
-// the spectra need (a head of q, k or v each, the other linears whole, and the random twins),
-// dsyevd without vectors, spread over the same threads. What the program adds: reading and widening
-// weights, the Gram matrices of linears, and the random twins themselves.
+// Both run in this process on the first LAYERS layers, one after the other, ROUNDS times; medians
+// are printed. Processor time, not the clock: a run takes minutes, and other work on the machine
+// would fall on one of the two. The eigenproblems are symmetric matrices of random numbers, as many
+// and as large as the spectra need (a head of q, k or v each, the other linears whole, and the
+// random twins), dsyevd without vectors, spread over the same threads. What the program adds:
+// reading and widening weights, the Gram matrices of linears, and the random twins themselves.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <map>
 #include <set>
@@ -29,8 +30,9 @@
 namespace lieq {
 namespace {
 
-double Seconds(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+/// Processor time of all threads of this process so far.
+double ProcessorSeconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
 /// The sides of all eigenproblems, the largest first.
@@ -61,12 +63,12 @@ class Eigenproblems {
     }
   }
   double Run(ThreadPool& pool) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = ProcessorSeconds();
     pool.ParallelFor(static_cast<Index>(sides_.size()), [&](Index i, int) {
       Matrix<double> copy = matrices_.at(sides_[Size(i)]).Clone();
       (void)SymmetricEigenvalues(copy.view());
     });
-    return Seconds(begin);
+    return ProcessorSeconds() - begin;
   }
   [[nodiscard]] std::size_t count() const noexcept { return sides_.size(); }
 
@@ -77,11 +79,12 @@ class Eigenproblems {
 
 int Run(int count, char** words) {
   if (count < 2) {
-    std::fprintf(stderr, "diagnose_bench MODEL [LAYERS=2] [THREADS=all]\n");
+    std::fprintf(stderr, "diagnose_bench MODEL [LAYERS=2] [THREADS=all] [ROUNDS=3]\n");
     return 2;
   }
   const int threads =
       count > 3 ? std::atoi(words[3]) : static_cast<int>(std::thread::hardware_concurrency());
+  const int rounds = count > 4 ? std::max(1, std::atoi(words[4])) : 3;
   const ModelFolder model = OpenModel(words[1]);
   Weights weights = model.weights;
   weights.config.layers =
@@ -94,19 +97,20 @@ int Run(int count, char** words) {
   const DiagnoseOptions options{.settings = {.inputs = SpectrumInputs::kWeights}};
   Eigenproblems problems(Sides(weights.config, options.twins));
   std::vector<double> ours, lapack, ratios;
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     Diagnosis diagnosis;
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = ProcessorSeconds();
     MeasureWeightSpectra(weights, options, context, diagnosis);
-    ours.push_back(Seconds(begin));
+    ours.push_back(ProcessorSeconds() - begin);
     lapack.push_back(problems.Run(pool));
     ratios.push_back(ours.back() / lapack.back());
   }
   std::printf("%s, %d threads, %s, %ld layers, %zu eigenproblems\n", words[1], threads,
               BlasDescription().c_str(), static_cast<long>(weights.config.layers),
               problems.count());
-  std::printf("diagnose %.2f s, LAPACK eigenvalues %.2f s, ratio %.2f (medians of 3)\n",
-              *Median(ours), *Median(lapack), *Median(ratios));
+  std::printf(
+      "diagnose %.2f s, LAPACK eigenvalues %.2f s, ratio %.2f (processor time, medians of %d)\n",
+      *Median(ours), *Median(lapack), *Median(ratios), rounds);
   return 0;
 }
 
