@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "lieq/base/rng.h"
@@ -199,6 +200,88 @@ TEST_F(Program, PlansAsQuantizeDoes) {
             ReadText(folder / "out2/model.safetensors"));
 }
 
+TEST_F(Program, DiagnosesInEveryVariantAndRecordsIt) {
+  const auto diagnose = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words{"diagnose", Path("model"), "-o", Path("d.json"), "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return ReadJson(folder / "d.json");
+  };
+
+  const Json variant =
+      diagnose({"--projections", "qkv", "--heads", "whole", "--spectrum", "plain", "--twins", "2",
+                "--top-fraction", "0.25", "--spectrum-windows", "1", "--seed", "5"});
+  EXPECT_EQ(variant["settings"], (Json{{"projections", "qkv"},
+                                       {"heads", "whole"},
+                                       {"spectrum", "plain"},
+                                       {"inputs", "activations"}}));
+  EXPECT_EQ(variant["twins"], 2);
+  EXPECT_EQ(variant["top_fraction"], 0.25);
+  EXPECT_EQ(variant["spectrum_windows"], 1);
+  EXPECT_EQ(variant["seed"], 5);
+  EXPECT_EQ(variant["calibration_files"], Json{"bundled"});
+  EXPECT_EQ(variant["layers"][0]["site_compactness"].size(), 3u);
+  EXPECT_TRUE(variant["layers"][3].contains("block_influence"));
+  EXPECT_TRUE(variant["layers"][3].contains("largest_activation"));
+
+  fs::remove(folder / "model/tokenizer.json");
+  const Json weights = diagnose({"--inputs", "weights"});
+  EXPECT_EQ(weights["settings"]["inputs"], "weights");
+  EXPECT_FALSE(weights.contains("calibration_hash"));
+  EXPECT_FALSE(weights["layers"][0].contains("block_influence"));
+  const Outcome both = Lieq({"diagnose", Path("model"), "-o", Path("d.json"), "--inputs", "weights",
+                             "--calibration", Path("text")});
+  EXPECT_EQ(both.exit, 2);
+  EXPECT_NE(both.err.find("reads no text"), std::string::npos) << both.err;
+}
+
+TEST_F(Program, SaysWhetherRankingsDependOnTheText) {
+  std::string rows;
+  for (int i = 0; i < 400; ++i) rows += "{\"text\": \"row " + std::to_string(i * i) + "\"}\n";
+  WriteText(folder / "rows.jsonl", rows);
+
+  const Outcome outcome = Lieq({"diagnose", Path("model"), "-o", Path("d.json"), "--context", "256",
+                                "--second-text", Path("rows.jsonl")});
+
+  ASSERT_EQ(outcome.exit, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("Kendall's tau between both texts: block-influence"),
+            std::string::npos)
+      << outcome.out;
+  const Json stability = ReadJson(folder / "d.json")["stability"];
+  EXPECT_EQ(stability["text_files"], Json{"rows.jsonl"});
+  EXPECT_FALSE(stability["text_hash"].get<std::string>().empty());
+  for (const char* ranking : {"compactness", "energy", "block-influence"}) {
+    EXPECT_LE(std::abs(stability["kendall_tau"][ranking].get<double>()), 1) << ranking;
+  }
+}
+
+TEST_F(Program, RanksByBlockInfluenceByWeightsAndByAFile) {
+  WriteText(folder / "scores.json", "{\"scores\": [1, 4, 3, 2]}");
+  const auto plan = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words{"plan", Path("model"), "-o", Path("plan.json"), "--bits", "2.5"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return ReadJson(folder / "plan.json");
+  };
+
+  EXPECT_EQ(plan({"--ranking", "file", "--scores", Path("scores.json")})["layers"][1]["bits"], 4);
+  const Json influence = plan({"--ranking", "block-influence"});
+  EXPECT_EQ(influence["ranking"], "block-influence");
+  EXPECT_TRUE(influence.contains("calibration_hash"));
+  WriteText(folder / "text", std::string(5000, 'a') + std::string(5000, 'b'));
+  ASSERT_EQ(Lieq({"diagnose", Path("model"), "-o", Path("d.json"), "--context", "256", "--text",
+                  Path("text")})
+                .exit,
+            0);
+  EXPECT_EQ(plan({"--ranking", "combined", "--ranking-weights", "1,0,2", "--diagnostics",
+                  Path("d.json")})["ranking_weights"],
+            (Json{1.0, 0.0, 2.0}));
+  EXPECT_EQ(Lieq({"plan", Path("model"), "-o", Path("p"), "--ranking", "file"}).exit, 2);
+  EXPECT_EQ(Lieq({"plan", Path("model"), "-o", Path("p"), "--ranking-weights", "0,0,0"}).exit, 2);
+}
+
 TEST_F(Program, TellsTheExactBytesBeforehand) {
   for (const char* budget : {"--bits=2.5", "--uniform=3"}) {
     const Outcome dry = Lieq(Quantize("out", {budget, "--dry-run", "--json"}));
@@ -251,6 +334,8 @@ TEST_F(Program, SaysWhatIsWrongWithTheInputAndWritesNothing) {
   WriteText(folder / "one", "a");
   fails("one", {"evaluate", Path("model"), "--text", Path("one")});
   fails("calibration", Quantize("out", {"--calibration", Path("one")}));
+  WriteText(folder / "bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
+  fails("bad.jsonl:2: /text", Quantize("out", {"--calibration", Path("bad.jsonl")}));
   fails("missing.txt", Quantize("out", {"--calibration", Path("missing.txt")}));
   WriteText(folder / "model/model.safetensors", weights.substr(0, weights.size() - 10));
   fails("model.safetensors", Quantize("out"));

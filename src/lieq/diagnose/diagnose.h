@@ -1,7 +1,7 @@
 // Measures a model layer by layer: the spectra of its projections and what it does to the residual
 // stream on calibration windows, and what removing each layer does to the perplexity of a text.
 //
-// Memory: five copies of the hidden states of all calibration windows (of some windows, two, for
+// Memory: four copies of the hidden states of all calibration windows (of some windows, two, for
 // the drop) and the Gram matrices of one layer; mapped weights of a layer are given back when it is
 // done.
 #pragma once
