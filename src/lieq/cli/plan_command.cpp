@@ -14,10 +14,6 @@
 namespace lieq {
 namespace {
 
-std::string GridText(int bits, Index group_size) {
-  return fmt::format("{}:{}", bits, group_size == 0 ? "row" : std::to_string(group_size));
-}
-
 /// A row for each run of equal layers where units differ, else layers by width.
 void PrintGrids(const Plan& plan) {
   if (plan.group_sizes.empty()) {
@@ -28,20 +24,10 @@ void PrintGrids(const Plan& plan) {
     return;
   }
   fmt::print("\nlayer     {:<8}{:<8}{:<8}{:<8}  (bits:group)\n", "qkv", "o", "gate_up", "down");
-  const std::size_t layers = plan.bits.size();
-  for (std::size_t first = 0; first < layers;) {
-    std::size_t last = first;
-    while (last + 1 < layers && plan.bits[last + 1] == plan.bits[first] &&
-           plan.group_sizes[last + 1] == plan.group_sizes[first]) {
-      ++last;
-    }
-    fmt::print("{:<8}",
-               first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last));
-    for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      fmt::print("  {:<6}", GridText(plan.bits[first][unit], plan.group_sizes[first][unit]));
-    }
+  for (const GridRun& run : GridRuns(plan)) {
+    fmt::print("{:<8}", run.layers);
+    for (const std::string& grid : run.grids) fmt::print("  {:<6}", grid);
     fmt::print("\n");
-    first = last + 1;
   }
   fmt::print("\n");
 }

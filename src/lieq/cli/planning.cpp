@@ -284,4 +284,26 @@ std::string LayersAt(const Plan& plan, int bits) {
   return text;
 }
 
+std::vector<GridRun> GridRuns(const Plan& plan) {
+  std::vector<GridRun> runs;
+  const std::size_t layers = plan.group_sizes.size();
+  for (std::size_t first = 0; first < layers;) {
+    std::size_t last = first;
+    while (last + 1 < layers && plan.bits[last + 1] == plan.bits[first] &&
+           plan.group_sizes[last + 1] == plan.group_sizes[first]) {
+      ++last;
+    }
+    GridRun run{.layers =
+                    first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last)};
+    for (std::size_t unit = 0; unit < kUnits; ++unit) {
+      const Index size = plan.group_sizes[first][unit];
+      run.grids[unit] =
+          fmt::format("{}:{}", plan.bits[first][unit], size == 0 ? "row" : std::to_string(size));
+    }
+    runs.push_back(std::move(run));
+    first = last + 1;
+  }
+  return runs;
+}
+
 }  // namespace lieq

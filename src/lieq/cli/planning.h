@@ -46,4 +46,12 @@ void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagno
 /// "0, 3-5, 23": the layers whose widest unit has `bits`.
 [[nodiscard]] std::string LayersAt(const Plan& plan, int bits);
 
+/// A run of layers whose units have equal grids.
+struct GridRun {
+  std::string layers;                     // "3", "5-7"
+  std::array<std::string, kUnits> grids;  // "2:64": bits and group size, by Unit
+};
+/// The layers of a plan with group sizes, in order.
+[[nodiscard]] std::vector<GridRun> GridRuns(const Plan& plan);
+
 }  // namespace lieq

@@ -1,11 +1,13 @@
 #include "lieq/cli/result_record.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "lieq/base/error.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
+#include "lieq/plan/plan_json.h"
 
 namespace lieq {
 namespace {
@@ -148,6 +150,9 @@ Record ResultRecord(const ResultFacts& facts) {
       {"command", facts.command},
       {"settings", facts.settings},
       {"ranking", facts.plan.ranking},
+      {"allocation", facts.plan.allocation},
+      {"granularity", facts.plan.granularity},
+      {"requested", RequestToJson(facts.plan.requested)},
       {"requested_bits", facts.plan.requested_bits},
       {"code_bits_per_weight", CodeBits(facts.plan, config)},
       {"bits_per_weight", StoredBits(config, facts.grids)},
@@ -157,6 +162,8 @@ Record ResultRecord(const ResultFacts& facts) {
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
+  if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
+  if (!facts.plan.checks.empty()) record["measured_kl"] = facts.plan.checks.front().kl;
   if (facts.calibration != nullptr) {
     record["calibration"] = {{"files", facts.calibration->names},
                              {"hash", facts.calibration->hash},
@@ -188,7 +195,8 @@ std::string ModelCard(const ResultFacts& facts) {
                       static_cast<double>(source) / static_cast<double>(facts.output_bytes));
   for (const int bits : kWidths) {
     const std::string layers = LayersAt(facts.plan, bits);
-    if (!layers.empty()) card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
+    if (!layers.empty() && facts.plan.group_sizes.empty())
+      card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
   }
   const auto end = [](const std::optional<Grid>& grid) {
     return grid ? fmt::format("{} bits", grid->bits) : std::string("as in the source");
@@ -196,6 +204,13 @@ std::string ModelCard(const ResultFacts& facts) {
   card += fmt::format("| embedding | {} |\n", end(facts.edges.embedding));
   if (!config.tied) card += fmt::format("| head | {} |\n", end(facts.edges.head));
   card += "| norms | as in the source |\n\n";
+  if (!facts.plan.group_sizes.empty()) {
+    card += "| layers | qkv | o | gate and up | down |\n|---|---|---|---|---|\n";
+    for (const GridRun& run : GridRuns(facts.plan)) {
+      card += fmt::format("| {} | {} |\n", run.layers, fmt::join(run.grids, " | "));
+    }
+    card += "\n(bits:group size)\n\n";
+  }
   card += "Made by\n\n    " + facts.command + "\n\n";
   card +=
       "`lieq.json` holds the plan, every setting and the error of every linear. 2-bit layers need "

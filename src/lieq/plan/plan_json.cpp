@@ -170,15 +170,6 @@ Record ByUnit(const std::array<T, kUnits>& values, const ToRecord& to_record) {
   return units;
 }
 
-Record RequestToJson(const PlanRequest& request) {
-  Record json;
-  if (request.bits) json["bits"] = *request.bits;
-  if (request.bpw) json["bpw"] = *request.bpw;
-  if (request.size) json["size"] = *request.size;
-  if (request.high_layers) json["high_layers"] = *request.high_layers;
-  return json;
-}
-
 PlanRequest RequestFromJson(const JsonObject& object) {
   RefuseUnknownKeys(object, std::array<std::string_view, 4>{"bits", "bpw", "size", "high_layers"});
   PlanRequest request;
@@ -251,6 +242,15 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
 }
 
 }  // namespace
+
+Record RequestToJson(const PlanRequest& request) {
+  Record json;
+  if (request.bits) json["bits"] = *request.bits;
+  if (request.bpw) json["bpw"] = *request.bpw;
+  if (request.size) json["size"] = *request.size;
+  if (request.high_layers) json["high_layers"] = *request.high_layers;
+  return json;
+}
 
 Record ToJson(const Plan& plan, const ModelConfig& config) {
   LIEQ_ASSERT(plan.scores.empty() || plan.scores.size() == plan.bits.size());

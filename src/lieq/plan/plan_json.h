@@ -25,4 +25,8 @@ namespace lieq {
 [[nodiscard]] Plan PlanFromJson(const Json& json, const ModelConfig& config,
                                 const std::string& where);
 
+/// {"bits": 2.25}, {"bpw": ..}, {"size": ..}, {"high_layers": ..}; null where nothing was asked
+/// for.
+[[nodiscard]] Record RequestToJson(const PlanRequest& request);
+
 }  // namespace lieq

@@ -122,6 +122,22 @@ void ReadLayers(const JsonObject& object, F&& read) {
   }
 }
 
+std::string Compact(const Json& value) {
+  if (value.is_string()) return Cut(value.get<std::string>());
+  return Cut(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+/// {"qkv": 64, "o": 32} as "qkv 64, o 32".
+std::string KeysAndValues(const JsonObject& object, std::string_view key) {
+  if (!object.Has(key)) return {};
+  if (!object.At(key).is_object()) return Compact(object.At(key));
+  std::string text;
+  for (const auto& [name, value] : object.At(key).items()) {
+    text += (text.empty() ? "" : ", ") + name + " " + Compact(value);
+  }
+  return Cut(text);
+}
+
 ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
   ModelFacts model{.run = input.run,
                    .program = Text(object, "program"),
@@ -130,6 +146,7 @@ ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
                    .command = Text(object, "command"),
                    .ranking = Text(object, "ranking"),
                    .settings = Settings(input.json),
+                   .requested = object.Has("requested") ? KeysAndValues(object, "requested") : "",
                    .requested_bits = Number(object, "requested_bits"),
                    .code_bits = Number(object, "code_bits_per_weight"),
                    .bits_per_weight = Number(object, "bits_per_weight"),
@@ -274,22 +291,6 @@ SensitivityFacts ReadSensitivities(const JsonObject& object, const ReportInput& 
     }
   }
   return result;
-}
-
-std::string Compact(const Json& value) {
-  if (value.is_string()) return Cut(value.get<std::string>());
-  return Cut(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-/// {"qkv": 64, "o": 32} as "qkv 64, o 32".
-std::string KeysAndValues(const JsonObject& object, std::string_view key) {
-  if (!object.Has(key)) return {};
-  if (!object.At(key).is_object()) return Compact(object.At(key));
-  std::string text;
-  for (const auto& [name, value] : object.At(key).items()) {
-    text += (text.empty() ? "" : ", ") + name + " " + Compact(value);
-  }
-  return Cut(text);
 }
 
 PlanFacts ReadPlan(const JsonObject& object, const ReportInput& input) {

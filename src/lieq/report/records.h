@@ -45,7 +45,8 @@ struct LayerFacts {
 struct ModelFacts {
   std::string run;
   std::string program, base_model, architecture, command, ranking;
-  Record settings;  // an object, or null
+  Record settings;        // an object, or null
+  std::string requested;  // "bpw 2.5"; empty where the record does not say
   Value requested_bits, code_bits, bits_per_weight, bytes, source_bytes;
   Value codes_only, true_bytes;  // compression ratios
   std::vector<std::string> calibration_files;

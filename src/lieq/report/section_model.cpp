@@ -52,7 +52,9 @@ void Tiles(const Records& records, const ModelFacts& model, Html& html) {
   html.Open("div", {{"class", "tiles"}});
   if (model.code_bits) {
     Tile(html, "Code bits", fmt::format("{:.2f}", *model.code_bits), "a weight",
-         model.requested_bits ? fmt::format("asked for {:g}", *model.requested_bits) : "");
+         !model.requested.empty() ? "asked for " + model.requested
+         : model.requested_bits   ? fmt::format("asked for {:g}", *model.requested_bits)
+                                  : "");
   }
   if (model.bits_per_weight) {
     Tile(html, "All-in bits", fmt::format("{:.2f}", *model.bits_per_weight), "a weight",

@@ -63,20 +63,26 @@ const MeasuredSensitivity* Find(const SensitiveUnit& unit, std::size_t candidate
   return found != unit.measured.end() ? &*found : nullptr;
 }
 
-/// Rise of the NLL of each layer; where units were measured, their sum.
-LayerScore MeasuredRise(const SensitivityFacts& sensitivities) {
+/// Damage of each layer in KL, which counts every change of the output and not only those that
+/// happen to raise the loss; in NLL where a record has no KL. Where units were measured, their sum.
+LayerScore MeasuredDamageOf(const SensitivityFacts& sensitivities) {
   const std::size_t candidate = MeasuredCandidate(sensitivities);
   LayerScore score;
   const std::string with =
       candidate < sensitivities.candidates.size() ? sensitivities.candidates[candidate] : "";
   score.name = "damage";
-  score.axis = "NLL rise" + (with.empty() ? "" : " at " + with);
+  const bool by_kl = std::ranges::all_of(sensitivities.units, [](const SensitiveUnit& unit) {
+    return std::ranges::all_of(unit.measured, [](const auto& m) { return m.kl.has_value(); });
+  });
+  score.axis = (by_kl ? "KL" : "NLL rise") + (with.empty() ? "" : " at " + with);
   for (const SensitiveUnit& unit : sensitivities.units) {
     const MeasuredSensitivity* measured = Find(unit, candidate);
-    if (measured == nullptr || !measured->nll_rise) continue;
+    if (measured == nullptr) continue;
+    const Value& damage = by_kl ? measured->kl : measured->nll_rise;
+    if (!damage) continue;
     if (unit.layer >= score.values.size()) score.values.resize(unit.layer + 1);
     Value& sum = score.values[unit.layer];
-    sum = sum.value_or(0) + *measured->nll_rise;
+    sum = sum.value_or(0) + *damage;
   }
   return score;
 }
@@ -283,7 +289,7 @@ Html DrawPrediction(const Records& records) {
     std::vector<LayerScore> targets{std::move(drop)};
     for (const SensitivityFacts& sensitivities : records.sensitivities) {
       if (SameModel(diagnostics.model_hash, sensitivities.model_hash)) {
-        targets.push_back(MeasuredRise(sensitivities));
+        targets.push_back(MeasuredDamageOf(sensitivities));
       }
     }
     const std::vector<LayerScore> scores = CheapScores(diagnostics);
