@@ -14,7 +14,7 @@ target_compile_features(lieq PUBLIC cxx_std_20)
 set_target_properties(lieq PROPERTIES LINKER_LANGUAGE CXX)
 target_link_libraries(lieq PRIVATE $<BUILD_INTERFACE:lieq_flags>
   PUBLIC Threads::Threads nlohmann_json::nlohmann_json fmt::fmt PkgConfig::OPENBLAS
-    PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::XXHASH)
+    PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::XXHASH PkgConfig::ZLIB)
 foreach(target ${_folders})
   target_sources(lieq PRIVATE $<TARGET_OBJECTS:${target}>)
   string(REPLACE "lieq_" "" folder ${target})

@@ -205,7 +205,7 @@ FAULTS = {
                                     "plan/ may not include diagnose/"),
     "src/lieq/model/json.cpp": ("#include <nlohmann/json.hpp>\n", "only in io/json.h"),
     "src/lieq/base/format.h": ("#pragma once\n#include <fmt/core.h>\n", "only in *.cpp"),
-    "src/lieq/base/unknown.cpp": ("#include <zlib.h>\n", "neither [third-party] nor [system]"),
+    "src/lieq/base/unknown.cpp": ("#include <lzma.h>\n", "neither [third-party] nor [system]"),
     "src/lieq/base/guard.h": ("#ifndef GUARD\n#endif\n", "without #pragma once"),
     "src/lieq/base/gone.cpp": ('#include "lieq/base/gone.h"\n', "is not there"),
     "src/lieq/base/short.cpp": ('#include "b.h"\n', "write the path from src/ on"),

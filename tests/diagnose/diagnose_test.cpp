@@ -14,6 +14,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/device/cpu/cpu_device.h"
+#include "lieq/diagnose/activations.h"
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/model/forward.h"
 #include "tests/diagnose/memory_model.h"
@@ -82,6 +83,13 @@ TEST(PerplexityDrop, IsThatOfRunsWithoutEachLayer) {
     EXPECT_NEAR(row.perplexity_drop.value(), std::exp(removed) - std::exp(base), 1e-9);
     EXPECT_GT(std::fabs(*row.nll_drop), 1e-3) << "removal changes nothing: nothing is tested";
     EXPECT_FALSE(row.compactness.has_value()) << "not measured is absent";
+    ASSERT_EQ(row.window_nll_drop.size(), Size(kWindows));
+    double mean = 0;
+    for (const double drop_of_window : row.window_nll_drop) mean += drop_of_window / kWindows;
+    EXPECT_NEAR(mean, *row.nll_drop, 1e-12) << "windows are of one length";
+    const double first = PlainNll(model, *bench.device, text.view.Rows(0, 1), layer) -
+                         PlainNll(model, *bench.device, text.view.Rows(0, 1), -1);
+    EXPECT_NEAR(row.window_nll_drop.front(), first, 1e-5);
   }
   EXPECT_EQ(bench.progress.total_, 4);
   EXPECT_EQ(bench.progress.done_, 4);
@@ -168,6 +176,61 @@ TEST(Spectra, AreThoseOfTheInputsThatEachLayerSees) {
   EXPECT_FALSE(diagnosis.base_perplexity.has_value());
   EXPECT_EQ(bench.progress.done_, 3);
   EXPECT_EQ(bench.progress.ended_, 1);
+}
+
+TEST(Spectra, ComeWithWhatEachLayerDoesToTheResidualStream) {
+  const MemoryModel model(MemoryModel::Config(), 3);
+  const Text text;
+  Bench bench;
+  Diagnosis whole, alone;
+
+  MeasureSpectra(model.weights, *bench.device, text.view, {}, bench.context, whole);
+  MeasureSpectra(model.weights, *bench.device, text.view, {.spectra = false}, bench.context, alone);
+
+  Forward forward(model.weights, *bench.device, kLength);
+  Hidden hidden = forward.Embed(text.view);
+  Matrix<float> before(kWindows * kLength, model.weights.config.hidden), after = before.Clone();
+  for (std::size_t layer = 0; layer < whole.layers.size(); ++layer) {
+    bench.device->Download(hidden.x.view(), before.view());
+    forward.Layer(static_cast<Index>(layer), hidden);
+    bench.device->Download(hidden.x.view(), after.view());
+    const ActivationMeasures expected =
+        MeasureActivations(before.view(), after.view(), static_cast<Index>(layer), bench.context);
+    for (const Diagnosis* diagnosis : {&whole, &alone}) {
+      const LayerDiagnosis& row = diagnosis->layers[layer];
+      EXPECT_EQ(row.block_influence, expected.block_influence);
+      EXPECT_EQ(row.largest_activation, expected.largest);
+      EXPECT_EQ(row.activation_ratio, expected.ratio);
+    }
+    EXPECT_FALSE(alone.layers[layer].compactness.has_value()) << "not measured is absent";
+    EXPECT_TRUE(alone.layers[layer].site_compactness.empty());
+  }
+  EXPECT_EQ(alone.spectrum_windows, kWindows);
+  EXPECT_EQ(alone.twins, 0);
+}
+
+TEST(WeightSpectra, NeedNoTextAndAreThoseOfEachLayer) {
+  const MemoryModel model(MemoryModel::Config(), 3);
+  const DiagnoseOptions options{.seed = 4, .settings = {.inputs = SpectrumInputs::kWeights}};
+  Bench bench;
+  Diagnosis diagnosis;
+
+  MeasureWeightSpectra(model.weights, options, bench.context, diagnosis);
+
+  const TwinTable twins = MeasureTwins(model.weights.config, options, bench.context);
+  ASSERT_EQ(diagnosis.layers.size(), 3u);
+  for (Index layer = 0; layer < 3; ++layer) {
+    const LayerSpectra expected =
+        MeasureLayerWeights(model.weights.layers[Size(layer)], model.weights.config, twins, layer,
+                            options, bench.context);
+    EXPECT_EQ(diagnosis.layers[Size(layer)].compactness, expected.MeanCompactness());
+    EXPECT_EQ(diagnosis.layers[Size(layer)].site_top_k_energy, expected.top_k_energy);
+    EXPECT_FALSE(diagnosis.layers[Size(layer)].block_influence.has_value());
+  }
+  EXPECT_EQ(diagnosis.spectrum_windows, 0);
+  EXPECT_EQ(diagnosis.context, 0);
+  EXPECT_EQ(diagnosis.settings, options.settings);
+  EXPECT_EQ(bench.progress.done_, 3);
 }
 
 TEST(Diagnose, GivesTheSameBytesForAnyNumberOfThreads) {

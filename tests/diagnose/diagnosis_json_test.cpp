@@ -31,23 +31,38 @@ Diagnosis Measured(std::uint64_t seed, bool spectra = true, bool drop = true) {
     diagnosis.twins = 4;
     diagnosis.top_fraction = 0.1;
     diagnosis.seed = rng.Bits();
+    diagnosis.calibration_files = {"wiki.txt", "books.jsonl.gz"};
+    diagnosis.settings = {.projections = static_cast<Projections>(rng.Below(2)),
+                          .heads = static_cast<Heads>(rng.Below(2)),
+                          .energies = static_cast<Energies>(rng.Below(2))};
+    diagnosis.stability = Stability{.text_hash = "f00d",
+                                    .text_files = {"code.txt"},
+                                    .kendall = {{"compactness", 0.25}, {"energy", -1}}};
   }
   if (drop) {
+    diagnosis.text_files = {"test.raw"};
     diagnosis.text_hash = "beef";
     diagnosis.base_perplexity = std::fabs(AnyDouble(rng)) + 1;
-    diagnosis.drop_windows = 32;
+    diagnosis.drop_windows = 3;
   }
   for (LayerDiagnosis& layer : diagnosis.layers) {
     if (spectra) {
       layer.compactness = AnyDouble(rng);
       layer.top_k_energy = AnyDouble(rng);
-      for (int site = 0; site < kSites; ++site) {
+      layer.block_influence = AnyDouble(rng);
+      layer.largest_activation = AnyDouble(rng);
+      if (rng.Below(4) > 0) layer.activation_ratio = AnyDouble(rng);
+      const int sites = diagnosis.settings.projections == Projections::kAll ? kSites : 3;
+      for (int site = 0; site < sites; ++site) {
         layer.site_compactness.push_back(AnyDouble(rng));
         layer.site_top_k_energy.push_back(AnyDouble(rng));
       }
     }
     if (drop) {
       layer.nll_drop = AnyDouble(rng);
+      layer.window_nll_drop = {AnyDouble(rng), AnyDouble(rng), AnyDouble(rng)};
+      layer.solo_damage = AnyDouble(rng);
+      layer.context_damage = AnyDouble(rng);
       if (rng.Below(4) > 0) layer.perplexity_drop = AnyDouble(rng);
     }
   }
@@ -65,12 +80,27 @@ void ExpectEqual(const Diagnosis& a, const Diagnosis& b) {
   EXPECT_EQ(a.base_perplexity, b.base_perplexity);
   EXPECT_EQ(a.drop_windows, b.drop_windows);
   EXPECT_EQ(a.text_hash, b.text_hash);
+  EXPECT_EQ(a.text_files, b.text_files);
+  EXPECT_EQ(a.calibration_files, b.calibration_files);
+  EXPECT_EQ(a.settings, b.settings);
+  ASSERT_EQ(a.stability.has_value(), b.stability.has_value());
+  if (a.stability) {
+    EXPECT_EQ(a.stability->text_hash, b.stability->text_hash);
+    EXPECT_EQ(a.stability->text_files, b.stability->text_files);
+    EXPECT_EQ(a.stability->kendall, b.stability->kendall);
+  }
   ASSERT_EQ(a.layers.size(), b.layers.size());
   for (std::size_t i = 0; i < a.layers.size(); ++i) {
     EXPECT_EQ(a.layers[i].perplexity_drop, b.layers[i].perplexity_drop);
     EXPECT_EQ(a.layers[i].nll_drop, b.layers[i].nll_drop);
     EXPECT_EQ(a.layers[i].compactness, b.layers[i].compactness);
     EXPECT_EQ(a.layers[i].top_k_energy, b.layers[i].top_k_energy);
+    EXPECT_EQ(a.layers[i].block_influence, b.layers[i].block_influence);
+    EXPECT_EQ(a.layers[i].largest_activation, b.layers[i].largest_activation);
+    EXPECT_EQ(a.layers[i].activation_ratio, b.layers[i].activation_ratio);
+    EXPECT_EQ(a.layers[i].solo_damage, b.layers[i].solo_damage);
+    EXPECT_EQ(a.layers[i].context_damage, b.layers[i].context_damage);
+    EXPECT_EQ(a.layers[i].window_nll_drop, b.layers[i].window_nll_drop);
     EXPECT_EQ(a.layers[i].site_compactness, b.layers[i].site_compactness);
     EXPECT_EQ(a.layers[i].site_top_k_energy, b.layers[i].site_top_k_energy);
   }
@@ -117,6 +147,31 @@ TEST(DiagnosisJson, LeavesOutWhatWasNotMeasured) {
   EXPECT_TRUE(json["layers"][0].contains("compactness"));
 }
 
+TEST(DiagnosisJson, OfWeightsAloneNamesNoText) {
+  Diagnosis diagnosis = Measured(1, true, false);
+  diagnosis.context = diagnosis.spectrum_windows = 0;
+  diagnosis.calibration_hash.clear();
+  diagnosis.calibration_files.clear();
+  diagnosis.settings.inputs = SpectrumInputs::kWeights;
+
+  EXPECT_FALSE(ToJson(diagnosis).contains("context"));
+  EXPECT_FALSE(ToJson(diagnosis).contains("calibration_hash"));
+  ExpectEqual(ThroughText(diagnosis), diagnosis);
+}
+
+TEST(DiagnosisJson, OfBeforeThereWereSettingsHasTheDefaults) {
+  Diagnosis diagnosis = Measured(1);
+  diagnosis.settings = {};
+  for (LayerDiagnosis& layer : diagnosis.layers) {
+    layer.site_compactness.resize(kSites);
+    layer.site_top_k_energy.resize(kSites);
+  }
+  Json json = ParseJson(ToJson(diagnosis).dump(), "diagnostics.json");
+  json.erase("settings");
+
+  EXPECT_EQ(DiagnosisFromJson(json, "diagnostics.json").settings, SpectrumSettings{});
+}
+
 TEST(DiagnosisJson, LeavesKeysOfProgramsAlone) {
   Json json = ParseJson(ToJson(Measured(1)).dump(), "diagnostics.json");
   json["made_by"] = "lieq 9";
@@ -136,6 +191,10 @@ class DiagnosisJsonRefuses : public testing::TestWithParam<Hostile> {};
 TEST_P(DiagnosisJsonRefuses, AndSaysWhereAndWhy) {
   const Hostile& hostile = GetParam();
   Diagnosis diagnosis = Measured(1);
+  diagnosis.settings = {};
+  diagnosis.layers.front().site_compactness.resize(kSites);
+  diagnosis.layers.front().site_top_k_energy.resize(kSites);
+  diagnosis.layers.resize(1);
   diagnosis.layers.resize(3, diagnosis.layers.front());
   Json json = ParseJson(ToJson(diagnosis).dump(), "d.json");
   hostile.edit(json);
@@ -205,11 +264,30 @@ INSTANTIATE_TEST_SUITE_P(
                 "d.json: /layers/1/nll_drop", "nothing, as in layer 0", "a number"},
         Hostile{"row_key", [](Json& j) { j["layers"][2]["compactnes"] = 1; },
                 "d.json: /layers/2/compactnes",
-                "layer, perplexity_drop, nll_drop, compactness, top_k_energy, site_compactness, "
-                "site_top_k_energy",
+                "layer, window_nll_drop, perplexity_drop, nll_drop, compactness, top_k_energy, "
+                "block_influence, largest_activation, activation_ratio, solo_damage, "
+                "context_damage, site_compactness, site_top_k_energy",
                 ""},
         Hostile{"site_lacking", [](Json& j) { j["layers"][2]["site_compactness"].erase("gate"); },
                 "d.json: /layers/2/site_compactness/gate", "a number", "nothing"},
+        Hostile{"site_few",
+                [](Json& j) {
+                  j["settings"]["projections"] = "qkv";
+                  j["layers"][0]["site_compactness"] = {{"q", 1}, {"k", 1}, {"v", 1}, {"o", 1}};
+                },
+                "d.json: /layers/0/site_compactness", "q, k and v",
+                "{\"k\":1,\"o\":1,\"q\":1,\"v\":1}"},
+        Hostile{"setting", [](Json& j) { j["settings"]["heads"] = "half"; },
+                "d.json: /settings/heads", "per-head or whole", "\"half\""},
+        Hostile{"setting_lacking", [](Json& j) { j["settings"].erase("inputs"); },
+                "d.json: /settings/inputs", "a string", "nothing"},
+        Hostile{"window_drops", [](Json& j) { j["layers"][1]["window_nll_drop"] = {1, 2}; },
+                "d.json: /layers/1/window_nll_drop",
+                "3 finite numbers, one a window (drop_windows)", "[1,2]"},
+        Hostile{"tau", [](Json& j) { j["stability"]["kendall_tau"]["energy"] = 2; },
+                "d.json: /stability/kendall_tau/energy", "-1 to 1", "2"},
+        Hostile{"names", [](Json& j) { j["calibration_files"] = "a.txt"; },
+                "d.json: /calibration_files", "an array of names", "\"a.txt\""},
         Hostile{"site_extra", [](Json& j) { j["layers"][2]["site_compactness"] = 1; },
                 "d.json: /layers/2/site_compactness", "", "number"}),
     [](const auto& row) { return std::string(row.param.name); });

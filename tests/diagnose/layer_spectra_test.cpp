@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,6 +48,11 @@ struct Bench {
   Context context{pool, log, progress, {}};
 
   LayerSpectra Measure(const MemoryModel& model, DiagnoseOptions options = {}, Index layer = 0) {
+    if (options.settings.inputs == SpectrumInputs::kWeights) {
+      return MeasureLayerWeights(model.weights.layers[0], model.weights.config,
+                                 MeasureTwins(model.weights.config, options, context), layer,
+                                 options, context);
+    }
     return MeasureLayer(model.weights.layers[0], model.weights.config,
                         Grams(model.weights.config, 1), kTokens, layer, options, context);
   }
@@ -100,22 +107,54 @@ TEST(LayerSpectra, AveragesOverHeadsThenSites) {
   EXPECT_DOUBLE_EQ(spectra.MeanTopKEnergy(), energy / 7);
 }
 
-TEST(LayerSpectra, AgreesWithTheFormulaWrittenOut) {
-  // Many twins, so that the mean of ours and of plain Gaussian ones agree to a percent.
+struct Variant {
+  const char* name;
+  SpectrumSettings settings;
+};
+class LayerSpectraVariant : public testing::TestWithParam<Variant> {};
+INSTANTIATE_TEST_SUITE_P(Settings, LayerSpectraVariant,
+                         testing::Values(Variant{"Defaults", {}},
+                                         Variant{"Qkv", {.projections = Projections::kQkv}},
+                                         Variant{"Whole", {.heads = Heads::kWhole}},
+                                         Variant{"Plain", {.energies = Energies::kPlain}},
+                                         Variant{"Weights", {.inputs = SpectrumInputs::kWeights}},
+                                         Variant{"All",
+                                                 {.projections = Projections::kQkv,
+                                                  .heads = Heads::kWhole,
+                                                  .energies = Energies::kPlain,
+                                                  .inputs = SpectrumInputs::kWeights}}),
+                         [](const auto& variant) { return variant.param.name; });
+
+TEST_P(LayerSpectraVariant, AgreesWithTheFormulaWrittenOut) {
+  // Many twins, so that the means of ours and of plain Gaussian ones agree to a percent or so.
+  const SpectrumSettings settings = GetParam().settings;
   const ModelConfig config = MemoryModel::Config(1);
   MemoryModel model(config, 3);
   SetRankOne(model.At(0, Site::kQ).view().Rows(config.head_dim, config.head_dim));  // head 1 of 4
-  constexpr int kTwins = 400;
+  constexpr int kTwins = 1000;
+  const auto spectrum = [&](Matrix<double>& w, const InputFactor& inputs) {
+    std::vector<double> energies = settings.inputs == SpectrumInputs::kWeights
+                                       ? WeightSpectrum(w.view())
+                                       : Spectrum(w.view(), inputs);
+    if (settings.energies == Energies::kPlain) {
+      for (double& energy : energies) energy = std::sqrt(energy);
+    }
+    return energies;
+  };
 
-  const LayerSpectra spectra = Bench(2).Measure(model, {.twins = kTwins});
+  const LayerSpectra spectra = Bench(2).Measure(model, {.twins = kTwins, .settings = settings});
 
+  const std::size_t sites = settings.projections == Projections::kQkv ? 3 : 7;
+  ASSERT_EQ(spectra.compactness.size(), sites);
+  ASSERT_EQ(spectra.top_k_energy.size(), sites);
   Rng rng(99);
   auto grams = Grams(config, 1);
-  for (const Site site : kAllSites) {
+  for (const Site site : std::span(kAllSites).first(sites)) {
     const auto inputs =
         FactorInputs(grams[static_cast<std::size_t>(UnitOf(site))].Clone(), kTokens);
     ASSERT_TRUE(inputs.has_value());
-    const bool by_head = site == Site::kQ || site == Site::kK || site == Site::kV;
+    const bool by_head = settings.heads == Heads::kPerHead &&
+                         (site == Site::kQ || site == Site::kK || site == Site::kV);
     const Index rows = by_head ? 12 : config.Out(site);
     const Index heads = config.Out(site) / rows;
     const Index k = std::max<Index>(1, std::min(rows, config.In(site)) / 10);
@@ -127,11 +166,11 @@ TEST(LayerSpectra, AgreesWithTheFormulaWrittenOut) {
           w(r, c) = static_cast<double>(model.At(0, site)(head * rows + r, c));
         }
       }
-      const std::vector<double> trained = Spectrum(w.view(), *inputs);
+      const std::vector<double> trained = spectrum(w, *inputs);
       double rank = 0, top = 0;
       for (int twin = 0; twin < kTwins; ++twin) {
         for (Index i = 0; i < w.size(); ++i) w.data()[i] = rng.Normal();
-        const std::vector<double> random = Spectrum(w.view(), *inputs);
+        const std::vector<double> random = spectrum(w, *inputs);
         rank += EffectiveRank(random) / kTwins;
         top += TopEnergy(random, k) / kTwins;
       }
@@ -142,6 +181,62 @@ TEST(LayerSpectra, AgreesWithTheFormulaWrittenOut) {
     EXPECT_NEAR(spectra.compactness[index], compactness, 0.02) << Name(site);
     EXPECT_NEAR(spectra.top_k_energy[index], energy, 0.02) << Name(site);
   }
+}
+
+TEST_P(LayerSpectraVariant, IsTheSameForAnyNumberOfThreads) {
+  const MemoryModel model(MemoryModel::Config(1), 3);
+  const DiagnoseOptions options{.settings = GetParam().settings};
+
+  const LayerSpectra one = Bench(1).Measure(model, options);
+
+  EXPECT_TRUE(Same(one, Bench(2).Measure(model, options)));
+  EXPECT_TRUE(Same(one, Bench(5).Measure(model, options)));
+}
+
+TEST(LayerSpectra, OfQkvReadNoOtherInputs) {
+  const MemoryModel model(MemoryModel::Config(1), 3);
+  const DiagnoseOptions options{.settings = {.projections = Projections::kQkv}};
+  auto grams = Grams(model.weights.config, 1);
+  for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
+    grams[static_cast<std::size_t>(unit)] = {};
+  }
+  Bench bench;
+
+  const LayerSpectra spectra = MeasureLayer(model.weights.layers[0], model.weights.config,
+                                            std::move(grams), kTokens, 0, options, bench.context);
+
+  const LayerSpectra all = bench.Measure(model);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(spectra.compactness[i], all.compactness[i]);
+}
+
+TEST(Twins, AreMadeOnceForEachShape) {
+  const ModelConfig config = MemoryModel::Config(3);
+  Bench bench(2);
+  const DiagnoseOptions options{.settings = {.inputs = SpectrumInputs::kWeights}};
+
+  const TwinTable twins = MeasureTwins(config, options, bench.context);
+
+  // A head of q, k or v; o; gate and up; down.
+  ASSERT_EQ(twins.size(), 4u);
+  for (const std::array<Index, 2> shape :
+       {std::array<Index, 2>{12, 32}, {32, 48}, {56, 32}, {32, 56}}) {
+    ASSERT_TRUE(twins.contains(shape));
+    EXPECT_GT(twins.at(shape).effective_rank, 1);
+    EXPECT_LT(twins.at(shape).effective_rank, std::min(shape[0], shape[1]));
+  }
+}
+
+TEST(Twins, OfWeightsAloneFindUntrainedWeightsNotCompact) {
+  double compactness = 0;
+  constexpr int kModels = 40;
+  for (std::uint64_t seed = 0; seed < kModels; ++seed) {
+    const LayerSpectra spectra =
+        Bench().Measure(MemoryModel(MemoryModel::Config(1), 100 + seed),
+                        {.seed = seed, .settings = {.inputs = SpectrumInputs::kWeights}});
+    compactness += spectra.MeanCompactness() / kModels;
+  }
+
+  EXPECT_NEAR(compactness, 0, 0.02);
 }
 
 TEST(LayerSpectra, UntrainedWeightsAreNotCompact) {
@@ -222,6 +317,18 @@ TEST(LayerSpectra, NamesLayerAndSiteOfWhatIsNotFinite) {
       EXPECT_EQ(problem->where, "layer 7, " + std::string(Name(site)));
     }
   }
+}
+
+TEST(LayerSpectra, OfWeightsAloneNameWhatIsNotFinite) {
+  MemoryModel model(MemoryModel::Config(1), 3);
+  model.At(0, Site::kGate)(1, 2) = std::numeric_limits<float>::quiet_NaN();
+
+  const auto problem = ProblemOf([&] {
+    (void)Bench(2).Measure(model, {.settings = {.inputs = SpectrumInputs::kWeights}}, 7);
+  });
+
+  ASSERT_TRUE(problem.has_value());
+  EXPECT_EQ(problem->where, "layer 7, gate");
 }
 
 TEST(LayerSpectra, NamesLayerAndUnitWhoseInputIsNotFinite) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "lieq/linalg/linalg.h"
@@ -178,6 +179,15 @@ TEST(Spectrum, IsFlatForOrthonormalWeightsOnWhiteInputs) {
   const Matrix<double> h = Orthogonal(40, rng), w = Orthogonal(40, rng);
 
   EXPECT_NEAR(EffectiveRank(SpectrumOf(h, w)), 40, 1e-9);
+}
+
+TEST(WeightSpectrum, IsThatOfWhiteInputs) {
+  Rng rng(5);
+  for (const auto& [out, in] : {std::pair<Index, Index>{7, 20}, {20, 7}, {9, 9}}) {
+    const Matrix<double> w = Gaussian(out, in, rng), white = Orthogonal(in, rng);
+
+    ExpectSame(WeightSpectrum(w.view()), PlainSpectrum(white, w), kTolerance);
+  }
 }
 
 TEST(Spectrum, IsOneDirectionForWeightsOfRankOne) {

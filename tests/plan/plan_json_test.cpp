@@ -113,6 +113,19 @@ TEST(PlanJson, AUniformPlanComesBackAsItWas) {
   }
 }
 
+TEST(PlanJson, TheWeightsOfACombinedRankingComeBack) {
+  Plan plan = Ranked(1);
+  plan.ranking = "combined";
+  plan.ranking_weights = {0.5, 0, 1.0 / 3};
+
+  EXPECT_EQ(ThroughText(plan), plan);
+  for (const char* bad : {"[1, 1]", "[1, 1, -1]", "[1, 1, \"1\"]", "3"}) {
+    EXPECT_THROW((void)Edited([&](Json& json) { json["ranking_weights"] = Json::parse(bad); }),
+                 Error)
+        << bad;
+  }
+}
+
 TEST(PlanJson, ReadsLikeATableOfLayers) {
   Plan plan = UniformPlan(2, Config());
   plan.bits[1] = {4, 4, 2, 2};

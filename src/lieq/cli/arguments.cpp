@@ -34,9 +34,20 @@ std::string CommandNames() {
 
 /// Options that the table has for this command, and no others.
 void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) {
-  app.add_option("MODEL", "model folder in Hugging Face's layout")
-      ->required()
-      ->each([&arguments](const std::string& value) { arguments.model = value; });
+  for (const PositionalRow& row : command.positionals) {
+    const bool many = row.name.ends_with("...");
+    const std::string name(many ? row.name.substr(0, row.name.size() - 3) : row.name);
+    app.add_option_function<std::vector<std::string>>(
+           name,
+           [&arguments, &row](const std::vector<std::string>& values) {
+             for (const std::string& value : values) row.set(arguments, value);
+           },
+           std::string(row.help))
+        ->type_name("")
+        ->expected(1, many ? 1 << 20 : 1)
+        ->allow_extra_args(many)  // else the first of several takes all words
+        ->required();
+  }
   for (const OptionRow& row : Options()) {
     if ((row.commands & command.bit) == 0) continue;
     const std::string names(row.names), help(row.help);
@@ -89,8 +100,17 @@ void CheckTogether(const Arguments& a) {
                     a.low, a.high, *a.bits));
   }
   if (a.command == "evaluate" && a.text.empty()) throw UsageError("evaluate needs --text FILE");
+  if ((a.ranking == "file") != !a.scores.empty()) {
+    throw UsageError("--ranking file and --scores FILE are given together");
+  }
   if (!a.diagnostics.empty() && !a.calibration.empty()) {
     throw UsageError("give one of --diagnostics and --calibration");
+  }
+  if (a.diagnose.settings.inputs == SpectrumInputs::kWeights &&
+      !(a.calibration.empty() && a.second_text.empty() && !a.spectrum_windows)) {
+    throw UsageError(
+        "--inputs weights reads no text: leave out --calibration, --second-text and "
+        "--spectrum-windows");
   }
   if (a.verbose && a.quiet) throw UsageError("give one of --verbose and --quiet");
 }

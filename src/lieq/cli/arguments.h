@@ -1,6 +1,7 @@
 // What a command line says, after it was parsed and checked on its own.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "lieq/base/types.h"
 #include "lieq/device/device.h"
+#include "lieq/diagnose/layer_spectra.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 
@@ -20,9 +22,11 @@ struct Arguments {
   std::vector<std::string> words;  // the command line as given, for the record
 
   std::filesystem::path model;
+  std::vector<std::filesystem::path> runs;
   std::filesystem::path output;
   std::filesystem::path text;
   std::vector<std::filesystem::path> calibration;  // empty: the bundled text
+  std::vector<std::string> text_fields;            // of rows of JSON; empty: by their layout
   std::filesystem::path diagnostics;
   std::filesystem::path plan;
 
@@ -30,14 +34,20 @@ struct Arguments {
   int low = 2, high = 4;
   std::optional<int> uniform;
   std::string ranking = "compactness";
+  std::array<double, 3> ranking_weights{1.0 / 3, 1.0 / 3, 1.0 / 3};  // of `combined`
+  std::filesystem::path scores;                                      // of `file`
 
+  DiagnoseOptions diagnose;               // its seed is `seed`
+  std::optional<Index> spectrum_windows;  // none: kSpectrumWindows
+  std::vector<std::filesystem::path> second_text;
   std::optional<double> bpw;         // ceiling on all-in bits a weight
   std::optional<std::int64_t> size;  // ceiling on bytes of the weight files
   std::optional<Index> high_layers;  // of the top-m rule
   std::string allocation;            // "top-m", "optimal" or "uniform"; empty: as the budget
   bool by_group = true;              // --granularity group
-  std::vector<Grid> candidates;      // empty: DefaultCandidates
-  std::filesystem::path codes;       // a CodeStore
+  std::optional<int> embedding_bits, head_bits;  // 16, 8 or 4
+  std::vector<Grid> candidates;                  // empty: DefaultCandidates
+  std::filesystem::path codes;                   // a CodeStore
   std::filesystem::path sensitivities;
   std::filesystem::path base;  // plan of the mix for damage in context
   DamageMode mode = DamageMode::kSolo;
@@ -46,6 +56,18 @@ struct Arguments {
   bool assemble = false;  // quantize: from the codes, nothing is quantized in sequence
   Index refine = 0;       // evaluations of a local search on the true divergence
   Index check = 4;        // mixes that the prediction is checked on
+
+  // Of studies.
+  std::string study;
+  std::vector<std::filesystem::path> texts;
+  Index windows = 8;                 // of each text
+  std::vector<Index> lengths{1024};  // tokens in a window
+  std::vector<Index> sizes{128};     // windows of calibration
+  std::vector<std::string> rankings{"compactness", "energy", "first"};
+  Index most = 16;  // layers that are raised
+  std::vector<Index> group_sizes{64};
+  std::vector<ActOrder> act_orders{ActOrder::kStatic};
+  std::vector<std::string> methods{"gptq"};
 
   QuantOptions quant;
   Index group_size = 64;

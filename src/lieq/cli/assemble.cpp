@@ -28,6 +28,14 @@ std::map<std::string, LinearPlace, std::less<>> LinearTensors(const ModelConfig&
   return places;
 }
 
+/// The grid of an end that becomes packed, by the name of its float tensor.
+std::optional<Grid> EdgeGrid(const EdgeGrids& edges, const ModelConfig& config,
+                             std::string_view name) {
+  if (name == std::string(kEmbeddingModule) + ".weight") return edges.embedding;
+  if (name == std::string(kHeadModule) + ".weight" && !config.tied) return edges.head;
+  return std::nullopt;
+}
+
 std::uint64_t DataBytes(const TensorSpec& spec) {
   std::uint64_t bytes = ItemSize(spec.dtype);
   for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
@@ -40,11 +48,21 @@ DType ScaleType(DType model) noexcept {
   return model == DType::kF16 ? DType::kF16 : DType::kBF16;
 }
 
-OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, DType scale_type) {
+OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
+                       DType scale_type) {
   const ModelConfig& config = model.weights.config;
   const auto linears = LinearTensors(config);
   std::vector<TensorSpec> specs;
   for (const auto& [name, tensor] : model.tensors.tensors()) {
+    if (const std::optional<Grid> grid = EdgeGrid(edges, config, name)) {
+      const auto packed = PackedSpecs(name.substr(0, name.rfind('.')), config.vocab, config.hidden,
+                                      *grid, scale_type);
+      specs.insert(specs.end(), packed.begin(), packed.end());
+      continue;
+    }
+    if (edges.embedding && config.tied && name == std::string(kHeadModule) + ".weight") {
+      continue;  // a copy of the embedding: the quantized one stands for both
+    }
     const auto place = linears.find(name);
     if (place == linears.end()) {
       specs.push_back({name, tensor.dtype, tensor.shape});
@@ -105,9 +123,10 @@ void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter&
 
 }  // namespace
 
-void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const OutputFiles& files,
+void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
+                   const OutputFiles& files,
                    const std::function<std::filesystem::path(Index, Site)>& layer_file,
-                   const std::filesystem::path& folder) {
+                   const std::filesystem::path& edge_file, const std::filesystem::path& folder) {
   // Packed tensor -> its linear; the name of a module plus one of the format's suffixes.
   std::map<std::string, LinearPlace, std::less<>> places;
   for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
@@ -118,13 +137,16 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Outp
     std::optional<TensorFile> open;  // what the last tensor came from
     std::filesystem::path open_file;
     for (const TensorSpec& spec : file.specs) {
-      const auto place = places.find(spec.name.substr(0, spec.name.rfind('.')));
-      const bool packed = place != places.end() && !model.tensors.Has(spec.name);
+      const std::string module = spec.name.substr(0, spec.name.rfind('.'));
+      const auto place = places.find(module);
+      const bool edge = module == kEmbeddingModule || module == kHeadModule;
+      const bool packed = (edge || place != places.end()) && !model.tensors.Has(spec.name);
       if (!packed) {
         CopyTensor(model, model.tensors.At(spec.name), writer);
         continue;
       }
-      const auto packed_file = layer_file(place->second.layer, place->second.site);
+      const auto packed_file =
+          edge ? edge_file : layer_file(place->second.layer, place->second.site);
       if (open_file != packed_file) {
         open.reset();
         open = TensorFile::Open(packed_file);
@@ -137,7 +159,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Outp
   if (files.files.size() > 1) WriteIndex(files, folder);
 
   Record config = model.config;
-  config["quantization_config"] = QuantizationConfig(grids);
+  config["quantization_config"] = QuantizationConfig(grids, edges);
   WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
   for (const auto& source : SidecarFiles(model.path)) {
     WriteFileAtomically(folder / source.filename(), ReadText(source));

@@ -22,18 +22,21 @@ struct OutputFiles {
   std::uint64_t bytes = 0;  // of all weight files together
 };
 
-/// Linears become packed tensors, everything else stays as it is. scale_type: F16 or BF16.
+/// Linears, and the ends that `edges` has grids for, become packed tensors, everything else stays
+/// as it is. scale_type: F16 or BF16.
 [[nodiscard]] OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids,
-                                     DType scale_type);
+                                     const EdgeGrids& edges, DType scale_type);
 
 /// Scales are stored in the model's own 16-bit type; for a float32 model in bf16. Their values are
 /// the same in both (RoundScale).
 [[nodiscard]] DType ScaleType(DType model) noexcept;
 
 /// Writes config.json, the weight files and the source's tokenizer and licence files into `folder`.
-/// layer_file(layer, site) is the file that holds a linear's packed tensors.
-void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const OutputFiles& files,
+/// layer_file(layer, site) is the file that holds a linear's packed tensors, edge_file that of the
+/// ends'.
+void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
+                   const OutputFiles& files,
                    const std::function<std::filesystem::path(Index, Site)>& layer_file,
-                   const std::filesystem::path& folder);
+                   const std::filesystem::path& edge_file, const std::filesystem::path& folder);
 
 }  // namespace lieq

@@ -14,7 +14,9 @@ int RunDiagnose(const Arguments& arguments, Session& session);
 int RunPlan(const Arguments& arguments, Session& session);
 int RunQuantize(const Arguments& arguments, Session& session);
 int RunSensitivity(const Arguments& arguments, Session& session);
+int RunStudy(const Arguments& arguments, Session& session);
 int RunEvaluate(const Arguments& arguments, Session& session);
+int RunReport(const Arguments& arguments, Session& session);
 
 /// Everything: parses, runs, prints errors, and gives the exit code.
 int RunProgram(int count, const char* const* words);

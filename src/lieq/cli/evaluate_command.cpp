@@ -13,7 +13,7 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
   const Tokenizer tokenizer = OpenTokenizer(model);
   const std::filesystem::path files[] = {arguments.text};
-  EncodedText text = EncodeFiles(tokenizer, files);
+  EncodedText text = EncodeFiles(tokenizer, files, arguments.text_fields);
   const Windows windows =
       CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),
                  arguments.samples.value_or(0), arguments.text.string());

@@ -4,6 +4,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/text/text_file.h"
 
 namespace lieq {
 
@@ -34,7 +35,14 @@ std::string HashModel(const ModelFolder& model) {
   return hasher.Hex();
 }
 
-EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files) {
+EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files,
+                        std::span<const std::string> fields) {
+  if (!fields.empty() && std::ranges::none_of(files, IsJsonLines)) {
+    throw Error({.what = "fields are named, and no file holds rows of JSON",
+                 .where = "--text-field",
+                 .expected = "a file whose name ends in .jsonl or .jsonl.gz",
+                 .found = files.empty() ? "the bundled text" : files.front().string()});
+  }
   EncodedText text;
   Hasher hasher;
   const auto add = [&](std::string_view content, std::string name) {
@@ -44,15 +52,16 @@ EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesys
     text.names.push_back(std::move(name));
   };
   if (files.empty()) add(BundledCalibration(), "bundled");
-  for (const auto& file : files) add(ReadText(file), file.filename().string());
+  for (const auto& file : files) {
+    add(ReadTextFile(file, {.fields = {fields.begin(), fields.end()}}), file.filename().string());
+  }
   text.hash = hasher.Hex();
   return text;
 }
 
-Windows SpectrumWindows(const EncodedText& text, const std::string& where) {
+Windows SpectrumWindows(const EncodedText& text, const std::string& where, Index windows) {
   const auto tokens = static_cast<Index>(text.ids.size());
-  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), kSpectrumWindows,
-                    where);
+  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), windows, where);
 }
 
 void JudgeCalibration(const EncodedText& text, Index tokens, const ModelConfig& config,

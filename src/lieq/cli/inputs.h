@@ -30,14 +30,17 @@ struct EncodedText {
   std::vector<std::string> names;  // of the files, without folders; "bundled" for the bundled text
 };
 
-/// files: empty means the bundled calibration text. Throws Error.
+/// files: plain text, rows of JSON, or gzip of either (text/text_file.h); empty means the bundled
+/// calibration text. fields: of rows of JSON. Throws Error, also for fields where no file has rows.
 [[nodiscard]] EncodedText EncodeFiles(const Tokenizer& tokenizer,
-                                      std::span<const std::filesystem::path> files);
+                                      std::span<const std::filesystem::path> files,
+                                      std::span<const std::string> fields);
 
 /// The windows that spectra are measured on: the first kSpectrumWindows of kDefaultContext tokens,
 /// fewer or one shorter one where the text has no more, whatever --context and --samples say, so
-/// that every command ranks layers alike.
-[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, const std::string& where);
+/// that every command ranks layers alike. `diagnose` may ask for more windows.
+[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, const std::string& where,
+                                      Index windows = kSpectrumWindows);
 
 /// Says what a calibration text is worth: notes the bundled one, warns where there are fewer tokens
 /// than eight times the widest input of a linear.

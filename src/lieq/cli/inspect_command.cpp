@@ -54,6 +54,12 @@ std::string GridText(const QMatrix& matrix) {
                      grid.symmetric ? "symmetric" : "asymmetric");
 }
 
+/// "4 bits, group 64, symmetric", or nothing for a float matrix.
+std::string EndText(const AnyMatrix& matrix) {
+  const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+  return packed != nullptr ? GridText(**packed) : "";
+}
+
 void PrintLayers(const ModelFolder& model) {
   fmt::print("\nlayers       qkv, o, gate and up, down\n");
   const auto grids = [&](std::size_t layer) {
@@ -119,6 +125,10 @@ int RunInspect(const Arguments& arguments, Session&) {
              FormatBytes(static_cast<double>(sizes.bytes)), Name(model.dtype));
   fmt::print("linears        {:.4f} code bits a weight, {:.4f} with scales and zero-points\n",
              sizes.code_bits / weights, sizes.stored_bits / weights);
+  if (model.edges.embedding) {
+    fmt::print("embedding      {}\n", EndText(model.weights.embedding));
+  }
+  if (model.edges.head) fmt::print("head           {}\n", EndText(model.weights.head));
   if (model.quantized) PrintLayers(model);
   return 0;
 }

@@ -77,7 +77,7 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
   const Tokenizer tokenizer = OpenTokenizer(lab.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
   if (calibrated || arguments.text.empty()) {
-    lab.calibration = EncodeFiles(tokenizer, arguments.calibration);
+    lab.calibration = EncodeFiles(tokenizer, arguments.calibration, arguments.text_fields);
   }
   if (calibrated) {
     lab.windows = CutWindows(lab.calibration->ids, arguments.context.value_or(kDefaultContext),
@@ -88,7 +88,7 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
   const Index length = arguments.damage_context, count = arguments.damage_windows;
   if (!arguments.text.empty()) {
     const std::filesystem::path files[] = {arguments.text};
-    lab.text = EncodeFiles(tokenizer, files);
+    lab.text = EncodeFiles(tokenizer, files, arguments.text_fields);
     lab.damage_windows = CutWindows(lab.text.ids, length, count, arguments.text.string());
   } else {
     lab.text = *lab.calibration;

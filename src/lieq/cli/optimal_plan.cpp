@@ -28,10 +28,12 @@ LayerGrids ToLayerGrids(const UnitGrids& grids) {
   return layers;
 }
 
-std::int64_t FileBytes(const ModelFolder& model, const std::vector<Grid>& candidates,
-                       const Choice& choice) {
+std::int64_t FileBytes(const Arguments& arguments, const ModelFolder& model,
+                       const std::vector<Grid>& candidates, const Choice& choice) {
   const LayerGrids grids = ToLayerGrids(GridsOfChoice(candidates, choice));
-  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+  return static_cast<std::int64_t>(
+      PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
+          .bytes);
 }
 
 std::int64_t UnitFileBytes(const ModelConfig& config, Unit unit, const Grid& grid, DType scale) {
@@ -107,7 +109,7 @@ Purse MakePurse(const Arguments& arguments, const ModelFolder& model,
   const Choice cheapest = Cheapest(purse.costs, candidates, config);
   const std::int64_t least = TotalCost(purse.costs, cheapest);
   if (arguments.size) {
-    const std::int64_t whole = FileBytes(model, candidates, cheapest);
+    const std::int64_t whole = FileBytes(arguments, model, candidates, cheapest);
     purse.budget = *arguments.size - (whole - least);
     if (purse.budget < least) TooSmall(arguments, static_cast<double>(whole));
   } else {
@@ -166,7 +168,7 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
     }
     // Headers of the files grow by some digits with the tensors they list.
     const std::int64_t over =
-        arguments.size ? FileBytes(lab.model, candidates, *choice) - *arguments.size : 0;
+        arguments.size ? FileBytes(arguments, lab.model, candidates, *choice) - *arguments.size : 0;
     if (over <= 0) break;
     purse.budget -= over;
   }
@@ -191,7 +193,7 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
     for (Index i = 0; i < arguments.refine; ++i) {
       const Choice next = Neighbour(*choice, damage, purse.costs, granularity, purse.budget, rng);
       const bool fits =
-          !arguments.size || FileBytes(lab.model, candidates, next) <= *arguments.size;
+          !arguments.size || FileBytes(arguments, lab.model, candidates, next) <= *arguments.size;
       if (next != *choice && fits) {
         const PredictionCheck found = run(next);
         if (found.kl < best.kl) {

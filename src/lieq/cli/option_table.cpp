@@ -6,6 +6,8 @@
 #include <cmath>
 #include <vector>
 
+#include "lieq/cli/studies.h"
+#include "lieq/diagnose/settings.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
 
@@ -33,6 +35,14 @@ int ParseWidth(std::string_view option, const std::string& text) {
   return bits;
 }
 
+int ParseEdgeBits(std::string_view option, const std::string& text) {
+  const int bits = Parse<int>(option, text, 4, 16, "16, 8 or 4");
+  if (bits != 16 && bits != 8 && bits != 4) {
+    throw UsageError(std::string(option) + ": expected 16, 8 or 4, found '" + text + "'");
+  }
+  return bits;
+}
+
 void SetWidths(Arguments& arguments, const std::string& text) {
   const auto comma = text.find(',');
   if (comma == std::string::npos) {
@@ -43,6 +53,44 @@ void SetWidths(Arguments& arguments, const std::string& text) {
   if (arguments.low >= arguments.high) {
     throw UsageError("--widths: expected the lower width first, found '" + text + "'");
   }
+}
+
+std::vector<std::string> SplitAtCommas(std::string_view text) {
+  std::vector<std::string> parts;
+  for (auto comma = text.find(','); comma != std::string_view::npos; comma = text.find(',')) {
+    parts.emplace_back(text.substr(0, comma));
+    text.remove_prefix(comma + 1);
+  }
+  parts.emplace_back(text);
+  return parts;
+}
+
+void SetTextFields(Arguments& arguments, const std::string& text) {
+  arguments.text_fields = SplitAtCommas(text);
+  for (const std::string& field : arguments.text_fields) {
+    if (!field.empty()) continue;
+    throw UsageError("--text-field: expected NAME[,NAME...], found '" + text + "'");
+  }
+}
+
+template <class T>
+T ParseChoice(std::string_view option, const std::string& text) {
+  if (const std::optional<T> choice = ParseSetting<T>(text)) return *choice;
+  throw UsageError(std::string(option) + ": expected " + Choices<T>() + ", found '" + text + "'");
+}
+
+void SetRankingWeights(Arguments& arguments, const std::string& text) {
+  constexpr std::string_view kExpected = "three numbers from 0 to 1e6 such as 1,1,2, not all 0";
+  const std::vector<std::string> parts = SplitAtCommas(text);
+  double sum = 0;
+  for (std::size_t i = 0; i < 3 && parts.size() == 3; ++i) {
+    arguments.ranking_weights[i] =
+        Parse<double>("--ranking-weights", parts[i], 0.0, 1e6, kExpected);
+    sum += arguments.ranking_weights[i];
+  }
+  if (sum > 0) return;
+  throw UsageError("--ranking-weights: expected " + std::string(kExpected) + ", found '" + text +
+                   "'");
 }
 
 /// 0 for "row".
@@ -104,37 +152,74 @@ void SetCandidates(Arguments& arguments, const std::string& text) {
 
 constexpr Index kMostTokens = Index{1} << 24;
 
+std::vector<Index> ParseList(std::string_view option, const std::string& text, Index least,
+                             std::string_view expected) {
+  std::vector<Index> values;
+  for (const std::string& part : SplitAtCommas(text)) {
+    values.push_back(Parse<Index>(option, part, least, kMostTokens, expected));
+  }
+  return values;
+}
+
+constexpr std::array kModel{PositionalRow{"MODEL", "model folder in Hugging Face's layout",
+                                          [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kStudyModel{
+    PositionalRow{"NAME", "correlation, layers, calibration or backend",
+                  [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
+    PositionalRow{"MODEL", "model folder in Hugging Face's layout",
+                  [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kRuns{
+    PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
+                  [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
+
 constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
-               "Prints architecture, size and, for a quantized model, the bits of every layer."},
-    CommandRow{"diagnose", kDiagnose, "measure how effective each layer is",
-               "Writes the representational compactness and top-k energy of every layer, and with "
-               "--text the rise of perplexity when it is removed."},
+               "Prints architecture, size and, for a quantized model, the bits of every layer.",
+               kModel},
+    CommandRow{
+        "diagnose", kDiagnose, "measure how effective each layer is",
+        "Writes the representational compactness, top-k energy and block influence of every layer, "
+        "and with --text the rise of perplexity when it is removed.",
+        kModel},
     CommandRow{
         "sensitivity", kSensitivity, "measure what each candidate grid costs the model",
         "Quantizes every unit at every candidate grid, runs the model with one unit replaced "
         "at a time, and writes the divergence from the whole model: measured, and predicted "
-        "for the candidates that were not run."},
+        "for the candidates that were not run.",
+        kModel},
+    CommandRow{
+        "study", kStudy, "run an experiment of the paper, or a check of its premise",
+        "correlation: do the cheap scores predict the damage? layers: how many to protect, "
+        "by which ranking? calibration: does the text matter? backend: do group size, order "
+        "and method matter more than the plan? Writes study.json and the codes it used into a "
+        "folder; given again, it goes on where it stopped.",
+        kStudyModel},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
-               "Writes a plan that `quantize --plan` takes; it may be edited by hand."},
+               "Writes a plan that `quantize --plan` takes; it may be edited by hand.", kModel},
     CommandRow{"quantize", kQuantize, "write a quantized model",
                "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
                "and this program read. An interrupted run goes on where it stopped when the same "
-               "command is given again."},
+               "command is given again.",
+               kModel},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
-               "Works on float and on quantized folders."},
+               "Works on float and on quantized folders.", kModel},
+    CommandRow{"report", kReport, "show runs as a page",
+               "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
+               "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "
+               "eval*.json; any other record is named as a file.",
+               kRuns},
 };
 
 constexpr std::array kOptions{
     OptionRow{.names = "--output,-o",
               .value = "PATH",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
-              .help = "file (diagnose, sensitivity, plan) or folder (quantize) to write",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kReport | kStudy,
+              .help = "file (diagnose, sensitivity, plan, report) or folder (quantize) to write",
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.output = v; }},
     OptionRow{.names = "--bits",
               .value = "B",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "average code bits: the layers that score highest get the higher of two "
                       "widths (default 2.25)",
               .set =
@@ -157,7 +242,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); }},
     OptionRow{.names = "--high-layers",
               .value = "M",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "this many layers get the higher width",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -189,9 +274,24 @@ constexpr std::array kOptions{
                     }
                     a.by_group = v == "group";
                   }},
+    OptionRow{.names = "--embedding-bits",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "width of the embedding, and of the head tied to it: 16 (default), 8 or 4, "
+                      "symmetric in groups of --group-size, rounded to nearest",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.embedding_bits = ParseEdgeBits("--embedding-bits", v);
+                  }},
+    OptionRow{.names = "--head-bits",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "width of a head of its own: 16 (default), 8 or 4",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.head_bits = ParseEdgeBits("--head-bits", v); }},
     OptionRow{.names = "--sensitivities",
               .value = "FILE",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "damages of an optimal plan, made by `lieq sensitivity` (default: measured)",
               .set = [](Arguments& a, const std::string& v) { a.sensitivities = v; }},
     OptionRow{.names = "--check",
@@ -220,7 +320,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string&) { a.assemble = true; }},
     OptionRow{.names = "--widths",
               .value = "LOW,HIGH",
-              .commands = kPlan | kQuantize,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "the two widths that --bits mixes (default 2,4)",
               .set = SetWidths},
     OptionRow{
@@ -229,19 +329,31 @@ constexpr std::array kOptions{
         .commands = kPlan | kQuantize,
         .help = "N bits in every layer: 2, 3, 4 or 8",
         .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); }},
-    OptionRow{
-        .names = "--ranking",
-        .value = "NAME",
-        .commands = kPlan | kQuantize,
-        .help = "what orders the layers for --bits: compactness (default), energy, first or random",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              (void)FindRanking(v);
-              a.ranking = v;
-            }},
+    OptionRow{.names = "--ranking",
+              .value = "NAME",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "what orders the layers for --bits",  // the names follow: Options()
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    (void)FindRanking(v);
+                    a.ranking = v;
+                  }},
+    OptionRow{.names = "--ranking-weights",
+              .value = "P,C,E",
+              .commands = kPlan | kQuantize,
+              .help =
+                  "of perplexity drop, compactness and energy in the ranking combined (default: "
+                  "a third each)",
+              .set = SetRankingWeights},
+    OptionRow{.names = "--scores",
+              .value = "FILE",
+              .commands = kPlan | kQuantize,
+              .help = "scores of the ranking file: a JSON array, one number a layer, or an object "
+                      "with \"scores\"",
+              .set = [](Arguments& a, const std::string& v) { a.scores = v; }},
     OptionRow{.names = "--plan",
               .value = "FILE",
-              .commands = kQuantize,
+              .commands = kQuantize | kStudy,
               .help = "take the bits of each layer from this plan",
               .set = [](Arguments& a, const std::string& v) { a.plan = v; }},
     OptionRow{.names = "--diagnostics",
@@ -252,33 +364,33 @@ constexpr std::array kOptions{
     OptionRow{
         .names = "--method",
         .value = "NAME",
-        .commands = kSensitivity | kPlan | kQuantize,
+        .commands = kSensitivity | kPlan | kQuantize | kStudy,
         .help = "rtn (round to nearest) or gptq (default)",
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
               .value = "G",
-              .commands = kQuantize,
+              .commands = kQuantize | kStudy,
               .help = "input channels that share a scale: 32, 64 (default), 128, 256 or row",
               .set = SetGroupSize},
     OptionRow{.names = "--symmetric",
               .value = "",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "zero-point in the middle of the codes (default)",
               .set = [](Arguments& a, const std::string&) { a.symmetric = true; }},
     OptionRow{.names = "--asymmetric",
               .value = "",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "an integer zero-point for each group",
               .set = [](Arguments& a, const std::string&) { a.symmetric = false; }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",
-        .commands = kSensitivity | kPlan | kQuantize,
+        .commands = kSensitivity | kPlan | kQuantize | kStudy,
         .help = "order in which gptq rounds columns: none, static (default) or group",
         .set = [](Arguments& a, const std::string& v) { a.quant.act_order = ParseActOrder(v); }},
     OptionRow{.names = "--damping",
               .value = "D",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "share of the mean diagonal added to the Gram matrix (default 0.01)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -286,24 +398,100 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--clip",
               .value = "KIND",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "outermost level at the extreme weight (none) or where the error is least "
                       "(search, default)",
               .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); }},
     OptionRow{.names = "--text",
               .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kEvaluate,
-              .help = "UTF-8 text to measure perplexity on (required by evaluate)",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on "
+                      "(required by evaluate)",
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
-              .help = "UTF-8 texts whose activations are used (default: a bundled text)",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy,
+              .help =
+                  "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
+                  "bundled text)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+    OptionRow{
+        .names = "--second-text",
+        .value = "FILE",
+        .commands = kDiagnose,
+        .help = "texts of another kind: measure on them too, and say how far the rankings agree",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.second_text.emplace_back(v); }},
+    OptionRow{.names = "--projections",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "linears whose spectra count: all (default) or qkv",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.projections = ParseChoice<Projections>("--projections", v);
+                  }},
+    OptionRow{.names = "--heads",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "outputs of q, k and v: per-head (default) or whole",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.heads = ParseChoice<Heads>("--heads", v);
+                  }},
+    OptionRow{.names = "--spectrum",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "what shares the energy: squared singular values (default) or plain ones",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.energies = ParseChoice<Energies>("--spectrum", v);
+                  }},
+    OptionRow{.names = "--inputs",
+              .value = "KIND",
+              .commands = kDiagnose,
+              .help = "of the linears: activations (default) of the calibration text, or weights: "
+                      "none, the weights alone are measured",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.settings.inputs = ParseChoice<SpectrumInputs>("--inputs", v);
+                  }},
+    OptionRow{.names = "--top-fraction",
+              .value = "F",
+              .commands = kDiagnose,
+              .help = "share of the spectrum that top-k energy counts (default 0.1)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.top_fraction =
+                        Parse<double>("--top-fraction", v, 1e-9, 1.0, "above 0, at most 1");
+                  }},
+    OptionRow{.names = "--twins",
+              .value = "N",
+              .commands = kDiagnose,
+              .help = "random projections that each trained one is compared with (default 4)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.diagnose.twins = Parse<int>("--twins", v, 1, 1024, "1 to 1024");
+                  }},
+    OptionRow{.names = "--spectrum-windows",
+              .value = "N",
+              .commands = kDiagnose,
+              .help = "windows of the calibration text for spectra and block influence (default 4)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.spectrum_windows = Parse<Index>("--spectrum-windows", v, 1, kMostTokens,
+                                                      "a whole number, at least 1");
+                  }},
+    OptionRow{.names = "--text-field",
+              .value = "NAME,..",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
+              .help =
+                  "fields of a row that are its text, for .jsonl files (default: text, or those "
+                  "of a known layout)",
+              .set = SetTextFields},
     OptionRow{.names = "--context",
               .value = "T",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help = "tokens in a window (default 1024)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -312,7 +500,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--samples",
               .value = "N",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help = "windows from the start of the text (default: quantize 128, else all)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -321,7 +509,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--seed",
               .value = "S",
-              .commands = kDiagnose | kPlan | kQuantize,
+              .commands = kDiagnose | kPlan | kQuantize | kStudy,
               .help = "seed of everything random (default 0)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -336,7 +524,7 @@ constexpr std::array kOptions{
               .set = SetCandidates},
     OptionRow{.names = "--codes",
               .value = "FOLDER",
-              .commands = kSensitivity | kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "keep the codes of candidates here and use those that are there (default: "
                       "beside the output); quantize: put the model together from these codes",
               .set = [](Arguments& a, const std::string& v) { a.codes = v; }},
@@ -380,6 +568,85 @@ constexpr std::array kOptions{
                     a.damage_context = Parse<Index>("--damage-context", v, 2, kMostTokens,
                                                     "a whole number, at least 2");
                   }},
+    OptionRow{.names = "--texts",
+              .value = "FILE",
+              .commands = kStudy,
+              .help = "texts to measure on; formats as of --calibration",
+              .required = true,
+              .many = true,
+              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
+    OptionRow{.names = "--windows",
+              .value = "N",
+              .commands = kStudy,
+              .help = "windows of each text (default 8)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.windows = Parse<Index>("--windows", v, 1, kMostTokens, "at least 1");
+                  }},
+    OptionRow{.names = "--lengths",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "tokens in a window, commas between them (default 1024)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.lengths = ParseList("--lengths", v, 2, "whole numbers such as 512,1024");
+                  }},
+    OptionRow{.names = "--sizes",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "calibration: numbers of windows (default 128)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sizes = ParseList("--sizes", v, 1, "whole numbers such as 32,128");
+                  }},
+    OptionRow{.names = "--rankings",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "layers: rankings to sweep (default compactness,energy,first)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.rankings = SplitAtCommas(v);
+                    for (const std::string& name : a.rankings) (void)FindRanking(name);
+                  }},
+    OptionRow{.names = "--most",
+              .value = "M",
+              .commands = kStudy,
+              .help = "layers: raise 1 to M layers (default 16)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.most = Parse<Index>("--most", v, 1, 4096, "a whole number of layers");
+                  }},
+    OptionRow{.names = "--group-sizes",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: group sizes (default 64)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.group_sizes.clear();
+                    for (const std::string& part : SplitAtCommas(v)) {
+                      a.group_sizes.push_back(ParseGroup("--group-sizes", part));
+                    }
+                  }},
+    OptionRow{.names = "--act-orders",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: orders of rounding (default static)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.act_orders.clear();
+                    for (const std::string& part : SplitAtCommas(v)) {
+                      a.act_orders.push_back(ParseActOrder(part));
+                    }
+                  }},
+    OptionRow{.names = "--methods",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: quantizers (default gptq)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.methods = SplitAtCommas(v);
+                    for (const std::string& name : a.methods) (void)FindQuantizer(name);
+                  }},
     OptionRow{.names = "--threads",
               .value = "N",
               .commands = kAllCommands,
@@ -390,7 +657,7 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--kernels",
               .value = "ROW",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
     OptionRow{.names = "--arithmetic",
@@ -450,7 +717,17 @@ std::span<const CommandRow> Commands() noexcept {
   return kCommands;
 }
 std::span<const OptionRow> Options() noexcept {
-  return kOptions;
+  static const std::string ranking =
+      "what orders the layers for --bits: " + std::string(RankingNames()) +
+      " (default compactness)";
+  static const auto options = [] {
+    auto rows = kOptions;
+    for (OptionRow& row : rows) {
+      if (row.names == "--ranking") row.help = ranking;
+    }
+    return rows;
+  }();
+  return options;
 }
 
 std::string Nearest(std::string_view word, std::span<const std::string> names) {

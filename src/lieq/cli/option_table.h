@@ -18,14 +18,25 @@ enum CommandBit : unsigned {
   kQuantize = 8,
   kEvaluate = 16,
   kSensitivity = 32,
-  kAllCommands = 63,
+  kReport = 64,
+  kStudy = 128,
+  kAllCommands = 255,
+};
+
+/// A word that a command takes by its place.
+struct PositionalRow {
+  std::string_view name;  // "MODEL"; with "..." at the end, one or more of them
+  std::string_view help;
+  /// Called once for each word. Throws UsageError or Error for a bad one.
+  void (*set)(Arguments& arguments, const std::string& value);
 };
 
 struct CommandRow {
   std::string_view name;
   unsigned bit;
-  std::string_view summary;  // one line
-  std::string_view details;  // what it writes and prints
+  std::string_view summary;                    // one line
+  std::string_view details;                    // what it writes and prints
+  std::span<const PositionalRow> positionals;  // all required, in their order
 };
 
 struct OptionRow {

@@ -39,7 +39,9 @@ std::string ManPage() {
                      "\" \"User Commands\"\n.SH NAME\nlieq \\- quantize small language models to "
                      "about 2 bits a weight\n.SH SYNOPSIS\n";
   for (const CommandRow& command : Commands()) {
-    page += ".B lieq " + std::string(command.name) + "\n.I MODEL\n[options]\n.br\n";
+    page += ".B lieq " + std::string(command.name) + "\n";
+    for (const PositionalRow& row : command.positionals) page += ".I " + Roff(row.name) + "\n";
+    page += "[options]\n.br\n";
   }
   page += ".SH COMMANDS\n";
   for (const CommandRow& command : Commands()) {

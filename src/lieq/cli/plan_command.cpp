@@ -72,7 +72,7 @@ int RunPlan(const Arguments& arguments, Session& session) {
   const std::string model_hash = HashModel(model);
   std::optional<EncodedText> text;
   if (NeedsSpectra(arguments)) {
-    text = EncodeFiles(OpenTokenizer(model), arguments.calibration);
+    text = EncodeFiles(OpenTokenizer(model), arguments.calibration, arguments.text_fields);
     JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
   }
   std::filesystem::path codes = arguments.codes;

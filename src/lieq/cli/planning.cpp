@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "lieq/base/error.h"
+#include "lieq/base/statistics.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/optimal_plan.h"
 #include "lieq/cli/quantize_settings.h"
@@ -14,25 +15,29 @@
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
+#include "lieq/plan/sensitivities_json.h"
 
 namespace lieq {
 
 bool NeedsSpectra(const Arguments& arguments) {
   if (arguments.uniform || !arguments.plan.empty() || !arguments.diagnostics.empty()) return false;
   if (arguments.allocation == "optimal") return false;
-  return FindRanking(arguments.ranking).needs.spectra();
+  return FindRanking(arguments.ranking).needs.calibration();
 }
 
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
-                            const EncodedText& text, std::uint64_t seed, Session& session) {
+                            const EncodedText& text, std::uint64_t seed, Session& session,
+                            bool spectra) {
   const Windows windows = SpectrumWindows(text, "the calibration text");
   DiagnoseOptions options;
   options.seed = seed;
+  options.spectra = spectra;
   Diagnosis diagnosis;
   MeasureSpectra(model.weights, session.device(), windows.view(), options, session.context(),
                  diagnosis);
   diagnosis.model_hash = model_hash;
   diagnosis.calibration_hash = text.hash;
+  diagnosis.calibration_files = text.names;
   return diagnosis;
 }
 
@@ -59,13 +64,42 @@ void CheckBudgetOptions(const Arguments& a) {
   if (a.assemble && a.codes.empty()) throw UsageError("--assemble needs --codes FOLDER");
 }
 
+void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagnosis& diagnosis,
+               Session& session) {
+  if (arguments.sensitivities.empty()) {
+    throw UsageError("--ranking " + arguments.ranking +
+                     " needs --sensitivities FILE, made by `lieq sensitivity --mode " +
+                     arguments.ranking + "`");
+  }
+  const std::string file = arguments.sensitivities.string();
+  const Sensitivities s = SensitivitiesFromJson(ReadJson(arguments.sensitivities), file);
+  if (s.layers() != static_cast<Index>(diagnosis.layers.size()) ||
+      Name(s.mode) != arguments.ranking) {
+    throw Error(
+        {.what = "sensitivities that the ranking cannot use",
+         .where = file,
+         .expected = fmt::format("{} layers, mode {}", diagnosis.layers.size(), arguments.ranking),
+         .found = fmt::format("{} layers, mode {}", s.layers(), Name(s.mode))});
+  }
+  if (!s.model_hash.empty() && s.model_hash != model_hash) {
+    session.log().Warning(file + " was made for another model (or other weights)");
+  }
+  const std::vector<double> damage = LayerDamage(s, arguments.group_size);
+  for (std::size_t layer = 0; layer < damage.size(); ++layer) {
+    LayerDiagnosis& row = diagnosis.layers[layer];
+    (s.mode == DamageMode::kSolo ? row.solo_damage : row.context_damage) = damage[layer];
+  }
+}
+
 namespace {
 
 /// All-in bits or bytes of a plan, whichever is limited.
 std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
   const LayerGrids grids = GridsOf(arguments, plan);
   if (arguments.size) {
-    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+    return static_cast<std::int64_t>(
+        PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
+            .bytes);
   }
   std::int64_t bits = 0;
   for (const auto& layer : grids) {
@@ -79,16 +113,57 @@ std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, cons
 
 Diagnosis DiagnosisFor(const Arguments& arguments, const ModelFolder& model,
                        const std::string& model_hash, const EncodedText* text, Session& session) {
-  if (!arguments.diagnostics.empty()) {
-    return DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
-  }
-  if (NeedsSpectra(arguments)) {
-    return MeasureForRanking(model, model_hash, *text, arguments.seed, session);
-  }
   Diagnosis diagnosis;
-  diagnosis.layers.resize(Size(model.weights.config.layers));
-  diagnosis.seed = arguments.seed;
+  if (!arguments.diagnostics.empty()) {
+    diagnosis = DiagnosisFromJson(ReadJson(arguments.diagnostics), arguments.diagnostics.string());
+  } else if (NeedsSpectra(arguments)) {
+    diagnosis = MeasureForRanking(model, model_hash, *text, arguments.seed, session,
+                                  FindRanking(arguments.ranking).needs.spectra());
+  } else {
+    diagnosis.layers.resize(Size(model.weights.config.layers));
+    diagnosis.seed = arguments.seed;
+  }
+  const Needs& needs = FindRanking(arguments.ranking).needs;
+  if (needs.solo_damage || needs.context_damage) {
+    AddDamage(arguments, model_hash, diagnosis, session);
+  }
   return diagnosis;
+}
+
+/// One line: how far a ranking that measures no damage can be trusted on this model, where
+/// something measured is at hand, and what to run where it is not.
+std::string Advice(const Arguments& arguments, const std::vector<double>& scores,
+                   const Diagnosis& diagnosis) {
+  constexpr double kTrusted = 0.7;  // method.md, section 5
+  const Needs& needs = FindRanking(arguments.ranking).needs;
+  if (needs.solo_damage || needs.context_damage) return "";
+  std::vector<double> truth;
+  std::string measured;
+  if (!arguments.sensitivities.empty()) {
+    truth = LayerDamage(
+        SensitivitiesFromJson(ReadJson(arguments.sensitivities), arguments.sensitivities.string()),
+        arguments.group_size);
+    measured = "damage of " + arguments.sensitivities.filename().string();
+  } else if (!needs.perplexity_drop &&
+             std::ranges::all_of(diagnosis.layers, [](const LayerDiagnosis& row) {
+               return row.nll_drop.has_value();
+             })) {
+    for (const LayerDiagnosis& row : diagnosis.layers) truth.push_back(*row.nll_drop);
+    measured = "perplexity drop of " + arguments.diagnostics.filename().string();
+  }
+  if (truth.size() != scores.size()) {
+    return fmt::format(
+        "how far '{}' can be trusted on this model was not measured: `lieq sensitivity` measures "
+        "the damage of each layer, --allocation optimal spends the bits by it",
+        arguments.ranking);
+  }
+  const std::optional<double> rho = SpearmanRho(scores, truth);
+  if (!rho) return "";
+  return fmt::format("'{}' agrees with the measured {} with a rank correlation of {:.2f}: {}",
+                     arguments.ranking, measured, *rho,
+                     *rho < kTrusted ? "do not trust it on this model; --allocation optimal spends "
+                                       "the bits by measured damage"
+                                     : "it may be trusted here");
 }
 
 Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
@@ -101,12 +176,17 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
   }
   const Ranking& ranking = FindRanking(arguments.ranking);
   const int low = arguments.low, high = arguments.high;
+  if (static_cast<Index>(diagnosis.layers.size()) == config.layers) {
+    const std::string advice =
+        Advice(arguments, Score(ranking, diagnosis, ReadRankingOptions(arguments)), diagnosis);
+    if (!advice.empty()) session.log().Info(advice);
+  }
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
     return Allocate(ranking, diagnosis,
                     {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},
-                    config);
+                    config, ReadRankingOptions(arguments));
   }
-  std::vector<double> scores = Score(ranking, diagnosis);
+  std::vector<double> scores = Score(ranking, diagnosis, ReadRankingOptions(arguments));
   if (static_cast<Index>(scores.size()) != config.layers) {
     throw Error({.what = "scores of another model",
                  .where = arguments.diagnostics.string(),
@@ -154,6 +234,8 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
                   ? MakeOptimalPlan(arguments, codes, session)
                   : TopPlan(arguments, model, model_hash, text, session);
   plan.model_hash = model_hash;
+  plan.embedding_bits = arguments.embedding_bits.value_or(16);
+  plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
   return plan;
 }
 
@@ -161,7 +243,9 @@ Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Pl
   const ModelConfig& config = model.weights.config;
   Record record = ToJson(plan, config);
   const LayerGrids grids = GridsOf(arguments, plan);
-  const std::uint64_t bytes = PlanOutput(model, grids, ScaleType(model.dtype)).bytes;
+  const std::uint64_t bytes =
+      PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
+          .bytes;
   std::uint64_t source = 0;
   for (const auto& map : model.tensors.maps()) source += map->bytes().size();
   // In front of the layers, which are long.
@@ -175,6 +259,14 @@ Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Pl
       {"true_bytes", static_cast<double>(source) / static_cast<double>(bytes)}};
   record["layers"] = std::move(layers);
   return record;
+}
+
+RankingOptions ReadRankingOptions(const Arguments& arguments) {
+  RankingOptions options{.weights = arguments.ranking_weights};
+  if (!arguments.scores.empty()) {
+    options.file_scores = ScoresFromJson(ReadJson(arguments.scores), arguments.scores.string());
+  }
+  return options;
 }
 
 std::string LayersAt(const Plan& plan, int bits) {

@@ -29,10 +29,19 @@ void CheckBudgetOptions(const Arguments& arguments);
 [[nodiscard]] Record PlanRecord(const Arguments& arguments, const ModelFolder& model,
                                 const Plan& plan);
 
-/// A ranking's measurements for the model, on the spectrum windows of the text.
+/// A ranking's measurements for the model, on the spectrum windows of the text; without `spectra`
+/// what a forward pass alone gives.
 [[nodiscard]] Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
                                           const EncodedText& text, std::uint64_t seed,
-                                          Session& session);
+                                          Session& session, bool spectra = true);
+
+/// Fills the layers' solo or context damage from --sensitivities, as --ranking says. Throws Error
+/// where the file is of another model or mode, UsageError where none is given.
+void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagnosis& diagnosis,
+               Session& session);
+
+/// What the ranking of the arguments is told: its weights, and the scores of --scores, read.
+[[nodiscard]] RankingOptions ReadRankingOptions(const Arguments& arguments);
 
 /// "0, 3-5, 23": the layers whose widest unit has `bits`.
 [[nodiscard]] std::string LayersAt(const Plan& plan, int bits);

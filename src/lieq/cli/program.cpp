@@ -19,7 +19,8 @@ int Dispatch(const Arguments& arguments, Session& session) {
   };
   constexpr Row kRows[] = {{"inspect", RunInspect},         {"diagnose", RunDiagnose},
                            {"sensitivity", RunSensitivity}, {"plan", RunPlan},
-                           {"quantize", RunQuantize},       {"evaluate", RunEvaluate}};
+                           {"quantize", RunQuantize},       {"evaluate", RunEvaluate},
+                           {"report", RunReport},           {"study", RunStudy}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }

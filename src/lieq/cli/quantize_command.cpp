@@ -68,7 +68,8 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   inputs.model_hash = HashModel(inputs.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
   if (calibrated || NeedsSpectra(arguments)) {
-    inputs.calibration = EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration);
+    inputs.calibration =
+        EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration, arguments.text_fields);
   }
   if (calibrated) {
     const Index wanted = arguments.samples.value_or(kDefaultSamples);
@@ -240,6 +241,31 @@ std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids
   return reports;
 }
 
+/// Rounds the embedding and the head to nearest, and writes their packed tensors.
+void WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids& edges,
+                const Arguments& arguments, DType scale_type, Session& session) {
+  const ModelConfig& config = model.weights.config;
+  std::vector<std::pair<std::string, QMatrix>> packed;
+  const auto add = [&](std::string_view module, const AnyMatrix& matrix, const Grid& grid) {
+    Matrix<float> w(Rows(matrix), Cols(matrix));
+    WidenRows(matrix, 0, w.view());
+    LinearReport report;
+    packed.emplace_back(
+        module, QuantizeRtn(w.view(), {}, grid, arguments.quant.clip, session.context(), report));
+    model.weights.Release(matrix);
+  };
+  if (edges.embedding) add(kEmbeddingModule, model.weights.embedding, *edges.embedding);
+  if (edges.head) add(kHeadModule, model.weights.head, *edges.head);
+  std::vector<TensorSpec> specs;
+  for (const auto& [module, matrix] : packed) {
+    const auto more = PackedSpecs(module, config.vocab, config.hidden, matrix.grid(), scale_type);
+    specs.insert(specs.end(), more.begin(), more.end());
+  }
+  TensorWriter writer(file, std::move(specs), {{"format", "pt"}});
+  for (const auto& [module, matrix] : packed) WritePacked(writer, module, matrix, scale_type);
+  writer.Commit();
+}
+
 std::string UtcNow() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -303,20 +329,28 @@ void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const O
 
 }  // namespace
 
-int RunQuantize(const Arguments& arguments, Session& session) {
+int RunQuantize(const Arguments& given, Session& session) {
   const auto begin = Clock::now();
-  CheckBudgetOptions(arguments);
-  const Inputs inputs = ReadInputs(arguments, session);
+  CheckBudgetOptions(given);
+  const Inputs inputs = ReadInputs(given, session);
   const ModelFolder& model = inputs.model;
+  Arguments arguments = given;
+  if (!arguments.plan.empty()) {  // its embedding and head, where the command says nothing
+    const Plan plan =
+        PlanFromJson(ReadJson(arguments.plan), model.weights.config, arguments.plan.string());
+    if (!arguments.embedding_bits) arguments.embedding_bits = plan.embedding_bits;
+    if (!arguments.head_bits) arguments.head_bits = plan.head_bits;
+  }
   CheckOutputPlace(arguments);
   const DType scale_type = ScaleType(model.dtype);
+  const EdgeGrids edges = EdgesOf(arguments, model.weights.config);
   const auto estimate = [&](const OutputFiles& files) {
     return EstimateRun(model, inputs.windows.count, inputs.windows.length, NeedsSpectra(arguments),
                        files.bytes, session.pool().size());
   };
   if (arguments.dry_run) {
     const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
-    const OutputFiles files = PlanOutput(model, GridsOf(arguments, plan), scale_type);
+    const OutputFiles files = PlanOutput(model, GridsOf(arguments, plan), edges, scale_type);
     PrintEstimate(arguments, estimate(files), files, plan, model.weights.config);
     return 0;
   }
@@ -334,7 +368,7 @@ int RunQuantize(const Arguments& arguments, Session& session) {
   }
   // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
   const Plan widest = UniformPlan(8, model.weights.config);
-  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), scale_type)),
+  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type)),
                 arguments.output);
 
   RunFolder folder(arguments.output);
@@ -342,21 +376,23 @@ int RunQuantize(const Arguments& arguments, Session& session) {
   try {
     const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
-    const OutputFiles files = PlanOutput(model, grids, scale_type);
+    const OutputFiles files = PlanOutput(model, grids, edges, scale_type);
     std::optional<CodeStore> store;
     if (arguments.assemble) store = OpenCodes(arguments, inputs, grids, session);
     const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
               : QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
 
+    const fs::path edge_file = folder.path() / "edges.safetensors";
+    if (edges != EdgeGrids{}) WriteEdges(edge_file, model, edges, arguments, scale_type, session);
     const fs::path out = folder.FreshOut();
     AssembleModel(
-        model, grids, files,
+        model, grids, edges, files,
         [&](Index layer, Site site) {
           return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
                        : folder.LayerFile(layer);
         },
-        out);
+        edge_file, out);
     const ResultFacts facts{.model = model,
                             .plan = plan,
                             .grids = grids,
@@ -364,6 +400,7 @@ int RunQuantize(const Arguments& arguments, Session& session) {
                             .settings = inputs.settings,
                             .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
                             .calibration_tokens = inputs.windows.count * inputs.windows.length,
+                            .edges = edges,
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
     const Record result = ResultRecord(facts);

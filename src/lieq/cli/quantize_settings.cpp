@@ -52,6 +52,8 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
     }
   }
   if (a.assemble) record["assembled"] = true;
+  if (a.embedding_bits) record["embedding_bits"] = *a.embedding_bits;
+  if (a.head_bits) record["head_bits"] = *a.head_bits;
   if (calibration != nullptr) {
     record["calibration"] = calibration->hash;
     record["samples"] = windows.count;
@@ -91,6 +93,8 @@ std::string CanonicalCommand(const Arguments& a) {
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
                          a.symmetric ? "symmetric" : "asymmetric", Name(a.quant.act_order),
                          a.quant.damping, Name(a.quant.clip));
+  if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
+  if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
   if (a.assemble) command += " --assemble --codes " + name(a.codes);
   for (std::size_t i = 0; i < a.calibration.size(); ++i) {
     command += (i == 0 ? " --calibration " : " ") + name(a.calibration[i]);
@@ -99,6 +103,20 @@ std::string CanonicalCommand(const Arguments& a) {
       fmt::format(" --samples {} --context {} --seed {}", a.samples.value_or(kDefaultSamples),
                   a.context.value_or(kDefaultContext), a.seed);
   return command;
+}
+
+EdgeGrids EdgesOf(const Arguments& arguments, const ModelConfig& config) {
+  const int embedding = arguments.embedding_bits.value_or(16);
+  const int head = arguments.head_bits.value_or(config.tied ? embedding : 16);
+  if (config.tied && head != embedding) {
+    throw UsageError(
+        "--embedding-bits and --head-bits: the model ties both, so they are one matrix");
+  }
+  const auto grid = [&](int bits) -> std::optional<Grid> {
+    if (bits == 16) return std::nullopt;
+    return Grid{.bits = bits, .group_size = arguments.group_size};
+  };
+  return {.embedding = grid(embedding), .head = config.tied ? std::nullopt : grid(head)};
 }
 
 LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {

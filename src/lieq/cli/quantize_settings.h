@@ -20,4 +20,8 @@ namespace lieq {
 /// Grids of all linears under a plan; where the plan says no group sizes, --group-size.
 [[nodiscard]] LayerGrids GridsOf(const Arguments& arguments, const Plan& plan);
 
+/// Grids of the embedding and the head by --embedding-bits and --head-bits. Throws UsageError where
+/// the two differ in a tied model, which has one matrix for both.
+[[nodiscard]] EdgeGrids EdgesOf(const Arguments& arguments, const ModelConfig& config);
+
 }  // namespace lieq

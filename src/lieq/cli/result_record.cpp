@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "lieq/base/error.h"
+#include "lieq/cli/assemble.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
 
@@ -75,6 +76,45 @@ double StoredBits(const ModelConfig& config, const LayerGrids& grids) {
   return bits / weights;
 }
 
+/// Bytes of the finished files by what they hold: zero-points and shapes with the scales, norms,
+/// biases and headers as other. A tied head is 0.
+Record SizeByPart(const ResultFacts& facts) {
+  const ModelConfig& config = facts.model.weights.config;
+  const DType scale_type = ScaleType(facts.model.dtype);
+  std::uint64_t codes = 0, scales = 0;
+  const auto packed = [&](Index rows, Index cols, const Grid& grid) {
+    std::uint64_t all = 0;
+    for (const TensorSpec& spec : PackedSpecs("m", rows, cols, grid, scale_type)) {
+      std::uint64_t bytes = ItemSize(spec.dtype);
+      for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
+      all += bytes;
+      if (spec.name == "m.weight_packed") codes += bytes;
+      if (spec.name != "m.weight_packed") scales += bytes;
+    }
+    return all;
+  };
+  for (const auto& layer : facts.grids) {
+    for (const Site site : kAllSites) {
+      packed(config.Out(site), config.In(site), layer[static_cast<std::size_t>(site)]);
+    }
+  }
+  const std::uint64_t linear_codes = codes, linear_scales = scales;
+  const auto end = [&](const std::optional<Grid>& grid, std::string_view module) {
+    if (grid) return packed(config.vocab, config.hidden, *grid);
+    const std::string name = std::string(module) + ".weight";
+    return facts.model.tensors.Has(name)
+               ? static_cast<std::uint64_t>(facts.model.tensors.At(name).bytes.size())
+               : 0;
+  };
+  const std::uint64_t embedding = end(facts.edges.embedding, kEmbeddingModule);
+  const std::uint64_t head = config.tied ? 0 : end(facts.edges.head, kHeadModule);
+  return {{"codes", linear_codes},
+          {"scales", linear_scales},
+          {"embedding", embedding},
+          {"head", head},
+          {"other", facts.output_bytes - linear_codes - linear_scales - embedding - head}};
+}
+
 Record ResultRecord(const ResultFacts& facts) {
   const ModelConfig& config = facts.model.weights.config;
   Record layers = Record::array();
@@ -86,6 +126,12 @@ Record ResultRecord(const ResultFacts& facts) {
     } else {
       for (const Unit unit : kAllUnits) {
         row["bits"][std::string(Name(unit))] = bits[static_cast<std::size_t>(unit)];
+      }
+    }
+    if (!facts.plan.group_sizes.empty()) {
+      for (const Unit unit : kAllUnits) {
+        const Index size = facts.plan.group_sizes[Size(layer)][static_cast<std::size_t>(unit)];
+        row["group_size"][std::string(Name(unit))] = size == 0 ? Record("row") : Record(size);
       }
     }
     if (!facts.plan.scores.empty()) row["score"] = facts.plan.scores[Size(layer)];
@@ -107,6 +153,7 @@ Record ResultRecord(const ResultFacts& facts) {
       {"bits_per_weight", StoredBits(config, facts.grids)},
       {"bytes", facts.output_bytes},
       {"source_bytes", source},
+      {"size_by_part", SizeByPart(facts)},
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
@@ -143,7 +190,12 @@ std::string ModelCard(const ResultFacts& facts) {
     const std::string layers = LayersAt(facts.plan, bits);
     if (!layers.empty()) card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
   }
-  card += "| embedding, head, norms | as in the source |\n\n";
+  const auto end = [](const std::optional<Grid>& grid) {
+    return grid ? fmt::format("{} bits", grid->bits) : std::string("as in the source");
+  };
+  card += fmt::format("| embedding | {} |\n", end(facts.edges.embedding));
+  if (!config.tied) card += fmt::format("| head | {} |\n", end(facts.edges.head));
+  card += "| norms | as in the source |\n\n";
   card += "Made by\n\n    " + facts.command + "\n\n";
   card +=
       "`lieq.json` holds the plan, every setting and the error of every linear. 2-bit layers need "

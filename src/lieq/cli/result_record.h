@@ -28,6 +28,7 @@ struct ResultFacts {
   const Record& settings;
   const EncodedText* calibration;  // null where none was used
   Index calibration_tokens = 0;
+  const EdgeGrids& edges;
   std::uint64_t output_bytes = 0;
   std::string command;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,10 +34,20 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
 /// grids[layer][site]
 using LayerGrids = std::vector<std::array<Grid, kSites>>;
 
+/// Grids of the matrices at both ends, where they are quantized. A tied model has the embedding
+/// alone. Symmetric, at 2, 4 or 8 bits: vLLM's lookup unpacks whole words and knows no zero-points.
+struct EdgeGrids {
+  std::optional<Grid> embedding, head;
+  friend bool operator==(const EdgeGrids&, const EdgeGrids&) = default;
+};
+/// "model.embed_tokens" and "lm_head"
+inline constexpr std::string_view kEmbeddingModule = "model.embed_tokens";
+inline constexpr std::string_view kHeadModule = "lm_head";
+
 /// The "quantization_config" object for config.json: one config group for each different grid,
 /// widest first, with disjoint anchored regular expressions as targets (vLLM and the library sort
 /// and match them).
-[[nodiscard]] Record QuantizationConfig(const LayerGrids& grids);
+[[nodiscard]] Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges = {});
 
 /// The grid of each linear by the config groups of a "quantization_config" object.
 ///
@@ -49,5 +60,11 @@ using LayerGrids = std::vector<std::array<Grid, kSites>>;
 [[nodiscard]] LayerGrids ParseQuantizationConfig(const Json& quantization_config,
                                                  const ModelConfig& config,
                                                  const std::string& where);
+
+/// The same of the embedding and the head: of those that a target names (for the head also as a
+/// "Linear") and "ignore" does not. Throws Error as above, for a head that is tied, and for a grid
+/// that EdgeGrids cannot be.
+[[nodiscard]] EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
+                                       const std::string& where);
 
 }  // namespace lieq

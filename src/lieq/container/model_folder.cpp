@@ -84,14 +84,19 @@ class WeightReader {
     weights_.maps = file.maps();
   }
 
-  Weights Read(const std::optional<LayerGrids>& grids) {
+  Weights Read(const std::optional<LayerGrids>& grids, const EdgeGrids& edges) {
     const ModelConfig& config = weights_.config;
-    weights_.embedding = FloatMatrix(std::string(kEmbedding), config.vocab, config.hidden);
+    weights_.embedding = edges.embedding
+                             ? PackedMatrix(std::string(kEmbeddingModule), config.vocab,
+                                            config.hidden, *edges.embedding)
+                             : FloatMatrix(std::string(kEmbedding), config.vocab, config.hidden);
     weights_.final_norm = Vector("model.norm.weight", config.hidden);
     for (Index layer = 0; layer < config.layers; ++layer) {
       weights_.layers.push_back(Layer(layer, grids ? &(*grids)[Size(layer)] : nullptr));
     }
-    weights_.head = Head();
+    weights_.head = edges.head ? PackedMatrix(std::string(kHeadModule), config.vocab, config.hidden,
+                                              *edges.head)
+                               : Head(edges.embedding.has_value());
     CheckAllRead();
     return std::move(weights_);
   }
@@ -208,7 +213,7 @@ class WeightReader {
     return read;
   }
 
-  AnyMatrix Head() {
+  AnyMatrix Head(bool packed_embedding) {
     const ModelConfig& config = weights_.config;
     const bool present = file_.Has(kHead);
     if (!config.tied) {
@@ -219,6 +224,11 @@ class WeightReader {
                      .found = file_.Has("lm_head.weight_packed") ? "a quantized head" : "none"});
       }
       return FloatMatrix(std::string(kHead), config.vocab, config.hidden);
+    }
+    if (present && packed_embedding) {
+      throw Error({.what = "a float head beside a quantized embedding that it is tied to",
+                   .where = file_.path().string(),
+                   .expected = "no 'lm_head.weight', or tie_word_embeddings false"});
     }
     if (present) CheckTiedHead();
     return weights_.embedding;
@@ -268,20 +278,23 @@ ModelFolder OpenModel(const std::filesystem::path& folder) {
   const Json json = ParseJson(text, where);
   const ModelConfig config = ParseModelConfig(json, where);
   std::optional<LayerGrids> grids;
+  EdgeGrids edges;
   const auto quantization = json.find("quantization_config");
   if (quantization != json.end() && !quantization->is_null()) {
     grids = ParseQuantizationConfig(*quantization, config, where + ": /quantization_config");
+    edges = ParseEdgeGrids(*quantization, config, where + ": /quantization_config");
   }
 
   TensorFile tensors = TensorFile::OpenFolder(folder);
-  Weights weights = WeightReader(tensors, config).Read(grids);
-  const DType dtype = tensors.At(kEmbedding).dtype;
+  Weights weights = WeightReader(tensors, config).Read(grids, edges);
+  const DType dtype = tensors.At(edges.embedding ? "model.norm.weight" : kEmbedding).dtype;
   return {.path = folder,
           .config = ParseRecord(text, where),
           .tensors = std::move(tensors),
           .weights = std::move(weights),
           .dtype = dtype,
-          .quantized = grids.has_value()};
+          .quantized = grids.has_value(),
+          .edges = edges};
 }
 
 }  // namespace lieq

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "lieq/container/compressed_tensors.h"
 #include "lieq/io/json.h"
 #include "lieq/io/tensor_file.h"
 #include "lieq/model/weights.h"
@@ -21,6 +22,7 @@ struct ModelFolder {
   Weights weights;
   DType dtype = DType::kBF16;  // of the embedding: the model's own float type
   bool quantized = false;
+  EdgeGrids edges;  // of the embedding and the head, where they are quantized
 };
 
 /// Throws Error: no such folder (for a hub name: how to download it), no config.json, unsupported

@@ -338,9 +338,9 @@ Record Scheme(const Grid& grid) {
 
 }  // namespace
 
-LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelConfig& config,
-                                   const std::string& where) {
-  const JsonObject json(quantization_config, where);
+namespace {
+
+Targets ReadTargets(const JsonObject& json) {
   CheckMethod(json);
   const std::string format = json.String("format", "");
   const JsonObject groups = json.Object("config_groups");
@@ -348,6 +348,43 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
   for (const auto& [name, group] : groups.value().items()) {
     ReadGroup(JsonObject(group, groups.Where(Printable(name))), format, targets);
   }
+  return targets;
+}
+
+}  // namespace
+
+EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
+                         const std::string& where) {
+  const JsonObject json(quantization_config, where);
+  const Targets targets = ReadTargets(json);
+  const Ignored ignored(json);
+  Targets named = targets;  // the embedding is no Linear
+  named.linear.reset();
+  const auto find = [&](std::string_view module, const Targets& among) -> std::optional<Grid> {
+    if (ignored.Contains(std::string(module))) return std::nullopt;
+    const std::optional<Grid> grid = Match(among, std::string(module), json.Where("config_groups"));
+    if (!grid) return std::nullopt;
+    const std::string place = where + ": " + std::string(module);
+    if (!grid->symmetric || grid->bits == 3) {
+      Refuse("grid is not supported for the embedding and the head", place,
+             "symmetric, 2, 4 or 8 bits", Describe(*grid));
+    }
+    if (config.hidden % GroupColumns(*grid, config.hidden) != 0) {
+      Refuse("group size does not divide the row", place,
+             "a divisor of " + std::to_string(config.hidden), std::to_string(grid->group_size));
+    }
+    return grid;
+  };
+  EdgeGrids edges{.embedding = find(kEmbeddingModule, named)};
+  if (!config.tied) edges.head = find(kHeadModule, targets);
+  return edges;
+}
+
+LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelConfig& config,
+                                   const std::string& where) {
+  const JsonObject json(quantization_config, where);
+  const Targets targets = ReadTargets(json);
+  const JsonObject groups = json.Object("config_groups");
   const Ignored ignored(json);
 
   LayerGrids grids(Size(config.layers));
@@ -369,7 +406,7 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
   return grids;
 }
 
-Record QuantizationConfig(const LayerGrids& grids) {
+Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {
   const auto key = [](const Grid& grid) {  // widest first, then a fixed order
     return std::tuple(-grid.bits, grid.group_size, !grid.symmetric);
   };
@@ -386,12 +423,21 @@ Record QuantizationConfig(const LayerGrids& grids) {
     for (const auto& [grid, set] : sites) members[grid][set].insert(layer);
   }
 
+  std::map<Grid, std::vector<std::string_view>, decltype(before)> ends(before);
+  if (edges.embedding) ends[*edges.embedding].push_back(kEmbeddingModule);
+  if (edges.head) ends[*edges.head].push_back(kHeadModule);
+  for (const auto& [grid, modules] : ends)
+    members[grid];  // a group of its own where no layer has it
+
   Record groups = Record::object();
   for (const auto& [grid, layers_of] : members) {
     Record group;
     group["targets"] = Record::array();
     for (const auto& [sites, layers] : layers_of) {
       AppendTargets(layers, count, sites, group["targets"]);
+    }
+    if (const auto found = ends.find(grid); found != ends.end()) {
+      for (const std::string_view module : found->second) group["targets"].push_back(module);
     }
     group["weights"] = Scheme(grid);
     group["input_activations"] = nullptr;
@@ -404,7 +450,7 @@ Record QuantizationConfig(const LayerGrids& grids) {
   record["quantization_status"] = "compressed";
   record["global_compression_ratio"] = nullptr;
   record["kv_cache_scheme"] = nullptr;
-  record["ignore"] = Record::array({"lm_head"});
+  record["ignore"] = edges.head ? Record::array() : Record::array({"lm_head"});
   record["config_groups"] = std::move(groups);
   return record;
 }

@@ -53,7 +53,7 @@ DeviceView<const float> DamageMeter::Scored(const Hidden& hidden, Index window) 
 
 Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::string& run) {
   Damage damage;
-  std::vector<double> kl(Size(positions_)), nll(Size(positions_)), window_kl;
+  std::vector<double> kl(Size(positions_)), nll(Size(positions_));
   std::vector<TokenId> targets(Size(positions_));
   for (Index w = 0; w < tokens_.rows(); ++w) {
     for (Index i = 0; i < positions_; ++i) {
@@ -62,14 +62,15 @@ Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::str
     forward.Logits(Scored(hidden, w), logits_.view());
     device_.SoftmaxKl(reference_.view().Rows(w * positions_, positions_), logits_.view(), kl);
     device_.LogSoftmaxNll(logits_.view(), targets, nll);
-    window_kl.push_back(Mean(kl));
+    damage.window_kl.push_back(Mean(kl));
     damage.window_nll_rise.push_back(Mean(nll) - whole_window_nll_[Size(w)]);
-    if (std::isfinite(window_kl.back()) && std::isfinite(damage.window_nll_rise.back())) continue;
+    if (std::isfinite(damage.window_kl.back()) && std::isfinite(damage.window_nll_rise.back()))
+      continue;
     throw Error({.what = "the output of a changed model is not finite",
                  .where = run + ", window " + std::to_string(w),
                  .hint = "the weights hold or produce NaN or infinity"});
   }
-  damage.kl = std::max(0.0, Mean(window_kl));
+  damage.kl = std::max(0.0, Mean(damage.window_kl));
   damage.nll_rise = Mean(damage.window_nll_rise);
   return damage;
 }

@@ -14,7 +14,8 @@ namespace lieq {
 struct Damage {
   double kl = 0;                        // mean KL(whole || damaged) over the scored positions, nats
   double nll_rise = 0;                  // mean NLL less that of the whole model, nats
-  std::vector<double> window_nll_rise;  // [windows]: the same of each
+  std::vector<double> window_kl;        // [windows]: the same of each
+  std::vector<double> window_nll_rise;  // [windows]
 };
 
 /// Another layer in the place of one of a model's.

@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/diagnose/activations.h"
+#include "lieq/diagnose/settings.h"
 #include "lieq/model/forward.h"
 
 namespace lieq {
@@ -51,11 +55,12 @@ void RequireWindows(View<const TokenId, 2> tokens, Index shortest, std::string_v
        .found = std::to_string(tokens.rows()) + " windows of " + std::to_string(tokens.cols())});
 }
 
-std::array<Matrix<double>, kUnits> EmptyGrams(const ModelConfig& config) {
+/// Those of units that are not measured stay without rows.
+std::array<Matrix<double>, kUnits> EmptyGrams(const ModelConfig& config, Projections projections) {
   std::array<Matrix<double>, kUnits> grams;
-  for (const Unit unit : kAllUnits) {
-    const Index in = config.In(SitesOf(unit).front());
-    grams[static_cast<std::size_t>(unit)] = Matrix<double>(in, in);
+  for (const Site site : SitesOf(projections)) {
+    Matrix<double>& gram = grams[static_cast<std::size_t>(UnitOf(site))];
+    if (gram.rows() == 0) gram = Matrix<double>(config.In(site), config.In(site));
   }
   return grams;
 }
@@ -67,9 +72,9 @@ Index ChunkWindows(Index length, Index hidden) {
   return std::max<Index>(1, kFloats / (length * hidden));
 }
 
-/// Sum over all positions, window by window. `run` names the model that was run.
-double SumNll(Forward& forward, const Hidden& hidden, View<const TokenId, 2> tokens,
-              View<double, 2> nll, const std::string& run) {
+/// Sums over the positions of each window. `run` names the model that was run.
+void SumNll(Forward& forward, const Hidden& hidden, View<const TokenId, 2> tokens,
+            View<double, 2> nll, const std::string& run, std::span<double> sums) {
   try {
     forward.Nll(hidden, tokens, nll);
   } catch (const Error& error) {  // which of the L + 1 runs it was is known here alone
@@ -77,13 +82,30 @@ double SumNll(Forward& forward, const Hidden& hidden, View<const TokenId, 2> tok
     problem.where = run + ": " + problem.where;
     throw Error(std::move(problem));
   }
-  double sum = 0;
   for (Index window = 0; window < nll.rows(); ++window) {
-    double of_window = 0;
-    for (const double value : nll.Row(window)) of_window += value;
-    sum += of_window;
+    double sum = 0;
+    for (const double value : nll.Row(window)) sum += value;
+    sums[Size(window)] = sum;
   }
-  return sum;
+}
+
+double Sum(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+void SetSpectra(const LayerSpectra& spectra, LayerDiagnosis& row) {
+  row.compactness = spectra.MeanCompactness();
+  row.top_k_energy = spectra.MeanTopKEnergy();
+  row.site_compactness = spectra.compactness;
+  row.site_top_k_energy = spectra.top_k_energy;
+}
+
+void SetProvenance(const DiagnoseOptions& options, Diagnosis& out) {
+  out.seed = options.seed;
+  if (!options.spectra) return;
+  out.twins = options.twins;
+  out.top_fraction = options.top_fraction;
+  out.settings = options.settings;
 }
 
 }  // namespace
@@ -91,34 +113,64 @@ double SumNll(Forward& forward, const Hidden& hidden, View<const TokenId, 2> tok
 void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 2> calibration,
                     const DiagnoseOptions& options, Context& context, Diagnosis& out) {
   CheckOptions(options);
+  LIEQ_ASSERT(options.settings.inputs == SpectrumInputs::kActivations);
   RequireWindows(calibration, 1, "calibration");
   SetContext(out, calibration.cols(), out.drop_windows.has_value(), "calibration");
   const ModelConfig& config = weights.config;
   out.layers.resize(Size(config.layers));
   Forward forward(weights, device, calibration.cols());
   Hidden hidden = forward.Embed(calibration);
-  Stage stage(context.progress, "compactness", "layer", config.layers);
+  Matrix<float> before(calibration.size(), config.hidden), after = before.Clone();
+  device.Download(hidden.x.view(), before.view());
+  Stage stage(context.progress, options.spectra ? "compactness" : "block influence", "layer",
+              config.layers);
   for (Index layer = 0; layer < config.layers; ++layer) {
     context.ThrowIfStopped();
-    std::array<Matrix<double>, kUnits> grams = EmptyGrams(config);
-    forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
-      device.GramUpdate(input, grams[static_cast<std::size_t>(unit)].view());
-    });
-    device.Sync();
-    const LayerSpectra spectra = MeasureLayer(weights.layers[Size(layer)], config, std::move(grams),
-                                              calibration.size(), layer, options, context);
-    weights.ReleaseLayer(layer);
     LayerDiagnosis& row = out.layers[Size(layer)];
-    row.compactness = spectra.MeanCompactness();
-    row.top_k_energy = spectra.MeanTopKEnergy();
-    row.site_compactness.assign(spectra.compactness.begin(), spectra.compactness.end());
-    row.site_top_k_energy.assign(spectra.top_k_energy.begin(), spectra.top_k_energy.end());
+    if (options.spectra) {
+      std::array<Matrix<double>, kUnits> grams = EmptyGrams(config, options.settings.projections);
+      forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
+        const View<double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
+        if (gram.rows() > 0) device.GramUpdate(input, gram);
+      });
+      device.Sync();
+      SetSpectra(MeasureLayer(weights.layers[Size(layer)], config, std::move(grams),
+                              calibration.size(), layer, options, context),
+                 row);
+    } else {
+      forward.Layer(layer, hidden);
+    }
+    device.Download(hidden.x.view(), after.view());
+    const ActivationMeasures activations =
+        MeasureActivations(before.view(), after.view(), layer, context);
+    row.block_influence = activations.block_influence;
+    row.largest_activation = activations.largest;
+    row.activation_ratio = activations.ratio;
+    std::swap(before, after);
+    weights.ReleaseLayer(layer);
     stage.Done();
   }
   out.spectrum_windows = calibration.rows();
-  out.seed = options.seed;
-  out.twins = options.twins;
-  out.top_fraction = options.top_fraction;
+  SetProvenance(options, out);
+}
+
+void MeasureWeightSpectra(const Weights& weights, const DiagnoseOptions& options, Context& context,
+                          Diagnosis& out) {
+  CheckOptions(options);
+  LIEQ_ASSERT(options.spectra && options.settings.inputs == SpectrumInputs::kWeights);
+  const ModelConfig& config = weights.config;
+  out.layers.resize(Size(config.layers));
+  Stage stage(context.progress, "compactness of weights", "layer", config.layers);
+  const TwinTable twins = MeasureTwins(config, options, context);
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    context.ThrowIfStopped();
+    SetSpectra(
+        MeasureLayerWeights(weights.layers[Size(layer)], config, twins, layer, options, context),
+        out.layers[Size(layer)]);
+    weights.ReleaseLayer(layer);
+    stage.Done();
+  }
+  SetProvenance(options, out);
 }
 
 void MeasurePerplexityDrop(const Weights& weights, Device& device, View<const TokenId, 2> text,
@@ -136,11 +188,14 @@ void MeasurePerplexityDrop(const Weights& weights, Device& device, View<const To
     forward.Layer(layer, hidden);
     weights.ReleaseLayer(layer);
   };
-  std::vector<double> removed(Size(layers));  // sums of NLL
-  double base = 0;
+  Matrix<double> removed(layers, text.rows());  // sums of NLL
+  std::vector<double> base(Size(text.rows()));
   Stage stage(context.progress, "perplexity drop", "layer", CeilDiv(text.rows(), chunk) * layers);
   for (Index begin = 0; begin < text.rows(); begin += chunk) {
     const View<const TokenId, 2> tokens = text.Rows(begin, std::min(chunk, text.rows() - begin));
+    const auto part = [&](std::span<double> all) {
+      return all.subspan(Size(begin), Size(tokens.rows()));
+    };
     Matrix<double> nll(tokens.rows(), length - 1);
     Hidden whole = forward.Embed(tokens);
     Hidden without{device.Alloc(whole.x.rows(), whole.x.cols()), whole.windows, whole.length};
@@ -150,22 +205,28 @@ void MeasurePerplexityDrop(const Weights& weights, Device& device, View<const To
         context.ThrowIfStopped();
         run_layer(later, without);
       }
-      removed[Size(layer)] += SumNll(forward, without, tokens, nll.view(),
-                                     "with layer " + std::to_string(layer) + " left out");
+      SumNll(forward, without, tokens, nll.view(),
+             "with layer " + std::to_string(layer) + " left out", part(removed.view().Row(layer)));
       run_layer(layer, whole);
       stage.Done();
     }
-    base += SumNll(forward, whole, tokens, nll.view(), "with all layers");
+    SumNll(forward, whole, tokens, nll.view(), "with all layers", part(base));
   }
 
-  const auto scored = static_cast<double>(text.rows() * (length - 1));
-  out.base_perplexity = std::exp(base / scored);
+  const auto in_window = static_cast<double>(length - 1);
+  const double scored = in_window * static_cast<double>(text.rows());
+  out.base_perplexity = std::exp(Sum(base) / scored);
   out.drop_windows = text.rows();
   for (Index layer = 0; layer < layers; ++layer) {
     LayerDiagnosis& row = out.layers[Size(layer)];
-    row.nll_drop = (removed[Size(layer)] - base) / scored;
-    const double drop = std::exp(removed[Size(layer)] / scored) - *out.base_perplexity;
+    const std::span<const double> sums = removed.view().Row(layer);
+    row.nll_drop = (Sum(sums) - Sum(base)) / scored;
+    const double drop = std::exp(Sum(sums) / scored) - *out.base_perplexity;
     row.perplexity_drop = std::isfinite(drop) ? std::optional(drop) : std::nullopt;
+    row.window_nll_drop.clear();
+    for (std::size_t i = 0; i < base.size(); ++i) {
+      row.window_nll_drop.push_back((sums[i] - base[i]) / in_window);
+    }
   }
 }
 

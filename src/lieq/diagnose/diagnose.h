@@ -1,8 +1,9 @@
-// Measures a model layer by layer: the spectra of its projections on calibration windows, and what
-// removing each layer does to the perplexity of a text.
+// Measures a model layer by layer: the spectra of its projections and what it does to the residual
+// stream on calibration windows, and what removing each layer does to the perplexity of a text.
 //
-// Memory: the hidden states of all calibration windows (of some windows for the drop) and the Gram
-// matrices of one layer; mapped weights of a layer are given back when it is done.
+// Memory: five copies of the hidden states of all calibration windows (of some windows, two, for
+// the drop) and the Gram matrices of one layer; mapped weights of a layer are given back when it is
+// done.
 #pragma once
 
 #include "lieq/base/context.h"
@@ -15,9 +16,12 @@
 namespace lieq {
 
 /// Runs the model over `calibration` and measures compactness and top-k energy of every layer
-/// (MeasureLayer), filling those fields of `out` and the provenance that it knows: context,
-/// spectrum_windows, seed, twins, top_fraction. `out.layers` is made as long as the model.
+/// (MeasureLayer), block influence and largest activations (MeasureActivations), filling those
+/// fields of `out` and the provenance that it knows: context, spectrum_windows, seed, twins,
+/// top_fraction, settings. `out.layers` is made as long as the model. Where options.spectra is
+/// false, compactness and top-k energy stay absent.
 ///
+/// options.settings.inputs is kActivations.
 /// calibration  [windows, length] token ids below the vocabulary
 ///
 /// C = hᵀh is summed over all positions of all windows. Throws Error naming layer and site where a
@@ -25,9 +29,17 @@ namespace lieq {
 void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 2> calibration,
                     const DiagnoseOptions& options, Context& context, Diagnosis& out);
 
+/// Compactness and top-k energy from the weights alone (MeasureLayerWeights;
+/// options.settings.inputs is kWeights): no text, no forward pass. Fills the same fields but
+/// context and spectrum_windows. Memory: for each thread one linear in double and the Gram matrix
+/// of its shorter side.
+void MeasureWeightSpectra(const Weights& weights, const DiagnoseOptions& options, Context& context,
+                          Diagnosis& out);
+
 /// Replaces each layer by the identity in turn and measures the perplexity of `text` (Xiao et al.,
-/// LieQ, arXiv:2508.03332, eq. 3), filling perplexity_drop, nll_drop, base_perplexity and
-/// drop_windows; base and drop both over all positions but the first of each window.
+/// LieQ, arXiv:2508.03332, eq. 3), filling perplexity_drop, nll_drop, window_nll_drop,
+/// base_perplexity and drop_windows; base and drop both over all positions but the first of each
+/// window.
 ///
 /// text           [windows, length], length >= 2
 /// chunk_windows  how many are held at once; 0: as many as need 128 MiB for each of two copies

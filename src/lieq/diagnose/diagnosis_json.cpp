@@ -4,16 +4,19 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/diagnose/settings.h"
 #include "lieq/model/config.h"
 
 namespace lieq {
 namespace {
 
+constexpr const char* kWindowDrop = "window_nll_drop";
 constexpr int kSchema = 1;
 constexpr std::string_view kKind = "diagnostics";
 constexpr std::size_t kMaxLayers = 4096;  // as CheckConfig
@@ -29,6 +32,11 @@ constexpr std::array kFields{
     Field{"nll_drop", &LayerDiagnosis::nll_drop, true},
     Field{"compactness", &LayerDiagnosis::compactness, true},
     Field{"top_k_energy", &LayerDiagnosis::top_k_energy, true},
+    Field{"block_influence", &LayerDiagnosis::block_influence, true},
+    Field{"largest_activation", &LayerDiagnosis::largest_activation, true},
+    Field{"activation_ratio", &LayerDiagnosis::activation_ratio, false},  // the median may be 0
+    Field{"solo_damage", &LayerDiagnosis::solo_damage, true},
+    Field{"context_damage", &LayerDiagnosis::context_damage, true},
 };
 /// The same by site.
 struct SiteField {
@@ -80,12 +88,12 @@ void RequireSchema(const JsonObject& object) {
 }
 
 void RefuseUnknownKeys(const JsonObject& row) {
-  std::string known = "layer";
+  std::string known = std::string("layer, ") + kWindowDrop;
   for (const Field& field : kFields) known += std::string(", ") + field.key;
   for (const SiteField& field : kSiteFields) known += std::string(", ") + field.key;
   for (const auto& [key, value] : row.value().items()) {
     const auto same = [&key = key](const auto& field) { return key == field.key; };
-    if (key == "layer" || std::ranges::any_of(kFields, same) ||
+    if (key == "layer" || key == kWindowDrop || std::ranges::any_of(kFields, same) ||
         std::ranges::any_of(kSiteFields, same)) {
       continue;
     }
@@ -93,16 +101,35 @@ void RefuseUnknownKeys(const JsonObject& row) {
   }
 }
 
-std::vector<double> SiteValues(const JsonObject& row, std::string_view key) {
+std::vector<double> SiteValues(const JsonObject& row, std::string_view key,
+                               std::span<const Site> measured) {
   std::vector<double> values;
   if (!row.Has(key)) return values;
   const JsonObject sites = row.Object(key);
-  for (const Site site : kAllSites) values.push_back(Finite(sites, Name(site)));
-  if (sites.value().size() != values.size()) OutOfRange(row, key, "the seven linears");
+  for (const Site site : measured) values.push_back(Finite(sites, Name(site)));
+  if (sites.value().size() != values.size()) {
+    OutOfRange(row, key, measured.size() == kSites ? "the seven linears" : "q, k and v");
+  }
   return values;
 }
 
-LayerDiagnosis ParseRow(const JsonObject& row, std::size_t index) {
+std::vector<double> WindowDrops(const JsonObject& row, Index windows) {
+  std::vector<double> values;
+  if (!row.Has(kWindowDrop)) return values;
+  const Json& list = row.At(kWindowDrop);
+  const auto good = [](const Json& value) {
+    return value.is_number() && std::isfinite(value.get<double>());
+  };
+  if (!list.is_array() || static_cast<Index>(list.size()) != windows ||
+      !std::ranges::all_of(list, good)) {
+    OutOfRange(row, kWindowDrop,
+               std::to_string(windows) + " finite numbers, one a window (drop_windows)");
+  }
+  for (const Json& value : list) values.push_back(value.get<double>());
+  return values;
+}
+
+LayerDiagnosis ParseRow(const JsonObject& row, std::size_t index, const Diagnosis& diagnosis) {
   RefuseUnknownKeys(row);
   if (row.Integer("layer") != static_cast<std::int64_t>(index)) {
     OutOfRange(row, "layer", std::to_string(index) + ": layers in order, each once");
@@ -111,8 +138,75 @@ LayerDiagnosis ParseRow(const JsonObject& row, std::size_t index) {
   for (const Field& field : kFields) {
     if (row.Has(field.key)) layer.*field.value = Finite(row, field.key);
   }
-  for (const SiteField& field : kSiteFields) layer.*field.values = SiteValues(row, field.key);
+  layer.window_nll_drop = WindowDrops(row, diagnosis.drop_windows.value_or(0));
+  for (const SiteField& field : kSiteFields) {
+    layer.*field.values = SiteValues(row, field.key, SitesOf(diagnosis.settings.projections));
+  }
   return layer;
+}
+
+/// File names, or nothing.
+std::vector<std::string> Names(const JsonObject& object, std::string_view key) {
+  std::vector<std::string> names;
+  if (!object.Has(key)) return names;
+  const Json& list = object.At(key);
+  if (!list.is_array() ||
+      !std::ranges::all_of(list, [](const Json& name) { return name.is_string(); })) {
+    OutOfRange(object, key, "an array of names");
+  }
+  for (const Json& name : list) names.push_back(name.get<std::string>());
+  return names;
+}
+
+template <class T>
+T Choice(const JsonObject& object, std::string_view key) {
+  const auto choice = ParseSetting<T>(object.String(key));
+  if (!choice) OutOfRange(object, key, Choices<T>());
+  return *choice;
+}
+
+SpectrumSettings ParseSettings(const JsonObject& object) {
+  return {.projections = Choice<Projections>(object, "projections"),
+          .heads = Choice<Heads>(object, "heads"),
+          .energies = Choice<Energies>(object, "spectrum"),
+          .inputs = Choice<SpectrumInputs>(object, "inputs")};
+}
+
+Record ToJson(const SpectrumSettings& settings) {
+  return {{"projections", Name(settings.projections)},
+          {"heads", Name(settings.heads)},
+          {"spectrum", Name(settings.energies)},
+          {"inputs", Name(settings.inputs)}};
+}
+
+Stability ParseStability(const JsonObject& object) {
+  Stability stability{.text_hash = object.String("text_hash", ""),
+                      .text_files = Names(object, "text_files")};
+  const JsonObject kendall = object.Object("kendall_tau");
+  for (const auto& [name, value] : kendall.value().items()) {
+    const double tau = Finite(kendall, name);
+    if (std::fabs(tau) > 1) OutOfRange(kendall, name, "-1 to 1");
+    stability.kendall[name] = tau;
+  }
+  return stability;
+}
+
+Record ToJson(const Stability& stability) {
+  return {{"text_hash", stability.text_hash},
+          {"text_files", stability.text_files},
+          {"kendall_tau", Record(stability.kendall)}};
+}
+
+/// What the spectra were made with. Diagnostics of before there were settings have the defaults.
+void ParseSpectra(const JsonObject& object, Diagnosis& diagnosis) {
+  const Index twins = Count(object, "twins", 1);
+  if (twins > 1024) OutOfRange(object, "twins", "1 to 1024");
+  diagnosis.twins = static_cast<int>(twins);
+  diagnosis.top_fraction = Finite(object, "top_fraction");
+  if (!(diagnosis.top_fraction > 0 && diagnosis.top_fraction <= 1)) {
+    OutOfRange(object, "top_fraction", "above 0, at most 1");
+  }
+  if (object.Has("settings")) diagnosis.settings = ParseSettings(object.Object("settings"));
 }
 
 void RequireAllOrNone(const Diagnosis& diagnosis, const std::string& where) {
@@ -136,19 +230,27 @@ Record ToJson(const Diagnosis& diagnosis) {
   json["schema"] = kSchema;
   json["kind"] = kKind;
   json["model_hash"] = diagnosis.model_hash;
-  json["context"] = diagnosis.context;
+  if (diagnosis.context > 0) json["context"] = diagnosis.context;
   if (diagnosis.spectrum_windows > 0) {
     json["calibration_hash"] = diagnosis.calibration_hash;
+    if (!diagnosis.calibration_files.empty()) {
+      json["calibration_files"] = diagnosis.calibration_files;
+    }
     json["spectrum_windows"] = diagnosis.spectrum_windows;
+  }
+  if (diagnosis.twins > 0) {
     json["twins"] = diagnosis.twins;
     json["top_fraction"] = diagnosis.top_fraction;
     json["seed"] = diagnosis.seed;
+    json["settings"] = ToJson(diagnosis.settings);
   }
   if (diagnosis.drop_windows) {
     json["text_hash"] = diagnosis.text_hash;
+    if (!diagnosis.text_files.empty()) json["text_files"] = diagnosis.text_files;
     json["drop_windows"] = *diagnosis.drop_windows;
   }
   if (diagnosis.base_perplexity) json["base_perplexity"] = *diagnosis.base_perplexity;
+  if (diagnosis.stability) json["stability"] = ToJson(*diagnosis.stability);
   Record& layers = json["layers"] = Record::array();
   for (const LayerDiagnosis& layer : diagnosis.layers) {
     Record row;
@@ -159,10 +261,11 @@ Record ToJson(const Diagnosis& diagnosis) {
       LIEQ_ASSERT(std::isfinite(*value));  // JSON would say null
       row[field.key] = *value;
     }
+    if (!layer.window_nll_drop.empty()) row[kWindowDrop] = layer.window_nll_drop;
     for (const SiteField& field : kSiteFields) {
       const std::vector<double>& values = layer.*field.values;
       if (values.empty()) continue;
-      LIEQ_ASSERT(values.size() == kSites);
+      LIEQ_ASSERT(values.size() == SitesOf(diagnosis.settings.projections).size());
       for (std::size_t i = 0; i < values.size(); ++i) {
         row[field.key][std::string(Name(kAllSites[i]))] = values[i];
       }
@@ -177,20 +280,21 @@ Diagnosis DiagnosisFromJson(const Json& json, const std::string& where) {
   RequireSchema(object);
   Diagnosis diagnosis;
   diagnosis.model_hash = object.String("model_hash", "");
-  diagnosis.context = Count(object, "context", 1);
+  // Spectra of weights alone have no windows.
+  if (object.Has("context") || object.Has("spectrum_windows") || object.Has("drop_windows") ||
+      !object.Has("twins")) {
+    diagnosis.context = Count(object, "context", 1);
+  }
   diagnosis.calibration_hash = object.String("calibration_hash", "");
+  diagnosis.calibration_files = Names(object, "calibration_files");
   if (object.Has("spectrum_windows")) {
     diagnosis.spectrum_windows = Count(object, "spectrum_windows", 1);
-    const Index twins = Count(object, "twins", 1);
-    if (twins > 1024) OutOfRange(object, "twins", "1 to 1024");
-    diagnosis.twins = static_cast<int>(twins);
-    diagnosis.top_fraction = Finite(object, "top_fraction");
-    if (!(diagnosis.top_fraction > 0 && diagnosis.top_fraction <= 1)) {
-      OutOfRange(object, "top_fraction", "above 0, at most 1");
-    }
-    diagnosis.seed = Seed(object, "seed");
   }
+  if (object.Has("twins")) ParseSpectra(object, diagnosis);
+  diagnosis.seed = Seed(object, "seed");
   diagnosis.text_hash = object.String("text_hash", "");
+  diagnosis.text_files = Names(object, "text_files");
+  if (object.Has("stability")) diagnosis.stability = ParseStability(object.Object("stability"));
   if (object.Has("drop_windows")) diagnosis.drop_windows = Count(object, "drop_windows", 1);
   if (object.Has("base_perplexity")) {
     diagnosis.base_perplexity = Finite(object, "base_perplexity");
@@ -202,7 +306,7 @@ Diagnosis DiagnosisFromJson(const Json& json, const std::string& where) {
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
-    diagnosis.layers.push_back(ParseRow(row, i));
+    diagnosis.layers.push_back(ParseRow(row, i, diagnosis));
   }
   RequireAllOrNone(diagnosis, where);
   return diagnosis;

@@ -14,6 +14,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
+#include "lieq/diagnose/settings.h"
 #include "lieq/diagnose/spectrum.h"
 #include "lieq/tensor/any_matrix.h"
 
@@ -22,19 +23,18 @@ namespace {
 
 constexpr int kMaxTwins = 1024;
 
-/// One spectrum to be measured. The trained projection is counted as twin -1.
-struct Task {
+/// One head of a linear, or the whole of it.
+struct Head {
   Site site = Site::kQ;
   Index head = 0;
-  Index heads = 1;
-  int twin = -1;
-  Index rows = 0;  // of the head
+  Index heads = 1;  // of the site
+  Index rows = 0;   // of the head
   Index in = 0;
 };
 
-struct Measured {
-  double effective_rank = 0;
-  double top_energy = 0;
+/// One spectrum to be measured. The trained projection is counted as twin -1.
+struct Task : Head {
+  int twin = -1;
 };
 
 std::string Where(Index layer, std::string_view part) {
@@ -58,43 +58,66 @@ Matrix<double> WidenHead(const AnyMatrix& weight, Index begin, Index rows) {
   return w;
 }
 
-Measured Measure(const Task& task, const LayerWeights& weights, const InputFactor& inputs,
-                 Index layer, const DiagnoseOptions& options) {
-  Rng rng(options.seed, Stream(task, layer));
-  Matrix<double> w = task.twin < 0
-                         ? WidenHead(weights.At(task.site).weight, task.head * task.rows, task.rows)
-                         : RandomProjection(task.rows, task.in, rng);
-  const std::vector<double> energies = Spectrum(w.view(), inputs);
+/// Energies that are not finite are NaN in one of the two.
+SpectrumMeasures MeasuresOf(std::vector<double> energies, const DiagnoseOptions& options) {
+  if (options.settings.energies == Energies::kPlain) {
+    for (double& energy : energies) energy = std::sqrt(energy);
+  }
   // 1e-9: a tenth of 30 is three, however the product rounds.
   const double share = options.top_fraction * static_cast<double>(energies.size()) + 1e-9;
   const Index k = std::max<Index>(1, static_cast<Index>(std::floor(share)));
-  const Measured measured{EffectiveRank(energies), TopEnergy(energies, k)};
-  if (std::isfinite(measured.effective_rank) && std::isfinite(measured.top_energy)) return measured;
+  return {EffectiveRank(energies), TopEnergy(energies, k)};
+}
+
+void RequireFinite(const SpectrumMeasures& measures, Site site, Index layer) {
+  if (std::isfinite(measures.effective_rank) && std::isfinite(measures.top_energy)) return;
   throw Error(
       {.what = "outputs of a projection are not finite",
-       .where = Where(layer, Name(task.site)),
+       .where = Where(layer, Name(site)),
        .expected = "finite weights and inputs",
        .hint = "the checkpoint holds NaN or infinite weights, or values too large to square"});
 }
 
-/// The trained projections first, site by site and head by head, then the same for each twin.
-std::vector<Task> AllTasks(const ModelConfig& config, int twins) {
+Matrix<double> TrainedHead(const Head& head, const LayerWeights& weights) {
+  return WidenHead(weights.At(head.site).weight, head.head * head.rows, head.rows);
+}
+
+SpectrumMeasures Measure(const Task& task, const LayerWeights& weights, const InputFactor& inputs,
+                         Index layer, const DiagnoseOptions& options) {
+  Rng rng(options.seed, Stream(task, layer));
+  Matrix<double> w =
+      task.twin < 0 ? TrainedHead(task, weights) : RandomProjection(task.rows, task.in, rng);
+  const SpectrumMeasures measures = MeasuresOf(Spectrum(w.view(), inputs), options);
+  RequireFinite(measures, task.site, layer);
+  return measures;
+}
+
+/// Site by site, head by head.
+std::vector<Head> AllHeads(const ModelConfig& config, const SpectrumSettings& settings) {
+  std::vector<Head> all;
+  for (const Site site : SitesOf(settings.projections)) {
+    const bool by_head = UnitOf(site) == Unit::kQkv && settings.heads == Heads::kPerHead;
+    const Index rows = by_head ? config.head_dim : config.Out(site);
+    const Index heads = config.Out(site) / rows;
+    for (Index head = 0; head < heads; ++head) {
+      all.push_back({site, head, heads, rows, config.In(site)});
+    }
+  }
+  return all;
+}
+
+/// The trained projections first, then the same for each twin.
+std::vector<Task> AllTasks(const std::vector<Head>& heads, int twins) {
   std::vector<Task> tasks;
   for (int twin = -1; twin < twins; ++twin) {
-    for (const Site site : kAllSites) {
-      const bool by_head = UnitOf(site) == Unit::kQkv;
-      const Index rows = by_head ? config.head_dim : config.Out(site);
-      const Index heads = config.Out(site) / rows;
-      for (Index head = 0; head < heads; ++head) {
-        tasks.push_back({site, head, heads, twin, rows, config.In(site)});
-      }
-    }
+    for (const Head& head : heads) tasks.push_back({head, twin});
   }
   return tasks;
 }
 
 /// Long tasks first, so that no thread is left with one at the end.
-std::vector<std::size_t> LongestFirst(const std::vector<Task>& tasks) {
+template <class T>
+std::vector<std::size_t> LongestFirst(const std::vector<T>& tasks) {
   std::vector<std::size_t> order(tasks.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   const auto cost = [&](std::size_t i) {  // arithmetic of W L; eigenvalues go the same way
@@ -105,11 +128,13 @@ std::vector<std::size_t> LongestFirst(const std::vector<Task>& tasks) {
   return order;
 }
 
-std::array<InputFactor, kUnits> FactorAll(std::array<Matrix<double>, kUnits> grams, Index tokens,
-                                          Index layer, Context& context) {
-  std::array<InputFactor, kUnits> factors;
-  context.pool.ParallelFor(kUnits, [&](Index task, int) {
-    const auto unit = Size(kUnits - 1 - task);  // down, the widest, first
+/// The factors of the units that are measured, which come first in order.
+std::vector<InputFactor> FactorAll(std::array<Matrix<double>, kUnits> grams, Index tokens,
+                                   Projections projections, Index layer, Context& context) {
+  const Index units = projections == Projections::kAll ? kUnits : 1;
+  std::vector<InputFactor> factors(Size(units));
+  context.pool.ParallelFor(units, [&](Index task, int) {
+    const auto unit = Size(units - 1 - task);  // down, the widest, first
     std::optional<InputFactor> factor = FactorInputs(std::move(grams[unit]), tokens);
     if (!factor) {
       throw Error({.what = "inputs of a projection have no usable second moments",
@@ -126,6 +151,33 @@ std::array<InputFactor, kUnits> FactorAll(std::array<Matrix<double>, kUnits> gra
         Where(layer, Name(kAllUnits[unit])), factors[unit].ridge));
   }
   return factors;
+}
+
+/// The mean over the twins of one head, whose measures stand `step` apart.
+SpectrumMeasures MeanOfTwins(std::span<const SpectrumMeasures> measured, std::size_t step,
+                             int twins) {
+  SpectrumMeasures mean;
+  for (std::size_t twin = 0; twin < Size(twins); ++twin) {
+    mean.effective_rank += measured[twin * step].effective_rank / twins;
+    mean.top_energy += measured[twin * step].top_energy / twins;
+  }
+  return mean;
+}
+
+/// Adds one head to the mean of its site. The sites measured are the first of all.
+void AddHead(const Head& head, const SpectrumMeasures& trained, const SpectrumMeasures& random,
+             LayerSpectra& spectra) {
+  const auto site = static_cast<std::size_t>(head.site);
+  const auto share = static_cast<double>(head.heads);
+  const double rank = random.effective_rank;
+  const double drop = rank == 0 ? 0 : (rank - trained.effective_rank) / rank;
+  spectra.compactness[site] += drop / share;
+  spectra.top_k_energy[site] += (trained.top_energy - random.top_energy) / share;
+}
+
+LayerSpectra EmptySpectra(Projections projections) {
+  const std::size_t sites = SitesOf(projections).size();
+  return {std::vector<double>(sites), std::vector<double>(sites)};
 }
 
 double Mean(std::span<const double> values) {
@@ -162,11 +214,14 @@ LayerSpectra MeasureLayer(const LayerWeights& weights, const ModelConfig& config
                           std::array<Matrix<double>, kUnits> grams, Index tokens, Index layer,
                           const DiagnoseOptions& options, Context& context) {
   CheckOptions(options);
-  const std::array<InputFactor, kUnits> factors =
-      FactorAll(std::move(grams), tokens, layer, context);
-  const std::vector<Task> tasks = AllTasks(config, options.twins);
+  LIEQ_ASSERT(options.settings.inputs == SpectrumInputs::kActivations);
+  const Projections projections = options.settings.projections;
+  const std::vector<InputFactor> factors =
+      FactorAll(std::move(grams), tokens, projections, layer, context);
+  const std::vector<Head> heads = AllHeads(config, options.settings);
+  const std::vector<Task> tasks = AllTasks(heads, options.twins);
   const std::vector<std::size_t> order = LongestFirst(tasks);
-  std::vector<Measured> measured(tasks.size());
+  std::vector<SpectrumMeasures> measured(tasks.size());
   context.pool.ParallelFor(static_cast<Index>(tasks.size()), [&](Index i, int) {
     context.ThrowIfStopped();
     const std::size_t index = order[Size(i)];
@@ -175,19 +230,60 @@ LayerSpectra MeasureLayer(const LayerWeights& weights, const ModelConfig& config
     measured[index] = Measure(task, weights, inputs, layer, options);
   });
 
-  const std::size_t heads = tasks.size() / Size(options.twins + 1);  // of all sites together
-  LayerSpectra result;
-  for (std::size_t head = 0; head < heads; ++head) {
-    double rank = 0, energy = 0;
-    for (std::size_t twin = 1; twin <= Size(options.twins); ++twin) {
-      rank += measured[twin * heads + head].effective_rank / options.twins;
-      energy += measured[twin * heads + head].top_energy / options.twins;
-    }
-    const auto site = static_cast<std::size_t>(tasks[head].site);
-    const auto share = static_cast<double>(tasks[head].heads);
-    const double drop = rank == 0 ? 0 : (rank - measured[head].effective_rank) / rank;
-    result.compactness[site] += drop / share;
-    result.top_k_energy[site] += (measured[head].top_energy - energy) / share;
+  LayerSpectra result = EmptySpectra(projections);
+  for (std::size_t head = 0; head < heads.size(); ++head) {
+    const auto twins = std::span(measured).subspan(heads.size() + head);
+    AddHead(heads[head], measured[head], MeanOfTwins(twins, heads.size(), options.twins), result);
+  }
+  return result;
+}
+
+TwinTable MeasureTwins(const ModelConfig& config, const DiagnoseOptions& options,
+                       Context& context) {
+  CheckOptions(options);
+  std::vector<Head> shapes;  // the first head of each
+  TwinTable table;
+  for (const Head& head : AllHeads(config, options.settings)) {
+    if (table.try_emplace({head.rows, head.in}).second) shapes.push_back(head);
+  }
+  std::vector<Task> tasks = AllTasks(shapes, options.twins);
+  tasks.erase(tasks.begin(), tasks.begin() + static_cast<std::ptrdiff_t>(shapes.size()));
+  const std::vector<std::size_t> order = LongestFirst(tasks);
+  std::vector<SpectrumMeasures> measured(tasks.size());
+  context.pool.ParallelFor(static_cast<Index>(tasks.size()), [&](Index i, int) {
+    context.ThrowIfStopped();
+    const Task& task = tasks[order[Size(i)]];
+    Rng rng(options.seed, Stream(task, 0));
+    // Without inputs W~ and its transpose have the same singular values: the smaller factor.
+    const Index longer = std::max(task.rows, task.in), shorter = std::min(task.rows, task.in);
+    const Matrix<double> r = RandomProjection(longer, shorter, rng);
+    measured[order[Size(i)]] = MeasuresOf(WeightSpectrum(r.view()), options);
+  });
+  for (std::size_t shape = 0; shape < shapes.size(); ++shape) {
+    table[{shapes[shape].rows, shapes[shape].in}] =
+        MeanOfTwins(std::span(measured).subspan(shape), shapes.size(), options.twins);
+  }
+  return table;
+}
+
+LayerSpectra MeasureLayerWeights(const LayerWeights& weights, const ModelConfig& config,
+                                 const TwinTable& twins, Index layer,
+                                 const DiagnoseOptions& options, Context& context) {
+  LIEQ_ASSERT(options.settings.inputs == SpectrumInputs::kWeights);
+  const std::vector<Head> heads = AllHeads(config, options.settings);
+  const std::vector<std::size_t> order = LongestFirst(heads);
+  std::vector<SpectrumMeasures> measured(heads.size());
+  context.pool.ParallelFor(static_cast<Index>(heads.size()), [&](Index i, int) {
+    context.ThrowIfStopped();
+    const std::size_t index = order[Size(i)];
+    const Matrix<double> w = TrainedHead(heads[index], weights);
+    measured[index] = MeasuresOf(WeightSpectrum(w.view()), options);
+    RequireFinite(measured[index], heads[index].site, layer);
+  });
+
+  LayerSpectra result = EmptySpectra(options.settings.projections);
+  for (std::size_t head = 0; head < heads.size(); ++head) {
+    AddHead(heads[head], measured[head], twins.at({heads[head].rows, heads[head].in}), result);
   }
   return result;
 }

@@ -91,23 +91,35 @@ std::optional<InputFactor> FactorInputs(Matrix<double> gram, Index tokens) {
   return std::nullopt;
 }
 
-std::vector<double> Spectrum(View<double, 2> w, const InputFactor& inputs) {
-  LIEQ_ASSERT(w.cols() == inputs.lower.rows());
-  const Index out = w.rows(), in = w.cols();
-  MultiplyByLower(w, inputs.lower.view());
-  const Index side = std::min(out, in);
+namespace {
+
+/// The `most` largest squared singular values of a matrix, in rising order.
+std::vector<double> SquaredSingularValues(View<const double, 2> w, Index most) {
+  const Index out = w.rows(), in = w.cols(), side = std::min(out, in);
   Matrix<double> gram(side, side);
   Gram(w, out <= in ? Transpose::kNo : Transpose::kYes, gram.view());
   // LAPACK may loop or fail on NaN; the trace is not finite then, and neither is the answer.
   double trace = 0;
   for (Index i = 0; i < side; ++i) trace += gram(i, i);
-  const Index length = std::min(side, inputs.tokens);
+  const Index length = std::min(side, most);
   if (!std::isfinite(trace)) return std::vector<double>(Size(length), trace);
 
   std::vector<double> energies = SymmetricEigenvalues(gram.view());
   energies.erase(energies.begin(), energies.end() - length);
   for (double& energy : energies) energy = std::max(energy, 0.0);  // rounding, of some 1e-16 * max
   return energies;
+}
+
+}  // namespace
+
+std::vector<double> Spectrum(View<double, 2> w, const InputFactor& inputs) {
+  LIEQ_ASSERT(w.cols() == inputs.lower.rows());
+  MultiplyByLower(w, inputs.lower.view());
+  return SquaredSingularValues(w, inputs.tokens);
+}
+
+std::vector<double> WeightSpectrum(View<const double, 2> w) {
+  return SquaredSingularValues(w, std::min(w.rows(), w.cols()));
 }
 
 double Chi(Index degrees, Rng& rng) {

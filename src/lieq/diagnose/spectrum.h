@@ -57,6 +57,10 @@ struct InputFactor {
 /// caller names the site.
 [[nodiscard]] std::vector<double> Spectrum(View<double, 2> w, const InputFactor& inputs);
 
+/// Squared singular values of W itself, [out, in] in double: the inputs white, C = identity, and as
+/// many tokens as it takes. Order, length and non-finite values as above. w is left alone.
+[[nodiscard]] std::vector<double> WeightSpectrum(View<const double, 2> w);
+
 /// A stand-in R [min(out, in), in] for a random projection W~ [out, in] of independent standard
 /// normal entries: W~ = Q R with orthonormal columns in Q, so h W~ᵀ and h Rᵀ have the same singular
 /// values whatever h is. R is upper trapezoidal; by Bartlett's decomposition of the Wishart matrix

@@ -44,13 +44,15 @@ struct Plan {
   /// [layers], by Unit: columns that share a scale, 0 for a whole row; empty: not the plan's
   /// affair.
   std::vector<std::array<Index, kUnits>> group_sizes;
-  std::vector<double> scores;         // [layers], larger: more worth protecting; or empty
-  std::string ranking;                // a row of Rankings(), "uniform" or "edited"
-  std::string allocation = "top-m";   // or "optimal", "uniform"
-  std::string granularity = "layer";  // or "group"
+  std::vector<double> scores;           // [layers], larger: more worth protecting; or empty
+  std::string ranking;                  // a row of Rankings(), "uniform" or "edited"
+  std::vector<double> ranking_weights;  // [3] of `combined` (RankingOptions), or empty
+  std::string allocation = "top-m";     // or "optimal", "uniform"
+  std::string granularity = "layer";    // or "group"
   PlanRequest requested;
-  double requested_bits = 0;     // code bits asked for; CodeBits is what came of it
-  int low = 0, high = 0;         // the two widths mixed; equal where uniform
+  double requested_bits = 0;  // code bits asked for; CodeBits is what came of it
+  int low = 0, high = 0;      // the two widths mixed; equal where uniform
+  int embedding_bits = 16, head_bits = 16;
   std::string model_hash;        // of the model it was made for; may be empty
   std::string calibration_hash;  // of the tokens behind the scores; may be empty
 

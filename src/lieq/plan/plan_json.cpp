@@ -128,6 +128,17 @@ void ParseWidths(const JsonObject& object, Plan& plan) {
   plan.high = widths[1].get<int>();
 }
 
+void ParseRankingWeights(const JsonObject& object, Plan& plan) {
+  const Json& weights = object.At("ranking_weights");
+  const auto good = [](const Json& weight) {
+    return weight.is_number() && std::isfinite(weight.get<double>()) && weight.get<double>() >= 0;
+  };
+  if (!weights.is_array() || weights.size() != 3 || !std::ranges::all_of(weights, good)) {
+    Wrong(object, "ranking_weights", "three numbers, none below 0");
+  }
+  for (const Json& weight : weights) plan.ranking_weights.push_back(weight.get<double>());
+}
+
 void SetWidthsUsed(Plan& plan) {
   plan.low = plan.high = plan.bits.front().front();
   for (const auto& layer : plan.bits) {
@@ -176,6 +187,12 @@ PlanRequest RequestFromJson(const JsonObject& object) {
   if (object.Has("size")) request.size = object.Integer("size");
   if (object.Has("high_layers")) request.high_layers = object.Integer("high_layers");
   return request;
+}
+
+int EdgeBits(const JsonObject& object, std::string_view key) {
+  const std::int64_t bits = object.Integer(key, 16);
+  if (bits != 4 && bits != 8 && bits != 16) Wrong(object, key, "4, 8 or 16");
+  return static_cast<int>(bits);
 }
 
 std::string OneOf(const JsonObject& object, std::string_view key,
@@ -249,9 +266,12 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["allocation"] = plan.allocation;
   json["granularity"] = plan.granularity;
   if (plan.requested != PlanRequest{}) json["requested"] = RequestToJson(plan.requested);
+  if (!plan.ranking_weights.empty()) json["ranking_weights"] = plan.ranking_weights;
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
+  json["embedding_bits"] = plan.embedding_bits;
+  json["head_bits"] = plan.head_bits;
   json["digest"] = Digest(plan);
   if (plan.predicted_kl) json["predicted_kl"] = *plan.predicted_kl;
   for (const PredictionCheck& check : plan.checks) {
@@ -294,11 +314,14 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   ParseDamage(object, plan);
   plan.allocation = OneOf(object, "allocation", {"top-m", "optimal", "uniform"});
   plan.granularity = OneOf(object, "granularity", {"layer", "group"});
+  plan.embedding_bits = EdgeBits(object, "embedding_bits");
+  plan.head_bits = EdgeBits(object, "head_bits");
   if (object.Has("requested")) plan.requested = RequestFromJson(object.Object("requested"));
 
   // A plan written by hand may leave out where it comes from.
   SetWidthsUsed(plan);
   plan.ranking = object.String("ranking", kEdited);
+  if (object.Has("ranking_weights")) ParseRankingWeights(object, plan);
   if (object.Has("widths")) ParseWidths(object, plan);
   plan.requested_bits = CodeBits(plan, config);
   if (object.Has("requested_bits")) {
@@ -313,6 +336,7 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
     plan.ranking = kEdited;
     plan.predicted_kl.reset();  // of other widths
     plan.checks.clear();
+    plan.ranking_weights.clear();
     SetWidthsUsed(plan);
   }
   return plan;

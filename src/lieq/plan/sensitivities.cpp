@@ -66,4 +66,29 @@ std::vector<std::optional<double>> PredictDamage(const Sensitivities& sensitivit
   return predicted;
 }
 
+std::vector<double> LayerDamage(const Sensitivities& sensitivities, Index group_size) {
+  constexpr double kRow = 1e9;  // columns of a whole row, for comparing
+  const auto width = [](Index size) { return size == 0 ? kRow : static_cast<double>(size); };
+  std::vector<double> layers(Size(sensitivities.layers()));
+  for (std::size_t u = 0; u < sensitivities.units.size(); ++u) {
+    const std::vector<std::optional<double>> damage = PredictDamage(sensitivities, u);
+    std::optional<std::size_t> narrowest;
+    double least = 0;
+    for (std::size_t c = 0; c < damage.size(); ++c) {
+      if (!damage[c]) continue;
+      least = std::min(least, *damage[c]);
+      const Grid& grid = sensitivities.candidates[c];
+      const auto closer = [&](const Grid& other) {
+        if (grid.bits != other.bits) return grid.bits < other.bits;
+        return Distance(width(grid.group_size), width(group_size)) <
+               Distance(width(other.group_size), width(group_size));
+      };
+      if (!narrowest || closer(sensitivities.candidates[*narrowest])) narrowest = c;
+    }
+    const bool in_context = sensitivities.mode == DamageMode::kContext;
+    layers[u / kUnits] += *damage[narrowest.value()] - (in_context ? least : 0.0);
+  }
+  return layers;
+}
+
 }  // namespace lieq

@@ -62,4 +62,10 @@ struct Sensitivities {
 [[nodiscard]] std::vector<std::optional<double>> PredictDamage(const Sensitivities& sensitivities,
                                                                std::size_t unit);
 
+/// [layers]: damage of a layer's units together at the candidate with the least bits and, among
+/// those, the group size nearest to `group_size` (a row counts as the widest); what the rankings
+/// `solo` and `context` protect by. In a context it counts from the layer's best candidate, so that
+/// a layer of a wide base mix is not taken for a harmless one.
+[[nodiscard]] std::vector<double> LayerDamage(const Sensitivities& sensitivities, Index group_size);
+
 }  // namespace lieq

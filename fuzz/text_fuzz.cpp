@@ -1,0 +1,88 @@
+// Texts of strangers: rows of JSON and gzip. The first byte picks what the rest is:
+//   0  rows of JSON, by their layout or by named fields
+//   1  a gzip file as it stands
+//   2  a text, packed, and changed in one place, or cut off
+#include <zlib.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fuzz/fuzz_input.h"
+#include "lieq/base/error.h"
+#include "lieq/text/gzip.h"
+#include "lieq/text/text_file.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::uint64_t kLimit = std::uint64_t{1} << 20;
+
+void Require(bool good, const char* what) {
+  if (good) return;
+  std::fprintf(stderr, "broken promise: %s\n", what);
+  std::abort();
+}
+
+void CheckRows(FuzzInput& input) {
+  const std::vector<std::vector<std::string>> choices{{}, {"text"}, {"a", "b"}};
+  const std::vector<std::string>& fields = choices[input.Below(3)];
+  const std::string text = JoinRows(input.Text(), fields, "fuzz.jsonl");
+  Require(!text.empty(), "rows without text are refused");
+  Require(text.size() <= input.Text().size() + 2, "the text is no longer than the rows");
+}
+
+std::string Pack(std::string_view text) {
+  z_stream stream{};
+  Require(deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK,
+          "zlib begins");
+  std::string out(deflateBound(&stream, static_cast<uLong>(text.size())), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  Require(deflate(&stream, Z_FINISH) == Z_STREAM_END, "zlib ends");
+  out.resize(out.size() - stream.avail_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+void CheckPacked(FuzzInput& input) {
+  const std::uint32_t change = input.Below(3);
+  const std::uint64_t place = input.Number();
+  const std::uint8_t value = input.Byte();
+  const std::string text(input.Text());
+  std::string packed = Pack(text);
+  if (change == 1) packed[place % packed.size()] = static_cast<char>(value);
+  if (change == 2) packed.resize(place % packed.size());
+  const std::string again = Gunzip(packed, kLimit, "fuzz.gz");
+  Require(change != 0 || again == text, "what was packed comes back");
+  Require(change != 2, "what is cut off is refused");
+}
+
+}  // namespace
+}  // namespace lieq
+
+// NOLINTNEXTLINE(readability-identifier-naming): the name is libFuzzer's
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  lieq::FuzzInput input(data, size);
+  const std::uint32_t mode = input.Below(3);
+  try {
+    if (mode == 0) {
+      lieq::CheckRows(input);
+    } else if (mode == 1) {
+      lieq::Require(lieq::Gunzip(input.Text(), lieq::kLimit, "fuzz.gz").size() <= lieq::kLimit,
+                    "the limit holds");
+    } else {
+      lieq::CheckPacked(input);
+    }
+  } catch (const lieq::Error&) {
+    return 0;  // what a hostile input is meant to give
+  }
+  return 0;
+}

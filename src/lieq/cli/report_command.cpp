@@ -1,0 +1,32 @@
+#include <fmt/format.h>
+
+#include "lieq/base/files.h"
+#include "lieq/cli/commands.h"
+#include "lieq/report/gather.h"
+#include "lieq/report/report.h"
+
+namespace lieq {
+
+int RunReport(const Arguments& arguments, Session& session) {
+  std::vector<std::string> skipped;
+  const std::vector<ReportInput> inputs = GatherRecords(arguments.runs, skipped);
+  for (const std::string& file : skipped) {
+    session.log().Warning(fmt::format("{} is no record of this program; left out", file));
+  }
+  const std::string page = RenderReport(inputs);
+  WriteFileAtomically(arguments.output, page);
+  if (arguments.json) {
+    PrintJson({{"schema", 1},
+               {"kind", "report"},
+               {"output", arguments.output.string()},
+               {"bytes", page.size()},
+               {"records", inputs.size()}});
+    return 0;
+  }
+  fmt::print("records     {}\n", inputs.size());
+  fmt::print("written to  {} ({})\n", arguments.output.string(),
+             FormatBytes(static_cast<double>(page.size())));
+  return 0;
+}
+
+}  // namespace lieq

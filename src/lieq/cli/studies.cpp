@@ -1,0 +1,272 @@
+#include "lieq/cli/studies.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/base/hash.h"
+#include "lieq/cli/commands.h"
+#include "lieq/cli/measuring.h"
+#include "lieq/evaluate/perplexity.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array kStudies{
+    StudyRow{"correlation", "do the cheap scores predict what removing or rounding a layer costs?",
+             StudyCorrelation},
+    StudyRow{"layers", "perplexity by the number of layers raised, for each ranking", StudyLayers},
+    StudyRow{"calibration", "perplexity and rankings by calibration text, length and size",
+             StudyCalibration},
+    StudyRow{"backend", "perplexity by quantizer, order and group size, under one plan",
+             StudyBackend},
+};
+
+/// Everything that a row depends on besides its key.
+Record Settings(const Arguments& a, const std::string& model_hash,
+                const std::vector<StudyText>& texts) {
+  Record record{{"model", model_hash},
+                {"method", a.quant.method},
+                {"act_order", Name(a.quant.act_order)},
+                {"damping", a.quant.damping},
+                {"clip", Name(a.quant.clip)},
+                {"group_size", a.group_size},
+                {"symmetric", a.symmetric},
+                {"widths", {a.low, a.high}},
+                {"ranking", a.ranking},
+                {"windows", a.windows},
+                {"seed", a.seed}};
+  record["samples"] = a.samples.value_or(kDefaultSamples);
+  record["context"] = a.context.value_or(kDefaultContext);
+  for (const StudyText& text : texts) {
+    Hasher hasher;
+    hasher.Add(std::as_bytes(std::span(text.ids)));
+    record["texts"][text.name] = hasher.Hex();
+  }
+  for (const fs::path& file : a.calibration) {
+    record["calibration"].push_back(file.filename().string());
+  }
+  return record;
+}
+
+/// Columns of a row that fit a table: numbers, words, and one number for each text.
+std::vector<std::pair<std::string, std::string>> Cells(const Record& row) {
+  std::vector<std::pair<std::string, std::string>> cells;
+  const auto number = [](const Record& value) {
+    if (value.is_number_integer()) return value.dump();
+    return fmt::format("{:.4f}", value.get<double>());
+  };
+  for (const auto& [key, value] : row.items()) {
+    if (key == "key" || key == "assembled") continue;
+    if (value.is_number()) cells.emplace_back(key, number(value));
+    if (value.is_string()) cells.emplace_back(key, value.get<std::string>());
+    if (value.is_object()) {
+      for (const auto& [name, inner] : value.items()) {
+        if (inner.is_number()) cells.emplace_back(key + " " + name, number(inner));
+      }
+    }
+    if (value.is_array() && key == "layers") {
+      std::string list;
+      for (const auto& layer : value) list += (list.empty() ? "" : " ") + layer.dump();
+      cells.emplace_back(key, list);
+    }
+  }
+  return cells;
+}
+
+void PrintTable(const Record& rows) {
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> table;
+  for (const auto& row : rows) {
+    std::vector<std::string> line;
+    std::vector<std::string> names;
+    for (const auto& [name, text] : Cells(row)) {
+      names.push_back(name);
+      line.push_back(text);
+    }
+    if (header.empty()) header = names;
+    table.push_back(std::move(line));
+  }
+  if (header.empty()) return;
+  std::vector<std::size_t> widths;
+  for (std::size_t c = 0; c < header.size(); ++c) {
+    std::size_t width = header[c].size();
+    for (const auto& line : table) {
+      if (c < line.size()) width = std::max(width, line[c].size());
+    }
+    widths.push_back(width);
+  }
+  const auto print = [&](const std::vector<std::string>& line) {
+    std::string text;
+    for (std::size_t c = 0; c < std::min(line.size(), widths.size()); ++c) {
+      text += fmt::format("{:<{}}  ", line[c], widths[c]);
+    }
+    while (text.ends_with(' ')) text.pop_back();
+    fmt::print("{}\n", text);
+  };
+  print(header);
+  for (const auto& line : table) print(line);
+}
+
+}  // namespace
+
+std::span<const StudyRow> Studies() noexcept {
+  return kStudies;
+}
+
+const StudyRow& FindStudy(std::string_view name) {
+  std::string names;
+  for (const StudyRow& row : kStudies) {
+    if (row.name == name) return row;
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error(
+      {.what = "no such study", .where = "study", .expected = names, .found = std::string(name)});
+}
+
+StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
+    : arguments(arguments_), session(session_), model(OpenModel(arguments_.model)) {
+  if (model.quantized) {
+    throw Error({.what = "the model is quantized already",
+                 .where = arguments.model.string(),
+                 .hint = "study the float model it was made from"});
+  }
+  model_hash = HashModel(model);
+  tokenizer_ = OpenTokenizer(model);
+  std::set<std::string> names;
+  for (const fs::path& file : arguments.texts) {
+    StudyText text{file.filename().string(), Encode({&file, 1}).ids};
+    if (!names.insert(text.name).second) {
+      throw Error({.what = "two texts of one name", .where = "--texts", .found = text.name});
+    }
+    texts.push_back(std::move(text));
+  }
+  fs::create_directories(arguments.output);
+  file_ = arguments.output / "study.json";
+  const Record settings = Settings(arguments, model_hash, texts);
+  if (fs::exists(file_)) {
+    study_ = ReadRecord(file_);
+    if (study_.value("study", "") != arguments.study ||
+        study_.value("settings", Record()) != settings) {
+      throw Error({.what = "another study, or one of other settings, is there already",
+                   .where = file_.string(),
+                   .hint = "choose another -o, or remove the folder"});
+    }
+    study_["flags"] = Record::array();
+    return;
+  }
+  study_ = {{"schema", 1},
+            {"kind", "study"},
+            {"study", arguments.study},
+            {"model", fs::weakly_canonical(arguments.model).filename().string()},
+            {"model_hash", model_hash},
+            {"settings", settings},
+            {"flags", Record::array()},
+            {"rows", Record::array()}};
+}
+
+const Record& StudyBench::Row(const std::string& key, const std::function<Record()>& make) {
+  for (const Record& row : study_["rows"]) {
+    if (row.value("key", "") == key) return row;
+  }
+  session.log().Info("study " + arguments.study + ": " + key);
+  Record row = make();
+  row["key"] = key;
+  study_["rows"].push_back(std::move(row));
+  Save();
+  return study_["rows"].back();
+}
+
+void StudyBench::Save() {
+  WriteFileAtomically(file_, study_.dump(1) + "\n");
+}
+
+void StudyBench::Flag(std::string_view name, std::string text) {
+  study_["flags"].push_back({{"flag", name}, {"text", std::move(text)}});
+}
+
+EncodedText StudyBench::Encode(std::span<const fs::path> files) const {
+  return EncodeFiles(*tokenizer_, files, arguments.text_fields);
+}
+
+Windows StudyBench::TextWindows(const StudyText& text, Index length) const {
+  return CutWindows(text.ids, length, arguments.windows, text.name);
+}
+
+Record StudyBench::Perplexities(const Weights& weights) {
+  Record perplexities;
+  for (const StudyText& text : texts) {
+    const Windows windows = TextWindows(text, arguments.lengths.front());
+    perplexities[text.name] =
+        MeasurePerplexity(weights, session.device(), windows.view(), session.context()).perplexity;
+  }
+  return perplexities;
+}
+
+const Record& StudyBench::Base() {
+  if (!study_.contains("base")) {
+    study_["base"] = {{"perplexity", Perplexities(model.weights)}};
+    Save();
+  }
+  return study_["base"]["perplexity"];
+}
+
+Record StudyBench::Gaps(const Record& perplexities) {
+  Record gaps;
+  for (const auto& [text, perplexity] : perplexities.items()) {
+    gaps[text] = std::log(perplexity.get<double>() / Base()[text].get<double>());
+  }
+  return gaps;
+}
+
+Grid StudyBench::LowGrid() const {
+  return {
+      .bits = arguments.low, .group_size = arguments.group_size, .symmetric = arguments.symmetric};
+}
+Grid StudyBench::HighGrid() const {
+  return {
+      .bits = arguments.high, .group_size = arguments.group_size, .symmetric = arguments.symmetric};
+}
+
+CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options,
+                            const EncodedText* calibration, Index samples, Index context,
+                            std::span<const Grid> grids) {
+  const bool calibrated = FindQuantizer(options.method).needs_calibration;
+  Windows windows;
+  if (calibrated) windows = CutWindows(calibration->ids, context, samples, "the calibration text");
+  Arguments told = arguments;
+  told.quant = options;
+  const fs::path folder = name.empty() && !arguments.codes.empty()
+                              ? arguments.codes
+                              : arguments.output / (name.empty() ? "codes" : "codes-" + name);
+  CodeStore store(folder, model,
+                  CodeSettings(told, model_hash, calibrated ? calibration : nullptr, windows));
+  store.Make(grids, options, windows, session);
+  return store;
+}
+
+int RunStudy(const Arguments& arguments, Session& session) {
+  StudyBench bench(arguments, session);
+  CheckGroupSize(bench.model.weights.config, arguments.group_size);
+  FindStudy(arguments.study).run(bench);
+  bench.Save();
+  if (arguments.json) {
+    PrintJson(bench.record());
+    return 0;
+  }
+  PrintTable(bench.rows());
+  for (const Record& flag : bench.record()["flags"]) {
+    fmt::print("! {}\n", flag["text"].get<std::string>());
+  }
+  fmt::print("written to {}\n", (arguments.output / "study.json").string());
+  return 0;
+}
+
+}  // namespace lieq

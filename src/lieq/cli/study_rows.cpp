@@ -1,0 +1,434 @@
+// The four studies. What they flag: method.md section 5, docs/studies.md.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "lieq/base/statistics.h"
+#include "lieq/cli/planning.h"
+#include "lieq/cli/result_record.h"
+#include "lieq/cli/studies.h"
+#include "lieq/diagnose/damage.h"
+#include "lieq/diagnose/diagnose.h"
+#include "lieq/plan/allocate.h"
+#include "lieq/plan/rankings.h"
+
+namespace lieq {
+namespace {
+
+constexpr double kTrusted = 0.7;         // Spearman's rho of a cheap score with the damage
+constexpr double kStable = 0.8;          // Kendall's tau between calibration texts
+constexpr double kHopeless = 100;        // perplexity at about 2 bits
+constexpr double kTextSpread = 0.20;     // of perplexity over calibration texts
+constexpr double kBackendSpread = 0.15;  // of perplexity over group sizes and orders
+
+UnitGrids GridsOfLayers(const ModelConfig& config, std::span<const Index> raised, const Grid& low,
+                        const Grid& high) {
+  std::array<Grid, kUnits> narrow, wide;
+  narrow.fill(low);
+  wide.fill(high);
+  UnitGrids grids(Size(config.layers), narrow);
+  for (const Index layer : raised) grids[Size(layer)] = wide;
+  return grids;
+}
+
+Record BitsOf(const ModelConfig& config, const UnitGrids& grids) {
+  std::int64_t code = 0, stored = 0;
+  for (const auto& layer : grids) {
+    for (const Unit unit : kAllUnits) {
+      const Grid& grid = layer[static_cast<std::size_t>(unit)];
+      code += grid.bits * UnitWeightCount(config, unit);
+      stored += UnitStoredBits(config, unit, grid);
+    }
+  }
+  const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
+  return {{"code_bits", static_cast<double>(code) / weights},
+          {"bits_per_weight", static_cast<double>(stored) / weights}};
+}
+
+/// Worst perplexity of a row's texts.
+double Worst(const Record& perplexities) {
+  double worst = 0;
+  for (const auto& [text, value] : perplexities.items()) {
+    worst = std::max(worst, value.get<double>());
+  }
+  return worst;
+}
+
+/// Layers after which activations are massive: a ratio to the median above 100 that more than
+/// doubled in the layer; where none is, the one of the largest ratio.
+std::vector<Index> MassiveLayers(const Diagnosis& diagnosis) {
+  std::vector<Index> layers;
+  double before = 0, most = 0;
+  Index widest = 0;
+  for (std::size_t i = 0; i < diagnosis.layers.size(); ++i) {
+    const double ratio = diagnosis.layers[i].activation_ratio.value_or(0);
+    if (ratio > 100 && ratio > 2 * before) layers.push_back(static_cast<Index>(i));
+    if (ratio > most) {
+      most = ratio;
+      widest = static_cast<Index>(i);
+    }
+    before = ratio;
+  }
+  if (layers.empty()) layers.push_back(widest);
+  return layers;
+}
+
+/// The flag of a perplexity above 100: is the damage where the massive activations are?
+void FlagHopeless(StudyBench& bench, const Diagnosis& diagnosis, std::span<const Index> raised,
+                  double perplexity, std::string_view what) {
+  std::string protected_layers, open_layers;
+  for (const Index layer : MassiveLayers(diagnosis)) {
+    const bool is_raised = std::ranges::find(raised, layer) != raised.end();
+    std::string& list = is_raised ? protected_layers : open_layers;
+    list += (list.empty() ? "" : ", ") + std::to_string(layer);
+  }
+  bench.Flag(
+      "perplexity-above-100",
+      fmt::format("perplexity {:.0f} {}: massive activations arise in layers {}", perplexity, what,
+                  open_layers.empty() ? protected_layers + ", all protected"
+                  : protected_layers.empty()
+                      ? open_layers + ", none of them protected"
+                      : protected_layers + " (protected) and " + open_layers + " (not)"));
+}
+
+/// Everything that rankings read of one calibration text, and of --sensitivities where it is given.
+Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration) {
+  Diagnosis diagnosis = MeasureForRanking(bench.model, bench.model_hash, calibration,
+                                          bench.arguments.seed, bench.session);
+  diagnosis.seed = bench.arguments.seed;
+  return diagnosis;
+}
+
+/// The layers that the options raise: --high-layers, or --bits by the paper's rule.
+std::vector<Index> RaisedLayers(StudyBench& bench, const std::vector<double>& scores) {
+  const Arguments& a = bench.arguments;
+  if (a.high_layers) return HighestLayers(scores, *a.high_layers);
+  const ModelConfig& config = bench.model.weights.config;
+  const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
+  return TopLayers(scores, weights,
+                   {.bits = a.bits.value_or(kDefaultBits), .low = a.low, .high = a.high});
+}
+
+std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
+                            const Diagnosis& diagnosis) {
+  return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.arguments));
+}
+
+/// Mean over the drawn windows of each layer's value.
+std::vector<double> Resampled(const std::vector<std::vector<double>>& layers,
+                              std::span<const Index> windows) {
+  std::vector<double> means;
+  for (const std::vector<double>& values : layers) {
+    double sum = 0;
+    for (const Index window : windows) sum += values[Size(window)];
+    means.push_back(sum / static_cast<double>(windows.size()));
+  }
+  return means;
+}
+
+std::vector<Index> Count(Index count) {
+  std::vector<Index> indices;
+  for (Index i = 0; i < count; ++i) indices.push_back(i);
+  return indices;
+}
+
+/// rho with its interval over windows of the text. x: fixed scores, or values by window.
+Record Correlation(const std::vector<std::vector<double>>& x,
+                   const std::vector<std::vector<double>>& y, Index windows, std::uint64_t seed) {
+  const bool fixed = x.front().size() == 1;
+  const Statistic rho = [&](std::span<const Index> drawn) {
+    const std::vector<Index> first{0};
+    return SpearmanRho(fixed ? Resampled(x, first) : Resampled(x, drawn), Resampled(y, drawn));
+  };
+  Record row;
+  const auto value = rho(Count(windows));
+  if (!value) return row;
+  row["rho"] = *value;
+  const auto interval = Bootstrap(windows, rho, {.seed = seed});
+  if (interval && windows > 1) {
+    row["low"] = interval->low;
+    row["high"] = interval->high;
+  }
+  return row;
+}
+
+std::vector<std::vector<double>> Columns(const std::vector<double>& values) {
+  std::vector<std::vector<double>> columns;
+  for (const double value : values) columns.push_back({value});
+  return columns;
+}
+
+double Spread(const Record& rows, const std::string& text) {
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (const Record& row : rows) {
+    const double value = row["perplexity"][text].get<double>();
+    least = std::min(least, value);
+    most = std::max(most, value);
+  }
+  return rows.empty() ? 0 : most / least - 1;
+}
+
+std::string GroupText(Index size) {
+  return size == 0 ? "row" : std::to_string(size);
+}
+
+}  // namespace
+
+void StudyCorrelation(StudyBench& bench) {
+  const Weights& weights = bench.model.weights;
+  const Index layers = weights.config.layers;
+  const EncodedText calibration = bench.Calibration();
+  const Diagnosis cheap = Diagnose(bench, calibration);
+  const std::vector<Grid> grids{bench.LowGrid()};
+  const CodeStore store = bench.Codes("", bench.arguments.quant, &calibration,
+                                      bench.arguments.samples.value_or(kDefaultSamples),
+                                      bench.arguments.context.value_or(kDefaultContext), grids);
+  std::vector<LayerVariant> variants;
+  for (Index layer = 0; layer < layers; ++layer) {
+    variants.push_back({layer, [&, layer] {
+                          std::array<const Grid*, kUnits> all;
+                          all.fill(&grids.front());
+                          return store.Layer(layer, all);
+                        }});
+  }
+  double least = 1;
+  std::string weakest;
+  for (const StudyText& text : bench.texts) {
+    for (const Index length : bench.arguments.lengths) {
+      const std::string where = fmt::format("{}, {}", text.name, length);
+      // The measurements of a text are one row of the record, its correlations follow from them.
+      const Record measured = bench.Row("measured: " + where, [&] {
+        const Windows windows = bench.TextWindows(text, length);
+        Diagnosis drop;
+        MeasurePerplexityDrop(weights, bench.session.device(), windows.view(),
+                              bench.session.context(), drop);
+        DamageMeter meter(weights, bench.session.device(), windows.view(), bench.session.context());
+        const std::vector<Damage> damages = meter.Variants(weights, variants);
+        Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
+        row["base_perplexity"] = *drop.base_perplexity;
+        for (Index layer = 0; layer < layers; ++layer) {
+          row["drop"].push_back(drop.layers[Size(layer)].window_nll_drop);
+          row["solo"].push_back(damages[Size(layer)].window_nll_rise);
+          row["solo_kl"].push_back(damages[Size(layer)].window_kl);
+        }
+        return row;
+      });
+      const auto windows = measured["windows"].get<Index>();
+      using Table = std::vector<std::vector<double>>;
+      const std::map<std::string, Table> truths{{"perplexity-drop", measured["drop"].get<Table>()},
+                                                {"solo", measured["solo"].get<Table>()},
+                                                {"solo-kl", measured["solo_kl"].get<Table>()}};
+      for (const auto& [against, truth] : truths) {
+        std::map<std::string, Table> scores{
+            {"compactness", Columns(ScoreBy(bench, "compactness", cheap))},
+            {"energy", Columns(ScoreBy(bench, "energy", cheap))},
+            {"block-influence", Columns(ScoreBy(bench, "block-influence", cheap))}};
+        if (against != "perplexity-drop") scores["perplexity-drop"] = truths.at("perplexity-drop");
+        for (const auto& [name, score] : scores) {
+          const std::string key = fmt::format("{}: {} with {}", where, name, against);
+          const Record row = bench.Row(key, [&, &name = name, &score = score, &truth = truth] {
+            Record made{
+                {"text", text.name}, {"context", length}, {"score", name}, {"against", against}};
+            made.update(Correlation(score, truth, windows, bench.arguments.seed));
+            return made;
+          });
+          if (!row.contains("rho") || name == "perplexity-drop") continue;
+          const double rho = row["rho"].get<double>();
+          if (rho < least) {
+            least = rho;
+            weakest = key;
+          }
+        }
+      }
+    }
+  }
+  if (least < kTrusted) {
+    bench.Flag("cheap-ranking",
+               fmt::format("Spearman's rho down to {:.2f} ({}), below {:g}: do not trust the cheap "
+                           "rankings on this model; measure the damage (lieq sensitivity) and take "
+                           "--allocation optimal",
+                           least, weakest, kTrusted));
+  }
+}
+
+void StudyLayers(StudyBench& bench) {
+  const ModelConfig& config = bench.model.weights.config;
+  const EncodedText calibration = bench.Calibration();
+  Diagnosis diagnosis = Diagnose(bench, calibration);
+  const bool drop = std::ranges::any_of(bench.arguments.rankings, [](const std::string& name) {
+    return FindRanking(name).needs.perplexity_drop;
+  });
+  if (drop) {
+    const Windows windows =
+        CutWindows(calibration.ids, diagnosis.context, kSpectrumWindows, "the calibration text");
+    MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
+                          bench.session.context(), diagnosis);
+  }
+  Arguments told = bench.arguments;
+  for (const std::string& name : bench.arguments.rankings) {
+    const Needs& needs = FindRanking(name).needs;
+    if (!needs.solo_damage && !needs.context_damage) continue;
+    told.ranking = name;
+    AddDamage(told, bench.model_hash, diagnosis, bench.session);
+  }
+  const Grid low = bench.LowGrid(), high = bench.HighGrid();
+  const std::vector<Grid> grids{low, high};
+  const CodeStore store = bench.Codes("", bench.arguments.quant, &calibration,
+                                      bench.arguments.samples.value_or(kDefaultSamples),
+                                      bench.arguments.context.value_or(kDefaultContext), grids);
+  (void)bench.Base();
+  const auto row_of = [&](const std::string& ranking, const std::vector<Index>& raised) {
+    const UnitGrids mix = GridsOfLayers(config, raised, low, high);
+    Record row{{"ranking", ranking}, {"high_layers", raised.size()}, {"layers", raised}};
+    row.update(BitsOf(config, mix));
+    row["assembled"] = true;
+    row["perplexity"] = bench.Perplexities(store.Mix(mix));
+    row["gap"] = bench.Gaps(row["perplexity"]);
+    return row;
+  };
+  const Index most = std::min(bench.arguments.most, config.layers);
+  for (const std::string& ranking : bench.arguments.rankings) {
+    const std::vector<double> scores = ScoreBy(bench, ranking, diagnosis);
+    Record last;
+    std::vector<Index> raised;
+    for (Index m = 0; m <= most; ++m) {
+      raised = HighestLayers(scores, m);
+      const std::string key = m == 0 ? "no layer raised" : fmt::format("{} {}", ranking, m);
+      last = bench.Row(key, [&] { return row_of(m == 0 ? "none" : ranking, raised); });
+      if (m != 1 || Worst(last["perplexity"]) <= kHopeless) continue;
+      FlagHopeless(bench, diagnosis, raised, Worst(last["perplexity"]),
+                   "with one layer raised by " + ranking);
+    }
+  }
+}
+
+void StudyCalibration(StudyBench& bench) {
+  const Arguments& a = bench.arguments;
+  const ModelConfig& config = bench.model.weights.config;
+  const Grid low = bench.LowGrid(), high = bench.HighGrid();
+  const std::vector<Grid> grids{low, high};
+  (void)bench.Base();
+  std::vector<std::vector<std::filesystem::path>> sets;
+  for (const auto& file : a.calibration) sets.push_back({file});
+  if (sets.empty()) sets.emplace_back();
+
+  std::optional<Diagnosis> first;
+  std::vector<Index> raised;  // one plan for all: what differs is the back end's text
+  std::map<std::string, double> least;
+  for (const auto& files : sets) {
+    const EncodedText calibration = bench.Encode(files);
+    const Diagnosis diagnosis = Diagnose(bench, calibration);
+    Record tau;
+    if (!first) {
+      first = diagnosis;
+      raised = RaisedLayers(bench, ScoreBy(bench, a.ranking, diagnosis));
+    } else {
+      for (const std::string name : {"compactness", "energy", "block-influence"}) {
+        const auto value =
+            KendallTau(ScoreBy(bench, name, *first), ScoreBy(bench, name, diagnosis));
+        if (!value) continue;
+        tau[name] = *value;
+        least[name] = least.contains(name) ? std::min(least[name], *value) : *value;
+      }
+    }
+    for (const Index length : a.lengths) {
+      for (const Index size : a.sizes) {
+        const std::string name = calibration.names.front();
+        const std::string key = fmt::format("{}, {} windows of {}", name, size, length);
+        bench.Row(key, [&] {
+          const CodeStore store = bench.Codes(fmt::format("{}-{}-{}", name, size, length), a.quant,
+                                              &calibration, size, length, grids);
+          const UnitGrids mix = GridsOfLayers(config, raised, low, high);
+          Record row{{"calibration", calibration.names.front()},
+                     {"samples", size},
+                     {"context", length},
+                     {"tokens", size * length}};
+          row.update(BitsOf(config, mix));
+          row["assembled"] = true;
+          row["perplexity"] = bench.Perplexities(store.Mix(mix));
+          row["gap"] = bench.Gaps(row["perplexity"]);
+          if (!tau.empty()) row["tau"] = tau;
+          return row;
+        });
+      }
+    }
+  }
+  for (const auto& [name, value] : least) {
+    if (value >= kStable) continue;
+    bench.Flag(
+        "ranking-stability",
+        fmt::format("the ranking by {} changes with the calibration text: Kendall's tau {:.2f}, "
+                    "below {:g}",
+                    name, value, kStable));
+  }
+  for (const StudyText& text : bench.texts) {
+    const double spread = Spread(bench.rows(), text.name);
+    if (spread <= kTextSpread) continue;
+    bench.Flag(
+        "calibration-spread",
+        fmt::format("perplexity on {} differs by {:.0f} % over the calibration settings, more "
+                    "than {:.0f} %",
+                    text.name, 100 * spread, 100 * kTextSpread));
+  }
+}
+
+void StudyBackend(StudyBench& bench) {
+  const Arguments& a = bench.arguments;
+  const ModelConfig& config = bench.model.weights.config;
+  const EncodedText calibration = bench.Calibration();
+  const Diagnosis diagnosis = Diagnose(bench, calibration);
+  const std::vector<Index> raised = RaisedLayers(bench, ScoreBy(bench, a.ranking, diagnosis));
+  (void)bench.Base();
+  for (const Index size : a.group_sizes) CheckGroupSize(config, size);
+  for (const std::string& method : a.methods) {
+    for (const ActOrder order : a.act_orders) {
+      const bool ordered = FindQuantizer(method).needs_calibration;
+      if (!ordered && order != a.act_orders.front()) continue;
+      QuantOptions options = a.quant;
+      options.method = method;
+      options.act_order = order;
+      for (const Index size : a.group_sizes) {
+        const std::string name =
+            ordered ? fmt::format("{}-{}", method, Name(order)) : std::string(method);
+        bench.Row(fmt::format("{}, group {}", name, GroupText(size)), [&] {
+          Grid low = bench.LowGrid(), high = bench.HighGrid();
+          low.group_size = high.group_size = size;
+          const std::vector<Grid> grids{low, high};
+          const CodeStore store =
+              bench.Codes(name, options, &calibration, a.samples.value_or(kDefaultSamples),
+                          a.context.value_or(kDefaultContext), grids);
+          const UnitGrids mix = GridsOfLayers(config, raised, low, high);
+          Record row{{"method", method},
+                     {"act_order", ordered ? Name(order) : "-"},
+                     {"group_size", size == 0 ? Record("row") : Record(size)},
+                     {"symmetric", a.symmetric}};
+          row.update(BitsOf(config, mix));
+          row["assembled"] = true;
+          row["perplexity"] = bench.Perplexities(store.Mix(mix));
+          row["gap"] = bench.Gaps(row["perplexity"]);
+          return row;
+        });
+      }
+    }
+  }
+  for (const StudyText& text : bench.texts) {
+    const double spread = Spread(bench.rows(), text.name);
+    if (spread <= kBackendSpread) continue;
+    bench.Flag(
+        "backend-spread",
+        fmt::format("perplexity on {} differs by {:.0f} % over the back ends under one plan, "
+                    "more than {:.0f} %: the back end decides, not the plan",
+                    text.name, 100 * spread, 100 * kBackendSpread));
+  }
+  for (const Record& row : bench.rows()) {
+    const double worst = Worst(row["perplexity"]);
+    if (worst <= kHopeless) continue;
+    FlagHopeless(bench, diagnosis, raised, worst, "with " + row["key"].get<std::string>());
+    break;
+  }
+}
+
+}  // namespace lieq

@@ -1,0 +1,215 @@
+// What the model is: bits, bytes, perplexities.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "lieq/report/axis.h"
+#include "lieq/report/parts.h"
+#include "lieq/report/sections.h"
+#include "lieq/report/svg.h"
+
+namespace lieq {
+namespace {
+
+void Tile(Html& html, const std::string& name, const std::string& value, const std::string& unit,
+          const std::string& note) {
+  html.Open("div", {{"class", "tile"}}).Element("span", name, {{"class", "tile-name"}});
+  html.Open("span", {{"class", "tile-value"}}).Text(value);
+  if (!unit.empty()) html.Element("small", " " + unit);
+  html.Close();
+  if (!note.empty()) html.Element("span", note, {{"class", "tile-note"}});
+  html.Close();
+}
+
+bool IsOf(const Evaluation& evaluation, const ModelFacts& model) {
+  if (evaluation.model == model.run) return true;
+  return evaluation.run == model.run && evaluation.model != model.base_model;
+}
+
+/// The same measurement on the source of `model`.
+const Evaluation* Reference(const Records& records, const ModelFacts& model,
+                            const Evaluation& evaluation) {
+  for (const Evaluation& other : records.evaluations) {
+    if (other.model == model.base_model && !IsOf(other, model) && other.perplexity &&
+        other.text_hash == evaluation.text_hash && other.windows == evaluation.windows &&
+        other.context == evaluation.context) {
+      return &other;
+    }
+  }
+  return nullptr;
+}
+
+Value Gap(const Evaluation& evaluation, const Evaluation* reference) {
+  if (reference == nullptr || !evaluation.perplexity || *evaluation.perplexity <= 0 ||
+      *reference->perplexity <= 0) {
+    return std::nullopt;
+  }
+  return std::log(*evaluation.perplexity / *reference->perplexity);
+}
+
+void Tiles(const Records& records, const ModelFacts& model, Html& html) {
+  html.Open("div", {{"class", "tiles"}});
+  if (model.code_bits) {
+    Tile(html, "Code bits", fmt::format("{:.2f}", *model.code_bits), "a weight",
+         model.requested_bits ? fmt::format("asked for {:g}", *model.requested_bits) : "");
+  }
+  if (model.bits_per_weight) {
+    Tile(html, "All-in bits", fmt::format("{:.2f}", *model.bits_per_weight), "a weight",
+         "with scales and zero-points");
+  }
+  if (model.bytes) {
+    Tile(html, "Weight files", BytesText(*model.bytes), "",
+         model.source_bytes ? "source " + BytesText(*model.source_bytes) : "");
+  }
+  if (model.true_bytes || model.codes_only) {
+    const Value shown = model.true_bytes ? model.true_bytes : model.codes_only;
+    Tile(html, "Compression", fmt::format("{:.2f}×", *shown), "",
+         !model.true_bytes ? "codes alone, eq. 10"
+         : model.codes_only
+             ? fmt::format("of all bytes; {:.2f}× by eq. 10, codes alone", *model.codes_only)
+             : "of all bytes");
+  }
+  for (const Evaluation& evaluation : records.evaluations) {
+    if (!IsOf(evaluation, model) || !evaluation.perplexity) continue;
+    const Evaluation* reference = Reference(records, model, evaluation);
+    const Value gap = Gap(evaluation, reference);
+    std::string note = evaluation.text;
+    if (gap) {
+      note += fmt::format(" · {} before, gap {}", NumberText(*reference->perplexity),
+                          NumberText(*gap, 3));
+    }
+    Tile(html, "Perplexity", NumberText(*evaluation.perplexity), "", note);
+  }
+  html.Close();
+}
+
+void Identity(const ModelFacts& model, bool named, Html& html) {
+  std::string text = model.architecture;
+  const auto add = [&](const std::string& part) {
+    if (!part.empty()) text += (text.empty() ? "" : " · ") + part;
+  };
+  if (!model.layers.empty()) add(fmt::format("{} layers", model.layers.size()));
+  if (!model.ranking.empty()) add("ranking " + model.ranking);
+  if (named) {
+    html.Element("h3",
+                 model.run == model.base_model || model.base_model.empty()
+                     ? model.run
+                     : model.run + ", from " + model.base_model,
+                 {{"class", "model"}});
+  }
+  if (!text.empty()) html.Element("p", text, {{"class", "identity"}});
+}
+
+Html Comparison(const std::vector<ModelFacts>& models) {
+  Table table{.columns = {{"model", false},
+                          {"base model", false},
+                          {"layers"},
+                          {"code bits"},
+                          {"all-in bits"},
+                          {"bytes"},
+                          {"compression"},
+                          {"by eq. 10"}}};
+  for (const ModelFacts& model : models) {
+    table.rows.push_back({model.run, model.base_model, std::to_string(model.layers.size()),
+                          ValueText(model.code_bits), ValueText(model.bits_per_weight),
+                          CountText(model.bytes), ValueText(model.true_bytes),
+                          ValueText(model.codes_only)});
+  }
+  return models.size() > 1 ? DrawCard({.title = "Models", .body = DrawTable(table), .wide = true})
+                           : DrawNumbers(table);
+}
+
+void PlanTiles(const PlanFacts& plan, Html& html) {
+  html.Open("div", {{"class", "tiles"}});
+  if (plan.code_bits) {
+    Tile(html, "Planned code bits", fmt::format("{:.2f}", *plan.code_bits), "a weight",
+         plan.requested.empty() ? "" : "asked for " + plan.requested);
+  }
+  if (plan.bits_per_weight) {
+    Tile(html, "Planned all-in bits", fmt::format("{:.2f}", *plan.bits_per_weight), "a weight",
+         "with scales and zero-points");
+  }
+  if (plan.bytes) Tile(html, "Planned weight files", BytesText(*plan.bytes), "", "");
+  if (plan.true_bytes) {
+    Tile(html, "Planned compression", fmt::format("{:.2f}×", *plan.true_bytes), "",
+         plan.codes_only ? fmt::format("of all bytes; {:.2f}× by eq. 10", *plan.codes_only)
+                         : "of all bytes");
+  }
+  if (plan.predicted_kl) {
+    Tile(html, "Predicted KL", NumberText(*plan.predicted_kl), "nats", plan.allocation);
+  }
+  html.Close();
+}
+
+}  // namespace
+
+Html DrawGlance(const Records& records) {
+  Html html;
+  for (const ModelFacts& model : records.models) {
+    Identity(model, records.models.size() > 1, html);
+    Tiles(records, model, html);
+  }
+  if (!records.models.empty()) return html.Add(Comparison(records.models));
+  for (const PlanFacts& plan : records.plans) PlanTiles(plan, html);
+  if (!html.empty()) return html;
+  for (const Diagnostics& diagnostics : records.diagnostics) {
+    html.Open("div", {{"class", "tiles"}});
+    Tile(html, "Layers measured", std::to_string(diagnostics.layers.size()), "", diagnostics.run);
+    if (diagnostics.base_perplexity) {
+      Tile(html, "Perplexity", NumberText(*diagnostics.base_perplexity), "",
+           "of the model as it is");
+    }
+    html.Close();
+  }
+  return html;
+}
+
+Html DrawSizes(const Records& records) {
+  Html html;
+  for (const ModelFacts& model : records.models) {
+    std::vector<Bar> parts;
+    Table table{.columns = {{"part", false}, {"bytes"}}};
+    for (const auto& [name, bytes] : model.size_by_part) {
+      if (bytes > 0) parts.push_back({.name = name, .value = bytes, .text = BytesText(bytes)});
+      table.rows.push_back({name, fmt::format("{:.0f}", bytes)});
+    }
+    const std::string title = "Bytes by part" + Which(model.run, records.models.size());
+    Html body = DrawParts(title, parts);
+    if (body.empty()) continue;
+    body.Add(DrawNumbers(table));
+    html.Add(DrawCard({.title = title,
+                       .note = "Embedding and head stay at their own width: in a small model they "
+                               "are much of the file.",
+                       .body = body,
+                       .wide = true}));
+  }
+  return html;
+}
+
+Html DrawEvaluations(const Records& records) {
+  Table table{.columns = {{"model", false},
+                          {"text", false},
+                          {"perplexity"},
+                          {"margin"},
+                          {"gap to 16 bits"},
+                          {"windows"},
+                          {"context"},
+                          {"tokens scored"}}};
+  for (const Evaluation& e : records.evaluations) {
+    Value margin, gap;
+    if (e.perplexity && e.standard_error) {
+      margin = *e.perplexity * std::expm1(1.96 * *e.standard_error);
+      if (!std::isfinite(*margin)) margin.reset();
+    }
+    for (const ModelFacts& model : records.models) {
+      if (!gap && IsOf(e, model)) gap = Gap(e, Reference(records, model, e));
+    }
+    table.rows.push_back({e.model, e.text, ValueText(e.perplexity),
+                          margin ? "± " + NumberText(*margin, 2) : "–", ValueText(gap),
+                          CountText(e.windows), CountText(e.context), CountText(e.tokens_scored)});
+  }
+  return DrawCard({.title = "Evaluations", .body = DrawTable(table), .wide = true});
+}
+
+}  // namespace lieq
