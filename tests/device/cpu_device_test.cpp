@@ -228,5 +228,35 @@ TEST(LogSoftmaxNll, IsTheNegativeLogProbability) {
   }
 }
 
+TEST(SoftmaxKl, ComparesRowByRowAndIsTheSameForAnyThreads) {
+  const Matrix<float> reference = RandomMatrix(50, 333, 12, 3);
+  Matrix<float> logits = RandomMatrix(50, 333, 13, 3);
+  for (Index c = 0; c < 333; ++c) logits(7, c) = reference(7, c);
+  std::vector<double> first;
+  for (const int threads : {1, 2, 7}) {
+    ThreadPool pool(threads);
+    const auto device = MakeCpuDevice(pool);
+    std::vector<double> kl(50);
+
+    device->SoftmaxKl(Uploaded(*device, reference).view(), Uploaded(*device, logits).view(), kl);
+
+    if (threads == 1) first = kl;
+    EXPECT_EQ(kl, first) << threads << " threads";
+  }
+  for (Index r = 0; r < 50; ++r) {
+    double sum_a = 0, sum_b = 0, kl = 0;
+    for (Index c = 0; c < 333; ++c) {
+      sum_a += std::exp(static_cast<double>(reference(r, c)));
+      sum_b += std::exp(static_cast<double>(logits(r, c)));
+    }
+    for (Index c = 0; c < 333; ++c) {
+      const double a = static_cast<double>(reference(r, c)) - std::log(sum_a);
+      kl += std::exp(a) * (a - (static_cast<double>(logits(r, c)) - std::log(sum_b)));
+    }
+    EXPECT_NEAR(first[Size(r)], kl, 1e-5);
+  }
+  EXPECT_EQ(first[7], 0);
+}
+
 }  // namespace
 }  // namespace lieq

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -88,6 +89,100 @@ TEST(Kernels, LogSumExpDoesNotHideWhatIsNotFinite) {
         EXPECT_FALSE(std::isfinite(row.log_sum_exp(x.data(), static_cast<std::ptrdiff_t>(n))));
       });
     }
+  }
+}
+
+/// KL(softmax(a) || softmax(b)) in double.
+double DoubleKl(const std::vector<float>& a, const std::vector<float>& b) {
+  const auto log_sum = [](const std::vector<float>& x) {
+    const double most = *std::max_element(x.begin(), x.end());
+    double sum = 0;
+    for (const float value : x) sum += std::exp(static_cast<double>(value) - most);
+    return most + std::log(sum);
+  };
+  const double log_a = log_sum(a), log_b = log_sum(b);
+  double kl = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    kl += std::exp(static_cast<double>(a[i]) - log_a) *
+          ((static_cast<double>(a[i]) - log_a) - (static_cast<double>(b[i]) - log_b));
+  }
+  return kl;
+}
+
+double Kl(const KernelSet& row, const std::vector<float>& a, const std::vector<float>& b) {
+  const auto n = static_cast<std::ptrdiff_t>(a.size());
+  return row.softmax_kl(a.data(), b.data(), row.log_sum_exp(a.data(), n),
+                        row.log_sum_exp(b.data(), n), n);
+}
+
+TEST(Kernels, SoftmaxKlIsNearTheDoubleOneAndTheSameInEveryRow) {
+  for (const std::size_t n : kSizes) {
+    const std::vector<float> a = Values(n, n + 8, 5), b = Values(n, n + 9, 5);
+    const double expected = DoubleKl(a, b), scalar = Kl(kScalarKernels, a, b);
+
+    ForRows([&](const KernelSet& row) {
+      const double kl = Kl(row, a, b);
+      ASSERT_EQ(kl, scalar) << n;
+      // the logarithm of the sum, up to 88, and differences up to 300, rounded to float
+      ASSERT_NEAR(kl, expected, 3e-5 + 5e-6 * expected) << n;
+    });
+  }
+}
+
+TEST(Kernels, SoftmaxKlOfARowAndItselfIsNothing) {
+  for (const std::size_t n : kSizes) {
+    const std::vector<float> a = Values(n, n + 10, 5);
+    ForRows([&](const KernelSet& row) { ASSERT_EQ(Kl(row, a, a), 0) << n; });
+  }
+}
+
+TEST(Kernels, SoftmaxKlTellsSmallDivergencesApart) {
+  // Logits of a large model, moved by about 1.4e-3: some 1e-6 nats. Differences of logarithms of
+  // probabilities that were rounded to float first would be 1e-6 off each.
+  for (const std::size_t n : {100u, 1537u, 50000u}) {
+    Rng rng(n);
+    std::vector<float> a(n), b(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      a[i] = static_cast<float>(15 + 3 * rng.Normal());
+      b[i] = a[i] + static_cast<float>(1.4e-3 * rng.Normal());
+    }
+    const double expected = DoubleKl(a, b);
+    ASSERT_GT(expected, 1e-7);
+    ASSERT_LT(expected, 5e-6);
+    // The two logarithms of sums differ from the true ones by some 1e-8.
+    ForRows([&](const KernelSet& row) { ASSERT_NEAR(Kl(row, a, b), expected, 4e-8) << n; });
+  }
+}
+
+TEST(Kernels, SoftmaxKlDoesNotHideWhatIsNotFinite) {
+  for (const std::size_t n : {1u, 16u, 40u}) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+          -std::numeric_limits<float>::infinity()}) {
+      for (std::size_t at = 0; at < n; ++at) {
+        const std::vector<float> good(n, 1.0f);
+        std::vector<float> broken = good;
+        broken[at] = bad;
+        ForRows([&](const KernelSet& row) {
+          ASSERT_FALSE(std::isfinite(Kl(row, broken, good))) << bad << " at " << at << " of " << n;
+          ASSERT_FALSE(std::isfinite(Kl(row, good, broken))) << bad << " at " << at << " of " << n;
+        });
+      }
+    }
+  }
+}
+
+TEST(Kernels, SoftmaxKlReadsNothingPastTheEnd) {
+  for (std::size_t n = 1; n <= 48; ++n) {
+    std::vector<float> a = Values(n + 1, n + 11, 2), b = Values(n + 1, n + 12, 2);
+    const std::vector<float> short_a(a.begin(), a.end() - 1), short_b(b.begin(), b.end() - 1);
+    a[n] = b[n] = std::numeric_limits<float>::quiet_NaN();
+    const auto size = static_cast<std::ptrdiff_t>(n);
+    ForRows([&](const KernelSet& row) {
+      const double log_a = row.log_sum_exp(a.data(), size), log_b = row.log_sum_exp(b.data(), size);
+      ASSERT_EQ(row.softmax_kl(a.data(), b.data(), log_a, log_b, size), Kl(row, short_a, short_b))
+          << n;
+    });
   }
 }
 

@@ -204,6 +204,69 @@ TEST(Allocate, TakesScoresAndHashesFromADiagnosis) {
   EXPECT_EQ(plan.calibration_hash, "calibration");
 }
 
+TEST(HighestLayers, AreThoseOfHighestScoreInOrder) {
+  const std::vector<double> scores{1, 5, 3, 5, -2};
+
+  EXPECT_EQ(HighestLayers(scores, 0), std::vector<Index>{});
+  EXPECT_EQ(HighestLayers(scores, 1), (std::vector<Index>{1}));
+  EXPECT_EQ(HighestLayers(scores, 3), (std::vector<Index>{1, 2, 3}));
+  EXPECT_EQ(HighestLayers(scores, 5), (std::vector<Index>{0, 1, 2, 3, 4}));
+  EXPECT_EQ(ErrorOf([&] { (void)HighestLayers(scores, 6); }), "--high-layers | 0 to 5 | 6");
+  EXPECT_EQ(ErrorOf([&] { (void)HighestLayers(scores, -1); }), "--high-layers | 0 to 5 | -1");
+  EXPECT_EQ(ErrorOf([] { (void)HighestLayers(std::vector<double>{1, NAN}, 1); }),
+            "layer 1 | a finite number | nan");
+}
+
+TEST_P(AllocateProperty, LayersWithinKeepTheCeilingAndLeaveNoRoom) {
+  Rng rng(GetParam());
+  const Index layers = 1 + rng.Below(12);
+  const ModelConfig config = Config(layers);
+  std::vector<double> scores(Size(layers));
+  std::vector<std::int64_t> weights(Size(layers));
+  for (double& score : scores) score = static_cast<double>(rng.Below(4));
+  for (std::int64_t& weight : weights) weight = 1 + rng.Below(20);
+  const auto cost = [&](const Plan& plan) {
+    std::int64_t sum = 7;  // what no plan changes
+    for (Index i = 0; i < layers; ++i) sum += plan.BitsOf(i, Unit::kO) * weights[Size(i)];
+    return sum;
+  };
+  const std::int64_t least = cost(UniformPlan(2, config)), most = cost(UniformPlan(4, config));
+  const std::int64_t budget = least + rng.Below(static_cast<std::uint32_t>(most - least + 3));
+
+  const std::vector<Index> raised = LayersWithin(scores, 2, 4, config, cost, budget, "--size");
+
+  EXPECT_TRUE(std::ranges::is_sorted(raised));
+  EXPECT_LE(cost(RaiseLayers(raised, 2, 4, config)), budget);
+  for (Index layer = 0; layer < layers; ++layer) {
+    if (std::ranges::find(raised, layer) != raised.end()) continue;
+    std::vector<Index> more = raised;
+    more.push_back(layer);
+    EXPECT_GT(cost(RaiseLayers(more, 2, 4, config)), budget) << "room for layer " << layer;
+  }
+  if (weights[0] * 2 + least <= budget && HighestLayers(scores, 1).front() == 0) {
+    EXPECT_EQ(raised.front(), 0) << "the first that fits is the highest";
+  }
+}
+
+TEST(LayersWithin, PassesOverALayerThatDoesNotFitForASmallerOne) {
+  const auto cost = [](const Plan& plan) {
+    return std::int64_t{plan.BitsOf(0, Unit::kO)} * 10 + plan.BitsOf(1, Unit::kO) * 100 +
+           plan.BitsOf(2, Unit::kO);
+  };
+
+  EXPECT_EQ(LayersWithin(std::vector<double>{1, 3, 2}, 2, 4, Config(3), cost, 244, "--bpw"),
+            (std::vector<Index>{0, 2}));
+}
+
+TEST(LayersWithin, NamesTheOptionThatLeavesNoRoomForTheNarrowWidth) {
+  const auto cost = [](const Plan&) { return std::int64_t{100}; };
+
+  EXPECT_EQ(ErrorOf([&] {
+              (void)LayersWithin(std::vector<double>{1, 2}, 2, 4, Config(2), cost, 99, "--size");
+            }),
+            "--size | at least 100 | 99");
+}
+
 TEST(Uniform, GivesEveryUnitTheSameWidth) {
   const Plan plan = UniformPlan(3, Config(5));
 

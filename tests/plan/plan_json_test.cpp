@@ -38,6 +38,42 @@ Plan ThroughText(const Plan& plan) {
                       "plan.json");
 }
 
+/// An optimal plan with everything that such a plan says.
+Plan Chosen() {
+  Plan plan{.ranking = "solo",
+            .allocation = "optimal",
+            .granularity = "group",
+            .requested = {.bpw = 2.6},
+            .model_hash = "0123456789abcdef",
+            .calibration_hash = "fedcba9876543210",
+            .candidates = {{.bits = 2, .group_size = 64},
+                           {.bits = 3, .group_size = 0},
+                           {.bits = 4, .group_size = 32}},
+            .predicted_kl = 0.1,
+            .checks = {{0.1, 0.125, -0.01}, {0.3, 1.0 / 3, 0.2}}};
+  Rng rng(3);
+  for (Index layer = 0; layer < kLayers; ++layer) {
+    auto& bits = plan.bits.emplace_back();
+    auto& groups = plan.group_sizes.emplace_back();
+    for (std::size_t unit = 0; unit < kUnits; ++unit) {
+      const Grid& grid = plan.candidates[layer == 2 ? 1 : rng.Below(3)];
+      bits[unit] = grid.bits;
+      groups[unit] = grid.group_size;
+      plan.damage.push_back({rng.Uniform(), -rng.Uniform(), std::nullopt});
+    }
+  }
+  plan.low = 2;
+  plan.high = 4;
+  plan.requested_bits = CodeBits(plan, Config());
+  return plan;
+}
+
+Plan ChosenAndEdited(const std::function<void(Json&)>& edit) {
+  Json json = ParseJson(ToJson(Chosen(), Config()).dump(), "plan.json");
+  edit(json);
+  return PlanFromJson(json, Config(), "plan.json");
+}
+
 /// The plan after `edit` of its JSON.
 Plan Edited(const std::function<void(Json&)>& edit) {
   Json json = ParseJson(ToJson(Ranked(1), Config()).dump(), "plan.json");
@@ -111,6 +147,72 @@ TEST(PlanJson, KnowsThatAWidthWasEdited) {
   EXPECT_EQ(plan.BitsOf(3, Unit::kDown), 8);
   EXPECT_EQ(plan.high, 8);
   EXPECT_EQ(plan.scores, Ranked(1).scores);
+}
+
+TEST(PlanJson, AnOptimalPlanComesBackAsItWas) {
+  const Plan plan = ChosenAndEdited([](Json&) {});
+
+  EXPECT_EQ(plan, Chosen());
+  const Record json = ToJson(plan, Config());
+  EXPECT_EQ(json["requested"].dump(), R"({"bpw":2.6})");
+  EXPECT_EQ(json["layers"][2]["group_size"], "row");
+  EXPECT_TRUE(json["layers"][0]["damage"]["o"][2].is_null());
+}
+
+TEST(PlanJson, ARequestComesBackAsItWas) {
+  const std::vector<PlanRequest> requests{
+      {}, {.bits = 2.25}, {.bpw = 2.5}, {.size = 50'000'000'000}, {.high_layers = 0}};
+  for (const PlanRequest& request : requests) {
+    Plan plan = UniformPlan(2, Config());
+    plan.requested = request;
+
+    EXPECT_EQ(ThroughText(plan).requested, request);
+  }
+}
+
+TEST(PlanJson, APlanUnderACeilingIsNotTakenForEdited) {
+  // Three of eight layers, where the top-m rule would round 2.8 bits to another number of them.
+  Plan plan = RaiseLayers(std::vector<Index>{0, 3, 4}, 2, 4, Config());
+  plan.scores = {3, 0, 0, 2, 1, 0, 0, 0};
+  plan.ranking = "compactness";
+  plan.requested = {.bpw = 3.4};
+  plan.requested_bits = 2.2;
+
+  EXPECT_EQ(ThroughText(plan), plan);
+}
+
+TEST(PlanJson, AnEditedWidthOrGroupSizeLosesThePrediction) {
+  const std::vector<std::function<void(Json&)>> edits{
+      [](Json& j) { j["layers"][2]["bits"] = 8; },
+      [](Json& j) { j["layers"][2]["group_size"] = 32; }};
+  for (const auto& edit : edits) {
+    const Plan plan = ChosenAndEdited(edit);
+
+    EXPECT_EQ(plan.ranking, "edited");
+    EXPECT_EQ(plan.predicted_kl, std::nullopt);
+    EXPECT_TRUE(plan.checks.empty());
+    EXPECT_EQ(plan.damage, Chosen().damage);
+    EXPECT_EQ(ThroughText(plan), plan);
+  }
+}
+
+TEST(PlanJson, AnEditOfTheRestIsNoEditOfThePlan) {
+  const Plan plan = ChosenAndEdited([](Json& j) {
+    j["code_bits"] = 7;
+    j["note"] = "for the small machine";
+  });
+
+  EXPECT_EQ(plan, Chosen());
+}
+
+TEST(PlanJson, AWidthPutBackIsNoEdit) {
+  const Plan plan = ChosenAndEdited([](Json& j) {
+    const Json before = j["layers"][2]["bits"];
+    j["layers"][2]["bits"] = {
+        {"qkv", before}, {"o", before}, {"gate_up", before}, {"down", before}};
+  });
+
+  EXPECT_EQ(plan, Chosen());
 }
 
 TEST(PlanJson, APlanByHandNeedsLayersAlone) {
@@ -223,6 +325,87 @@ INSTANTIATE_TEST_SUITE_P(
                 "plan.json: /requested_bits", "2 to 8", "-1"},
         Hostile{"hash", [](Json& j) { j["model_hash"] = true; }, "plan.json: /model_hash",
                 "a string", "true"}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+class OptimalPlanJsonRefuses : public testing::TestWithParam<Hostile> {};
+
+TEST_P(OptimalPlanJsonRefuses, AndSaysWhere) {
+  try {
+    (void)ChosenAndEdited(GetParam().edit);
+    FAIL() << "no Error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.problem().where, std::string("plan.json: ") + GetParam().where);
+    EXPECT_NE(error.problem().expected.find(GetParam().expected), std::string::npos)
+        << error.problem().expected;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, OptimalPlanJsonRefuses,
+    testing::Values(
+        Hostile{"allocation", [](Json& j) { j["allocation"] = "best"; }, "/allocation",
+                "top-m, optimal, uniform"},
+        Hostile{"granularity", [](Json& j) { j["granularity"] = "row"; }, "/granularity",
+                "layer, group"},
+        Hostile{"requested_type", [](Json& j) { j["requested"] = 2.5; }, "/requested", ""},
+        Hostile{"requested_key", [](Json& j) { j["requested"]["bytes"] = 2.5; }, "/requested/bytes",
+                "bits, bpw, size, high_layers"},
+        Hostile{"requested_text", [](Json& j) { j["requested"]["bpw"] = "2.5"; }, "/requested/bpw",
+                "a number"},
+        Hostile{"requested_size", [](Json& j) { j["requested"]["size"] = 0.5; }, "/requested/size",
+                "a whole number"},
+        Hostile{"digest", [](Json& j) { j["digest"] = 3; }, "/digest", "a string"},
+        Hostile{"group_zero", [](Json& j) { j["layers"][2]["group_size"] = 0; },
+                "/layers/2/group_size", "a number of columns, or \"row\""},
+        Hostile{"group_negative", [](Json& j) { j["layers"][2]["group_size"] = -64; },
+                "/layers/2/group_size", "a number of columns"},
+        Hostile{"group_huge", [](Json& j) { j["layers"][2]["group_size"] = 1 << 30; },
+                "/layers/2/group_size", "a number of columns"},
+        Hostile{"group_half", [](Json& j) { j["layers"][2]["group_size"] = 63.5; },
+                "/layers/2/group_size", "a number of columns"},
+        Hostile{"group_text", [](Json& j) { j["layers"][2]["group_size"] = "all"; },
+                "/layers/2/group_size", "a number of columns"},
+        Hostile{"group_unit_missing",
+                [](Json& j) { j["layers"][2]["group_size"] = {{"qkv", 64}, {"o", 64}}; },
+                "/layers/2/group_size/gate_up", ""},
+        Hostile{"group_unit_unknown",
+                [](Json& j) {
+                  j["layers"][2]["group_size"] = {
+                      {"qkv", 64}, {"o", 64}, {"gate_up", 64}, {"down", 64}, {"up", 64}};
+                },
+                "/layers/2/group_size/up", "qkv, o, gate_up, down"},
+        Hostile{"group_in_some", [](Json& j) { j["layers"][5].erase("group_size"); },
+                "/layers/5/group_size", ""},
+        Hostile{"group_not_in_the_first", [](Json& j) { j["layers"][0].erase("group_size"); },
+                "/layers/1/group_size", ""},
+        Hostile{"candidates_type", [](Json& j) { j["candidates"] = "2:64"; }, "/candidates",
+                "an array"},
+        Hostile{"candidates_many", [](Json& j) { j["candidates"] = Json(65, j["candidates"][0]); },
+                "/candidates", "at most 64"},
+        Hostile{"candidate_bits", [](Json& j) { j["candidates"][1]["bits"] = 1; },
+                "/candidates/1/bits", "2, 3, 4 or 8"},
+        Hostile{"damage_short", [](Json& j) { j["layers"][4]["damage"]["o"].erase(0); },
+                "/layers/4/damage/o", "one number, or null, for each candidate"},
+        Hostile{"damage_text", [](Json& j) { j["layers"][4]["damage"]["o"][1] = "0"; },
+                "/layers/4/damage/o", "numbers or null"},
+        Hostile{"damage_infinite",
+                [](Json& j) {
+                  j["layers"][4]["damage"]["o"][1] = std::numeric_limits<double>::infinity();
+                },
+                "/layers/4/damage/o", "numbers or null"},
+        Hostile{"damage_unit", [](Json& j) { j["layers"][4]["damage"].erase("down"); },
+                "/layers/4/damage/down", ""},
+        Hostile{"damage_in_some", [](Json& j) { j["layers"][4].erase("damage"); },
+                "/layers/4/damage", ""},
+        Hostile{"damage_not_in_the_first", [](Json& j) { j["layers"][0].erase("damage"); },
+                "/layers/1/damage", ""},
+        Hostile{"predicted", [](Json& j) { j["predicted_kl"] = "low"; }, "/predicted_kl",
+                "a number"},
+        Hostile{"checks_type", [](Json& j) { j["checks"] = Json::object(); }, "/checks",
+                "an array"},
+        Hostile{"check_row", [](Json& j) { j["checks"][1] = 3; }, "/checks/1", ""},
+        Hostile{"check_kl", [](Json& j) { j["checks"][1].erase("kl"); }, "/checks/1/kl",
+                "a number"}),
     [](const auto& row) { return std::string(row.param.name); });
 
 TEST(PlanJson, RefusesWhatIsNoObject) {

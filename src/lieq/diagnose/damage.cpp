@@ -10,8 +10,6 @@
 namespace lieq {
 namespace {
 
-constexpr Index kMostLogits = Index{1} << 27;  // floats
-
 double Mean(std::span<const double> values) {
   double sum = 0;
   for (const double value : values) sum += value;
@@ -21,11 +19,11 @@ double Mean(std::span<const double> values) {
 }  // namespace
 
 DamageMeter::DamageMeter(const Weights& whole, Device& device, View<const TokenId, 2> tokens,
-                         Context& context)
+                         Context& context, Index most_logits)
     : whole_(whole), device_(device), tokens_(tokens), context_(context) {
   LIEQ_ASSERT(tokens.rows() > 0 && tokens.cols() >= 2);
   const Index scored = tokens.cols() - 1, vocab = whole.config.vocab;
-  stride_ = std::clamp<Index>(CeilDiv(tokens.rows() * scored * vocab, kMostLogits), 1, scored);
+  stride_ = std::clamp<Index>(CeilDiv(tokens.rows() * scored * vocab, most_logits), 1, scored);
   offset_ = stride_ / 2;
   positions_ = (scored - 1 - offset_) / stride_ + 1;
   reference_ = device.Alloc(tokens.rows() * positions_, vocab);

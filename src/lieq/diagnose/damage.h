@@ -24,13 +24,15 @@ struct LayerVariant {
   std::function<LayerWeights()> weights;  // called once, when it is measured
 };
 
-/// Measures on a fixed text. Holds the whole model's logits of the scored positions, at most 512
-/// MiB: every stride()-th position is scored, 1 where all fit.
+/// Measures on a fixed text. Holds the whole model's logits of the scored positions: every
+/// stride()-th position is scored, so many that they stay near `most_logits`.
 class DamageMeter {
  public:
+  static constexpr Index kMostLogits = Index{1} << 27;  // floats: 512 MiB
+
   /// Runs the whole model once. tokens [windows, length], length >= 2; all outlive this.
-  DamageMeter(const Weights& whole, Device& device, View<const TokenId, 2> tokens,
-              Context& context);
+  DamageMeter(const Weights& whole, Device& device, View<const TokenId, 2> tokens, Context& context,
+              Index most_logits = kMostLogits);
 
   /// Runs another model of the same config.
   [[nodiscard]] Damage Model(const Weights& model);

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/types.h"
@@ -49,13 +47,24 @@ std::vector<State> Extend(const std::vector<State>& states,
   return kept;
 }
 
+/// States before the first item and after each one. Ends early where there are more than `limit`.
+std::vector<std::vector<State>> Stages(const std::vector<std::vector<KnapsackChoice>>& items,
+                                       std::int64_t most, std::int64_t step, std::size_t limit) {
+  std::vector<std::vector<State>> stages{{State{}}};
+  for (const std::vector<KnapsackChoice>& choices : items) {
+    stages.push_back(Extend(stages.back(), choices, most, step));
+    if (stages.back().size() > limit) break;
+  }
+  return stages;
+}
+
 }  // namespace
 
 std::optional<std::vector<std::size_t>> SolveKnapsack(
     std::span<const std::vector<KnapsackChoice>> items, std::int64_t budget) {
   // Costs count from each item's cheapest choice, which keeps them small.
   std::vector<std::vector<KnapsackChoice>> extra(items.begin(), items.end());
-  std::int64_t left = budget, common = 0;
+  std::int64_t left = budget;
   for (std::vector<KnapsackChoice>& choices : extra) {
     LIEQ_ASSERT(!choices.empty());
     const std::int64_t least = LeastCost(choices);
@@ -63,17 +72,13 @@ std::optional<std::vector<std::size_t>> SolveKnapsack(
     for (KnapsackChoice& choice : choices) {
       LIEQ_ASSERT(std::isfinite(choice.damage) && choice.cost >= 0);
       choice.cost -= least;
-      common = std::gcd(common, choice.cost);
     }
   }
   if (left < 0) return std::nullopt;
-  // With a common divisor there are at most left / common + 1 different costs.
-  const bool fine = common == 0 || left / common < kMostStates;
-  const std::int64_t step = fine ? 1 : CeilDiv(left, kMostStates);
-
-  std::vector<std::vector<State>> stages{{State{}}};
-  for (const std::vector<KnapsackChoice>& choices : extra) {
-    stages.push_back(Extend(stages.back(), choices, left, step));
+  constexpr auto kLimit = static_cast<std::size_t>(kMostStates);
+  std::vector<std::vector<State>> stages = Stages(extra, left, 1, kLimit);
+  if (stages.back().size() > kLimit) {
+    stages = Stages(extra, left, CeilDiv(left, kMostStates), kLimit + 1);  // multiples and 0
   }
   // The last state is the one of least damage.
   std::vector<std::size_t> chosen(extra.size());

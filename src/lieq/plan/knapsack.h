@@ -18,9 +18,10 @@ struct KnapsackChoice {
 /// cheapest choices exceed the budget.
 ///
 /// Exact: dynamic programming over the items that keeps every pair (cost, damage) of the items so
-/// far which no other one dominates. Where those become more than 2^16, costs are rounded up to
-/// multiples of (budget - least cost) / 2^16: never over the budget, and exact up to that
-/// resolution. Of equal damages the cheaper set wins, then the lower index in the earlier item.
+/// far which no other one dominates. Where those become more than 2^16, each cost above the item's
+/// least is rounded up to a multiple of (budget - least cost) / 2^16: never over the budget, and no
+/// worse than the best within a budget smaller by that step for each item. Of equal damages the
+/// cheaper set wins, then the lower index in the last item, in the one before it, and so on.
 [[nodiscard]] std::optional<std::vector<std::size_t>> SolveKnapsack(
     std::span<const std::vector<KnapsackChoice>> items, std::int64_t budget);
 

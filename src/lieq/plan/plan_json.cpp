@@ -222,10 +222,11 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
   const Json& layers = object.At("layers");
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
-    if (!row.Has("damage")) {
-      plan.damage.clear();
-      return;
+    if (row.Has("damage") != !plan.damage.empty() && i > 0) {
+      throw Error(
+          {.what = "damages that some layers have and others lack", .where = row.Where("damage")});
     }
+    if (!row.Has("damage")) continue;
     const JsonObject damage = row.Object("damage");
     for (const Unit unit : kAllUnits) {
       const Json& values = damage.At(Name(unit));
@@ -234,7 +235,9 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
       }
       auto& parsed = plan.damage.emplace_back();
       for (const Json& value : values) {
-        if (!value.is_null() && !value.is_number()) Wrong(damage, Name(unit), "numbers or null");
+        const bool good =
+            value.is_null() || (value.is_number() && std::isfinite(value.get<double>()));
+        if (!good) Wrong(damage, Name(unit), "numbers or null");
         parsed.push_back(value.is_null() ? std::nullopt : std::optional(value.get<double>()));
       }
     }

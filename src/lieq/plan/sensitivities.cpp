@@ -31,17 +31,18 @@ std::vector<std::optional<double>> PredictDamage(const Sensitivities& sensitivit
   const UnitSensitivity& row = sensitivities.units[unit];
   const bool in_context = sensitivities.mode == DamageMode::kContext;
   const double base_loss = in_context ? row.loss[sensitivities.base[unit]].value() : 0.0;
-  if (row.measured.empty()) {
-    throw Error({.what = "the damage of a unit was not measured",
-                 .where = "layer " + std::to_string(row.layer) + ", " + std::string(Name(row.unit)),
-                 .expected = "at least one candidate"});
-  }
   std::vector<std::optional<double>> predicted(row.loss.size());
   for (std::size_t c = 0; c < row.loss.size(); ++c) {
     if (!row.loss[c]) continue;
     if (in_context && c == sensitivities.base[unit]) {
       predicted[c] = 0;
       continue;
+    }
+    if (row.measured.empty()) {
+      throw Error(
+          {.what = "the damage of a unit was not measured",
+           .where = "layer " + std::to_string(row.layer) + ", " + std::string(Name(row.unit)),
+           .expected = "at least one candidate"});
     }
     const MeasuredDamage* nearest = nullptr;
     double distance = 0;

@@ -54,10 +54,11 @@ struct Sensitivities {
 /// [candidates]: the damage a unit adds to the model, in nats of KL: the measurement where there is
 /// one, else that of the measured candidate next to it by the logarithm of the loss, times the
 /// ratio of losses. The LDLQ loss is the squared error of the outputs, and KL is quadratic in a
-/// small error of the logits, so the two go together (design of EvoPress-like allocators; checked
-/// by CheckPrediction). In a context, differences to the base's candidate: 0 there, negative for a
+/// small error of the logits, so the two go together (docs/sensitivities.md; `lieq plan --check`
+/// runs mixes to see). In a context, differences to the base's candidate: 0 there, negative for a
 /// better one, damage and loss both counted from the base; a slope of the wrong sign counts as 0.
-/// Absent where the candidate does not fit. Throws Error where nothing was measured for a unit.
+/// Absent where the candidate does not fit. Throws Error where nothing was measured for a unit that
+/// has a choice.
 [[nodiscard]] std::vector<std::optional<double>> PredictDamage(const Sensitivities& sensitivities,
                                                                std::size_t unit);
 

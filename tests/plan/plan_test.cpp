@@ -1,0 +1,50 @@
+#include "lieq/plan/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "lieq/plan/allocate.h"
+
+namespace lieq {
+namespace {
+
+ModelConfig Config() {
+  return {
+      .layers = 2, .hidden = 128, .intermediate = 384, .heads = 6, .kv_heads = 2, .head_dim = 32};
+}
+
+TEST(UnitStoredBits, AreThoseOfTheMatricesThatAUnitIsMadeOf) {
+  for (const int bits : kWidths) {
+    for (const Index group : {0, 32, 64}) {
+      for (const bool symmetric : {true, false}) {
+        const Grid grid{.bits = bits, .group_size = group, .symmetric = symmetric};
+        for (const Unit unit : kAllUnits) {
+          std::int64_t stored = 0;
+          for (const Site site : SitesOf(unit)) {
+            stored += QMatrix(Config().Out(site), Config().In(site), grid).stored_bits();
+          }
+          EXPECT_EQ(UnitStoredBits(Config(), unit, grid), stored)
+              << bits << " bits, groups of " << group << ", " << Name(unit);
+        }
+      }
+    }
+  }
+}
+
+TEST(Digest, TellsWidthsAndGroupSizesApart) {
+  Plan plan = UniformPlan(2, Config());
+  const std::string plain = Digest(plan);
+  EXPECT_EQ(Digest(plan), plain);
+  plan.ranking = "other";
+  EXPECT_EQ(Digest(plan), plain);
+  plan.group_sizes.assign(2, {64, 64, 64, 64});
+  const std::string grouped = Digest(plan);
+  EXPECT_NE(grouped, plain);
+  plan.group_sizes[1][3] = 32;
+  EXPECT_NE(Digest(plan), grouped);
+  plan.group_sizes.clear();
+  plan.bits[0][2] = 3;
+  EXPECT_NE(Digest(plan), plain);
+}
+
+}  // namespace
+}  // namespace lieq
