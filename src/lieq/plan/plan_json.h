@@ -25,4 +25,9 @@ namespace lieq {
 [[nodiscard]] Plan PlanFromJson(const Json& json, const ModelConfig& config,
                                 const std::string& where);
 
+/// What a plan says of the layers, for those who have no model: bits, group_sizes and scores, all
+/// else left as it is in Plan{}. As many layers as the document has, at least one. Throws Error as
+/// PlanFromJson, as far as kind, schema and layers go.
+[[nodiscard]] Plan LayersFromJson(const Json& json, const std::string& where);
+
 }  // namespace lieq
