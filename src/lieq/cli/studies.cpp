@@ -81,17 +81,22 @@ std::vector<std::pair<std::string, std::string>> Cells(const Record& row) {
   return cells;
 }
 
+/// Columns are those of all rows together; a row that lacks one has nothing there.
 void PrintTable(const Record& rows) {
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> table;
   for (const auto& row : rows) {
-    std::vector<std::string> line;
-    std::vector<std::string> names;
+    if (row.contains("base_perplexity")) continue;  // measurements, which other rows sum up
+    std::vector<std::string> line(header.size());
     for (const auto& [name, text] : Cells(row)) {
-      names.push_back(name);
-      line.push_back(text);
+      const auto found = std::ranges::find(header, name);
+      const auto column = static_cast<std::size_t>(found - header.begin());
+      if (found == header.end()) {
+        header.push_back(name);
+        line.emplace_back();
+      }
+      line[column] = text;
     }
-    if (header.empty()) header = names;
     table.push_back(std::move(line));
   }
   if (header.empty()) return;
