@@ -66,6 +66,7 @@ class DamageTest : public testing::Test {
 void ExpectSame(const Damage& a, const Damage& b) {
   EXPECT_EQ(a.kl, b.kl);
   EXPECT_EQ(a.nll_rise, b.nll_rise);
+  EXPECT_EQ(a.window_kl, b.window_kl);
   EXPECT_EQ(a.window_nll_rise, b.window_nll_rise);
 }
 
@@ -124,7 +125,8 @@ TEST_F(DamageTest, OfTheWholeModelIsNothing) {
   Bench bench;
   DamageMeter meter = Meter(bench);
 
-  ExpectSame(meter.Model(whole.weights), {0, 0, std::vector<double>(kWindows, 0.0)});
+  ExpectSame(meter.Model(whole.weights), {.window_kl = std::vector<double>(kWindows, 0.0),
+                                          .window_nll_rise = std::vector<double>(kWindows, 0.0)});
   EXPECT_EQ(meter.stride(), 1);
 }
 
@@ -215,7 +217,8 @@ TEST_F(DamageTest, ScoresEveryStridethPositionWhereLogitsAreTooMany) {
     EXPECT_EQ(meter.stride(), c.stride) << c.most;
     ExpectNear(meter.Model(model),
                Plain(whole.weights, model, *bench.device, text(), c.offset, c.stride));
-    ExpectSame(meter.Model(whole.weights), {0, 0, std::vector<double>(kWindows, 0.0)});
+    ExpectSame(meter.Model(whole.weights), {.window_kl = std::vector<double>(kWindows, 0.0),
+                                            .window_nll_rise = std::vector<double>(kWindows, 0.0)});
   }
 }
 

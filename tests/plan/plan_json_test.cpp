@@ -408,6 +408,21 @@ INSTANTIATE_TEST_SUITE_P(
                 "a number"}),
     [](const auto& row) { return std::string(row.param.name); });
 
+TEST(PlanJson, RefusesGroupsThatDoNotDivideTheRows) {
+  try {
+    (void)Edited([](Json& json) {
+      for (auto& row : json["layers"]) row["group_size"] = 8;
+      json["layers"][3]["group_size"] = {{"qkv", 8}, {"o", "row"}, {"gate_up", 4}, {"down", 16}};
+    });
+    FAIL() << "no Error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.problem().what, "groups that do not divide the rows of down");
+    EXPECT_EQ(error.problem().where, "plan.json: /layers/3/group_size");
+    EXPECT_EQ(error.problem().expected, "a divisor of 24, or \"row\"");
+    EXPECT_EQ(error.problem().found, "16");
+  }
+}
+
 TEST(PlanJson, RefusesWhatIsNoObject) {
   for (const char* text : {"[]", "3", "null", "\"plan\""}) {
     EXPECT_THROW((void)PlanFromJson(ParseJson(text, "plan.json"), Config(), "plan.json"), Error);

@@ -190,6 +190,18 @@ TEST(Prediction, SaysSpearmansRhoAndWhatItMeans) {
   EXPECT_THAT(section, HasSubstr("do not trust this ranking here"));
 }
 
+TEST(Prediction, SaysNoRhoOfTwoLayers) {
+  Record diagnostics = DiagnosticsRecord({});
+  for (std::size_t i = 0; i < 6; ++i) {
+    Record& drop = diagnostics["layers"][i]["perplexity_drop"];
+    drop = i == 0 ? Record(10.5) : i == 1 ? Record(11.5) : Record();
+  }
+  const std::string section = Section(PageOf(diagnostics), "prediction");
+
+  EXPECT_THAT(section, HasSubstr("compactness"));
+  EXPECT_THAT(section, Not(HasSubstr("ρ ")));
+}
+
 TEST(Prediction, ComparesOnlyRecordsOfOneModel) {
   Record other = SensitivitiesRecord({});
   other["model_hash"] = "another";

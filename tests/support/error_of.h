@@ -18,4 +18,15 @@ template <class F>
   return {};
 }
 
+/// What it is made of, to check one part; all empty where it throws none.
+template <class F>
+[[nodiscard]] Problem ProblemOf(F&& call) {
+  try {
+    (void)call();
+  } catch (const Error& error) {
+    return error.problem();
+  }
+  return {};
+}
+
 }  // namespace lieq

@@ -32,6 +32,40 @@ std::string CommandNames() {
   return names;
 }
 
+/// What CLI11 calls a command: its names are single words. As long as the name, so that pages with
+/// one in place of the other stay aligned.
+std::string OneWord(std::string_view name) {
+  std::string word(name);
+  std::ranges::replace(word, ' ', '-');
+  return word;
+}
+
+/// The command line with the two words of a command like "plan diff" as one. They must lead it, so
+/// that a folder of the second word's name can be given as ./diff.
+std::vector<std::string> JoinCommand(int count, const char* const* words) {
+  std::vector<std::string> joined(words, words + count);
+  if (count < 3) return joined;
+  for (const CommandRow& row : Commands()) {
+    if (row.name != joined[1] + " " + joined[2]) continue;
+    joined[1] = OneWord(row.name);
+    joined.erase(joined.begin() + 2);
+    break;
+  }
+  return joined;
+}
+
+/// A page of CLI11's with the commands' own names.
+std::string WithNames(std::string page) {
+  for (const CommandRow& row : Commands()) {
+    const std::string word = OneWord(row.name);
+    if (word == row.name) continue;
+    for (auto at = page.find(word); at != std::string::npos; at = page.find(word, at + 1)) {
+      page.replace(at, word.size(), row.name);
+    }
+  }
+  return page;
+}
+
 /// Options that the table has for this command, and no others.
 void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) {
   for (const PositionalRow& row : command.positionals) {
@@ -130,7 +164,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   app.add_option("--print-completion", completion)->group("");
   std::map<const CLI::App*, const CommandRow*> rows;
   for (const CommandRow& row : Commands()) {
-    CLI::App* sub = app.add_subcommand(std::string(row.name), std::string(row.summary));
+    CLI::App* sub = app.add_subcommand(OneWord(row.name), std::string(row.summary));
     sub->footer(std::string(row.details));
     AddOptions(*sub, row, arguments);
     rows[sub] = &row;
@@ -140,11 +174,14 @@ Arguments ParseArguments(int count, const char* const* words) {
     const auto subs = app.get_subcommands();
     return subs.empty() ? nullptr : rows.at(subs.front());
   };
+  const std::vector<std::string> joined = JoinCommand(count, words);
+  std::vector<const char*> pointers;
+  for (const std::string& word : joined) pointers.push_back(word.c_str());
   try {
-    app.parse(count, words);
+    app.parse(static_cast<int>(pointers.size()), pointers.data());
   } catch (const CLI::CallForHelp&) {
     const auto subs = app.get_subcommands();
-    arguments.page = (subs.empty() ? &app : subs.front())->help();
+    arguments.page = WithNames((subs.empty() ? &app : subs.front())->help());
     return arguments;
   } catch (const CLI::ExtrasError&) {
     const CommandRow* row = chosen();

@@ -29,6 +29,8 @@ struct Arguments {
   std::vector<std::string> text_fields;            // of rows of JSON; empty: by their layout
   std::filesystem::path diagnostics;
   std::filesystem::path plan;
+  std::string plan_as;                       // a row of PlanExports(); empty: plan.json
+  std::vector<std::filesystem::path> plans;  // of `plan diff`
 
   std::optional<double> bits;
   int low = 2, high = 4;

@@ -12,6 +12,7 @@ namespace lieq {
 int RunInspect(const Arguments& arguments, Session& session);
 int RunDiagnose(const Arguments& arguments, Session& session);
 int RunPlan(const Arguments& arguments, Session& session);
+int RunPlanDiff(const Arguments& arguments, Session& session);
 int RunQuantize(const Arguments& arguments, Session& session);
 int RunSensitivity(const Arguments& arguments, Session& session);
 int RunStudy(const Arguments& arguments, Session& session);

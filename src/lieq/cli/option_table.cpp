@@ -8,6 +8,7 @@
 
 #include "lieq/cli/studies.h"
 #include "lieq/diagnose/settings.h"
+#include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
 
@@ -168,6 +169,11 @@ constexpr std::array kStudyModel{
                   [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
     PositionalRow{"MODEL", "model folder in Hugging Face's layout",
                   [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kPlans{
+    PositionalRow{"A", "a plan",
+                  [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }},
+    PositionalRow{"B", "another plan",
+                  [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }}};
 constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
@@ -195,7 +201,14 @@ constexpr std::array kCommands{
         "folder; given again, it goes on where it stopped.",
         kStudyModel},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
-               "Writes a plan that `quantize --plan` takes; it may be edited by hand.", kModel},
+               "Writes a plan that `quantize --plan` takes; it may be edited by hand. With --as it "
+               "writes the plan in the words of another quantizer. `lieq plan diff A B` compares "
+               "two plans; a model folder of the name diff is given as ./diff.",
+               kModel},
+    CommandRow{"plan diff", kPlanDiff, "show what two plans differ in",
+               "Compares layers, widths and group sizes, and shows the figures that the plans "
+               "record. Needs no model.",
+               kPlans},
     CommandRow{"quantize", kQuantize, "write a quantized model",
                "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
                "and this program read. An interrupted run goes on where it stopped when the same "
@@ -353,9 +366,15 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.scores = v; }},
     OptionRow{.names = "--plan",
               .value = "FILE",
-              .commands = kQuantize | kStudy,
+              .commands = kPlan | kQuantize | kStudy,
               .help = "take the bits of each layer from this plan",
               .set = [](Arguments& a, const std::string& v) { a.plan = v; }},
+    OptionRow{
+        .names = "--as",
+        .value = "KIND",
+        .commands = kPlan,
+        .help = "write the plan for another quantizer",  // the names follow: Options()
+        .set = [](Arguments& a, const std::string& v) { a.plan_as = FindPlanExport(v).name; }},
     OptionRow{.names = "--diagnostics",
               .value = "FILE",
               .commands = kPlan,
@@ -369,8 +388,9 @@ constexpr std::array kOptions{
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
               .value = "G",
-              .commands = kQuantize | kStudy,
-              .help = "input channels that share a scale: 32, 64 (default), 128, 256 or row",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "input channels that share a scale, where the plan does not say: 32, 64 "
+                      "(default), 128, 256 or row",
               .set = SetGroupSize},
     OptionRow{.names = "--symmetric",
               .value = "",
@@ -720,10 +740,13 @@ std::span<const OptionRow> Options() noexcept {
   static const std::string ranking =
       "what orders the layers for --bits: " + std::string(RankingNames()) +
       " (default compactness)";
+  static const std::string exports =
+      "write the plan for another quantizer: " + std::string(PlanExportNames());
   static const auto options = [] {
     auto rows = kOptions;
     for (OptionRow& row : rows) {
       if (row.names == "--ranking") row.help = ranking;
+      if (row.names == "--as") row.help = exports;
     }
     return rows;
   }();

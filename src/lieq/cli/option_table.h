@@ -20,7 +20,8 @@ enum CommandBit : unsigned {
   kSensitivity = 32,
   kReport = 64,
   kStudy = 128,
-  kAllCommands = 255,
+  kPlanDiff = 256,
+  kAllCommands = 511,
 };
 
 /// A word that a command takes by its place.
@@ -32,7 +33,7 @@ struct PositionalRow {
 };
 
 struct CommandRow {
-  std::string_view name;
+  std::string_view name;  // one word, or two: "plan diff"
   unsigned bit;
   std::string_view summary;                    // one line
   std::string_view details;                    // what it writes and prints

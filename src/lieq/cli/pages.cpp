@@ -67,6 +67,7 @@ std::string ManPage() {
 std::string BashCompletion() {
   std::string commands, cases;
   for (const CommandRow& command : Commands()) {
+    if (command.name.find(' ') != std::string_view::npos) continue;  // the shell sees two words
     commands += (commands.empty() ? "" : " ") + std::string(command.name);
     std::string options = "--help";
     for (const OptionRow& row : Options()) {

@@ -9,7 +9,9 @@
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/plan/exports.h"
 #include "lieq/plan/plan_json.h"
+#include "lieq/quantize/options.h"
 
 namespace lieq {
 namespace {
@@ -49,12 +51,35 @@ void PrintChecks(const Plan& plan) {
   }
 }
 
+/// Writes the plan in the words of another tool.
+int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
+  const PlannedGrids grids = GridsOfPlan(plan, arguments.group_size, arguments.symmetric);
+  const std::string text = FindPlanExport(arguments.plan_as).text(grids, model.weights.config);
+  WriteFileAtomically(arguments.output, text);
+  const Record record = PlanRecord(arguments, model, plan);
+  if (arguments.json) {
+    PrintJson({{"schema", 1},
+               {"kind", "plan export"},
+               {"as", arguments.plan_as},
+               {"output", arguments.output.string()},
+               {"code_bits", record["code_bits"]},
+               {"bits_per_weight", record["bits_per_weight"]}});
+    return 0;
+  }
+  fmt::print("code bits      {:.4f} a weight\nwritten to     {}, for {}\n",
+             record["code_bits"].get<double>(), arguments.output.string(), arguments.plan_as);
+  return 0;
+}
+
 }  // namespace
 
 int RunPlan(const Arguments& arguments, Session& session) {
   CheckBudgetOptions(arguments);
   const ModelFolder model = OpenModel(arguments.model);
   const ModelConfig& config = model.weights.config;
+  if (arguments.plan.empty() && arguments.allocation != "optimal") {
+    CheckGroupSize(config, arguments.group_size);
+  }
   const std::string model_hash = HashModel(model);
   std::optional<EncodedText> text;
   if (NeedsSpectra(arguments)) {
@@ -64,6 +89,8 @@ int RunPlan(const Arguments& arguments, Session& session) {
   std::filesystem::path codes = arguments.codes;
   if (codes.empty()) (codes = arguments.output) += ".codes";
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
+  if (plan.group_sizes.empty()) CheckGroupSize(config, arguments.group_size);
+  if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan);
 
   const Record record = PlanRecord(arguments, model, plan);
   WriteFileAtomically(arguments.output, record.dump(2) + "\n");

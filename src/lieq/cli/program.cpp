@@ -17,10 +17,10 @@ int Dispatch(const Arguments& arguments, Session& session) {
     std::string_view name;
     int (*run)(const Arguments&, Session&);
   };
-  constexpr Row kRows[] = {{"inspect", RunInspect},         {"diagnose", RunDiagnose},
-                           {"sensitivity", RunSensitivity}, {"plan", RunPlan},
-                           {"quantize", RunQuantize},       {"evaluate", RunEvaluate},
-                           {"report", RunReport},           {"study", RunStudy}};
+  constexpr Row kRows[] = {
+      {"inspect", RunInspect}, {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
+      {"plan", RunPlan},       {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
+      {"report", RunReport},   {"study", RunStudy},       {"plan diff", RunPlanDiff}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }

@@ -11,7 +11,9 @@
 #include "lieq/base/hash.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/measuring.h"
+#include "lieq/cli/planning.h"
 #include "lieq/evaluate/perplexity.h"
+#include "lieq/io/printable.h"
 #include "lieq/quantize/quantizers.h"
 
 namespace lieq {
@@ -45,13 +47,26 @@ Record Settings(const Arguments& a, const std::string& model_hash,
                 {"seed", a.seed}};
   record["samples"] = a.samples.value_or(kDefaultSamples);
   record["context"] = a.context.value_or(kDefaultContext);
+  // The correlation study has the length in its keys, the others measure on the first one.
+  if (a.study != "correlation") record["length"] = a.lengths.front();
+  if (a.study == "calibration" || a.study == "backend") {
+    if (!a.plan.empty()) {
+      record["plan"] = HashFile(a.plan);
+    } else if (a.high_layers) {
+      record["high_layers"] = *a.high_layers;
+    } else {
+      record["bits"] = a.bits.value_or(kDefaultBits);
+    }
+  }
+  if (!a.sensitivities.empty()) record["sensitivities"] = HashFile(a.sensitivities);
+  if (!a.text_fields.empty()) record["text_fields"] = a.text_fields;
   for (const StudyText& text : texts) {
     Hasher hasher;
     hasher.Add(std::as_bytes(std::span(text.ids)));
     record["texts"][text.name] = hasher.Hex();
   }
   for (const fs::path& file : a.calibration) {
-    record["calibration"].push_back(file.filename().string());
+    record["calibration"].push_back({{"file", file.filename().string()}, {"hash", HashFile(file)}});
   }
   return record;
 }
@@ -81,17 +96,22 @@ std::vector<std::pair<std::string, std::string>> Cells(const Record& row) {
   return cells;
 }
 
+/// Columns are those of all rows together; a row that lacks one has nothing there.
 void PrintTable(const Record& rows) {
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> table;
   for (const auto& row : rows) {
-    std::vector<std::string> line;
-    std::vector<std::string> names;
+    if (row.contains("base_perplexity")) continue;  // measurements, which other rows sum up
+    std::vector<std::string> line(header.size());
     for (const auto& [name, text] : Cells(row)) {
-      names.push_back(name);
-      line.push_back(text);
+      const auto found = std::ranges::find(header, name);
+      const auto column = static_cast<std::size_t>(found - header.begin());
+      if (found == header.end()) {
+        header.push_back(name);
+        line.emplace_back();
+      }
+      line[column] = text;
     }
-    if (header.empty()) header = names;
     table.push_back(std::move(line));
   }
   if (header.empty()) return;
@@ -113,6 +133,78 @@ void PrintTable(const Record& rows) {
   };
   print(header);
   for (const auto& line : table) print(line);
+}
+
+/// Throws Error unless `object` has a number for each text.
+void CheckTexts(const JsonObject& object, const std::vector<StudyText>& texts) {
+  for (const StudyText& text : texts) (void)object.Number(text.name);
+}
+
+/// Throws Error unless `row` has a table of numbers [layers, windows] at `key`.
+void CheckMeasured(const JsonObject& row, std::string_view key) {
+  const auto windows = static_cast<std::size_t>(row.Integer("windows"));
+  const Json& table = row.At(key);
+  const bool good =
+      table.is_array() && !table.empty() && std::ranges::all_of(table, [&](const Json& layer) {
+        return layer.is_array() && layer.size() == windows &&
+               std::ranges::all_of(layer, [](const Json& v) { return v.is_number(); });
+      });
+  if (!good) {
+    throw Error({.what = "not a table of numbers",
+                 .where = row.Where(key),
+                 .expected = fmt::format("layers of {} windows each", windows)});
+  }
+}
+
+void CheckSame(const Record& there, const Record& here, const std::string& where) {
+  if (there == here) return;
+  throw Error({.what = "another study, or one of other settings, is there already",
+               .where = where,
+               .expected = here.dump(),
+               .found = there.dump(),
+               .hint = "choose another -o, or remove the folder"});
+}
+
+/// Throws Error where the document is no study, or one of something else.
+void CheckSettings(const Record& json, const JsonObject& study, const std::string& name,
+                   const Record& settings) {
+  if (study.String("kind") != "study" || study.Integer("schema") != 1) {
+    throw Error({.what = "not a study",
+                 .where = study.Where("kind"),
+                 .expected = "kind \"study\", schema 1"});
+  }
+  CheckSame(study.String("study"), name, study.Where("study"));
+  const JsonObject found = study.Object("settings");
+  for (const auto& [key, value] : settings.items()) {
+    CheckSame(json["settings"].value(key, Record()), value, found.Where(key));
+  }
+  for (const auto& [key, value] : json["settings"].items()) {
+    if (!settings.contains(key)) CheckSame(value, Record(), found.Where(Printable(key)));
+  }
+}
+
+/// Throws Error naming the place for rows that no study leaves behind: flags are read off them.
+void CheckRows(const JsonObject& study, const std::vector<StudyText>& texts) {
+  const bool correlation = study.String("study") == "correlation";
+  if (study.Has("base")) CheckTexts(study.Object("base").Object("perplexity"), texts);
+  const Json& rows = study.At("rows");
+  if (!rows.is_array()) throw Error({.what = "not an array", .where = study.Where("rows")});
+  std::set<std::string> keys;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const JsonObject row(rows[i], study.Where("rows") + "/" + std::to_string(i));
+    const std::string key = row.String("key");
+    if (!keys.insert(key).second) {
+      throw Error({.what = "two rows of one key", .where = row.Where("key"), .found = key});
+    }
+    if (!correlation) {
+      CheckTexts(row.Object("perplexity"), texts);
+    } else if (key.starts_with("measured: ")) {
+      (void)row.Number("base_perplexity");
+      for (const char* name : {"drop", "solo", "solo_kl"}) CheckMeasured(row, name);
+    } else if (row.Has("rho")) {
+      (void)row.Number("rho");
+    }
+  }
 }
 
 }  // namespace
@@ -152,13 +244,11 @@ StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
   file_ = arguments.output / "study.json";
   const Record settings = Settings(arguments, model_hash, texts);
   if (fs::exists(file_)) {
+    const Json json = ReadJson(file_);
+    const JsonObject study(json, file_.string());
     study_ = ReadRecord(file_);
-    if (study_.value("study", "") != arguments.study ||
-        study_.value("settings", Record()) != settings) {
-      throw Error({.what = "another study, or one of other settings, is there already",
-                   .where = file_.string(),
-                   .hint = "choose another -o, or remove the folder"});
-    }
+    CheckSettings(study_, study, arguments.study, settings);
+    CheckRows(study, texts);
     study_["flags"] = Record::array();
     return;
   }

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
+#include "lieq/base/error.h"
 #include "lieq/base/statistics.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/result_record.h"
@@ -13,6 +15,8 @@
 #include "lieq/diagnose/damage.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/plan/allocate.h"
+#include "lieq/plan/exports.h"
+#include "lieq/plan/plan_json.h"
 #include "lieq/plan/rankings.h"
 
 namespace lieq {
@@ -102,19 +106,66 @@ Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration) {
   return diagnosis;
 }
 
-/// The layers that the options raise: --high-layers, or --bits by the paper's rule.
-std::vector<Index> RaisedLayers(StudyBench& bench, const std::vector<double>& scores) {
-  const Arguments& a = bench.arguments;
-  if (a.high_layers) return HighestLayers(scores, *a.high_layers);
-  const ModelConfig& config = bench.model.weights.config;
-  const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
-  return TopLayers(scores, weights,
-                   {.bits = a.bits.value_or(kDefaultBits), .low = a.low, .high = a.high});
+/// Adds what the rankings need besides: the perplexity drop, damages of --sensitivities.
+void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
+                     std::span<const std::string> rankings, Diagnosis& diagnosis) {
+  const auto needs_drop = [](const std::string& name) {
+    return FindRanking(name).needs.perplexity_drop;
+  };
+  if (std::ranges::any_of(rankings, needs_drop)) {
+    const Windows windows = SpectrumWindows(calibration, "the calibration text");
+    MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
+                          bench.session.context(), diagnosis);
+  }
+  Arguments told = bench.arguments;
+  for (const std::string& name : rankings) {
+    const Needs& needs = FindRanking(name).needs;
+    if (!needs.solo_damage && !needs.context_damage) continue;
+    told.ranking = name;
+    AddDamage(told, bench.model_hash, diagnosis, bench.session);
+  }
 }
 
 std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
                             const Diagnosis& diagnosis) {
   return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.arguments));
+}
+
+/// The one plan of a study: --plan, or the layers that --ranking raises by --high-layers or by the
+/// paper's rule for --bits.
+Plan StudyPlan(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis) {
+  const Arguments& a = bench.arguments;
+  const ModelConfig& config = bench.model.weights.config;
+  if (!a.plan.empty()) return PlanFromJson(ReadJson(a.plan), config, a.plan.string());
+  AddMeasurements(bench, calibration, {&a.ranking, 1}, diagnosis);
+  const std::vector<double> scores = ScoreBy(bench, a.ranking, diagnosis);
+  const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
+  const Budget budget{.bits = a.bits.value_or(kDefaultBits), .low = a.low, .high = a.high};
+  return RaiseLayers(
+      a.high_layers ? HighestLayers(scores, *a.high_layers) : TopLayers(scores, weights, budget),
+      a.low, a.high, config);
+}
+
+/// Layers with a unit above the plan's lowest width.
+std::vector<Index> RaisedLayers(const Plan& plan) {
+  int least = kWidths.back();
+  for (const auto& layer : plan.bits) least = std::min(least, std::ranges::min(layer));
+  std::vector<Index> raised;
+  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
+    if (std::ranges::max(plan.bits[layer]) > least) raised.push_back(static_cast<Index>(layer));
+  }
+  return raised;
+}
+
+/// Every grid of a mix, once.
+std::vector<Grid> GridsIn(const UnitGrids& mix) {
+  std::vector<Grid> grids;
+  for (const auto& layer : mix) {
+    for (const Grid& grid : layer) {
+      if (std::ranges::find(grids, grid) == grids.end()) grids.push_back(grid);
+    }
+  }
+  return grids;
 }
 
 /// Mean over the drawn windows of each layer's value.
@@ -258,22 +309,7 @@ void StudyLayers(StudyBench& bench) {
   const ModelConfig& config = bench.model.weights.config;
   const EncodedText calibration = bench.Calibration();
   Diagnosis diagnosis = Diagnose(bench, calibration);
-  const bool drop = std::ranges::any_of(bench.arguments.rankings, [](const std::string& name) {
-    return FindRanking(name).needs.perplexity_drop;
-  });
-  if (drop) {
-    const Windows windows =
-        CutWindows(calibration.ids, diagnosis.context, kSpectrumWindows, "the calibration text");
-    MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
-                          bench.session.context(), diagnosis);
-  }
-  Arguments told = bench.arguments;
-  for (const std::string& name : bench.arguments.rankings) {
-    const Needs& needs = FindRanking(name).needs;
-    if (!needs.solo_damage && !needs.context_damage) continue;
-    told.ranking = name;
-    AddDamage(told, bench.model_hash, diagnosis, bench.session);
-  }
+  AddMeasurements(bench, calibration, bench.arguments.rankings, diagnosis);
   const Grid low = bench.LowGrid(), high = bench.HighGrid();
   const std::vector<Grid> grids{low, high};
   const CodeStore store = bench.Codes("", bench.arguments.quant, &calibration,
@@ -308,23 +344,28 @@ void StudyLayers(StudyBench& bench) {
 void StudyCalibration(StudyBench& bench) {
   const Arguments& a = bench.arguments;
   const ModelConfig& config = bench.model.weights.config;
-  const Grid low = bench.LowGrid(), high = bench.HighGrid();
-  const std::vector<Grid> grids{low, high};
   (void)bench.Base();
+  std::set<std::string> names;  // rows have them in their keys
+  for (const auto& file : a.calibration) {
+    if (names.insert(file.filename().string()).second) continue;
+    throw Error({.what = "two texts of one name",
+                 .where = "--calibration",
+                 .found = file.filename().string()});
+  }
   std::vector<std::vector<std::filesystem::path>> sets;
   for (const auto& file : a.calibration) sets.push_back({file});
   if (sets.empty()) sets.emplace_back();
 
   std::optional<Diagnosis> first;
-  std::vector<Index> raised;  // one plan for all: what differs is the back end's text
+  UnitGrids mix;  // one plan for all: what differs is the back end's text
   std::map<std::string, double> least;
   for (const auto& files : sets) {
     const EncodedText calibration = bench.Encode(files);
-    const Diagnosis diagnosis = Diagnose(bench, calibration);
+    Diagnosis diagnosis = Diagnose(bench, calibration);
     Record tau;
     if (!first) {
+      mix = GridsOfPlan(StudyPlan(bench, calibration, diagnosis), a.group_size, a.symmetric);
       first = diagnosis;
-      raised = RaisedLayers(bench, ScoreBy(bench, a.ranking, diagnosis));
     } else {
       for (const std::string name : {"compactness", "energy", "block-influence"}) {
         const auto value =
@@ -340,8 +381,7 @@ void StudyCalibration(StudyBench& bench) {
         const std::string key = fmt::format("{}, {} windows of {}", name, size, length);
         bench.Row(key, [&] {
           const CodeStore store = bench.Codes(fmt::format("{}-{}-{}", name, size, length), a.quant,
-                                              &calibration, size, length, grids);
-          const UnitGrids mix = GridsOfLayers(config, raised, low, high);
+                                              &calibration, size, length, GridsIn(mix));
           Record row{{"calibration", calibration.names.front()},
                      {"samples", size},
                      {"context", length},
@@ -379,10 +419,12 @@ void StudyBackend(StudyBench& bench) {
   const Arguments& a = bench.arguments;
   const ModelConfig& config = bench.model.weights.config;
   const EncodedText calibration = bench.Calibration();
-  const Diagnosis diagnosis = Diagnose(bench, calibration);
-  const std::vector<Index> raised = RaisedLayers(bench, ScoreBy(bench, a.ranking, diagnosis));
-  (void)bench.Base();
   for (const Index size : a.group_sizes) CheckGroupSize(config, size);
+  Diagnosis diagnosis = Diagnose(bench, calibration);
+  Plan plan = StudyPlan(bench, calibration, diagnosis);
+  plan.group_sizes.clear();  // the study's own take their place
+  const std::vector<Index> raised = RaisedLayers(plan);
+  (void)bench.Base();
   for (const std::string& method : a.methods) {
     for (const ActOrder order : a.act_orders) {
       const bool ordered = FindQuantizer(method).needs_calibration;
@@ -394,13 +436,10 @@ void StudyBackend(StudyBench& bench) {
         const std::string name =
             ordered ? fmt::format("{}-{}", method, Name(order)) : std::string(method);
         bench.Row(fmt::format("{}, group {}", name, GroupText(size)), [&] {
-          Grid low = bench.LowGrid(), high = bench.HighGrid();
-          low.group_size = high.group_size = size;
-          const std::vector<Grid> grids{low, high};
+          const UnitGrids mix = GridsOfPlan(plan, size, a.symmetric);
           const CodeStore store =
               bench.Codes(name, options, &calibration, a.samples.value_or(kDefaultSamples),
-                          a.context.value_or(kDefaultContext), grids);
-          const UnitGrids mix = GridsOfLayers(config, raised, low, high);
+                          a.context.value_or(kDefaultContext), GridsIn(mix));
           Record row{{"method", method},
                      {"act_order", ordered ? Name(order) : "-"},
                      {"group_size", size == 0 ? Record("row") : Record(size)},

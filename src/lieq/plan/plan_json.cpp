@@ -80,13 +80,22 @@ Index GroupSize(const JsonObject& object, std::string_view key) {
   return size;
 }
 
-void ParseLayers(const JsonObject& object, const ModelConfig& config, Plan& plan) {
+void CheckKind(const JsonObject& object) {
+  if (object.String("kind") != kKind) Wrong(object, "kind", "\"" + std::string(kKind) + "\"");
+  if (object.Integer("schema") != kSchema) {
+    Wrong(object, "schema", std::to_string(kSchema) + ", the one this version reads");
+  }
+}
+
+/// count: layers of the model, where there is one.
+void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& plan) {
   const Json& layers = object.At("layers");
   if (!layers.is_array()) Wrong(object, "layers", "an array");
-  if (static_cast<Index>(layers.size()) != config.layers) {
+  if (!count && layers.empty()) Wrong(object, "layers", "at least one layer");
+  if (count && static_cast<Index>(layers.size()) != *count) {
     throw Error({.what = "a plan for another number of layers",
                  .where = object.Where("layers"),
-                 .expected = std::to_string(config.layers) + " layers, as the model has",
+                 .expected = std::to_string(*count) + " layers, as the model has",
                  .found = std::to_string(layers.size())});
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -111,6 +120,21 @@ void ParseLayers(const JsonObject& object, const ModelConfig& config, Plan& plan
            .found = row.Has("score") ? Shortened(row.At("score")) : "nothing"});
     }
     if (row.Has("score")) plan.scores.push_back(Finite(row, "score"));
+  }
+}
+
+/// Group sizes of a document know nothing of the rows they divide.
+void CheckGroups(const JsonObject& object, const ModelConfig& config, const Plan& plan) {
+  for (std::size_t layer = 0; layer < plan.group_sizes.size(); ++layer) {
+    for (const Unit unit : kAllUnits) {
+      const Index size = plan.group_sizes[layer][static_cast<std::size_t>(unit)];
+      const Index cols = config.In(SitesOf(unit).front());
+      if (size == 0 || cols % size == 0) continue;
+      throw Error({.what = "groups that do not divide the rows of " + std::string(Name(unit)),
+                   .where = object.Where("layers") + "/" + std::to_string(layer) + "/group_size",
+                   .expected = "a divisor of " + std::to_string(cols) + ", or \"row\"",
+                   .found = std::to_string(size)});
+    }
   }
 }
 
@@ -300,16 +324,22 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   return json;
 }
 
+Plan LayersFromJson(const Json& json, const std::string& where) {
+  const JsonObject object(json, where);
+  CheckKind(object);
+  Plan plan;
+  ParseLayers(object, std::nullopt, plan);
+  return plan;
+}
+
 Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string& where) {
   const JsonObject object(json, where);
-  if (object.String("kind") != kKind) Wrong(object, "kind", "\"" + std::string(kKind) + "\"");
-  if (object.Integer("schema") != kSchema) {
-    Wrong(object, "schema", std::to_string(kSchema) + ", the one this version reads");
-  }
+  CheckKind(object);
   Plan plan;
   plan.model_hash = object.String("model_hash", "");
   plan.calibration_hash = object.String("calibration_hash", "");
-  ParseLayers(object, config, plan);
+  ParseLayers(object, config.layers, plan);
+  CheckGroups(object, config, plan);
   ParseChecks(object, plan);
   ParseDamage(object, plan);
   plan.allocation = OneOf(object, "allocation", {"top-m", "optimal", "uniform"});

@@ -29,4 +29,9 @@ namespace lieq {
 /// for.
 [[nodiscard]] Record RequestToJson(const PlanRequest& request);
 
+/// What a plan says of the layers, for those who have no model: bits, group_sizes and scores, all
+/// else left as it is in Plan{}. As many layers as the document has, at least one. Throws Error as
+/// PlanFromJson, as far as kind, schema and layers go.
+[[nodiscard]] Plan LayersFromJson(const Json& json, const std::string& where);
+
 }  // namespace lieq

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <map>
 
+#include "lieq/base/statistics.h"
 #include "lieq/report/axis.h"
 #include "lieq/report/parts.h"
-#include "lieq/report/rank_correlation.h"
 #include "lieq/report/sections.h"
 #include "lieq/report/svg.h"
 
@@ -108,6 +108,12 @@ bool AmongLargest(const std::vector<double>& values, double value, std::ptrdiff_
   return std::ranges::count_if(values, [&](double v) { return v > value; }) < count;
 }
 
+/// SpearmanRho of what a table can be asked to trust: two points agree or not by chance.
+std::optional<double> Rho(const std::vector<double>& cheap, const std::vector<double>& measured) {
+  if (cheap.size() < 3) return std::nullopt;
+  return SpearmanRho(cheap, measured);
+}
+
 std::string RhoText(const std::optional<double>& rho) {
   return rho ? fmt::format("ρ {}{:.2f}", *rho < 0 ? "−" : "", std::fabs(*rho)) : "";
 }
@@ -115,7 +121,7 @@ std::string RhoText(const std::optional<double>& rho) {
 void DrawPair(const LayerScore& cheap, const LayerScore& measured, Html& charts, Table& table) {
   const Pairs pairs = PairsOf(cheap, measured);
   if (pairs.layer.empty()) return;
-  const auto rho = RankCorrelation(pairs.cheap, pairs.measured);
+  const auto rho = Rho(pairs.cheap, pairs.measured);
   Chart chart{.title = cheap.name + " against " + measured.name,
               .x_label = cheap.axis,
               .y_label = measured.axis,
@@ -181,7 +187,7 @@ void DrawUnitPrediction(const SensitivityFacts& s, Html& charts, Table& table) {
                             NumberText(cheap.back()), chart.y_label, NumberText(measured.back()))});
   }
   if (cheap.empty()) return;
-  const auto rho = RankCorrelation(cheap, measured);
+  const auto rho = Rho(cheap, measured);
   Html badge;
   if (rho) {
     badge.Element("span", RhoText(rho),

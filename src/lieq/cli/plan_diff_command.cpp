@@ -1,0 +1,83 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lieq/cli/commands.h"
+#include "lieq/cli/terminal.h"
+#include "lieq/plan/plan_diff.h"
+
+namespace lieq {
+namespace {
+
+/// "2", or "2:64" where the plans say group sizes.
+std::string GridText(const UnitDifference& unit, std::size_t plan, bool grouped) {
+  if (!grouped) return std::to_string(unit.bits[plan]);
+  const Index size = unit.group_size[plan];
+  return fmt::format("{}:{}", unit.bits[plan], size == 0 ? "row" : std::to_string(size));
+}
+
+/// A figure of both sides, where one of them has it.
+template <class Value, class Text>
+void PrintFigure(std::string_view name, const std::optional<Value>& a,
+                 const std::optional<Value>& b, const Text& text) {
+  if (!a && !b) return;
+  const auto side = [&](const std::optional<Value>& value) { return value ? text(*value) : "-"; };
+  fmt::print("{:<18}{:<16}{}\n", name, side(a), side(b));
+}
+
+/// A row for each layer whose units differ alike, else one for each unit.
+void PrintUnits(const PlanDifference& difference) {
+  const bool grouped = difference.grouped(0) && difference.grouped(1);
+  fmt::print("\n{:<8}{:<10}{:<16}{}\n", "layer", "unit", "A", "B");
+  const std::vector<UnitDifference>& units = difference.units;
+  for (std::size_t first = 0; first < units.size();) {
+    std::size_t end = first + 1;
+    while (end < units.size() && units[end].layer == units[first].layer &&
+           units[end].bits == units[first].bits &&
+           units[end].group_size == units[first].group_size) {
+      ++end;
+    }
+    const bool whole = end - first == kUnits;
+    for (std::size_t i = first; i < (whole ? first + 1 : end); ++i) {
+      fmt::print("{:<8}{:<10}{:<16}{}\n", units[i].layer, whole ? "all" : Name(units[i].unit),
+                 GridText(units[i], 0, grouped), GridText(units[i], 1, grouped));
+    }
+    first = end;
+  }
+}
+
+}  // namespace
+
+int RunPlanDiff(const Arguments& arguments, Session&) {
+  const std::array<std::string, 2> names{arguments.plans[0].string(), arguments.plans[1].string()};
+  const PlanDifference difference =
+      ComparePlans(ReadJson(arguments.plans[0]), names[0], ReadJson(arguments.plans[1]), names[1]);
+  if (arguments.json) {
+    PrintJson(ToJson(difference, names));
+    return 0;
+  }
+  const auto& [a, b] = difference.plans;
+  fmt::print("A                 {}\nB                 {}\n\n{:18}{:<16}B\n", names[0], names[1], "",
+             "A");
+  const auto number = [](double value) { return fmt::format("{:.4f}", value); };
+  PrintFigure("code bits", a.code_bits, b.code_bits, number);
+  PrintFigure("predicted KL", a.predicted_kl, b.predicted_kl, number);
+  PrintFigure("bytes", a.bytes, b.bytes, [](std::int64_t value) { return std::to_string(value); });
+  if (a.layers.bits.size() != b.layers.bits.size()) {
+    fmt::print("{:<18}{:<16}{}\n", "layers", a.layers.bits.size(), b.layers.bits.size());
+  }
+  if (difference.grouped(0) != difference.grouped(1)) {
+    fmt::print("{:<18}{:<16}{}\n", "group sizes", difference.grouped(0) ? "said" : "not said",
+               difference.grouped(1) ? "said" : "not said");
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (!difference.plans[i].edited) continue;
+    fmt::print("{} was edited by hand: its figures are of what it was, and left out\n",
+               i == 0 ? "A" : "B");
+  }
+  if (!difference.units.empty()) PrintUnits(difference);
+  if (difference.agree()) fmt::print("the plans agree\n");
+  return 0;
+}
+
+}  // namespace lieq

@@ -1,0 +1,52 @@
+// What two plans differ in, read from their documents alone: no model is needed.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lieq/io/json.h"
+#include "lieq/plan/plan.h"
+
+namespace lieq {
+
+/// One of the two plans. The figures are those that the document records; none of them where its
+/// widths were edited since (Digest), for they are of the plan that it was.
+struct ComparedPlan {
+  Plan layers;  // LayersFromJson
+  bool edited = false;
+  std::optional<double> code_bits;
+  std::optional<double> predicted_kl;  // nats a token
+  std::optional<std::int64_t> bytes;   // of the weight files
+};
+
+/// A unit of a layer with different grids in the two plans.
+struct UnitDifference {
+  Index layer = 0;
+  Unit unit{};
+  std::array<int, 2> bits{};
+  std::array<Index, 2> group_size{};  // 0: the whole row; nothing where a plan does not say
+};
+
+/// Invariants: units in order of layer, then Unit, of layers that both plans have.
+struct PlanDifference {
+  std::array<ComparedPlan, 2> plans;
+  std::vector<UnitDifference> units;
+
+  [[nodiscard]] bool grouped(std::size_t plan) const {
+    return !plans[plan].layers.group_sizes.empty();
+  }
+  /// As many layers, the same widths, and group sizes in both or in neither, the same too.
+  [[nodiscard]] bool agree() const;
+};
+
+/// Throws Error naming the place for anything that is no plan. where_*: names of the documents.
+/// Group sizes count where both plans have them.
+[[nodiscard]] PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Json& b,
+                                          const std::string& where_b);
+
+/// "schema": 1, "kind": "plan difference" (docs/json.md). names: of the two plans.
+[[nodiscard]] Record ToJson(const PlanDifference& difference,
+                            const std::array<std::string, 2>& names);
+
+}  // namespace lieq

@@ -1,0 +1,147 @@
+#include "lieq/plan/plan_diff.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "lieq/plan/allocate.h"
+#include "lieq/plan/plan_json.h"
+#include "tests/support/error_of.h"
+
+namespace lieq {
+namespace {
+
+ModelConfig Config(Index layers = 4) {
+  return {.layers = layers,
+          .hidden = 128,
+          .intermediate = 256,
+          .heads = 2,
+          .kv_heads = 1,
+          .head_dim = 64};
+}
+
+/// As it comes out of a file.
+Json Document(const Plan& plan) {
+  const auto layers = static_cast<Index>(plan.bits.size());
+  return ParseJson(ToJson(plan, Config(layers)).dump(), "plan.json");
+}
+
+PlanDifference Compare(const Json& a, const Json& b) {
+  return ComparePlans(a, "a.json", b, "b.json");
+}
+
+Plan Grouped(int bits, Index group) {
+  Plan plan = UniformPlan(bits, Config());
+  std::array<Index, kUnits> groups;
+  groups.fill(group);
+  plan.group_sizes.assign(4, groups);
+  return plan;
+}
+
+TEST(PlanDiff, ThePlanItselfAgrees) {
+  for (const Plan& plan : {UniformPlan(2, Config()), Grouped(4, 64)}) {
+    const PlanDifference difference = Compare(Document(plan), Document(plan));
+
+    EXPECT_TRUE(difference.agree());
+    EXPECT_TRUE(difference.units.empty());
+  }
+}
+
+TEST(PlanDiff, NamesTheUnitsOfOtherWidthsOrGroupSizes) {
+  Plan a = Grouped(2, 64), b = a;
+  b.bits[1] = {2, 4, 2, 2};
+  b.group_sizes[3][3] = 0;
+
+  const PlanDifference difference = Compare(Document(a), Document(b));
+
+  ASSERT_EQ(difference.units.size(), 2u);
+  EXPECT_EQ(difference.units[0].layer, 1);
+  EXPECT_EQ(difference.units[0].unit, Unit::kO);
+  EXPECT_EQ(difference.units[0].bits, (std::array{2, 4}));
+  EXPECT_EQ(difference.units[1].layer, 3);
+  EXPECT_EQ(difference.units[1].unit, Unit::kDown);
+  EXPECT_EQ(difference.units[1].group_size, (std::array<Index, 2>{64, 0}));
+  EXPECT_FALSE(difference.agree());
+}
+
+TEST(PlanDiff, APlanThatSaysNoGroupSizesDoesNotAgreeWithOneThatDoes) {
+  const PlanDifference difference =
+      Compare(Document(UniformPlan(2, Config())), Document(Grouped(2, 64)));
+
+  EXPECT_TRUE(difference.units.empty());
+  EXPECT_FALSE(difference.agree());
+}
+
+TEST(PlanDiff, ComparesTheLayersThatBothHave) {
+  Plan longer = UniformPlan(2, Config(6));
+  longer.bits[0].fill(4);
+
+  const PlanDifference difference = Compare(Document(longer), Document(UniformPlan(2, Config())));
+
+  EXPECT_EQ(difference.units.size(), 4u);
+  EXPECT_EQ(difference.plans[0].layers.bits.size(), 6u);
+  EXPECT_FALSE(difference.agree());
+}
+
+TEST(PlanDiff, TakesFiguresAsTheyAreRecordedAndNoneOfAnEditedPlan) {
+  Plan plan = UniformPlan(2, Config());
+  plan.predicted_kl = 0.25;
+  Json a = Document(plan), b = a;
+  a["bytes"] = 1234;
+  b["layers"][2]["bits"] = 4;
+
+  const PlanDifference difference = Compare(a, b);
+
+  EXPECT_EQ(difference.plans[0].code_bits, 2.0);
+  EXPECT_EQ(difference.plans[0].predicted_kl, 0.25);
+  EXPECT_EQ(difference.plans[0].bytes, 1234);
+  EXPECT_TRUE(difference.plans[1].edited);
+  EXPECT_FALSE(difference.plans[1].code_bits);
+  EXPECT_FALSE(difference.plans[1].predicted_kl);
+}
+
+TEST(PlanDiff, ReadsAPlanByHand) {
+  const Json plan =
+      ParseJson(R"({"schema": 1, "kind": "plan", "layers": [{"layer": 0, "bits": 4}]})", "a.json");
+
+  const PlanDifference difference = Compare(plan, plan);
+
+  EXPECT_TRUE(difference.agree());
+  EXPECT_FALSE(difference.plans[0].edited);
+  EXPECT_FALSE(difference.plans[0].code_bits);
+}
+
+TEST(PlanDiff, IsARecord) {
+  Plan a = Grouped(2, 64), b = a;
+  b.bits[1][1] = 4;
+  b.group_sizes[1][1] = 0;
+
+  const Record record = ToJson(Compare(Document(a), Document(b)), {"a.json", "b.json"});
+
+  EXPECT_EQ(record["schema"], 1);
+  EXPECT_EQ(record["kind"], "plan difference");
+  EXPECT_EQ(record["agree"], false);
+  EXPECT_EQ(record["plans"][0]["plan"], "a.json");
+  EXPECT_EQ(record["plans"][0]["layers"], 4);
+  EXPECT_EQ(record["units"].dump(),
+            R"([{"layer":1,"unit":"o","bits":[2,4],"group_size":[64,"row"]}])");
+}
+
+TEST(PlanDiff, NamesThePlaceOfWhatIsNoPlan) {
+  const Json good = Document(UniformPlan(2, Config()));
+  Json kind = good, schema = good, empty = good, width = good, kl = good;
+  kind["kind"] = "diagnostics";
+  schema["schema"] = 2;
+  empty["layers"] = Json::array();
+  width["layers"][3]["bits"] = 5;
+  kl["predicted_kl"] = "low";
+
+  EXPECT_EQ(ProblemOf([&] { (void)Compare(kind, good); }).where, "a.json: /kind");
+  EXPECT_EQ(ProblemOf([&] { (void)Compare(good, schema); }).where, "b.json: /schema");
+  EXPECT_EQ(ProblemOf([&] { (void)Compare(good, empty); }).where, "b.json: /layers");
+  EXPECT_EQ(ProblemOf([&] { (void)Compare(width, good); }).where, "a.json: /layers/3/bits");
+  EXPECT_EQ(ProblemOf([&] { (void)Compare(good, kl); }).where, "b.json: /predicted_kl");
+}
+
+}  // namespace
+}  // namespace lieq
