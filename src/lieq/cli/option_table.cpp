@@ -126,7 +126,8 @@ std::int64_t ParseSize(std::string_view option, const std::string& text) {
   if (unit == 0) {
     throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
   }
-  const double number = Parse<double>(option, text.substr(0, letter), 0.0, 1e15, expected);
+  constexpr double kMost = 1e15;  // bytes
+  const double number = Parse<double>(option, text.substr(0, letter), 0.0, kMost / unit, expected);
   return static_cast<std::int64_t>(std::floor(number * unit));
 }
 
