@@ -370,7 +370,7 @@ constexpr std::array kOptions{
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
               .value = "G",
-              .commands = kQuantize | kStudy,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "input channels that share a scale: 32, 64 (default), 128, 256 or row",
               .set = SetGroupSize},
     OptionRow{.names = "--symmetric",

@@ -10,6 +10,7 @@
 #include "lieq/cli/planning.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/plan/plan_json.h"
+#include "lieq/quantize/options.h"
 
 namespace lieq {
 namespace {
@@ -69,6 +70,10 @@ int RunPlan(const Arguments& arguments, Session& session) {
   CheckBudgetOptions(arguments);
   const ModelFolder model = OpenModel(arguments.model);
   const ModelConfig& config = model.weights.config;
+  // An optimal plan has group sizes of its own, the embedding and the head have not.
+  if (arguments.allocation != "optimal" || arguments.embedding_bits || arguments.head_bits) {
+    CheckGroupSize(config, arguments.group_size);
+  }
   const std::string model_hash = HashModel(model);
   std::optional<EncodedText> text;
   if (NeedsSpectra(arguments)) {
