@@ -80,6 +80,20 @@ Index GroupSize(const JsonObject& object, std::string_view key) {
   return size;
 }
 
+void RequireDividing(const JsonObject& row, const ModelConfig& config,
+                     const std::array<Index, kUnits>& sizes) {
+  for (const Unit unit : kAllUnits) {
+    const Index size = sizes[static_cast<std::size_t>(unit)];
+    const Index columns = config.In(SitesOf(unit).front());
+    if (size == 0 || columns % size == 0) continue;
+    throw Error(
+        {.what = "groups that do not divide the rows of a unit",
+         .where = row.Where("group_size"),
+         .expected = fmt::format("one that divides {}, the inputs of {}", columns, Name(unit)),
+         .found = std::to_string(size)});
+  }
+}
+
 void ParseLayers(const JsonObject& object, const ModelConfig& config, Plan& plan) {
   const Json& layers = object.At("layers");
   if (!layers.is_array()) Wrong(object, "layers", "an array");
@@ -102,7 +116,10 @@ void ParseLayers(const JsonObject& object, const ModelConfig& config, Plan& plan
       throw Error({.what = "a group size that some layers have and others lack",
                    .where = row.Where("group_size")});
     }
-    if (grouped) plan.group_sizes.push_back(ParseUnits<Index>(row, "group_size", GroupSize));
+    if (grouped) {
+      plan.group_sizes.push_back(ParseUnits<Index>(row, "group_size", GroupSize));
+      RequireDividing(row, config, plan.group_sizes.back());
+    }
     if (row.Has("score") != !plan.scores.empty() && i > 0) {
       throw Error(
           {.what = "a score that some layers have and others lack",
