@@ -46,9 +46,9 @@ Plan Chosen() {
             .requested = {.bpw = 2.6},
             .model_hash = "0123456789abcdef",
             .calibration_hash = "fedcba9876543210",
-            .candidates = {{.bits = 2, .group_size = 64},
+            .candidates = {{.bits = 2, .group_size = 4},
                            {.bits = 3, .group_size = 0},
-                           {.bits = 4, .group_size = 32}},
+                           {.bits = 4, .group_size = 8}},
             .predicted_kl = 0.1,
             .checks = {{0.1, 0.125, -0.01}, {0.3, 1.0 / 3, 0.2}}};
   Rng rng(3);
@@ -184,7 +184,7 @@ TEST(PlanJson, APlanUnderACeilingIsNotTakenForEdited) {
 TEST(PlanJson, AnEditedWidthOrGroupSizeLosesThePrediction) {
   const std::vector<std::function<void(Json&)>> edits{
       [](Json& j) { j["layers"][2]["bits"] = 8; },
-      [](Json& j) { j["layers"][2]["group_size"] = 32; }};
+      [](Json& j) { j["layers"][2]["group_size"] = 2; }};
   for (const auto& edit : edits) {
     const Plan plan = ChosenAndEdited(edit);
 
@@ -365,6 +365,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "/layers/2/group_size", "a number of columns"},
         Hostile{"group_text", [](Json& j) { j["layers"][2]["group_size"] = "all"; },
                 "/layers/2/group_size", "a number of columns"},
+        Hostile{"group_divides_some", [](Json& j) { j["layers"][2]["group_size"] = 24; },
+                "/layers/2/group_size", "a divisor of 8"},
         Hostile{"group_unit_missing",
                 [](Json& j) { j["layers"][2]["group_size"] = {{"qkv", 64}, {"o", 64}}; },
                 "/layers/2/group_size/gate_up", ""},

@@ -165,6 +165,8 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"loss_negative", [](Json& j) { j["units"][3]["loss"][1] = -1e-9; },
                 "/units/3/loss"},
         Hostile{"loss_text", [](Json& j) { j["units"][3]["loss"][1] = "0"; }, "/units/3/loss"},
+        Hostile{"loss_none", [](Json& j) { j["units"][3]["loss"] = Json(3, nullptr); },
+                "/units/3/loss"},
         Hostile{"measured_missing", [](Json& j) { j["units"][3].erase("measured"); },
                 "/units/3/measured"},
         Hostile{"measured_beyond", [](Json& j) { j["units"][3]["measured"][1]["candidate"] = 3; },

@@ -72,8 +72,40 @@ Choice Cheapest(const CostTable& costs, const std::vector<Grid>& candidates,
                                       : fmt::format("{} bytes", *arguments.size)});
 }
 
-/// Damage summed over two choices' difference; one step of the local search moves some items up and
-/// others down, so that the budget still holds.
+/// Throws Error for sensitivities of another shape of model, whose candidates fit elsewhere, and
+/// for zero-points where the plan will have none, or the other way round: costs would be others.
+void RequireSameGrids(const Arguments& arguments, const Sensitivities& s,
+                      const ModelConfig& config) {
+  const std::string file = arguments.sensitivities.string();
+  if (s.layers() != config.layers) {
+    throw Error({.what = "sensitivities of another model",
+                 .where = file,
+                 .expected = std::to_string(config.layers) + " layers",
+                 .found = std::to_string(s.layers())});
+  }
+  for (std::size_t c = 0; c < s.candidates.size(); ++c) {
+    const Grid& grid = s.candidates[c];
+    if (grid.symmetric != arguments.symmetric) {
+      throw Error({.what = "sensitivities of other zero-points",
+                   .where = fmt::format("{}: /candidates/{}", file, c),
+                   .expected = arguments.symmetric ? "symmetric grids" : "asymmetric grids",
+                   .found = grid.symmetric ? "a symmetric one" : "an asymmetric one",
+                   .hint = grid.symmetric ? "leave out --asymmetric" : "add --asymmetric"});
+    }
+    for (std::size_t u = 0; u < s.units.size(); ++u) {
+      if (s.units[u].loss[c].has_value() == Fits(grid, config, s.units[u].unit)) continue;
+      throw Error(
+          {.what = "sensitivities of another model",
+           .where = fmt::format("{}: /units/{}/loss/{}", file, u, c),
+           .expected = fmt::format("{} where groups of {} {} {} columns",
+                                   s.units[u].loss[c] ? "null" : "a number", grid.group_size,
+                                   s.units[u].loss[c] ? "do not divide" : "divide",
+                                   config.In(SitesOf(s.units[u].unit).front()))});
+    }
+  }
+}
+
+/// One step of the local search: some items up and others down, so that the budget still holds.
 Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable& costs,
                  Granularity granularity, std::int64_t budget, Rng& rng) {
   // The same knapsack with every damage changed by some 20 %: near choices that use the budget.
@@ -130,12 +162,7 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
   if (!arguments.sensitivities.empty()) {
     s = SensitivitiesFromJson(ReadJson(arguments.sensitivities), arguments.sensitivities.string());
     candidates = s.candidates;
-    if (s.layers() != config.layers) {
-      throw Error({.what = "sensitivities of another model",
-                   .where = arguments.sensitivities.string(),
-                   .expected = std::to_string(config.layers) + " layers",
-                   .found = std::to_string(s.layers())});
-    }
+    RequireSameGrids(arguments, s, config);
     if (!s.model_hash.empty() && s.model_hash != lab.model_hash) {
       session.log().Warning(arguments.sensitivities.string() +
                             " was made for another model (or other weights)");
@@ -159,14 +186,14 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
   }
   DamageTable damage = PredictAll(s);
   std::optional<Choice> choice;
-  for (int attempt = 0; attempt < 8; ++attempt) {
+  while (true) {  // the cheapest mix fits, so this ends
     choice = OptimalChoice(damage, purse.costs, granularity, purse.budget);
     if (!choice) {
       throw Error({.what = "no candidate fits every unit of a layer within the budget",
                    .where = "--granularity layer",
                    .hint = "--granularity group, or candidates whose groups divide every row"});
     }
-    // Headers of the files grow by some digits with the tensors they list.
+    // Headers of the files grow by some digits with the offsets they list.
     const std::int64_t over =
         arguments.size ? FileBytes(arguments, lab.model, candidates, *choice) - *arguments.size : 0;
     if (over <= 0) break;

@@ -127,7 +127,8 @@ std::int64_t ParseSize(std::string_view option, const std::string& text) {
   if (unit == 0) {
     throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
   }
-  const double number = Parse<double>(option, text.substr(0, letter), 0.0, 1e15, expected);
+  constexpr double kMost = 1e15;  // bytes
+  const double number = Parse<double>(option, text.substr(0, letter), 0.0, kMost / unit, expected);
   return static_cast<std::int64_t>(std::floor(number * unit));
 }
 
@@ -388,7 +389,7 @@ constexpr std::array kOptions{
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
               .value = "G",
-              .commands = kPlan | kQuantize | kStudy,
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "input channels that share a scale, where the plan does not say: 32, 64 "
                       "(default), 128, 256 or row",
               .set = SetGroupSize},

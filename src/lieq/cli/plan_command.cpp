@@ -77,7 +77,9 @@ int RunPlan(const Arguments& arguments, Session& session) {
   CheckBudgetOptions(arguments);
   const ModelFolder model = OpenModel(arguments.model);
   const ModelConfig& config = model.weights.config;
-  if (arguments.plan.empty() && arguments.allocation != "optimal") {
+  // An optimal plan has group sizes of its own, the embedding and the head have not.
+  if (arguments.plan.empty() &&
+      (arguments.allocation != "optimal" || arguments.embedding_bits || arguments.head_bits)) {
     CheckGroupSize(config, arguments.group_size);
   }
   const std::string model_hash = HashModel(model);

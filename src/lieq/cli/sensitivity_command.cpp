@@ -49,6 +49,14 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
                      .found = fmt::format("{}:{}", grid.bits, grid.group_size),
                      .hint = "name it in --candidates"});
       }
+      if (!Fits(grid, config, kAllUnits[unit])) {
+        throw Error({.what = "the groups of the base mix do not divide the rows of a unit",
+                     .where = arguments.base.string() + ", layer " + std::to_string(layer) + ", " +
+                              std::string(Name(kAllUnits[unit])),
+                     .expected = fmt::format("groups that divide {}",
+                                             config.In(SitesOf(kAllUnits[unit]).front())),
+                     .found = fmt::format("{}:{}", grid.bits, grid.group_size)});
+      }
       base.push_back(static_cast<std::size_t>(found - candidates.begin()));
     }
   }

@@ -15,13 +15,15 @@ namespace lieq {
 
 /// The inverse of ToJson for a plan that was edited by hand or not. `where` names the document.
 ///
-/// Where the widths are no longer those that the top-m rule makes of the scores (or the one width
-/// of a uniform plan), `ranking` becomes "edited". Whether model_hash is that of the model at hand
+/// Where widths and group sizes are no longer those of the digest (without one: the widths that the
+/// top-m rule makes of the scores, or the one width of a uniform plan), `ranking` becomes "edited",
+/// and what was predicted and checked goes. Whether model_hash is that of the model at hand
 /// is for the caller to check. "code_bits" is not read.
 ///
 /// Throws Error with the JSON path: another schema or kind, a key that is missing or of the wrong
 /// type, a width that is none of kWidths, another number of layers than config.layers, layers out
-/// of order or twice, scores in some layers only, an unknown key in a layer or its bits.
+/// of order or twice, group sizes, scores or damages in some layers only, groups that do not divide
+/// a unit's rows, an unknown key in a layer or its bits.
 [[nodiscard]] Plan PlanFromJson(const Json& json, const ModelConfig& config,
                                 const std::string& where);
 

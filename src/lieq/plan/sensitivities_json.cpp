@@ -88,6 +88,9 @@ UnitSensitivity ParseUnit(const JsonObject& row, std::size_t index, std::size_t 
     if (!good) Wrong(row, "loss", "numbers from 0, or null where a candidate does not fit");
     unit.loss.push_back(value.is_null() ? std::nullopt : std::optional(value.get<double>()));
   }
+  if (std::ranges::none_of(unit.loss, [](const auto& loss) { return loss.has_value(); })) {
+    Wrong(row, "loss", "a candidate that fits the unit");
+  }
   const Json& measured = Array(row, "measured", 0, candidates);
   for (std::size_t i = 0; i < measured.size(); ++i) {
     const JsonObject one(measured[i], row.Where("measured") + "/" + std::to_string(i));
