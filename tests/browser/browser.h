@@ -40,6 +40,7 @@ inline std::string RunBrowser(const std::string& program, const std::filesystem:
                                  "--headless",
                                  "--no-sandbox",  // its own pages alone, and root has no other way
                                  "--disable-gpu",
+                                 "--disable-dev-shm-usage",  // /dev/shm is small in containers
                                  "--hide-scrollbars",
                                  "--allow-file-access-from-files",  // a page looks into its frame
                                  "--user-data-dir=" + (folder / "profile").string(),
