@@ -54,7 +54,7 @@ void ExpectSame(const QMatrix& a, const QMatrix& b) {
   }
 }
 
-void ExpectSame(const CandidateLayer& a, const CandidateLayer& b) {
+void ExpectSame(const QuantizedLayer& a, const QuantizedLayer& b) {
   for (std::size_t site = 0; site < kSites; ++site) {
     SCOPED_TRACE(Name(kAllSites[site]));
     ASSERT_EQ(a.matrices[site] == nullptr, b.matrices[site] == nullptr);
@@ -73,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(Orders, EveryOrder,
 TEST_P(EveryOrder, TheFirstUnitIsThatOfTheLayerQuantizerWhichSeesTheSameInputs) {
   const QuantOptions options{.act_order = GetParam()};
 
-  const std::vector<CandidateLayer> layer = Quantizer(options).Quantize(kCandidates);
+  const std::vector<QuantizedLayer> layer = Quantizer(options).Quantize(kCandidates);
 
   ASSERT_EQ(layer.size(), kCandidates.size());
   for (std::size_t c = 0; c < kCandidates.size(); ++c) {
@@ -95,11 +95,11 @@ TEST_P(EveryOrder, TheFirstUnitIsThatOfTheLayerQuantizerWhichSeesTheSameInputs) 
 TEST_P(EveryOrder, ACandidateIsTheSameAloneAndBesideOthers) {
   // Groups of two sizes make two orders where whole groups are ordered: each needs its own factor.
   const QuantOptions options{.act_order = GetParam()};
-  const std::vector<CandidateLayer> together = Quantizer(options).Quantize(kCandidates);
+  const std::vector<QuantizedLayer> together = Quantizer(options).Quantize(kCandidates);
 
   for (std::size_t c = 0; c < kCandidates.size(); ++c) {
     SCOPED_TRACE(c);
-    const std::vector<CandidateLayer> alone =
+    const std::vector<QuantizedLayer> alone =
         Quantizer(options).Quantize(std::span(kCandidates).subspan(c, 1));
     ExpectSame(alone.front(), together[c]);
   }
@@ -112,7 +112,7 @@ TEST_F(CandidateQuantizerTest, WhatDoesNotFitIsLeftOut) {
   EXPECT_FALSE(Fits(wide, model.weights.config, Unit::kDown));
   EXPECT_TRUE(Fits({.group_size = 0}, model.weights.config, Unit::kDown));
 
-  const std::vector<CandidateLayer> layer =
+  const std::vector<QuantizedLayer> layer =
       Quantizer().Quantize(std::vector<Grid>{wide, kCandidates[0]});
 
   for (const Site site : kAllSites) {
@@ -125,13 +125,13 @@ TEST_F(CandidateQuantizerTest, WhatDoesNotFitIsLeftOut) {
 
 TEST_F(CandidateQuantizerTest, SkippingALayerLeavesTheNextOnesAsTheyAre) {
   CandidateQuantizer all = Quantizer(), some = Quantizer();
-  std::vector<std::vector<CandidateLayer>> layers;
+  std::vector<std::vector<QuantizedLayer>> layers;
   for (int layer = 0; layer < 3; ++layer) layers.push_back(all.Quantize(kCandidates));
 
   some.Skip();
   EXPECT_EQ(some.next_layer(), 1);
   for (std::size_t layer = 1; layer < 3; ++layer) {
-    const std::vector<CandidateLayer> result = some.Quantize(kCandidates);
+    const std::vector<QuantizedLayer> result = some.Quantize(kCandidates);
     for (std::size_t c = 0; c < kCandidates.size(); ++c) ExpectSame(result[c], layers[layer][c]);
   }
 }
@@ -145,7 +145,7 @@ TEST_F(CandidateQuantizerTest, LaterLayersSeeTheFloatModelWhateverCandidatesTher
 }
 
 TEST_F(CandidateQuantizerTest, ErrorsOfCandidatesCompare) {
-  const std::vector<CandidateLayer> layer = Quantizer().Quantize(kCandidates);
+  const std::vector<QuantizedLayer> layer = Quantizer().Quantize(kCandidates);
 
   for (std::size_t site = 0; site < kSites; ++site) {
     for (std::size_t c = 1; c < kCandidates.size(); ++c) {
@@ -163,7 +163,7 @@ TEST_F(CandidateQuantizerTest, RoundsWithoutCalibration) {
   std::array<Grid, kSites> grids;
   grids.fill(kCandidates[1]);
   for (int layer = 0; layer < 2; ++layer) {
-    const std::vector<CandidateLayer> result = quantizer.Quantize(kCandidates);
+    const std::vector<QuantizedLayer> result = quantizer.Quantize(kCandidates);
     const QuantizedLayer whole = expected.Quantize(grids);
     for (std::size_t site = 0; site < kSites; ++site) {
       ExpectSame(*result[1].matrices[site], *whole.matrices[site]);
@@ -172,12 +172,12 @@ TEST_F(CandidateQuantizerTest, RoundsWithoutCalibration) {
 }
 
 TEST_F(CandidateQuantizerTest, IsTheSameForAnyNumberOfThreads) {
-  const std::vector<CandidateLayer> first = Quantizer().Quantize(kCandidates);
+  const std::vector<QuantizedLayer> first = Quantizer().Quantize(kCandidates);
   for (const int threads : {1, 3}) {
     TestContext other(threads);
     const auto its_device = MakeCpuDevice(other.pool);
     CandidateQuantizer quantizer(model.weights, *its_device, {}, windows(), other.context);
-    const std::vector<CandidateLayer> result = quantizer.Quantize(kCandidates);
+    const std::vector<QuantizedLayer> result = quantizer.Quantize(kCandidates);
     for (std::size_t c = 0; c < kCandidates.size(); ++c) ExpectSame(result[c], first[c]);
   }
 }

@@ -10,11 +10,10 @@
 #include "lieq/quantize/candidate_quantizer.h"
 
 namespace lieq {
-namespace {
-
 namespace fs = std::filesystem;
 
-void Write(const fs::path& file, Index layer, const CandidateLayer& codes, DType scale_type) {
+void WriteLayerCodes(const fs::path& file, Index layer, const QuantizedLayer& codes,
+                     DType scale_type) {
   std::vector<TensorSpec> specs;
   for (const Site site : kAllSites) {
     const auto& matrix = codes.matrices[static_cast<std::size_t>(site)];
@@ -31,8 +30,6 @@ void Write(const fs::path& file, Index layer, const CandidateLayer& codes, DType
   }
   writer.Commit();
 }
-
-}  // namespace
 
 CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& settings)
     : folder_(std::move(folder)), model_(&model) {
@@ -82,9 +79,9 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
     if (grids.empty()) {
       quantizer.Skip();
     } else {
-      const std::vector<CandidateLayer> codes = quantizer.Quantize(grids);
+      const std::vector<QuantizedLayer> codes = quantizer.Quantize(grids);
       for (std::size_t i = 0; i < grids.size(); ++i) {
-        Write(File(layer, grids[i]), layer, codes[i], scale_type);
+        WriteLayerCodes(File(layer, grids[i]), layer, codes[i], scale_type);
       }
     }
     progress.Update(layer + 1);

@@ -18,12 +18,17 @@
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/session.h"
 #include "lieq/container/model_folder.h"
+#include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/options.h"
 
 namespace lieq {
 
 /// By layer and Unit: the grid of each unit of a model.
 using UnitGrids = std::vector<std::array<Grid, kUnits>>;
+
+/// Packed tensors of a layer's linears, those that are there, with the reports in the metadata.
+void WriteLayerCodes(const std::filesystem::path& file, Index layer, const QuantizedLayer& codes,
+                     DType scale_type);
 
 class CodeStore {
  public:

@@ -13,9 +13,6 @@
 
 namespace lieq {
 
-inline constexpr Index kDamageContext = 512;  // tokens in a window that damage is measured on
-inline constexpr Index kDamageWindows = 8;
-
 /// What the codes of a store depend on, grids left out.
 [[nodiscard]] Record CodeSettings(const Arguments& arguments, const std::string& model_hash,
                                   const EncodedText* calibration, const Windows& windows);

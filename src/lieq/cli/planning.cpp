@@ -246,8 +246,7 @@ Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Pl
   const std::uint64_t bytes =
       PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
           .bytes;
-  std::uint64_t source = 0;
-  for (const auto& map : model.tensors.maps()) source += map->bytes().size();
+  const std::uint64_t source = SourceBytes(model);
   // In front of the layers, which are long.
   Record layers = std::move(record["layers"]);
   record.erase("layers");

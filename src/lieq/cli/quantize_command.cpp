@@ -134,23 +134,6 @@ Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder
   return plan;
 }
 
-void WriteLayer(const fs::path& file, Index layer, const QuantizedLayer& result, DType scale_type) {
-  std::vector<TensorSpec> specs;
-  for (const Site site : kAllSites) {
-    const QMatrix& matrix = *result.matrices[static_cast<std::size_t>(site)];
-    const auto packed = PackedSpecs(ModuleName(layer, site), matrix.rows(), matrix.cols(),
-                                    matrix.grid(), scale_type);
-    specs.insert(specs.end(), packed.begin(), packed.end());
-  }
-  TensorWriter writer(file, std::move(specs),
-                      {{"format", "pt"}, {"reports", ReportsToJson(result.reports).dump()}});
-  for (const Site site : kAllSites) {
-    WritePacked(writer, ModuleName(layer, site), *result.matrices[static_cast<std::size_t>(site)],
-                scale_type);
-  }
-  writer.Commit();
-}
-
 QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Grid, kSites>& grids) {
   const TensorFile tensors = TensorFile::Open(file);
   QuantizedLayer result;
@@ -199,7 +182,7 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   progress.Begin("quantizing", "layer", layers - finished);
   for (Index layer = finished; layer < layers; ++layer) {
     const QuantizedLayer result = quantizer.Quantize(grids[Size(layer)]);
-    WriteLayer(folder.LayerFile(layer), layer, result, scale_type);
+    WriteLayerCodes(folder.LayerFile(layer), layer, result, scale_type);
     reports.push_back(result.reports);
     double error = 0, signal = 0;
     for (const LinearReport& report : result.reports) {

@@ -17,18 +17,18 @@ double RelativeError(const LinearReport& report) {
   return report.signal > 0 ? report.error / report.signal : 0.0;
 }
 
-std::uint64_t SourceBytes(const ModelFolder& model) {
-  std::uint64_t bytes = 0;
-  for (const auto& map : model.tensors.maps()) bytes += map->bytes().size();
-  return bytes;
-}
-
 std::string BaseName(const ModelFolder& model) {
   const auto path = std::filesystem::weakly_canonical(model.path);
   return path.filename().string();
 }
 
 }  // namespace
+
+std::uint64_t SourceBytes(const ModelFolder& model) {
+  std::uint64_t bytes = 0;
+  for (const auto& map : model.tensors.maps()) bytes += map->bytes().size();
+  return bytes;
+}
 
 Record ReportsToJson(const LayerReports& reports) {
   Record json = Record::object();
@@ -65,17 +65,13 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
 }
 
 double StoredBits(const ModelConfig& config, const LayerGrids& grids) {
-  double bits = 0, weights = 0;
+  std::int64_t bits = 0;
   for (const auto& layer : grids) {
-    for (const Site site : kAllSites) {
-      const Grid& grid = layer[static_cast<std::size_t>(site)];
-      const auto count = static_cast<double>(config.Out(site) * config.In(site));
-      const auto group = static_cast<double>(GroupColumns(grid, config.In(site)));
-      bits += count * (grid.bits + (16.0 + (grid.symmetric ? 0 : grid.bits)) / group);
-      weights += count;
+    for (const Unit unit : kAllUnits) {
+      bits += UnitStoredBits(config, unit, layer[static_cast<std::size_t>(SitesOf(unit).front())]);
     }
   }
-  return bits / weights;
+  return static_cast<double>(bits) / static_cast<double>(config.layers * config.LayerWeightCount());
 }
 
 /// Bytes of the finished files by what they hold: zero-points and shapes with the scales, norms,

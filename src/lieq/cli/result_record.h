@@ -36,6 +36,9 @@ struct ResultFacts {
 /// Bits a weight of the decoder's linears with scales and zero-points counted.
 [[nodiscard]] double StoredBits(const ModelConfig& config, const LayerGrids& grids);
 
+/// Bytes of a model's weight files.
+[[nodiscard]] std::uint64_t SourceBytes(const ModelFolder& model);
+
 [[nodiscard]] Record ResultRecord(const ResultFacts& facts);
 [[nodiscard]] std::string ModelCard(const ResultFacts& facts);
 

@@ -33,7 +33,7 @@ void CandidateQuantizer::Skip() {
   weights_.ReleaseLayer(next_++);
 }
 
-std::vector<CandidateLayer> CandidateQuantizer::Quantize(std::span<const Grid> candidates) {
+std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> candidates) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   const ModelConfig& config = weights_.config;
   std::array<Matrix<double>, kUnits> grams;
@@ -49,7 +49,7 @@ std::vector<CandidateLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
     device_.Sync();
   }
 
-  std::vector<CandidateLayer> layer(candidates.size());
+  std::vector<QuantizedLayer> layer(candidates.size());
   for (const Unit unit : kAllUnits) {
     const View<const double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
     if (quantizer_.needs_calibration) RequireFiniteGram(gram, next_, unit);

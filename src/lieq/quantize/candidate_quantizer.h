@@ -12,6 +12,7 @@
 
 #include "lieq/base/context.h"
 #include "lieq/model/forward.h"
+#include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
 
@@ -20,12 +21,6 @@ namespace lieq {
 /// Whether the grid's groups divide the rows of the unit's linears.
 [[nodiscard]] bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept;
 
-/// By Site; null and empty where the candidate does not fit, or was not asked for.
-struct CandidateLayer {
-  std::array<std::shared_ptr<const QMatrix>, kSites> matrices;
-  std::array<LinearReport, kSites> reports;
-};
-
 class CandidateQuantizer {
  public:
   /// weights, device and context outlive this. calibration [windows, length]: may have 0 windows
@@ -33,10 +28,11 @@ class CandidateQuantizer {
   CandidateQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
                      View<const TokenId, 2> calibration, Context& context);
 
-  /// Quantizes the next layer on each grid. Errors of all candidates of a linear are traces with
-  /// one and the same matrix (the Gram matrix plus the options' damping), so they compare. Throws
-  /// Error naming layer and linear for weights or inputs that are not finite.
-  [[nodiscard]] std::vector<CandidateLayer> Quantize(std::span<const Grid> candidates);
+  /// Quantizes the next layer on each grid; matrices are null, and reports empty, for linears that
+  /// a grid does not fit. Errors of all candidates of a linear are traces with one and the same
+  /// matrix (the Gram matrix plus the options' damping), so they compare. Throws Error naming layer
+  /// and linear for weights or inputs that are not finite.
+  [[nodiscard]] std::vector<QuantizedLayer> Quantize(std::span<const Grid> candidates);
   /// Passes the next layer.
   void Skip();
 
