@@ -210,6 +210,56 @@ TEST(GramUpdate, AddsTheLowerTriangleAloneAndTheSameForAnyThreads) {
   }
 }
 
+TEST(CrossGramUpdate, AddsAllProductsAndTheSameForAnyThreads) {
+  for (const auto& [rows, m, n] :
+       {std::array<Index, 3>{1, 1, 1}, {5, 3, 2}, {100, 65, 130}, {1500, 7, 70}}) {
+    const Matrix<float> a = RandomMatrix(rows, m, 9), b = RandomMatrix(rows, n, 10);
+    Matrix<double> first;
+    for (const int threads : {1, 2, 7}) {
+      ThreadPool pool(threads);
+      const auto device = MakeCpuDevice(pool);
+      Matrix<double> cross(m, n);
+      device->CrossGramUpdate(Uploaded(*device, a).view(), Uploaded(*device, b).view(),
+                              cross.view());
+      device->CrossGramUpdate(Uploaded(*device, a).view(), Uploaded(*device, b).view(),
+                              cross.view());
+      for (Index i = 0; i < m; ++i) {
+        for (Index j = 0; j < n; ++j) {
+          double sum = 0, magnitude = 0;
+          for (Index r = 0; r < rows; ++r) {
+            const double product = static_cast<double>(a(r, i)) * static_cast<double>(b(r, j));
+            sum += product;
+            magnitude += std::fabs(product);
+          }
+          ASSERT_NEAR(cross(i, j), 2 * sum, 2 * Bound(magnitude, std::min<Index>(rows, 512)));
+        }
+      }
+      if (threads == 1) {
+        first = std::move(cross);
+      } else {
+        EXPECT_EQ(std::memcmp(cross.data(), first.data(), Size(m * n) * sizeof(double)), 0);
+      }
+    }
+  }
+}
+
+TEST(Subtract, WorksInPlace) {
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const Matrix<float> a = RandomMatrix(37, 19, 1), b = RandomMatrix(37, 19, 2);
+  const DeviceMatrix left = Uploaded(*device, a), right = Uploaded(*device, b);
+  const DeviceMatrix out = device->Alloc(37, 19);
+  device->Subtract(left.view(), right.view(), out.view());
+  device->Subtract(left.view(), right.view(), right.view());
+  const Matrix<float> apart = Downloaded(*device, out), in_place = Downloaded(*device, right);
+  for (Index r = 0; r < 37; ++r) {
+    for (Index c = 0; c < 19; ++c) {
+      ASSERT_EQ(apart(r, c), a(r, c) - b(r, c));
+      ASSERT_EQ(in_place(r, c), a(r, c) - b(r, c));
+    }
+  }
+}
+
 TEST(LogSoftmaxNll, IsTheNegativeLogProbability) {
   ThreadPool pool(2);
   const auto device = MakeCpuDevice(pool);

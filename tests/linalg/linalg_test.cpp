@@ -118,6 +118,41 @@ TEST_P(LinalgProperty, MultiplyByLowerReadsTheLowerTriangleAlone) {
   }
 }
 
+TEST_P(LinalgProperty, DivideByUnitLowerSolvesWhatMultiplyingByTheTriangleMade) {
+  Rng rng(GetParam());
+  const Index m = Draw(rng, 1, 40), n = Draw(rng, 1, 40);
+  for (const Transpose transposed : {Transpose::kNo, Transpose::kYes}) {
+    const Padded<double> x(m, n, rng);
+    Padded<double> l(n, n, rng), b(m, n, rng);
+    double size = 1;  // of the largest solution that rounding errors can grow to
+    for (Index i = 0; i < n; ++i) {
+      for (Index j = 0; j < i; ++j) l.view(i, j) /= static_cast<double>(n);
+      for (Index j = i; j < n; ++j) l.view(i, j) = std::numeric_limits<double>::quiet_NaN();
+    }
+    for (Index row = 0; row < m; ++row) {
+      for (Index col = 0; col < n; ++col) {
+        double sum = x.view(row, col);  // the diagonal of ones
+        for (Index i = 0; i < n; ++i) {
+          if (transposed == Transpose::kNo ? i > col : i < col) {
+            sum +=
+                x.view(row, i) * (transposed == Transpose::kNo ? l.view(i, col) : l.view(col, i));
+          }
+        }
+        b.view(row, col) = sum;
+        size = std::max(size, std::fabs(x.view(row, col)));
+      }
+    }
+
+    DivideByUnitLower(b.view, l.view, transposed);
+
+    for (Index row = 0; row < m; ++row) {
+      for (Index col = 0; col < n; ++col) {
+        ASSERT_NEAR(b.view(row, col), x.view(row, col), 1e-9 * size);
+      }
+    }
+  }
+}
+
 TEST_P(LinalgProperty, GramWritesTheLowerTriangleAlone) {
   Rng rng(GetParam());
   const auto transposed = static_cast<Transpose>(rng.Below(2) == 1);
@@ -270,6 +305,7 @@ TEST(Linalg, EmptyMatricesAreNoSpecialCase) {
 
   EXPECT_TRUE(SymmetricEigenvalues(none.view()).empty());
   MultiplyByLower(row.view(), none.view());
+  DivideByUnitLower(row.view(), none.view(), Transpose::kNo);
   Gram(row.view(), Transpose::kYes, none.view());
 }
 

@@ -143,6 +143,12 @@ class Device {
                          std::span<double> kl) = 0;
   /// gram += xᵀ x on the host in double, lower triangle. x [n, in], gram [in, in].
   virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
+  /// cross += aᵀ b on the host in double. a [n, rows], b [n, cols], cross [rows, cols].
+  virtual void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
+                               View<double, 2> cross) = 0;
+  /// out = a - b. All [n, cols]; out may be a or b.
+  virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b,
+                        DeviceView<float> out) = 0;
   virtual void Sync() = 0;
 };
 

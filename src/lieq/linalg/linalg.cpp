@@ -99,6 +99,17 @@ void MultiplyByLower(View<double, 2> b, View<const double, 2> l) {
   dtrmm_("L", "U", "N", "N", &n, &m, &one, l.data(), &ldl, b.data(), &ldb);
 }
 
+void DivideByUnitLower(View<double, 2> b, View<const double, 2> l, Transpose transposed) {
+  PrepareBlas();
+  LIEQ_ASSERT(l.rows() == l.cols() && b.cols() == l.rows());
+  if (b.rows() == 0 || b.cols() == 0) return;
+  // Column-major sees bᵀ [n, m] and lᵀ, an upper triangle: (b l⁻¹)ᵀ = (lᵀ)⁻¹ bᵀ.
+  const int n = Int(b.cols()), m = Int(b.rows()), ldl = Int(l.stride()), ldb = Int(b.stride());
+  const double one = 1;
+  dtrsm_("L", "U", transposed == Transpose::kYes ? "T" : "N", "U", &n, &m, &one, l.data(), &ldl,
+         b.data(), &ldb);
+}
+
 void Gram(View<const double, 2> a, Transpose transposed, View<double, 2> c) {
   PrepareBlas();
   const bool columns = transposed == Transpose::kYes;

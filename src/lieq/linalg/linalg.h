@@ -25,6 +25,10 @@ void Gemm(double alpha, View<const double, 2> a, Transpose ta, View<const double
 /// and the upper one ignored. b must not overlap l.
 void MultiplyByLower(View<double, 2> b, View<const double, 2> l);
 
+/// b = b L⁻¹, or b L⁻ᵀ where transposed, in place, L unit lower triangular: the diagonal of l and
+/// what lies above are not read. b [m, n]; l [n, n]. b must not overlap l.
+void DivideByUnitLower(View<double, 2> b, View<const double, 2> l, Transpose transposed);
+
 /// The lower triangle of c = a aᵀ, or of c = aᵀ a where `transposed`: half the arithmetic of Gemm;
 /// the upper triangle is neither read nor written. a [m, n]; c [m, m], or [n, n] where transposed.
 void Gram(View<const double, 2> a, Transpose transposed, View<double, 2> c);

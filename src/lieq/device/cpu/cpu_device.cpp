@@ -186,32 +186,27 @@ class CpuDevice final : public Device {
     });
   }
 
-  void GramUpdate(DeviceView<const float> x_, View<double, 2> gram) override {
-    const View<const float, 2> x = Host(x_);
-    const Index n = x.cols();
-    LIEQ_ASSERT(gram.rows() == n && gram.cols() == n);
-    // Small tiles where there are few, so that all threads have work.
-    const Index tile = TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256);
-    const Index tiles = CeilDiv(n, tile);
-    // Added up in float before they go to double: few, since an error of 1e-6 already makes a Gram
-    // matrix of dependent inputs indefinite.
-    constexpr Index kMostRows = 512;
-    pool_.ParallelFor(tiles * (tiles + 1) / 2, [&](Index task, int worker) {
-      Index i = 0;
-      while ((i + 1) * (i + 2) / 2 <= task) ++i;
-      const Index j = task - i * (i + 1) / 2;  // j <= i: the lower triangle
-      const Index rows = std::min(tile, n - i * tile), cols = std::min(tile, n - j * tile);
-      const View<float, 2> part = Scratch(worker, rows, cols);
-      for (Index begin = 0; begin < x.rows(); begin += kMostRows) {
-        const auto block = x.Rows(begin, std::min(kMostRows, x.rows() - begin));
-        Gemm(1.0f, block.Cols(i * tile, rows), Transpose::kYes, block.Cols(j * tile, cols),
-             Transpose::kNo, 0.0f, part);
-        for (Index r = 0; r < rows; ++r) {
-          const Index row = i * tile + r;
-          const Index count = std::min(cols, row - j * tile + 1);
-          kernels_.add_to_double(part.Row(r).data(), gram.Row(row).data() + j * tile, count);
-        }
-      }
+  void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override {
+    LIEQ_ASSERT(gram.rows() == x.cols() && gram.cols() == x.cols());
+    AddProducts(Host(x), Host(x), true, gram);
+  }
+
+  void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
+                       View<double, 2> cross) override {
+    LIEQ_ASSERT(a.rows() == b.rows() && cross.rows() == a.cols() && cross.cols() == b.cols());
+    AddProducts(Host(a), Host(b), false, cross);
+  }
+
+  void Subtract(DeviceView<const float> a_, DeviceView<const float> b_,
+                DeviceView<float> out_) override {
+    const View<const float, 2> a = Host(a_), b = Host(b_);
+    const View<float, 2> out = Host(out_);
+    LIEQ_ASSERT(a.rows() == b.rows() && a.cols() == b.cols());
+    LIEQ_ASSERT(a.rows() == out.rows() && a.cols() == out.cols());
+    ForRows(a.rows(), [&](Index r) {
+      const float *from = a.Row(r).data(), *less = b.Row(r).data();
+      float* to = out.Row(r).data();
+      for (Index c = 0; c < a.cols(); ++c) to[c] = from[c] - less[c];
     });
   }
 
@@ -232,6 +227,40 @@ class CpuDevice final : public Device {
     LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
     ForRows(from.rows(), [&](Index r) {
       std::memcpy(to.Row(r).data(), from.Row(r).data(), Size(from.cols()) * sizeof(float));
+    });
+  }
+
+  /// sums += aᵀ b, tile by tile; of a symmetric product (a is b) the lower triangle alone.
+  void AddProducts(View<const float, 2> a, View<const float, 2> b, bool lower,
+                   View<double, 2> sums) {
+    // Small tiles where there are few, so that all threads have work.
+    const Index n = std::max(a.cols(), b.cols());
+    const Index tile = TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256);
+    const Index across = CeilDiv(b.cols(), tile), down = CeilDiv(a.cols(), tile);
+    // Added up in float before they go to double: few, since an error of 1e-6 already makes a Gram
+    // matrix of dependent inputs indefinite.
+    constexpr Index kMostRows = 512;
+    pool_.ParallelFor(lower ? down * (down + 1) / 2 : down * across, [&](Index task, int worker) {
+      Index i = 0;
+      if (lower) {
+        while ((i + 1) * (i + 2) / 2 <= task) ++i;
+      } else {
+        i = task / across;
+      }
+      const Index j = lower ? task - i * (i + 1) / 2 : task % across;
+      const Index rows = std::min(tile, a.cols() - i * tile);
+      const Index cols = std::min(tile, b.cols() - j * tile);
+      const View<float, 2> part = Scratch(worker, rows, cols);
+      for (Index begin = 0; begin < a.rows(); begin += kMostRows) {
+        const Index count = std::min(kMostRows, a.rows() - begin);
+        Gemm(1.0f, a.Rows(begin, count).Cols(i * tile, rows), Transpose::kYes,
+             b.Rows(begin, count).Cols(j * tile, cols), Transpose::kNo, 0.0f, part);
+        for (Index r = 0; r < rows; ++r) {
+          const Index row = i * tile + r;
+          const Index added = lower ? std::min(cols, row - j * tile + 1) : cols;
+          kernels_.add_to_double(part.Row(r).data(), sums.Row(row).data() + j * tile, added);
+        }
+      }
     });
   }
 
