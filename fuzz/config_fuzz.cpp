@@ -58,7 +58,7 @@ void ParseGrids(const Json& json) {
   Require(ParseQuantizationConfig(again, config, "again") == grids, "written as it was read");
 }
 
-constexpr std::array<std::string_view, 40> kKeys{"architectures",
+constexpr std::array<std::string_view, 41> kKeys{"architectures",
                                                  "model_type",
                                                  "num_hidden_layers",
                                                  "hidden_size",
@@ -95,10 +95,14 @@ constexpr std::array<std::string_view, 40> kKeys{"architectures",
                                                  "group_size",
                                                  "strategy",
                                                  "symmetric",
+                                                 "offset",
                                                  "actorder",
                                                  "ignore",
                                                  "format"};
-constexpr std::array<std::string_view, 16> kValues{"llama3",
+constexpr std::array<std::string_view, 19> kValues{"llama3",
+                                                   "lieq",
+                                                   "half",
+                                                   "float",
                                                    "default",
                                                    "yarn",
                                                    "silu",

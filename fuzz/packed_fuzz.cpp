@@ -72,7 +72,7 @@ std::string Assemble(FuzzInput& input, const Grid& grid) {
     if (input.Rarely()) shape[input.Below(2)] = input.Number();
     return std::string(reinterpret_cast<const char*>(shape.data()), sizeof(shape));
   });
-  if (!grid.symmetric) {
+  if (grid.offset == Offset::kInteger) {
     add("weight_zero_point", "I32", 4, {CeilDiv(rows * grid.bits, 32), groups},
         [&] { return std::string(64, static_cast<char>(input.Rarely() ? 0xFF : 0)); });
   }
@@ -80,6 +80,11 @@ std::string Assemble(FuzzInput& input, const Grid& grid) {
   const std::uint32_t scale = input.Below(3);
   add("weight_scale", kScaleTypes[scale], scale == 2 ? 4 : 2, {rows, groups},
       [&] { return std::string(512, static_cast<char>(input.Rarely() ? input.Byte() : 0x33)); });
+  if (grid.offset == Offset::kFloat) {
+    const std::uint32_t type = input.Below(3);
+    add("weight_minimum", kScaleTypes[type], type == 2 ? 4 : 2, {rows, groups},
+        [&] { return std::string(512, static_cast<char>(input.Rarely() ? input.Byte() : 0xB3)); });
+  }
   add("weight_packed", "I32", 4, {rows, CeilDiv(cols * grid.bits, 32)},
       [&] { return std::string(input.Text()); });
   json += '}';
@@ -92,7 +97,7 @@ void CheckPacked(FuzzInput& input) {
   constexpr std::array<Index, 4> kGroups{0, 32, 64, 7};
   const Grid grid{.bits = kBits[input.Below(4)],
                   .group_size = kGroups[input.Below(4)],
-                  .symmetric = input.Below(2) == 0};
+                  .offset = kAllOffsets[input.Below(4)]};
   static MemoryFile file;
   file.Set(Assemble(input, grid));
   const TensorFile tensors = TensorFile::Open(file.path());
@@ -107,9 +112,15 @@ void CheckPacked(FuzzInput& input) {
     for (const float value : matrix.scales().Row(row)) {
       Require(std::isfinite(value), "scales are finite");
     }
-    if (grid.symmetric) continue;
-    for (const std::uint8_t zero : matrix.zeros().Row(row)) {
-      Require(zero < grid.levels(), "zero-points fit their bits");
+    if (grid.offset == Offset::kInteger) {
+      for (const std::uint8_t zero : matrix.zeros().Row(row)) {
+        Require(zero < grid.levels(), "zero-points fit their bits");
+      }
+    }
+    if (grid.offset == Offset::kFloat) {
+      for (const float minimum : matrix.minima().Row(row)) {
+        Require(std::isfinite(minimum), "minima are finite");
+      }
     }
   }
 }

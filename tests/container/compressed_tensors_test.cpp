@@ -59,8 +59,12 @@ void ExpectEqual(const QMatrix& a, const QMatrix& b) {
   EXPECT_TRUE(std::ranges::equal(a.words(), b.words()));
   for (Index row = 0; row < a.rows(); ++row) {
     EXPECT_TRUE(std::ranges::equal(a.scales().Row(row), b.scales().Row(row)));
-    if (a.grid().symmetric) continue;
-    EXPECT_TRUE(std::ranges::equal(a.zeros().Row(row), b.zeros().Row(row)));
+    if (a.grid().offset == Offset::kInteger) {
+      EXPECT_TRUE(std::ranges::equal(a.zeros().Row(row), b.zeros().Row(row)));
+    }
+    if (a.grid().offset == Offset::kFloat) {
+      EXPECT_TRUE(std::ranges::equal(a.minima().Row(row), b.minima().Row(row)));
+    }
   }
 }
 
@@ -71,12 +75,12 @@ std::vector<T> Items(const TensorRef& tensor) {
   return items;
 }
 
-using GridParameters = std::tuple<int, Index, bool, DType>;
+using GridParameters = std::tuple<int, Index, Offset, DType>;
 class PackedRoundTrip : public testing::TestWithParam<GridParameters> {};
 
 TEST_P(PackedRoundTrip, GivesTheSameMatrix) {
-  const auto [bits, group, symmetric, scale_type] = GetParam();
-  const Grid grid{.bits = bits, .group_size = group, .symmetric = symmetric};
+  const auto [bits, group, offset, scale_type] = GetParam();
+  const Grid grid{.bits = bits, .group_size = group, .offset = offset};
   std::vector<QMatrix> matrices;
   std::vector<TensorSpec> specs;
   for (const Index rows : {1, 5, 32, 67}) {  // streams of zero-points end inside a word
@@ -98,14 +102,16 @@ TEST_P(PackedRoundTrip, GivesTheSameMatrix) {
   writer.Commit();
 
   const TensorFile file = TensorFile::Open(folder / "m.safetensors");
-  EXPECT_EQ(file.tensors().size(), matrices.size() * (symmetric ? 3 : 4));
+  const bool stored = offset == Offset::kInteger || offset == Offset::kFloat;
+  EXPECT_EQ(file.tensors().size(), matrices.size() * (stored ? 4 : 3));
   for (std::size_t i = 0; i < matrices.size(); ++i) {
     ExpectEqual(ReadPacked(file, std::to_string(i), grid), matrices[i]);
   }
 }
 INSTANTIATE_TEST_SUITE_P(Grids, PackedRoundTrip,
                          testing::Combine(testing::Values(2, 3, 4, 8),
-                                          testing::Values(0, 32, 64, 128, 256), testing::Bool(),
+                                          testing::Values(0, 32, 64, 128, 256),
+                                          testing::ValuesIn(kAllOffsets),
                                           testing::Values(DType::kF16, DType::kBF16)));
 
 /// weight_packed of one row of codes, as written.
@@ -133,7 +139,7 @@ TEST(PackedFormat, GoldenVectors) {  // formats.md section 1.5
 }
 
 TEST(PackedFormat, ZeroPointsRunAlongTheRowsOfEachColumn) {
-  QMatrix matrix(16, 4, {.bits = 2, .group_size = 2, .symmetric = false});
+  QMatrix matrix(16, 4, {.bits = 2, .group_size = 2, .offset = Offset::kInteger});
   for (Index row = 0; row < 16; ++row) {
     matrix.scales()(row, 0) = matrix.scales()(row, 1) = 0.5f;
     matrix.zeros()(row, 0) = static_cast<std::uint8_t>(row % 4);
@@ -177,7 +183,7 @@ TEST(WritePacked, RefusesScalesThatTheTypeDoesNotHold) {
 /// A 3-bit asymmetric module of 5 rows and two groups of 32 columns, to be spoilt.
 class HostilePacked : public testing::Test {
  protected:
-  static constexpr Grid kGrid{.bits = 3, .group_size = 32, .symmetric = false};
+  static constexpr Grid kGrid{.bits = 3, .group_size = 32, .offset = Offset::kInteger};
 
   std::string ReadError(const Grid& grid = kGrid) {
     WriteRaw(folder_ / "m.safetensors", {shape_, packed_, zero_, scale_});
@@ -237,7 +243,7 @@ TEST_F(HostilePacked, ChecksTypesAndShapesOfTheOthers) {
   EXPECT_THAT(ReadError(), HasSubstr("F16, BF16 or F32"));
   packed_.spec.dtype = DType::kU32;
   EXPECT_THAT(ReadError(), AllOf(HasSubstr("I32 [5, 6]"), HasSubstr("U32 [5, 6]")));
-  EXPECT_THAT(ReadError({.bits = 4, .group_size = 32, .symmetric = false}),
+  EXPECT_THAT(ReadError({.bits = 4, .group_size = 32, .offset = Offset::kInteger}),
               HasSubstr("I32 [5, 8]"));
 }
 
@@ -268,6 +274,21 @@ TEST_F(HostilePacked, RefusesScalesThatAreNotFinite) {
     scale_ = Raw("m.weight_scale", DType::kBF16, {5, 2}, scales);
     EXPECT_THAT(ReadError(), AllOf(HasSubstr("scale is not finite"), HasSubstr("in row 3")));
   }
+}
+
+TEST_F(HostilePacked, ChecksMinima) {
+  const Grid grid{.bits = 3, .group_size = 32, .offset = Offset::kFloat};
+  EXPECT_THAT(ReadError(grid), AllOf(HasSubstr("tensor is missing"), HasSubstr("weight_minimum")));
+  zero_ = Raw<float>("m.weight_minimum", DType::kF32, {5, 2}, std::vector<float>(10, -0.25f));
+  EXPECT_THAT(ReadError(grid), IsEmpty());
+  EXPECT_EQ(ReadPacked(TensorFile::Open(folder_ / "m.safetensors"), "m", grid).minima()(4, 1),
+            -0.25f);
+  zero_.spec.shape = {2, 5};
+  EXPECT_THAT(ReadError(grid), AllOf(HasSubstr("weight_minimum"), HasSubstr("F32 [5, 2]")));
+  std::vector<std::uint16_t> minima(10, 0x3F80);
+  minima[3] = 0x7FC0;
+  zero_ = Raw("m.weight_minimum", DType::kBF16, {5, 2}, minima);
+  EXPECT_THAT(ReadError(grid), AllOf(HasSubstr("minimum is not finite"), HasSubstr("in row 1")));
 }
 
 TEST_F(HostilePacked, TakesFloatScalesToo) {

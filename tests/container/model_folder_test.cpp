@@ -328,11 +328,15 @@ TEST(OpenModel, SaysWhatAFolderIsInstead) {
 
 // ---- quantized folders ------------------------------------------------------------------------
 
-constexpr std::array<Grid, 2> kGrids{Grid{.bits = 2, .group_size = 64},
-                                     Grid{.bits = 3, .group_size = 32, .symmetric = false}};
+using TwoGrids = std::array<Grid, 2>;
+constexpr TwoGrids kGrids{Grid{.bits = 2, .group_size = 64},
+                          Grid{.bits = 3, .group_size = 32, .offset = Offset::kInteger}};
+constexpr TwoGrids kOwnGrids{Grid{.bits = 2, .group_size = 64, .offset = Offset::kHalf},
+                             Grid{.bits = 3, .group_size = 32, .offset = Offset::kFloat}};
 
 /// Turns a float folder into a quantized one, layer i on grid i % 2.
-std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder) {
+std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder,
+                                    const TwoGrids& both = kGrids) {
   const ModelConfig config = OpenModel(folder).weights.config;
   Tensors tensors = ReadAll(folder / "model.safetensors");
   LayerGrids grids(Size(config.layers));
@@ -340,7 +344,7 @@ std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder) {
   std::vector<std::string> modules;
   std::vector<TensorSpec> specs;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    const Grid& grid = kGrids[Size(layer % 2)];
+    const Grid& grid = both[Size(layer % 2)];
     grids[Size(layer)].fill(grid);
     for (const Site site : kAllSites) {
       modules.push_back(ModuleName(layer, site));
@@ -364,23 +368,25 @@ std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder) {
 
 TEST(QuantizedFolder, OpensIntoTheSameMatrices) {
   for (const char* architecture : {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}) {
-    const TempFolder folder;
-    MakeTinyModel(folder.path(), {.architecture = architecture, .tied = false});
-    const std::vector<QMatrix> matrices = QuantizeFolder(folder.path());
+    for (const TwoGrids& both : {kGrids, kOwnGrids}) {
+      const TempFolder folder;
+      MakeTinyModel(folder.path(), {.architecture = architecture, .tied = false});
+      const std::vector<QMatrix> matrices = QuantizeFolder(folder.path(), both);
 
-    const ModelFolder model = OpenModel(folder.path());
+      const ModelFolder model = OpenModel(folder.path());
 
-    EXPECT_TRUE(model.quantized);
-    EXPECT_EQ(model.dtype, DType::kBF16);
-    std::size_t next = 0;
-    for (const LayerWeights& layer : model.weights.layers) {
-      for (const Site site : kAllSites) {
-        const auto& held = std::get<std::shared_ptr<const QMatrix>>(layer.At(site).weight);
-        const QMatrix& written = matrices[next++];
-        EXPECT_EQ(held->grid(), written.grid());
-        EXPECT_TRUE(std::ranges::equal(held->words(), written.words()));
-        EXPECT_EQ(Widened(layer.At(site).weight),
-                  Widened(std::make_shared<const QMatrix>(written)));
+      EXPECT_TRUE(model.quantized);
+      EXPECT_EQ(model.dtype, DType::kBF16);
+      std::size_t next = 0;
+      for (const LayerWeights& layer : model.weights.layers) {
+        for (const Site site : kAllSites) {
+          const auto& held = std::get<std::shared_ptr<const QMatrix>>(layer.At(site).weight);
+          const QMatrix& written = matrices[next++];
+          EXPECT_EQ(held->grid(), written.grid());
+          EXPECT_TRUE(std::ranges::equal(held->words(), written.words()));
+          EXPECT_EQ(Widened(layer.At(site).weight),
+                    Widened(std::make_shared<const QMatrix>(written)));
+        }
       }
     }
   }

@@ -53,8 +53,11 @@ constexpr Grid kFourBits{.bits = 4, .group_size = 64};
 class RandomGrids : public testing::TestWithParam<std::uint64_t> {};  // the seed
 
 TEST_P(RandomGrids, AreReadAsTheyWereWritten) {
-  constexpr std::array kGrids{Grid{2, 64, true}, Grid{2, 64, false}, Grid{3, 128, true},
-                              Grid{4, 0, true},  Grid{4, 32, true},  Grid{8, 256, false}};
+  constexpr std::array kGrids{Grid{2, 64, Offset::kSymmetric},  Grid{2, 64, Offset::kInteger},
+                              Grid{3, 128, Offset::kSymmetric}, Grid{4, 0, Offset::kSymmetric},
+                              Grid{4, 32, Offset::kSymmetric},  Grid{8, 256, Offset::kInteger},
+                              Grid{2, 64, Offset::kHalf},       Grid{2, 64, Offset::kFloat},
+                              Grid{4, 0, Offset::kFloat}};
   Rng rng(GetParam());
   const Index layers = 1 + rng.Below(130);
   const std::uint32_t kinds = 1 + rng.Below(kGrids.size());
@@ -107,6 +110,23 @@ TEST(QuantizationConfig, NamesSitesWhereTheUnitsOfALayerDiffer) {
   EXPECT_EQ(groups.at("group_1").at("targets").dump(),
             R"(["re:^model\\.layers\\.0\\.(?:self_attn|mlp)\\.[a-z_]+_proj$",)"
             R"("re:^model\\.layers\\.1\\.(?:self_attn\\.o|mlp\\.(?:gate|up))_proj$"])");
+}
+
+TEST(QuantizationConfig, IsOfAMethodOfItsOwnWhereEnginesWouldMisreadAnOffset) {
+  LayerGrids grids = Uniform(2, kFourBits);
+  EXPECT_EQ(QuantizationConfig(grids).at("quant_method"), "compressed-tensors");
+  for (const Offset offset : {Offset::kHalf, Offset::kFloat}) {
+    grids[1].fill({.bits = 2, .group_size = 64, .offset = offset});
+
+    const Record record = QuantizationConfig(grids);
+
+    EXPECT_EQ(record.at("quant_method"), "lieq");
+    EXPECT_FALSE(record.at("config_groups").at("group_0").at("weights").contains("offset"));
+    EXPECT_EQ(record.at("config_groups").at("group_1").at("weights").dump(),
+              R"({"num_bits":2,"type":"int","strategy":"group","group_size":64,)"
+              R"("symmetric":false,"offset":")" +
+                  std::string(Name(offset)) + R"(","dynamic":false})");
+  }
 }
 
 TEST(QuantizationConfig, NeedsOneTargetForAUniformModelAndNullForWholeRows) {
@@ -187,11 +207,30 @@ TEST(ParseQuantizationConfig, ReadsWhatOthersWrite) {
   EXPECT_EQ(Parse(json, Model(3)), Uniform(3, {.bits = 4, .group_size = 128}));
 
   Group(json)["weights"] = {{"num_bits", 8}, {"group_size", -1}, {"symmetric", false}};
-  EXPECT_EQ(Parse(json, Model(3)), Uniform(3, {.bits = 8, .group_size = 0, .symmetric = false}));
+  EXPECT_EQ(Parse(json, Model(3)),
+            Uniform(3, {.bits = 8, .group_size = 0, .offset = Offset::kInteger}));
 
   Group(json)["weights"] = {{"num_bits", 4}, {"group_size", 32}, {"actorder", "static"}};
   Group(json).erase("format");
   EXPECT_EQ(Parse(json, Model(3)), Uniform(3, {.bits = 4, .group_size = 32}));
+}
+
+TEST(ParseQuantizationConfig, ReadsOffsetsOfOurOwnMethodAlone) {
+  Json json = Theirs();
+  Group(json)["weights"]["symmetric"] = false;
+  Group(json)["weights"]["offset"] = "float";
+  EXPECT_THAT(ParseError(json), AllOf(HasSubstr("/config_groups/group_0/weights/offset"),
+                                      HasSubstr("none, or quant_method lieq")));
+  json["quant_method"] = "lieq";
+  EXPECT_EQ(Parse(json, Model(2)),
+            Uniform(2, {.bits = 4, .group_size = 128, .offset = Offset::kFloat}));
+  for (const Json& wrong : {Json("integer"), Json("real"), Json(1)}) {
+    Group(json)["weights"]["offset"] = wrong;
+    EXPECT_THAT(ParseError(json), HasSubstr("/config_groups/group_0/weights/offset"));
+  }
+  Group(json)["weights"]["offset"] = "half";
+  Group(json)["weights"]["symmetric"] = true;
+  EXPECT_THAT(ParseError(json), HasSubstr("/config_groups/group_0/weights/symmetric"));
 }
 
 TEST(ParseQuantizationConfig, PrefersNamesToPatternsToTheClass) {

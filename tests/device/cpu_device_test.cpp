@@ -53,8 +53,15 @@ TEST_P(Matmul, AgreesWithTheDefinitionForEveryFormAndAnyThreads) {
   std::vector<AnyMatrix> forms{std::as_const(w).view(), std::as_const(w_bf16).view(),
                                std::as_const(w_f16).view()};
   if (in % 32 == 0) {
-    forms.emplace_back(std::make_shared<const QMatrix>(
-        RandomQMatrix(out, in, {.bits = 3, .group_size = 32, .symmetric = false}, 5)));
+    for (const Offset offset : kAllOffsets) {
+      forms.emplace_back(std::make_shared<const QMatrix>(
+          RandomQMatrix(out, in, {.bits = 3, .group_size = 32, .offset = offset}, 5)));
+    }
+  } else {
+    for (const Offset offset : kAllOffsets) {  // a whole row that ends inside a word
+      forms.emplace_back(std::make_shared<const QMatrix>(
+          RandomQMatrix(out, in, {.bits = 2, .group_size = 0, .offset = offset}, 6)));
+    }
   }
   for (const AnyMatrix& form : forms) {
     for (const bool add : {false, true}) {

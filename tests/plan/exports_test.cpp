@@ -226,8 +226,9 @@ TEST(PlanExports, RefuseGridsThatLlamaHasNoTypeFor) {
   narrow.hidden = 576;  // as of SmolLM2-135M: 64 divides it, 256 does not
   const Problem three =
       ProblemOf([&] { (void)OfOne("llama-quantize", {.bits = 3, .group_size = 64}, narrow); });
-  const Problem asymmetric = ProblemOf(
-      [&] { (void)OfOne("llama-quantize", {.bits = 4, .group_size = 64, .symmetric = false}); });
+  const Problem asymmetric = ProblemOf([&] {
+    (void)OfOne("llama-quantize", {.bits = 4, .group_size = 64, .offset = Offset::kInteger});
+  });
 
   EXPECT_EQ(three.where, "layer 0, self_attn.q_proj");
   EXPECT_EQ(three.found, "3 bits, groups of 64, symmetric, [256, 576]");
@@ -242,17 +243,23 @@ TEST(PlanExports, RefuseGroupsThatMlxLacks) {
 
   EXPECT_EQ(problem.expected, "groups of 32, 64 or 128");
   EXPECT_THROW((void)OfOne("mlx", {.bits = 4, .group_size = 0}), Error);
-  EXPECT_NO_THROW((void)OfOne("mlx", {.bits = 3, .group_size = 32, .symmetric = false}));
+  EXPECT_NO_THROW((void)OfOne("mlx", {.bits = 3, .group_size = 32, .offset = Offset::kInteger}));
 }
 
 TEST(PlanExports, SayAsymmetricGridsAndWholeRowsWhereTheToolHasThem) {
   for (const char* name : {"gptqmodel", "auto-round"}) {
     const Record rows =
-        ParseRecord(OfOne(name, {.bits = 3, .group_size = 0, .symmetric = false}), name);
+        ParseRecord(OfOne(name, {.bits = 3, .group_size = 0, .offset = Offset::kInteger}), name);
 
     EXPECT_EQ(rows.begin().value().dump(), R"({"bits":3,"group_size":-1,"sym":false})") << name;
   }
   EXPECT_THROW((void)OfOne("gptqmodel", {.bits = 4, .group_size = 8}), Error);
+  for (const Offset offset : {Offset::kHalf, Offset::kFloat}) {
+    const Problem problem = ProblemOf([&] { (void)OfOne("auto-round", {.offset = offset}); });
+    EXPECT_EQ(problem.expected, "symmetric grids or integer zero-points");
+    EXPECT_THROW((void)OfOne("gptqmodel", {.offset = offset}), Error);
+    EXPECT_NO_THROW((void)OfOne("mlx", {.offset = offset}));  // a minimum for each group
+  }
   ModelConfig odd = Config(1);
   odd.intermediate = 776;
   EXPECT_THROW((void)OfOne("gptqmodel", {.bits = 4, .group_size = 0}, odd), Error);
@@ -276,10 +283,10 @@ TEST(PlanExports, NamesTheRowsThereAre) {
 TEST(PlanExports, TakeGroupSizesFromThePlanWhereItSaysThem) {
   Plan plan = UniformPlan(3, Config(2));
 
-  EXPECT_EQ(GridsOfPlan(plan, 128, false)[1][2],
-            (Grid{.bits = 3, .group_size = 128, .symmetric = false}));
+  EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kInteger)[1][2],
+            (Grid{.bits = 3, .group_size = 128, .offset = Offset::kInteger}));
   plan.group_sizes.assign(2, {32, 64, 0, 128});
-  EXPECT_EQ(GridsOfPlan(plan, 128, true)[1][2], (Grid{.bits = 3, .group_size = 0}));
+  EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kSymmetric)[1][2], (Grid{.bits = 3, .group_size = 0}));
 }
 
 }  // namespace

@@ -15,8 +15,8 @@ ModelConfig Config() {
 TEST(UnitStoredBits, AreThoseOfTheMatricesThatAUnitIsMadeOf) {
   for (const int bits : kWidths) {
     for (const Index group : {0, 32, 64}) {
-      for (const bool symmetric : {true, false}) {
-        const Grid grid{.bits = bits, .group_size = group, .symmetric = symmetric};
+      for (const Offset offset : kAllOffsets) {
+        const Grid grid{.bits = bits, .group_size = group, .offset = offset};
         for (const Unit unit : kAllUnits) {
           std::int64_t stored = 0;
           for (const Site site : SitesOf(unit)) {

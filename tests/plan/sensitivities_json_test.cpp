@@ -18,7 +18,7 @@ Sensitivities Sample(DamageMode mode, std::uint64_t seed) {
   Sensitivities s{.mode = mode,
                   .candidates = {{.bits = 2, .group_size = 128},
                                  {.bits = 2, .group_size = 64},
-                                 {.bits = 3, .group_size = 0, .symmetric = false}},
+                                 {.bits = 3, .group_size = 0, .offset = Offset::kInteger}},
                   .base_kl = mode == DamageMode::kContext ? rng.Uniform() : 0,
                   .base_nll_rise = mode == DamageMode::kContext ? rng.Normal() : 0,
                   .windows = 2,
@@ -107,6 +107,18 @@ TEST(SensitivitiesJson, ReadsAsTheDocumentationSays) {
   EXPECT_EQ(json["units"][1]["predicted_kl"][2], json["units"][1]["measured"][1]["kl"]);
 }
 
+TEST(SensitivitiesJson, SaysOffsetsThatEnginesDoNotLoad) {
+  for (const Offset offset : kAllOffsets) {
+    const Grid grid{.bits = 2, .group_size = 64, .offset = offset};
+
+    const Record record = GridToJson(grid);
+
+    EXPECT_EQ(record.contains("offset"), offset == Offset::kHalf || offset == Offset::kFloat);
+    const Json json = Json::parse(record.dump());
+    EXPECT_EQ(GridFromJson(JsonObject(json, "grid")), grid);
+  }
+}
+
 struct Hostile {
   const char* name;
   std::function<void(Json&)> edit;
@@ -154,6 +166,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "/candidates/1/group_size"},
         Hostile{"candidate_symmetric", [](Json& j) { j["candidates"][1]["symmetric"] = 1; },
                 "/candidates/1/symmetric"},
+        Hostile{"candidate_offset", [](Json& j) { j["candidates"][1]["offset"] = "real"; },
+                "/candidates/1/offset"},
+        Hostile{"candidate_offset_odd", [](Json& j) { j["candidates"][1]["offset"] = "float"; },
+                "/candidates/1/offset"},
         Hostile{"units_none", [](Json& j) { j["units"] = Json::array(); }, "/units"},
         Hostile{"units_odd", [](Json& j) { j["units"].erase(11); }, "/units"},
         Hostile{"units_object", [](Json& j) { j["units"] = Json::object(); }, "/units"},

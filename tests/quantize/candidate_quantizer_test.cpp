@@ -39,7 +39,8 @@ class CandidateQuantizerTest : public testing::Test {
 
 const std::vector<Grid> kCandidates{{.bits = 2, .group_size = 64},
                                     {.bits = 2, .group_size = 32},
-                                    {.bits = 3, .group_size = 32, .symmetric = false},
+                                    {.bits = 3, .group_size = 32, .offset = Offset::kInteger},
+                                    {.bits = 2, .group_size = 64, .offset = Offset::kFloat},
                                     {.bits = 4, .group_size = 0}};
 
 void ExpectSame(const QMatrix& a, const QMatrix& b) {
@@ -47,10 +48,15 @@ void ExpectSame(const QMatrix& a, const QMatrix& b) {
   EXPECT_TRUE(std::ranges::equal(a.words(), b.words()));
   ASSERT_EQ(a.scales().size(), b.scales().size());
   ASSERT_EQ(a.zeros().size(), b.zeros().size());
+  ASSERT_EQ(a.minima().size(), b.minima().size());
   for (Index row = 0; row < a.rows(); ++row) {
     EXPECT_TRUE(std::ranges::equal(a.scales().Row(row), b.scales().Row(row))) << row;
-    if (a.zeros().size() == 0) continue;
-    EXPECT_TRUE(std::ranges::equal(a.zeros().Row(row), b.zeros().Row(row))) << row;
+    if (a.zeros().size() > 0) {
+      EXPECT_TRUE(std::ranges::equal(a.zeros().Row(row), b.zeros().Row(row))) << row;
+    }
+    if (a.minima().size() > 0) {
+      EXPECT_TRUE(std::ranges::equal(a.minima().Row(row), b.minima().Row(row))) << row;
+    }
   }
 }
 

@@ -70,12 +70,11 @@ Matrix<std::uint8_t> TextbookCodes(View<const float, 2> w, View<const double, 2>
   for (Index r = 0; r < w.rows(); ++r) {
     std::vector<double> row(w.Row(r).begin(), w.Row(r).end());
     for (Index k = 0; k < n; ++k) {
-      const GroupFit fit{fitted.scales()(r, k / fitted.group_columns()),
-                         static_cast<std::uint8_t>(fitted.grid().middle())};
+      const GroupFit fit = GroupFit::AtZero(fitted.scales()(r, k / fitted.group_columns()),
+                                            fitted.grid().shared_zero());
       const std::uint8_t code = NearestCode(row[Size(k)], fit, fitted.grid().levels());
       codes(r, k) = code;
-      const double error =
-          (row[Size(k)] - static_cast<double>(fit.scale) * (code - fit.zero)) / inverse(k, k);
+      const double error = (row[Size(k)] - fit.Level(code)) / inverse(k, k);
       for (Index j = k + 1; j < n; ++j) row[Size(j)] -= error * inverse(j, k);
     }
   }
@@ -85,14 +84,14 @@ Matrix<std::uint8_t> TextbookCodes(View<const float, 2> w, View<const double, 2>
 struct Param {
   int bits;
   Index group;
-  bool symmetric;
+  Offset offset;
   ActOrder order;
 };
 class Gptq : public testing::TestWithParam<Param> {};
 
 TEST_P(Gptq, ReportsItsLossExactlyAndBeatsRounding) {
-  const auto [bits, group, symmetric, order] = GetParam();
-  const Grid grid{.bits = bits, .group_size = group, .symmetric = symmetric};
+  const auto [bits, group, offset, order] = GetParam();
+  const Grid grid{.bits = bits, .group_size = group, .offset = offset};
   QuantOptions options;
   options.act_order = order;
   const Matrix<float> w = RandomMatrix(70, 256, 3, 0.02);
@@ -113,14 +112,25 @@ TEST_P(Gptq, ReportsItsLossExactlyAndBeatsRounding) {
               1e-9 * report.signal);
   EXPECT_LT(loss, Loss(w.view(), rtn, gram.view(), options.damping));
 }
-INSTANTIATE_TEST_SUITE_P(
-    Grids, Gptq,
-    testing::Values(Param{2, 64, true, ActOrder::kStatic}, Param{2, 32, true, ActOrder::kNone},
-                    Param{2, 64, true, ActOrder::kGroup}, Param{2, 128, false, ActOrder::kStatic},
-                    Param{3, 64, true, ActOrder::kStatic}, Param{3, 256, false, ActOrder::kGroup},
-                    Param{4, 0, true, ActOrder::kStatic}, Param{4, 64, false, ActOrder::kNone},
-                    Param{8, 64, true, ActOrder::kStatic}, Param{2, 256, true, ActOrder::kNone},
-                    Param{2, 0, false, ActOrder::kGroup}));
+INSTANTIATE_TEST_SUITE_P(Grids, Gptq,
+                         testing::Values(Param{2, 64, Offset::kSymmetric, ActOrder::kStatic},
+                                         Param{2, 32, Offset::kSymmetric, ActOrder::kNone},
+                                         Param{2, 64, Offset::kSymmetric, ActOrder::kGroup},
+                                         Param{2, 128, Offset::kInteger, ActOrder::kStatic},
+                                         Param{3, 64, Offset::kSymmetric, ActOrder::kStatic},
+                                         Param{3, 256, Offset::kInteger, ActOrder::kGroup},
+                                         Param{4, 0, Offset::kSymmetric, ActOrder::kStatic},
+                                         Param{4, 64, Offset::kInteger, ActOrder::kNone},
+                                         Param{8, 64, Offset::kSymmetric, ActOrder::kStatic},
+                                         Param{2, 256, Offset::kSymmetric, ActOrder::kNone},
+                                         Param{2, 0, Offset::kInteger, ActOrder::kGroup},
+                                         Param{2, 64, Offset::kHalf, ActOrder::kStatic},
+                                         Param{4, 0, Offset::kHalf, ActOrder::kGroup},
+                                         Param{2, 64, Offset::kFloat, ActOrder::kStatic},
+                                         Param{2, 32, Offset::kFloat, ActOrder::kNone},
+                                         Param{3, 128, Offset::kFloat, ActOrder::kGroup},
+                                         Param{4, 0, Offset::kFloat, ActOrder::kStatic},
+                                         Param{8, 64, Offset::kFloat, ActOrder::kStatic}));
 
 TEST(Gptq, GivesTheTextbookCodes) {
   // One group, so that scales are fitted before the pass in either form; columns left to right.
@@ -192,7 +202,7 @@ TEST(Gptq, RoundsDeadColumnsToNearestAndCountsThem) {
   for (Index r = 0; r < 20; ++r) {
     q.GetRow(r, codes);
     for (const Index c : {3, 40}) {
-      const GroupFit fit{q.scales()(r, c / 32), 8};
+      const GroupFit fit = GroupFit::AtZero(q.scales()(r, c / 32), 8);
       EXPECT_EQ(codes[Size(c)], NearestCode(static_cast<double>(w(r, c)), fit, 16));
     }
   }

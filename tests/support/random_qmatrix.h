@@ -9,7 +9,7 @@
 
 namespace lieq {
 
-/// Codes and zero-points uniform, scales of either sign that f16 and bf16 both hold.
+/// Codes and zero-points uniform, scales and minima of either sign that f16 and bf16 both hold.
 [[nodiscard]] inline QMatrix RandomQMatrix(Index rows, Index cols, const Grid& grid,
                                            std::uint64_t seed) {
   Rng rng(seed);
@@ -22,9 +22,15 @@ namespace lieq {
     for (float& scale : matrix.scales().Row(row)) {
       scale = RoundScale(static_cast<float>(0.02 * rng.Normal()));
     }
-    if (grid.symmetric) continue;
-    for (std::uint8_t& zero : matrix.zeros().Row(row)) {
-      zero = static_cast<std::uint8_t>(rng.Below(levels));
+    if (grid.offset == Offset::kInteger) {
+      for (std::uint8_t& zero : matrix.zeros().Row(row)) {
+        zero = static_cast<std::uint8_t>(rng.Below(levels));
+      }
+    }
+    if (grid.offset == Offset::kFloat) {
+      for (float& minimum : matrix.minima().Row(row)) {
+        minimum = RoundMinimum(static_cast<float>(0.02 * rng.Normal()));
+      }
     }
   }
   return matrix;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -50,9 +51,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PackRoundTrip,
                                           testing::Values(1, 2, 10, 11, 31, 32, 33, 64, 97, 576)));
 
 TEST(QMatrix, DequantizesByItsDefinition) {
-  for (const bool symmetric : {true, false}) {
+  for (const Offset offset : kAllOffsets) {
     for (const int bits : {2, 3, 4, 8}) {
-      const Grid grid{.bits = bits, .group_size = 32, .symmetric = symmetric};
+      const Grid grid{.bits = bits, .group_size = 32, .offset = offset};
       const QMatrix matrix = RandomQMatrix(5, 96, grid, static_cast<std::uint64_t>(bits));
       Matrix<float> wide(3, 96);
       std::vector<std::uint8_t> codes(96);
@@ -62,9 +63,26 @@ TEST(QMatrix, DequantizesByItsDefinition) {
       for (Index r = 0; r < 3; ++r) {
         matrix.GetRow(r + 1, codes);
         for (Index c = 0; c < 96; ++c) {
-          const int zero = symmetric ? 1 << (bits - 1) : matrix.zeros()(r + 1, c / 32);
-          EXPECT_EQ(wide(r, c),
-                    matrix.scales()(r + 1, c / 32) * static_cast<float>(codes[Size(c)] - zero));
+          const double scale = static_cast<double>(matrix.scales()(r + 1, c / 32));
+          const double code = codes[Size(c)];
+          double expected = 0;
+          switch (offset) {
+            case Offset::kSymmetric:
+              expected = scale * (code - (1 << (bits - 1)));
+              break;
+            case Offset::kHalf:
+              expected = scale * (code - ((1 << bits) - 1) / 2.0);
+              break;
+            case Offset::kInteger:
+              expected = scale * (code - matrix.zeros()(r + 1, c / 32));
+              break;
+            case Offset::kFloat:
+              expected = scale * code + static_cast<double>(matrix.minima()(r + 1, c / 32));
+              break;
+          }
+          EXPECT_EQ(wide(r, c), static_cast<float>(expected)) << Name(offset);
+          if (offset == Offset::kFloat) continue;
+          EXPECT_EQ(static_cast<double>(wide(r, c)), expected);  // exact
         }
       }
     }
@@ -73,8 +91,22 @@ TEST(QMatrix, DequantizesByItsDefinition) {
 
 TEST(QMatrix, CountsStoredBits) {
   EXPECT_EQ(QMatrix(4, 128, {.bits = 2, .group_size = 64}).stored_bits(), 4 * 128 * 2 + 8 * 16);
-  EXPECT_EQ(QMatrix(4, 128, {.bits = 4, .group_size = 0, .symmetric = false}).stored_bits(),
+  EXPECT_EQ(QMatrix(4, 128, {.bits = 4, .group_size = 0, .offset = Offset::kInteger}).stored_bits(),
             4 * 128 * 4 + 4 * (16 + 4));
+  EXPECT_EQ(QMatrix(4, 128, {.bits = 2, .offset = Offset::kHalf}).stored_bits(),
+            4 * 128 * 2 + 8 * 16);
+  EXPECT_EQ(QMatrix(4, 128, {.bits = 2, .offset = Offset::kFloat}).stored_bits(),
+            4 * 128 * 2 + 8 * 32);
+}
+
+TEST(QMatrix, HoldsTheOffsetsOfItsKindAlone) {
+  for (const Offset offset : kAllOffsets) {
+    const QMatrix matrix(3, 64, {.bits = 2, .group_size = 32, .offset = offset});
+    EXPECT_EQ(matrix.zeros().size(), offset == Offset::kInteger ? 6 : 0);
+    EXPECT_EQ(matrix.minima().size(), offset == Offset::kFloat ? 6 : 0);
+    EXPECT_EQ(OffsetFromName(Name(offset)), offset);
+  }
+  EXPECT_EQ(OffsetFromName("asymmetric"), std::nullopt);
 }
 
 TEST(RoundScale, IsExactInBothHalfFormatsAndNearest) {
@@ -93,6 +125,37 @@ TEST(RoundScale, IsExactInBothHalfFormatsAndNearest) {
   }
   EXPECT_EQ(RoundScale(0.0f), 0x1p-14f);
   EXPECT_EQ(RoundScale(1e9f), 65280.0f);
+}
+
+TEST(RoundMinimum, IsExactInBothHalfFormatsAndNearest) {
+  // Every value that both hold, from 0 up.
+  std::vector<float> held{0.0f};
+  for (std::uint32_t bits = 0; bits < 0x7F80; ++bits) {
+    const float value = ToFloat(Bf16{static_cast<std::uint16_t>(bits)});
+    if (value > 0 && ToFloat(ToF16(value)) == value) held.push_back(value);
+  }
+  EXPECT_EQ(held.back(), 65280.0f);
+  Rng rng(8);
+  for (int i = 0; i < 20000; ++i) {
+    const auto minimum = static_cast<float>(rng.Normal() * std::exp2(45 * rng.Uniform() - 28));
+
+    const float rounded = RoundMinimum(minimum);
+
+    const auto above = std::ranges::lower_bound(held, std::fabs(minimum));
+    const float most = above == held.end() ? held.back() : *above;
+    const float least = above == held.begin() ? most : *(above - 1);
+    ASSERT_TRUE(std::fabs(rounded) == most || std::fabs(rounded) == least) << minimum;
+    ASSERT_LE(std::fabs(std::fabs(rounded) - std::fabs(minimum)),
+              std::min(std::fabs(most - std::fabs(minimum)), std::fabs(std::fabs(minimum) - least)))
+        << minimum;
+    ASSERT_TRUE(rounded == 0 || std::signbit(rounded) == std::signbit(minimum));
+  }
+  for (const float value : held) {
+    ASSERT_EQ(RoundMinimum(value), value);
+    ASSERT_EQ(RoundMinimum(-value), -value);
+  }
+  EXPECT_FALSE(std::signbit(RoundMinimum(-1e-20f)));
+  EXPECT_EQ(RoundMinimum(-1e9f), -65280.0f);
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ struct Arguments {
 
   QuantOptions quant;
   Index group_size = 64;
-  bool symmetric = true;
+  Offset offset = Offset::kSymmetric;
 
   std::optional<Index> context;
   std::optional<Index> samples;

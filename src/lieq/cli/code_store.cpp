@@ -52,9 +52,13 @@ CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& se
 }
 
 fs::path CodeStore::File(Index layer, const Grid& grid) const {
+  const std::string suffix = grid.symmetric() ? ""
+                             : grid.offset == Offset::kInteger
+                                 ? "-asymmetric"
+                                 : fmt::format("-{}", Name(grid.offset));
   return folder_ / fmt::format("layer-{:05}-{}-{}{}.safetensors", layer, grid.bits,
                                grid.group_size == 0 ? "row" : std::to_string(grid.group_size),
-                               grid.symmetric ? "" : "-asymmetric");
+                               suffix);
 }
 
 void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,

@@ -13,26 +13,25 @@
 
 namespace lieq {
 
-std::vector<Grid> DefaultCandidates(const ModelConfig& config, bool symmetric) {
+std::vector<Grid> DefaultCandidates(const ModelConfig& config, Offset offset) {
   const bool wide = std::ranges::all_of(
       kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
   const Index group = wide ? 128 : 64;
   std::vector<Grid> candidates;
-  if (wide) candidates.push_back({.bits = 2, .group_size = 128, .symmetric = symmetric});
+  if (wide) candidates.push_back({.bits = 2, .group_size = 128, .offset = offset});
   for (const Grid& grid :
        {Grid{.bits = 2, .group_size = 64}, Grid{.bits = 2, .group_size = 32},
         Grid{.bits = 3, .group_size = group}, Grid{.bits = 4, .group_size = group}}) {
-    candidates.push_back(
-        {.bits = grid.bits, .group_size = grid.group_size, .symmetric = symmetric});
+    candidates.push_back({.bits = grid.bits, .group_size = grid.group_size, .offset = offset});
   }
   return candidates;
 }
 
 std::vector<Grid> CandidatesOf(const Arguments& arguments, const ModelConfig& config) {
-  if (arguments.candidates.empty()) return DefaultCandidates(config, arguments.symmetric);
+  if (arguments.candidates.empty()) return DefaultCandidates(config, arguments.offset);
   std::vector<Grid> candidates = arguments.candidates;
   for (Grid& grid : candidates) {
-    grid.symmetric = arguments.symmetric;
+    grid.offset = arguments.offset;
     const bool fits =
         std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(grid, config, unit); });
     if (fits) continue;

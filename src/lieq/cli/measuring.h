@@ -19,7 +19,7 @@ namespace lieq {
 
 /// Candidates that are used where none are named: 2 bits at groups of 128, 64 and 32, and 3 and 4
 /// bits at 128, where 128 divides every row of the model; else 2 bits at 64 and 32, 3 and 4 at 64.
-[[nodiscard]] std::vector<Grid> DefaultCandidates(const ModelConfig& config, bool symmetric);
+[[nodiscard]] std::vector<Grid> DefaultCandidates(const ModelConfig& config, Offset offset);
 /// --candidates or the default. Throws Error for one that fits no unit.
 [[nodiscard]] std::vector<Grid> CandidatesOf(const Arguments& arguments, const ModelConfig& config);
 

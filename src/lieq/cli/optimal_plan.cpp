@@ -85,12 +85,12 @@ void RequireSameGrids(const Arguments& arguments, const Sensitivities& s,
   }
   for (std::size_t c = 0; c < s.candidates.size(); ++c) {
     const Grid& grid = s.candidates[c];
-    if (grid.symmetric != arguments.symmetric) {
+    if (grid.offset != arguments.offset) {
       throw Error({.what = "sensitivities of other zero-points",
                    .where = fmt::format("{}: /candidates/{}", file, c),
-                   .expected = arguments.symmetric ? "symmetric grids" : "asymmetric grids",
-                   .found = grid.symmetric ? "a symmetric one" : "an asymmetric one",
-                   .hint = grid.symmetric ? "leave out --asymmetric" : "add --asymmetric"});
+                   .expected = std::string(Name(arguments.offset)) + " offsets",
+                   .found = std::string(Name(grid.offset)) + " ones",
+                   .hint = "give --offset " + std::string(Name(grid.offset))});
     }
     for (std::size_t u = 0; u < s.units.size(); ++u) {
       if (s.units[u].loss[c].has_value() == Fits(grid, config, s.units[u].unit)) continue;

@@ -393,16 +393,24 @@ constexpr std::array kOptions{
               .help = "input channels that share a scale, where the plan does not say: 32, 64 "
                       "(default), 128, 256 or row",
               .set = SetGroupSize},
+    OptionRow{.names = "--offset",
+              .value = "KIND",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help =
+                  "where zero lies among the codes: symmetric (default: at the middle one), half "
+                  "(between the middle two), integer (a zero-point for each group) or float (a "
+                  "minimum for each group); engines load the first and the third",
+              .set = [](Arguments& a, const std::string& v) { a.offset = ParseOffset(v); }},
     OptionRow{.names = "--symmetric",
               .value = "",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
-              .help = "zero-point in the middle of the codes (default)",
-              .set = [](Arguments& a, const std::string&) { a.symmetric = true; }},
+              .help = "as --offset symmetric",
+              .set = [](Arguments& a, const std::string&) { a.offset = Offset::kSymmetric; }},
     OptionRow{.names = "--asymmetric",
               .value = "",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
-              .help = "an integer zero-point for each group",
-              .set = [](Arguments& a, const std::string&) { a.symmetric = false; }},
+              .help = "as --offset integer",
+              .set = [](Arguments& a, const std::string&) { a.offset = Offset::kInteger; }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",

@@ -53,7 +53,7 @@ void PrintChecks(const Plan& plan) {
 
 /// Writes the plan in the words of another tool.
 int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
-  const PlannedGrids grids = GridsOfPlan(plan, arguments.group_size, arguments.symmetric);
+  const PlannedGrids grids = GridsOfPlan(plan, arguments.group_size, arguments.offset);
   const std::string text = FindPlanExport(arguments.plan_as).text(grids, model.weights.config);
   WriteFileAtomically(arguments.output, text);
   const Record record = PlanRecord(arguments, model, plan);

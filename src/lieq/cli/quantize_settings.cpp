@@ -8,6 +8,15 @@
 #include "lieq/plan/sensitivities_json.h"
 
 namespace lieq {
+namespace {
+
+std::string OffsetOption(Offset offset) {
+  if (offset == Offset::kSymmetric) return "--symmetric";
+  if (offset == Offset::kInteger) return "--asymmetric";
+  return "--offset " + std::string(Name(offset));
+}
+
+}  // namespace
 
 Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
                         const EncodedText* calibration, const Windows& windows) {
@@ -15,11 +24,12 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
                 {"model", model_hash},
                 {"method", a.quant.method},
                 {"group_size", a.group_size == 0 ? Record("row") : Record(a.group_size)},
-                {"symmetric", a.symmetric},
+                {"symmetric", a.offset == Offset::kSymmetric},
                 {"act_order", Name(a.quant.act_order)},
                 {"damping", a.quant.damping},
                 {"clip", Name(a.quant.clip)},
                 {"seed", a.seed}};
+  AddOffset(a.offset, record);
   if (!a.plan.empty()) {
     record["plan"] = HashFile(a.plan);
   } else if (a.uniform) {
@@ -89,10 +99,10 @@ std::string CanonicalCommand(const Arguments& a) {
       command += fmt::format(" --widths {},{} --ranking {}", a.low, a.high, a.ranking);
     }
   }
-  command += fmt::format(" --method {} --group-size {} --{} --act-order {} --damping {} --clip {}",
+  command += fmt::format(" --method {} --group-size {} {} --act-order {} --damping {} --clip {}",
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
-                         a.symmetric ? "symmetric" : "asymmetric", Name(a.quant.act_order),
-                         a.quant.damping, Name(a.quant.clip));
+                         OffsetOption(a.offset), Name(a.quant.act_order), a.quant.damping,
+                         Name(a.quant.clip));
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
   if (a.assemble) command += " --assemble --codes " + name(a.codes);
@@ -128,7 +138,7 @@ LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
           .bits = plan.bits[layer][unit],
           .group_size =
               plan.group_sizes.empty() ? arguments.group_size : plan.group_sizes[layer][unit],
-          .symmetric = arguments.symmetric};
+          .offset = arguments.offset};
     }
   }
   return grids;

@@ -40,7 +40,7 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
       const Grid grid{.bits = plan.bits[layer][unit],
                       .group_size = plan.group_sizes.empty() ? arguments.group_size
                                                              : plan.group_sizes[layer][unit],
-                      .symmetric = arguments.symmetric};
+                      .offset = arguments.offset};
       const auto found = std::ranges::find(candidates, grid);
       if (found == candidates.end()) {
         throw Error({.what = "the base mix has a grid that is not among the candidates",

@@ -14,6 +14,7 @@
 #include "lieq/cli/planning.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/io/printable.h"
+#include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/quantizers.h"
 
 namespace lieq {
@@ -40,11 +41,12 @@ Record Settings(const Arguments& a, const std::string& model_hash,
                 {"damping", a.quant.damping},
                 {"clip", Name(a.quant.clip)},
                 {"group_size", a.group_size},
-                {"symmetric", a.symmetric},
+                {"symmetric", a.offset == Offset::kSymmetric},
                 {"widths", {a.low, a.high}},
                 {"ranking", a.ranking},
                 {"windows", a.windows},
                 {"seed", a.seed}};
+  AddOffset(a.offset, record);
   record["samples"] = a.samples.value_or(kDefaultSamples);
   record["context"] = a.context.value_or(kDefaultContext);
   // The correlation study has the length in its keys, the others measure on the first one.
@@ -317,12 +319,10 @@ Record StudyBench::Gaps(const Record& perplexities) {
 }
 
 Grid StudyBench::LowGrid() const {
-  return {
-      .bits = arguments.low, .group_size = arguments.group_size, .symmetric = arguments.symmetric};
+  return {.bits = arguments.low, .group_size = arguments.group_size, .offset = arguments.offset};
 }
 Grid StudyBench::HighGrid() const {
-  return {
-      .bits = arguments.high, .group_size = arguments.group_size, .symmetric = arguments.symmetric};
+  return {.bits = arguments.high, .group_size = arguments.group_size, .offset = arguments.offset};
 }
 
 CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options,

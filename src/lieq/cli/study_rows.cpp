@@ -18,6 +18,7 @@
 #include "lieq/plan/exports.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/plan/rankings.h"
+#include "lieq/plan/sensitivities_json.h"
 
 namespace lieq {
 namespace {
@@ -364,7 +365,7 @@ void StudyCalibration(StudyBench& bench) {
     Diagnosis diagnosis = Diagnose(bench, calibration);
     Record tau;
     if (!first) {
-      mix = GridsOfPlan(StudyPlan(bench, calibration, diagnosis), a.group_size, a.symmetric);
+      mix = GridsOfPlan(StudyPlan(bench, calibration, diagnosis), a.group_size, a.offset);
       first = diagnosis;
     } else {
       for (const std::string name : {"compactness", "energy", "block-influence"}) {
@@ -436,14 +437,15 @@ void StudyBackend(StudyBench& bench) {
         const std::string name =
             ordered ? fmt::format("{}-{}", method, Name(order)) : std::string(method);
         bench.Row(fmt::format("{}, group {}", name, GroupText(size)), [&] {
-          const UnitGrids mix = GridsOfPlan(plan, size, a.symmetric);
+          const UnitGrids mix = GridsOfPlan(plan, size, a.offset);
           const CodeStore store =
               bench.Codes(name, options, &calibration, a.samples.value_or(kDefaultSamples),
                           a.context.value_or(kDefaultContext), GridsIn(mix));
           Record row{{"method", method},
                      {"act_order", ordered ? Name(order) : "-"},
                      {"group_size", size == 0 ? Record("row") : Record(size)},
-                     {"symmetric", a.symmetric}};
+                     {"symmetric", a.offset == Offset::kSymmetric}};
+          AddOffset(a.offset, row);
           row.update(BitsOf(config, mix));
           row["assembled"] = true;
           row["perplexity"] = bench.Perplexities(store.Mix(mix));

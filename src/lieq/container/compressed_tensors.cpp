@@ -91,28 +91,30 @@ void ReadCodes(const TensorFile& file, std::string_view module, QMatrix& matrix)
   }
 }
 
-void ReadScales(const TensorFile& file, std::string_view module, QMatrix& matrix) {
-  const TensorRef& named = file.At(TensorName(module, "weight_scale"));
+/// weight_scale or weight_minimum. what: "scale" or "minimum", for messages.
+void ReadFloats(const TensorFile& file, std::string_view module, const std::string& what,
+                View<float, 2> to) {
+  const std::string suffix = "weight_" + what;
+  const TensorRef& named = file.At(TensorName(module, suffix));
   const DType dtype = named.dtype;
   if (dtype != DType::kF16 && dtype != DType::kBF16 && dtype != DType::kF32) {
     Fail(named, "wrong type", "F16, BF16 or F32", std::string(Name(dtype)));
   }
-  const TensorRef& tensor =
-      Checked(file, module, "weight_scale", dtype, {matrix.rows(), matrix.groups()});
-  const std::span<float> scales(matrix.scales().data(), Size(matrix.scales().size()));
+  const TensorRef& tensor = Checked(file, module, suffix, dtype, {to.rows(), to.cols()});
+  const std::span<float> values(to.data(), Size(to.size()));
   if (dtype == DType::kF32) {
-    CopyItems(tensor, scales);
+    CopyItems(tensor, values);
   } else {
-    std::vector<std::uint16_t> items(scales.size());
+    std::vector<std::uint16_t> items(values.size());
     CopyItems(tensor, std::span(items));
     for (std::size_t i = 0; i < items.size(); ++i) {
-      scales[i] = dtype == DType::kF16 ? ToFloat(F16{items[i]}) : ToFloat(Bf16{items[i]});
+      values[i] = dtype == DType::kF16 ? ToFloat(F16{items[i]}) : ToFloat(Bf16{items[i]});
     }
   }
-  for (std::size_t i = 0; i < scales.size(); ++i) {
-    if (std::isfinite(scales[i])) continue;
-    Fail(tensor, "scale is not finite", "a finite number",
-         std::to_string(scales[i]) + " in row " + std::to_string(i / Size(matrix.groups())));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    Fail(tensor, what + " is not finite", "a finite number",
+         std::to_string(values[i]) + " in row " + std::to_string(i / Size(to.cols())));
   }
 }
 
@@ -156,22 +158,22 @@ std::vector<std::uint32_t> PackZeros(const QMatrix& matrix) {
   return items;
 }
 
-std::vector<std::uint16_t> NarrowScales(std::string_view module, const QMatrix& matrix,
-                                        DType scale_type) {
-  const View<const float, 2> scales = matrix.scales();
+/// what: "scale" or "minimum", for messages.
+std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
+                                  View<const float, 2> values, DType type) {
   std::vector<std::uint16_t> items;
-  items.reserve(Size(scales.size()));
-  for (Index row = 0; row < scales.rows(); ++row) {
-    for (const float scale : scales.Row(row)) {
-      const bool half = scale_type == DType::kF16;
-      const float held = half ? ToFloat(ToF16(scale)) : ToFloat(ToBf16(scale));
-      if (held != scale || !std::isfinite(scale)) {  // a NaN differs from itself
-        throw Error({.what = "scale cannot be stored exactly",
+  items.reserve(Size(values.size()));
+  for (Index row = 0; row < values.rows(); ++row) {
+    for (const float value : values.Row(row)) {
+      const bool half = type == DType::kF16;
+      const float held = half ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value));
+      if (held != value || !std::isfinite(value)) {  // a NaN differs from itself
+        throw Error({.what = what + " cannot be stored exactly",
                      .where = std::string(module) + ", row " + std::to_string(row),
-                     .expected = "a finite number that " + std::string(Name(scale_type)) + " holds",
-                     .found = std::to_string(scale)});
+                     .expected = "a finite number that " + std::string(Name(type)) + " holds",
+                     .found = std::to_string(value)});
       }
-      items.push_back(half ? ToF16(scale).bits : ToBf16(scale).bits);
+      items.push_back(half ? ToF16(value).bits : ToBf16(value).bits);
     }
   }
   return items;
@@ -187,12 +189,15 @@ std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index c
   std::vector<TensorSpec> specs{
       {TensorName(module, "weight_shape"), DType::kI64, {2}},
       {TensorName(module, "weight_packed"), DType::kI32, {rows, StreamWords(cols, grid.bits)}}};
-  if (!grid.symmetric) {
+  if (grid.offset == Offset::kInteger) {
     specs.push_back({TensorName(module, "weight_zero_point"),
                      DType::kI32,
                      {StreamWords(rows, grid.bits), groups}});
   }
   specs.push_back({TensorName(module, "weight_scale"), scale_type, {rows, groups}});
+  if (grid.offset == Offset::kFloat) {
+    specs.push_back({TensorName(module, "weight_minimum"), scale_type, {rows, groups}});
+  }
   return specs;
 }
 
@@ -201,12 +206,16 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
   const std::array<std::int64_t, 2> shape{matrix.rows(), matrix.cols()};
   writer.Write(TensorName(module, "weight_shape"), std::as_bytes(std::span(shape)));
   writer.Write(TensorName(module, "weight_packed"), std::as_bytes(matrix.words()));
-  if (!matrix.grid().symmetric) {
+  if (matrix.grid().offset == Offset::kInteger) {
     const std::vector<std::uint32_t> zeros = PackZeros(matrix);
     writer.Write(TensorName(module, "weight_zero_point"), std::as_bytes(std::span(zeros)));
   }
-  const std::vector<std::uint16_t> scales = NarrowScales(module, matrix, scale_type);
+  const std::vector<std::uint16_t> scales = Narrow(module, "scale", matrix.scales(), scale_type);
   writer.Write(TensorName(module, "weight_scale"), std::as_bytes(std::span(scales)));
+  if (matrix.grid().offset == Offset::kFloat) {
+    const auto minima = Narrow(module, "minimum", matrix.minima(), scale_type);
+    writer.Write(TensorName(module, "weight_minimum"), std::as_bytes(std::span(minima)));
+  }
 }
 
 QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid) {
@@ -228,8 +237,9 @@ QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& 
 
   QMatrix matrix(rows, cols, grid);
   ReadCodes(file, module, matrix);
-  ReadScales(file, module, matrix);
-  if (!grid.symmetric) ReadZeros(file, module, matrix);
+  ReadFloats(file, module, "scale", matrix.scales());
+  if (grid.offset == Offset::kInteger) ReadZeros(file, module, matrix);
+  if (grid.offset == Offset::kFloat) ReadFloats(file, module, "minimum", matrix.minima());
   return matrix;
 }
 

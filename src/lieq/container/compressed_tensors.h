@@ -16,19 +16,21 @@
 namespace lieq {
 
 /// The tensors of one module in the order of the file: weight_shape I64 [2], weight_packed I32
-/// [rows, words], weight_zero_point I32 [ceil(rows * bits / 32), groups] where asymmetric,
-/// weight_scale [rows, groups] of `scale_type` (F16 or BF16). Wide items first, so that each tensor
+/// [rows, words], weight_zero_point I32 [ceil(rows * bits / 32), groups] of integer offsets,
+/// weight_scale [rows, groups] of `scale_type` (F16 or BF16), and of float offsets weight_minimum,
+/// alike. Wide items first, so that each tensor
 /// of a module that begins at a multiple of 8 bytes lies aligned.
 [[nodiscard]] std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
                                                   const Grid& grid, DType scale_type);
 
-/// Writes those tensors, exactly. Throws Error naming the scale that `scale_type` does not hold
-/// (see RoundScale), or where the disk refuses.
+/// Writes those tensors, exactly. Throws Error naming the scale or minimum that `scale_type` does
+/// not hold (see RoundScale), or where the disk refuses.
 void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,
                  DType scale_type);
 
-/// Reads them back; scales may be F16, BF16 or F32. Throws Error naming the tensor: missing, wrong
-/// dtype, shape or group size, a scale that is not finite, set bits in the tail of a stream.
+/// Reads them back; scales and minima may be F16, BF16 or F32. Throws Error naming the tensor:
+/// missing, wrong dtype, shape or group size, a scale or minimum that is not finite, set bits in
+/// the tail of a stream.
 [[nodiscard]] QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid);
 
 /// grids[layer][site]
@@ -46,7 +48,8 @@ inline constexpr std::string_view kHeadModule = "lm_head";
 
 /// The "quantization_config" object for config.json: one config group for each different grid,
 /// widest first, with disjoint anchored regular expressions as targets (vLLM and the library sort
-/// and match them).
+/// and match them). Its method is "compressed-tensors", or "lieq" where some offset is half or
+/// float: no engine loads those, and none shall misread them.
 [[nodiscard]] Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges = {});
 
 /// The grid of each linear by the config groups of a "quantization_config" object.

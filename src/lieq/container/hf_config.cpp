@@ -122,9 +122,9 @@ void RefuseOtherQuantization(const JsonObject& json) {
   if (!json.Has("quantization_config")) return;
   const JsonObject quantization = json.Object("quantization_config");
   const std::string method = quantization.String("quant_method");
-  if (method == "compressed-tensors") return;
+  if (method == "compressed-tensors" || method == "lieq") return;
   Refuse("model is already quantized by a method that is not read",
-         quantization.Where("quant_method"), "compressed-tensors, or a float model",
+         quantization.Where("quant_method"), "compressed-tensors, lieq, or a float model",
          Printable(method), "start from the float model that it was made from");
 }
 

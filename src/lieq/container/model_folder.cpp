@@ -182,7 +182,8 @@ class WeightReader {
     for (const std::string_view suffix : {".weight_shape", ".weight_packed", ".weight_scale"}) {
       (void)Take(module + std::string(suffix));
     }
-    if (!grid.symmetric) (void)Take(module + ".weight_zero_point");
+    if (grid.offset == Offset::kInteger) (void)Take(module + ".weight_zero_point");
+    if (grid.offset == Offset::kFloat) (void)Take(module + ".weight_minimum");
     if (matrix->rows() != rows || matrix->cols() != cols) {
       Fail(file_.At(module + ".weight_shape"), "shape does not agree with config.json",
            std::to_string(rows) + ", " + std::to_string(cols),

@@ -19,6 +19,9 @@ namespace lieq {
 namespace {
 
 constexpr std::string_view kMethod = "compressed-tensors";
+// Where a grid has offsets that compressed-tensors does not know: engines must refuse the folder,
+// which they would else read with zero in the middle of the codes.
+constexpr std::string_view kOwnMethod = "lieq";
 constexpr std::string_view kFormat = "pack-quantized";
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr std::string_view kClassName = "Linear";
@@ -38,8 +41,8 @@ std::string Shown(const Json& value) {
 }
 
 std::string Describe(const Grid& grid) {
-  return std::to_string(grid.bits) + " bits, group size " + std::to_string(grid.group_size) +
-         (grid.symmetric ? ", symmetric" : ", asymmetric");
+  return std::to_string(grid.bits) + " bits, group size " + std::to_string(grid.group_size) + ", " +
+         std::string(Describe(grid.offset));
 }
 
 // ---- reading ----------------------------------------------------------------------------------
@@ -65,7 +68,30 @@ Index ReadGroupSize(const JsonObject& weights) {
          Printable(strategy));
 }
 
-Grid ReadGrid(const JsonObject& weights) {
+bool NeedsOwnMethod(const Grid& grid) {
+  return grid.offset == Offset::kHalf || grid.offset == Offset::kFloat;
+}
+
+/// "symmetric", and "offset" of our own method.
+Offset ReadOffset(const JsonObject& weights, bool own_method) {
+  const bool symmetric = weights.Boolean("symmetric", true);
+  if (!weights.Has("offset")) return symmetric ? Offset::kSymmetric : Offset::kInteger;
+  if (!own_method) {
+    Refuse("option is not supported", weights.Where("offset"),
+           "none, or quant_method " + std::string(kOwnMethod), Shown(weights.At("offset")));
+  }
+  const std::string name = weights.String("offset");
+  const std::optional<Offset> offset = OffsetFromName(name);
+  if (!offset || *offset == Offset::kSymmetric || *offset == Offset::kInteger) {
+    Refuse("offset is not supported", weights.Where("offset"), "half or float", Printable(name));
+  }
+  if (symmetric) {
+    Refuse("offset does not go with symmetric codes", weights.Where("symmetric"), "false", "true");
+  }
+  return *offset;
+}
+
+Grid ReadGrid(const JsonObject& weights, bool own_method) {
   const std::string type = weights.String("type", "int");
   if (type != "int") {
     Refuse("type of codes is not supported", weights.Where("type"), "int", Printable(type));
@@ -86,7 +112,7 @@ Grid ReadGrid(const JsonObject& weights) {
   }
   return {.bits = static_cast<int>(bits),
           .group_size = ReadGroupSize(weights),
-          .symmetric = weights.Boolean("symmetric", true)};
+          .offset = ReadOffset(weights, own_method)};
 }
 
 struct PatternTarget {
@@ -143,7 +169,8 @@ void AddTarget(const std::string& text, const Grid& grid, const std::string& whe
   }
 }
 
-void ReadGroup(const JsonObject& group, const std::string& default_format, Targets& targets) {
+void ReadGroup(const JsonObject& group, const std::string& default_format, bool own_method,
+               Targets& targets) {
   const std::string format = group.String("format", default_format);
   if (format != kFormat) {
     Refuse("format is not supported", group.Where("format"), std::string(kFormat),
@@ -151,7 +178,7 @@ void ReadGroup(const JsonObject& group, const std::string& default_format, Targe
   }
   RequireNull(group, "input_activations", "quantized activations are not supported");
   RequireNull(group, "output_activations", "quantized activations are not supported");
-  const Grid grid = ReadGrid(group.Object("weights"));
+  const Grid grid = ReadGrid(group.Object("weights"), own_method);
   const std::string where = group.Where("targets");
   for (const std::string& text : ReadTexts(group, "targets")) {
     AddTarget(text, grid, where, targets);
@@ -202,11 +229,12 @@ class Ignored {
   std::vector<NamePattern> patterns_;
 };
 
-void CheckMethod(const JsonObject& json) {
+/// Whether the method is our own.
+bool CheckMethod(const JsonObject& json) {
   const std::string method = json.String("quant_method", kMethod);
-  if (method != kMethod) {
-    Refuse("quantization method is not supported", json.Where("quant_method"), std::string(kMethod),
-           Printable(method));
+  if (method != kMethod && method != kOwnMethod) {
+    Refuse("quantization method is not supported", json.Where("quant_method"),
+           std::string(kMethod) + " or " + std::string(kOwnMethod), Printable(method));
   }
   const std::string status = json.String("quantization_status", "compressed");
   if (status != "compressed") {
@@ -220,6 +248,7 @@ void CheckMethod(const JsonObject& json) {
     if (json.At(key).is_object() && json.At(key).value("format", Json()) == "dense") continue;
     Refuse("option is not supported", json.Where(key), "null or empty", Shown(json.At(key)));
   }
+  return method == kOwnMethod;
 }
 
 /// Everything that can be said of one linear's grid, given the model.
@@ -331,7 +360,8 @@ Record Scheme(const Grid& grid) {
   weights["type"] = "int";
   weights["strategy"] = grid.group_size == 0 ? "channel" : "group";
   weights["group_size"] = grid.group_size == 0 ? Record() : Record(grid.group_size);
-  weights["symmetric"] = grid.symmetric;
+  weights["symmetric"] = grid.symmetric();
+  if (NeedsOwnMethod(grid)) weights["offset"] = Name(grid.offset);
   weights["dynamic"] = false;
   return weights;
 }
@@ -341,12 +371,12 @@ Record Scheme(const Grid& grid) {
 namespace {
 
 Targets ReadTargets(const JsonObject& json) {
-  CheckMethod(json);
+  const bool own_method = CheckMethod(json);
   const std::string format = json.String("format", "");
   const JsonObject groups = json.Object("config_groups");
   Targets targets;
   for (const auto& [name, group] : groups.value().items()) {
-    ReadGroup(JsonObject(group, groups.Where(Printable(name))), format, targets);
+    ReadGroup(JsonObject(group, groups.Where(Printable(name))), format, own_method, targets);
   }
   return targets;
 }
@@ -365,7 +395,7 @@ EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& con
     const std::optional<Grid> grid = Match(among, std::string(module), json.Where("config_groups"));
     if (!grid) return std::nullopt;
     const std::string place = where + ": " + std::string(module);
-    if (!grid->symmetric || grid->bits == 3) {
+    if (!grid->symmetric() || grid->bits == 3) {
       Refuse("grid is not supported for the embedding and the head", place,
              "symmetric, 2, 4 or 8 bits", Describe(*grid));
     }
@@ -408,7 +438,7 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
 
 Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {
   const auto key = [](const Grid& grid) {  // widest first, then a fixed order
-    return std::tuple(-grid.bits, grid.group_size, !grid.symmetric);
+    return std::tuple(-grid.bits, grid.group_size, grid.offset);
   };
   const auto before = [&](const Grid& a, const Grid& b) { return key(a) < key(b); };
   std::map<Grid, std::map<SiteSet, std::set<Index>, std::greater<>>, decltype(before)> members(
@@ -445,7 +475,9 @@ Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {
     groups["group_" + std::to_string(groups.size())] = std::move(group);
   }
   Record record;
-  record["quant_method"] = kMethod;
+  const bool own =
+      std::ranges::any_of(members, [](const auto& member) { return NeedsOwnMethod(member.first); });
+  record["quant_method"] = own ? kOwnMethod : kMethod;
   record["format"] = kFormat;
   record["quantization_status"] = "compressed";
   record["global_compression_ratio"] = nullptr;

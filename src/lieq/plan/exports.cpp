@@ -29,8 +29,7 @@ struct Linear {
                .where = fmt::format("layer {}, {}", linear.layer, Module(linear.site)),
                .expected = std::move(expected),
                .found = fmt::format("{} bits, {}, {}, [{}, {}]", linear.grid.bits, group,
-                                    linear.grid.symmetric ? "symmetric" : "asymmetric", linear.rows,
-                                    linear.cols),
+                                    Describe(linear.grid.offset), linear.rows, linear.cols),
                .hint = std::move(hint)});
 }
 
@@ -119,7 +118,7 @@ std::vector<std::string> ByParent(const std::array<bool, kUnits>& units,
 std::string_view LlamaType(const Linear& linear) {
   constexpr std::string_view kTool = "llama-quantize";
   const Grid& grid = linear.grid;
-  if (!grid.symmetric) Refuse(kTool, linear, "symmetric grids, as of q2_0, q3_K, q4_0 and q8_0");
+  if (!grid.symmetric()) Refuse(kTool, linear, "symmetric grids, as of q2_0, q3_K, q4_0 and q8_0");
   const bool wide = linear.cols % 256 == 0;
   switch (grid.bits) {
     case 2:
@@ -160,8 +159,11 @@ std::string LlamaQuantize(const PlannedGrids& grids, const ModelConfig& config) 
   return text;
 }
 
-/// Both pack codes of 32 weights in either direction into words.
+/// Both pack codes of 32 weights in either direction into words, and have integer zero-points.
 void CheckPacking(std::string_view tool, const Linear& linear) {
+  if (linear.grid.offset == Offset::kHalf || linear.grid.offset == Offset::kFloat) {
+    Refuse(tool, linear, "symmetric grids or integer zero-points");
+  }
   if (linear.rows % 32 != 0 || linear.cols % 32 != 0) {
     Refuse(tool, linear, "rows and columns that 32 divides");
   }
@@ -171,7 +173,7 @@ void CheckPacking(std::string_view tool, const Linear& linear) {
 Record GridRecord(const Grid& grid) {
   return {{"bits", grid.bits},
           {"group_size", grid.group_size == 0 ? Index{-1} : grid.group_size},
-          {"sym", grid.symmetric}};
+          {"sym", grid.symmetric()}};
 }
 
 /// The `dynamic` of a QuantizeConfig: expressions matched from the start of a module's name, the
@@ -246,14 +248,14 @@ constexpr std::array kExports{
 
 }  // namespace
 
-PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, bool symmetric) {
+PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, Offset offset) {
   PlannedGrids grids(plan.bits.size());
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       grids[layer][unit] = {
           .bits = plan.bits[layer][unit],
           .group_size = plan.group_sizes.empty() ? group_size : plan.group_sizes[layer][unit],
-          .symmetric = symmetric};
+          .offset = offset};
     }
   }
   return grids;

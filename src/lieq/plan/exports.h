@@ -18,8 +18,8 @@ namespace lieq {
 /// [layers], by Unit
 using PlannedGrids = std::vector<std::array<Grid, kUnits>>;
 
-/// The grids of a plan. group_size: where the plan does not say. Plans never say `symmetric`.
-[[nodiscard]] PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, bool symmetric);
+/// The grids of a plan. group_size: where the plan does not say. Plans never say the offset.
+[[nodiscard]] PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, Offset offset);
 
 struct PlanExport {
   std::string_view name;         // "llama-quantize"

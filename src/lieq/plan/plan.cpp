@@ -21,8 +21,7 @@ std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& gr
   std::int64_t bits = 0;
   for (const Site site : SitesOf(unit)) {
     const Index groups = config.In(site) / GroupColumns(grid, config.In(site));
-    bits += config.Out(site) *
-            (config.In(site) * grid.bits + groups * (16 + (grid.symmetric ? 0 : grid.bits)));
+    bits += config.Out(site) * (config.In(site) * grid.bits + groups * grid.group_bits());
   }
   return bits;
 }

@@ -106,10 +106,16 @@ UnitSensitivity ParseUnit(const JsonObject& row, std::size_t index, std::size_t 
 
 }  // namespace
 
+void AddOffset(Offset offset, Record& record) {
+  if (offset == Offset::kHalf || offset == Offset::kFloat) record["offset"] = Name(offset);
+}
+
 Record GridToJson(const Grid& grid) {
-  return {{"bits", grid.bits},
-          {"group_size", grid.group_size == 0 ? Record("row") : Record(grid.group_size)},
-          {"symmetric", grid.symmetric}};
+  Record record{{"bits", grid.bits},
+                {"group_size", grid.group_size == 0 ? Record("row") : Record(grid.group_size)},
+                {"symmetric", grid.symmetric()}};
+  AddOffset(grid.offset, record);
+  return record;
 }
 
 Grid GridFromJson(const JsonObject& object) {
@@ -123,7 +129,15 @@ Grid GridFromJson(const JsonObject& object) {
   } else {
     grid.group_size = Count(object, "group_size", 1);
   }
-  grid.symmetric = object.Boolean("symmetric", true);
+  grid.offset = object.Boolean("symmetric", true) ? Offset::kSymmetric : Offset::kInteger;
+  if (object.Has("offset")) {
+    const auto offset = OffsetFromName(object.String("offset"));
+    if (!offset) Wrong(object, "offset", "symmetric, half, integer or float");
+    if (object.Has("symmetric") && grid.symmetric() != (*offset == Offset::kSymmetric)) {
+      Wrong(object, "offset", "one that \"symmetric\" agrees with");
+    }
+    grid.offset = *offset;
+  }
   return grid;
 }
 

@@ -18,7 +18,10 @@ namespace lieq {
 /// exist or was given twice.
 [[nodiscard]] Sensitivities SensitivitiesFromJson(const Json& json, const std::string& where);
 
-/// {"bits": 2, "group_size": 64, "symmetric": true}; "row" for a whole row.
+/// Adds "offset": "half" or "float" to a record that says "symmetric", which tells the others
+/// apart.
+void AddOffset(Offset offset, Record& record);
+/// {"bits": 2, "group_size": 64, "symmetric": true}; "row" for a whole row; "offset" by AddOffset.
 [[nodiscard]] Record GridToJson(const Grid& grid);
 [[nodiscard]] Grid GridFromJson(const JsonObject& object);
 

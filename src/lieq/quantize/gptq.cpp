@@ -96,9 +96,7 @@ class RowBlock {
     for (Index r = 0; r < rows_; ++r) {
       result_.SetRow(first_ + r, codes_.view().Row(r));
       for (Index g = 0; g < result_.groups(); ++g) {
-        const GroupFit& fit = fits_[Size(r * result_.groups() + g)];
-        result_.scales()(first_ + r, g) = fit.scale;
-        if (!grid_.symmetric) result_.zeros()(first_ + r, g) = fit.zero;
+        StoreFit(Fit(r, g), first_ + r, g, result_);
       }
     }
   }
@@ -172,16 +170,15 @@ class RowBlock {
     const double pivot = factor_.pivots[Size(position)];
     for (Index r = 0; r < rows_; ++r) {
       const GroupFit& fit = Fit(r, group);
-      const auto scale = static_cast<double>(fit.scale);
       const double target = targets[Size(r)];
       const std::uint8_t code = NearestCode(target, fit, grid_.levels());
-      const double level = scale * (static_cast<int>(code) - fit.zero);
+      const double level = fit.Level(code);
       const double miss = target - level;
       codes_(r, column) = code;
       if (targets_seen_.size() > 0) targets_seen_(r, column) = static_cast<float>(target);
       errors[Size(r)] = static_cast<double>(w_(first_ + r, column)) - level;
       error += pivot * pivot * miss * miss;
-      if (std::fabs(miss) > 0.5 * std::fabs(scale) * (1 + 1e-9)) ++clamped;
+      if (std::fabs(miss) > 0.5 * std::fabs(static_cast<double>(fit.scale)) * (1 + 1e-9)) ++clamped;
     }
   }
 

@@ -1,11 +1,14 @@
 #include "lieq/quantize/grid_fit.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
 #include "lieq/base/assert.h"
+#include "lieq/quantize/offset_search.h"
 
 namespace lieq {
 namespace {
@@ -35,8 +38,8 @@ class Group {
   [[nodiscard]] float low() const noexcept { return low_; }    // <= 0
   [[nodiscard]] float high() const noexcept { return high_; }  // >= 0
 
-  /// Weighted squared error of rounding to the nearest level.
-  [[nodiscard]] float Error(float scale, int zero, int levels) const noexcept {
+  /// Weighted squared error of rounding to the nearest level scale * (code - zero).
+  [[nodiscard]] float Error(float scale, float zero, int levels) const noexcept {
     Floats sum{};
     ForCodes(scale, zero, levels, [&](Floats w, Floats h, Floats step) {
       const Floats error = w - step * scale;
@@ -46,7 +49,7 @@ class Group {
   }
 
   /// The scale of least error for the codes that `scale` gives; `scale` itself where none is.
-  [[nodiscard]] float Refit(float scale, int zero, int levels) const noexcept {
+  [[nodiscard]] float Refit(float scale, float zero, int levels) const noexcept {
     Floats products{}, squares{};
     ForCodes(scale, zero, levels, [&](Floats w, Floats h, Floats step) {
       products += h * w * step;
@@ -56,19 +59,53 @@ class Group {
     return total > 0 ? Total(products) / total : scale;
   }
 
+  /// Weighted squared error of rounding to the nearest level of a fit.
+  [[nodiscard]] float Error(const GroupFit& fit, int levels) const noexcept {
+    Floats sum{};
+    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
+      const Floats error = w - (code * fit.scale + fit.minimum);
+      sum += h * error * error;
+    });
+    return Total(sum);
+  }
+
+  /// The minimum of least error for the codes that a fit gives; its own where no weight counts.
+  [[nodiscard]] float RefitMinimum(const GroupFit& fit, int levels) const noexcept {
+    Floats misses{}, weights{};
+    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
+      misses += h * (w - (code * fit.scale + fit.minimum));
+      weights += h;
+    });
+    const float total = Total(weights);
+    return total > 0 ? fit.minimum + Total(misses) / total : fit.minimum;
+  }
+
  private:
   /// Calls use(w, h, code - zero) for every vector.
   template <class Function>
-  void ForCodes(float scale, int zero, int levels, const Function& use) const noexcept {
+  void ForCodes(float scale, float zero, int levels, const Function& use) const noexcept {
     const float inverse = 1.0f / scale;
-    const Floats lowest = Floats{} - static_cast<float>(zero);
-    const Floats highest = Floats{} + static_cast<float>(levels - 1 - zero);
+    const float whole = std::floor(zero), part = zero - whole;
+    const Floats lowest = Floats{} - whole;
+    const Floats highest = Floats{} + (static_cast<float>(levels - 1) - whole);
     for (std::size_t i = 0; i < w_.size(); ++i) {
-      Floats step = w_[i] * inverse;
+      Floats step = w_[i] * inverse + part;
       step = step > lowest ? step : lowest;
       step = step < highest ? step : highest;
       step = (step + kRound) - kRound;
-      use(w_[i], h_[i], step);
+      use(w_[i], h_[i], step - part);
+    }
+  }
+  /// Calls use(w, h, code) for every vector.
+  template <class Function>
+  void ForLevels(const GroupFit& fit, int levels, const Function& use) const noexcept {
+    const float inverse = 1.0f / fit.scale;
+    const Floats lowest{}, highest = Floats{} + static_cast<float>(levels - 1);
+    for (std::size_t i = 0; i < w_.size(); ++i) {
+      Floats code = (w_[i] - fit.minimum) * inverse;
+      code = code > lowest ? code : lowest;
+      code = code < highest ? code : highest;
+      use(w_[i], h_[i], (code + kRound) - kRound);
     }
   }
   static float Total(Floats v) noexcept {
@@ -84,29 +121,30 @@ class Group {
 struct Best {
   float error = std::numeric_limits<float>::infinity();
   float scale = 0;
-  int zero = 0;
+  float zero = 0;
 };
 
 /// Errors are those of the scale as it will be stored: at 8 bits its rounding is worth half a step
 /// at the extreme weight.
-void Try(const Group& group, float exact_scale, int zero, int levels, Best& best) {
+void Try(const Group& group, float exact_scale, float zero, int levels, Best& best) {
   const float scale = RoundScale(exact_scale);
   const float error = group.Error(scale, zero, levels);
   if (error < best.error) best = {error, scale, zero};
 }
 
-/// Both signs of the scale at every shrink of the extreme weight.
-void SearchSymmetric(const Group& group, const Grid& grid, Best& best) {
+/// Both signs of the scale at every shrink of the extreme weight; one where the levels on both
+/// sides are alike.
+void SearchShared(const Group& group, const Grid& grid, Best& best) {
   const float extreme = std::max(-group.low(), group.high());
-  const float widest = extreme / static_cast<float>(grid.middle());
+  const float zero = grid.shared_zero(), widest = extreme / zero;
   for (int step = 0; kWidest - kStep * step >= kNarrowest - 1e-9; ++step) {
     const float scale = widest * static_cast<float>(kWidest - kStep * step);
-    Try(group, scale, grid.middle(), grid.levels(), best);
-    Try(group, -scale, grid.middle(), grid.levels(), best);
+    Try(group, scale, zero, grid.levels(), best);
+    if (grid.symmetric()) Try(group, -scale, zero, grid.levels(), best);
   }
 }
 
-void SearchAsymmetric(const Group& group, const Grid& grid, Best& best) {
+void SearchInteger(const Group& group, const Grid& grid, Best& best) {
   const int top = grid.levels() - 1;
   for (int step = 0; kWidest - kStep * step >= kNarrowest - 1e-9; ++step) {
     const auto shrink = static_cast<float>(kWidest - kStep * step);
@@ -114,7 +152,7 @@ void SearchAsymmetric(const Group& group, const Grid& grid, Best& best) {
       for (int zero = 0; zero <= top; ++zero) {
         const float below = zero > 0 ? -group.low() / static_cast<float>(zero) : 0.0f;
         const float above = zero < top ? group.high() / static_cast<float>(top - zero) : 0.0f;
-        Try(group, shrink * std::max(below, above), zero, grid.levels(), best);
+        Try(group, shrink * std::max(below, above), static_cast<float>(zero), grid.levels(), best);
       }
       continue;
     }
@@ -122,22 +160,74 @@ void SearchAsymmetric(const Group& group, const Grid& grid, Best& best) {
     if (!(scale > 0)) continue;
     const int nearest = static_cast<int>(std::nearbyint(shrink * -group.low() / scale));
     for (int zero = std::max(0, nearest - 1); zero <= std::min(top, nearest + 1); ++zero) {
-      Try(group, scale, zero, grid.levels(), best);
+      Try(group, scale, static_cast<float>(zero), grid.levels(), best);
     }
   }
 }
 
+/// Neighbours of a scale among those of 8 significant bits: at 2 bits the nearest is best, at 8 its
+/// rounding and that of the minimum are a good part of a step.
+constexpr int kNeighbours = 2;
+
+/// The least error of scales next to a real one, stored, with the stored minima they want.
+void TryStored(const Group& group, const RealFit& real, int levels, GroupFit& best,
+               float& least_error) {
+  const auto scale = RoundScale(static_cast<float>(real.scale));
+  for (int next = 0; next <= 2 * kNeighbours; ++next) {
+    const int up = next % 2 == 0 ? next / 2 : -(next + 1) / 2;  // the nearest first
+    constexpr int kUnit = 1 << 16;                              // of the 8th bit
+    GroupFit fit{RoundScale(std::bit_cast<float>(std::bit_cast<std::int32_t>(scale) + up * kUnit)),
+                 static_cast<float>(real.minimum)};
+    for (int round = 0; round < 2; ++round) {
+      fit.minimum = RoundMinimum(group.RefitMinimum(fit, levels));
+      const float error = group.Error(fit, levels);
+      if (!(error < least_error)) break;
+      least_error = error;
+      best = fit;
+    }
+  }
+}
+
+GroupFit MinMaxFloat(float low, float high, const Grid& grid) {
+  const float minimum = RoundMinimum(low);
+  // Where all weights are equal, code 1 makes up for what the minimum's rounding took.
+  const float step =
+      high > low ? (high - low) / static_cast<float>(grid.levels() - 1) : low - minimum;
+  return {RoundScale(step), minimum};
+}
+
+GroupFit FitFloat(const Group& group, std::span<const float> w, std::span<const float> importance,
+                  const Grid& grid, Clip clip) {
+  const auto [low, high] = std::ranges::minmax(w);
+  GroupFit best = MinMaxFloat(low, high, grid);
+  if (clip == Clip::kNone || low == high) return best;
+  float error = group.Error(best, grid.levels());
+  if (!(error >= 0)) error = std::numeric_limits<float>::infinity();
+  if (grid.bits <= 4) {
+    TryStored(group, SearchOffset(w, importance, grid.levels()), grid.levels(), best, error);
+    return best;
+  }
+  // The walks of SearchOffset grow with the levels, and what they find is lost in the rounding.
+  const double width = static_cast<double>(high) - static_cast<double>(low);
+  for (int step = 0; kWidest - kStep * step >= kNarrowest - 1e-9; ++step) {
+    const double shrink = kWidest - kStep * step;
+    const RealFit real{.scale = shrink * width / (grid.levels() - 1),
+                       .minimum = static_cast<double>(low) + 0.5 * (1 - shrink) * width};
+    TryStored(group, real, grid.levels(), best, error);
+  }
+  return best;
+}
+
 GroupFit MinMax(const Group& group, const Grid& grid) {
-  if (grid.symmetric) {
+  if (grid.offset != Offset::kInteger) {
     // The extreme weight meets the outermost level, which lies on the negative side of the codes.
     const float extreme = -group.low() > group.high() ? group.low() : group.high();
-    return {RoundScale(-extreme / static_cast<float>(grid.middle())),
-            static_cast<std::uint8_t>(grid.middle())};
+    return GroupFit::AtZero(RoundScale(-extreme / grid.shared_zero()), grid.shared_zero());
   }
   const int top = grid.levels() - 1;
   const float scale = RoundScale((group.high() - group.low()) / static_cast<float>(top));
   const int zero = static_cast<int>(std::nearbyint(-group.low() / scale));
-  return {scale, static_cast<std::uint8_t>(std::clamp(zero, 0, top))};
+  return GroupFit::AtZero(scale, static_cast<float>(std::clamp(zero, 0, top)));
 }
 
 }  // namespace
@@ -145,15 +235,18 @@ GroupFit MinMax(const Group& group, const Grid& grid) {
 GroupFit FitGroup(std::span<const float> w, std::span<const float> importance, const Grid& grid,
                   Clip clip) {
   const Group group(w, importance);
+  if (grid.offset == Offset::kFloat) return FitFloat(group, w, importance, grid, clip);
   if (group.low() == 0 && group.high() == 0) {
-    return {RoundScale(0), static_cast<std::uint8_t>(grid.middle())};
+    return GroupFit::AtZero(RoundScale(0), grid.offset == Offset::kHalf
+                                               ? grid.shared_zero()
+                                               : static_cast<float>(grid.middle()));
   }
   if (clip == Clip::kNone) return MinMax(group, grid);
   Best best;
-  if (grid.symmetric) {
-    SearchSymmetric(group, grid, best);
+  if (grid.offset == Offset::kInteger) {
+    SearchInteger(group, grid, best);
   } else {
-    SearchAsymmetric(group, grid, best);
+    SearchShared(group, grid, best);
   }
   if (!(best.error < std::numeric_limits<float>::infinity())) return MinMax(group, grid);
   for (int round = 0; round < 3; ++round) {
@@ -161,7 +254,7 @@ GroupFit FitGroup(std::span<const float> w, std::span<const float> importance, c
     Try(group, group.Refit(best.scale, best.zero, grid.levels()), best.zero, grid.levels(), best);
     if (!(best.error < before)) break;
   }
-  return {best.scale, static_cast<std::uint8_t>(best.zero)};
+  return GroupFit::AtZero(best.scale, best.zero);
 }
 
 }  // namespace lieq

@@ -1,6 +1,7 @@
-// Scales and zero-points of one group of weights.
+// Scales and offsets of one group of weights.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 
@@ -9,10 +10,23 @@
 
 namespace lieq {
 
-/// w is approximated by scale * (code - zero).
+/// w is approximated by scale * code + minimum, whatever the kind of offset: where a zero is stored
+/// or implied, minimum is -scale * zero, which float holds exactly for a scale by RoundScale.
 struct GroupFit {
   float scale = 0;
-  std::uint8_t zero = 0;
+  float minimum = 0;
+
+  [[nodiscard]] static GroupFit AtZero(float scale, float zero) noexcept {
+    return {scale, -scale * zero};
+  }
+  /// What the code means: the very value of QMatrix::Dequantize.
+  [[nodiscard]] double Level(int code) const noexcept {
+    return static_cast<double>(scale * static_cast<float>(code) + minimum);
+  }
+  /// The zero-point of a fit by AtZero.
+  [[nodiscard]] std::uint8_t zero() const noexcept {
+    return static_cast<std::uint8_t>(std::lround(-minimum / scale));
+  }
 };
 
 /// Fits one group.
@@ -20,18 +34,27 @@ struct GroupFit {
 /// w           [n], finite
 /// importance  [n], >= 0: weight of each squared error; empty: all equal
 ///
-/// Symmetric: zero is 2^(bits-1); the scale may be negative, so that the one level more on the
-/// negative side faces the longer tail. Asymmetric: every zero-point for 2 and 3 bits, those next
-/// to the min-max one above. Clip::kSearch tries the outermost level at 1.15 down to 0.3 times the
-/// extreme weight in steps of 0.025, then refits the scale to the codes by least squares. The scale
-/// is rounded by RoundScale. A group of zeros gets the smallest scale. Deterministic: of equal
+/// kSymmetric: the scale may be negative, so that the one level more on the negative side faces the
+/// longer tail. kInteger: every zero-point for 2 and 3 bits, those next to the min-max one above.
+/// Clip::kSearch tries the outermost level at 1.15 down to 0.3 times the extreme weight in steps of
+/// 0.025, then refits the scale to the codes by least squares. kFloat: SearchOffset up to 4 bits,
+/// ranges shrunk by those steps above; then scales next to the rounded one, each with the minimum
+/// that its codes want. Scales are rounded by RoundScale, minima by RoundMinimum, and errors are
+/// those of the rounded values. A group of zeros gets the smallest scale. Deterministic: of equal
 /// errors the first candidate wins.
 [[nodiscard]] GroupFit FitGroup(std::span<const float> w, std::span<const float> importance,
                                 const Grid& grid, Clip clip);
 
+/// Writes the fit of a group into a matrix of the grid that it was made for.
+inline void StoreFit(const GroupFit& fit, Index row, Index group, QMatrix& matrix) {
+  matrix.scales()(row, group) = fit.scale;
+  if (matrix.grid().offset == Offset::kInteger) matrix.zeros()(row, group) = fit.zero();
+  if (matrix.grid().offset == Offset::kFloat) matrix.minima()(row, group) = fit.minimum;
+}
+
 /// Nearest code of w on the grid, ties to even, clamped.
 [[nodiscard]] inline std::uint8_t NearestCode(double w, const GroupFit& fit, int levels) noexcept {
-  const double code = w / static_cast<double>(fit.scale) + static_cast<double>(fit.zero);
+  const double code = (w - static_cast<double>(fit.minimum)) / static_cast<double>(fit.scale);
   // fmin/fmax order: a NaN cannot get here, inputs are checked to be finite.
   const double clamped = code < 0.0 ? 0.0 : code > levels - 1 ? levels - 1 : code;
   constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52

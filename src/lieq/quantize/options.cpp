@@ -39,6 +39,12 @@ Clip ParseClip(std::string_view text) {
   return static_cast<Clip>(Parse("--clip", kClips, text));
 }
 
+Offset ParseOffset(std::string_view text) {
+  std::array<std::string_view, kAllOffsets.size()> names;
+  std::ranges::transform(kAllOffsets, names.begin(), [](Offset offset) { return Name(offset); });
+  return kAllOffsets[static_cast<std::size_t>(Parse("--offset", names, text))];
+}
+
 void CheckGroupSize(const ModelConfig& config, Index group_size) {
   if (group_size == 0) return;  // the whole row always fits
   std::set<Index> widths;

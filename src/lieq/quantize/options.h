@@ -30,6 +30,7 @@ enum class Clip : std::uint8_t {
 /// Throw Error naming the option and what it takes.
 [[nodiscard]] ActOrder ParseActOrder(std::string_view text);
 [[nodiscard]] Clip ParseClip(std::string_view text);
+[[nodiscard]] Offset ParseOffset(std::string_view text);
 
 struct QuantOptions {
   std::string method = "gptq";  // a row of Quantizers()

@@ -30,14 +30,12 @@ QMatrix QuantizeRtn(View<const float, 2> w, std::span<const float> importance, c
         const GroupFit fit = FitGroup(
             group, importance.empty() ? importance : importance.subspan(begin, Size(columns)), grid,
             clip);
-        result.scales()(r, g) = fit.scale;
-        if (!grid.symmetric) result.zeros()(r, g) = fit.zero;
+        StoreFit(fit, r, g, result);
         for (std::size_t i = 0; i < group.size(); ++i) {
           const auto value = static_cast<double>(group[i]);
           const std::uint8_t code = NearestCode(value, fit, grid.levels());
           codes[begin + i] = code;
-          const double error =
-              value - static_cast<double>(fit.scale) * (static_cast<int>(code) - fit.zero);
+          const double error = value - fit.Level(code);
           sums[Size(r)].error += error * error;
           sums[Size(r)].signal += value * value;
         }

@@ -230,7 +230,11 @@ std::string CandidateName(const JsonObject& candidate) {
     const std::int64_t group = candidate.Integer("group_size");
     name += group == 0 ? ", whole rows" : fmt::format(", group {}", group);
   }
-  if (candidate.Has("symmetric") && !candidate.Boolean("symmetric")) name += ", asymmetric";
+  if (candidate.Has("offset")) {
+    name += fmt::format(", {} offset", candidate.String("offset"));
+  } else if (candidate.Has("symmetric") && !candidate.Boolean("symmetric")) {
+    name += ", asymmetric";
+  }
   return name;
 }
 

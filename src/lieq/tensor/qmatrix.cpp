@@ -1,12 +1,44 @@
 #include "lieq/tensor/qmatrix.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "lieq/base/assert.h"
 #include "lieq/tensor/dtype.h"
 
 namespace lieq {
+namespace {
+
+constexpr std::array<std::string_view, 4> kOffsets{"symmetric", "half", "integer", "float"};
+constexpr std::array<std::string_view, 4> kDescriptions{"symmetric", "half offset", "asymmetric",
+                                                        "float offset"};
+constexpr float kLargest = 65280.0f;  // the largest number of 8 significant bits within f16
+
+}  // namespace
+
+std::string_view Name(Offset offset) noexcept {
+  return kOffsets[static_cast<std::size_t>(offset)];
+}
+
+std::optional<Offset> OffsetFromName(std::string_view name) noexcept {
+  const auto found = std::ranges::find(kOffsets, name);
+  if (found == kOffsets.end()) return std::nullopt;
+  return static_cast<Offset>(found - kOffsets.begin());
+}
+
+std::string_view Describe(Offset offset) noexcept {
+  return kDescriptions[static_cast<std::size_t>(offset)];
+}
+
+float Grid::shared_zero() const noexcept {
+  if (offset == Offset::kSymmetric) return static_cast<float>(middle());
+  return offset == Offset::kHalf ? 0.5f * static_cast<float>(levels() - 1) : 0.0f;
+}
+
+int Grid::group_bits() const noexcept {
+  return 16 + (offset == Offset::kInteger ? bits : offset == Offset::kFloat ? 16 : 0);
+}
 
 Index GroupColumns(const Grid& grid, Index cols) noexcept {
   return grid.group_size == 0 ? cols : grid.group_size;
@@ -20,7 +52,8 @@ QMatrix::QMatrix(Index rows, Index cols, const Grid& grid)
   words_per_row_ = CeilDiv(cols * grid.bits, 32);
   words_.resize(Size(rows * words_per_row_));
   scales_.resize(Size(rows * groups_));
-  if (!grid.symmetric) zeros_.resize(Size(rows * groups_));
+  if (grid.offset == Offset::kInteger) zeros_.resize(Size(rows * groups_));
+  if (grid.offset == Offset::kFloat) minima_.resize(Size(rows * groups_));
 }
 
 View<const std::uint8_t, 2> QMatrix::zeros() const noexcept {
@@ -31,6 +64,16 @@ View<const std::uint8_t, 2> QMatrix::zeros() const noexcept {
 View<std::uint8_t, 2> QMatrix::zeros() noexcept {
   if (zeros_.empty()) return {};
   return {zeros_.data(), rows_, groups_};
+}
+
+View<const float, 2> QMatrix::minima() const noexcept {
+  if (minima_.empty()) return {};
+  return {minima_.data(), rows_, groups_};
+}
+
+View<float, 2> QMatrix::minima() noexcept {
+  if (minima_.empty()) return {};
+  return {minima_.data(), rows_, groups_};
 }
 
 void QMatrix::SetRow(Index row, std::span<const std::uint8_t> codes) {
@@ -54,10 +97,13 @@ void QMatrix::Dequantize(Index begin, View<float, 2> out) const {
     float* to = out.Row(r).data();
     const std::uint8_t* from = codes.data();
     for (Index g = 0; g < groups_; ++g) {
-      const float scale = scales_[Size(row * groups_ + g)];
-      const int zero = zeros_.empty() ? grid_.middle() : zeros_[Size(row * groups_ + g)];
+      const std::size_t group = Size(row * groups_ + g);
+      const float scale = scales_[group];
+      // One expression for all offsets: less 0 and plus -0 leave every number as it is.
+      const float zero = zeros_.empty() ? grid_.shared_zero() : static_cast<float>(zeros_[group]);
+      const float minimum = minima_.empty() ? -0.0f : minima_[group];
       for (Index c = 0; c < group_columns_; ++c) {
-        to[c] = scale * static_cast<float>(static_cast<int>(from[c]) - zero);
+        to[c] = scale * (static_cast<float>(from[c]) - zero) + minimum;
       }
       to += group_columns_;
       from += group_columns_;
@@ -66,9 +112,7 @@ void QMatrix::Dequantize(Index begin, View<float, 2> out) const {
 }
 
 std::int64_t QMatrix::stored_bits() const noexcept {
-  const std::int64_t scales = 16 * rows_ * groups_;
-  const std::int64_t zeros = grid_.symmetric ? 0 : grid_.bits * rows_ * groups_;
-  return rows_ * cols_ * grid_.bits + scales + zeros;
+  return rows_ * (cols_ * grid_.bits + groups_ * grid_.group_bits());
 }
 
 void PackCodes(std::span<const std::uint8_t> codes, int bits, std::span<std::uint32_t> words) {
@@ -139,9 +183,16 @@ void UnpackCodes(std::span<const std::uint32_t> words, int bits, std::span<std::
 
 float RoundScale(float scale) noexcept {
   constexpr float kSmallest = 0x1.0p-14f;
-  constexpr float kLargest = 65280.0f;  // the largest number of 8 significant bits within f16
   const float magnitude = std::clamp(ToFloat(ToBf16(std::fabs(scale))), kSmallest, kLargest);
   return std::copysign(magnitude, scale);
+}
+
+float RoundMinimum(float minimum) noexcept {
+  const float magnitude = std::min(std::fabs(minimum), kLargest);
+  // Below 2^-17 a multiple of 2^-24 has 7 bits at most; above, 8 bits end at 2^-24 or before.
+  const float rounded = magnitude < 0x1.0p-17f ? std::nearbyint(magnitude * 0x1.0p24f) * 0x1.0p-24f
+                                               : ToFloat(ToBf16(magnitude));
+  return rounded == 0 ? 0.0f : std::copysign(rounded, minimum);
 }
 
 }  // namespace lieq
