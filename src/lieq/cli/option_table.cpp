@@ -163,67 +163,6 @@ std::vector<Index> ParseList(std::string_view option, const std::string& text, I
   return values;
 }
 
-constexpr std::array kModel{PositionalRow{"MODEL", "model folder in Hugging Face's layout",
-                                          [](Arguments& a, const std::string& v) { a.model = v; }}};
-constexpr std::array kStudyModel{
-    PositionalRow{"NAME", "correlation, layers, calibration or backend",
-                  [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
-    PositionalRow{"MODEL", "model folder in Hugging Face's layout",
-                  [](Arguments& a, const std::string& v) { a.model = v; }}};
-constexpr std::array kPlans{
-    PositionalRow{"A", "a plan",
-                  [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }},
-    PositionalRow{"B", "another plan",
-                  [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }}};
-constexpr std::array kRuns{
-    PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
-                  [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
-
-constexpr std::array kCommands{
-    CommandRow{"inspect", kInspect, "show what a model folder holds",
-               "Prints architecture, size and, for a quantized model, the bits of every layer.",
-               kModel},
-    CommandRow{
-        "diagnose", kDiagnose, "measure how effective each layer is",
-        "Writes the representational compactness, top-k energy and block influence of every layer, "
-        "and with --text the rise of perplexity when it is removed.",
-        kModel},
-    CommandRow{
-        "sensitivity", kSensitivity, "measure what each candidate grid costs the model",
-        "Quantizes every unit at every candidate grid, runs the model with one unit replaced "
-        "at a time, and writes the divergence from the whole model: measured, and predicted "
-        "for the candidates that were not run.",
-        kModel},
-    CommandRow{
-        "study", kStudy, "run an experiment of the paper, or a check of its premise",
-        "correlation: do the cheap scores predict the damage? layers: how many to protect, "
-        "by which ranking? calibration: does the text matter? backend: do group size, order "
-        "and method matter more than the plan? Writes study.json and the codes it used into a "
-        "folder; given again, it goes on where it stopped.",
-        kStudyModel},
-    CommandRow{"plan", kPlan, "decide how many bits each layer gets",
-               "Writes a plan that `quantize --plan` takes; it may be edited by hand. With --as it "
-               "writes the plan in the words of another quantizer. `lieq plan diff A B` compares "
-               "two plans; a model folder of the name diff is given as ./diff.",
-               kModel},
-    CommandRow{"plan diff", kPlanDiff, "show what two plans differ in",
-               "Compares layers, widths and group sizes, and shows the figures that the plans "
-               "record. Needs no model.",
-               kPlans},
-    CommandRow{"quantize", kQuantize, "write a quantized model",
-               "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
-               "and this program read. An interrupted run goes on where it stopped when the same "
-               "command is given again.",
-               kModel},
-    CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
-               "Works on float and on quantized folders.", kModel},
-    CommandRow{"report", kReport, "show runs as a page",
-               "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
-               "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "
-               "eval*.json; any other record is named as a file.",
-               kRuns},
-};
-
 constexpr std::array kOptions{
     OptionRow{.names = "--output,-o",
               .value = "PATH",
@@ -431,6 +370,38 @@ constexpr std::array kOptions{
               .help = "outermost level at the extreme weight (none) or where the error is least "
                       "(search, default)",
               .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); }},
+    OptionRow{.names = "--drift",
+              .value = "S",
+              .commands = kQuantize | kStudy,
+              .help = "share, 0 to 1, of what earlier layers' quantization did to a linear's "
+                      "inputs that its codes make up for (default 0.5; rtn and gptq 0)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.quant.drift = Parse<double>("--drift", v, 0.0, 1.0, "0 to 1");
+                  }},
+    OptionRow{.names = "--residual",
+              .value = "S",
+              .commands = kQuantize | kStudy,
+              .help = "the same for the residual stream, made up for in o and down (default 0.5; "
+                      "rtn and gptq 0)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.quant.residual = Parse<double>("--residual", v, 0.0, 1.0, "0 to 1");
+                  }},
+    OptionRow{.names = "--rounds",
+              .value = "N",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "of coordinate descent and grid refits after error feedback (default 4; rtn "
+                      "and gptq 0)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.quant.rounds = Parse<int>("--rounds", v, 0, 100, "0 to 100");
+                  }},
+    OptionRow{.names = "--no-search",
+              .value = "",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "refit grids to the codes there are, without trying grids with other codes",
+              .set = [](Arguments& a, const std::string&) { a.quant.search = false; }},
     OptionRow{.names = "--text",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
@@ -742,9 +713,6 @@ Index EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::span<const CommandRow> Commands() noexcept {
-  return kCommands;
-}
 std::span<const OptionRow> Options() noexcept {
   static const std::string ranking =
       "what orders the layers for --bits: " + std::string(RankingNames()) +

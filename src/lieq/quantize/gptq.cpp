@@ -265,6 +265,8 @@ GptqFactor FactorGram(View<const double, 2> gram, const Grid& grid, const QuantO
     factor.damping = std::max(factor.damping, 1e-6) * 10;
     ++factor.retries;
   }
+  factor.diagonal = diagonal;
+  for (double& value : factor.diagonal) value += factor.damping * mean;
   factor.pivots.resize(Size(n));
   for (Index p = 0; p < n; ++p) factor.pivots[Size(p)] = h(p, p);
   for (Index p = 0; p < n; ++p) {
@@ -272,6 +274,25 @@ GptqFactor FactorGram(View<const double, 2> gram, const Grid& grid, const QuantO
     for (Index q = p; q < n; ++q) h(p, q) = 0;
   }
   return factor;
+}
+
+void DivideByGram(View<double, 2> b, const GptqFactor& factor) {
+  const Index n = b.cols();
+  Matrix<double> permuted(b.rows(), n);
+  for (Index r = 0; r < b.rows(); ++r) {
+    for (Index p = 0; p < n; ++p) permuted(r, p) = b(r, factor.order[Size(p)]);
+  }
+  // H = F diag(pivots²) Fᵀ, F unit lower triangular: `feedback` with ones on its diagonal.
+  DivideByUnitLower(permuted.view(), factor.feedback.view(), Transpose::kYes);
+  for (Index r = 0; r < b.rows(); ++r) {
+    for (Index p = 0; p < n; ++p) {
+      permuted(r, p) /= factor.pivots[Size(p)] * factor.pivots[Size(p)];
+    }
+  }
+  DivideByUnitLower(permuted.view(), factor.feedback.view(), Transpose::kNo);
+  for (Index r = 0; r < b.rows(); ++r) {
+    for (Index p = 0; p < n; ++p) b(r, factor.order[Size(p)]) = permuted(r, p);
+  }
 }
 
 QMatrix QuantizeGptq(View<const float, 2> w, const GptqFactor& factor, const Grid& grid,

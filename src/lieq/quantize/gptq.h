@@ -22,10 +22,11 @@ namespace lieq {
 /// Columns are held in reverse order of rounding, so that one lower Cholesky factor serves:
 /// position p is the column order[p], and the last position is rounded first.
 struct GptqFactor {
-  Matrix<double> feedback;     // [n, n], strictly lower: U_jk / U_kk at (position j, position k)
-  std::vector<double> pivots;  // [n]: U_kk by position
-  std::vector<Index> order;    // [n]: column by position
-  double damping = 0;          // relative to the mean of diag(H)
+  Matrix<double> feedback;       // [n, n], strictly lower: U_jk / U_kk at (position j, position k)
+  std::vector<double> pivots;    // [n]: U_kk by position
+  std::vector<Index> order;      // [n]: column by position
+  std::vector<double> diagonal;  // [n]: H_jj with all damping, by column
+  double damping = 0;            // relative to the mean of diag(H)
   int retries = 0;
   Index dead_columns = 0;
 };
@@ -36,6 +37,9 @@ struct GptqFactor {
 /// even that did not help.
 [[nodiscard]] GptqFactor FactorGram(View<const double, 2> gram, const Grid& grid,
                                     const QuantOptions& options);
+
+/// b = b (H + damping)⁻¹ in place. b [m, n], columns in their own order.
+void DivideByGram(View<double, 2> b, const GptqFactor& factor);
 
 /// Rounds w [m, n] by that factor (not empty). Same bytes for any number of threads.
 ///

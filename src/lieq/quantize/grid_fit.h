@@ -52,6 +52,19 @@ inline void StoreFit(const GroupFit& fit, Index row, Index group, QMatrix& matri
   if (matrix.grid().offset == Offset::kFloat) matrix.minima()(row, group) = fit.minimum;
 }
 
+/// The fit that StoreFit wrote.
+[[nodiscard]] inline GroupFit StoredFit(const QMatrix& matrix, Index row, Index group) noexcept {
+  const float scale = matrix.scales()(row, group);
+  switch (matrix.grid().offset) {
+    case Offset::kInteger:
+      return GroupFit::AtZero(scale, static_cast<float>(matrix.zeros()(row, group)));
+    case Offset::kFloat:
+      return {scale, matrix.minima()(row, group)};
+    default:
+      return GroupFit::AtZero(scale, matrix.grid().shared_zero());
+  }
+}
+
 /// Nearest code of w on the grid, ties to even, clamped.
 [[nodiscard]] inline std::uint8_t NearestCode(double w, const GroupFit& fit, int levels) noexcept {
   const double code = (w - static_cast<double>(fit.minimum)) / static_cast<double>(fit.scale);

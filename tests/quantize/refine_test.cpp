@@ -1,0 +1,196 @@
+#include "lieq/quantize/refine.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "lieq/quantize/gptq.h"
+#include "tests/support/random_matrix.h"
+#include "tests/support/test_context.h"
+
+namespace lieq {
+namespace {
+
+Matrix<double> Widened(View<const float, 2> w) {
+  Matrix<double> wide(w.rows(), w.cols());
+  for (Index r = 0; r < w.rows(); ++r) {
+    for (Index c = 0; c < w.cols(); ++c) wide(r, c) = static_cast<double>(w(r, c));
+  }
+  return wide;
+}
+
+/// Both triangles of a Gram matrix plus damping.
+Matrix<double> Full(View<const double, 2> gram, double damping) {
+  const Index n = gram.rows();
+  Matrix<double> h(n, n);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j <= i; ++j) h(i, j) = h(j, i) = gram(i, j);
+    h(i, i) += damping;
+  }
+  return h;
+}
+
+/// e H eᵀ of one row, from the definition.
+double RowLoss(View<const double, 2> target, View<const double, 2> h, const QMatrix& q, Index row) {
+  Matrix<float> levels(1, q.cols());
+  q.Dequantize(row, levels.view());
+  double loss = 0;
+  for (Index i = 0; i < q.cols(); ++i) {
+    const double ei = target(row, i) - static_cast<double>(levels(0, i));
+    for (Index j = 0; j < q.cols(); ++j) {
+      loss += ei * h(i, j) * (target(row, j) - static_cast<double>(levels(0, j)));
+    }
+  }
+  return loss;
+}
+
+struct Case {
+  int bits;
+  Index group;
+  Offset offset;
+  Index rows, cols;
+};
+
+class RefineProperty : public testing::TestWithParam<Case> {
+ protected:
+  /// Weights and inputs of several kinds, from harmless to hostile.
+  static constexpr int kKinds = 5;
+  void Make(int kind) {
+    const auto [bits, group, offset, rows, cols] = GetParam();
+    grid = {.bits = bits, .group_size = group, .offset = offset};
+    w = RandomMatrix(rows, cols, 3 + static_cast<std::uint64_t>(kind), 0.02);
+    Matrix<float> x = CorrelatedInputs(2 * cols + 5, cols, 40);
+    if (kind == 1) {  // a weight and an input channel of 1e4 times the others
+      w(rows / 2, cols / 3) = 200.0f;
+      for (Index t = 0; t < x.rows(); ++t) x(t, cols / 2) *= 1e4f;
+    }
+    if (kind == 2) {  // inputs that never change: rank one
+      for (Index t = 1; t < x.rows(); ++t) {
+        for (Index c = 0; c < cols; ++c) x(t, c) = x(0, c);
+      }
+    }
+    if (kind == 3) {  // a dead channel, a row of zeros, a row of one value
+      for (Index t = 0; t < x.rows(); ++t) x(t, 0) = 0;
+      for (Index c = 0; c < cols; ++c) w(0, c) = 0;
+      for (Index c = 0; c < cols; ++c) w(rows - 1, c) = 0.25f;
+    }
+    if (kind == 4) {  // tiny: scales at the smallest that is stored
+      for (Index r = 0; r < rows; ++r) {
+        for (Index c = 0; c < cols; ++c) w(r, c) *= 1e-5f;
+      }
+    }
+    const Matrix<double> gram = GramOf(x.view());
+    factor = FactorGram(gram.view(), grid, {});
+    ASSERT_FALSE(factor.order.empty());
+    h = Full(gram.view(), 0);
+    for (Index i = 0; i < cols; ++i) h(i, i) = factor.diagonal[Size(i)];
+    target = Widened(w.view());
+  }
+  QMatrix Start() {
+    LinearReport report;
+    return QuantizeGptq(w.view(), factor, grid, {}, test.context, report);
+  }
+
+  Grid grid;
+  Matrix<float> w;
+  Matrix<double> target, h;
+  GptqFactor factor;
+  TestContext test;
+};
+
+TEST_P(RefineProperty, NoRowEverGetsWorseAndTheLossIsWhatItSays) {
+  for (int kind = 0; kind < kKinds; ++kind) {
+    for (const bool search : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "kind " << kind << (search ? ", search" : ""));
+      Make(kind);
+      const QMatrix start = Start();
+      QMatrix q = start;
+
+      const RefineReport report =
+          Refine(target.view(), h.view(), {.rounds = 3, .search = search}, test.context, q);
+
+      double before = 0, after = 0;
+      for (Index r = 0; r < q.rows(); ++r) {
+        const double was = RowLoss(target.view(), h.view(), start, r);
+        const double is = RowLoss(target.view(), h.view(), q, r);
+        // Rounding of the sums: errors of this size are as good as none.
+        const double size = RowLoss(target.view(), h.view(), QMatrix(q.rows(), q.cols(), grid), r);
+        EXPECT_LE(is, was + 1e-9 * (was + size)) << "row " << r;
+        before += was;
+        after += is;
+      }
+      EXPECT_NEAR(report.before, before, 1e-7 * before + 1e-12);
+      EXPECT_NEAR(report.after, after, 1e-7 * before + 1e-12);
+      for (Index r = 0; r < q.rows(); ++r) {
+        for (const float scale : q.scales().Row(r)) ASSERT_EQ(scale, RoundScale(scale));
+        if (grid.offset == Offset::kFloat) {
+          for (const float minimum : q.minima().Row(r)) ASSERT_EQ(minimum, RoundMinimum(minimum));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RefineProperty, IsTheSameForAnyNumberOfThreads) {
+  Make(0);
+  const QMatrix start = Start();
+  std::vector<QMatrix> results;
+  for (const int threads : {1, 2, 7}) {
+    TestContext on(threads);
+    results.push_back(start);
+    (void)Refine(target.view(), h.view(), {}, on.context, results.back());
+    EXPECT_TRUE(std::ranges::equal(results.back().words(), results.front().words()));
+    EXPECT_EQ(std::memcmp(results.back().scales().data(), results.front().scales().data(),
+                          Size(start.scales().size()) * sizeof(float)),
+              0);
+  }
+}
+
+TEST_P(RefineProperty, EndsWhereNoSingleCodeLowersTheLoss) {
+  Make(0);
+  QMatrix q = Start();
+  RefineReport last;
+  for (int i = 0; i < 50; ++i) {
+    last = Refine(target.view(), h.view(), {.rounds = 2, .search = false}, test.context, q);
+    if (last.moves == 0) break;
+  }
+  ASSERT_EQ(last.moves, 0);
+
+  std::vector<std::uint8_t> codes(Size(q.cols()));
+  for (Index r = 0; r < q.rows(); r += 7) {
+    const double loss = RowLoss(target.view(), h.view(), q, r);
+    q.GetRow(r, codes);
+    for (Index c = 0; c < q.cols(); c += 5) {
+      const std::uint8_t kept = codes[Size(c)];
+      for (int code = 0; code < grid.levels(); ++code) {
+        codes[Size(c)] = static_cast<std::uint8_t>(code);
+        QMatrix moved = q;
+        moved.SetRow(r, codes);
+        ASSERT_GE(RowLoss(target.view(), h.view(), moved, r), loss * (1 - 1e-7))
+            << "row " << r << ", column " << c << ", code " << code;
+      }
+      codes[Size(c)] = kept;
+    }
+  }
+}
+
+TEST_P(RefineProperty, TheSearchFindsMoreThanTheRefitAlone) {
+  Make(0);
+  QMatrix plain = Start(), searched = plain;
+  const RefineReport without =
+      Refine(target.view(), h.view(), {.rounds = 3, .search = false}, test.context, plain);
+  const RefineReport with = Refine(target.view(), h.view(), {.rounds = 3}, test.context, searched);
+  EXPECT_LT(without.after, without.before);
+  EXPECT_LT(with.after, without.after);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Grids, RefineProperty,
+    testing::Values(Case{2, 64, Offset::kSymmetric, 70, 192}, Case{2, 16, Offset::kFloat, 33, 160},
+                    Case{2, 32, Offset::kHalf, 64, 96}, Case{2, 64, Offset::kInteger, 65, 128},
+                    Case{3, 32, Offset::kSymmetric, 20, 96}, Case{3, 0, Offset::kFloat, 9, 130},
+                    Case{4, 64, Offset::kInteger, 20, 128}));
+
+}  // namespace
+}  // namespace lieq
