@@ -223,12 +223,13 @@ TEST(Gptq, RaisesDampingWhereTheGramMatrixIsSingular) {
 
 TEST(Gptq, FallsBackToRoundingWhereNoDampingHelps) {
   const Grid grid{.bits = 2, .group_size = 32};
-  const QuantOptions options;
+  const QuantOptions options = WithDefaults({.method = "gptq"});
   Matrix<double> gram(64, 64);  // not a Gram matrix at all
   for (Index i = 0; i < 64; ++i) {
     for (Index j = 0; j <= i; ++j) gram(i, j) = i == j ? 1 : 50;
   }
-  const InputStatistics statistics{gram.view(), FactorGram(gram.view(), grid, options)};
+  const UnitStatistics measured{.gram = std::move(gram), .tokens = 64};
+  const InputStatistics statistics = Prepare(measured, nullptr, grid, options);
   ASSERT_TRUE(statistics.factor.order.empty());
   TestContext test;
   LinearReport report;

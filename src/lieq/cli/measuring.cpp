@@ -53,9 +53,8 @@ std::vector<Grid> CandidatesOf(const Arguments& arguments, const ModelConfig& co
 
 Record CodeSettings(const Arguments& a, const std::string& model_hash,
                     const EncodedText* calibration, const Windows& windows) {
-  Record record{{"version", kVersion},        {"model", model_hash},
-                {"method", a.quant.method},   {"act_order", Name(a.quant.act_order)},
-                {"damping", a.quant.damping}, {"clip", Name(a.quant.clip)}};
+  Record record{{"version", kVersion}, {"model", model_hash}};
+  AddOptions(FloatInputs(a.quant), record);
   if (calibration != nullptr) {
     record["calibration"] = calibration->hash;
     record["samples"] = windows.count;

@@ -258,12 +258,25 @@ std::string UtcNow() {
   return text.data();
 }
 
-Record RunRecord(const Arguments& arguments, double seconds, Session& session) {
+/// reports: their seconds are moved here, since lieq.json must be the same for every run.
+Record RunRecord(const Arguments& arguments, double seconds, std::vector<LayerReports>& reports,
+                 Session& session) {
+  Record linears = Record::array();
+  for (LayerReports& layer : reports) {
+    Record row = Record::object();
+    for (const Site site : kAllSites) {
+      double& taken = layer[static_cast<std::size_t>(site)].seconds;
+      row[std::string(Name(site))] = taken;
+      taken = 0;
+    }
+    linears.push_back(std::move(row));
+  }
   return {{"schema", 1},
           {"kind", "run"},
           {"finished", UtcNow()},
           {"command", ShellCommand(arguments)},
           {"seconds", seconds},
+          {"linear_seconds", std::move(linears)},
           {"peak_bytes", PeakMemoryBytes()},
           {"threads", session.pool().size()},
           {"device", session.device().description()}};
@@ -362,7 +375,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     const OutputFiles files = PlanOutput(model, grids, edges, scale_type);
     std::optional<CodeStore> store;
     if (arguments.assemble) store = OpenCodes(arguments, inputs, grids, session);
-    const std::vector<LayerReports> reports =
+    std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
               : QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
 
@@ -376,6 +389,7 @@ int RunQuantize(const Arguments& given, Session& session) {
                        : folder.LayerFile(layer);
         },
         edge_file, out);
+    const Record run = RunRecord(arguments, SecondsSince(begin), reports, session);
     const ResultFacts facts{.model = model,
                             .plan = plan,
                             .grids = grids,
@@ -387,7 +401,6 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
     const Record result = ResultRecord(facts);
-    const Record run = RunRecord(arguments, SecondsSince(begin), session);
     WriteFileAtomically(out / "README.md", ModelCard(facts));
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");

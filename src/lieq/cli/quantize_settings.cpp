@@ -6,6 +6,7 @@
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
 #include "lieq/plan/sensitivities_json.h"
+#include "lieq/quantize/quantizers.h"
 
 namespace lieq {
 namespace {
@@ -18,17 +19,29 @@ std::string OffsetOption(Offset offset) {
 
 }  // namespace
 
+void AddOptions(const QuantOptions& given, Record& record) {
+  const QuantOptions options = WithDefaults(given);
+  record["method"] = options.method;
+  record["act_order"] = Name(options.act_order);
+  record["damping"] = options.damping;
+  record["clip"] = Name(options.clip);
+  if (options.corrects()) {
+    record["drift"] = *options.drift;
+    record["residual"] = *options.residual;
+  }
+  if (*options.rounds == 0) return;
+  record["rounds"] = *options.rounds;
+  record["search"] = *options.search;
+}
+
 Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
                         const EncodedText* calibration, const Windows& windows) {
   Record record{{"version", kVersion},
                 {"model", model_hash},
-                {"method", a.quant.method},
                 {"group_size", a.group_size == 0 ? Record("row") : Record(a.group_size)},
                 {"symmetric", a.offset == Offset::kSymmetric},
-                {"act_order", Name(a.quant.act_order)},
-                {"damping", a.quant.damping},
-                {"clip", Name(a.quant.clip)},
                 {"seed", a.seed}};
+  AddOptions(a.quant, record);
   AddOffset(a.offset, record);
   if (!a.plan.empty()) {
     record["plan"] = HashFile(a.plan);
@@ -103,6 +116,10 @@ std::string CanonicalCommand(const Arguments& a) {
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
                          OffsetOption(a.offset), Name(a.quant.act_order), a.quant.damping,
                          Name(a.quant.clip));
+  const QuantOptions options = WithDefaults(a.quant);
+  command += fmt::format(" --drift {} --residual {} --rounds {}", *options.drift, *options.residual,
+                         *options.rounds);
+  if (!*options.search) command += " --no-search";
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
   if (a.assemble) command += " --assemble --codes " + name(a.codes);

@@ -39,6 +39,14 @@ Record ReportsToJson(const LayerReports& reports) {
                {"signal", report.signal},
                {"damping", report.damping},
                {"clamped", report.clamped}};
+    if (report.seconds > 0) row["seconds"] = report.seconds;
+    if (report.start_error > 0) {
+      row["refined"] = {{"start_error", report.start_error},
+                        {"moves", report.moves},
+                        {"held_out_start", report.held_out_start},
+                        {"held_out", report.held_out},
+                        {"kept_rows", report.kept_rows}};
+    }
     if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
     if (report.retries > 0) row["damping_retries"] = report.retries;
     if (report.fell_back) row["fallback"] = "rtn";
@@ -60,6 +68,14 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
     report.dead_columns = row.Integer("dead_columns", 0);
     report.retries = static_cast<int>(row.Integer("damping_retries", 0));
     report.fell_back = row.Has("fallback");
+    report.seconds = row.Has("seconds") ? row.Number("seconds") : 0;
+    if (!row.Has("refined")) continue;
+    const JsonObject refined = row.Object("refined");
+    report.start_error = refined.Number("start_error");
+    report.moves = refined.Integer("moves", 0);
+    report.held_out_start = refined.Number("held_out_start");
+    report.held_out = refined.Number("held_out");
+    report.kept_rows = refined.Number("kept_rows");
   }
   return reports;
 }

@@ -12,6 +12,7 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/measuring.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/quantize_settings.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/io/printable.h"
 #include "lieq/plan/sensitivities_json.h"
@@ -36,16 +37,13 @@ constexpr std::array kStudies{
 Record Settings(const Arguments& a, const std::string& model_hash,
                 const std::vector<StudyText>& texts) {
   Record record{{"model", model_hash},
-                {"method", a.quant.method},
-                {"act_order", Name(a.quant.act_order)},
-                {"damping", a.quant.damping},
-                {"clip", Name(a.quant.clip)},
                 {"group_size", a.group_size},
                 {"symmetric", a.offset == Offset::kSymmetric},
                 {"widths", {a.low, a.high}},
                 {"ranking", a.ranking},
                 {"windows", a.windows},
                 {"seed", a.seed}};
+  AddOptions(a.quant, record);
   AddOffset(a.offset, record);
   record["samples"] = a.samples.value_or(kDefaultSamples);
   record["context"] = a.context.value_or(kDefaultContext);

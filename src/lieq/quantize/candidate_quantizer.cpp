@@ -11,12 +11,17 @@ bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
   return grid.group_size == 0 || config.In(SitesOf(unit).front()) % grid.group_size == 0;
 }
 
+QuantOptions FloatInputs(QuantOptions options) {
+  options.drift = options.residual = 0;
+  return WithDefaults(options);
+}
+
 CandidateQuantizer::CandidateQuantizer(const Weights& weights, Device& device,
                                        const QuantOptions& options,
                                        View<const TokenId, 2> calibration, Context& context)
     : weights_(weights),
       device_(device),
-      options_(options),
+      options_(FloatInputs(options)),
       quantizer_(FindQuantizer(options.method)),
       context_(context),
       forward_(weights, device, std::max<Index>(1, calibration.cols())) {
@@ -36,23 +41,25 @@ void CandidateQuantizer::Skip() {
 std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> candidates) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   const ModelConfig& config = weights_.config;
-  std::array<Matrix<double>, kUnits> grams;
+  std::array<UnitStatistics, kUnits> measured;
   if (quantizer_.needs_calibration) {
     for (const Unit unit : kAllUnits) {
       const Index in = config.In(SitesOf(unit).front());
-      grams[static_cast<std::size_t>(unit)] = Matrix<double>(in, in);
+      measured[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
     }
     context_.ThrowIfStopped();
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
-      device_.GramUpdate(input, grams[static_cast<std::size_t>(unit)].view());
+      UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
+      device_.GramUpdate(input, share.gram.view());
+      share.tokens += input.rows();
     });
     device_.Sync();
   }
 
   std::vector<QuantizedLayer> layer(candidates.size());
   for (const Unit unit : kAllUnits) {
-    const View<const double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
-    if (quantizer_.needs_calibration) RequireFiniteGram(gram, next_, unit);
+    const UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
+    if (quantizer_.needs_calibration) RequireFiniteGram(share.gram.view(), next_, unit);
     std::vector<Matrix<float>> widened;
     for (const Site site : SitesOf(unit)) {
       widened.push_back(
@@ -68,7 +75,7 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
       const bool same_order =
           factored >= 0 && (options_.act_order != ActOrder::kGroup || factored == columns);
       if (quantizer_.needs_calibration && !same_order) {
-        statistics = {.gram = gram, .factor = FactorGram(gram, grid, options_)};
+        statistics = Prepare(share, nullptr, grid, options_);
         factored = columns;
       }
       for (std::size_t i = 0; i < widened.size(); ++i) {

@@ -21,6 +21,10 @@ namespace lieq {
 /// Whether the grid's groups divide the rows of the unit's linears.
 [[nodiscard]] bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept;
 
+/// The options that candidates are made with: inputs are those of the float model, so that nothing
+/// drifts.
+[[nodiscard]] QuantOptions FloatInputs(QuantOptions options);
+
 class CandidateQuantizer {
  public:
   /// weights, device and context outlive this. calibration [windows, length]: may have 0 windows

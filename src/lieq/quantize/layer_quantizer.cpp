@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/quantize/layer_inputs.h"
@@ -12,136 +13,131 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
                                View<const TokenId, 2> calibration, Context& context)
     : weights_(weights),
       device_(device),
-      options_(options),
+      options_(WithDefaults(options)),
       quantizer_(FindQuantizer(options.method)),
       context_(context),
       forward_(weights, device, std::max<Index>(1, calibration.cols())) {
   if (!quantizer_.needs_calibration) return;
   LIEQ_ASSERT(calibration.rows() > 0);
   const ModelConfig& config = weights.config;
-  hidden_ = forward_.Embed(calibration);
+  quantized_.emplace(config, device, forward_, forward_.Embed(calibration));
+  if (options_.corrects()) {
+    reference_.emplace(config, device, forward_, forward_.Embed(calibration));
+    const Index batch = std::min(
+        quantized_->rows(), forward_.BatchWindows(quantized_->length()) * quantized_->length());
+    difference_ =
+        device.Alloc(batch, std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)}));
+  }
   weights_.Release(weights_.embedding);
-  const Index rows = hidden_.x.rows();
-  const Index batch = std::min(rows, forward_.BatchWindows(hidden_.length) * hidden_.length);
-  keep_gated_ = rows * config.intermediate <= kMostKeptFloats;
-  in_ = device.Alloc(batch, config.hidden);
-  attention_ = device.Alloc(rows, config.In(Site::kO));
-  gated_ = device.Alloc(keep_gated_ ? rows : batch, config.intermediate);
 }
 
+Index LayerQuantizer::HeldOutRows() const noexcept {
+  if (!options_.judges()) return 0;
+  return HeldOutWindows(quantized_->rows() / quantized_->length()) * quantized_->length();
+}
+
+/// batch(first row, rows): whole windows, none of them on both sides of the held-out ones' begin.
 template <class Function>
 void LayerQuantizer::ForBatches(const Function& batch) {
-  const Index step = forward_.BatchWindows(hidden_.length) * hidden_.length;
-  for (Index first = 0; first < hidden_.x.rows(); first += step) {
+  const Index length = quantized_->length(), rows = quantized_->rows();
+  const Index step = forward_.BatchWindows(length) * length, fitted = rows - HeldOutRows();
+  for (Index first = 0; first < rows;) {
     context_.ThrowIfStopped();
-    batch(first, std::min(step, hidden_.x.rows() - first));
+    const Index count = std::min(step, (first < fitted ? fitted : rows) - first);
+    batch(first, count);
+    first += count;
   }
 }
 
-DeviceView<float> LayerQuantizer::Gated(Index first, Index rows) {
-  return keep_gated_ ? gated_.view().Rows(first, rows) : gated_.view().Rows(0, rows);
+CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
+  const ModelConfig& config = weights_.config;
+  const Index in = config.In(SitesOf(unit).front());
+  const bool adds = unit == Unit::kO || unit == Unit::kDown;
+  const Index fitted = quantized_->rows() - HeldOutRows();
+  CalibrationStatistics measured;
+  const auto allocate = [&](UnitStatistics& share) {
+    share.gram = Matrix<double>(in, in);
+    if (!reference_) return;
+    share.drift = Matrix<double>(in, in);
+    if (adds) share.residual = Matrix<double>(config.hidden, in);
+  };
+  allocate(measured.fit);
+  if (HeldOutRows() > 0) allocate(measured.held_out);
+  ForBatches([&](Index first, Index rows) {
+    UnitStatistics& share = first < fitted ? measured.fit : measured.held_out;
+    share.tokens += rows;
+    const DeviceView<const float> u = quantized_->Input(unit, first, rows);
+    device_.GramUpdate(u, share.gram.view());
+    if (!reference_) return;
+    const DeviceView<const float> x = reference_->Input(unit, first, rows);
+    const DeviceView<float> drift = difference_.Shaped(rows, in);
+    device_.Subtract(x, u, drift);
+    device_.CrossGramUpdate(drift, u, share.drift.view());
+    if (!adds) return;
+    const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
+    device_.Subtract(reference_->residual(first, rows), quantized_->residual(first, rows),
+                     residual);
+    device_.CrossGramUpdate(residual, u, share.residual.view());
+  });
+  return measured;
 }
 
 QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
-  layer_ = weights_.layers[Size(next_)];
   QuantizedLayer result;
-  if (!quantizer_.needs_calibration) {
-    for (const Unit unit : kAllUnits) QuantizeUnit(unit, grids, {}, result);
-    weights_.ReleaseLayer(next_++);
-    return result;
+  layer() = weights_.layers[Size(next_)];
+  if (reference_) reference_->layer = layer();
+  for (const Unit unit : kAllUnits) {
+    QuantizeUnit(unit, grids, quantized_ ? Measure(unit) : CalibrationStatistics{}, result);
   }
-
-  const ModelConfig& config = weights_.config;
-  LayerSteps& steps = forward_.steps();
-  const DeviceView<float> x = hidden_.x.view(), attention = attention_.view();
-  const auto in = [&](Index rows) { return in_.view().Rows(0, rows); };
-  {
-    Matrix<double> gram(config.hidden, config.hidden);
+  if (quantized_) {
     ForBatches([&](Index first, Index rows) {
-      steps.QkvInput(layer_, x.Rows(first, rows), in(rows));
-      device_.GramUpdate(in(rows), gram.view());
+      quantized_->Finish(first, rows);
+      if (reference_) reference_->Finish(first, rows);
     });
-    QuantizeUnit(Unit::kQkv, grids, gram.view(), result);
   }
-  {
-    Matrix<double> gram(config.In(Site::kO), config.In(Site::kO));
-    ForBatches([&](Index first, Index rows) {
-      steps.QkvInput(layer_, x.Rows(first, rows), in(rows));
-      steps.AttentionOutput(layer_, in(rows), hidden_.length, attention.Rows(first, rows));
-      device_.GramUpdate(attention.Rows(first, rows), gram.view());
-    });
-    QuantizeUnit(Unit::kO, grids, gram.view(), result);
-  }
-  {
-    Matrix<double> gram(config.hidden, config.hidden);
-    ForBatches([&](Index first, Index rows) {
-      steps.AddO(layer_, attention.Rows(first, rows), x.Rows(first, rows));
-      steps.MlpInput(layer_, x.Rows(first, rows), in(rows));
-      device_.GramUpdate(in(rows), gram.view());
-    });
-    QuantizeUnit(Unit::kGateUp, grids, gram.view(), result);
-  }
-  {
-    Matrix<double> gram(config.intermediate, config.intermediate);
-    ForBatches([&](Index first, Index rows) {
-      steps.MlpInput(layer_, x.Rows(first, rows), in(rows));
-      steps.Gated(layer_, in(rows), Gated(first, rows));
-      device_.GramUpdate(Gated(first, rows), gram.view());
-    });
-    QuantizeUnit(Unit::kDown, grids, gram.view(), result);
-  }
-  ForBatches([&](Index first, Index rows) {
-    if (!keep_gated_) {
-      steps.MlpInput(layer_, x.Rows(first, rows), in(rows));
-      steps.Gated(layer_, in(rows), Gated(first, rows));
-    }
-    steps.AddDown(layer_, Gated(first, rows), x.Rows(first, rows));
-  });
   weights_.ReleaseLayer(next_++);
   return result;
 }
 
 void LayerQuantizer::Skip(const LayerMatrices& matrices) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
-  const Index layer = next_++;
-  if (!quantizer_.needs_calibration) return;
-  layer_ = weights_.layers[Size(layer)];
+  const Index index = next_++;
+  if (!quantized_) return;
+  layer() = weights_.layers[Size(index)];
+  if (reference_) reference_->layer = layer();
   for (const Site site : kAllSites) {
-    layer_.At(site).weight = matrices[static_cast<std::size_t>(site)];
+    layer().At(site).weight = matrices[static_cast<std::size_t>(site)];
   }
-  LayerSteps& steps = forward_.steps();
   ForBatches([&](Index first, Index rows) {
-    const DeviceView<float> x = hidden_.x.view().Rows(first, rows);
-    const DeviceView<float> in = in_.view().Rows(0, rows);
-    const DeviceView<float> attention = attention_.view().Rows(first, rows);
-    steps.QkvInput(layer_, x, in);
-    steps.AttentionOutput(layer_, in, hidden_.length, attention);
-    steps.AddO(layer_, attention, x);
-    steps.MlpInput(layer_, x, in);
-    steps.Gated(layer_, in, Gated(first, rows));
-    steps.AddDown(layer_, Gated(first, rows), x);
+    for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
+      (void)quantized_->Input(unit, first, rows);
+      if (reference_) (void)reference_->Input(unit, first, rows);
+    }
+    quantized_->Finish(first, rows);
+    if (reference_) reference_->Finish(first, rows);
   });
 }
 
 void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
-                                  View<const double, 2> gram, QuantizedLayer& result) {
+                                  const CalibrationStatistics& measured, QuantizedLayer& result) {
   context_.ThrowIfStopped();
   const Grid& grid = grids[static_cast<std::size_t>(SitesOf(unit).front())];
   InputStatistics statistics;
   if (quantizer_.needs_calibration) {
-    RequireFiniteGram(gram, next_, unit);
-    statistics = {.gram = gram, .factor = FactorGram(gram, grid, options_)};
+    RequireFiniteGram(measured.fit.gram.view(), next_, unit);
+    statistics = Prepare(measured.fit, measured.held_out.tokens > 0 ? &measured.held_out : nullptr,
+                         grid, options_);
   }
   for (const Site site : SitesOf(unit)) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
-    const Matrix<float> w = WidenedWeights(layer_.At(site).weight, next_, site, context_);
+    const Matrix<float> w = WidenedWeights(layer().At(site).weight, next_, site, context_);
     LinearReport& report = result.reports[index];
     result.matrices[index] = std::make_shared<const QMatrix>(
         quantizer_.quantize(w.view(), quantizer_.needs_calibration ? &statistics : nullptr, grid,
                             options_, context_, report));
-    layer_.At(site).weight = result.matrices[index];
+    layer().At(site).weight = result.matrices[index];
     if (report.fell_back) {
       context_.log.Warning(LinearPlace(next_, Name(site)) +
                            ": the Gram matrix could not be factorised with any damping up to 1; "

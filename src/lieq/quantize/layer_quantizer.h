@@ -3,18 +3,16 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "lieq/base/context.h"
 #include "lieq/model/forward.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
+#include "lieq/quantize/streams.h"
 
 namespace lieq {
-
-/// Gated products of all windows are kept between the two passes over them while they fit in this
-/// many floats (1 GiB), else computed twice. The result is the same.
-inline constexpr Index kMostKeptFloats = Index{1} << 28;
 
 using LayerMatrices = std::array<std::shared_ptr<const QMatrix>, kSites>;  // in the order of Site
 
@@ -47,9 +45,12 @@ class LayerQuantizer {
  private:
   template <class Function>
   void ForBatches(const Function& batch);
-  void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids, View<const double, 2> gram,
-                    QuantizedLayer& result);
-  DeviceView<float> Gated(Index first, Index rows);
+  [[nodiscard]] CalibrationStatistics Measure(Unit unit);
+  [[nodiscard]] Index HeldOutRows() const noexcept;
+  void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
+                    const CalibrationStatistics& measured, QuantizedLayer& result);
+  /// The quantized stream's weights.
+  LayerWeights& layer() { return quantized_ ? quantized_->layer : layer_; }
 
   const Weights& weights_;
   Device& device_;
@@ -57,11 +58,10 @@ class LayerQuantizer {
   const Quantizer& quantizer_;
   Context& context_;
   Forward forward_;
-  Hidden hidden_;
   Index next_ = 0;
-  LayerWeights layer_;  // the layer at work: float linears are replaced one by one
-  DeviceMatrix in_, attention_, gated_;
-  bool keep_gated_ = false;
+  LayerWeights layer_;  // where no activations are followed
+  std::optional<ActivationStream> quantized_, reference_;
+  DeviceMatrix difference_;
 };
 
 }  // namespace lieq

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,21 +34,40 @@ enum class Clip : std::uint8_t {
 [[nodiscard]] Offset ParseOffset(std::string_view text);
 
 struct QuantOptions {
-  std::string method = "gptq";  // a row of Quantizers()
+  std::string method = "best";  // a row of Quantizers()
   ActOrder act_order = ActOrder::kStatic;
   Clip clip = Clip::kSearch;
   double damping = 0.01;  // times the mean of diag(H), added to it
+  // Steps around GPTQ; empty: what the method's row has (WithDefaults).
+  std::optional<double> drift;     // strength, 0 to 1, of the correction for drifted inputs
+  std::optional<double> residual;  // the same for the drifted residual stream, in o and down
+  std::optional<int> rounds;       // of coordinate descent and grid refits after GPTQ
+  std::optional<bool> search;      // refits try grids with new codes too
+
+  /// True where the float model's activations are wanted beside the quantized one's. Once
+  /// WithDefaults was applied.
+  [[nodiscard]] bool corrects() const { return *drift > 0 || *residual > 0; }
+  /// True where windows are held out to judge what was fitted to the others. As above.
+  [[nodiscard]] bool judges() const { return corrects() || *rounds > 0; }
 };
 
 /// How one linear fared. Errors are sums over the calibration tokens of squared output errors.
 struct LinearReport {
-  double error = 0;        // trace(E (H + damping) Eᵀ), E = W - Q; for RTN ||E||²
-  double signal = 0;       // the same of W itself, so that error / signal is a relative error
+  double error = 0;        // trace(E (H + damping) Eᵀ), E = W* - Q (target.h); for RTN ||E||²
+  double signal = 0;       // the same of W* itself, so that error / signal is a relative error
   double damping = 0;      // lambda that was used, relative to the mean of diag(H); 0 for RTN
   int retries = 0;         // times the factorisation failed and damping was raised tenfold
   bool fell_back = false;  // rounded to nearest, because no damping helped
   Index dead_columns = 0;  // inputs that were 0 on every calibration token
   double clamped = 0;      // share of weights that feedback pushed beyond the outermost level
+  double seconds = 0;
+  // Of the steps after GPTQ, where there were some. `error` is that of the end.
+  double start_error = 0;  // as `error`, before them
+  Index moves = 0;         // codes that coordinate descent changed
+  // Output error E|W x + r - (Q u + r_u)|² summed over the held-out tokens, less what no Q can
+  // change (so it may be below 0).
+  double held_out_start = 0, held_out = 0;
+  double kept_rows = 0;  // share of rows that stayed as GPTQ had them, being better so held out
 };
 
 /// Throws Error where group_size does not divide the input size of some linear of the model; the

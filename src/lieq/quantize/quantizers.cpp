@@ -1,11 +1,13 @@
 #include "lieq/quantize/quantizers.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/quantize/calibrated.h"
 
 namespace lieq {
 namespace {
@@ -15,25 +17,29 @@ QMatrix Rtn(View<const float, 2> w, const InputStatistics*, const Grid& grid,
   return QuantizeRtn(w, {}, grid, options.clip, context, report);
 }
 
-QMatrix Gptq(View<const float, 2> w, const InputStatistics* statistics, const Grid& grid,
-             const QuantOptions& options, Context& context, LinearReport& report) {
-  LIEQ_ASSERT(statistics != nullptr);
-  if (!statistics->factor.order.empty()) {
-    return QuantizeGptq(w, statistics->factor, grid, options, context, report);
-  }
-  report.fell_back = true;
-  report.retries = statistics->factor.retries;
-  report.dead_columns = statistics->factor.dead_columns;
-  std::vector<float> importance(Size(w.cols()));
-  for (Index j = 0; j < w.cols(); ++j) {
-    importance[Size(j)] = static_cast<float>(statistics->gram(j, j));
-  }
-  return QuantizeRtn(w, importance, grid, options.clip, context, report);
-}
-
 constexpr std::array kRows{
-    Quantizer{"rtn", "round to nearest; needs no calibration text", false, Rtn},
-    Quantizer{"gptq", "GPTQ: rounding with error feedback (arXiv:2210.17323)", true, Gptq},
+    Quantizer{.name = "rtn",
+              .description = "round to nearest; needs no calibration text",
+              .needs_calibration = false,
+              .drift = 0,
+              .residual = 0,
+              .rounds = 0,
+              .quantize = Rtn},
+    Quantizer{.name = "gptq",
+              .description = "GPTQ: rounding with error feedback (arXiv:2210.17323)",
+              .needs_calibration = true,
+              .drift = 0,
+              .residual = 0,
+              .rounds = 0,
+              .quantize = QuantizeCalibrated},
+    Quantizer{.name = "best",
+              .description = "GPTQ towards a target that makes up for drifted inputs, then "
+                             "coordinate descent and grid refits",
+              .needs_calibration = true,
+              .drift = 0.5,
+              .residual = 0.5,
+              .rounds = 4,
+              .quantize = QuantizeCalibrated},
 };
 
 }  // namespace
@@ -52,6 +58,15 @@ const Quantizer& FindQuantizer(std::string_view name) {
                .where = "--method",
                .expected = names,
                .found = std::string(name)});
+}
+
+QuantOptions WithDefaults(QuantOptions options) {
+  const Quantizer& row = FindQuantizer(options.method);
+  options.drift = options.drift.value_or(row.drift);
+  options.residual = options.residual.value_or(row.residual);
+  options.rounds = options.rounds.value_or(row.rounds);
+  options.search = options.search.value_or(true);
+  return options;
 }
 
 }  // namespace lieq

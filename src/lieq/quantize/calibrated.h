@@ -1,0 +1,21 @@
+// One linear by what calibration tells: target, GPTQ, refinement, and a look at windows that
+// nothing was fitted to.
+#pragma once
+
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+
+/// The quantize function of the rows that need calibration. Each row of the matrix ends with the
+/// codes of the step, GPTQ or refinement, whose output error on the held-out windows is the
+/// smaller.
+[[nodiscard]] QMatrix QuantizeCalibrated(View<const float, 2> w, const InputStatistics* statistics,
+                                         const Grid& grid, const QuantOptions& options,
+                                         Context& context, LinearReport& report);
+
+/// By row, sum over the tokens of `share` of |W x + r - (Q u + r_u)|² less what does not depend on
+/// Q: e H eᵀ + 2 e (W D + F)ᵀ with e = W - Q. [out]
+[[nodiscard]] std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
+                                               const UnitStatistics& share, Context& context);
+
+}  // namespace lieq

@@ -1,0 +1,29 @@
+// What calibration tells about the input of a unit.
+//
+// u is the unit's input in the model whose earlier parts are quantized already, x the same in the
+// float model; r and r_u the residual stream to which the unit's output is added, likewise.
+#pragma once
+
+#include "lieq/tensor/view.h"
+
+namespace lieq {
+
+/// Sums over the tokens of some calibration windows.
+struct UnitStatistics {
+  Matrix<double> gram;      // [in, in], lower triangle of uᵀu
+  Matrix<double> drift;     // [in, in], (x - u)ᵀu; empty where x was not followed
+  Matrix<double> residual;  // [hidden, in], (r - r_u)ᵀu; for o and down where x was followed
+  Index tokens = 0;
+};
+
+/// Windows that nothing is fitted to: what is tried is judged on them. The last eighth, none of
+/// fewer than eight.
+[[nodiscard]] constexpr Index HeldOutWindows(Index windows) noexcept {
+  return windows / 8;
+}
+
+struct CalibrationStatistics {
+  UnitStatistics fit, held_out;  // held_out.tokens is 0 where nothing is held out
+};
+
+}  // namespace lieq

@@ -1,0 +1,129 @@
+#include "lieq/quantize/target.h"
+
+#include <gtest/gtest.h>
+
+#include "lieq/quantize/calibrated.h"
+#include "tests/support/random_matrix.h"
+#include "tests/support/test_context.h"
+
+namespace lieq {
+namespace {
+
+/// aᵀ b in double
+Matrix<double> Cross(View<const float, 2> a, View<const float, 2> b) {
+  Matrix<double> sum(a.cols(), b.cols());
+  for (Index t = 0; t < a.rows(); ++t) {
+    for (Index i = 0; i < a.cols(); ++i) {
+      for (Index j = 0; j < b.cols(); ++j) {
+        sum(i, j) += static_cast<double>(a(t, i)) * static_cast<double>(b(t, j));
+      }
+    }
+  }
+  return sum;
+}
+
+Matrix<float> Difference(View<const float, 2> a, View<const float, 2> b) {
+  Matrix<float> out(a.rows(), a.cols());
+  for (Index r = 0; r < a.rows(); ++r) {
+    for (Index c = 0; c < a.cols(); ++c) out(r, c) = a(r, c) - b(r, c);
+  }
+  return out;
+}
+
+struct Drifted {
+  Matrix<float> w = RandomMatrix(24, 48, 1, 0.1);
+  Matrix<float> x = CorrelatedInputs(400, 48, 2);   // of the float model
+  Matrix<float> u;                                  // of the quantized one
+  Matrix<float> stream = RandomMatrix(400, 24, 4);  // r - r_u
+  UnitStatistics statistics;
+  TestContext test;
+
+  Drifted() {
+    const Matrix<float> noise = RandomMatrix(400, 48, 3, 0.1);
+    u = Difference(x.view(), noise.view());
+    statistics = {.gram = GramOf(u.view()),
+                  .drift = Cross(noise.view(), u.view()),
+                  .residual = Cross(stream.view(), u.view()),
+                  .tokens = 400};
+  }
+  QMatrix Quantized(std::uint64_t seed) {
+    LinearReport report;
+    return QuantizeRtn(RandomMatrix(24, 48, seed, 0.1).view(), {}, {.bits = 4, .group_size = 16},
+                       Clip::kSearch, test.context, report);
+  }
+  /// Sum over tokens of |W x + r - (Q u + r_u)|² of one row.
+  double Error(const QMatrix& q, Index row) {
+    Matrix<float> levels(1, 48);
+    q.Dequantize(row, levels.view());
+    double total = 0;
+    for (Index t = 0; t < 400; ++t) {
+      auto miss = static_cast<double>(stream(t, row));
+      for (Index c = 0; c < 48; ++c) {
+        miss += static_cast<double>(w(row, c)) * static_cast<double>(x(t, c)) -
+                static_cast<double>(levels(0, c)) * static_cast<double>(u(t, c));
+      }
+      total += miss * miss;
+    }
+    return total;
+  }
+};
+
+TEST(OutputErrors, AreThoseOfTheTokensLessAConstant) {
+  Drifted d;
+  const QMatrix a = d.Quantized(10), b = d.Quantized(11);
+  const std::vector<double> of_a = OutputErrors(d.w.view(), a, d.statistics, d.test.context);
+  const std::vector<double> of_b = OutputErrors(d.w.view(), b, d.statistics, d.test.context);
+  for (Index row = 0; row < 24; ++row) {
+    const double expected = d.Error(a, row) - d.Error(b, row);
+    EXPECT_NEAR(of_a[Size(row)] - of_b[Size(row)], expected,
+                1e-4 * (d.Error(a, row) + d.Error(b, row)));
+  }
+}
+
+TEST(CorrectedTarget, IsTheMinimumOfTheOutputError) {
+  // With full strength and no damping, the error of any Q is a constant plus the quadratic of its
+  // distance to the target.
+  Drifted d;
+  const GptqFactor factor =
+      FactorGram(d.statistics.gram.view(), {.group_size = 16}, {.damping = 0});
+  ASSERT_EQ(factor.damping, 0);
+  const Matrix<double> target =
+      CorrectedTarget(d.w.view(), d.statistics, factor, 1, 1, d.test.context);
+  const auto quadratic = [&](const QMatrix& q, Index row) {
+    Matrix<float> levels(1, 48);
+    q.Dequantize(row, levels.view());
+    double total = 0;
+    for (Index i = 0; i < 48; ++i) {
+      for (Index j = 0; j < 48; ++j) {
+        total += (target(row, i) - static_cast<double>(levels(0, i))) *
+                 d.statistics.gram(std::max(i, j), std::min(i, j)) *
+                 (target(row, j) - static_cast<double>(levels(0, j)));
+      }
+    }
+    return total;
+  };
+  const QMatrix a = d.Quantized(10), b = d.Quantized(11);
+  for (Index row = 0; row < 24; ++row) {
+    const double expected = d.Error(a, row) - d.Error(b, row);
+    EXPECT_NEAR(quadratic(a, row) - quadratic(b, row), expected,
+                1e-4 * (d.Error(a, row) + d.Error(b, row)));
+  }
+}
+
+TEST(CorrectedTarget, IsTheWeightsWhereNothingIsToBeCorrected) {
+  Drifted d;
+  const GptqFactor factor = FactorGram(d.statistics.gram.view(), {.group_size = 16}, {});
+  const Matrix<double> none =
+      CorrectedTarget(d.w.view(), d.statistics, factor, 0, 0, d.test.context);
+  const UnitStatistics alone{.gram = GramOf(d.u.view()), .tokens = 400};
+  const Matrix<double> unknown = CorrectedTarget(d.w.view(), alone, factor, 1, 1, d.test.context);
+  for (Index r = 0; r < 24; ++r) {
+    for (Index c = 0; c < 48; ++c) {
+      ASSERT_EQ(none(r, c), static_cast<double>(d.w(r, c)));
+      ASSERT_EQ(unknown(r, c), static_cast<double>(d.w(r, c)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lieq
