@@ -1,5 +1,6 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/option_table.h"
+#include "lieq/cli/studies.h"
 
 namespace lieq {
 namespace {

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <vector>
 
-#include "lieq/cli/studies.h"
 #include "lieq/diagnose/settings.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
