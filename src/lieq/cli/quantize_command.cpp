@@ -258,16 +258,15 @@ std::string UtcNow() {
   return text.data();
 }
 
-/// reports: their seconds are moved here, since lieq.json must be the same for every run.
-Record RunRecord(const Arguments& arguments, double seconds, std::vector<LayerReports>& reports,
-                 Session& session) {
+/// Seconds stand here and not in lieq.json, which is the same for every run; 0 for a linear that an
+/// earlier run had finished.
+Record RunRecord(const Arguments& arguments, double seconds,
+                 const std::vector<LayerReports>& reports, Session& session) {
   Record linears = Record::array();
-  for (LayerReports& layer : reports) {
+  for (const LayerReports& layer : reports) {
     Record row = Record::object();
     for (const Site site : kAllSites) {
-      double& taken = layer[static_cast<std::size_t>(site)].seconds;
-      row[std::string(Name(site))] = taken;
-      taken = 0;
+      row[std::string(Name(site))] = layer[static_cast<std::size_t>(site)].seconds;
     }
     linears.push_back(std::move(row));
   }
@@ -375,7 +374,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     const OutputFiles files = PlanOutput(model, grids, edges, scale_type);
     std::optional<CodeStore> store;
     if (arguments.assemble) store = OpenCodes(arguments, inputs, grids, session);
-    std::vector<LayerReports> reports =
+    const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
               : QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
 

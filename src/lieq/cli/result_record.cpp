@@ -39,7 +39,6 @@ Record ReportsToJson(const LayerReports& reports) {
                {"signal", report.signal},
                {"damping", report.damping},
                {"clamped", report.clamped}};
-    if (report.seconds > 0) row["seconds"] = report.seconds;
     if (report.start_error > 0) {
       row["refined"] = {{"start_error", report.start_error},
                         {"moves", report.moves},
@@ -68,7 +67,6 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
     report.dead_columns = row.Integer("dead_columns", 0);
     report.retries = static_cast<int>(row.Integer("damping_retries", 0));
     report.fell_back = row.Has("fallback");
-    report.seconds = row.Has("seconds") ? row.Number("seconds") : 0;
     if (!row.Has("refined")) continue;
     const JsonObject refined = row.Object("refined");
     report.start_error = refined.Number("start_error");
