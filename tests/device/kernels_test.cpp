@@ -226,6 +226,35 @@ TEST(Kernels, SwiGluIsNearTheDoubleOneAndTheSameInEveryRow) {
   }
 }
 
+TEST(Kernels, GradientsAreTheSameInEveryRowAndStopAtTheEnd) {
+  // Their values are checked by gradients_test.cpp.
+  for (const std::size_t n : kSizes) {
+    const std::vector<float> x = Values(n + 1, n + 20, 2), y = Values(n + 1, n + 21, 2);
+    const std::vector<float> z = Values(n + 1, n + 22, 2);
+    const auto size = static_cast<std::ptrdiff_t>(n);
+    const auto results = [&](const KernelSet& row) {
+      std::vector<std::vector<float>> all{x, y, z, z, y, x};
+      row.probabilities(all[0].data(), row.log_sum_exp(x.data(), size), size);
+      row.softmax_gradient(x.data(), all[1].data(), 0.3f, size);
+      row.rms_norm_gradient(x.data(), y.data(), 1e-6, z.data(), all[2].data(), false, size);
+      row.rms_norm_gradient(x.data(), y.data(), 1e-6, z.data(), all[3].data(), true, size);
+      row.swiglu_gradient(all[4].data(), all[5].data(), z.data(), size);
+      EXPECT_EQ((std::vector{all[0][n], all[1][n], all[2][n], all[3][n], all[4][n], all[5][n]}),
+                (std::vector{x[n], y[n], z[n], z[n], y[n], x[n]}));
+      return all;
+    };
+    const auto scalar = results(kScalarKernels);
+
+    ForRows([&](const KernelSet& row) {
+      const auto found = results(row);
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        ASSERT_EQ(std::memcmp(found[i].data(), scalar[i].data(), n * sizeof(float)), 0) << i;
+      }
+      ASSERT_EQ(row.sum_squares(x.data(), size), kScalarKernels.sum_squares(x.data(), size));
+    });
+  }
+}
+
 TEST(Kernels, RopeRotatesPairsAndIsTheSameInEveryRow) {
   for (const std::size_t half : {1u, 8u, 16u, 32u, 33u, 64u}) {
     const std::vector<float> x = Values(2 * half, half, 2);

@@ -94,7 +94,8 @@ struct AttentionShape {
   Index head_dim = 0;
 };
 
-/// Arithmetic of Matmul. kBf16 rounds both factors to bf16 and adds in float.
+/// Arithmetic of Matmul; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
+/// in float.
 enum class Arithmetic { kFloat32, kBf16 };
 
 class Device {
@@ -141,6 +142,34 @@ class Device {
   /// below 0. reference, logits [n, vocab].
   virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
                          std::span<double> kl) = 0;
+  /// Sum of squares of each row: sums[i] += sum(x[i]²), in double. x [n, cols].
+  virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
+
+  // Gradients, of a loss that is not named: d followed by a name is the gradient with respect to
+  // it. That of Rope is Rope itself with the sines of the table negated.
+
+  /// Of Matmul: dx = dy W, or dx += dy W where `add`. dy [n, out], w [out, in], dx [n, in].
+  virtual void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w,
+                              DeviceView<float> dx, bool add) = 0;
+  /// Of RmsNorm: dx, or dx += where `add`, from dy; sums over a row in double. x, dy, dx [n, cols];
+  /// dx may be dy.
+  virtual void RmsNormGradient(DeviceView<const float> x, std::span<const float> weight, double eps,
+                               DeviceView<const float> dy, DeviceView<float> dx, bool add) = 0;
+  /// Of Attention, whose probabilities are computed again. dout as out; dq as q; dk, dv as k, v,
+  /// overwritten: none may overlap another argument.
+  virtual void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,
+                                 DeviceView<const float> v, DeviceView<const float> dout,
+                                 const AttentionShape& shape, DeviceView<float> dq,
+                                 DeviceView<float> dk, DeviceView<float> dv) = 0;
+  /// Of SwiGlu, in place of its factors: gate and up [n, cols], as SwiGlu is given them, become
+  /// dgate and dup. d [n, cols]: the gradient of its result.
+  virtual void SwiGluGradient(DeviceView<float> gate, DeviceView<float> up,
+                              DeviceView<const float> d) = 0;
+  /// Of sum(nll): logits [n, vocab] become softmax(logits[i]) - onehot(targets[i]). nll as of
+  /// LogSoftmaxNll.
+  virtual void NllGradient(DeviceView<float> logits, std::span<const TokenId> targets,
+                           std::span<double> nll) = 0;
+
   /// gram += xᵀ x on the host in double, lower triangle. x [n, in], gram [in, in].
   virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
   /// cross += aᵀ b on the host in double. a [n, rows], b [n, cols], cross [rows, cols].

@@ -6,26 +6,19 @@
 #include <string>
 
 #include "lieq/base/error.h"
+#include "lieq/model/passes.h"
 
 namespace lieq {
-namespace {
 
-constexpr Index kLogitElements = Index{1} << 25;  // floats of logits held at once: 128 MiB
-
-DeviceView<float> Reshaped(DeviceView<float> v, Index cols) {
-  LIEQ_ASSERT(v.stride() == v.cols() && v.cols() % cols == 0);
-  return {v.device_pointer(), v.rows() * (v.cols() / cols), cols, cols};
-}
-
-DeviceView<float> Sized(Device& device, DeviceMatrix& buffer, Index rows, Index cols) {
-  if (buffer.rows() * buffer.cols() < rows * cols) {
-    buffer = {};  // the old block goes before the new one comes
-    buffer = device.Alloc(rows, cols);
+void CheckFinite(std::span<const double> nll, Index window, Index first) {
+  for (std::size_t i = 0; i < nll.size(); ++i) {
+    if (std::isfinite(nll[i])) continue;
+    throw Error({.what = "the model's output is not finite",
+                 .where = "window " + std::to_string(window) + ", position " +
+                          std::to_string(first + static_cast<Index>(i)),
+                 .hint = "the weights hold or produce NaN or infinity"});
   }
-  return buffer.Shaped(rows, cols);
 }
-
-}  // namespace
 
 RopeTable MakeRopeTable(const Rope& rope, Index head_dim, Index length) {
   const Index half = head_dim / 2;
@@ -187,12 +180,7 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
       device_.LogSoftmaxNll(logits, tokens.Row(w).subspan(Size(begin + 1), Size(rows)),
                             nll.Row(w).subspan(Size(begin), Size(rows)));
     }
-    for (Index p = 0; p < scored; ++p) {
-      if (std::isfinite(nll(w, p))) continue;
-      throw Error({.what = "the model's output is not finite",
-                   .where = "window " + std::to_string(w) + ", position " + std::to_string(p),
-                   .hint = "the weights hold or produce NaN or infinity"});
-    }
+    CheckFinite(nll.Row(w), w, 0);
   }
 }
 

@@ -88,7 +88,7 @@ class CpuDevice final : public Device {
     pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int worker) {
       const Index o = task / row_tiles * out_tile, r = task % row_tiles * kRowTile;
       const Index outs = std::min(out_tile, out - o), rows = std::min(kRowTile, x.rows() - r);
-      const View<const float, 2> weights = Widened(matrix, o, outs, worker);
+      const View<const float, 2> weights = Widened(matrix, o, outs, 0, in, worker);
       const View<float, 2> part = y.Rows(r, rows).Cols(o, outs);
       if (arithmetic_ == Arithmetic::kBf16) {
         MultiplyInBf16(x.Rows(r, rows), weights, part, add, workers_[Size(worker)]);
@@ -183,6 +183,115 @@ class CpuDevice final : public Device {
       const Index n = logits.cols();
       kl[Size(r)] =
           kernels_.softmax_kl(a, b, kernels_.log_sum_exp(a, n), kernels_.log_sum_exp(b, n), n);
+    });
+  }
+
+  void RowSquares(DeviceView<const float> x_, std::span<double> sums) override {
+    const View<const float, 2> x = Host(x_);
+    LIEQ_ASSERT(x.rows() == static_cast<Index>(sums.size()));
+    ForRows(x.rows(),
+            [&](Index r) { sums[Size(r)] += kernels_.sum_squares(x.Row(r).data(), x.cols()); });
+  }
+
+  void MatmulGradient(DeviceView<const float> dy_, const PreparedMatrix& w, DeviceView<float> dx_,
+                      bool add) override {
+    const AnyMatrix& matrix = static_cast<const CpuPrepared&>(w).matrix;
+    const View<const float, 2> dy = Host(dy_);
+    const View<float, 2> dx = Host(dx_);
+    const Index out = w.rows(), in = w.cols();
+    LIEQ_ASSERT(dy.cols() == out && dx.cols() == in && dx.rows() == dy.rows());
+    // Narrow tiles where rows are few, as of the head's: all threads should have work.
+    const Index row_tiles = CeilDiv(dx.rows(), kRowTile);
+    const Index in_tile = TileSize(in, row_tiles >= 4 ? kOutTile : row_tiles >= 2 ? 512 : 256);
+    const Index depth = TileSize(out, std::clamp<Index>(kWidenedTile / in, 16, kOutTile));
+    pool_.ParallelFor(CeilDiv(in, in_tile) * row_tiles, [&](Index task, int worker) {
+      const Index c = task / row_tiles * in_tile, r = task % row_tiles * kRowTile;
+      const Index cols = std::min(in_tile, in - c), rows = std::min(kRowTile, dx.rows() - r);
+      const View<float, 2> part = dx.Rows(r, rows).Cols(c, cols);
+      for (Index o = 0; o < out; o += depth) {
+        const Index outs = std::min(depth, out - o);
+        Gemm(1.0f, dy.Rows(r, rows).Cols(o, outs), Transpose::kNo,
+             Widened(matrix, o, outs, c, cols, worker), Transpose::kNo, add || o > 0 ? 1.0f : 0.0f,
+             part);
+      }
+    });
+  }
+
+  void RmsNormGradient(DeviceView<const float> x_, std::span<const float> weight, double eps,
+                       DeviceView<const float> dy_, DeviceView<float> dx_, bool add) override {
+    const View<const float, 2> x = Host(x_), dy = Host(dy_);
+    const View<float, 2> dx = Host(dx_);
+    ForRows(x.rows(), [&](Index r) {
+      kernels_.rms_norm_gradient(x.Row(r).data(), weight.data(), eps, dy.Row(r).data(),
+                                 dx.Row(r).data(), add, x.cols());
+    });
+  }
+
+  /// A task takes a key head and all query heads that read it, so that no two add to one dk or dv.
+  void AttentionGradient(DeviceView<const float> q_, DeviceView<const float> k_,
+                         DeviceView<const float> v_, DeviceView<const float> dout_,
+                         const AttentionShape& shape, DeviceView<float> dq_, DeviceView<float> dk_,
+                         DeviceView<float> dv_) override {
+    const View<const float, 2> q = Host(q_), k = Host(k_), v = Host(v_), dout = Host(dout_);
+    const View<float, 2> dq = Host(dq_), dk = Host(dk_), dv = Host(dv_);
+    const Index length = shape.length, dim = shape.head_dim;
+    const Index shared = shape.heads / shape.kv_heads;
+    const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
+    pool_.ParallelFor(shape.windows * shape.kv_heads, [&](Index task, int worker) {
+      const Index first = task / shape.kv_heads * length, kv_head = task % shape.kv_heads;
+      const auto keys = k.Rows(first, length).Cols(kv_head * dim, dim);
+      const auto values = v.Rows(first, length).Cols(kv_head * dim, dim);
+      const auto dkeys = dk.Rows(first, length).Cols(kv_head * dim, dim);
+      const auto dvalues = dv.Rows(first, length).Cols(kv_head * dim, dim);
+      bool fresh = true;  // the first block, which sees all keys, writes dk and dv; others add
+      for (Index head = kv_head * shared; head < (kv_head + 1) * shared; ++head) {
+        for (Index block = CeilDiv(length, kQueryTile) - 1; block >= 0; --block) {
+          const Index begin = block * kQueryTile;
+          const Index rows = std::min(kQueryTile, length - begin), seen = begin + rows;
+          const auto queries = q.Rows(first + begin, rows).Cols(head * dim, dim);
+          const auto gradient = dout.Rows(first + begin, rows).Cols(head * dim, dim);
+          const View<float, 2> both = Scratch(worker, 2 * rows, seen);
+          const View<float, 2> p = both.Rows(0, rows), ds = both.Rows(rows, rows);
+          Gemm(1.0f, queries, Transpose::kNo, keys.Rows(0, seen), Transpose::kYes, 0.0f, p);
+          Gemm(1.0f, gradient, Transpose::kNo, values.Rows(0, seen), Transpose::kYes, 0.0f, ds);
+          for (Index i = 0; i < rows; ++i) {
+            float *p_row = p.Row(i).data(), *ds_row = ds.Row(i).data();
+            const Index visible = begin + i + 1;
+            kernels_.softmax(p_row, scale, visible);
+            kernels_.softmax_gradient(p_row, ds_row, scale, visible);
+            std::fill(p_row + visible, p_row + seen, 0.0f);
+            std::fill(ds_row + visible, ds_row + seen, 0.0f);
+          }
+          const float kept = fresh ? 0.0f : 1.0f;
+          Gemm(1.0f, p, Transpose::kYes, gradient, Transpose::kNo, kept, dvalues.Rows(0, seen));
+          Gemm(1.0f, ds, Transpose::kYes, queries, Transpose::kNo, kept, dkeys.Rows(0, seen));
+          Gemm(1.0f, ds, Transpose::kNo, keys.Rows(0, seen), Transpose::kNo, 0.0f,
+               dq.Rows(first + begin, rows).Cols(head * dim, dim));
+          fresh = false;
+        }
+      }
+    });
+  }
+
+  void SwiGluGradient(DeviceView<float> gate_, DeviceView<float> up_,
+                      DeviceView<const float> d_) override {
+    const View<float, 2> gate = Host(gate_), up = Host(up_);
+    const View<const float, 2> d = Host(d_);
+    ForRows(gate.rows(), [&](Index r) {
+      kernels_.swiglu_gradient(gate.Row(r).data(), up.Row(r).data(), d.Row(r).data(), gate.cols());
+    });
+  }
+
+  void NllGradient(DeviceView<float> logits_, std::span<const TokenId> targets,
+                   std::span<double> nll) override {
+    const View<float, 2> logits = Host(logits_);
+    ForRows(logits.rows(), [&](Index r) {
+      const std::span<float> row = logits.Row(r);
+      float& target = row[Size(targets[Size(r)])];
+      const double log_sum = kernels_.log_sum_exp(row.data(), logits.cols());
+      nll[Size(r)] = log_sum - static_cast<double>(target);
+      kernels_.probabilities(row.data(), log_sum, logits.cols());
+      target -= 1.0f;
     });
   }
 
@@ -289,18 +398,25 @@ class CpuDevice final : public Device {
     return {buffer.data(), rows, cols};
   }
 
-  View<const float, 2> Widened(const AnyMatrix& matrix, Index begin, Index count, int worker) {
+  /// The block [rows, cols] from (row, col) on as float; a QMatrix is widened by whole rows.
+  View<const float, 2> Widened(const AnyMatrix& matrix, Index row, Index rows, Index col,
+                               Index cols, int worker) {
     if (const auto* held = std::get_if<View<const float, 2>>(&matrix)) {
-      return held->Rows(begin, count);
+      return held->Rows(row, rows).Cols(col, cols);
     }
-    const View<float, 2> wide = Scratch(worker, count, Cols(matrix));
+    if (std::holds_alternative<std::shared_ptr<const QMatrix>>(matrix)) {
+      const View<float, 2> wide = Scratch(worker, rows, Cols(matrix));
+      WidenRows(matrix, row, wide);
+      return wide.Cols(col, cols);
+    }
+    const View<float, 2> wide = Scratch(worker, rows, cols);
     if (const auto* held = std::get_if<View<const Bf16, 2>>(&matrix)) {
-      for (Index r = 0; r < count; ++r) {
-        const Bf16* row = held->Row(begin + r).data();
-        kernels_.widen_bf16(&row->bits, wide.Row(r).data(), wide.cols());
+      for (Index r = 0; r < rows; ++r) {
+        const Bf16* from = held->Row(row + r).data() + col;
+        kernels_.widen_bf16(&from->bits, wide.Row(r).data(), cols);
       }
     } else {
-      WidenRows(matrix, begin, wide);
+      WidenRows(std::get<View<const F16, 2>>(matrix).Cols(col, cols), row, wide);
     }
     return wide;
   }

@@ -34,6 +34,19 @@ struct KernelSet {
                        std::ptrdiff_t n);
   /// gate = gate / (1 + exp(-gate)) * up
   void (*swiglu)(float* gate, const float* up, std::ptrdiff_t n);
+  /// x = exp(x - log_sum): softmax where log_sum is log_sum_exp of x.
+  void (*probabilities)(float* x, double log_sum, std::ptrdiff_t n);
+  /// Sum of x², in double.
+  double (*sum_squares)(const float* x, std::ptrdiff_t n);
+  /// Gradient of rms_norm: dx = s weight dy - x s³ / n sum(x weight dy), s = 1 / sqrt(mean(x²) +
+  /// eps), both sums in double; dx += the same where `add`. dx and dy may be the same.
+  void (*rms_norm_gradient)(const float* x, const float* weight, double eps, const float* dy,
+                            float* dx, bool add, std::ptrdiff_t n);
+  /// Gradient of softmax with its scale: d = scale p (d - sum(p d)), the sum in double. p: what
+  /// softmax gave.
+  void (*softmax_gradient)(const float* p, float* d, float scale, std::ptrdiff_t n);
+  /// Gradient of swiglu, in place of its factors: gate = d up silu'(gate), up = d silu(gate).
+  void (*swiglu_gradient)(float* gate, float* up, const float* d, std::ptrdiff_t n);
   /// to[i] += from[i]
   void (*add)(const float* from, float* to, std::ptrdiff_t n);
   /// to[i] += from[i], float to double.

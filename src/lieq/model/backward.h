@@ -1,0 +1,82 @@
+// One backward pass of the next-token loss: gradients with respect to activations, none of weights.
+//
+// Layer by layer from the last to the first, as the pass forward goes the other way. Of a layer
+// only the input is kept; what it computes inside is computed again (Chen et al.,
+// arXiv:1604.06174).
+#pragma once
+
+#include <array>
+#include <functional>
+#include <vector>
+
+#include "lieq/base/context.h"
+#include "lieq/device/device.h"
+#include "lieq/model/config.h"
+#include "lieq/model/weights.h"
+
+namespace lieq {
+
+struct Hidden;
+
+/// Rows of a layer's intermediates held at once: backward has some twice as many as forward.
+inline constexpr Index kGradientRows = 4096;
+
+/// Sees the gradient of the loss with respect to the output y = x Wᵀ + b of each linear as a layer
+/// runs backward: dy [rows, out], valid during the call; its first row is row `first` of the layer.
+using GradientObserver =
+    std::function<void(Site site, Index first, DeviceView<const float> gradient)>;
+
+/// The loss is the sum of the NLL over the scored positions of each window, all but the last: so
+/// gradients of a window do not depend on the other ones.
+class Backward {
+ public:
+  /// weights and device outlive this. max_length: the longest window that will be run.
+  Backward(const Weights& weights, Device& device, Index max_length);
+
+  /// gradient [windows * length, hidden] with respect to hidden.x after the last layer; 0 for the
+  /// last token of each window, which has no target. tokens [windows, length], length >= 2.
+  /// Throws Error naming the window where an NLL is not finite, counted from `first_window`.
+  void Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
+            Index first_window = 0);
+  /// From the gradient with respect to a layer's output to that with respect to its input x, in
+  /// place, in batches of whole windows. x, gradient [windows * length, hidden].
+  void Layer(const LayerWeights& layer, DeviceView<const float> x, Index length,
+             DeviceView<float> gradient, const GradientObserver& observer = {});
+
+ private:
+  void Recompute(const LayerWeights& layer, DeviceView<const float> x, Index length);
+  void Mlp(const LayerWeights& layer, Index first, DeviceView<float> gradient,
+           const GradientObserver& observer);
+  void Attention(const LayerWeights& layer, DeviceView<const float> x, Index length, Index first,
+                 DeviceView<float> gradient, const GradientObserver& observer);
+  void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
+  void MultiplyBack(const Linear& linear, DeviceView<const float> dy, DeviceView<float> dx,
+                    bool add);
+
+  const Weights& weights_;
+  Device& device_;
+  RopeTable rope_, rope_back_;
+  DeviceMatrix in_, middle_;               // [rows, hidden]
+  DeviceMatrix q_raw_, k_raw_;             // before their norms
+  DeviceMatrix q_, k_, v_, dq_, dk_, dv_;  // [rows, heads or kv_heads * head_dim]
+  DeviceMatrix attention_;  // [rows, heads * head_dim]: first itself, then its gradient
+  DeviceMatrix gate_, up_, dgated_, logits_;  // [rows, intermediate]; [.., vocab]
+};
+
+/// weights[layer][unit][token] = mean over the rows of all linears of the unit of (dloss/dy)², the
+/// token being one of windows * length, the loss the summed NLL of its window. The weights of the
+/// inputs of a unit in GuidedQuant (Kim et al., arXiv:2505.07004), with one group of rows a unit.
+/// That of a window's last token is 0: it has no target, and no other token reads it.
+struct OutputSensitivity {
+  std::vector<std::array<std::vector<float>, kUnits>> weights;
+};
+
+/// One pass forward and one backward over the windows, in batches whose inputs of all layers stay
+/// within `most_kept` floats (one window at least). tokens [windows, length], length >= 2. Throws
+/// Error where an NLL or a gradient is not finite.
+[[nodiscard]] OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& device,
+                                                         View<const TokenId, 2> tokens,
+                                                         Context& context,
+                                                         Index most_kept = Index{1} << 28);
+
+}  // namespace lieq
