@@ -22,9 +22,9 @@ RANDOM = [f"--bits 2.25 --ranking random --seed {seed}" for seed in (1, 2, 3)]
 SETS = {
     "issue": [
         "--method rtn --uniform 2 --group-size 128 --asymmetric",
-        "--uniform 2",
-        "--uniform 3",
-        "--uniform 4",
+        "--uniform 2 --method gptq",
+        "--uniform 3 --method gptq",
+        "--uniform 4 --method gptq",
     ],
     "mix": ["--uniform 2", "--bits 2.25", "--bits 2.25 --ranking first",
             "--bits 2.25 --ranking energy", *RANDOM],
@@ -32,6 +32,17 @@ SETS = {
     "act-order": ["--uniform 2 --act-order none", "--uniform 2 --act-order group",
                   "--uniform 2 --act-order static", "--uniform 2 --asymmetric",
                   "--uniform 2 --clip none"],
+    # What 2 bits can carry: all-in 2.125, 2.25 on the grid that engines load, 2.25 on others, 2.5.
+    "grids": ["--uniform 2 --group-size 128", "--uniform 2", "--uniform 2 --offset half",
+              "--uniform 2 --offset float --group-size 128",
+              "--uniform 2 --offset half --group-size 32", "--uniform 2 --offset float"],
+    # One step more in every row, at equal bits; the last one only leaves the portable grid.
+    "ladder": ["--uniform 2 --method rtn --clip none", "--uniform 2 --method rtn",
+               "--uniform 2 --method gptq", "--uniform 2 --method gptq --rounds 4 --no-search",
+               "--uniform 2 --method gptq --rounds 4", "--uniform 2 --residual 0",
+               "--uniform 2", "--uniform 2 --loss-weights 0.5", "--uniform 2 --offset half"],
+    "wide": [f"--uniform {bits} --group-size {group} --method {method}" for bits in (3, 4)
+             for group in (64, 128) for method in ("gptq", "best")],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 

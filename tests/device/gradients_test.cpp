@@ -89,8 +89,10 @@ TEST_P(MatmulGradient, AgreesWithTheDefinitionForEveryFormAndAnyThreads) {
   std::vector<AnyMatrix> forms{std::as_const(w).view(), std::as_const(w_bf16).view(),
                                std::as_const(w_f16).view()};
   if (in % 32 == 0) {
-    forms.emplace_back(std::make_shared<const QMatrix>(
-        RandomQMatrix(out, in, {.bits = 3, .group_size = 32, .symmetric = false}, 5)));
+    for (const Offset offset : kAllOffsets) {
+      forms.emplace_back(std::make_shared<const QMatrix>(
+          RandomQMatrix(out, in, {.bits = 3, .group_size = 32, .offset = offset}, 5)));
+    }
   }
   for (const AnyMatrix& form : forms) {
     Matrix<float> wide(out, in);

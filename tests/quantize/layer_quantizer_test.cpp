@@ -136,5 +136,56 @@ TEST(CheckGroupSize, ListsTheSizesThatDivide) {
   EXPECT_NE(message.find("one of 32, 64, row"), std::string::npos) << message;
 }
 
+TEST_F(LayerQuantizerTest, EveryMethodAndWeightingResumesAndIgnoresThreads) {
+  std::vector<QuantOptions> all;
+  for (const Quantizer& row : Quantizers()) all.push_back({.method = std::string(row.name)});
+  all.push_back({.sink_cap = 1.5});
+  all.push_back({.loss_weights = 0.5});
+  all.push_back({.method = "gptq", .loss_weights = 1});
+  all.push_back({.drift = 1, .residual = 0, .rounds = 0});
+  // Sixteen windows, so that two of them are held out.
+  std::vector<TokenId> many;
+  for (Index i = 0; i < 16 * 24; ++i) many.push_back(static_cast<TokenId>((i * i + 5 * i) % 250));
+  const View<const TokenId, 2> sixteen(many.data(), 16, 24);
+  for (const QuantOptions& options : all) {
+    SCOPED_TRACE(options.method);
+    LayerQuantizer whole(model.weights, *device, options, sixteen, test.context);
+    std::vector<QuantizedLayer> layers;
+    for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
+      layers.push_back(whole.Quantize(grids));
+    }
+    TestContext other(5);
+    const auto other_device = MakeCpuDevice(other.pool);
+    LayerQuantizer resumed(model.weights, *other_device, options, sixteen, other.context);
+    resumed.Skip(layers[0].matrices);
+    for (std::size_t layer = 1; layer < layers.size(); ++layer) {
+      EXPECT_EQ(Codes(resumed.Quantize(grids)), Codes(layers[layer])) << layer;
+    }
+  }
+}
+
+TEST_F(LayerQuantizerTest, ACapThatNoTokenReachesChangesNothing) {
+  LayerQuantizer plain(model.weights, *device, {}, windows(), test.context);
+  LayerQuantizer capped(model.weights, *device, {.sink_cap = 1e9}, windows(), test.context);
+  LayerQuantizer cut(model.weights, *device, {.sink_cap = 0.5}, windows(), test.context);
+  const std::vector<std::uint32_t> codes = Codes(plain.Quantize(grids));
+  EXPECT_EQ(Codes(capped.Quantize(grids)), codes);
+  EXPECT_NE(Codes(cut.Quantize(grids)), codes);
+}
+
+TEST_F(LayerQuantizerTest, RefinementNeverLosesOnTheWindowsHeldOut) {
+  std::vector<TokenId> many;
+  for (Index i = 0; i < 16 * 24; ++i) many.push_back(static_cast<TokenId>((i * i + 5 * i) % 250));
+  LayerQuantizer quantizer(model.weights, *device, {}, {many.data(), 16, 24}, test.context);
+  for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
+    for (const LinearReport& report : quantizer.Quantize(grids).reports) {
+      EXPECT_LE(report.held_out, report.held_out_start);
+      EXPECT_LT(report.error, report.start_error);
+      EXPECT_GE(report.kept_rows, 0);
+      EXPECT_LT(report.kept_rows, 1);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lieq

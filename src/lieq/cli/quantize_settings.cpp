@@ -29,6 +29,8 @@ void AddOptions(const QuantOptions& given, Record& record) {
     record["drift"] = *options.drift;
     record["residual"] = *options.residual;
   }
+  if (options.sink_cap > 0) record["sink_cap"] = options.sink_cap;
+  if (options.loss_weights > 0) record["loss_weights"] = options.loss_weights;
   if (*options.rounds == 0) return;
   record["rounds"] = *options.rounds;
   record["search"] = *options.search;
@@ -120,6 +122,10 @@ std::string CanonicalCommand(const Arguments& a) {
   command += fmt::format(" --drift {} --residual {} --rounds {}", *options.drift, *options.residual,
                          *options.rounds);
   if (!*options.search) command += " --no-search";
+  if (options.sink_cap > 0) command += fmt::format(" --sink-cap {}", options.sink_cap);
+  if (options.loss_weights > 0) {
+    command += fmt::format(" --loss-weights {}", options.loss_weights);
+  }
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
   if (a.assemble) command += " --assemble --codes " + name(a.codes);

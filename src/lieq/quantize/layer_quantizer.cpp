@@ -21,12 +21,16 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   LIEQ_ASSERT(calibration.rows() > 0);
   const ModelConfig& config = weights.config;
   quantized_.emplace(config, device, forward_, forward_.Embed(calibration));
+  const Index batch = std::min(quantized_->rows(),
+                               forward_.BatchWindows(quantized_->length()) * quantized_->length());
+  const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
+  if (options_.loss_weights > 0) {
+    sensitivity_ = MeasureOutputSensitivity(weights, device, calibration, context);
+  }
+  if (options_.loss_weights > 0 || options_.sink_cap > 0) weighted_ = device.Alloc(batch, widest);
   if (options_.corrects()) {
     reference_.emplace(config, device, forward_, forward_.Embed(calibration));
-    const Index batch = std::min(
-        quantized_->rows(), forward_.BatchWindows(quantized_->length()) * quantized_->length());
-    difference_ =
-        device.Alloc(batch, std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)}));
+    difference_ = device.Alloc(batch, widest);
   }
   weights_.Release(weights_.embedding);
 }
@@ -49,12 +53,43 @@ void LayerQuantizer::ForBatches(const Function& batch) {
   }
 }
 
+std::vector<float> LayerQuantizer::RowFactors(Unit unit, Index first, DeviceView<const float> u,
+                                              double& median) {
+  if (options_.loss_weights == 0 && options_.sink_cap == 0) return {};
+  std::vector<float> factors(Size(u.rows()), 1.0f);
+  if (options_.loss_weights > 0) {
+    const std::vector<float>& weights =
+        sensitivity_.weights[Size(next_)][static_cast<std::size_t>(unit)];
+    for (Index r = 0; r < u.rows(); ++r) {
+      factors[Size(r)] = static_cast<float>(
+          std::pow(static_cast<double>(weights[Size(first + r)]), options_.loss_weights));
+    }
+  }
+  if (options_.sink_cap > 0) {
+    std::vector<double> squares(Size(u.rows()));
+    device_.RowSquares(u, squares);
+    if (first == 0) {
+      std::vector<double> sorted = squares;
+      const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+      std::nth_element(sorted.begin(), middle, sorted.end());
+      median = *middle;
+    }
+    for (std::size_t r = 0; r < squares.size(); ++r) {
+      const double most = options_.sink_cap * median;
+      if (squares[r] > most) factors[r] *= static_cast<float>(most / squares[r]);
+    }
+  }
+  for (float& factor : factors) factor = std::sqrt(factor);
+  return factors;
+}
+
 CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   const ModelConfig& config = weights_.config;
   const Index in = config.In(SitesOf(unit).front());
   const bool adds = unit == Unit::kO || unit == Unit::kDown;
   const Index fitted = quantized_->rows() - HeldOutRows();
   CalibrationStatistics measured;
+  double median = 0;
   const auto allocate = [&](UnitStatistics& share) {
     share.gram = Matrix<double>(in, in);
     if (!reference_) return;
@@ -66,17 +101,30 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   ForBatches([&](Index first, Index rows) {
     UnitStatistics& share = first < fitted ? measured.fit : measured.held_out;
     share.tokens += rows;
-    const DeviceView<const float> u = quantized_->Input(unit, first, rows);
+    DeviceView<const float> u = quantized_->Input(unit, first, rows);
+    const std::vector<float> factors = RowFactors(unit, first, u, median);
+    const auto weigh = [&](DeviceView<float> difference) {
+      if (!factors.empty()) device_.ScaleRows(difference, factors, difference);
+    };
+    DeviceView<float> drift;
+    if (reference_) {
+      drift = difference_.Shaped(rows, in);
+      device_.Subtract(reference_->Input(unit, first, rows), u, drift);
+      weigh(drift);
+    }
+    if (!factors.empty()) {  // a copy: the stream goes on from its own
+      const DeviceView<float> weighted = weighted_.Shaped(rows, in);
+      device_.ScaleRows(u, factors, weighted);
+      u = weighted;
+    }
     device_.GramUpdate(u, share.gram.view());
     if (!reference_) return;
-    const DeviceView<const float> x = reference_->Input(unit, first, rows);
-    const DeviceView<float> drift = difference_.Shaped(rows, in);
-    device_.Subtract(x, u, drift);
     device_.CrossGramUpdate(drift, u, share.drift.view());
     if (!adds) return;
     const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
     device_.Subtract(reference_->residual(first, rows), quantized_->residual(first, rows),
                      residual);
+    weigh(residual);
     device_.CrossGramUpdate(residual, u, share.residual.view());
   });
   return measured;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "lieq/base/context.h"
+#include "lieq/model/backward.h"
 #include "lieq/model/forward.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
@@ -46,6 +47,10 @@ class LayerQuantizer {
   template <class Function>
   void ForBatches(const Function& batch);
   [[nodiscard]] CalibrationStatistics Measure(Unit unit);
+  /// Square roots of the weights of tokens first, first + 1, ... whose inputs are u; empty where
+  /// all are 1. median: of |u|² over the unit's first batch, computed there.
+  [[nodiscard]] std::vector<float> RowFactors(Unit unit, Index first, DeviceView<const float> u,
+                                              double& median);
   [[nodiscard]] Index HeldOutRows() const noexcept;
   void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
                     const CalibrationStatistics& measured, QuantizedLayer& result);
@@ -61,7 +66,8 @@ class LayerQuantizer {
   Index next_ = 0;
   LayerWeights layer_;  // where no activations are followed
   std::optional<ActivationStream> quantized_, reference_;
-  DeviceMatrix difference_;
+  DeviceMatrix difference_, weighted_;
+  OutputSensitivity sensitivity_;  // empty unless tokens are weighted by it
 };
 
 }  // namespace lieq

@@ -43,6 +43,9 @@ struct QuantOptions {
   std::optional<double> residual;  // the same for the drifted residual stream, in o and down
   std::optional<int> rounds;       // of coordinate descent and grid refits after GPTQ
   std::optional<bool> search;      // refits try grids with new codes too
+  // Weights of tokens in the statistics.
+  double sink_cap = 0;      // a token counts as at most this many median ones; 0: as it is
+  double loss_weights = 0;  // power of the loss's squared gradient, by one backward pass; 0: none
 
   /// True where the float model's activations are wanted beside the quantized one's. Once
   /// WithDefaults was applied.
