@@ -64,6 +64,35 @@ TEST_F(Program, QuantizesInspectsAndEvaluates) {
   EXPECT_GT(score["perplexity"], 1.0);
 }
 
+TEST_F(Program, HasOffsetsThatItLoadsItselfAndOthersRefuse) {
+  WriteText(folder / "text", std::string(5000, 'a') + std::string(5000, 'b'));
+  for (const std::string offset : {"symmetric", "half", "integer", "float"}) {
+    const std::vector<std::string> options{"--uniform", "2", "--offset", offset};
+
+    const Outcome quantized = Lieq(Quantize(offset, options));
+
+    ASSERT_EQ(quantized.exit, 0) << quantized.err;
+    const bool own = offset == "half" || offset == "float";
+    const Json config = ReadJson(folder / offset / "config.json");
+    EXPECT_EQ(config["quantization_config"]["quant_method"], own ? "lieq" : "compressed-tensors");
+    const std::string card = ReadText(folder / offset / "README.md");
+    EXPECT_EQ(card.find("- compressed-tensors\n") == std::string::npos, own);
+    const Json settings = ReadJson(folder / offset / "lieq.json")["settings"];
+    EXPECT_EQ(settings["symmetric"], offset == "symmetric");
+    EXPECT_EQ(settings.value("offset", ""), own ? offset : "");
+    const Json inspected = ParseJson(Lieq({"inspect", Path(offset), "--json"}).out, "stdout");
+    EXPECT_EQ(inspected["bits_per_weight"], offset == "integer" ? 2 + 18 / 32.0
+                                            : offset == "float" ? 3.0
+                                                                : 2.5);
+    const Outcome evaluated = Lieq(
+        {"evaluate", Path(offset), "--text", Path("text"), "--context", "256", "--samples", "3"});
+    EXPECT_EQ(evaluated.exit, 0) << evaluated.err;
+  }
+  ASSERT_EQ(Lieq(Quantize("alias", {"--uniform", "2", "--asymmetric"})).exit, 0);
+  EXPECT_EQ(Contents(folder / "alias"), Contents(folder / "integer"));
+  EXPECT_EQ(Lieq(Quantize("out", {"--offset", "real"})).exit, 2);
+}
+
 TEST_F(Program, GivesTheSameBytesForAnyNumberOfThreads) {
   for (const char* threads : {"1", "2", "3"}) {
     const Outcome outcome =

@@ -189,14 +189,18 @@ std::string ModelCard(const ResultFacts& facts) {
   const double code_bits = CodeBits(facts.plan, config);
   const double stored_bits = StoredBits(config, facts.grids);
   const std::uint64_t source = SourceBytes(facts.model);
+  const bool own = std::ranges::any_of(
+      facts.grids, [](const auto& layer) { return std::ranges::any_of(layer, NeedsOwnMethod); });
   std::string card = fmt::format(
-      "---\nbase_model: {0}\nbase_model_relation: quantized\ntags:\n- lieq\n- "
-      "compressed-tensors\n- {1:.0f}-bit\n---\n\n# {0}, {2:.2f} bits a weight\n\n",
-      base, code_bits, stored_bits);
+      "---\nbase_model: {0}\nbase_model_relation: quantized\ntags:\n- lieq\n{3}- "
+      "{1:.0f}-bit\n---\n\n# {0}, {2:.2f} bits a weight\n\n",
+      base, code_bits, stored_bits, own ? "" : "- compressed-tensors\n");
   card += fmt::format(
-      "{} quantized with [LieQ](https://arxiv.org/abs/2508.03332) by `{}`, in compressed-tensors "
-      "`pack-quantized` form.\n\n",
-      base, facts.settings["method"].get<std::string>());
+      "{} quantized with [LieQ](https://arxiv.org/abs/2508.03332) by `{}`, in {}.\n\n", base,
+      facts.settings["method"].get<std::string>(),
+      own ? "a form of compressed-tensors `pack-quantized` with other offsets, which LieQ alone "
+            "loads (docs/formats.md)"
+          : "compressed-tensors `pack-quantized` form");
   card += "| | |\n|---|---|\n";
   card += fmt::format("| code bits a weight | {:.3f} |\n", code_bits);
   card += fmt::format("| with scales and zero-points | {:.3f} |\n", stored_bits);
@@ -222,10 +226,14 @@ std::string ModelCard(const ResultFacts& facts) {
     card += "\n(bits:group size)\n\n";
   }
   card += "Made by\n\n    " + facts.command + "\n\n";
+  card += "`lieq.json` holds the plan, every setting and the error of every linear.";
+  if (!own) {
+    card +=
+        " 2-bit layers need compressed-tensors 0.17 or later (3-bit 0.18); vLLM loads them from "
+        "0.25 on.";
+  }
   card +=
-      "`lieq.json` holds the plan, every setting and the error of every linear. 2-bit layers need "
-      "compressed-tensors 0.17 or later (3-bit 0.18); vLLM loads them from 0.25 on.\n\n"
-      "## Citation\n\n```bibtex\n@article{xiao2025lieq,\n  title = {Exploring Layer-wise "
+      "\n\n## Citation\n\n```bibtex\n@article{xiao2025lieq,\n  title = {Exploring Layer-wise "
       "Information Effectiveness for Post-Training Quantization in Small Language Models},\n  "
       "author = {Xiao and others},\n  journal = {arXiv preprint arXiv:2508.03332},\n  year = "
       "{2025}\n}\n```\n";

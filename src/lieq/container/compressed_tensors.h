@@ -33,6 +33,9 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
 /// the tail of a stream.
 [[nodiscard]] QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid);
 
+/// Whether engines would misread the grid: offsets that compressed-tensors does not know.
+[[nodiscard]] bool NeedsOwnMethod(const Grid& grid) noexcept;
+
 /// grids[layer][site]
 using LayerGrids = std::vector<std::array<Grid, kSites>>;
 

@@ -68,10 +68,6 @@ Index ReadGroupSize(const JsonObject& weights) {
          Printable(strategy));
 }
 
-bool NeedsOwnMethod(const Grid& grid) {
-  return grid.offset == Offset::kHalf || grid.offset == Offset::kFloat;
-}
-
 /// "symmetric", and "offset" of our own method.
 Offset ReadOffset(const JsonObject& weights, bool own_method) {
   const bool symmetric = weights.Boolean("symmetric", true);
@@ -382,6 +378,10 @@ Targets ReadTargets(const JsonObject& json) {
 }
 
 }  // namespace
+
+bool NeedsOwnMethod(const Grid& grid) noexcept {
+  return grid.offset == Offset::kHalf || grid.offset == Offset::kFloat;
+}
 
 EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
                          const std::string& where) {
