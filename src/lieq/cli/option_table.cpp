@@ -323,7 +323,8 @@ constexpr std::array kOptions{
         .names = "--method",
         .value = "NAME",
         .commands = kSensitivity | kPlan | kQuantize | kStudy,
-        .help = "rtn (round to nearest) or gptq (default)",
+        .help = "rtn (round to nearest), gptq, or best (default): GPTQ towards a target "
+                "that makes up for earlier layers, then coordinate descent and grid refits",
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
               .value = "G",
@@ -659,7 +660,7 @@ constexpr std::array kOptions{
     OptionRow{.names = "--methods",
               .value = "LIST",
               .commands = kStudy,
-              .help = "backend: quantizers (default gptq)",
+              .help = "backend: quantizers (default best)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.methods = SplitAtCommas(v);
