@@ -65,6 +65,7 @@ class Bench:
         sensitivities = self.work / "sensitivities.json"
         if not sensitivities.exists():
             run([self.options.lieq, "sensitivity", self.model, "-o", sensitivities, "--quiet",
+                 "--method", self.options.method,
                  *self.codes, *self.damage, *self.calibration])
         return diagnostics, sensitivities
 
@@ -72,10 +73,12 @@ class Bench:
         """Plan, put together, evaluate: (all-in bits, gaps, predicted KL)."""
         plan = self.work / f"{name}.plan.json"
         if not plan.exists():
-            run([self.options.lieq, "plan", self.model, "-o", plan, "--quiet", *plan_options])
+            run([self.options.lieq, "plan", self.model, "-o", plan, "--quiet",
+                 "--method", self.options.method, *plan_options])
         out = self.work / "out"
         if not (self.work / f"{name}.nll{self.options.samples}.json").exists():
             run([self.options.lieq, "quantize", self.model, "-o", out, "--plan", plan, "--assemble",
+                 "--method", self.options.method,
                  "--force", "--quiet", *self.codes, *self.calibration,
                  *(["--group-size", 32] if name == "uniform-2-g32" else [])])
         nll = self.evaluate(out, name)
@@ -110,6 +113,7 @@ def main():
     parser.add_argument("--bpw", type=float, nargs="+", default=[2.5, 2.75, 3.0])
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--damage-windows", type=int, default=8)
+    parser.add_argument("--method", default="best")
     parser.add_argument("--lieq", default=ROOT / "build/release/lieq")
     parser.add_argument("--shared", type=pathlib.Path, default=ROOT.parent / "shared")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench-allocation")

@@ -25,7 +25,7 @@ def main():
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--options", default="--bits 2.25")
+    parser.add_argument("--options", default="--method gptq --bits 2.25")
     parser.add_argument("--lieq", default=ROOT / "build/release/lieq")
     parser.add_argument("--shared", type=pathlib.Path, default=ROOT.parent / "shared")
     options = parser.parse_args()
