@@ -1,6 +1,7 @@
 #include "lieq/quantize/column_factors.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
@@ -11,6 +12,58 @@ namespace {
 constexpr Index kRowsPerTask = 64;
 /// Pulls factors towards 1, so that channels that hardly matter stay where they are.
 constexpr double kRidge = 1e-3;
+/// A factor outside says that the channel's codes are noise: it stays 1.
+constexpr double kLeast = 0.5, kMost = 2.0;
+
+/// Solves (normal + ridge) x = right on the channels `free`; empty where that is not possible.
+std::vector<double> Solve(View<const double, 2> normal, std::span<const double> right, double ridge,
+                          std::span<const Index> free) {
+  const auto n = static_cast<Index>(free.size());
+  Matrix<double> a(n, n), x(1, n);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j < n; ++j) a(i, j) = normal(free[Size(i)], free[Size(j)]);
+    a(i, i) += ridge;
+    x(0, i) = right[Size(free[Size(i)])];
+  }
+  if (!Cholesky(a.view())) return {};
+  std::vector<double> pivots(free.size());
+  for (Index i = 0; i < n; ++i) {  // a = L Lᵀ with L = unit * diag(pivots)
+    pivots[Size(i)] = a(i, i);
+    for (Index j = i + 1; j < n; ++j) a(j, i) /= pivots[Size(i)];
+  }
+  DivideByUnitLower(x.view(), a.view(), Transpose::kYes);
+  for (Index i = 0; i < n; ++i) x(0, i) /= pivots[Size(i)] * pivots[Size(i)];
+  DivideByUnitLower(x.view(), a.view(), Transpose::kNo);
+  return {x.data(), x.data() + n};
+}
+
+/// The factors of the normal equations in f - 1, those that leave the bounds held at 1 and the
+/// others solved for without them: so the loss is never above that of factors 1.
+std::vector<double> Bounded(View<const double, 2> normal, std::span<const double> right) {
+  const Index channels = normal.rows();
+  const std::vector<double> ones(Size(channels), 1.0);
+  double mean = 0;
+  for (Index i = 0; i < channels; ++i) mean += normal(i, i) / static_cast<double>(channels);
+  if (!(mean > 0) || !std::isfinite(mean)) return ones;
+  std::vector<Index> free(Size(channels));
+  std::iota(free.begin(), free.end(), Index{0});
+  while (!free.empty()) {
+    const std::vector<double> x = Solve(normal, right, kRidge * mean, free);
+    if (x.empty()) return ones;
+    std::vector<Index> kept;
+    std::vector<double> factors = ones;
+    for (std::size_t i = 0; i < free.size(); ++i) {
+      const double factor = 1.0 + x[i];
+      if (!std::isfinite(factor)) return ones;
+      if (!(factor > kLeast && factor < kMost)) continue;
+      kept.push_back(free[i]);
+      factors[Size(free[i])] = factor;
+    }
+    if (kept.size() == free.size()) return factors;
+    free = std::move(kept);
+  }
+  return ones;
+}
 
 }  // namespace
 
@@ -58,25 +111,7 @@ std::vector<double> ColumnFactors(std::span<const FactoredLinear> linears, View<
       normal(channel[Size(i)], channel[Size(j)]) += gram(i, j) * h(i, j);
     }
   }
-  std::vector<double> factors(Size(channels), 1.0);
-  double mean = 0;
-  for (Index i = 0; i < channels; ++i) mean += normal(i, i) / static_cast<double>(channels);
-  if (!(mean > 0)) return factors;
-  for (Index i = 0; i < channels; ++i) normal(i, i) += kRidge * mean;
-  if (!Cholesky(normal.view())) return factors;
-  for (Index i = 0; i < channels; ++i) {  // right = right L⁻ᵀ L⁻¹ with L = unit * diagonal
-    const double pivot = normal(i, i);
-    for (Index j = i + 1; j < channels; ++j) normal(j, i) /= pivot;
-  }
-  DivideByUnitLower(right.view(), normal.view(), Transpose::kYes);
-  for (Index i = 0; i < channels; ++i) right(0, i) /= normal(i, i) * normal(i, i);
-  DivideByUnitLower(right.view(), normal.view(), Transpose::kNo);
-  for (Index i = 0; i < channels; ++i) {
-    const double factor = 1.0 + right(0, i);
-    // A factor far from 1, or of the other sign, says that the channel's codes are noise.
-    if (std::isfinite(factor) && factor > 0.5 && factor < 2.0) factors[Size(i)] = factor;
-  }
-  return factors;
+  return Bounded(normal.view(), right.view().Row(0));
 }
 
 }  // namespace lieq

@@ -20,7 +20,10 @@ struct FactoredLinear {
 /// The factors f [channels] of least sum over the linears of
 /// trace((W* - Q diag(f)) H (W* - Q diag(f))ᵀ): the solution of (H ∘ sum QᵀQ) f = rhs with
 /// rhs_j = sum over rows of Q_ij (W* H)_ij. They fold into the norm or the linear whose output the
-/// channels are. 1 everywhere where they cannot be solved for.
+/// channels are. A ridge of 1e-3 of the mean diagonal pulls them towards 1; a factor that leaves
+/// 0.5
+/// .. 2 is held at 1, and the others are solved for without it, so the sum never rises. 1
+/// everywhere where they cannot be solved for.
 ///
 /// h        [in, in], symmetric, both triangles
 /// channel  [in]: the factor that a column takes, 0 .. channels - 1 (columns that share one)
