@@ -7,28 +7,12 @@
 
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/tensor/dtype.h"
+#include "tests/support/device_matrices.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/random_qmatrix.h"
 
 namespace lieq {
 namespace {
-
-DeviceMatrix Uploaded(Device& device, const Matrix<float>& host) {
-  DeviceMatrix matrix = device.Alloc(host.rows(), host.cols());
-  device.Upload(host.view(), matrix.view());
-  return matrix;
-}
-
-Matrix<float> Downloaded(Device& device, const DeviceMatrix& matrix) {
-  Matrix<float> host(matrix.rows(), matrix.cols());
-  device.Download(matrix.view(), host.view());
-  return host;
-}
-
-bool SameBytes(const Matrix<float>& a, const Matrix<float>& b) {
-  return a.size() == b.size() &&
-         std::memcmp(a.data(), b.data(), Size(a.size()) * sizeof(float)) == 0;
-}
 
 /// Sums of k products of float: k * 2^-24 of the sum of magnitudes bounds any order of adding.
 double Bound(double magnitude, Index terms) {

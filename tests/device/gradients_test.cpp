@@ -9,6 +9,7 @@
 
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/tensor/dtype.h"
+#include "tests/support/device_matrices.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/random_qmatrix.h"
 
@@ -16,23 +17,6 @@ namespace lieq {
 namespace {
 
 constexpr int kThreads[] = {1, 2, 7};
-
-DeviceMatrix Uploaded(Device& device, const Matrix<float>& host) {
-  DeviceMatrix matrix = device.Alloc(host.rows(), host.cols());
-  device.Upload(host.view(), matrix.view());
-  return matrix;
-}
-
-Matrix<float> Downloaded(Device& device, const DeviceMatrix& matrix) {
-  Matrix<float> host(matrix.rows(), matrix.cols());
-  device.Download(matrix.view(), host.view());
-  return host;
-}
-
-bool SameBytes(const Matrix<float>& a, const Matrix<float>& b) {
-  return a.size() == b.size() &&
-         std::memcmp(a.data(), b.data(), Size(a.size()) * sizeof(float)) == 0;
-}
 
 Matrix<double> Wide(const Matrix<float>& from) {
   Matrix<double> to(from.rows(), from.cols());
