@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
 #include <thread>
 
 #include "lieq/io/json.h"
@@ -107,6 +108,56 @@ TEST_F(Allocation, PlansFromAFileOfSensitivitiesAsFromItsOwnMeasurement) {
   EXPECT_EQ(plan["checks"][0]["predicted_kl"], plan["predicted_kl"]);
   EXPECT_GT(plan["checks"][0]["kl"], 0.0);
   EXPECT_EQ(plan["layers"][0]["damage"]["qkv"], s["units"][0]["predicted_kl"]);
+}
+
+TEST_F(Allocation, ABudgetAloneIsSpentByMeasuredDamageOnGridsOfTheContainer) {
+  for (const auto& [target, offsets] :
+       {std::pair<std::string, std::set<std::string>>{"any", {"half", "float", "symmetric"}},
+        {"mlx", {"half", "float", "symmetric"}},
+        {"compressed-tensors", {"symmetric", "integer"}},
+        {"gguf", {"symmetric"}}}) {
+    Run(Command("plan", target + ".json", {"--bpw", "2.7", "--for", target, "--check", "0"}));
+
+    const Json plan = ReadJson(folder / (target + ".json"));
+    EXPECT_EQ(plan["allocation"], "optimal");
+    EXPECT_LE(plan["bits_per_weight"], 2.7);
+    std::set<std::string> found;
+    for (const Json& grid : plan["candidates"]) {
+      found.insert(grid.value("offset", grid["symmetric"] ? "symmetric" : "integer"));
+    }
+    EXPECT_EQ(found, offsets) << target;
+  }
+
+  Run(Command("quantize", "out", {"--plan", Path("any.json"), "--for", "mlx"}));
+  const Json result = ReadJson(folder / "out" / "lieq.json"), plan = ReadJson(folder / "any.json");
+  for (std::size_t layer = 0; layer < 3; ++layer) {
+    const Json& said = plan["layers"][layer]["offset"];
+    for (const char* unit : {"qkv", "o", "gate_up", "down"}) {
+      EXPECT_EQ(result["layers"][layer]["offset"][unit], said.is_string() ? said : said[unit]);
+    }
+  }
+  EXPECT_EQ(Lieq({"inspect", Path("out")}).exit, 0);
+}
+
+TEST_F(Allocation, RefusesGridsThatTheContainerDoesNotHold) {
+  Fails("--for gptq, layer 0, q",
+        Command("quantize", "out", {"--uniform", "2", "--offset", "half", "--for", "gptq"}));
+  Fails("2:64:float", Command("plan", "plan.json",
+                              {"--bpw", "2.7", "--for", "compressed-tensors", "--candidates",
+                               "2:64,2:64:float"}));
+  EXPECT_EQ(Lieq(Command("plan", "plan.json", {"--bpw", "2.7", "--for", "onnx"})).exit, 2);
+  EXPECT_FALSE(fs::exists(folder / "out"));
+}
+
+TEST_F(Allocation, MixesOffsetsThatTheCandidatesName) {
+  Run(Command("plan", "plan.json",
+              {"--bpw", "2.6", "--candidates", "2:64:half,2:32:half,2:64:float", "--check", "0"}));
+
+  const Json plan = ReadJson(folder / "plan.json");
+  ASSERT_EQ(plan["candidates"].size(), 3u);
+  EXPECT_EQ(plan["candidates"][2]["offset"], "float");
+  for (const Json& layer : plan["layers"])
+    EXPECT_EQ(layer.dump().find("symmetric"), std::string::npos);
 }
 
 TEST_F(Allocation, MeasuresEveryCandidateWhereAsked) {
@@ -418,7 +469,6 @@ TEST_F(Allocation, SaysWhatIsWrongWithItsInputs) {
   Fails("divide no row", plan({"--candidates", "2:64,2:256"}));
   Fails("no candidate fits a unit", plan({"--candidates", "2:128,4:128"}));
   Fails("codes of other settings", plan({"--codes", Path("s.json.codes"), "--clip", "none"}));
-  Fails("zero-points", plan({"--sensitivities", Path("s.json"), "--asymmetric"}));
   MakeTinyModel(folder / "narrow",
                 {.layers = 3, .hidden = 96, .intermediate = 192, .heads = 3, .kv_heads = 1});
   std::vector<std::string> other = plan({"--sensitivities", Path("s.json")});

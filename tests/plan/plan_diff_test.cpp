@@ -57,11 +57,27 @@ TEST(PlanDiff, NamesTheUnitsOfOtherWidthsOrGroupSizes) {
   ASSERT_EQ(difference.units.size(), 2u);
   EXPECT_EQ(difference.units[0].layer, 1);
   EXPECT_EQ(difference.units[0].unit, Unit::kO);
-  EXPECT_EQ(difference.units[0].bits, (std::array{2, 4}));
+  EXPECT_EQ(difference.units[0].grids[0].bits, 2);
+  EXPECT_EQ(difference.units[0].grids[1].bits, 4);
   EXPECT_EQ(difference.units[1].layer, 3);
   EXPECT_EQ(difference.units[1].unit, Unit::kDown);
-  EXPECT_EQ(difference.units[1].group_size, (std::array<Index, 2>{64, 0}));
+  EXPECT_EQ(difference.units[1].grids[0].group_size, 64);
+  EXPECT_EQ(difference.units[1].grids[1].group_size, 0);
   EXPECT_FALSE(difference.agree());
+}
+
+TEST(PlanDiff, OffsetsCountWhereBothPlansSayThem) {
+  Plan a = Grouped(2, 64), b = a;
+  a.offsets.assign(4, {});
+  EXPECT_TRUE(Compare(Document(a), Document(b)).agree());
+  b.offsets = a.offsets;
+  EXPECT_TRUE(Compare(Document(a), Document(b)).agree());
+  b.offsets[2][1] = Offset::kHalf;
+
+  const PlanDifference difference = Compare(Document(a), Document(b));
+
+  ASSERT_EQ(difference.units.size(), 1u);
+  EXPECT_EQ(Label(difference.units[0].grids[1]), "2:64:half");
 }
 
 TEST(PlanDiff, APlanThatSaysNoGroupSizesDoesNotAgreeWithOneThatDoes) {

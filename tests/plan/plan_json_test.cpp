@@ -47,18 +47,20 @@ Plan Chosen() {
             .model_hash = "0123456789abcdef",
             .calibration_hash = "fedcba9876543210",
             .candidates = {{.bits = 2, .group_size = 4},
-                           {.bits = 3, .group_size = 0},
-                           {.bits = 4, .group_size = 8}},
+                           {.bits = 3, .group_size = 0, .offset = Offset::kFloat},
+                           {.bits = 4, .group_size = 8, .offset = Offset::kHalf}},
             .predicted_kl = 0.1,
             .checks = {{0.1, 0.125, -0.01}, {0.3, 1.0 / 3, 0.2}}};
   Rng rng(3);
   for (Index layer = 0; layer < kLayers; ++layer) {
     auto& bits = plan.bits.emplace_back();
     auto& groups = plan.group_sizes.emplace_back();
+    auto& offsets = plan.offsets.emplace_back();
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       const Grid& grid = plan.candidates[layer == 2 ? 1 : rng.Below(3)];
       bits[unit] = grid.bits;
       groups[unit] = grid.group_size;
+      offsets[unit] = grid.offset;
       plan.damage.push_back({rng.Uniform(), -rng.Uniform(), std::nullopt});
     }
   }
@@ -184,7 +186,8 @@ TEST(PlanJson, APlanUnderACeilingIsNotTakenForEdited) {
 TEST(PlanJson, AnEditedWidthOrGroupSizeLosesThePrediction) {
   const std::vector<std::function<void(Json&)>> edits{
       [](Json& j) { j["layers"][2]["bits"] = 8; },
-      [](Json& j) { j["layers"][2]["group_size"] = 2; }};
+      [](Json& j) { j["layers"][2]["group_size"] = 2; },
+      [](Json& j) { j["layers"][2]["offset"] = "integer"; }};
   for (const auto& edit : edits) {
     const Plan plan = ChosenAndEdited(edit);
 
@@ -301,7 +304,7 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 "plan.json: /layers/6/bits/qkv", kWidthList, "16"},
         Hostile{"row_key", [](Json& j) { j["layers"][1]["bit"] = 4; }, "plan.json: /layers/1/bit",
-                "layer, bits, group_size, score, damage", ""},
+                "layer, bits, group_size, offset, score, damage", ""},
         Hostile{"score_text", [](Json& j) { j["layers"][1]["score"] = "high"; },
                 "plan.json: /layers/1/score", "a number", "\"high\""},
         Hostile{"score_missing", [](Json& j) { j["layers"][5].erase("score"); },
@@ -365,6 +368,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "/layers/2/group_size", "a number of columns"},
         Hostile{"group_text", [](Json& j) { j["layers"][2]["group_size"] = "all"; },
                 "/layers/2/group_size", "a number of columns"},
+        Hostile{"offset_unknown", [](Json& j) { j["layers"][2]["offset"] = "asymmetric"; },
+                "/layers/2/offset", "symmetric, half, integer or float"},
+        Hostile{"offset_number", [](Json& j) { j["layers"][2]["offset"] = 1; }, "/layers/2/offset",
+                "symmetric, half, integer or float"},
+        Hostile{"offset_missing", [](Json& j) { j["layers"][2].erase("offset"); },
+                "/layers/2/offset", ""},
         Hostile{"group_divides_some", [](Json& j) { j["layers"][2]["group_size"] = 24; },
                 "/layers/2/group_size", "a divisor of 8"},
         Hostile{"group_unit_missing",
@@ -378,7 +387,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "/layers/2/group_size/up", "qkv, o, gate_up, down"},
         Hostile{"group_in_some", [](Json& j) { j["layers"][5].erase("group_size"); },
                 "/layers/5/group_size", ""},
-        Hostile{"group_not_in_the_first", [](Json& j) { j["layers"][0].erase("group_size"); },
+        Hostile{"group_not_in_the_first",
+                [](Json& j) {
+                  j["layers"][0].erase("group_size");
+                  j["layers"][0].erase("offset");
+                },
                 "/layers/1/group_size", ""},
         Hostile{"candidates_type", [](Json& j) { j["candidates"] = "2:64"; }, "/candidates",
                 "an array"},

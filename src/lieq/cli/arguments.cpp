@@ -204,6 +204,11 @@ Arguments ParseArguments(int count, const char* const* words) {
   if (chosen() == nullptr) throw UsageError("which command? There are " + CommandNames());
   arguments.command = chosen()->name;
   CheckTogether(arguments);
+  // What a budget in true bytes asks for is the least damage; a ranking is asked for by name.
+  if ((arguments.bpw || arguments.size) && arguments.allocation.empty() &&
+      !arguments.says_ranking && arguments.diagnostics.empty()) {
+    arguments.allocation = "optimal";
+  }
   return arguments;
 }
 

@@ -9,12 +9,25 @@
 #include <vector>
 
 #include "lieq/base/types.h"
+#include "lieq/container/targets.h"
 #include "lieq/device/device.h"
 #include "lieq/diagnose/layer_spectra.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 
 namespace lieq {
+
+/// A grid of --candidates; without an offset it has the one of --offset.
+struct Candidate {
+  int bits = 2;
+  Index group_size = 64;
+  std::optional<Offset> offset;
+
+  [[nodiscard]] Grid Resolved(Offset otherwise) const noexcept {
+    return {.bits = bits, .group_size = group_size, .offset = offset.value_or(otherwise)};
+  }
+  friend bool operator==(const Candidate&, const Candidate&) = default;
+};
 
 struct Arguments {
   std::string command;  // "inspect", ...; empty: help, version or another page was asked for
@@ -48,7 +61,8 @@ struct Arguments {
   std::string allocation;            // "top-m", "optimal" or "uniform"; empty: as the budget
   bool by_group = true;              // --granularity group
   std::optional<int> embedding_bits, head_bits;  // 16, 8 or 4
-  std::vector<Grid> candidates;                  // empty: DefaultCandidates
+  std::vector<Candidate> candidates;             // empty: DefaultCandidates
+  const ContainerTarget* target = nullptr;       // --for
   std::filesystem::path codes;                   // a CodeStore
   std::filesystem::path sensitivities;
   std::filesystem::path base;  // plan of the mix for damage in context
@@ -74,6 +88,8 @@ struct Arguments {
   QuantOptions quant;
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
+  bool says_offset = false;   // on the command line
+  bool says_ranking = false;  // a ranking, its widths, or what it measures
 
   std::optional<Index> context;
   std::optional<Index> samples;

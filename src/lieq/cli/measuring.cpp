@@ -13,31 +13,81 @@
 
 namespace lieq {
 
-std::vector<Grid> DefaultCandidates(const ModelConfig& config, Offset offset) {
+namespace {
+
+bool HeldWhereItFits(const Grid& grid, const ContainerTarget& target, const ModelConfig& config) {
+  return std::ranges::all_of(kAllUnits, [&](Unit unit) {
+    return !Fits(grid, config, unit) || target.holds(grid, config.In(SitesOf(unit).front()));
+  });
+}
+
+/// The offsets worth trying at a width in a container, where none is named: of those that cost
+/// nothing and of those that are stored the one with the lower error on Gaussian weights. At 2 bits
+/// levels on both sides alike beat a level at 0; from 3 bits on neither matters much.
+std::vector<Offset> OffsetsFor(const ContainerTarget& target, int bits, Index group_size,
+                               const ModelConfig& config) {
+  const auto held = [&](Offset offset) {
+    return HeldWhereItFits({.bits = bits, .group_size = group_size, .offset = offset}, target,
+                           config);
+  };
+  std::vector<Offset> offsets;
+  const auto add_first = [&](std::initializer_list<Offset> order) {
+    const auto* found = std::ranges::find_if(order, held);
+    if (found != order.end()) offsets.push_back(*found);
+  };
+  if (bits == 2) {
+    add_first({Offset::kHalf, Offset::kSymmetric});
+  } else {
+    add_first({Offset::kSymmetric});
+  }
+  if (bits < 4) add_first({Offset::kFloat, Offset::kInteger});
+  return offsets;
+}
+
+}  // namespace
+
+std::vector<Grid> DefaultCandidates(const Arguments& arguments, const ModelConfig& config) {
   const bool wide = std::ranges::all_of(
       kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
   const Index group = wide ? 128 : 64;
+  std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
+                           {.bits = 2, .group_size = 32},
+                           {.bits = 3, .group_size = group},
+                           {.bits = 4, .group_size = group}};
+  if (wide) shapes.insert(shapes.begin(), {.bits = 2, .group_size = 128});
   std::vector<Grid> candidates;
-  if (wide) candidates.push_back({.bits = 2, .group_size = 128, .offset = offset});
-  for (const Grid& grid :
-       {Grid{.bits = 2, .group_size = 64}, Grid{.bits = 2, .group_size = 32},
-        Grid{.bits = 3, .group_size = group}, Grid{.bits = 4, .group_size = group}}) {
-    candidates.push_back({.bits = grid.bits, .group_size = grid.group_size, .offset = offset});
+  for (const Grid& shape : shapes) {
+    std::vector<Offset> offsets{arguments.offset};
+    if (arguments.target != nullptr && !arguments.says_offset) {
+      offsets = OffsetsFor(*arguments.target, shape.bits, shape.group_size, config);
+    }
+    for (const Offset offset : offsets) {
+      candidates.push_back({.bits = shape.bits, .group_size = shape.group_size, .offset = offset});
+    }
   }
   return candidates;
 }
 
 std::vector<Grid> CandidatesOf(const Arguments& arguments, const ModelConfig& config) {
-  if (arguments.candidates.empty()) return DefaultCandidates(config, arguments.offset);
-  std::vector<Grid> candidates = arguments.candidates;
-  for (Grid& grid : candidates) {
-    grid.offset = arguments.offset;
+  std::vector<Grid> candidates;
+  if (arguments.candidates.empty()) candidates = DefaultCandidates(arguments, config);
+  for (const Candidate& candidate : arguments.candidates) {
+    const Grid grid = candidate.Resolved(arguments.offset);
+    if (arguments.target != nullptr && !HeldWhereItFits(grid, *arguments.target, config)) {
+      throw Error({.what = "a candidate that the container does not hold exactly",
+                   .where = "--candidates, --for " + std::string(arguments.target->name),
+                   .expected = std::string(arguments.target->description),
+                   .found = Label(grid)});
+    }
+    candidates.push_back(grid);
+  }
+  for (const Grid& grid : candidates) {
     const bool fits =
         std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(grid, config, unit); });
     if (fits) continue;
     throw Error({.what = "the groups of a candidate divide no row of the model",
                  .where = "--candidates",
-                 .found = fmt::format("{}:{}", grid.bits, grid.group_size)});
+                 .found = Label(grid)});
   }
   for (const Unit unit : kAllUnits) {
     const bool fits =

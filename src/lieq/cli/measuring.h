@@ -19,7 +19,10 @@ namespace lieq {
 
 /// Candidates that are used where none are named: 2 bits at groups of 128, 64 and 32, and 3 and 4
 /// bits at 128, where 128 divides every row of the model; else 2 bits at 64 and 32, 3 and 4 at 64.
-[[nodiscard]] std::vector<Grid> DefaultCandidates(const ModelConfig& config, Offset offset);
+/// Their offset is --offset; where --for names a container and no offset is named, what it holds:
+/// one that costs nothing, and up to 3 bits one that is stored.
+[[nodiscard]] std::vector<Grid> DefaultCandidates(const Arguments& arguments,
+                                                  const ModelConfig& config);
 /// --candidates or the default. Throws Error for one that fits no unit.
 [[nodiscard]] std::vector<Grid> CandidatesOf(const Arguments& arguments, const ModelConfig& config);
 

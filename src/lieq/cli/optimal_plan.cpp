@@ -72,8 +72,7 @@ Choice Cheapest(const CostTable& costs, const std::vector<Grid>& candidates,
                                       : fmt::format("{} bytes", *arguments.size)});
 }
 
-/// Throws Error for sensitivities of another shape of model, whose candidates fit elsewhere, and
-/// for zero-points where the plan will have none, or the other way round: costs would be others.
+/// Throws Error for sensitivities of another shape of model, whose candidates fit elsewhere.
 void RequireSameGrids(const Arguments& arguments, const Sensitivities& s,
                       const ModelConfig& config) {
   const std::string file = arguments.sensitivities.string();
@@ -85,13 +84,6 @@ void RequireSameGrids(const Arguments& arguments, const Sensitivities& s,
   }
   for (std::size_t c = 0; c < s.candidates.size(); ++c) {
     const Grid& grid = s.candidates[c];
-    if (grid.offset != arguments.offset) {
-      throw Error({.what = "sensitivities of other zero-points",
-                   .where = fmt::format("{}: /candidates/{}", file, c),
-                   .expected = std::string(Name(arguments.offset)) + " offsets",
-                   .found = std::string(Name(grid.offset)) + " ones",
-                   .hint = "give --offset " + std::string(Name(grid.offset))});
-    }
     for (std::size_t u = 0; u < s.units.size(); ++u) {
       if (s.units[u].loss[c].has_value() == Fits(grid, config, s.units[u].unit)) continue;
       throw Error(
@@ -250,12 +242,15 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
   for (std::size_t u = 0; u < choice->size(); u += kUnits) {
     std::array<int, kUnits> bits{};
     std::array<Index, kUnits> groups{};
+    std::array<Offset, kUnits> offsets{};
     for (std::size_t i = 0; i < kUnits; ++i) {
       bits[i] = candidates[(*choice)[u + i]].bits;
       groups[i] = candidates[(*choice)[u + i]].group_size;
+      offsets[i] = candidates[(*choice)[u + i]].offset;
     }
     plan.bits.push_back(bits);
     plan.group_sizes.push_back(groups);
+    plan.offsets.push_back(offsets);
   }
   plan.low = plan.high = plan.bits.front().front();
   for (const auto& layer : plan.bits) {

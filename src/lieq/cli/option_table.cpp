@@ -53,6 +53,7 @@ void SetWidths(Arguments& arguments, const std::string& text) {
   if (arguments.low >= arguments.high) {
     throw UsageError("--widths: expected the lower width first, found '" + text + "'");
   }
+  arguments.says_ranking = true;
 }
 
 std::vector<std::string> SplitAtCommas(std::string_view text) {
@@ -131,7 +132,7 @@ std::int64_t ParseSize(std::string_view option, const std::string& text) {
   return static_cast<std::int64_t>(std::floor(number * unit));
 }
 
-/// "2:64,4:128,8:row"
+/// "2:64,4:128,8:row,2:32:half"
 void SetCandidates(Arguments& arguments, const std::string& text) {
   arguments.candidates.clear();
   for (std::size_t begin = 0; begin <= text.size();) {
@@ -139,16 +140,26 @@ void SetCandidates(Arguments& arguments, const std::string& text) {
     const std::string item = text.substr(begin, end - begin);
     const auto colon = item.find(':');
     if (colon == std::string::npos) {
-      throw UsageError("--candidates: expected BITS:GROUP such as 2:64, found '" + item + "'");
+      throw UsageError("--candidates: expected BITS:GROUP such as 2:64, or 2:64:half, found '" +
+                       item + "'");
     }
-    Grid grid{.bits = ParseWidth("--candidates", item.substr(0, colon))};
-    grid.group_size = ParseGroup("--candidates", item.substr(colon + 1));
-    if (std::ranges::find(arguments.candidates, grid) != arguments.candidates.end()) {
+    const auto second = item.find(':', colon + 1);
+    Candidate candidate;
+    candidate.bits = ParseWidth("--candidates", item.substr(0, colon));
+    candidate.group_size = ParseGroup(
+        "--candidates", item.substr(colon + 1, std::min(second, item.size()) - colon - 1));
+    if (second != std::string::npos) candidate.offset = ParseOffset(item.substr(second + 1));
+    if (std::ranges::find(arguments.candidates, candidate) != arguments.candidates.end()) {
       throw UsageError("--candidates: '" + item + "' was given twice");
     }
-    arguments.candidates.push_back(grid);
+    arguments.candidates.push_back(candidate);
     begin = end + 1;
   }
+}
+
+void SetOffset(Arguments& arguments, Offset offset) {
+  arguments.offset = offset;
+  arguments.says_offset = true;
 }
 
 constexpr Index kMostTokens = Index{1} << 24;
@@ -204,8 +215,9 @@ constexpr std::array kOptions{
     OptionRow{.names = "--allocation",
               .value = "NAME",
               .commands = kPlan | kQuantize,
-              .help = "how the budget is spent: top-m (default: layers by the ranking), optimal "
-                      "(least predicted damage; needs --bpw or --size) or uniform (--uniform)",
+              .help = "how the budget is spent: optimal (least predicted damage; the default of "
+                      "--bpw and --size where no ranking is named), top-m (layers by the ranking; "
+                      "the default otherwise) or uniform (--uniform)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     if (v != "top-m" && v != "optimal" && v != "uniform") {
@@ -289,6 +301,7 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     (void)FindRanking(v);
                     a.ranking = v;
+                    a.says_ranking = true;
                   }},
     OptionRow{.names = "--ranking-weights",
               .value = "P,C,E",
@@ -339,17 +352,17 @@ constexpr std::array kOptions{
                   "where zero lies among the codes: symmetric (default: at the middle one), half "
                   "(between the middle two), integer (a zero-point for each group) or float (a "
                   "minimum for each group); engines load the first and the third",
-              .set = [](Arguments& a, const std::string& v) { a.offset = ParseOffset(v); }},
+              .set = [](Arguments& a, const std::string& v) { SetOffset(a, ParseOffset(v)); }},
     OptionRow{.names = "--symmetric",
               .value = "",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "as --offset symmetric",
-              .set = [](Arguments& a, const std::string&) { a.offset = Offset::kSymmetric; }},
+              .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kSymmetric); }},
     OptionRow{.names = "--asymmetric",
               .value = "",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "as --offset integer",
-              .set = [](Arguments& a, const std::string&) { a.offset = Offset::kInteger; }},
+              .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kInteger); }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",
@@ -534,12 +547,19 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
                   }},
+    OptionRow{.names = "--for",
+              .value = "CONTAINER",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "use grids alone that this container holds exactly, and choose among them: "
+                      "any, compressed-tensors, gptq, gguf or mlx (default: what the other options "
+                      "say)",
+              .set = [](Arguments& a, const std::string& v) { a.target = &FindTarget(v); }},
     OptionRow{.names = "--candidates",
               .value = "LIST",
               .commands = kSensitivity | kPlan | kQuantize,
-              .help = "grids to choose from, BITS:GROUP and commas between them (default: "
-                      "2:128,2:64,2:32,3:128,4:128 where 128 divides every row, else "
-                      "2:64,2:32,3:64,4:64)",
+              .help = "grids to choose from, BITS:GROUP or BITS:GROUP:OFFSET and commas between "
+                      "them (default: 2:128,2:64,2:32,3:128,4:128 where 128 divides every row, "
+                      "else 2:64,2:32,3:64,4:64; with --for those of the container)",
               .set = SetCandidates},
     OptionRow{.names = "--codes",
               .value = "FOLDER",

@@ -25,10 +25,17 @@ void PrintGrids(const Plan& plan) {
     }
     return;
   }
-  fmt::print("\nlayer     {:<8}{:<8}{:<8}{:<8}  (bits:group)\n", "qkv", "o", "gate_up", "down");
-  for (const GridRun& run : GridRuns(plan)) {
+  const std::vector<GridRun> runs = GridRuns(plan);
+  std::size_t wide = 6;
+  for (const GridRun& run : runs) {
+    for (const std::string& grid : run.grids) wide = std::max(wide, grid.size());
+  }
+  fmt::print("\n{:<8}", "layer");
+  for (const Unit unit : kAllUnits) fmt::print("  {:<{}}", Name(unit), wide);
+  fmt::print("  (bits:group)\n");
+  for (const GridRun& run : runs) {
     fmt::print("{:<8}", run.layers);
-    for (const std::string& grid : run.grids) fmt::print("  {:<6}", grid);
+    for (const std::string& grid : run.grids) fmt::print("  {:<{}}", grid, wide);
     fmt::print("\n");
   }
   fmt::print("\n");

@@ -11,9 +11,7 @@ namespace {
 
 /// "2", or "2:64" where the plans say group sizes.
 std::string GridText(const UnitDifference& unit, std::size_t plan, bool grouped) {
-  if (!grouped) return std::to_string(unit.bits[plan]);
-  const Index size = unit.group_size[plan];
-  return fmt::format("{}:{}", unit.bits[plan], size == 0 ? "row" : std::to_string(size));
+  return grouped ? Label(unit.grids[plan]) : std::to_string(unit.grids[plan].bits);
 }
 
 /// A figure of both sides, where one of them has it.
@@ -33,8 +31,7 @@ void PrintUnits(const PlanDifference& difference) {
   for (std::size_t first = 0; first < units.size();) {
     std::size_t end = first + 1;
     while (end < units.size() && units[end].layer == units[first].layer &&
-           units[end].bits == units[first].bits &&
-           units[end].group_size == units[first].group_size) {
+           units[end].grids == units[first].grids) {
       ++end;
     }
     const bool whole = end - first == kUnits;

@@ -221,12 +221,17 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
 Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
               const EncodedText* text, const std::filesystem::path& codes, Session& session) {
   const ModelConfig& config = model.weights.config;
+  const auto check = [&](const Plan& plan) {
+    if (arguments.target == nullptr) return;
+    CheckTarget(*arguments.target, GridsOf(arguments, plan), config);
+  };
   if (!arguments.plan.empty()) {
     Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());
     if (!plan.model_hash.empty() && plan.model_hash != model_hash) {
       session.log().Warning(arguments.plan.string() +
                             " was made for another model (or other weights)");
     }
+    check(plan);
     return plan;
   }
   Plan plan = arguments.uniform ? UniformPlan(*arguments.uniform, config)
@@ -236,6 +241,7 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
   plan.model_hash = model_hash;
   plan.embedding_bits = arguments.embedding_bits.value_or(16);
   plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
+  check(plan);
   return plan;
 }
 
@@ -289,15 +295,15 @@ std::vector<GridRun> GridRuns(const Plan& plan) {
   for (std::size_t first = 0; first < layers;) {
     std::size_t last = first;
     while (last + 1 < layers && plan.bits[last + 1] == plan.bits[first] &&
-           plan.group_sizes[last + 1] == plan.group_sizes[first]) {
+           plan.group_sizes[last + 1] == plan.group_sizes[first] &&
+           (plan.offsets.empty() || plan.offsets[last + 1] == plan.offsets[first])) {
       ++last;
     }
     GridRun run{.layers =
                     first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last)};
-    for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      const Index size = plan.group_sizes[first][unit];
-      run.grids[unit] =
-          fmt::format("{}:{}", plan.bits[first][unit], size == 0 ? "row" : std::to_string(size));
+    for (const Unit unit : kAllUnits) {
+      run.grids[static_cast<std::size_t>(unit)] =
+          Label(plan.GridOf(static_cast<Index>(first), unit, 0, Offset::kSymmetric));
     }
     runs.push_back(std::move(run));
     first = last + 1;

@@ -49,7 +49,7 @@ void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagno
 /// A run of layers whose units have equal grids.
 struct GridRun {
   std::string layers;                     // "3", "5-7"
-  std::array<std::string, kUnits> grids;  // "2:64": bits and group size, by Unit
+  std::array<std::string, kUnits> grids;  // Label of each, by Unit
 };
 /// The layers of a plan with group sizes, in order.
 [[nodiscard]] std::vector<GridRun> GridRuns(const Plan& plan);

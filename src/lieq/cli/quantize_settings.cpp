@@ -64,7 +64,9 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
       record["granularity"] = a.by_group ? "group" : "layer";
       if (!a.sensitivities.empty()) record["sensitivities"] = HashFile(a.sensitivities);
       if (!a.candidates.empty()) {
-        for (const Grid& grid : a.candidates) record["candidates"].push_back(GridToJson(grid));
+        for (const Candidate& candidate : a.candidates) {
+          record["candidates"].push_back(GridToJson(candidate.Resolved(a.offset)));
+        }
       }
       if (!a.text.empty()) record["text"] = HashFile(a.text);
       record["damage_windows"] = a.damage_windows;
@@ -76,6 +78,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
       record["ranking"] = a.ranking;
     }
   }
+  if (a.target != nullptr) record["for"] = a.target->name;
   if (a.assemble) record["assembled"] = true;
   if (a.embedding_bits) record["embedding_bits"] = *a.embedding_bits;
   if (a.head_bits) record["head_bits"] = *a.head_bits;
@@ -106,6 +109,9 @@ std::string CanonicalCommand(const Arguments& a) {
       command +=
           fmt::format(" --allocation optimal --granularity {}", a.by_group ? "group" : "layer");
       if (!a.sensitivities.empty()) command += " --sensitivities " + name(a.sensitivities);
+      for (std::size_t i = 0; i < a.candidates.size(); ++i) {
+        command += (i == 0 ? " --candidates " : ",") + Label(a.candidates[i].Resolved(a.offset));
+      }
       if (!a.text.empty()) command += " --text " + name(a.text);
       command += fmt::format(" --damage-windows {} --damage-context {}", a.damage_windows,
                              a.damage_context);
@@ -126,6 +132,7 @@ std::string CanonicalCommand(const Arguments& a) {
   if (options.loss_weights > 0) {
     command += fmt::format(" --loss-weights {}", options.loss_weights);
   }
+  if (a.target != nullptr) command += " --for " + std::string(a.target->name);
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
   if (a.assemble) command += " --assemble --codes " + name(a.codes);
@@ -156,12 +163,8 @@ LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
   LayerGrids grids(plan.bits.size());
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
     for (const Site site : kAllSites) {
-      const auto unit = static_cast<std::size_t>(UnitOf(site));
-      grids[layer][static_cast<std::size_t>(site)] = {
-          .bits = plan.bits[layer][unit],
-          .group_size =
-              plan.group_sizes.empty() ? arguments.group_size : plan.group_sizes[layer][unit],
-          .offset = arguments.offset};
+      grids[layer][static_cast<std::size_t>(site)] = plan.GridOf(
+          static_cast<Index>(layer), UnitOf(site), arguments.group_size, arguments.offset);
     }
   }
   return grids;

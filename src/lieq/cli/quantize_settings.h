@@ -20,7 +20,7 @@ void AddOptions(const QuantOptions& options, Record& record);
 /// The command that makes the same result, with folders by their names alone.
 [[nodiscard]] std::string CanonicalCommand(const Arguments& arguments);
 
-/// Grids of all linears under a plan; where the plan says no group sizes, --group-size.
+/// Grids of all linears under a plan; where the plan does not say, --group-size and --offset.
 [[nodiscard]] LayerGrids GridsOf(const Arguments& arguments, const Plan& plan);
 
 /// Grids of the embedding and the head by --embedding-bits and --head-bits. Throws UsageError where

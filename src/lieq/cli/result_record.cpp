@@ -146,6 +146,12 @@ Record ResultRecord(const ResultFacts& facts) {
         row["group_size"][std::string(Name(unit))] = size == 0 ? Record("row") : Record(size);
       }
     }
+    if (!facts.plan.offsets.empty()) {
+      for (const Unit unit : kAllUnits) {
+        row["offset"][std::string(Name(unit))] =
+            Name(facts.plan.offsets[Size(layer)][static_cast<std::size_t>(unit)]);
+      }
+    }
     if (!facts.plan.scores.empty()) row["score"] = facts.plan.scores[Size(layer)];
     row["linears"] = ReportsToJson(facts.reports[Size(layer)]);
     layers.push_back(std::move(row));

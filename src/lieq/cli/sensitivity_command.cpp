@@ -37,16 +37,14 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
   const Plan plan = PlanFromJson(ReadJson(arguments.base), config, arguments.base.string());
   for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      const Grid grid{.bits = plan.bits[layer][unit],
-                      .group_size = plan.group_sizes.empty() ? arguments.group_size
-                                                             : plan.group_sizes[layer][unit],
-                      .offset = arguments.offset};
+      const Grid grid = plan.GridOf(static_cast<Index>(layer), kAllUnits[unit],
+                                    arguments.group_size, arguments.offset);
       const auto found = std::ranges::find(candidates, grid);
       if (found == candidates.end()) {
         throw Error({.what = "the base mix has a grid that is not among the candidates",
                      .where = arguments.base.string() + ", layer " + std::to_string(layer) + ", " +
                               std::string(Name(kAllUnits[unit])),
-                     .found = fmt::format("{}:{}", grid.bits, grid.group_size),
+                     .found = Label(grid),
                      .hint = "name it in --candidates"});
       }
       if (!Fits(grid, config, kAllUnits[unit])) {
@@ -55,7 +53,7 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
                               std::string(Name(kAllUnits[unit])),
                      .expected = fmt::format("groups that divide {}",
                                              config.In(SitesOf(kAllUnits[unit]).front())),
-                     .found = fmt::format("{}:{}", grid.bits, grid.group_size)});
+                     .found = Label(grid)});
       }
       base.push_back(static_cast<std::size_t>(found - candidates.begin()));
     }

@@ -251,11 +251,9 @@ constexpr std::array kExports{
 PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, Offset offset) {
   PlannedGrids grids(plan.bits.size());
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
-    for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      grids[layer][unit] = {
-          .bits = plan.bits[layer][unit],
-          .group_size = plan.group_sizes.empty() ? group_size : plan.group_sizes[layer][unit],
-          .offset = offset};
+    for (const Unit unit : kAllUnits) {
+      grids[layer][static_cast<std::size_t>(unit)] =
+          plan.GridOf(static_cast<Index>(layer), unit, group_size, offset);
     }
   }
   return grids;

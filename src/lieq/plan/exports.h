@@ -18,7 +18,7 @@ namespace lieq {
 /// [layers], by Unit
 using PlannedGrids = std::vector<std::array<Grid, kUnits>>;
 
-/// The grids of a plan. group_size: where the plan does not say. Plans never say the offset.
+/// The grids of a plan. group_size, offset: where the plan does not say.
 [[nodiscard]] PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, Offset offset);
 
 struct PlanExport {

@@ -17,6 +17,13 @@ std::int64_t UnitWeightCount(const ModelConfig& config, Unit unit) noexcept {
   return count;
 }
 
+std::string Label(const Grid& grid) {
+  std::string label = std::to_string(grid.bits) + ":" +
+                      (grid.group_size == 0 ? "row" : std::to_string(grid.group_size));
+  if (!grid.symmetric()) label += ":" + std::string(Name(grid.offset));
+  return label;
+}
+
 std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid) {
   std::int64_t bits = 0;
   for (const Site site : SitesOf(unit)) {
@@ -32,6 +39,7 @@ std::string Digest(const Plan& plan) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       text += std::to_string(plan.bits[layer][unit]);
       if (!plan.group_sizes.empty()) text += ":" + std::to_string(plan.group_sizes[layer][unit]);
+      if (!plan.offsets.empty()) text += ":" + std::string(Name(plan.offsets[layer][unit]));
       text += ' ';
     }
   }

@@ -44,6 +44,7 @@ struct Plan {
   /// [layers], by Unit: columns that share a scale, 0 for a whole row; empty: not the plan's
   /// affair.
   std::vector<std::array<Index, kUnits>> group_sizes;
+  std::vector<std::array<Offset, kUnits>> offsets;  // the same; only where group_sizes are given
   std::vector<double> scores;           // [layers], larger: more worth protecting; or empty
   std::string ranking;                  // a row of Rankings(), "uniform" or "edited"
   std::vector<double> ranking_weights;  // [3] of `combined` (RankingOptions), or empty
@@ -65,14 +66,24 @@ struct Plan {
   [[nodiscard]] int BitsOf(Index layer, Unit unit) const {
     return bits[Size(layer)][static_cast<std::size_t>(unit)];
   }
+  /// The unit's grid; group_size and offset: where the plan does not say.
+  [[nodiscard]] Grid GridOf(Index layer, Unit unit, Index group_size, Offset offset) const {
+    const auto u = static_cast<std::size_t>(unit);
+    return {.bits = bits[Size(layer)][u],
+            .group_size = group_sizes.empty() ? group_size : group_sizes[Size(layer)][u],
+            .offset = offsets.empty() ? offset : offsets[Size(layer)][u]};
+  }
   friend bool operator==(const Plan&, const Plan&) = default;
 };
+
+/// "2:64", "4:row", "2:32:half": bits, group size, and the offset where it is not symmetric.
+[[nodiscard]] std::string Label(const Grid& grid);
 
 /// Bits that a unit of one layer takes at a grid: codes, 16 for each scale, `bits` for each
 /// zero-point. What `--bpw` counts.
 [[nodiscard]] std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid);
 
-/// XXH3-128 of widths and group sizes: tells an edited plan from the one that was made.
+/// XXH3-128 of widths, group sizes and offsets: tells an edited plan from the one that was made.
 [[nodiscard]] std::string Digest(const Plan& plan);
 
 /// Code bits per quantizable weight, sum(width * weights) / sum(weights) over the decoder's

@@ -50,17 +50,19 @@ PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Jso
   PlanDifference difference{.plans = {Read(a, where_a), Read(b, where_b)}, .units = {}};
   const bool grouped = difference.grouped(0) && difference.grouped(1);
   const Plan &first = difference.plans[0].layers, &second = difference.plans[1].layers;
-  for (std::size_t layer = 0; layer < std::min(first.bits.size(), second.bits.size()); ++layer) {
+  const bool offset = !first.offsets.empty() && !second.offsets.empty();
+  const auto layers = static_cast<Index>(std::min(first.bits.size(), second.bits.size()));
+  for (Index layer = 0; layer < layers; ++layer) {
     for (const Unit unit : kAllUnits) {
-      const auto u = static_cast<std::size_t>(unit);
-      UnitDifference row{.layer = static_cast<Index>(layer),
+      UnitDifference row{.layer = layer,
                          .unit = unit,
-                         .bits = {first.bits[layer][u], second.bits[layer][u]},
-                         .group_size = {}};
-      if (grouped) row.group_size = {first.group_sizes[layer][u], second.group_sizes[layer][u]};
-      const bool same =
-          row.bits[0] == row.bits[1] && (!grouped || row.group_size[0] == row.group_size[1]);
-      if (!same) difference.units.push_back(row);
+                         .grids = {first.GridOf(layer, unit, 0, Offset::kSymmetric),
+                                   second.GridOf(layer, unit, 0, Offset::kSymmetric)}};
+      for (Grid& grid : row.grids) {
+        if (!grouped) grid.group_size = 0;
+        if (!offset) grid.offset = Offset::kSymmetric;
+      }
+      if (row.grids[0] != row.grids[1]) difference.units.push_back(row);
     }
   }
   return difference;
@@ -82,10 +84,12 @@ Record ToJson(const PlanDifference& difference, const std::array<std::string, 2>
   const bool grouped = difference.grouped(0) && difference.grouped(1);
   Record& units = json["units"] = Record::array();
   for (const UnitDifference& unit : difference.units) {
-    Record row{
-        {"layer", unit.layer}, {"unit", Name(unit.unit)}, {"bits", {unit.bits[0], unit.bits[1]}}};
+    Record row{{"layer", unit.layer},
+               {"unit", Name(unit.unit)},
+               {"bits", {unit.grids[0].bits, unit.grids[1].bits}}};
     if (grouped) {
-      row["group_size"] = {GroupRecord(unit.group_size[0]), GroupRecord(unit.group_size[1])};
+      row["group_size"] = {GroupRecord(unit.grids[0].group_size),
+                           GroupRecord(unit.grids[1].group_size)};
     }
     units.push_back(std::move(row));
   }

@@ -24,8 +24,7 @@ struct ComparedPlan {
 struct UnitDifference {
   Index layer = 0;
   Unit unit{};
-  std::array<int, 2> bits{};
-  std::array<Index, 2> group_size{};  // 0: the whole row; nothing where a plan does not say
+  std::array<Grid, 2> grids;  // where a plan does not say: the whole row, symmetric
 };
 
 /// Invariants: units in order of layer, then Unit, of layers that both plans have.
@@ -36,12 +35,13 @@ struct PlanDifference {
   [[nodiscard]] bool grouped(std::size_t plan) const {
     return !plans[plan].layers.group_sizes.empty();
   }
-  /// As many layers, the same widths, and group sizes in both or in neither, the same too.
+  /// As many layers, the same widths, and group sizes in both or in neither, the same too; where
+  /// both say offsets, the same.
   [[nodiscard]] bool agree() const;
 };
 
 /// Throws Error naming the place for anything that is no plan. where_*: names of the documents.
-/// Group sizes count where both plans have them.
+/// Group sizes and offsets count where both plans have them.
 [[nodiscard]] PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Json& b,
                                           const std::string& where_b);
 

@@ -80,6 +80,14 @@ Index GroupSize(const JsonObject& object, std::string_view key) {
   return size;
 }
 
+Offset ParseOffsetName(const JsonObject& object, std::string_view key) {
+  const Json& value = object.At(key);
+  const auto offset =
+      value.is_string() ? OffsetFromName(value.get<std::string>()) : std::optional<Offset>();
+  if (!offset) Wrong(object, key, "symmetric, half, integer or float");
+  return *offset;
+}
+
 void CheckKind(const JsonObject& object) {
   if (object.String("kind") != kKind) Wrong(object, "kind", "\"" + std::string(kKind) + "\"");
   if (object.Integer("schema") != kSchema) {
@@ -100,8 +108,8 @@ void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& pla
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
-    RefuseUnknownKeys(
-        row, std::array<std::string_view, 5>{"layer", "bits", "group_size", "score", "damage"});
+    RefuseUnknownKeys(row, std::array<std::string_view, 6>{"layer", "bits", "group_size", "offset",
+                                                           "score", "damage"});
     if (row.Integer("layer") != static_cast<std::int64_t>(i)) {
       Wrong(row, "layer", std::to_string(i) + ": layers in order, each once");
     }
@@ -112,6 +120,12 @@ void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& pla
                    .where = row.Where("group_size")});
     }
     if (grouped) plan.group_sizes.push_back(ParseUnits<Index>(row, "group_size", GroupSize));
+    const bool offset = row.Has("offset");
+    if ((offset != !plan.offsets.empty() && i > 0) || (offset && !grouped)) {
+      throw Error({.what = "offsets that some layers have and others lack, or without group sizes",
+                   .where = row.Where("offset")});
+    }
+    if (offset) plan.offsets.push_back(ParseUnits<Offset>(row, "offset", ParseOffsetName));
     if (row.Has("score") != !plan.scores.empty() && i > 0) {
       throw Error(
           {.what = "a score that some layers have and others lack",
@@ -311,6 +325,9 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
     if (!plan.group_sizes.empty()) {
       row["group_size"] = ByUnit(
           plan.group_sizes[i], [](Index size) { return size == 0 ? Record("row") : Record(size); });
+    }
+    if (!plan.offsets.empty()) {
+      row["offset"] = ByUnit(plan.offsets[i], [](Offset offset) { return Record(Name(offset)); });
     }
     if (!plan.scores.empty()) row["score"] = plan.scores[i];
     for (std::size_t unit = 0; unit < kUnits && !plan.damage.empty(); ++unit) {

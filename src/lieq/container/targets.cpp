@@ -1,0 +1,118 @@
+#include "lieq/container/targets.h"
+
+#include <array>
+#include <string>
+
+#include "lieq/base/error.h"
+
+namespace lieq {
+namespace {
+
+/// Significant bits that a shared or stored zero-point adds to those of a scale in their product.
+/// Odd multiples alone count: half offsets are odd halves, of 2^(bits-1) only the exponent moves.
+int ZeroBits(const Grid& grid) noexcept {
+  return grid.symmetric() || grid.offset == Offset::kFloat ? 0 : grid.bits;
+}
+
+/// Bits of the scale times its zero-point, for scales by RoundScale (8 significant bits), within
+/// the 11 of f16.
+bool ProductFits(const Grid& grid) noexcept {
+  constexpr int kScaleBits = 8, kF16Bits = 11;
+  return kScaleBits + ZeroBits(grid) <= kF16Bits;
+}
+
+bool Zeros(const Grid& grid) noexcept {
+  return grid.offset == Offset::kSymmetric || grid.offset == Offset::kInteger;
+}
+
+bool Anything(const Grid&, Index) noexcept {
+  return true;
+}
+
+bool CompressedTensors(const Grid& grid, Index) noexcept {
+  return Zeros(grid);
+}
+
+/// Streams of codes run down the columns in whole words.
+bool Gptq(const Grid& grid, Index cols) noexcept {
+  return Zeros(grid) && cols * grid.bits % 32 == 0;
+}
+
+/// One scale for each group, multiplied by biases of the same type; kernels know three sizes.
+bool Mlx(const Grid& grid, Index cols) noexcept {
+  const Index group = GroupColumns(grid, cols);
+  return (group == 32 || group == 64 || group == 128) && ProductFits(grid);
+}
+
+/// Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K and Q8_0 with scales of the grid's own: a block's scale may
+/// be written several times, and K-quants hold a free one where a group is whole super-blocks.
+bool Gguf(const Grid& grid, Index cols) noexcept {
+  const Index group = GroupColumns(grid, cols);
+  const bool super = group % 256 == 0;
+  switch (grid.bits) {
+    case 2:  // Q2_0 has zero-points 1 and 2 alone; Q2_K any, and a minimum of 4 bits
+      return grid.symmetric() ? group % 64 == 0 : super && grid.offset != Offset::kFloat;
+    case 3:
+      return grid.symmetric() && super;
+    case 4:
+      return grid.symmetric() || grid.offset == Offset::kFloat
+                 ? group % 32 == 0
+                 : super && grid.offset == Offset::kInteger;
+    default:
+      return grid.symmetric() && group % 32 == 0;
+  }
+}
+
+constexpr std::array kTargets{
+    ContainerTarget{"any", "every grid: LieQ's own folders", Anything},
+    ContainerTarget{"compressed-tensors", "symmetric grids and integer zero-points of any groups",
+                    CompressedTensors},
+    ContainerTarget{"gptq", "symmetric grids and integer zero-points of any groups", Gptq},
+    ContainerTarget{"gguf",
+                    "2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
+                    "bits with minima in groups of 32; other zero-points and 3 bits in groups of "
+                    "256",
+                    Gguf},
+    ContainerTarget{"mlx",
+                    "groups of 32, 64 or 128: symmetric grids and minima, half and integer offsets "
+                    "at 2 and 3 bits",
+                    Mlx},
+};
+
+}  // namespace
+
+std::span<const ContainerTarget> Targets() noexcept {
+  return kTargets;
+}
+
+const ContainerTarget& FindTarget(std::string_view name) {
+  std::string names;
+  for (const ContainerTarget& row : kTargets) {
+    if (row.name == name) return row;
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error({.what = "no such container",
+               .where = "--for",
+               .expected = names,
+               .found = std::string(name)});
+}
+
+void CheckTarget(const ContainerTarget& target, const LayerGrids& grids,
+                 const ModelConfig& config) {
+  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+    for (const Site site : kAllSites) {
+      const Grid& grid = grids[layer][static_cast<std::size_t>(site)];
+      const Index cols = config.In(site);
+      if (target.holds(grid, cols)) continue;
+      throw Error({.what = "a grid that " + std::string(target.name) + " does not hold exactly",
+                   .where = "--for " + std::string(target.name) + ", layer " +
+                            std::to_string(layer) + ", " + std::string(Name(site)),
+                   .expected = std::string(target.description),
+                   .found = std::to_string(grid.bits) + " bits, " +
+                            std::string(Describe(grid.offset)) + ", groups of " +
+                            std::to_string(GroupColumns(grid, cols))});
+    }
+  }
+}
+
+}  // namespace lieq

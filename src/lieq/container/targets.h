@@ -1,0 +1,31 @@
+// Which grids each container holds exactly. To add one: a function and a row in targets.cpp; the
+// tests of every row run on it unasked.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "lieq/container/compressed_tensors.h"
+#include "lieq/model/config.h"
+#include "lieq/tensor/qmatrix.h"
+
+namespace lieq {
+
+/// A container that a quantized model may be meant for, though it is written to another first.
+struct ContainerTarget {
+  std::string_view name;         // "gguf"
+  std::string_view description;  // of what it holds, one line
+  /// Whether a matrix with rows of `cols` weights on the grid has a form in the container that
+  /// gives back the very same values and stores the codes at their own width.
+  bool (*holds)(const Grid& grid, Index cols) noexcept;
+};
+
+[[nodiscard]] std::span<const ContainerTarget> Targets() noexcept;
+/// Throws Error naming the rows there are.
+[[nodiscard]] const ContainerTarget& FindTarget(std::string_view name);
+
+/// Throws Error naming the first linear whose grid the container does not hold. grids.size() ==
+/// config.layers.
+void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config);
+
+}  // namespace lieq
