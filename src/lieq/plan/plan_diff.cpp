@@ -91,6 +91,9 @@ Record ToJson(const PlanDifference& difference, const std::array<std::string, 2>
       row["group_size"] = {GroupRecord(unit.grids[0].group_size),
                            GroupRecord(unit.grids[1].group_size)};
     }
+    if (unit.grids[0].offset != unit.grids[1].offset) {
+      row["offset"] = {Name(unit.grids[0].offset), Name(unit.grids[1].offset)};
+    }
     units.push_back(std::move(row));
   }
   return json;
