@@ -66,6 +66,18 @@ std::vector<std::string> SplitAtCommas(std::string_view text) {
   return parts;
 }
 
+/// "0.5", or "0.5,1" for 2 bits and for more.
+Strength ParseStrength(std::string_view option, const std::string& text) {
+  const std::vector<std::string> parts = SplitAtCommas(text);
+  if (parts.size() > 2) {
+    throw UsageError(std::string(option) + ": expected one number or two, found '" + text + "'");
+  }
+  const auto number = [&](const std::string& part) {
+    return Parse<double>(option, part, 0.0, 1.0, "0 to 1");
+  };
+  return {number(parts.front()), number(parts.back())};
+}
+
 void SetTextFields(Arguments& arguments, const std::string& text) {
   arguments.text_fields = SplitAtCommas(text);
   for (const std::string& field : arguments.text_fields) {
@@ -387,20 +399,18 @@ constexpr std::array kOptions{
               .value = "S",
               .commands = kQuantize | kStudy,
               .help = "share, 0 to 1, of what earlier layers' quantization did to a linear's "
-                      "inputs that its codes make up for (default 0.5; rtn and gptq 0)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.quant.drift = Parse<double>("--drift", v, 0.0, 1.0, "0 to 1");
-                  }},
-    OptionRow{.names = "--residual",
-              .value = "S",
-              .commands = kQuantize | kStudy,
-              .help = "the same for the residual stream, made up for in o and down (default 0.5; "
-                      "rtn and gptq 0)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.quant.residual = Parse<double>("--residual", v, 0.0, 1.0, "0 to 1");
-                  }},
+                      "inputs that its codes make up for, or two: at 2 bits and at more (default "
+                      "0.5,1; rtn and gptq 0)",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.quant.drift = ParseStrength("--drift", v); }},
+    OptionRow{
+        .names = "--residual",
+        .value = "S",
+        .commands = kQuantize | kStudy,
+        .help = "the same for the residual stream, made up for in o and down (default "
+                "0.5,1; rtn and gptq 0)",
+        .set = [](Arguments& a,
+                  const std::string& v) { a.quant.residual = ParseStrength("--residual", v); }},
     OptionRow{.names = "--rounds",
               .value = "N",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,

@@ -17,6 +17,18 @@ std::string OffsetOption(Offset offset) {
   return "--offset " + std::string(Name(offset));
 }
 
+/// One number where the widths do not differ.
+Record ToRecord(const Strength& strength) {
+  if (strength.narrow == strength.wide) return strength.narrow;
+  return {{"2_bits", strength.narrow}, {"wider", strength.wide}};
+}
+
+/// As the option takes it.
+std::string Text(const Strength& strength) {
+  return strength.narrow == strength.wide ? fmt::format("{}", strength.narrow)
+                                          : fmt::format("{},{}", strength.narrow, strength.wide);
+}
+
 }  // namespace
 
 void AddOptions(const QuantOptions& given, Record& record) {
@@ -26,8 +38,8 @@ void AddOptions(const QuantOptions& given, Record& record) {
   record["damping"] = options.damping;
   record["clip"] = Name(options.clip);
   if (options.corrects()) {
-    record["drift"] = *options.drift;
-    record["residual"] = *options.residual;
+    record["drift"] = ToRecord(*options.drift);
+    record["residual"] = ToRecord(*options.residual);
   }
   if (options.sink_cap > 0) record["sink_cap"] = options.sink_cap;
   if (options.loss_weights > 0) record["loss_weights"] = options.loss_weights;
@@ -125,8 +137,8 @@ std::string CanonicalCommand(const Arguments& a) {
                          OffsetOption(a.offset), Name(a.quant.act_order), a.quant.damping,
                          Name(a.quant.clip));
   const QuantOptions options = WithDefaults(a.quant);
-  command += fmt::format(" --drift {} --residual {} --rounds {}", *options.drift, *options.residual,
-                         *options.rounds);
+  command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
+                         Text(*options.residual), *options.rounds);
   if (!*options.search) command += " --no-search";
   if (options.sink_cap > 0) command += fmt::format(" --sink-cap {}", options.sink_cap);
   if (options.loss_weights > 0) {

@@ -121,7 +121,8 @@ QMatrix QuantizeCalibrated(View<const float, 2> w, const InputStatistics* statis
     q = QuantizeGptq(w, factor, grid, options, context, report);
   } else {
     const Matrix<double> target =
-        CorrectedTarget(w, *statistics->fit, factor, *options.drift, *options.residual, context);
+        CorrectedTarget(w, *statistics->fit, factor, options.drift->At(grid.bits),
+                        options.residual->At(grid.bits), context);
     q = QuantizeGptq(Narrowed(target.view()).view(), factor, grid, options, context, report);
     if (*options.rounds > 0) {
       RefineRows(w, target.view(), *statistics, options, context, q, report);

@@ -12,7 +12,7 @@ bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
 }
 
 QuantOptions FloatInputs(QuantOptions options) {
-  options.drift = options.residual = 0;
+  options.drift = options.residual = Strength(0);
   return WithDefaults(options);
 }
 

@@ -33,23 +33,37 @@ enum class Clip : std::uint8_t {
 [[nodiscard]] Clip ParseClip(std::string_view text);
 [[nodiscard]] Offset ParseOffset(std::string_view text);
 
+/// How much of a correction is applied, 0 to 1. What 2 bits lose is so much that a full correction
+/// moves weights far from where the float model has them, and texts other than the calibration's
+/// suffer; wider codes can follow all of it (docs/quantizers.md has the measurement).
+struct Strength {
+  double narrow = 0;  // of linears at 2 bits
+  double wide = 0;    // at 3 and more
+
+  constexpr Strength(double both) : narrow(both), wide(both) {}  // NOLINT: a number is a strength
+  constexpr Strength(double at_two, double above) : narrow(at_two), wide(above) {}
+  [[nodiscard]] constexpr double At(int bits) const noexcept { return bits <= 2 ? narrow : wide; }
+  [[nodiscard]] constexpr bool any() const noexcept { return narrow > 0 || wide > 0; }
+  friend bool operator==(const Strength&, const Strength&) = default;
+};
+
 struct QuantOptions {
   std::string method = "best";  // a row of Quantizers()
   ActOrder act_order = ActOrder::kStatic;
   Clip clip = Clip::kSearch;
   double damping = 0.01;  // times the mean of diag(H), added to it
   // Steps around GPTQ; empty: what the method's row has (WithDefaults).
-  std::optional<double> drift;     // strength, 0 to 1, of the correction for drifted inputs
-  std::optional<double> residual;  // the same for the drifted residual stream, in o and down
-  std::optional<int> rounds;       // of coordinate descent and grid refits after GPTQ
-  std::optional<bool> search;      // refits try grids with new codes too
+  std::optional<Strength> drift;     // of the correction for drifted inputs
+  std::optional<Strength> residual;  // of that for the drifted residual stream, in o and down
+  std::optional<int> rounds;         // of coordinate descent and grid refits after GPTQ
+  std::optional<bool> search;        // refits try grids with new codes too
   // Weights of tokens in the statistics.
   double sink_cap = 0;      // a token counts as at most this many median ones; 0: as it is
   double loss_weights = 0;  // power of the loss's squared gradient, by one backward pass; 0: none
 
   /// True where the float model's activations are wanted beside the quantized one's. Once
   /// WithDefaults was applied.
-  [[nodiscard]] bool corrects() const { return *drift > 0 || *residual > 0; }
+  [[nodiscard]] bool corrects() const { return drift->any() || residual->any(); }
   /// True where windows are held out to judge what was fitted to the others. As above.
   [[nodiscard]] bool judges() const { return corrects() || *rounds > 0; }
 };

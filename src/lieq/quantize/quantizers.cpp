@@ -36,8 +36,8 @@ constexpr std::array kRows{
               .description = "GPTQ towards a target that makes up for drifted inputs, then "
                              "coordinate descent and grid refits",
               .needs_calibration = true,
-              .drift = 0.5,
-              .residual = 0.5,
+              .drift = {0.5, 1.0},
+              .residual = {0.5, 1.0},
               .rounds = 4,
               .quantize = QuantizeCalibrated},
 };

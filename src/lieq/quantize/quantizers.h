@@ -29,7 +29,7 @@ struct Quantizer {
   std::string_view description;  // one line for --help and the documentation
   bool needs_calibration;
   // Where the options say nothing:
-  double drift, residual;
+  Strength drift, residual;
   int rounds;
   /// w [out, in], finite. statistics: null where the row needs no calibration. options: after
   /// WithDefaults. `report` is filled in.
