@@ -50,7 +50,7 @@ void DivideByGram(View<double, 2> b, const GptqFactor& factor);
                                    const Grid& grid, const QuantOptions& options, Context& context,
                                    LinearReport& report);
 
-/// Round to nearest, each group by FitGroup. importance [n] or empty.
+/// Round to nearest, each row by FitRow. importance [n] or empty: it weighs the reported error too.
 [[nodiscard]] QMatrix QuantizeRtn(View<const float, 2> w, std::span<const float> importance,
                                   const Grid& grid, Clip clip, Context& context,
                                   LinearReport& report);
