@@ -74,6 +74,8 @@ struct Arguments {
   QuantOptions quant;
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
+  bool k_quant = false;          // K-quant grids, by the width, in place of the two
+  std::optional<int> grid_bits;  // of the one that --grid names; `uniform` is the same then
 
   std::optional<Index> context;
   std::optional<Index> samples;

@@ -39,7 +39,7 @@ class WeightedGroup {
   /// Weighted squared error of rounding to the nearest level scale * (code - zero).
   [[nodiscard]] float Error(float scale, float zero, int levels) const noexcept {
     Floats sum{};
-    ForCodes(scale, zero, levels, [&](Floats w, Floats h, Floats step) {
+    ForCodes(scale, zero, levels, [&](const Floats& w, const Floats& h, const Floats& step) {
       const Floats error = w - step * scale;
       sum += h * error * error;
     });
@@ -49,7 +49,7 @@ class WeightedGroup {
   /// The scale of least error for the codes that `scale` gives; `scale` itself where none is.
   [[nodiscard]] float Refit(float scale, float zero, int levels) const noexcept {
     Floats products{}, squares{};
-    ForCodes(scale, zero, levels, [&](Floats w, Floats h, Floats step) {
+    ForCodes(scale, zero, levels, [&](const Floats& w, const Floats& h, const Floats& step) {
       products += h * w * step;
       squares += h * step * step;
     });
@@ -60,7 +60,7 @@ class WeightedGroup {
   /// Weighted squared error of rounding to the nearest level of a fit.
   [[nodiscard]] float Error(const GroupFit& fit, int levels) const noexcept {
     Floats sum{};
-    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
+    ForLevels(fit, levels, [&](const Floats& w, const Floats& h, const Floats& code) {
       const Floats error = w - (code * fit.scale + fit.minimum);
       sum += h * error * error;
     });
@@ -73,7 +73,7 @@ class WeightedGroup {
   };
   [[nodiscard]] LineSums Sums(const GroupFit& fit, int levels) const noexcept {
     Floats cc{}, c{}, one{}, wc{}, ww{};
-    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
+    ForLevels(fit, levels, [&](const Floats& w, const Floats& h, const Floats& code) {
       const Floats weighted = h * code;
       cc += weighted * code;
       c += weighted;
@@ -81,14 +81,14 @@ class WeightedGroup {
       wc += weighted * w;
       ww += h * w;
     });
-    const auto total = [](Floats v) { return static_cast<double>(Total(v)); };
+    const auto total = [](const Floats& v) { return static_cast<double>(Total(v)); };
     return {total(cc), total(c), total(one), total(wc), total(ww)};
   }
 
   /// The minimum of least error for the codes that a fit gives; its own where no weight counts.
   [[nodiscard]] float RefitMinimum(const GroupFit& fit, int levels) const noexcept {
     Floats misses{}, weights{};
-    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
+    ForLevels(fit, levels, [&](const Floats& w, const Floats& h, const Floats& code) {
       misses += h * (w - (code * fit.scale + fit.minimum));
       weights += h;
     });
@@ -124,7 +124,7 @@ class WeightedGroup {
       use(w_[i], h_[i], (code + kRound) - kRound);
     }
   }
-  static float Total(Floats v) noexcept {
+  static float Total(const Floats& v) noexcept {
     float total = 0;
     for (std::size_t lane = 0; lane < kLanes; ++lane) total += v[lane];
     return total;
