@@ -6,7 +6,6 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
-#include "lieq/quantize/grid_fit.h"
 #include "lieq/quantize/row_fit.h"
 
 namespace lieq {
@@ -289,6 +288,29 @@ void DivideByGram(View<double, 2> b, const GptqFactor& factor) {
   DivideByUnitLower(permuted.view(), factor.feedback.view(), Transpose::kNo);
   for (Index r = 0; r < b.rows(); ++r) {
     for (Index p = 0; p < n; ++p) b(r, factor.order[Size(p)]) = permuted(r, p);
+  }
+}
+
+void RoundWithFeedback(View<const double, 2> targets, const GptqFactor& factor,
+                       std::span<const GroupFit> fits, int levels, Matrix<std::uint8_t>& codes) {
+  const Index rows = targets.rows(), width = targets.cols();
+  Matrix<double> fed(width, rows);  // by position
+  for (Index p = 0; p < width; ++p) {
+    for (Index r = 0; r < rows; ++r) fed(p, r) = targets(r, factor.order[Size(p)]);
+  }
+  std::vector<double> errors(Size(rows));
+  for (Index p = width - 1; p >= 0; --p) {
+    const Index column = factor.order[Size(p)];
+    for (Index r = 0; r < rows; ++r) {
+      const std::uint8_t code = NearestCode(fed(p, r), fits[Size(r)], levels);
+      codes(column, r) = code;
+      errors[Size(r)] = targets(r, column) - fits[Size(r)].Level(code);
+    }
+    const double* feedback = factor.feedback.view().Row(p).data();
+    for (Index k = 0; k < p; ++k) {
+      double* to = fed.view().Row(k).data();
+      for (Index r = 0; r < rows; ++r) to[r] += feedback[k] * errors[Size(r)];
+    }
   }
 }
 

@@ -8,9 +8,11 @@
 // with the original weights left alone and the loss known exactly, clipping included.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/quantize/grid_fit.h"
 #include "lieq/quantize/options.h"
 #include "lieq/tensor/qmatrix.h"
 #include "lieq/tensor/view.h"
@@ -40,6 +42,11 @@ struct GptqFactor {
 
 /// b = b (H + damping)⁻¹ in place. b [m, n], columns in their own order.
 void DivideByGram(View<double, 2> b, const GptqFactor& factor);
+
+/// codes [n, m]: error feedback alone, each row of targets [m, n] on one grid of its own; fits [m].
+/// For n that is small: no blocks.
+void RoundWithFeedback(View<const double, 2> targets, const GptqFactor& factor,
+                       std::span<const GroupFit> fits, int levels, Matrix<std::uint8_t>& codes);
 
 /// Rounds w [m, n] by that factor (not empty). Same bytes for any number of threads.
 ///
