@@ -43,6 +43,8 @@ SETS = {
                "--uniform 2", "--uniform 2 --loss-weights 0.5", "--uniform 2 --offset half"],
     "wide": [f"--uniform {bits} --group-size {group} --method {method}" for bits in (3, 4)
              for group in (64, 128) for method in ("gptq", "best")],
+    "k-quants": [f"--grid {grid} --method {method}" for grid in ("q2_k", "q3_k", "q4_k")
+                 for method in ("weighted", "gptq", "best")],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 

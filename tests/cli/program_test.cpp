@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <thread>
+#include <tuple>
 
 #include "lieq/base/rng.h"
 #include "lieq/io/json.h"
@@ -91,6 +92,52 @@ TEST_F(Program, HasOffsetsThatItLoadsItselfAndOthersRefuse) {
   ASSERT_EQ(Lieq(Quantize("alias", {"--uniform", "2", "--asymmetric"})).exit, 0);
   EXPECT_EQ(Contents(folder / "alias"), Contents(folder / "integer"));
   EXPECT_EQ(Lieq(Quantize("out", {"--offset", "real"})).exit, 2);
+}
+
+TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
+  MakeTinyModel(folder / "wide",
+                {.layers = 2, .hidden = 256, .intermediate = 512, .heads = 8, .kv_heads = 2});
+  WriteText(folder / "text", std::string(5000, 'a') + std::string(5000, 'b'));
+  const auto quantize = [&](const std::string& out, std::vector<std::string> options) {
+    std::vector<std::string> words{"quantize", Path("wide"), "-o", Path(out),
+                                   "-q",       "--samples",  "8"};
+    words.insert(words.end(), options.begin(), options.end());
+    return Lieq(words);
+  };
+  const std::vector<std::tuple<std::string, std::string, double>> rows{
+      {"q2_k", "best", 2.625}, {"q3_k", "weighted", 3.4375}, {"q4_k", "gptq", 4.5}};
+  for (const auto& [grid, method, bits] : rows) {
+    const Outcome quantized = quantize(grid, {"--grid", grid, "--method", method});
+
+    ASSERT_EQ(quantized.exit, 0) << quantized.err;
+    const Json config = ReadJson(folder / grid / "config.json")["quantization_config"];
+    EXPECT_EQ(config["quant_method"], "lieq");
+    EXPECT_EQ(config["config_groups"]["group_0"]["weights"]["grid"], grid);
+    const Json record = ReadJson(folder / grid / "lieq.json");
+    EXPECT_EQ(record["settings"]["grid"], "k-quant");
+    EXPECT_EQ(record["settings"]["method"], method);
+    EXPECT_EQ(record["bits_per_weight"], bits);
+    const Json inspected = ParseJson(Lieq({"inspect", Path(grid), "--json"}).out, "stdout");
+    EXPECT_EQ(inspected["bits_per_weight"], bits);
+    EXPECT_NE(Lieq({"inspect", Path(grid)}).out.find(grid), std::string::npos);
+    const Outcome evaluated = Lieq(
+        {"evaluate", Path(grid), "--text", Path("text"), "--context", "256", "--samples", "3"});
+    EXPECT_EQ(evaluated.exit, 0) << evaluated.err;
+  }
+  const Outcome mixed = quantize("mixed", {"--grid", "k-quant", "--high-layers", "1"});
+  ASSERT_EQ(mixed.exit, 0) << mixed.err;
+  const Json inspected = ParseJson(Lieq({"inspect", Path("mixed"), "--json"}).out, "stdout");
+  EXPECT_EQ(inspected["bits_per_weight"], (2.625 + 4.5) / 2);
+
+  EXPECT_EQ(quantize("out", {"--grid", "q5_k"}).exit, 2);
+  EXPECT_EQ(quantize("out", {"--grid", "q2_k", "--uniform", "4"}).exit, 2);
+  EXPECT_EQ(quantize("out", {"--grid", "q2_k", "--bits", "2.25"}).exit, 2);
+  const Outcome eight = quantize("out", {"--grid", "k-quant", "--uniform", "8"});
+  EXPECT_EQ(eight.exit, 3);
+  EXPECT_NE(eight.err.find("8 bits"), std::string::npos) << eight.err;
+  const Outcome narrow = Lieq(Quantize("out", {"--grid", "q2_k"}));
+  EXPECT_EQ(narrow.exit, 3);
+  EXPECT_NE(narrow.err.find("256"), std::string::npos) << narrow.err;
 }
 
 TEST_F(Program, GivesTheSameBytesForAnyNumberOfThreads) {

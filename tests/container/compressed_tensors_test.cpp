@@ -114,6 +114,90 @@ INSTANTIATE_TEST_SUITE_P(Grids, PackedRoundTrip,
                                           testing::ValuesIn(kAllOffsets),
                                           testing::Values(DType::kF16, DType::kBF16)));
 
+TEST(PackedSupers, GiveTheSameMatrix) {
+  for (const KQuant& kind : KQuants()) {
+    for (const Index rows : {1, 7}) {
+      for (const Index cols : {256, 768}) {  // factors of Q4_K end inside a word
+        const QMatrix matrix = RandomQMatrix(rows, cols, kind.grid, 3);
+        const TempFolder folder;
+        WriteMatrix(folder / "m.safetensors", matrix, DType::kBF16);
+
+        const TensorFile file = TensorFile::Open(folder / "m.safetensors");
+        const QMatrix read = ReadPacked(file, "m", kind.grid);
+
+        ExpectEqual(read, matrix);
+        std::size_t bytes = 0;
+        for (const auto& [name, tensor] : file.tensors()) {
+          if (name != "m.weight_shape") bytes += tensor.bytes.size();
+        }
+        // Up to the end of a word in each row of factors, as many bits as they say.
+        const auto bits = static_cast<std::size_t>(matrix.stored_bits());
+        EXPECT_GE(8 * bytes, bits) << kind.name;
+        EXPECT_LT(8 * bytes, bits + Size(rows) * 64) << kind.name;
+        for (Index row = 0; row < rows; ++row) {
+          for (Index block = 0; block < matrix.supers(); ++block) {
+            EXPECT_EQ(read.Super(row, block), matrix.Super(row, block)) << kind.name;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PackedSupers, RefuseWhatNoMatrixCanBe) {
+  const Grid grid = KQuantOfBits(4)->grid;
+  const QMatrix matrix = RandomQMatrix(2, 256, grid, 3);
+  const TempFolder folder;
+  WriteMatrix(folder / "whole.safetensors", matrix, DType::kF16);
+  const TensorFile whole = TensorFile::Open(folder / "whole.safetensors");
+  std::vector<RawTensor> good;
+  for (const auto& [name, tensor] : whole.tensors()) {
+    good.push_back(
+        {{name, tensor.dtype, tensor.shape}, {tensor.bytes.begin(), tensor.bytes.end()}});
+  }
+  const auto error_with = [&](std::string_view suffix, const auto& change, const Grid& as) {
+    std::vector<RawTensor> tensors = good;
+    for (RawTensor& tensor : tensors) {
+      if (tensor.spec.name.ends_with(suffix)) change(tensor);
+    }
+    WriteRaw(folder / "m.safetensors", tensors);
+    return ErrorOf([&] { (void)ReadPacked(TensorFile::Open(folder / "m.safetensors"), "m", as); });
+  };
+  const auto nothing = [](RawTensor&) {};
+  ASSERT_EQ(error_with("", nothing, grid), "");
+
+  for (const std::string_view suffix : {"weight_scale_factor", "weight_minimum_factor",
+                                        "weight_super_scale", "weight_super_minimum"}) {
+    const auto renamed = [](RawTensor& tensor) { tensor.spec.name += "_"; };
+    EXPECT_THAT(error_with(suffix, renamed, grid), HasSubstr(std::string(suffix)));
+    const auto reshaped = [](RawTensor& tensor) {
+      std::swap(tensor.spec.shape[0], tensor.spec.shape[1]);
+      if (tensor.spec.shape[0] == tensor.spec.shape[1]) {
+        tensor.spec.shape = {1, tensor.spec.shape[0] * tensor.spec.shape[1]};
+      }
+    };
+    EXPECT_THAT(error_with(suffix, reshaped, grid), HasSubstr("wrong type or shape"));
+  }
+  const auto type = [](RawTensor& tensor) { tensor.spec.dtype = DType::kBF16; };
+  EXPECT_THAT(error_with("weight_super_scale", type, grid), HasSubstr("wrong type or shape"));
+  const auto infinite = [](RawTensor& tensor) {
+    const std::uint16_t bits = 0x7C00;
+    std::memcpy(tensor.bytes.data(), &bits, sizeof(bits));
+  };
+  EXPECT_THAT(error_with("weight_super_scale", infinite, grid), HasSubstr("is not finite"));
+  EXPECT_THAT(error_with("weight_super_minimum", infinite, grid), HasSubstr("is not finite"));
+  const auto tail = [](RawTensor& tensor) { tensor.bytes.back() |= std::byte{0x80}; };
+  EXPECT_THAT(error_with("weight_scale_factor", tail, grid),
+              HasSubstr("bits set behind the last factor"));
+  const auto narrow = [](RawTensor& tensor) {
+    const std::array<std::int64_t, 2> shape{2, 128};
+    std::memcpy(tensor.bytes.data(), shape.data(), sizeof(shape));
+  };
+  EXPECT_THAT(error_with("weight_shape", narrow, grid),
+              AllOf(HasSubstr("group size does not divide the row"), HasSubstr("256")));
+  EXPECT_THAT(error_with("", nothing, KQuantOfBits(2)->grid), HasSubstr("wrong type or shape"));
+}
+
 /// weight_packed of one row of codes, as written.
 std::vector<std::uint32_t> PackedRow(int bits, const std::vector<std::uint8_t>& codes) {
   const auto cols = static_cast<Index>(codes.size());

@@ -129,6 +129,21 @@ TEST(QuantizationConfig, IsOfAMethodOfItsOwnWhereEnginesWouldMisreadAnOffset) {
   }
 }
 
+TEST(QuantizationConfig, NamesKQuants) {
+  LayerGrids grids = Uniform(2, kFourBits);
+  for (const KQuant& kind : KQuants()) {
+    grids[1].fill(kind.grid);
+
+    const Record record = QuantizationConfig(grids);
+
+    EXPECT_EQ(record.at("quant_method"), "lieq");
+    const std::string dumped = record.dump();
+    EXPECT_THAT(dumped, HasSubstr(R"("grid":")" + std::string(kind.name) + '"'));
+    EXPECT_THAT(dumped, Not(HasSubstr("offset")));
+    EXPECT_EQ(Parse(ParseJson(dumped, "record"), Model(2)), grids) << kind.name;
+  }
+}
+
 TEST(QuantizationConfig, NeedsOneTargetForAUniformModelAndNullForWholeRows) {
   const Record record = QuantizationConfig(Uniform(12, {.bits = 8, .group_size = 0}));
 
@@ -231,6 +246,31 @@ TEST(ParseQuantizationConfig, ReadsOffsetsOfOurOwnMethodAlone) {
   Group(json)["weights"]["offset"] = "half";
   Group(json)["weights"]["symmetric"] = true;
   EXPECT_THAT(ParseError(json), HasSubstr("/config_groups/group_0/weights/symmetric"));
+}
+
+TEST(ParseQuantizationConfig, ReadsKQuantsOfOurOwnMethodAlone) {
+  const auto theirs = [](const Json& weights, bool own) {
+    Json json = Theirs();
+    if (own) json["quant_method"] = "lieq";
+    Group(json)["weights"] = weights;
+    return json;
+  };
+  const Json good{{"num_bits", 2}, {"group_size", 16}, {"symmetric", false}, {"grid", "q2_k"}};
+  EXPECT_EQ(Parse(theirs(good, true), Model(2)), Uniform(2, KQuantOfBits(2)->grid));
+  EXPECT_THAT(ParseError(theirs(good, false)),
+              AllOf(HasSubstr("/config_groups/group_0/weights/grid"),
+                    HasSubstr("none, or quant_method lieq")));
+  for (const auto& [key, value] : std::vector<std::pair<std::string, Json>>{{"num_bits", 4},
+                                                                            {"group_size", 32},
+                                                                            {"symmetric", true},
+                                                                            {"offset", "float"},
+                                                                            {"grid", "q5_k"},
+                                                                            {"grid", 2}}) {
+    Json wrong = good;
+    wrong[key] = value;
+    EXPECT_THAT(ParseError(theirs(wrong, true)), HasSubstr("/config_groups/group_0/weights/grid"))
+        << key;
+  }
 }
 
 TEST(ParseQuantizationConfig, PrefersNamesToPatternsToTheClass) {

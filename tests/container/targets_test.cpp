@@ -99,6 +99,16 @@ TEST(Targets, GgufHoldsWhatItsTypesHoldAtTheirOwnWidth) {
   EXPECT_FALSE(holds(8, Offset::kInteger, 128));
 }
 
+TEST(Targets, KQuantsAreForGguf) {
+  for (const KQuant& row : KQuants()) {
+    for (const ContainerTarget& target : Targets()) {
+      const bool knows = target.name == "any" || target.name == "gguf";
+      EXPECT_EQ(target.holds(row.grid, 512), knows) << target.name << ' ' << row.name;
+    }
+    EXPECT_FALSE(FindTarget("gguf").holds(row.grid, 576));
+  }
+}
+
 TEST(Targets, SaysWhichLinearAContainerDoesNotHold) {
   ModelConfig config{
       .layers = 2, .hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 2, .head_dim = 64};

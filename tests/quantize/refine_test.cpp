@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "lieq/quantize/gptq.h"
+#include "lieq/quantize/kquant_fit.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/test_context.h"
 
@@ -50,6 +51,7 @@ struct Case {
   Index group;
   Offset offset;
   Index rows, cols;
+  bool k_quant = false;
 };
 
 class RefineProperty : public testing::TestWithParam<Case> {
@@ -57,8 +59,8 @@ class RefineProperty : public testing::TestWithParam<Case> {
   /// Weights and inputs of several kinds, from harmless to hostile.
   static constexpr int kKinds = 5;
   void Make(int kind) {
-    const auto [bits, group, offset, rows, cols] = GetParam();
-    grid = {.bits = bits, .group_size = group, .offset = offset};
+    const auto [bits, group, offset, rows, cols, k_quant] = GetParam();
+    grid = {.bits = bits, .group_size = group, .offset = offset, .k_quant = k_quant};
     w = RandomMatrix(rows, cols, 3 + static_cast<std::uint64_t>(kind), 0.02);
     Matrix<float> x = CorrelatedInputs(2 * cols + 5, cols, 40);
     if (kind == 1) {  // a weight and an input channel of 1e4 times the others
@@ -122,7 +124,7 @@ TEST_P(RefineProperty, NoRowEverGetsWorseAndTheLossIsWhatItSays) {
       }
       EXPECT_NEAR(report.before, before, 1e-7 * before + 1e-12);
       EXPECT_NEAR(report.after, after, 1e-7 * before + 1e-12);
-      for (Index r = 0; r < q.rows(); ++r) {
+      for (Index r = 0; r < q.rows() && !grid.k_quant; ++r) {
         for (const float scale : q.scales().Row(r)) ASSERT_EQ(scale, RoundScale(scale));
         if (grid.offset == Offset::kFloat) {
           for (const float minimum : q.minima().Row(r)) ASSERT_EQ(minimum, RoundMinimum(minimum));
@@ -175,6 +177,38 @@ TEST_P(RefineProperty, EndsWhereNoSingleCodeLowersTheLoss) {
   }
 }
 
+TEST_P(RefineProperty, EndsWhereNoSingleFactorLowersTheLoss) {
+  if (!GetParam().k_quant) GTEST_SKIP() << "has no factors";
+  Make(0);
+  const KQuant& kind = KQuantOf(grid);
+  QMatrix q = Start();
+  RefineReport last{.before = 1, .after = 0};
+  for (int i = 0; i < 50 && last.after < last.before * (1 - 1e-12); ++i) {
+    last = Refine(target.view(), h.view(), {.rounds = 2, .search = false}, test.context, q);
+  }
+  ASSERT_GE(last.after, last.before * (1 - 1e-12));
+
+  for (Index r = 0; r < q.rows(); r += 3) {
+    const double loss = RowLoss(target.view(), h.view(), q, r);
+    const SuperBlock kept = q.Super(r, 0);
+    for (std::size_t g = 0; g < Size(kind.groups()); g += 3) {
+      for (const int step : {-1, 1}) {
+        SuperBlock scale = kept, minimum = kept;
+        scale.scales[g] = static_cast<std::int8_t>(MovedScale(kept.scales[g], step, kind));
+        if (kind.has_minima()) {
+          minimum.minima[g] = static_cast<std::uint8_t>(MovedMinimum(kept.minima[g], step, kind));
+        }
+        for (const SuperBlock& moved : {scale, minimum}) {
+          q.SetSuper(r, 0, moved);
+          ASSERT_GE(RowLoss(target.view(), h.view(), q, r), loss * (1 - 1e-7))
+              << "row " << r << ", group " << g;
+        }
+      }
+    }
+    q.SetSuper(r, 0, kept);
+  }
+}
+
 TEST_P(RefineProperty, TheSearchFindsMoreThanTheRefitAlone) {
   Make(0);
   QMatrix plain = Start(), searched = plain;
@@ -190,7 +224,10 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{2, 64, Offset::kSymmetric, 70, 192}, Case{2, 16, Offset::kFloat, 33, 160},
                     Case{2, 32, Offset::kHalf, 64, 96}, Case{2, 64, Offset::kInteger, 65, 128},
                     Case{3, 32, Offset::kSymmetric, 20, 96}, Case{3, 0, Offset::kFloat, 9, 130},
-                    Case{4, 64, Offset::kInteger, 20, 128}));
+                    Case{4, 64, Offset::kInteger, 20, 128},
+                    Case{2, 16, Offset::kFloat, 33, 256, true},
+                    Case{3, 16, Offset::kSymmetric, 20, 256, true},
+                    Case{4, 32, Offset::kFloat, 9, 256, true}));
 
 }  // namespace
 }  // namespace lieq

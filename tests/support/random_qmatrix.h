@@ -5,9 +5,23 @@
 #include <vector>
 
 #include "lieq/base/rng.h"
+#include "lieq/tensor/dtype.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
+
+/// Factors uniform over all there are, d and dmin of either sign.
+[[nodiscard]] inline SuperBlock RandomSuper(const KQuant& kind, Rng& rng) {
+  SuperBlock super{.d = ToFloat(ToF16(static_cast<float>(0.002 * rng.Normal())))};
+  if (kind.has_minima()) super.dmin = ToFloat(ToF16(static_cast<float>(0.002 * rng.Normal())));
+  const auto codes = std::uint32_t{1} << kind.scale_bits;
+  for (std::size_t g = 0; g < Size(kind.groups()); ++g) {
+    super.scales[g] =
+        static_cast<std::int8_t>(static_cast<int>(rng.Below(codes)) - kind.scale_zero);
+    if (kind.has_minima()) super.minima[g] = static_cast<std::uint8_t>(rng.Below(codes));
+  }
+  return super;
+}
 
 /// Codes and zero-points uniform, scales and minima of either sign that f16 and bf16 both hold.
 [[nodiscard]] inline QMatrix RandomQMatrix(Index rows, Index cols, const Grid& grid,
@@ -19,6 +33,10 @@ namespace lieq {
   for (Index row = 0; row < rows; ++row) {
     for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(rng.Below(levels));
     matrix.SetRow(row, codes);
+    for (Index block = 0; block < matrix.supers(); ++block) {
+      matrix.SetSuper(row, block, RandomSuper(KQuantOf(grid), rng));
+    }
+    if (grid.k_quant) continue;
     for (float& scale : matrix.scales().Row(row)) {
       scale = RoundScale(static_cast<float>(0.02 * rng.Normal()));
     }

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -85,6 +87,77 @@ TEST(QMatrix, DequantizesByItsDefinition) {
           EXPECT_EQ(static_cast<double>(wide(r, c)), expected);  // exact
         }
       }
+    }
+  }
+}
+
+// dequantize_row_q2_K, _q3_K and _q4_K of llama.cpp (ggml-quants.c), with the codes and factors
+// taken out of their bytes.
+float LlamaCppValue(const KQuant& kind, const SuperBlock& super, Index column, int code) {
+  const auto group = Size(column / kind.grid.group_size);
+  if (!kind.has_minima()) {
+    const float dl = super.d * static_cast<float>(super.scales[group]);
+    return dl * static_cast<float>(static_cast<std::int8_t>(code - 4));
+  }
+  const float dl = super.d * static_cast<float>(super.scales[group]);
+  const float ml = super.dmin * static_cast<float>(super.minima[group]);
+  return dl * static_cast<float>(code) - ml;
+}
+
+TEST(QMatrix, KQuantsMeanWhatLlamaCppMakesOfThem) {
+  for (const KQuant& kind : KQuants()) {
+    const QMatrix matrix = RandomQMatrix(7, 768, kind.grid, 5);
+    Matrix<float> wide(7, 768);
+    std::vector<std::uint8_t> codes(768);
+
+    matrix.Dequantize(0, wide.view());
+
+    for (Index r = 0; r < 7; ++r) {
+      matrix.GetRow(r, codes);
+      for (Index c = 0; c < 768; ++c) {
+        const float expected =
+            LlamaCppValue(kind, matrix.Super(r, c / 256), c % 256, codes[Size(c)]);
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(wide(r, c)), std::bit_cast<std::uint32_t>(expected))
+            << kind.name << ", row " << r << ", column " << c;
+      }
+    }
+  }
+}
+
+TEST(QMatrix, KQuantsTakeTheBitsOfLlamaCpp) {
+  constexpr std::array kBits{2.625, 3.4375, 4.5};
+  ASSERT_EQ(KQuants().size(), kBits.size());
+  for (std::size_t i = 0; i < kBits.size(); ++i) {
+    const KQuant& kind = KQuants()[i];
+    const QMatrix matrix(3, 512, kind.grid);
+    EXPECT_EQ(static_cast<double>(matrix.stored_bits()), kBits[i] * 3 * 512) << kind.name;
+    EXPECT_EQ(KQuantOfBits(kind.grid.bits), &kind);
+    EXPECT_EQ(&KQuantOf(kind.grid), &kind);
+    EXPECT_EQ(RowStep(kind.grid, 512), 256);
+  }
+  EXPECT_EQ(KQuantOfBits(8), nullptr);
+}
+
+TEST(QMatrix, CopiesRowsWhole) {
+  std::vector<Grid> grids{{.bits = 3, .group_size = 32, .offset = Offset::kInteger},
+                          {.bits = 2, .group_size = 64, .offset = Offset::kFloat}};
+  for (const KQuant& kind : KQuants()) grids.push_back(kind.grid);
+  for (const Grid& grid : grids) {
+    const QMatrix from = RandomQMatrix(3, 256, grid, 8);
+    QMatrix to = RandomQMatrix(3, 256, grid, 9);
+    const QMatrix before = to;
+    Matrix<float> found(3, 256), wanted(3, 256), kept(3, 256);
+
+    to.CopyRow(1, from);
+
+    to.Dequantize(0, found.view());
+    from.Dequantize(0, wanted.view());
+    before.Dequantize(0, kept.view());
+    for (Index r = 0; r < 3; ++r) {
+      EXPECT_TRUE(std::ranges::equal(found.view().Row(r), (r == 1 ? wanted : kept).view().Row(r)));
+    }
+    for (Index block = 0; block < to.supers(); ++block) {
+      EXPECT_EQ(to.Super(1, block), from.Super(1, block));
     }
   }
 }

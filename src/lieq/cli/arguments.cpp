@@ -124,6 +124,17 @@ std::string UnknownWord(const std::vector<std::string>& words, const CommandRow*
   return "too many words on the command line";
 }
 
+/// --grid q2_k is --uniform 2 on K-quant grids.
+void TakeWidthOfGrid(Arguments& a) {
+  if (!a.grid_bits) return;
+  if (a.bits || a.bpw || a.size || a.high_layers || !a.plan.empty() ||
+      (a.uniform && a.uniform != a.grid_bits)) {
+    throw UsageError(
+        "--grid of one width: give no other width, budget or plan, or the grid as k-quant");
+  }
+  a.uniform = a.grid_bits;
+}
+
 void CheckTogether(const Arguments& a) {
   const int budgets = (a.bits ? 1 : 0) + (a.uniform ? 1 : 0) + (a.plan.empty() ? 0 : 1);
   if (budgets > 1) throw UsageError("give one of --bits, --uniform and --plan");
@@ -203,10 +214,11 @@ Arguments ParseArguments(int count, const char* const* words) {
   if (!arguments.page.empty()) return arguments;
   if (chosen() == nullptr) throw UsageError("which command? There are " + CommandNames());
   arguments.command = chosen()->name;
+  TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
   // What a budget in true bytes asks for is the least damage; a ranking is asked for by name.
   if ((arguments.bpw || arguments.size) && arguments.allocation.empty() &&
-      !arguments.says_ranking && arguments.diagnostics.empty()) {
+      !arguments.says_ranking && !arguments.k_quant && arguments.diagnostics.empty()) {
     arguments.allocation = "optimal";
   }
   return arguments;

@@ -88,8 +88,10 @@ struct Arguments {
   QuantOptions quant;
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
-  bool says_offset = false;   // on the command line
-  bool says_ranking = false;  // a ranking, its widths, or what it measures
+  bool says_offset = false;      // on the command line
+  bool says_ranking = false;     // a ranking, its widths, or what it measures
+  bool k_quant = false;          // K-quant grids, by the width, in place of the two
+  std::optional<int> grid_bits;  // of the one that --grid names; `uniform` is the same then
 
   std::optional<Index> context;
   std::optional<Index> samples;

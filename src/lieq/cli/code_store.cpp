@@ -52,7 +52,8 @@ CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& se
 }
 
 fs::path CodeStore::File(Index layer, const Grid& grid) const {
-  const std::string suffix = grid.symmetric() ? ""
+  const std::string suffix = grid.k_quant       ? "-k"
+                             : grid.symmetric() ? ""
                              : grid.offset == Offset::kInteger
                                  ? "-asymmetric"
                                  : fmt::format("-{}", Name(grid.offset));

@@ -51,7 +51,7 @@ std::string GridText(const QMatrix& matrix) {
   const Grid& grid = matrix.grid();
   return fmt::format("{} bits, {}, {}", grid.bits,
                      grid.group_size == 0 ? "whole rows" : fmt::format("group {}", grid.group_size),
-                     Describe(grid.offset));
+                     grid.k_quant ? KQuantOf(grid).name : Describe(grid.offset));
 }
 
 /// "4 bits, group 64, symmetric", or nothing for a float matrix.

@@ -117,6 +117,17 @@ Index ParseGroup(std::string_view option, const std::string& text) {
   return size;
 }
 
+void SetGrid(Arguments& arguments, const std::string& text) {
+  arguments.k_quant = text != "affine";
+  arguments.grid_bits.reset();
+  if (text == "affine" || text == "k-quant") return;
+  for (const KQuant& row : KQuants()) {
+    if (row.name == text) arguments.grid_bits = row.grid.bits;
+  }
+  if (arguments.grid_bits) return;
+  throw UsageError("--grid: expected affine, q2_k, q3_k, q4_k or k-quant, found '" + text + "'");
+}
+
 void SetGroupSize(Arguments& arguments, const std::string& text) {
   arguments.group_size = ParseGroup("--group-size", text);
 }
@@ -348,7 +359,8 @@ constexpr std::array kOptions{
         .names = "--method",
         .value = "NAME",
         .commands = kSensitivity | kPlan | kQuantize | kStudy,
-        .help = "rtn (round to nearest), gptq, or best (default): GPTQ towards a target "
+        .help = "rtn (round to nearest), weighted (the same by the mean square of each input), "
+                "gptq, or best (default): GPTQ towards a target "
                 "that makes up for earlier layers, then coordinate descent and grid refits",
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
     OptionRow{.names = "--group-size",
@@ -375,6 +387,13 @@ constexpr std::array kOptions{
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "as --offset integer",
               .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kInteger); }},
+    OptionRow{.names = "--grid",
+              .value = "KIND",
+              .commands = kPlan | kQuantize,
+              .help =
+                  "affine (default: by --group-size and --offset), q2_k, q3_k or q4_k (that "
+                  "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
+              .set = SetGrid},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",

@@ -89,6 +89,7 @@ int RunPlan(const Arguments& arguments, Session& session) {
       (arguments.allocation != "optimal" || arguments.embedding_bits || arguments.head_bits)) {
     CheckGroupSize(config, arguments.group_size);
   }
+  if (arguments.k_quant) CheckKQuant(config);
   const std::string model_hash = HashModel(model);
   std::optional<EncodedText> text;
   if (NeedsSpectra(arguments)) {

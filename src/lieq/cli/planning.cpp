@@ -61,6 +61,12 @@ void CheckBudgetOptions(const Arguments& a) {
   if (a.uniform && !a.allocation.empty() && a.allocation != "uniform") {
     throw UsageError("--uniform and --allocation " + a.allocation + " contradict each other");
   }
+  if (a.k_quant && a.allocation == "optimal") {
+    throw UsageError("--allocation optimal chooses among --candidates, without --grid");
+  }
+  if (a.k_quant && !a.plan_as.empty()) {
+    throw UsageError("--as writes grids of one scale a group, without --grid");
+  }
   if (a.assemble && a.codes.empty()) throw UsageError("--assemble needs --codes FOLDER");
 }
 

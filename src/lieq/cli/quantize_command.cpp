@@ -65,6 +65,7 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
                  .hint = "quantize the float model it was made from"});
   }
   CheckGroupSize(config, arguments.group_size);
+  if (arguments.k_quant) CheckKQuant(config);
   inputs.model_hash = HashModel(inputs.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
   if (calibrated || NeedsSpectra(arguments)) {
@@ -362,7 +363,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     return 0;
   }
   // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
-  const Plan widest = UniformPlan(8, model.weights.config);
+  const Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
   CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type)),
                 arguments.output);
 

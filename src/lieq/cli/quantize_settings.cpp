@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "lieq/base/error.h"
 #include "lieq/base/hash.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
@@ -27,6 +28,18 @@ Record ToRecord(const Strength& strength) {
 std::string Text(const Strength& strength) {
   return strength.narrow == strength.wide ? fmt::format("{}", strength.narrow)
                                           : fmt::format("{},{}", strength.narrow, strength.wide);
+}
+
+Grid KQuantGrid(const Plan& plan, std::size_t layer, std::size_t unit) {
+  const int bits = plan.bits[layer][unit];
+  const KQuant* row = KQuantOfBits(bits);
+  if (row != nullptr && plan.group_sizes.empty()) return row->grid;
+  throw Error({.what = "the plan has a grid that is no K-quant",
+               .where = fmt::format("--grid: layer {}", layer),
+               .expected = "2, 3 or 4 bits, without a group size",
+               .found = plan.group_sizes.empty()
+                            ? fmt::format("{} bits", bits)
+                            : fmt::format("{}:{}", bits, plan.group_sizes[layer][unit])});
 }
 
 }  // namespace
@@ -56,7 +69,12 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
                 {"symmetric", a.offset == Offset::kSymmetric},
                 {"seed", a.seed}};
   AddOptions(a.quant, record);
-  AddOffset(a.offset, record);
+  if (a.k_quant) {  // its grids are known by their widths; group_size is of embedding and head
+    record.erase("symmetric");
+    record["grid"] = "k-quant";
+  } else {
+    AddOffset(a.offset, record);
+  }
   if (!a.plan.empty()) {
     record["plan"] = HashFile(a.plan);
   } else if (a.uniform) {
@@ -134,8 +152,8 @@ std::string CanonicalCommand(const Arguments& a) {
   }
   command += fmt::format(" --method {} --group-size {} {} --act-order {} --damping {} --clip {}",
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
-                         OffsetOption(a.offset), Name(a.quant.act_order), a.quant.damping,
-                         Name(a.quant.clip));
+                         a.k_quant ? "--grid k-quant" : OffsetOption(a.offset),
+                         Name(a.quant.act_order), a.quant.damping, Name(a.quant.clip));
   const QuantOptions options = WithDefaults(a.quant);
   command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
                          Text(*options.residual), *options.rounds);
@@ -175,8 +193,11 @@ LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
   LayerGrids grids(plan.bits.size());
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
     for (const Site site : kAllSites) {
-      grids[layer][static_cast<std::size_t>(site)] = plan.GridOf(
-          static_cast<Index>(layer), UnitOf(site), arguments.group_size, arguments.offset);
+      const Unit unit = UnitOf(site);
+      grids[layer][static_cast<std::size_t>(site)] =
+          arguments.k_quant ? KQuantGrid(plan, layer, static_cast<std::size_t>(unit))
+                            : plan.GridOf(static_cast<Index>(layer), unit, arguments.group_size,
+                                          arguments.offset);
     }
   }
   return grids;

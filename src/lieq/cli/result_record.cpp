@@ -204,7 +204,7 @@ std::string ModelCard(const ResultFacts& facts) {
   card += fmt::format(
       "{} quantized with [LieQ](https://arxiv.org/abs/2508.03332) by `{}`, in {}.\n\n", base,
       facts.settings["method"].get<std::string>(),
-      own ? "a form of compressed-tensors `pack-quantized` with other offsets, which LieQ alone "
+      own ? "a form of compressed-tensors `pack-quantized` with other grids, which LieQ alone "
             "loads (docs/formats.md)"
           : "compressed-tensors `pack-quantized` form");
   card += "| | |\n|---|---|\n";

@@ -1,5 +1,6 @@
 #include "lieq/container/compressed_tensors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -70,9 +71,9 @@ Extents ReadShape(const TensorFile& file, std::string_view module, const Grid& g
       Fail(tensor, "extent out of range", "1 to " + std::to_string(kMostExtent), found);
     }
   }
-  if (shape[1] % GroupColumns(grid, shape[1]) != 0) {
+  if (const Index step = RowStep(grid, shape[1]); shape[1] % step != 0) {
     Fail(tensor, "group size does not divide the row",
-         "columns in groups of " + std::to_string(grid.group_size), found);
+         "columns in groups of " + std::to_string(step), found);
   }
   return {shape[0], shape[1]};
 }
@@ -91,10 +92,11 @@ void ReadCodes(const TensorFile& file, std::string_view module, QMatrix& matrix)
   }
 }
 
-/// weight_scale or weight_minimum. what: "scale" or "minimum", for messages.
+/// weight_scale or another tensor of floats. what: "scale", "minimum", ... for messages.
 void ReadFloats(const TensorFile& file, std::string_view module, const std::string& what,
                 View<float, 2> to) {
-  const std::string suffix = "weight_" + what;
+  std::string suffix = "weight_" + what;
+  std::ranges::replace(suffix, ' ', '_');
   const TensorRef& named = file.At(TensorName(module, suffix));
   const DType dtype = named.dtype;
   if (dtype != DType::kF16 && dtype != DType::kBF16 && dtype != DType::kF32) {
@@ -158,6 +160,101 @@ std::vector<std::uint32_t> PackZeros(const QMatrix& matrix) {
   return items;
 }
 
+// ---- super-blocks of K-quant grids: factors of a row are one stream, as codes are ---------------
+
+std::vector<std::uint8_t> ReadFactors(const TensorFile& file, std::string_view module,
+                                      std::string_view suffix, const QMatrix& matrix) {
+  const int bits = KQuantOf(matrix.grid()).scale_bits;
+  const Index words = StreamWords(matrix.groups(), bits);
+  const TensorRef& tensor = Checked(file, module, suffix, DType::kI32, {matrix.rows(), words});
+  std::vector<std::uint32_t> items(Size(matrix.rows() * words));
+  CopyItems(tensor, std::span(items));
+  std::vector<std::uint8_t> factors(Size(matrix.rows() * matrix.groups()));
+  for (Index row = 0; row < matrix.rows(); ++row) {
+    const auto stream =
+        std::span<const std::uint32_t>(items).subspan(Size(row * words), Size(words));
+    if (!TailIsClear(stream.back(), matrix.groups(), bits)) {
+      Fail(tensor, "bits set behind the last factor of a row", "zero bits",
+           "row " + std::to_string(row));
+    }
+    UnpackCodes(stream, bits,
+                std::span(factors).subspan(Size(row * matrix.groups()), Size(matrix.groups())));
+  }
+  return factors;
+}
+
+/// d or dmin: F16 alone, whose values a super-block holds.
+Matrix<float> ReadSuperFloats(const TensorFile& file, std::string_view module,
+                              const std::string& what, const QMatrix& matrix) {
+  std::string suffix = "weight_" + what;
+  std::ranges::replace(suffix, ' ', '_');
+  (void)Checked(file, module, suffix, DType::kF16, {matrix.rows(), matrix.supers()});
+  Matrix<float> values(matrix.rows(), matrix.supers());
+  ReadFloats(file, module, what, values.view());
+  return values;
+}
+
+void ReadSupers(const TensorFile& file, std::string_view module, QMatrix& matrix) {
+  const KQuant& kind = KQuantOf(matrix.grid());
+  const Matrix<float> d = ReadSuperFloats(file, module, "super scale", matrix);
+  const std::vector<std::uint8_t> scales = ReadFactors(file, module, "weight_scale_factor", matrix);
+  Matrix<float> dmin;
+  std::vector<std::uint8_t> minima;
+  if (kind.has_minima()) {
+    dmin = ReadSuperFloats(file, module, "super minimum", matrix);
+    minima = ReadFactors(file, module, "weight_minimum_factor", matrix);
+  }
+  for (Index row = 0; row < matrix.rows(); ++row) {
+    for (Index block = 0; block < matrix.supers(); ++block) {
+      SuperBlock super{.d = d(row, block)};
+      if (kind.has_minima()) super.dmin = dmin(row, block);
+      for (std::size_t g = 0; g < Size(kind.groups()); ++g) {
+        const std::size_t group = Size(row * matrix.groups() + block * kind.groups()) + g;
+        super.scales[g] = static_cast<std::int8_t>(scales[group] - kind.scale_zero);
+        if (kind.has_minima()) super.minima[g] = minima[group];
+      }
+      matrix.SetSuper(row, block, super);
+    }
+  }
+}
+
+void WriteSupers(TensorWriter& writer, std::string_view module, const QMatrix& matrix) {
+  const KQuant& kind = KQuantOf(matrix.grid());
+  const auto floats = [&](std::string_view suffix, float SuperBlock::* member) {
+    std::vector<std::uint16_t> items;
+    for (Index row = 0; row < matrix.rows(); ++row) {
+      for (Index block = 0; block < matrix.supers(); ++block) {
+        items.push_back(ToF16(matrix.Super(row, block).*member).bits);
+      }
+    }
+    writer.Write(TensorName(module, suffix), std::as_bytes(std::span(items)));
+  };
+  const auto factors = [&](std::string_view suffix, const auto& factor_of) {
+    const Index words = StreamWords(matrix.groups(), kind.scale_bits);
+    std::vector<std::uint32_t> items(Size(matrix.rows() * words));
+    std::vector<std::uint8_t> stream;
+    for (Index row = 0; row < matrix.rows(); ++row) {
+      stream.clear();
+      for (Index block = 0; block < matrix.supers(); ++block) {
+        for (std::size_t g = 0; g < Size(kind.groups()); ++g) {
+          stream.push_back(factor_of(matrix.Super(row, block), g));
+        }
+      }
+      PackCodes(stream, kind.scale_bits, std::span(items).subspan(Size(row * words), Size(words)));
+    }
+    writer.Write(TensorName(module, suffix), std::as_bytes(std::span(items)));
+  };
+  factors("weight_scale_factor", [&](const SuperBlock& super, std::size_t g) {
+    return static_cast<std::uint8_t>(super.scales[g] + kind.scale_zero);
+  });
+  if (kind.has_minima()) {
+    factors("weight_minimum_factor",
+            [](const SuperBlock& super, std::size_t g) { return super.minima[g]; });
+  }
+  floats("weight_super_scale", &SuperBlock::d);
+  if (kind.has_minima()) floats("weight_super_minimum", &SuperBlock::dmin);
+}
+
 /// what: "scale" or "minimum", for messages.
 std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
                                   View<const float, 2> values, DType type) {
@@ -184,11 +281,25 @@ std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& wh
 std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
                                     const Grid& grid, DType scale_type) {
   LIEQ_ASSERT(scale_type == DType::kF16 || scale_type == DType::kBF16);
-  LIEQ_ASSERT(cols % GroupColumns(grid, cols) == 0);
+  LIEQ_ASSERT(cols % RowStep(grid, cols) == 0);
   const Index groups = cols / GroupColumns(grid, cols);
   std::vector<TensorSpec> specs{
       {TensorName(module, "weight_shape"), DType::kI64, {2}},
       {TensorName(module, "weight_packed"), DType::kI32, {rows, StreamWords(cols, grid.bits)}}};
+  if (grid.k_quant) {
+    const KQuant& kind = KQuantOf(grid);
+    const std::vector factors{rows, StreamWords(groups, kind.scale_bits)};
+    const std::vector supers{rows, cols / kSuperColumns};
+    const auto add = [&](std::string_view suffix, DType type,
+                         const std::vector<std::int64_t>& shape) {
+      specs.push_back({TensorName(module, suffix), type, shape});
+    };
+    add("weight_scale_factor", DType::kI32, factors);
+    if (kind.has_minima()) add("weight_minimum_factor", DType::kI32, factors);
+    add("weight_super_scale", DType::kF16, supers);
+    if (kind.has_minima()) add("weight_super_minimum", DType::kF16, supers);
+    return specs;
+  }
   if (grid.offset == Offset::kInteger) {
     specs.push_back({TensorName(module, "weight_zero_point"),
                      DType::kI32,
@@ -206,6 +317,7 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
   const std::array<std::int64_t, 2> shape{matrix.rows(), matrix.cols()};
   writer.Write(TensorName(module, "weight_shape"), std::as_bytes(std::span(shape)));
   writer.Write(TensorName(module, "weight_packed"), std::as_bytes(matrix.words()));
+  if (matrix.grid().k_quant) return WriteSupers(writer, module, matrix);
   if (matrix.grid().offset == Offset::kInteger) {
     const std::vector<std::uint32_t> zeros = PackZeros(matrix);
     writer.Write(TensorName(module, "weight_zero_point"), std::as_bytes(std::span(zeros)));
@@ -232,11 +344,18 @@ QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& 
          "save the model again with compressed-tensors 0.18 or later");
   }
   (void)Checked(file, module, "weight_packed", DType::kI32, {rows, words});
-  const TensorRef& scale = file.At(TensorName(module, "weight_scale"));
-  (void)Checked(file, module, "weight_scale", scale.dtype, {rows, cols / GroupColumns(grid, cols)});
+  if (!grid.k_quant) {
+    const TensorRef& scale = file.At(TensorName(module, "weight_scale"));
+    (void)Checked(file, module, "weight_scale", scale.dtype,
+                  {rows, cols / GroupColumns(grid, cols)});
+  }
 
   QMatrix matrix(rows, cols, grid);
   ReadCodes(file, module, matrix);
+  if (grid.k_quant) {
+    ReadSupers(file, module, matrix);
+    return matrix;
+  }
   ReadFloats(file, module, "scale", matrix.scales());
   if (grid.offset == Offset::kInteger) ReadZeros(file, module, matrix);
   if (grid.offset == Offset::kFloat) ReadFloats(file, module, "minimum", matrix.minima());

@@ -18,8 +18,10 @@ namespace lieq {
 /// The tensors of one module in the order of the file: weight_shape I64 [2], weight_packed I32
 /// [rows, words], weight_zero_point I32 [ceil(rows * bits / 32), groups] of integer offsets,
 /// weight_scale [rows, groups] of `scale_type` (F16 or BF16), and of float offsets weight_minimum,
-/// alike. Wide items first, so that each tensor
-/// of a module that begins at a multiple of 8 bytes lies aligned.
+/// alike. Of K-quant grids, in place of scales and minima: weight_scale_factor and where there are
+/// minima weight_minimum_factor, I32 [rows, words], weight_super_scale and weight_super_minimum,
+/// F16 [rows, super-blocks]. Wide items first, so that each tensor of a module that begins at a
+/// multiple of 8 bytes lies aligned.
 [[nodiscard]] std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
                                                   const Grid& grid, DType scale_type);
 
@@ -33,7 +35,7 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
 /// the tail of a stream.
 [[nodiscard]] QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid);
 
-/// Whether engines would misread the grid: offsets that compressed-tensors does not know.
+/// Whether engines would misread the grid: offsets that compressed-tensors does not know, K-quants.
 [[nodiscard]] bool NeedsOwnMethod(const Grid& grid) noexcept;
 
 /// grids[layer][site]
@@ -51,8 +53,8 @@ inline constexpr std::string_view kHeadModule = "lm_head";
 
 /// The "quantization_config" object for config.json: one config group for each different grid,
 /// widest first, with disjoint anchored regular expressions as targets (vLLM and the library sort
-/// and match them). Its method is "compressed-tensors", or "lieq" where some offset is half or
-/// float: no engine loads those, and none shall misread them.
+/// and match them). Its method is "compressed-tensors", or "lieq" where some grid needs it
+/// (NeedsOwnMethod): no engine loads those, and none shall misread them.
 [[nodiscard]] Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges = {});
 
 /// The grid of each linear by the config groups of a "quantization_config" object.

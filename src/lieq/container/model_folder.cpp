@@ -179,11 +179,10 @@ class WeightReader {
 
   AnyMatrix PackedMatrix(const std::string& module, Index rows, Index cols, const Grid& grid) {
     auto matrix = std::make_shared<const QMatrix>(ReadPacked(file_, module, grid));
-    for (const std::string_view suffix : {".weight_shape", ".weight_packed", ".weight_scale"}) {
-      (void)Take(module + std::string(suffix));
+    for (const TensorSpec& spec :
+         PackedSpecs(module, matrix->rows(), matrix->cols(), grid, DType::kF16)) {
+      (void)Take(spec.name);
     }
-    if (grid.offset == Offset::kInteger) (void)Take(module + ".weight_zero_point");
-    if (grid.offset == Offset::kFloat) (void)Take(module + ".weight_minimum");
     if (matrix->rows() != rows || matrix->cols() != cols) {
       Fail(file_.At(module + ".weight_shape"), "shape does not agree with config.json",
            std::to_string(rows) + ", " + std::to_string(cols),

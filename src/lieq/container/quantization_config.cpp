@@ -41,6 +41,7 @@ std::string Shown(const Json& value) {
 }
 
 std::string Describe(const Grid& grid) {
+  if (grid.k_quant) return std::string(KQuantOf(grid).name);
   return std::to_string(grid.bits) + " bits, group size " + std::to_string(grid.group_size) + ", " +
          std::string(Describe(grid.offset));
 }
@@ -87,6 +88,34 @@ Offset ReadOffset(const JsonObject& weights, bool own_method) {
   return *offset;
 }
 
+/// "grid" of our own method, with which the keys beside it must agree.
+void ReadKQuant(const JsonObject& weights, bool own_method, Grid& grid) {
+  if (!own_method) {
+    Refuse("option is not supported", weights.Where("grid"),
+           "none, or quant_method " + std::string(kOwnMethod), Shown(weights.At("grid")));
+  }
+  const std::string name = weights.String("grid");
+  std::string names;
+  for (const KQuant& row : KQuants()) {
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
+    if (row.name != name) continue;
+    if (grid.bits != row.grid.bits || grid.group_size != row.grid.group_size) {
+      Refuse("width or group size is not that of the grid", weights.Where("grid"),
+             std::to_string(row.grid.bits) + " bits, group size " +
+                 std::to_string(row.grid.group_size),
+             Describe(grid));
+    }
+    if (weights.Has("offset") || weights.Boolean("symmetric", true) != row.grid.symmetric()) {
+      Refuse("offset is not that of the grid", weights.Where("grid"),
+             row.grid.symmetric() ? "symmetric true, no offset" : "symmetric false, no offset",
+             name);
+    }
+    grid = row.grid;
+    return;
+  }
+  Refuse("grid is not supported", weights.Where("grid"), names, Printable(name));
+}
+
 Grid ReadGrid(const JsonObject& weights, bool own_method) {
   const std::string type = weights.String("type", "int");
   if (type != "int") {
@@ -106,9 +135,13 @@ Grid ReadGrid(const JsonObject& weights, bool own_method) {
     Refuse("reordered columns (g_idx) are not supported", weights.Where("actorder"),
            "null, static or weight", Shown(weights.At("actorder")));
   }
-  return {.bits = static_cast<int>(bits),
-          .group_size = ReadGroupSize(weights),
-          .offset = ReadOffset(weights, own_method)};
+  Grid grid{.bits = static_cast<int>(bits), .group_size = ReadGroupSize(weights)};
+  if (weights.Has("grid")) {
+    ReadKQuant(weights, own_method, grid);
+  } else {
+    grid.offset = ReadOffset(weights, own_method);
+  }
+  return grid;
 }
 
 struct PatternTarget {
@@ -252,9 +285,9 @@ void CheckGrid(const Grid& grid, const ModelConfig& config, Index layer, Site si
                const LayerGrids& grids, const std::string& where) {
   const std::string module = ModuleName(layer, site);
   const Index cols = config.In(site);
-  if (cols % GroupColumns(grid, cols) != 0) {
+  if (const Index step = RowStep(grid, cols); cols % step != 0) {
     Refuse("group size does not divide the row", where + ": " + module,
-           "a divisor of " + std::to_string(cols), std::to_string(grid.group_size));
+           "a divisor of " + std::to_string(cols), std::to_string(step));
   }
   const Site first = SitesOf(UnitOf(site)).front();
   const Grid& unit_grid = grids[Size(layer)][static_cast<std::size_t>(first)];
@@ -357,7 +390,11 @@ Record Scheme(const Grid& grid) {
   weights["strategy"] = grid.group_size == 0 ? "channel" : "group";
   weights["group_size"] = grid.group_size == 0 ? Record() : Record(grid.group_size);
   weights["symmetric"] = grid.symmetric();
-  if (NeedsOwnMethod(grid)) weights["offset"] = Name(grid.offset);
+  if (grid.k_quant) {
+    weights["grid"] = KQuantOf(grid).name;
+  } else if (NeedsOwnMethod(grid)) {
+    weights["offset"] = Name(grid.offset);
+  }
   weights["dynamic"] = false;
   return weights;
 }
@@ -380,7 +417,7 @@ Targets ReadTargets(const JsonObject& json) {
 }  // namespace
 
 bool NeedsOwnMethod(const Grid& grid) noexcept {
-  return grid.offset == Offset::kHalf || grid.offset == Offset::kFloat;
+  return grid.k_quant || grid.offset == Offset::kHalf || grid.offset == Offset::kFloat;
 }
 
 EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
@@ -395,7 +432,7 @@ EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& con
     const std::optional<Grid> grid = Match(among, std::string(module), json.Where("config_groups"));
     if (!grid) return std::nullopt;
     const std::string place = where + ": " + std::string(module);
-    if (!grid->symmetric() || grid->bits == 3) {
+    if (!grid->symmetric() || grid->bits == 3 || grid->k_quant) {
       Refuse("grid is not supported for the embedding and the head", place,
              "symmetric, 2, 4 or 8 bits", Describe(*grid));
     }
@@ -438,7 +475,7 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
 
 Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {
   const auto key = [](const Grid& grid) {  // widest first, then a fixed order
-    return std::tuple(-grid.bits, grid.group_size, grid.offset);
+    return std::tuple(-grid.bits, grid.group_size, grid.offset, grid.k_quant);
   };
   const auto before = [&](const Grid& a, const Grid& b) { return key(a) < key(b); };
   std::map<Grid, std::map<SiteSet, std::set<Index>, std::greater<>>, decltype(before)> members(

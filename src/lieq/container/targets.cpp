@@ -22,7 +22,7 @@ bool ProductFits(const Grid& grid) noexcept {
 }
 
 bool Zeros(const Grid& grid) noexcept {
-  return grid.offset == Offset::kSymmetric || grid.offset == Offset::kInteger;
+  return !grid.k_quant && (grid.offset == Offset::kSymmetric || grid.offset == Offset::kInteger);
 }
 
 bool Anything(const Grid&, Index) noexcept {
@@ -41,14 +41,16 @@ bool Gptq(const Grid& grid, Index cols) noexcept {
 /// One scale for each group, multiplied by biases of the same type; kernels know three sizes.
 bool Mlx(const Grid& grid, Index cols) noexcept {
   const Index group = GroupColumns(grid, cols);
-  return (group == 32 || group == 64 || group == 128) && ProductFits(grid);
+  return !grid.k_quant && (group == 32 || group == 64 || group == 128) && ProductFits(grid);
 }
 
-/// Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K and Q8_0 with scales of the grid's own: a block's scale may
-/// be written several times, and K-quants hold a free one where a group is whole super-blocks.
+/// K-quant grids as they are. Else Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K and Q8_0 with scales of the
+/// grid's own: a block's scale may be written several times, and K-quants hold a free one where a
+/// group is whole super-blocks.
 bool Gguf(const Grid& grid, Index cols) noexcept {
   const Index group = GroupColumns(grid, cols);
   const bool super = group % 256 == 0;
+  if (grid.k_quant) return cols % kSuperColumns == 0;
   switch (grid.bits) {
     case 2:  // Q2_0 has zero-points 1 and 2 alone; Q2_K any, and a minimum of 4 bits
       return grid.symmetric() ? group % 64 == 0 : super && grid.offset != Offset::kFloat;
@@ -68,11 +70,12 @@ constexpr std::array kTargets{
     ContainerTarget{"compressed-tensors", "symmetric grids and integer zero-points of any groups",
                     CompressedTensors},
     ContainerTarget{"gptq", "symmetric grids and integer zero-points of any groups", Gptq},
-    ContainerTarget{"gguf",
-                    "2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
-                    "bits with minima in groups of 32; other zero-points and 3 bits in groups of "
-                    "256",
-                    Gguf},
+    ContainerTarget{
+        "gguf",
+        "K-quants; 2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
+        "bits with minima in groups of 32; other zero-points and 3 bits in groups of "
+        "256",
+        Gguf},
     ContainerTarget{"mlx",
                     "groups of 32, 64 or 128: symmetric grids and minima, half and integer offsets "
                     "at 2 and 3 bits",

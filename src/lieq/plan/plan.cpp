@@ -18,6 +18,7 @@ std::int64_t UnitWeightCount(const ModelConfig& config, Unit unit) noexcept {
 }
 
 std::string Label(const Grid& grid) {
+  if (grid.k_quant) return std::string(KQuantOf(grid).name);
   std::string label = std::to_string(grid.bits) + ":" +
                       (grid.group_size == 0 ? "row" : std::to_string(grid.group_size));
   if (!grid.symmetric()) label += ":" + std::string(Name(grid.offset));

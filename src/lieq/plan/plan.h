@@ -76,7 +76,8 @@ struct Plan {
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
-/// "2:64", "4:row", "2:32:half": bits, group size, and the offset where it is not symmetric.
+/// "2:64", "4:row", "2:32:half": bits, group size, and the offset where it is not symmetric;
+/// "q2_k".
 [[nodiscard]] std::string Label(const Grid& grid);
 
 /// Bits that a unit of one layer takes at a grid: codes, 16 for each scale, `bits` for each

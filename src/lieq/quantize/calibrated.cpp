@@ -21,17 +21,6 @@ Matrix<float> Narrowed(View<const double, 2> wide) {
   return narrow;
 }
 
-void CopyRow(const QMatrix& from, Index row, QMatrix& to) {
-  std::vector<std::uint8_t> codes(Size(from.cols()));
-  from.GetRow(row, codes);
-  to.SetRow(row, codes);
-  for (Index g = 0; g < from.groups(); ++g) {
-    to.scales()(row, g) = from.scales()(row, g);
-    if (from.zeros().size() > 0) to.zeros()(row, g) = from.zeros()(row, g);
-    if (from.minima().size() > 0) to.minima()(row, g) = from.minima()(row, g);
-  }
-}
-
 double Sum(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }
@@ -56,13 +45,22 @@ void RefineRows(View<const float, 2> w, View<const double, 2> target,
     const bool better = after[Size(r)] <= before[Size(r)];
     report.held_out += better ? after[Size(r)] : before[Size(r)];
     if (better) continue;
-    CopyRow(start, r, q);
+    q.CopyRow(r, start);
     ++kept;
   }
   report.kept_rows = static_cast<double>(kept) / static_cast<double>(w.rows());
 }
 
 }  // namespace
+
+std::vector<float> Importance(const UnitStatistics& statistics) {
+  std::vector<float> importance(Size(statistics.gram.rows()));
+  for (std::size_t j = 0; j < importance.size(); ++j) {
+    const auto column = static_cast<Index>(j);
+    importance[j] = static_cast<float>(statistics.gram(column, column));
+  }
+  return importance;
+}
 
 std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
                                  const UnitStatistics& share, Context& context) {
@@ -112,11 +110,7 @@ QMatrix QuantizeCalibrated(View<const float, 2> w, const InputStatistics* statis
     report.fell_back = true;
     report.retries = factor.retries;
     report.dead_columns = factor.dead_columns;
-    std::vector<float> importance(Size(w.cols()));
-    for (Index j = 0; j < w.cols(); ++j) {
-      importance[Size(j)] = static_cast<float>(statistics->fit->gram(j, j));
-    }
-    q = QuantizeRtn(w, importance, grid, options.clip, context, report);
+    q = QuantizeRtn(w, Importance(*statistics->fit), grid, options.clip, context, report);
   } else if (!options.judges()) {
     q = QuantizeGptq(w, factor, grid, options, context, report);
   } else {

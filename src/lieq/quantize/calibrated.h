@@ -13,6 +13,9 @@ namespace lieq {
                                          const Grid& grid, const QuantOptions& options,
                                          Context& context, LinearReport& report);
 
+/// The diagonal of the Gram matrix: what an error of one input alone costs. [in]
+[[nodiscard]] std::vector<float> Importance(const UnitStatistics& statistics);
+
 /// By row, sum over the tokens of `share` of |W x + r - (Q u + r_u)|² less what does not depend on
 /// Q: e H eᵀ + 2 e (W D + F)ᵀ with e = W - Q. [out]
 [[nodiscard]] std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,

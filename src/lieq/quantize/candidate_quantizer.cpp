@@ -8,7 +8,8 @@
 namespace lieq {
 
 bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
-  return grid.group_size == 0 || config.In(SitesOf(unit).front()) % grid.group_size == 0;
+  const Index in = config.In(SitesOf(unit).front());
+  return in % RowStep(grid, in) == 0;
 }
 
 QuantOptions FloatInputs(QuantOptions options) {

@@ -6,7 +6,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
-#include "lieq/quantize/grid_fit.h"
+#include "lieq/quantize/row_fit.h"
 
 namespace lieq {
 namespace {
@@ -52,8 +52,8 @@ class RowBlock {
         fits_(Size(rows * result.groups())),
         codes_(rows, w.cols()) {
     // Groups must be fitted before the pass where the order leaves a group and comes back to it,
-    // and where there is one group alone.
-    fit_on_entry_ = options.act_order != ActOrder::kStatic && result.groups() > 1;
+    // and where there is one group alone, or one super-block holds several.
+    fit_on_entry_ = options.act_order != ActOrder::kStatic && result.groups() > 1 && !grid.k_quant;
     importance_.resize(Size(w.cols()));
     for (Index p = 0; p < w.cols(); ++p) {
       const double pivot = factor.pivots[Size(p)];
@@ -95,6 +95,7 @@ class RowBlock {
   void Store() {
     for (Index r = 0; r < rows_; ++r) {
       result_.SetRow(first_ + r, codes_.view().Row(r));
+      if (!fit_on_entry_) continue;  // else FitAll wrote them
       for (Index g = 0; g < result_.groups(); ++g) {
         StoreFit(Fit(r, g), first_ + r, g, result_);
       }
@@ -105,14 +106,9 @@ class RowBlock {
 
   /// Fits every group on rows of values [rows, n].
   void FitAll(View<const float, 2> values) {
-    const Index columns = result_.group_columns();
     for (Index r = 0; r < rows_; ++r) {
-      for (Index g = 0; g < result_.groups(); ++g) {
-        Fit(r, g) =
-            FitGroup(values.Row(r).subspan(Size(g * columns), Size(columns)),
-                     std::span<const float>(importance_).subspan(Size(g * columns), Size(columns)),
-                     grid_, options_.clip);
-      }
+      FitRow(values.Row(r), importance_, options_.clip, first_ + r, result_);
+      for (Index g = 0; g < result_.groups(); ++g) Fit(r, g) = StoredFit(result_, first_ + r, g);
     }
   }
 
@@ -292,6 +288,29 @@ void DivideByGram(View<double, 2> b, const GptqFactor& factor) {
   DivideByUnitLower(permuted.view(), factor.feedback.view(), Transpose::kNo);
   for (Index r = 0; r < b.rows(); ++r) {
     for (Index p = 0; p < n; ++p) b(r, factor.order[Size(p)]) = permuted(r, p);
+  }
+}
+
+void RoundWithFeedback(View<const double, 2> targets, const GptqFactor& factor,
+                       std::span<const GroupFit> fits, int levels, Matrix<std::uint8_t>& codes) {
+  const Index rows = targets.rows(), width = targets.cols();
+  Matrix<double> fed(width, rows);  // by position
+  for (Index p = 0; p < width; ++p) {
+    for (Index r = 0; r < rows; ++r) fed(p, r) = targets(r, factor.order[Size(p)]);
+  }
+  std::vector<double> errors(Size(rows));
+  for (Index p = width - 1; p >= 0; --p) {
+    const Index column = factor.order[Size(p)];
+    for (Index r = 0; r < rows; ++r) {
+      const std::uint8_t code = NearestCode(fed(p, r), fits[Size(r)], levels);
+      codes(column, r) = code;
+      errors[Size(r)] = targets(r, column) - fits[Size(r)].Level(code);
+    }
+    const double* feedback = factor.feedback.view().Row(p).data();
+    for (Index k = 0; k < p; ++k) {
+      double* to = fed.view().Row(k).data();
+      for (Index r = 0; r < rows; ++r) to[r] += feedback[k] * errors[Size(r)];
+    }
   }
 }
 

@@ -8,9 +8,11 @@
 // with the original weights left alone and the loss known exactly, clipping included.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/quantize/grid_fit.h"
 #include "lieq/quantize/options.h"
 #include "lieq/tensor/qmatrix.h"
 #include "lieq/tensor/view.h"
@@ -41,6 +43,11 @@ struct GptqFactor {
 /// b = b (H + damping)⁻¹ in place. b [m, n], columns in their own order.
 void DivideByGram(View<double, 2> b, const GptqFactor& factor);
 
+/// codes [n, m]: error feedback alone, each row of targets [m, n] on one grid of its own; fits [m].
+/// For n that is small: no blocks.
+void RoundWithFeedback(View<const double, 2> targets, const GptqFactor& factor,
+                       std::span<const GroupFit> fits, int levels, Matrix<std::uint8_t>& codes);
+
 /// Rounds w [m, n] by that factor (not empty). Same bytes for any number of threads.
 ///
 /// Scales are fitted with each column's error weighted by U_kk², which is what it costs: where the
@@ -50,7 +57,7 @@ void DivideByGram(View<double, 2> b, const GptqFactor& factor);
                                    const Grid& grid, const QuantOptions& options, Context& context,
                                    LinearReport& report);
 
-/// Round to nearest, each group by FitGroup. importance [n] or empty.
+/// Round to nearest, each row by FitRow. importance [n] or empty: it weighs the reported error too.
 [[nodiscard]] QMatrix QuantizeRtn(View<const float, 2> w, std::span<const float> importance,
                                   const Grid& grid, Clip clip, Context& context,
                                   LinearReport& report);

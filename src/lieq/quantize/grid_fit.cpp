@@ -7,116 +7,13 @@
 #include <limits>
 #include <vector>
 
-#include "lieq/base/assert.h"
 #include "lieq/quantize/offset_search.h"
+#include "lieq/quantize/weighted_group.h"
 
 namespace lieq {
 namespace {
 
-// The search is the hot loop of RTN: 16 lanes of plain arithmetic, which the compiler maps to
-// whatever vectors the target has, always in the same order.
-constexpr std::size_t kLanes = 16;
-using Floats [[gnu::vector_size(64)]] = float;
-constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds |x| < 2^22 to even
-
 constexpr double kWidest = 1.15, kNarrowest = 0.3, kStep = 0.025;
-
-/// The group padded to whole vectors; padding has importance 0.
-class Group {
- public:
-  Group(std::span<const float> w, std::span<const float> importance)
-      : w_((w.size() + kLanes - 1) / kLanes), h_(w_.size()) {
-    LIEQ_ASSERT(importance.empty() || importance.size() == w.size());
-    for (std::size_t i = 0; i < w.size(); ++i) {
-      w_[i / kLanes][i % kLanes] = w[i];
-      h_[i / kLanes][i % kLanes] = importance.empty() ? 1.0f : importance[i];
-      low_ = std::min(low_, w[i]);
-      high_ = std::max(high_, w[i]);
-    }
-  }
-
-  [[nodiscard]] float low() const noexcept { return low_; }    // <= 0
-  [[nodiscard]] float high() const noexcept { return high_; }  // >= 0
-
-  /// Weighted squared error of rounding to the nearest level scale * (code - zero).
-  [[nodiscard]] float Error(float scale, float zero, int levels) const noexcept {
-    Floats sum{};
-    ForCodes(scale, zero, levels, [&](Floats w, Floats h, Floats step) {
-      const Floats error = w - step * scale;
-      sum += h * error * error;
-    });
-    return Total(sum);
-  }
-
-  /// The scale of least error for the codes that `scale` gives; `scale` itself where none is.
-  [[nodiscard]] float Refit(float scale, float zero, int levels) const noexcept {
-    Floats products{}, squares{};
-    ForCodes(scale, zero, levels, [&](Floats w, Floats h, Floats step) {
-      products += h * w * step;
-      squares += h * step * step;
-    });
-    const float total = Total(squares);
-    return total > 0 ? Total(products) / total : scale;
-  }
-
-  /// Weighted squared error of rounding to the nearest level of a fit.
-  [[nodiscard]] float Error(const GroupFit& fit, int levels) const noexcept {
-    Floats sum{};
-    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
-      const Floats error = w - (code * fit.scale + fit.minimum);
-      sum += h * error * error;
-    });
-    return Total(sum);
-  }
-
-  /// The minimum of least error for the codes that a fit gives; its own where no weight counts.
-  [[nodiscard]] float RefitMinimum(const GroupFit& fit, int levels) const noexcept {
-    Floats misses{}, weights{};
-    ForLevels(fit, levels, [&](Floats w, Floats h, Floats code) {
-      misses += h * (w - (code * fit.scale + fit.minimum));
-      weights += h;
-    });
-    const float total = Total(weights);
-    return total > 0 ? fit.minimum + Total(misses) / total : fit.minimum;
-  }
-
- private:
-  /// Calls use(w, h, code - zero) for every vector.
-  template <class Function>
-  void ForCodes(float scale, float zero, int levels, const Function& use) const noexcept {
-    const float inverse = 1.0f / scale;
-    const float whole = std::floor(zero), part = zero - whole;
-    const Floats lowest = Floats{} - whole;
-    const Floats highest = Floats{} + (static_cast<float>(levels - 1) - whole);
-    for (std::size_t i = 0; i < w_.size(); ++i) {
-      Floats step = w_[i] * inverse + part;
-      step = step > lowest ? step : lowest;
-      step = step < highest ? step : highest;
-      step = (step + kRound) - kRound;
-      use(w_[i], h_[i], step - part);
-    }
-  }
-  /// Calls use(w, h, code) for every vector.
-  template <class Function>
-  void ForLevels(const GroupFit& fit, int levels, const Function& use) const noexcept {
-    const float inverse = 1.0f / fit.scale;
-    const Floats lowest{}, highest = Floats{} + static_cast<float>(levels - 1);
-    for (std::size_t i = 0; i < w_.size(); ++i) {
-      Floats code = (w_[i] - fit.minimum) * inverse;
-      code = code > lowest ? code : lowest;
-      code = code < highest ? code : highest;
-      use(w_[i], h_[i], (code + kRound) - kRound);
-    }
-  }
-  static float Total(Floats v) noexcept {
-    float total = 0;
-    for (std::size_t lane = 0; lane < kLanes; ++lane) total += v[lane];
-    return total;
-  }
-
-  std::vector<Floats> w_, h_;
-  float low_ = 0, high_ = 0;
-};
 
 struct Best {
   float error = std::numeric_limits<float>::infinity();
@@ -126,7 +23,7 @@ struct Best {
 
 /// Errors are those of the scale as it will be stored: at 8 bits its rounding is worth half a step
 /// at the extreme weight.
-void Try(const Group& group, float exact_scale, float zero, int levels, Best& best) {
+void Try(const WeightedGroup& group, float exact_scale, float zero, int levels, Best& best) {
   const float scale = RoundScale(exact_scale);
   const float error = group.Error(scale, zero, levels);
   if (error < best.error) best = {error, scale, zero};
@@ -134,7 +31,7 @@ void Try(const Group& group, float exact_scale, float zero, int levels, Best& be
 
 /// Both signs of the scale at every shrink of the extreme weight; one where the levels on both
 /// sides are alike.
-void SearchShared(const Group& group, const Grid& grid, Best& best) {
+void SearchShared(const WeightedGroup& group, const Grid& grid, Best& best) {
   const float extreme = std::max(-group.low(), group.high());
   const float zero = grid.shared_zero(), widest = extreme / zero;
   for (int step = 0; kWidest - kStep * step >= kNarrowest - 1e-9; ++step) {
@@ -144,7 +41,7 @@ void SearchShared(const Group& group, const Grid& grid, Best& best) {
   }
 }
 
-void SearchInteger(const Group& group, const Grid& grid, Best& best) {
+void SearchInteger(const WeightedGroup& group, const Grid& grid, Best& best) {
   const int top = grid.levels() - 1;
   for (int step = 0; kWidest - kStep * step >= kNarrowest - 1e-9; ++step) {
     const auto shrink = static_cast<float>(kWidest - kStep * step);
@@ -170,7 +67,7 @@ void SearchInteger(const Group& group, const Grid& grid, Best& best) {
 constexpr int kNeighbours = 2;
 
 /// The least error of scales next to a real one, stored, with the stored minima they want.
-void TryStored(const Group& group, const RealFit& real, int levels, GroupFit& best,
+void TryStored(const WeightedGroup& group, const RealFit& real, int levels, GroupFit& best,
                float& least_error) {
   const auto scale = RoundScale(static_cast<float>(real.scale));
   for (int next = 0; next <= 2 * kNeighbours; ++next) {
@@ -196,8 +93,8 @@ GroupFit MinMaxFloat(float low, float high, const Grid& grid) {
   return {RoundScale(step), minimum};
 }
 
-GroupFit FitFloat(const Group& group, std::span<const float> w, std::span<const float> importance,
-                  const Grid& grid, Clip clip) {
+GroupFit FitFloat(const WeightedGroup& group, std::span<const float> w,
+                  std::span<const float> importance, const Grid& grid, Clip clip) {
   const auto [low, high] = std::ranges::minmax(w);
   GroupFit best = MinMaxFloat(low, high, grid);
   if (clip == Clip::kNone || low == high) return best;
@@ -218,7 +115,7 @@ GroupFit FitFloat(const Group& group, std::span<const float> w, std::span<const 
   return best;
 }
 
-GroupFit MinMax(const Group& group, const Grid& grid) {
+GroupFit MinMax(const WeightedGroup& group, const Grid& grid) {
   if (grid.offset != Offset::kInteger) {
     // The extreme weight meets the outermost level, which lies on the negative side of the codes.
     const float extreme = -group.low() > group.high() ? group.low() : group.high();
@@ -234,7 +131,7 @@ GroupFit MinMax(const Group& group, const Grid& grid) {
 
 GroupFit FitGroup(std::span<const float> w, std::span<const float> importance, const Grid& grid,
                   Clip clip) {
-  const Group group(w, importance);
+  const WeightedGroup group(w, importance);
   if (grid.offset == Offset::kFloat) return FitFloat(group, w, importance, grid, clip);
   if (group.low() == 0 && group.high() == 0) {
     return GroupFit::AtZero(RoundScale(0), grid.offset == Offset::kHalf

@@ -64,4 +64,15 @@ void CheckGroupSize(const ModelConfig& config, Index group_size) {
                .found = std::to_string(group_size) + ", with inputs of " + inputs});
 }
 
+void CheckKQuant(const ModelConfig& config) {
+  for (const Site site : kAllSites) {
+    if (config.In(site) % kSuperColumns == 0) continue;
+    throw Error({.what = "K-quant grids need rows of whole super-blocks",
+                 .where = "--grid: " + std::string(Name(site)),
+                 .expected = "an input size that " + std::to_string(kSuperColumns) + " divides",
+                 .found = std::to_string(config.In(site)),
+                 .hint = "--grid affine has no such bound"});
+  }
+}
+
 }  // namespace lieq

@@ -90,5 +90,7 @@ struct LinearReport {
 /// Throws Error where group_size does not divide the input size of some linear of the model; the
 /// message lists the sizes that do.
 void CheckGroupSize(const ModelConfig& config, Index group_size);
+/// Throws Error where a linear's input size is not a multiple of a super-block's columns.
+void CheckKQuant(const ModelConfig& config);
 
 }  // namespace lieq

@@ -17,6 +17,13 @@ QMatrix Rtn(View<const float, 2> w, const InputStatistics*, const Grid& grid,
   return QuantizeRtn(w, {}, grid, options.clip, context, report);
 }
 
+/// What other programs do with an importance matrix: the diagonal of the Gram matrix alone counts.
+QMatrix Weighted(View<const float, 2> w, const InputStatistics* statistics, const Grid& grid,
+                 const QuantOptions& options, Context& context, LinearReport& report) {
+  LIEQ_ASSERT(statistics != nullptr && statistics->fit != nullptr);
+  return QuantizeRtn(w, Importance(*statistics->fit), grid, options.clip, context, report);
+}
+
 constexpr std::array kRows{
     Quantizer{.name = "rtn",
               .description = "round to nearest; needs no calibration text",
@@ -25,6 +32,14 @@ constexpr std::array kRows{
               .residual = 0,
               .rounds = 0,
               .quantize = Rtn},
+    Quantizer{.name = "weighted",
+              .description = "round to nearest, errors weighted by the mean square of each input: "
+                             "what an importance matrix does",
+              .needs_calibration = true,
+              .drift = 0,
+              .residual = 0,
+              .rounds = 0,
+              .quantize = Weighted},
     Quantizer{.name = "gptq",
               .description = "GPTQ: rounding with error feedback (arXiv:2210.17323)",
               .needs_calibration = true,

@@ -9,6 +9,7 @@
 #include "lieq/linalg/linalg.h"
 #include "lieq/quantize/gptq.h"
 #include "lieq/quantize/grid_fit.h"
+#include "lieq/quantize/refine_super.h"
 
 namespace lieq {
 namespace {
@@ -132,6 +133,7 @@ class RefinedRows {
     for (Index r = 0; r < rows; ++r) {
       q.GetRow(first + r, codes);
       for (Index g = 0; g < q.groups(); ++g) Fit(r, g) = StoredFit(q, first + r, g);
+      for (Index b = 0; b < q.supers(); ++b) supers_.push_back(q.Super(first + r, b));
       for (Index c = 0; c < n_; ++c) {
         codes_(c, r) = codes[Size(c)];
         errors_(r, c) = target(first + r, c) - Fit(r, c / columns).Level(codes[Size(c)]);
@@ -166,7 +168,19 @@ class RefinedRows {
   /// Every group's scale and offset by least squares given its codes; and, where `search`, given
   /// the codes that error feedback inside the group finds on grids near the group's own.
   void RefitGroups(bool search) {
-    for (Index g = 0; g < q_.groups(); ++g) RefitGroup(g, search);
+    for (Index g = 0; g < q_.groups() && !q_.grid().k_quant; ++g) RefitGroup(g, search);
+    if (!q_.grid().k_quant) return;
+    SuperRefit refit(
+        {.kind = KQuantOf(q_.grid()),
+         .h = h_,
+         .factors = factors_,
+         .rows = rows_,
+         .codes = codes_,
+         .fits = fits_,
+         .supers = supers_,
+         .gradient = gradient_.view(),
+         .apply = [&](View<const double, 2> change, Index begin) { Apply(change, begin); }});
+    refit.Run(search);
   }
 
   void Store() {
@@ -174,6 +188,10 @@ class RefinedRows {
     for (Index r = 0; r < rows_; ++r) {
       for (Index c = 0; c < n_; ++c) codes[Size(c)] = codes_(c, r);
       q_.SetRow(first_ + r, codes);
+      for (Index b = 0; b < q_.supers(); ++b) {
+        q_.SetSuper(first_ + r, b, supers_[Size(r * q_.supers() + b)]);
+      }
+      if (q_.grid().k_quant) continue;
       for (Index g = 0; g < q_.groups(); ++g) {
         StoreFit(Fit(r, g), first_ + r, g, q_);
       }
@@ -327,38 +345,20 @@ class RefinedRows {
   /// changed grids.
   void RoundGroup(Index g, const Change& change, View<const double, 2> target,
                   Matrix<std::uint8_t>& codes) {
-    const GptqFactor& factor = factors_[Size(g)];
-    const Index width = target.cols();
-    Matrix<double> fed(width, rows_);  // by position
-    for (Index p = 0; p < width; ++p) {
-      for (Index r = 0; r < rows_; ++r) fed(p, r) = target(r, factor.order[Size(p)]);
-    }
     std::vector<GroupFit> fits(Size(rows_));
     for (Index r = 0; r < rows_; ++r) fits[Size(r)] = Changed(Fit(r, g), change, q_.grid());
-    std::vector<double> errors(Size(rows_));
-    for (Index p = width - 1; p >= 0; --p) {
-      const Index column = factor.order[Size(p)];
-      for (Index r = 0; r < rows_; ++r) {
-        const std::uint8_t code = NearestCode(fed(p, r), fits[Size(r)], q_.grid().levels());
-        codes(column, r) = code;
-        errors[Size(r)] = target(r, column) - fits[Size(r)].Level(code);
-      }
-      const double* feedback = factor.feedback.view().Row(p).data();
-      for (Index k = 0; k < p; ++k) {
-        double* to = fed.view().Row(k).data();
-        for (Index r = 0; r < rows_; ++r) to[r] += feedback[k] * errors[Size(r)];
-      }
-    }
+    RoundWithFeedback(target, factors_[Size(g)], fits, q_.grid().levels(), codes);
   }
 
   View<const double, 2> h_;
   const std::vector<GptqFactor>& factors_;  // of h inside each group
   Index first_, rows_, n_;
   QMatrix& q_;
-  Matrix<std::uint8_t> codes_;  // [n, rows]
-  std::vector<GroupFit> fits_;  // [rows, groups]
-  Matrix<double> errors_;       // [rows, n]: target less its level
-  Matrix<double> gradient_;     // errors times h
+  Matrix<std::uint8_t> codes_;      // [n, rows]
+  std::vector<GroupFit> fits_;      // [rows, groups]
+  std::vector<SuperBlock> supers_;  // [rows, super-blocks] of K-quant grids
+  Matrix<double> errors_;           // [rows, n]: target less its level
+  Matrix<double> gradient_;         // errors times h
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "lieq/quantize/gptq.h"
 #include "lieq/quantize/grid_fit.h"
+#include "lieq/quantize/row_fit.h"
 
 namespace lieq {
 namespace {
@@ -24,21 +25,16 @@ QMatrix QuantizeRtn(View<const float, 2> w, std::span<const float> importance, c
     const Index end = std::min(w.rows(), (task + 1) * kRowsPerTask);
     for (Index r = task * kRowsPerTask; r < end; ++r) {
       const std::span<const float> row = w.Row(r);
-      for (Index g = 0; g < result.groups(); ++g) {
-        const std::size_t begin = Size(g * columns);
-        const auto group = row.subspan(begin, Size(columns));
-        const GroupFit fit = FitGroup(
-            group, importance.empty() ? importance : importance.subspan(begin, Size(columns)), grid,
-            clip);
-        StoreFit(fit, r, g, result);
-        for (std::size_t i = 0; i < group.size(); ++i) {
-          const auto value = static_cast<double>(group[i]);
-          const std::uint8_t code = NearestCode(value, fit, grid.levels());
-          codes[begin + i] = code;
-          const double error = value - fit.Level(code);
-          sums[Size(r)].error += error * error;
-          sums[Size(r)].signal += value * value;
-        }
+      FitRow(row, importance, clip, r, result);
+      for (Index c = 0; c < w.cols(); ++c) {
+        const GroupFit fit = StoredFit(result, r, c / columns);
+        const auto value = static_cast<double>(row[Size(c)]);
+        const std::uint8_t code = NearestCode(value, fit, grid.levels());
+        codes[Size(c)] = code;
+        const double error = value - fit.Level(code);
+        const double h = importance.empty() ? 1.0 : static_cast<double>(importance[Size(c)]);
+        sums[Size(r)].error += h * error * error;
+        sums[Size(r)].signal += h * value * value;
       }
       result.SetRow(r, codes);
     }

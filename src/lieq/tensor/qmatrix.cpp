@@ -13,6 +13,20 @@ namespace {
 constexpr std::array<std::string_view, 4> kOffsets{"symmetric", "half", "integer", "float"};
 constexpr std::array<std::string_view, 4> kDescriptions{"symmetric", "half offset", "asymmetric",
                                                         "float offset"};
+constexpr std::array kKQuants{
+    KQuant{.name = "q2_k",
+           .grid = {.bits = 2, .group_size = 16, .offset = Offset::kFloat, .k_quant = true},
+           .scale_bits = 4,
+           .scale_zero = 0},
+    KQuant{.name = "q3_k",
+           .grid = {.bits = 3, .group_size = 16, .offset = Offset::kSymmetric, .k_quant = true},
+           .scale_bits = 6,
+           .scale_zero = 32},
+    KQuant{.name = "q4_k",
+           .grid = {.bits = 4, .group_size = 32, .offset = Offset::kFloat, .k_quant = true},
+           .scale_bits = 6,
+           .scale_zero = 0},
+};
 constexpr float kLargest = 65280.0f;  // the largest number of 8 significant bits within f16
 
 }  // namespace
@@ -37,6 +51,11 @@ float Grid::shared_zero() const noexcept {
 }
 
 int Grid::group_bits() const noexcept {
+  if (k_quant) {  // of d and dmin a group's share, which is whole
+    const KQuant& row = KQuantOf(*this);
+    const int share = row.scale_bits + 16 * static_cast<int>(group_size) / int{kSuperColumns};
+    return row.has_minima() ? 2 * share : share;
+  }
   return 16 + (offset == Offset::kInteger ? bits : offset == Offset::kFloat ? 16 : 0);
 }
 
@@ -44,9 +63,29 @@ Index GroupColumns(const Grid& grid, Index cols) noexcept {
   return grid.group_size == 0 ? cols : grid.group_size;
 }
 
+Index RowStep(const Grid& grid, Index cols) noexcept {
+  return grid.k_quant ? kSuperColumns : GroupColumns(grid, cols);
+}
+
+std::span<const KQuant> KQuants() noexcept {
+  return kKQuants;
+}
+
+const KQuant* KQuantOfBits(int bits) noexcept {
+  const auto found =
+      std::ranges::find_if(kKQuants, [&](const KQuant& row) { return row.grid.bits == bits; });
+  return found == kKQuants.end() ? nullptr : &*found;
+}
+
+const KQuant& KQuantOf(const Grid& grid) noexcept {
+  const KQuant* row = KQuantOfBits(grid.bits);
+  LIEQ_ASSERT(row != nullptr && row->grid == grid);
+  return *row;
+}
+
 QMatrix::QMatrix(Index rows, Index cols, const Grid& grid)
     : grid_(grid), rows_(rows), cols_(cols), group_columns_(GroupColumns(grid, cols)) {
-  LIEQ_ASSERT(rows > 0 && cols > 0 && group_columns_ > 0 && cols % group_columns_ == 0);
+  LIEQ_ASSERT(rows > 0 && cols > 0 && group_columns_ > 0 && cols % RowStep(grid, cols) == 0);
   LIEQ_ASSERT(grid.bits >= 1 && grid.bits <= 8);
   groups_ = cols / group_columns_;
   words_per_row_ = CeilDiv(cols * grid.bits, 32);
@@ -54,6 +93,7 @@ QMatrix::QMatrix(Index rows, Index cols, const Grid& grid)
   scales_.resize(Size(rows * groups_));
   if (grid.offset == Offset::kInteger) zeros_.resize(Size(rows * groups_));
   if (grid.offset == Offset::kFloat) minima_.resize(Size(rows * groups_));
+  supers_.resize(Size(rows * supers()));
 }
 
 View<const std::uint8_t, 2> QMatrix::zeros() const noexcept {
@@ -74,6 +114,40 @@ View<const float, 2> QMatrix::minima() const noexcept {
 View<float, 2> QMatrix::minima() noexcept {
   if (minima_.empty()) return {};
   return {minima_.data(), rows_, groups_};
+}
+
+void QMatrix::SetSuper(Index row, Index block, const SuperBlock& super) {
+  LIEQ_ASSERT(row >= 0 && row < rows_ && block >= 0 && block < supers());
+  LIEQ_ASSERT(ToFloat(ToF16(super.d)) == super.d && ToFloat(ToF16(super.dmin)) == super.dmin);
+  LIEQ_ASSERT(std::isfinite(super.d) && std::isfinite(super.dmin));
+  const KQuant& kind = KQuantOf(grid_);
+  supers_[Size(row * supers() + block)] = super;
+  for (std::size_t g = 0; g < SuperBlock::kMostGroups; ++g) {
+    const int scale = super.scales[g], minimum = super.minima[g];
+    LIEQ_ASSERT(minimum <= (kind.has_minima() ? kind.most_minimum() : 0));
+    if (static_cast<Index>(g) >= kind.groups()) {
+      LIEQ_ASSERT(scale == 0 && minimum == 0);
+      continue;
+    }
+    LIEQ_ASSERT(scale >= kind.least_scale() && scale <= kind.most_scale());
+    const std::size_t group = Size(row * groups_ + block * kind.groups()) + g;
+    scales_[group] = super.Scale(g);
+    if (kind.has_minima()) minima_[group] = super.Minimum(g);
+  }
+}
+
+void QMatrix::CopyRow(Index row, const QMatrix& from) {
+  LIEQ_ASSERT(from.rows_ == rows_ && from.cols_ == cols_ && from.grid_ == grid_);
+  LIEQ_ASSERT(row >= 0 && row < rows_);
+  const auto copy = [&](const auto& source, auto& target) {  // a row's share of an array
+    const auto share = static_cast<std::ptrdiff_t>(source.size() / Size(rows_));
+    std::copy_n(source.begin() + row * share, share, target.begin() + row * share);
+  };
+  copy(from.words_, words_);
+  copy(from.scales_, scales_);
+  copy(from.zeros_, zeros_);
+  copy(from.minima_, minima_);
+  copy(from.supers_, supers_);
 }
 
 void QMatrix::SetRow(Index row, std::span<const std::uint8_t> codes) {

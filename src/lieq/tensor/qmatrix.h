@@ -33,10 +33,15 @@ inline constexpr std::array kAllOffsets{Offset::kSymmetric, Offset::kHalf, Offse
 
 /// Where the levels of a group lie: w = scale * (code - zero), code in 0..2^bits - 1; where offsets
 /// are kFloat, w = scale * code + minimum.
+///
+/// A K-quant grid is one of llama.cpp's Q2_K, Q3_K and Q4_K: scales and minima of its groups are
+/// integers times a number that kSuperColumns columns share. Its other members are those of its row
+/// of KQuants().
 struct Grid {
   int bits = 2;           // 2, 3, 4 or 8
   Index group_size = 64;  // columns that share a scale; 0: the whole row
   Offset offset = Offset::kSymmetric;
+  bool k_quant = false;
 
   [[nodiscard]] int levels() const noexcept { return 1 << bits; }
   [[nodiscard]] int middle() const noexcept { return 1 << (bits - 1); }
@@ -50,18 +55,62 @@ struct Grid {
 
 /// Columns in a group of a row of `cols` columns.
 [[nodiscard]] Index GroupColumns(const Grid& grid, Index cols) noexcept;
+/// What must divide a row of `cols` columns: the columns of a group, or of a super-block.
+[[nodiscard]] Index RowStep(const Grid& grid, Index cols) noexcept;
+
+/// Columns of a super-block.
+inline constexpr Index kSuperColumns = 256;
+
+/// How a K-quant grid codes the scales, and where it has them the minima, of its groups.
+struct KQuant {
+  std::string_view name;  // "q2_k"
+  Grid grid;
+  int scale_bits;  // of the code of a scale, and of that of a minimum
+  int scale_zero;  // what is taken from the code of a scale as it is stored
+
+  /// Scale factors are least_scale() .. most_scale(), minimum factors 0 .. most_minimum().
+  [[nodiscard]] int least_scale() const noexcept { return -scale_zero; }
+  [[nodiscard]] int most_scale() const noexcept { return (1 << scale_bits) - 1 - scale_zero; }
+  [[nodiscard]] int most_minimum() const noexcept { return (1 << scale_bits) - 1; }
+  [[nodiscard]] bool has_minima() const noexcept { return grid.offset == Offset::kFloat; }
+  [[nodiscard]] Index groups() const noexcept { return kSuperColumns / grid.group_size; }
+};
+
+[[nodiscard]] std::span<const KQuant> KQuants() noexcept;
+[[nodiscard]] const KQuant* KQuantOfBits(int bits) noexcept;  // null where none has the width
+/// The row of a grid that is one.
+[[nodiscard]] const KQuant& KQuantOf(const Grid& grid) noexcept;
+
+/// What a super-block holds beside its codes. With factors s and m of a group a weight is
+/// d * s * code - dmin * m where there are minima, and d * s * (code - zero) where there are none.
+struct SuperBlock {
+  static constexpr std::size_t kMostGroups = 16;
+  float d = 0, dmin = 0;  // values of f16, finite
+  std::array<std::int8_t, kMostGroups> scales{};
+  std::array<std::uint8_t, kMostGroups> minima{};  // all 0 where the grid has none
+  friend bool operator==(const SuperBlock&, const SuperBlock&) = default;
+
+  // Both products have at most 17 significant bits: exact.
+  [[nodiscard]] float Scale(std::size_t group) const noexcept {
+    return d * static_cast<float>(scales[group]);
+  }
+  [[nodiscard]] float Minimum(std::size_t group) const noexcept {
+    return -(dmin * static_cast<float>(minima[group]));
+  }
+};
 
 /// One linear's weights [rows, cols] as codes, scales and offsets.
 ///
-/// Invariants, true from construction on: cols is a multiple of the group's columns; every code is
-/// below 2^bits; scales and minima are finite (either sign); zeros are below 2^bits.
+/// Invariants, true from construction on: cols is a multiple of RowStep; every code is below
+/// 2^bits; scales and minima are finite (either sign); zeros are below 2^bits; on K-quant grids
+/// scales and minima are those of the super-blocks.
 ///
 /// Codes of a row are one little-endian stream of `bits` bits each, least significant bit first,
 /// starting on a 32-bit word (the stream "P_b" that compressed-tensors, GPTQ and MLX share).
 class QMatrix {
  public:
   QMatrix() = default;
-  /// All codes, scales, zeros and minima 0.
+  /// All codes, scales, zeros, minima and super-blocks 0.
   QMatrix(Index rows, Index cols, const Grid& grid);
 
   [[nodiscard]] Index rows() const noexcept { return rows_; }
@@ -73,7 +122,7 @@ class QMatrix {
 
   [[nodiscard]] std::span<const std::uint32_t> words() const noexcept { return words_; }
   [[nodiscard]] std::span<std::uint32_t> words() noexcept { return words_; }
-  /// [rows, groups]
+  /// [rows, groups]. Those of a K-quant grid are written by SetSuper, and only read here.
   [[nodiscard]] View<const float, 2> scales() const noexcept {
     return {scales_.data(), rows_, groups_};
   }
@@ -85,14 +134,26 @@ class QMatrix {
   [[nodiscard]] View<const float, 2> minima() const noexcept;
   [[nodiscard]] View<float, 2> minima() noexcept;
 
+  /// Super-blocks of a row: cols / kSuperColumns on a K-quant grid, else 0.
+  [[nodiscard]] Index supers() const noexcept { return grid_.k_quant ? cols_ / kSuperColumns : 0; }
+  [[nodiscard]] const SuperBlock& Super(Index row, Index block) const noexcept {
+    return supers_[Size(row * supers() + block)];
+  }
+  /// Writes the scales and minima of the block's groups too.
+  void SetSuper(Index row, Index block, const SuperBlock& super);
+
+  /// Takes over the same row of a matrix of the same shape and grid.
+  void CopyRow(Index row, const QMatrix& from);
+
   /// codes [cols], each below 2^bits; replaces the row.
   void SetRow(Index row, std::span<const std::uint8_t> codes);
   /// codes [cols]
   void GetRow(Index row, std::span<std::uint8_t> codes) const;
 
   /// The definition of what the matrix means, for rows begin .. begin + out.rows() - 1: out[r, c] =
-  /// scale * (code - zero) in float, or scale * code + minimum. Of scales by RoundScale the product
-  /// is exact, so that the sum alone is rounded.
+  /// scale * (code - zero) in float, or scale * code + minimum. Of scales by RoundScale, and of
+  /// those of super-blocks, the product is exact, so that the sum alone is rounded: on K-quant
+  /// grids the result is llama.cpp's bit for bit.
   void Dequantize(Index begin, View<float, 2> out) const;
 
   /// Bits of codes, scales, zero-points and minima: what every container stores.
@@ -105,6 +166,7 @@ class QMatrix {
   std::vector<float> scales_;
   std::vector<std::uint8_t> zeros_;
   std::vector<float> minima_;
+  std::vector<SuperBlock> supers_;  // [rows, supers]
 };
 
 /// The bit stream P_b: code i occupies bits i*bits .. i*bits+bits-1, bit t of the stream is bit
