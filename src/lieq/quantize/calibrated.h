@@ -18,4 +18,10 @@ namespace lieq {
 [[nodiscard]] std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
                                                const UnitStatistics& share, Context& context);
 
+/// A symmetric matrix whole, of its lower triangle. [n, n]
+[[nodiscard]] Matrix<double> BothTriangles(View<const double, 2> lower);
+
+/// Codes and grids of a row, taken over from a matrix of the same shape and grid.
+void CopyRow(const QMatrix& from, Index row, QMatrix& to);
+
 }  // namespace lieq
