@@ -6,10 +6,12 @@
 #include <cmath>
 #include <vector>
 
+#include "lieq/cli/transforming.h"
 #include "lieq/diagnose/settings.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
+#include "lieq/transform/transforms.h"
 
 namespace lieq {
 namespace {
@@ -323,9 +325,19 @@ constexpr std::array kOptions{
         .names = "--method",
         .value = "NAME",
         .commands = kSensitivity | kPlan | kQuantize | kStudy,
-        .help = "rtn (round to nearest), gptq, or best (default): GPTQ towards a target "
-                "that makes up for earlier layers, then coordinate descent and grid refits",
+        .help = "rtn (round to nearest), awq (the same of scaled channels), gptq, or best "
+                "(default): GPTQ towards a target that makes up for earlier layers, then "
+                "coordinate descent and grid refits",
         .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; }},
+    OptionRow{.names = "--transform",
+              .value = "LIST",
+              .commands = kQuantize,
+              .help = "other weights of the same function first",  // the names follow: Options()
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.transforms = SplitAtCommas(v);
+                    (void)ResolveTransforms(a.transforms);
+                  }},
     OptionRow{.names = "--group-size",
               .value = "G",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
@@ -666,6 +678,16 @@ constexpr std::array kOptions{
                     a.methods = SplitAtCommas(v);
                     for (const std::string& name : a.methods) (void)FindQuantizer(name);
                   }},
+    OptionRow{.names = "--transforms",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: none (default), or transforms joined by +, such as "
+                      "none,rotate,permute+awq",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.transform_sets = SplitAtCommas(v);
+                    for (const std::string& set : a.transform_sets) (void)TransformSet(set);
+                  }},
     OptionRow{.names = "--threads",
               .value = "N",
               .commands = kAllCommands,
@@ -738,11 +760,15 @@ std::span<const OptionRow> Options() noexcept {
       " (default compactness)";
   static const std::string exports =
       "write the plan for another quantizer: " + std::string(PlanExportNames());
+  static const std::string transforms =
+      "other weights of the same function, before anything is rounded: " + TransformNames() +
+      " (docs/transforms.md; default none, of awq as method its own)";
   static const auto options = [] {
     auto rows = kOptions;
     for (OptionRow& row : rows) {
       if (row.names == "--ranking") row.help = ranking;
       if (row.names == "--as") row.help = exports;
+      if (row.names == "--transform") row.help = transforms;
     }
     return rows;
   }();

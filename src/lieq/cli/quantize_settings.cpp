@@ -4,6 +4,7 @@
 
 #include "lieq/base/hash.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/quantizers.h"
@@ -45,6 +46,8 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
                 {"seed", a.seed}};
   AddOptions(a.quant, record);
   AddOffset(a.offset, record);
+  const TransformList transforms = TransformsOf(a.transforms, a.quant.method);
+  if (!transforms.empty()) record["transform"] = NamesOf(transforms);
   if (!a.plan.empty()) {
     record["plan"] = HashFile(a.plan);
   } else if (a.uniform) {
@@ -125,6 +128,9 @@ std::string CanonicalCommand(const Arguments& a) {
   if (options.sink_cap > 0) command += fmt::format(" --sink-cap {}", options.sink_cap);
   if (options.loss_weights > 0) {
     command += fmt::format(" --loss-weights {}", options.loss_weights);
+  }
+  for (std::size_t i = 0; i < a.transforms.size(); ++i) {
+    command += (i == 0 ? " --transform " : ",") + a.transforms[i];
   }
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
