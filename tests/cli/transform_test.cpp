@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/temp_folder.h"
@@ -79,6 +82,36 @@ TEST_F(TransformCommand, GivesTheSameBytesForAnyNumberOfThreadsAndSeedsDiffer) {
   const auto one = run("one", "1", "0");
   EXPECT_EQ(one, run("three", "3", "0"));
   EXPECT_NE(one.at("model.safetensors"), run("other", "2", "1").at("model.safetensors"));
+}
+
+TEST_F(TransformCommand, GoesOnAfterBeingKilledBeforeAndBehindTheTransforms) {
+  MakeTinyModel(folder / "larger", {.layers = 8, .hidden = 256, .intermediate = 512});
+  const auto command = [&](const std::string& out, const std::string& list) {
+    std::vector<std::string> words{"quantize", Path("larger"), "-o", Path(out), "--uniform",
+                                   "2",        "--samples",    "16", "-q",      "--seed",
+                                   "5",        "--method",     "rtn"};
+    if (!list.empty()) words.insert(words.end(), {"--transform", list});
+    return words;
+  };
+  const std::string list = "rotate,rotate-values,permute";
+  ASSERT_EQ(RunLieq(folder.path(), command("whole", list)).exit, 0);
+  for (const std::string moment : {"model/config.json", "model/model.safetensors"}) {
+    Running running(command("out", list), folder / "o", folder / "e");
+    while (!fs::exists(folder / "out.run" / moment)) {
+      ASSERT_FALSE(fs::exists(folder / "out"));
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    running.Kill(SIGKILL);
+    ASSERT_EQ(running.Wait(), 128 + SIGKILL);
+  }
+  const Outcome other = RunLieq(folder.path(), command("out", ""));
+  EXPECT_EQ(other.exit, 3);
+  EXPECT_NE(other.err.find("another transform"), std::string::npos) << other.err;
+
+  EXPECT_EQ(RunLieq(folder.path(), command("out", list)).exit, 0);
+
+  EXPECT_EQ(Contents(folder / "out"), Contents(folder / "whole"));
+  EXPECT_FALSE(fs::exists(folder / "out.run"));
 }
 
 TEST_F(TransformCommand, SaysWhatDoesNotGoTogether) {
