@@ -261,6 +261,27 @@ TEST_F(StudyCommand, BackendSweepsMethodsOrdersAndGroupSizes) {
   ExpectGoesOn("backend", more);
 }
 
+TEST_F(StudyCommand, BackendRunsTransformsAndAwqUnderOnePlan) {
+  const std::vector<std::string> more{"--transforms", "none,rotate+permute", "--methods",
+                                      "rtn,awq",      "--group-sizes",       "32"};
+
+  const Outcome made = Run("backend", more);
+
+  ASSERT_EQ(made.exit, 0) << made.err;
+  EXPECT_THAT(Keys(),
+              ElementsAre("rtn, group 32", "awq-static, group 32", "rotate+permute-rtn, group 32",
+                          "rotate+permute-awq-static, group 32"));
+  const Record study = Study();
+  EXPECT_EQ(study["rows"][0].count("transform"), 0u);
+  EXPECT_EQ(study["rows"][1]["transform"], Record::array({"awq"}));
+  EXPECT_EQ(study["rows"][3]["transform"], Record::array({"fuse", "rotate", "permute", "awq"}));
+  for (const Record& row : study["rows"]) {
+    EXPECT_EQ(row["code_bits"], study["rows"][0]["code_bits"]);
+  }
+  EXPECT_NE(study["rows"][0]["perplexity"], study["rows"][2]["perplexity"]);
+  EXPECT_EQ(Run("backend", {"--transforms", "turn"}).exit, 2);
+}
+
 TEST_F(StudyCommand, BackendFlagsASpreadAbove15PercentAndPerplexitiesAbove100) {
   const std::vector<std::string> more{"--group-sizes", "32,64"};
   ASSERT_EQ(Run("backend", more).exit, 0);
@@ -367,7 +388,7 @@ TEST_F(StudyCommand, RefusesRowsThatNoStudyWrites) {
 TEST_F(StudyCommand, SaysWhatIsWrongWithItsWords) {
   EXPECT_EQ(Run("corelation").exit, 2);
   EXPECT_EQ(Run("layers", {"--rankings", "best"}).exit, 2);
-  EXPECT_EQ(Run("backend", {"--methods", "awq"}).exit, 2);
+  EXPECT_EQ(Run("backend", {"--methods", "awk"}).exit, 2);
   fs::create_directory(folder / "other");
   fs::copy_file(folder / "one.txt", folder / "other/one.txt");
   const Outcome texts = Run("layers", {"--texts", Path("one.txt"), Path("other/one.txt")});

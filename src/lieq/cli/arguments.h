@@ -84,8 +84,10 @@ struct Arguments {
   std::vector<Index> group_sizes{64};
   std::vector<ActOrder> act_orders{ActOrder::kStatic};
   std::vector<std::string> methods{"gptq"};
+  std::vector<std::string> transform_sets{"none"};  // each "none" or rows joined by +
 
   QuantOptions quant;
+  std::vector<std::string> transforms;  // rows of Transforms()
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
   bool says_offset = false;      // on the command line

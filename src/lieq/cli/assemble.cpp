@@ -49,30 +49,38 @@ DType ScaleType(DType model) noexcept {
 }
 
 OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
-                       DType scale_type) {
-  const ModelConfig& config = model.weights.config;
+                       DType scale_type, bool untied) {
+  ModelConfig config = model.weights.config;
+  const bool parts = untied && config.tied;
+  if (parts) config.tied = false;
   const auto linears = LinearTensors(config);
   std::vector<TensorSpec> specs;
-  for (const auto& [name, tensor] : model.tensors.tensors()) {
+  const auto add = [&](const std::string& name, const TensorRef& tensor) {
     if (const std::optional<Grid> grid = EdgeGrid(edges, config, name)) {
       const auto packed = PackedSpecs(name.substr(0, name.rfind('.')), config.vocab, config.hidden,
                                       *grid, scale_type);
       specs.insert(specs.end(), packed.begin(), packed.end());
-      continue;
+      return;
     }
     if (edges.embedding && config.tied && name == std::string(kHeadModule) + ".weight") {
-      continue;  // a copy of the embedding: the quantized one stands for both
+      return;  // a copy of the embedding: the quantized one stands for both
     }
     const auto place = linears.find(name);
     if (place == linears.end()) {
       specs.push_back({name, tensor.dtype, tensor.shape});
-      continue;
+      return;
     }
     const auto [layer, site] = place->second;
     const auto packed = PackedSpecs(ModuleName(layer, site), config.Out(site), config.In(site),
                                     grids[Size(layer)][static_cast<std::size_t>(site)], scale_type);
     specs.insert(specs.end(), packed.begin(), packed.end());
+  };
+  if (parts && !model.tensors.Has(std::string(kHeadModule) + ".weight")) {
+    // It comes before the names that begin with "model.".
+    add(std::string(kHeadModule) + ".weight",
+        model.tensors.At(std::string(kEmbeddingModule) + ".weight"));
   }
+  for (const auto& [name, tensor] : model.tensors.tensors()) add(name, tensor);
 
   OutputFiles output;
   std::uint64_t in_shard = 0;

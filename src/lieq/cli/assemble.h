@@ -23,9 +23,9 @@ struct OutputFiles {
 };
 
 /// Linears, and the ends that `edges` has grids for, become packed tensors, everything else stays
-/// as it is. scale_type: F16 or BF16.
+/// as it is. scale_type: F16 or BF16. untied: a head that is tied will be a matrix of its own.
 [[nodiscard]] OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids,
-                                     const EdgeGrids& edges, DType scale_type);
+                                     const EdgeGrids& edges, DType scale_type, bool untied = false);
 
 /// Scales are stored in the model's own 16-bit type; for a float32 model in bf16. Their values are
 /// the same in both (RoundScale).

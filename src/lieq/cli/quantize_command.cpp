@@ -16,6 +16,7 @@
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/run_folder.h"
+#include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
@@ -56,6 +57,21 @@ struct Inputs {
   Record settings;
 };
 
+/// Throws UsageError where transforms cannot work with the other options.
+void CheckTransforms(const Arguments& arguments, const TransformList& transforms,
+                     const ModelConfig& config) {
+  if (transforms.empty()) return;
+  if (arguments.assemble) {
+    throw UsageError("--assemble: the codes of --codes are those of the model as it is, without " +
+                     std::string(transforms.back()->name));
+  }
+  if (arguments.size && config.tied && Unties(transforms)) {
+    throw UsageError("--size: " + std::string(transforms.front()->name) +
+                     " parts the head from the embedding, which the plan does not count; take "
+                     "--bpw or --bits");
+  }
+}
+
 Inputs ReadInputs(const Arguments& arguments, Session& session) {
   Inputs inputs{.model = OpenModel(arguments.model)};
   const ModelConfig& config = inputs.model.weights.config;
@@ -67,7 +83,10 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   CheckGroupSize(config, arguments.group_size);
   if (arguments.k_quant) CheckKQuant(config);
   inputs.model_hash = HashModel(inputs.model);
-  const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
+  const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
+  CheckTransforms(arguments, transforms, config);
+  const bool calibrated =
+      FindQuantizer(arguments.quant.method).needs_calibration || NeedsCalibration(transforms);
   if (calibrated || NeedsSpectra(arguments)) {
     inputs.calibration =
         EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration, arguments.text_fields);
@@ -153,9 +172,9 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
 
 /// Quantizes the layers that OUT.run does not hold yet; returns the reports of all.
 std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Inputs& inputs,
-                                         const LayerGrids& grids, DType scale_type,
-                                         const RunFolder& folder, Session& session) {
-  const Weights& weights = inputs.model.weights;
+                                         const Weights& weights, const LayerGrids& grids,
+                                         DType scale_type, const RunFolder& folder,
+                                         Session& session) {
   const Index layers = weights.config.layers;
   Index finished = 0;
   while (finished < layers && fs::exists(folder.LayerFile(finished))) ++finished;
@@ -339,14 +358,21 @@ int RunQuantize(const Arguments& given, Session& session) {
   }
   CheckOutputPlace(arguments);
   const DType scale_type = ScaleType(model.dtype);
-  const EdgeGrids edges = EdgesOf(arguments, model.weights.config);
+  const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
+  const bool untied = Unties(transforms);
+  ModelConfig written_config = model.weights.config;
+  if (untied) written_config.tied = false;
+  const EdgeGrids edges = EdgesOf(arguments, written_config);
   const auto estimate = [&](const OutputFiles& files) {
-    return EstimateRun(model, inputs.windows.count, inputs.windows.length, NeedsSpectra(arguments),
-                       files.bytes, session.pool().size());
+    Estimate whole = EstimateRun(model, inputs.windows.count, inputs.windows.length,
+                                 NeedsSpectra(arguments), files.bytes, session.pool().size());
+    if (!transforms.empty()) whole.disk_bytes += TransformedBytes(written_config);
+    return whole;
   };
   if (arguments.dry_run) {
     const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
-    const OutputFiles files = PlanOutput(model, GridsOf(arguments, plan), edges, scale_type);
+    const OutputFiles files =
+        PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, untied);
     PrintEstimate(arguments, estimate(files), files, plan, model.weights.config);
     return 0;
   }
@@ -364,7 +390,7 @@ int RunQuantize(const Arguments& given, Session& session) {
   }
   // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
   const Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
-  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type)),
+  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type, untied)),
                 arguments.output);
 
   RunFolder folder(arguments.output);
@@ -372,25 +398,35 @@ int RunQuantize(const Arguments& given, Session& session) {
   try {
     const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
-    const OutputFiles files = PlanOutput(model, grids, edges, scale_type);
+    std::optional<TransformedModel> transformed;
+    if (!transforms.empty()) {
+      transformed.emplace(TransformModel(model, transforms, arguments.seed, arguments.quant.clip,
+                                         grids, inputs.windows, folder.path() / "model", session));
+    }
+    const ModelFolder& written = transformed ? transformed->model : model;
+    const OutputFiles files = PlanOutput(written, grids, edges, scale_type);
     std::optional<CodeStore> store;
     if (arguments.assemble) store = OpenCodes(arguments, inputs, grids, session);
     const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
-              : QuantizeLayers(arguments, inputs, grids, scale_type, folder, session);
+              : QuantizeLayers(arguments, inputs, written.weights, grids, scale_type, folder,
+                               session);
 
     const fs::path edge_file = folder.path() / "edges.safetensors";
-    if (edges != EdgeGrids{}) WriteEdges(edge_file, model, edges, arguments, scale_type, session);
+    if (edges != EdgeGrids{}) WriteEdges(edge_file, written, edges, arguments, scale_type, session);
     const fs::path out = folder.FreshOut();
     AssembleModel(
-        model, grids, edges, files,
+        written, grids, edges, files,
         [&](Index layer, Site site) {
           return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
                        : folder.LayerFile(layer);
         },
         edge_file, out);
     const Record run = RunRecord(arguments, SecondsSince(begin), reports, session);
-    const ResultFacts facts{.model = model,
+    const Record no_transforms;
+    const ResultFacts facts{.model = written,
+                            .source_bytes = SourceBytes(model),
+                            .transforms = transformed ? transformed->record : no_transforms,
                             .plan = plan,
                             .grids = grids,
                             .reports = reports,

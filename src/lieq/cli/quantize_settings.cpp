@@ -5,6 +5,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/quantizers.h"
@@ -75,6 +76,8 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
   } else {
     AddOffset(a.offset, record);
   }
+  const TransformList transforms = TransformsOf(a.transforms, a.quant.method);
+  if (!transforms.empty()) record["transform"] = NamesOf(transforms);
   if (!a.plan.empty()) {
     record["plan"] = HashFile(a.plan);
   } else if (a.uniform) {
@@ -163,6 +166,9 @@ std::string CanonicalCommand(const Arguments& a) {
     command += fmt::format(" --loss-weights {}", options.loss_weights);
   }
   if (a.target != nullptr) command += " --for " + std::string(a.target->name);
+  for (std::size_t i = 0; i < a.transforms.size(); ++i) {
+    command += (i == 0 ? " --transform " : ",") + a.transforms[i];
+  }
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);
   if (a.assemble) command += " --assemble --codes " + name(a.codes);

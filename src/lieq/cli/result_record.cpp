@@ -156,7 +156,7 @@ Record ResultRecord(const ResultFacts& facts) {
     row["linears"] = ReportsToJson(facts.reports[Size(layer)]);
     layers.push_back(std::move(row));
   }
-  const std::uint64_t source = SourceBytes(facts.model);
+  const std::uint64_t source = facts.source_bytes;
   Record record{
       {"schema", 1},
       {"kind", "quantized model"},
@@ -178,6 +178,7 @@ Record ResultRecord(const ResultFacts& facts) {
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
+  if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
   if (!facts.plan.checks.empty()) record["measured_kl"] = facts.plan.checks.front().kl;
   if (facts.calibration != nullptr) {
@@ -194,7 +195,7 @@ std::string ModelCard(const ResultFacts& facts) {
   const std::string base = BaseName(facts.model);
   const double code_bits = CodeBits(facts.plan, config);
   const double stored_bits = StoredBits(config, facts.grids);
-  const std::uint64_t source = SourceBytes(facts.model);
+  const std::uint64_t source = facts.source_bytes;
   const bool own = std::ranges::any_of(
       facts.grids, [](const auto& layer) { return std::ranges::any_of(layer, NeedsOwnMethod); });
   std::string card = fmt::format(
@@ -218,12 +219,21 @@ std::string ModelCard(const ResultFacts& facts) {
     if (!layers.empty() && facts.plan.group_sizes.empty())
       card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
   }
-  const auto end = [](const std::optional<Grid>& grid) {
-    return grid ? fmt::format("{} bits", grid->bits) : std::string("as in the source");
+  std::string transforms;
+  for (const Record& row : facts.transforms) {
+    transforms += (transforms.empty() ? "" : ", ") + row["name"].get<std::string>();
+  }
+  const std::string_view floats = transforms.empty() ? "as in the source" : "float, transformed";
+  const auto end = [&](const std::optional<Grid>& grid) {
+    return grid ? fmt::format("{} bits", grid->bits) : std::string(floats);
   };
   card += fmt::format("| embedding | {} |\n", end(facts.edges.embedding));
   if (!config.tied) card += fmt::format("| head | {} |\n", end(facts.edges.head));
-  card += "| norms | as in the source |\n\n";
+  card += fmt::format("| norms | {} |\n", floats);
+  if (!transforms.empty()) {
+    card += fmt::format("| transforms (other weights of the same function) | {} |\n", transforms);
+  }
+  card += "\n";
   if (!facts.plan.group_sizes.empty()) {
     card += "| layers | qkv | o | gate and up | down |\n|---|---|---|---|---|\n";
     for (const GridRun& run : GridRuns(facts.plan)) {

@@ -21,7 +21,9 @@ using LayerReports = std::array<LinearReport, kSites>;
 
 /// What a finished run is described by; everything in it is the same for any run of the command.
 struct ResultFacts {
-  const ModelFolder& model;
+  const ModelFolder& model;  // the transformed one, where there were transforms
+  std::uint64_t source_bytes = 0;
+  const Record& transforms;  // TransformedModel; empty where there were none
   const Plan& plan;
   const LayerGrids& grids;
   const std::vector<LayerReports>& reports;  // [layers]

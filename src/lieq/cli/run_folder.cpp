@@ -90,8 +90,10 @@ bool RunFolder::Begin(const Record& settings, bool start_over) {
     return false;
   }
   const Record before = ReadRecord(file);
-  for (const auto& [key, value] : settings.items()) {
-    const Record earlier = before.value(key, Record());
+  Record keys = settings;  // of either: options that are off have none
+  for (const auto& [key, value] : before.items()) keys[key] = value;
+  for (const auto& [key, unused] : keys.items()) {
+    const Record earlier = before.value(key, Record()), value = settings.value(key, Record());
     if (earlier == value) continue;
     throw Error({.what = "an unfinished run with another " + key + " is here",
                  .where = path_.string(),

@@ -325,7 +325,7 @@ Grid StudyBench::HighGrid() const {
 
 CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options,
                             const EncodedText* calibration, Index samples, Index context,
-                            std::span<const Grid> grids) {
+                            std::span<const Grid> grids, const ModelFolder* transformed) {
   const bool calibrated = FindQuantizer(options.method).needs_calibration;
   Windows windows;
   if (calibrated) windows = CutWindows(calibration->ids, context, samples, "the calibration text");
@@ -334,7 +334,7 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
   const fs::path folder = name.empty() && !arguments.codes.empty()
                               ? arguments.codes
                               : arguments.output / (name.empty() ? "codes" : "codes-" + name);
-  CodeStore store(folder, model,
+  CodeStore store(folder, transformed != nullptr ? *transformed : model,
                   CodeSettings(told, model_hash, calibrated ? calibration : nullptr, windows));
   store.Make(grids, options, windows, session);
   return store;

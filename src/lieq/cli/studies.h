@@ -54,9 +54,11 @@ class StudyBench {
   /// {text: ln(perplexity / perplexity of the float model)}
   [[nodiscard]] Record Gaps(const Record& perplexities);
   /// Codes for these options and calibration, in FOLDER/codes-NAME; --codes is used for the first.
+  /// transformed: what they are of, where that is not the model; outlives them.
   [[nodiscard]] CodeStore Codes(const std::string& name, const QuantOptions& options,
                                 const EncodedText* calibration, Index samples, Index context,
-                                std::span<const Grid> grids);
+                                std::span<const Grid> grids,
+                                const ModelFolder* transformed = nullptr);
   [[nodiscard]] EncodedText Calibration() const { return Encode(arguments.calibration); }
   [[nodiscard]] Grid LowGrid() const;
   [[nodiscard]] Grid HighGrid() const;

@@ -10,8 +10,10 @@
 #include "lieq/base/error.h"
 #include "lieq/base/statistics.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/studies.h"
+#include "lieq/cli/transforming.h"
 #include "lieq/diagnose/damage.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/plan/allocate.h"
@@ -227,6 +229,61 @@ std::string GroupText(Index size) {
   return size == 0 ? "row" : std::to_string(size);
 }
 
+/// The choices of a back end that a row of its study is made by.
+struct Backend {
+  std::string transforms;  // "none", or rows joined by +
+  std::string method;
+  ActOrder order{};
+  Index size = 0;
+};
+
+/// Transforms come after the plan: they leave the function, so what a plan is made by, as it is.
+void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& calibration,
+                const Plan& plan) {
+  const Arguments& a = bench.arguments;
+  const bool ordered = FindQuantizer(backend.method).needs_calibration;
+  const bool transforms = backend.transforms != "none";
+  QuantOptions options = a.quant;
+  options.method = backend.method;
+  options.act_order = backend.order;
+  const std::string name =
+      (transforms ? backend.transforms + "-" : "") +
+      (ordered ? fmt::format("{}-{}", backend.method, Name(backend.order)) : backend.method);
+  bench.Row(fmt::format("{}, group {}", name, GroupText(backend.size)), [&] {
+    const Index samples = a.samples.value_or(kDefaultSamples);
+    const Index context = a.context.value_or(kDefaultContext);
+    const UnitGrids mix = GridsOfPlan(plan, backend.size, a.offset);
+    const TransformList rows = TransformsOf(TransformSet(backend.transforms), backend.method);
+    std::optional<TransformedModel> transformed;
+    std::string folder = name;
+    if (!rows.empty()) {  // choices are those for the grids, so codes are for one group size
+      folder += "-" + GroupText(backend.size);
+      Windows windows;
+      if (NeedsCalibration(rows)) {
+        windows = CutWindows(calibration.ids, context, samples, "the calibration text");
+      }
+      Arguments told = a;
+      told.group_size = backend.size;
+      const std::filesystem::path path = a.output / ("model-" + folder);
+      transformed.emplace(TransformModel(bench.model, rows, a.seed, a.quant.clip,
+                                         GridsOf(told, plan), windows, path, bench.session));
+    }
+    const CodeStore store = bench.Codes(folder, options, &calibration, samples, context,
+                                        GridsIn(mix), transformed ? &transformed->model : nullptr);
+    Record row{{"method", backend.method},
+               {"act_order", ordered ? Name(backend.order) : "-"},
+               {"group_size", backend.size == 0 ? Record("row") : Record(backend.size)},
+               {"symmetric", a.offset == Offset::kSymmetric}};
+    if (!rows.empty()) row["transform"] = NamesOf(rows);
+    AddOffset(a.offset, row);
+    row.update(BitsOf(bench.model.weights.config, mix));
+    row["assembled"] = true;
+    row["perplexity"] = bench.Perplexities(store.Mix(mix));
+    row["gap"] = bench.Gaps(row["perplexity"]);
+    return row;
+  });
+}
+
 }  // namespace
 
 void StudyCorrelation(StudyBench& bench) {
@@ -426,32 +483,14 @@ void StudyBackend(StudyBench& bench) {
   plan.group_sizes.clear();  // the study's own take their place
   const std::vector<Index> raised = RaisedLayers(plan);
   (void)bench.Base();
-  for (const std::string& method : a.methods) {
-    for (const ActOrder order : a.act_orders) {
-      const bool ordered = FindQuantizer(method).needs_calibration;
-      if (!ordered && order != a.act_orders.front()) continue;
-      QuantOptions options = a.quant;
-      options.method = method;
-      options.act_order = order;
-      for (const Index size : a.group_sizes) {
-        const std::string name =
-            ordered ? fmt::format("{}-{}", method, Name(order)) : std::string(method);
-        bench.Row(fmt::format("{}, group {}", name, GroupText(size)), [&] {
-          const UnitGrids mix = GridsOfPlan(plan, size, a.offset);
-          const CodeStore store =
-              bench.Codes(name, options, &calibration, a.samples.value_or(kDefaultSamples),
-                          a.context.value_or(kDefaultContext), GridsIn(mix));
-          Record row{{"method", method},
-                     {"act_order", ordered ? Name(order) : "-"},
-                     {"group_size", size == 0 ? Record("row") : Record(size)},
-                     {"symmetric", a.offset == Offset::kSymmetric}};
-          AddOffset(a.offset, row);
-          row.update(BitsOf(config, mix));
-          row["assembled"] = true;
-          row["perplexity"] = bench.Perplexities(store.Mix(mix));
-          row["gap"] = bench.Gaps(row["perplexity"]);
-          return row;
-        });
+  for (const std::string& set : a.transform_sets) {
+    for (const std::string& method : a.methods) {
+      for (const ActOrder order : a.act_orders) {
+        if (!FindQuantizer(method).needs_calibration && order != a.act_orders.front()) continue;
+        for (const Index size : a.group_sizes) {
+          BackendRow(bench, {.transforms = set, .method = method, .order = order, .size = size},
+                     calibration, plan);
+        }
       }
     }
   }

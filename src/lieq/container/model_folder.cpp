@@ -12,14 +12,13 @@
 
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
+#include "lieq/container/tensor_names.h"
 #include "lieq/io/printable.h"
 
 namespace lieq {
 namespace {
 
 constexpr std::uint64_t kMostConfigBytes = std::uint64_t{1} << 20;
-constexpr std::string_view kEmbedding = "model.embed_tokens.weight";
-constexpr std::string_view kHead = "lm_head.weight";
 
 bool Exists(const std::filesystem::path& path) {
   std::error_code error;
@@ -90,7 +89,7 @@ class WeightReader {
                              ? PackedMatrix(std::string(kEmbeddingModule), config.vocab,
                                             config.hidden, *edges.embedding)
                              : FloatMatrix(std::string(kEmbedding), config.vocab, config.hidden);
-    weights_.final_norm = Vector("model.norm.weight", config.hidden);
+    weights_.final_norm = Vector(std::string(kFinalNorm), config.hidden);
     for (Index layer = 0; layer < config.layers; ++layer) {
       weights_.layers.push_back(Layer(layer, grids ? &(*grids)[Size(layer)] : nullptr));
     }
@@ -193,13 +192,12 @@ class WeightReader {
 
   LayerWeights Layer(Index layer, const std::array<Grid, kSites>* grids) {
     const ModelConfig& config = weights_.config;
-    const std::string prefix = "model.layers." + std::to_string(layer);
     LayerWeights read;
-    read.attention_norm = Vector(prefix + ".input_layernorm.weight", config.hidden);
-    read.mlp_norm = Vector(prefix + ".post_attention_layernorm.weight", config.hidden);
+    read.attention_norm = Vector(LayerTensor(layer, kAttentionNorm), config.hidden);
+    read.mlp_norm = Vector(LayerTensor(layer, kMlpNorm), config.hidden);
     if (config.qk_norm) {
-      read.q_norm = Vector(prefix + ".self_attn.q_norm.weight", config.head_dim);
-      read.k_norm = Vector(prefix + ".self_attn.k_norm.weight", config.head_dim);
+      read.q_norm = Vector(LayerTensor(layer, kQNorm), config.head_dim);
+      read.k_norm = Vector(LayerTensor(layer, kKNorm), config.head_dim);
     }
     for (const Site site : kAllSites) {
       const std::string module = ModuleName(layer, site);
@@ -287,7 +285,7 @@ ModelFolder OpenModel(const std::filesystem::path& folder) {
 
   TensorFile tensors = TensorFile::OpenFolder(folder);
   Weights weights = WeightReader(tensors, config).Read(grids, edges);
-  const DType dtype = tensors.At(edges.embedding ? "model.norm.weight" : kEmbedding).dtype;
+  const DType dtype = tensors.At(edges.embedding ? kFinalNorm : kEmbedding).dtype;
   return {.path = folder,
           .config = ParseRecord(text, where),
           .tensors = std::move(tensors),

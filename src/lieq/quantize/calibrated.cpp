@@ -62,14 +62,20 @@ std::vector<float> Importance(const UnitStatistics& statistics) {
   return importance;
 }
 
+Matrix<double> BothTriangles(View<const double, 2> lower) {
+  const Index n = lower.rows();
+  Matrix<double> whole(n, n);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j <= i; ++j) whole(i, j) = whole(j, i) = lower(i, j);
+  }
+  return whole;
+}
+
 std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
                                  const UnitStatistics& share, Context& context) {
   const Index n = w.cols();
   LIEQ_ASSERT(q.rows() == w.rows() && q.cols() == n && share.gram.rows() == n);
-  Matrix<double> h(n, n);
-  for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j <= i; ++j) h(i, j) = h(j, i) = share.gram(i, j);
-  }
+  const Matrix<double> h = BothTriangles(share.gram.view());
   std::vector<double> errors(Size(w.rows()));
   context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
     const Index first = task * kRowsPerTask, rows = std::min(kRowsPerTask, w.rows() - first);
@@ -134,13 +140,8 @@ InputStatistics Prepare(const UnitStatistics& fit, const UnitStatistics* held_ou
                              .h = {}};
   const GptqFactor& factor = statistics.factor;
   if (*options.rounds == 0 || factor.order.empty()) return statistics;
-  const View<const double, 2> gram = fit.gram.view();
-  const Index n = gram.rows();
-  statistics.h = Matrix<double>(n, n);
-  for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j < i; ++j) statistics.h(i, j) = statistics.h(j, i) = gram(i, j);
-    statistics.h(i, i) = factor.diagonal[Size(i)];
-  }
+  statistics.h = BothTriangles(fit.gram.view());
+  for (Index i = 0; i < statistics.h.rows(); ++i) statistics.h(i, i) = factor.diagonal[Size(i)];
   return statistics;
 }
 

@@ -21,4 +21,7 @@ namespace lieq {
 [[nodiscard]] std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
                                                const UnitStatistics& share, Context& context);
 
+/// A symmetric matrix whole, of its lower triangle. [n, n]
+[[nodiscard]] Matrix<double> BothTriangles(View<const double, 2> lower);
+
 }  // namespace lieq

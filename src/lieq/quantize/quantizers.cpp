@@ -7,6 +7,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/quantize/awq.h"
 #include "lieq/quantize/calibrated.h"
 
 namespace lieq {
@@ -28,6 +29,7 @@ constexpr std::array kRows{
     Quantizer{.name = "rtn",
               .description = "round to nearest; needs no calibration text",
               .needs_calibration = false,
+              .transform = "",
               .drift = 0,
               .residual = 0,
               .rounds = 0,
@@ -36,6 +38,7 @@ constexpr std::array kRows{
               .description = "round to nearest, errors weighted by the mean square of each input: "
                              "what an importance matrix does",
               .needs_calibration = true,
+              .transform = "",
               .drift = 0,
               .residual = 0,
               .rounds = 0,
@@ -43,14 +46,25 @@ constexpr std::array kRows{
     Quantizer{.name = "gptq",
               .description = "GPTQ: rounding with error feedback (arXiv:2210.17323)",
               .needs_calibration = true,
+              .transform = "",
               .drift = 0,
               .residual = 0,
               .rounds = 0,
               .quantize = QuantizeCalibrated},
+    Quantizer{.name = "awq",
+              .description = "activation-aware scales folded into the model, grids clipped by "
+                             "output error, round to nearest (arXiv:2306.00978)",
+              .needs_calibration = true,
+              .transform = "awq",
+              .drift = 0,
+              .residual = 0,
+              .rounds = 0,
+              .quantize = QuantizeAwq},
     Quantizer{.name = "best",
               .description = "GPTQ towards a target that makes up for drifted inputs, then "
                              "coordinate descent and grid refits",
               .needs_calibration = true,
+              .transform = "",
               .drift = {0.5, 1.0},
               .residual = {0.5, 1.0},
               .rounds = 4,

@@ -28,6 +28,7 @@ struct Quantizer {
   std::string_view name;
   std::string_view description;  // one line for --help and the documentation
   bool needs_calibration;
+  std::string_view transform;  // of the model that comes before (transform/); empty: none
   // Where the options say nothing:
   Strength drift, residual;
   int rounds;

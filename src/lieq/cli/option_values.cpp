@@ -1,0 +1,167 @@
+#include "lieq/cli/option_values.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lieq/quantize/options.h"
+
+namespace lieq {
+
+int ParseWidth(std::string_view option, const std::string& text) {
+  const int bits = Parse<int>(option, text, 2, 8, "2, 3, 4 or 8");
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+    throw UsageError(std::string(option) + ": expected 2, 3, 4 or 8, found '" + text + "'");
+  }
+  return bits;
+}
+
+int ParseEdgeBits(std::string_view option, const std::string& text) {
+  const int bits = Parse<int>(option, text, 4, 16, "16, 8 or 4");
+  if (bits != 16 && bits != 8 && bits != 4) {
+    throw UsageError(std::string(option) + ": expected 16, 8 or 4, found '" + text + "'");
+  }
+  return bits;
+}
+
+void SetWidths(Arguments& arguments, const std::string& text) {
+  const auto comma = text.find(',');
+  if (comma == std::string::npos) {
+    throw UsageError("--widths: expected LOW,HIGH such as 2,4, found '" + text + "'");
+  }
+  arguments.low = ParseWidth("--widths", text.substr(0, comma));
+  arguments.high = ParseWidth("--widths", text.substr(comma + 1));
+  if (arguments.low >= arguments.high) {
+    throw UsageError("--widths: expected the lower width first, found '" + text + "'");
+  }
+  arguments.says_ranking = true;
+}
+
+std::vector<std::string> SplitAtCommas(std::string_view text) {
+  std::vector<std::string> parts;
+  for (auto comma = text.find(','); comma != std::string_view::npos; comma = text.find(',')) {
+    parts.emplace_back(text.substr(0, comma));
+    text.remove_prefix(comma + 1);
+  }
+  parts.emplace_back(text);
+  return parts;
+}
+
+Strength ParseStrength(std::string_view option, const std::string& text) {
+  const std::vector<std::string> parts = SplitAtCommas(text);
+  if (parts.size() > 2) {
+    throw UsageError(std::string(option) + ": expected one number or two, found '" + text + "'");
+  }
+  const auto number = [&](const std::string& part) {
+    return Parse<double>(option, part, 0.0, 1.0, "0 to 1");
+  };
+  return {number(parts.front()), number(parts.back())};
+}
+
+void SetTextFields(Arguments& arguments, const std::string& text) {
+  arguments.text_fields = SplitAtCommas(text);
+  for (const std::string& field : arguments.text_fields) {
+    if (!field.empty()) continue;
+    throw UsageError("--text-field: expected NAME[,NAME...], found '" + text + "'");
+  }
+}
+
+void SetRankingWeights(Arguments& arguments, const std::string& text) {
+  constexpr std::string_view kExpected = "three numbers from 0 to 1e6 such as 1,1,2, not all 0";
+  const std::vector<std::string> parts = SplitAtCommas(text);
+  double sum = 0;
+  for (std::size_t i = 0; i < 3 && parts.size() == 3; ++i) {
+    arguments.ranking_weights[i] =
+        Parse<double>("--ranking-weights", parts[i], 0.0, 1e6, kExpected);
+    sum += arguments.ranking_weights[i];
+  }
+  if (sum > 0) return;
+  throw UsageError("--ranking-weights: expected " + std::string(kExpected) + ", found '" + text +
+                   "'");
+}
+
+Index ParseGroup(std::string_view option, const std::string& text) {
+  if (text == "row") return 0;
+  const std::string expected = "32, 64, 128, 256 or row";
+  const Index size = Parse<Index>(option, text, 32, 256, expected);
+  if (size != 32 && size != 64 && size != 128 && size != 256) {
+    throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
+  }
+  return size;
+}
+
+void SetGrid(Arguments& arguments, const std::string& text) {
+  arguments.k_quant = text != "affine";
+  arguments.grid_bits.reset();
+  if (text == "affine" || text == "k-quant") return;
+  for (const KQuant& row : KQuants()) {
+    if (row.name == text) arguments.grid_bits = row.grid.bits;
+  }
+  if (arguments.grid_bits) return;
+  throw UsageError("--grid: expected affine, q2_k, q3_k, q4_k or k-quant, found '" + text + "'");
+}
+
+void SetGroupSize(Arguments& arguments, const std::string& text) {
+  arguments.group_size = ParseGroup("--group-size", text);
+}
+
+std::int64_t ParseSize(std::string_view option, const std::string& text) {
+  const std::string expected = "bytes such as 350M, 1.2G or 400Mi";
+  const auto letter = text.find_first_not_of("0123456789.");
+  const std::string suffix = letter == std::string::npos ? "" : text.substr(letter);
+  double unit = 0;
+  for (const auto& [name, value] : {std::pair<std::string_view, double>{"", 1},
+                                    {"K", 1e3},
+                                    {"M", 1e6},
+                                    {"G", 1e9},
+                                    {"Ki", 1024.0},
+                                    {"Mi", 1048576.0},
+                                    {"Gi", 1073741824.0}}) {
+    if (suffix == name || suffix == std::string(name) + "B") unit = value;
+  }
+  if (unit == 0) {
+    throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
+  }
+  constexpr double kMost = 1e15;  // bytes
+  const double number = Parse<double>(option, text.substr(0, letter), 0.0, kMost / unit, expected);
+  return static_cast<std::int64_t>(std::floor(number * unit));
+}
+
+void SetCandidates(Arguments& arguments, const std::string& text) {
+  arguments.candidates.clear();
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string item = text.substr(begin, end - begin);
+    const auto colon = item.find(':');
+    if (colon == std::string::npos) {
+      throw UsageError("--candidates: expected BITS:GROUP such as 2:64, or 2:64:half, found '" +
+                       item + "'");
+    }
+    const auto second = item.find(':', colon + 1);
+    Candidate candidate;
+    candidate.bits = ParseWidth("--candidates", item.substr(0, colon));
+    candidate.group_size = ParseGroup(
+        "--candidates", item.substr(colon + 1, std::min(second, item.size()) - colon - 1));
+    if (second != std::string::npos) candidate.offset = ParseOffset(item.substr(second + 1));
+    if (std::ranges::find(arguments.candidates, candidate) != arguments.candidates.end()) {
+      throw UsageError("--candidates: '" + item + "' was given twice");
+    }
+    arguments.candidates.push_back(candidate);
+    begin = end + 1;
+  }
+}
+
+void SetOffset(Arguments& arguments, Offset offset) {
+  arguments.offset = offset;
+  arguments.says_offset = true;
+}
+
+std::vector<Index> ParseList(std::string_view option, const std::string& text, Index least,
+                             std::string_view expected) {
+  std::vector<Index> values;
+  for (const std::string& part : SplitAtCommas(text)) {
+    values.push_back(Parse<Index>(option, part, least, kMostTokens, expected));
+  }
+  return values;
+}
+
+}  // namespace lieq

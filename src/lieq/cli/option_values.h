@@ -1,0 +1,57 @@
+// Values of options: text into what Arguments holds. All throw UsageError, naming the option, what
+// it takes and what was found.
+#pragma once
+
+#include <charconv>
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lieq/cli/arguments.h"
+#include "lieq/diagnose/settings.h"
+
+namespace lieq {
+
+inline constexpr Index kMostTokens = Index{1} << 24;
+
+template <class T>
+T Parse(std::string_view option, const std::string& text, T least, T most,
+        std::string_view expected) {
+  T value{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end || !(value >= least && value <= most)) {
+    throw UsageError(std::string(option) + ": expected " + std::string(expected) + ", found '" +
+                     text + "'");
+  }
+  return value;
+}
+
+template <class T>
+T ParseChoice(std::string_view option, const std::string& text) {
+  if (const std::optional<T> choice = ParseSetting<T>(text)) return *choice;
+  throw UsageError(std::string(option) + ": expected " + Choices<T>() + ", found '" + text + "'");
+}
+
+[[nodiscard]] int ParseWidth(std::string_view option, const std::string& text);
+[[nodiscard]] int ParseEdgeBits(std::string_view option, const std::string& text);
+void SetWidths(Arguments& arguments, const std::string& text);
+[[nodiscard]] std::vector<std::string> SplitAtCommas(std::string_view text);
+/// "0.5", or "0.5,1" for 2 bits and for more.
+[[nodiscard]] Strength ParseStrength(std::string_view option, const std::string& text);
+void SetTextFields(Arguments& arguments, const std::string& text);
+void SetRankingWeights(Arguments& arguments, const std::string& text);
+/// 0 for "row".
+[[nodiscard]] Index ParseGroup(std::string_view option, const std::string& text);
+void SetGrid(Arguments& arguments, const std::string& text);
+void SetGroupSize(Arguments& arguments, const std::string& text);
+/// "350M", "1.5G", "200Mi", "123456"
+[[nodiscard]] std::int64_t ParseSize(std::string_view option, const std::string& text);
+/// "2:64,4:128,8:row,2:32:half"
+void SetCandidates(Arguments& arguments, const std::string& text);
+void SetOffset(Arguments& arguments, Offset offset);
+[[nodiscard]] std::vector<Index> ParseList(std::string_view option, const std::string& text,
+                                           Index least, std::string_view expected);
+
+}  // namespace lieq

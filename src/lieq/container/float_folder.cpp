@@ -1,0 +1,117 @@
+#include "lieq/container/float_folder.h"
+
+#include <algorithm>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/container/tensor_names.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The tensors of a layer that FloatLayer has values for, in the order they are written.
+std::vector<std::pair<std::string, std::span<const float>>> LayerTensors(
+    Index layer, const ModelConfig& config, const FloatLayer& weights) {
+  std::vector<std::pair<std::string, std::span<const float>>> tensors;
+  for (const Site site : kAllSites) {
+    const auto index = static_cast<std::size_t>(site);
+    const Matrix<float>& w = weights.weights[index];
+    tensors.emplace_back(ModuleName(layer, site) + ".weight", std::span(w.data(), Size(w.size())));
+    if (config.HasBias(site)) {
+      tensors.emplace_back(ModuleName(layer, site) + ".bias", weights.biases[index]);
+    }
+  }
+  tensors.emplace_back(LayerTensor(layer, kAttentionNorm), weights.attention_norm);
+  tensors.emplace_back(LayerTensor(layer, kMlpNorm), weights.mlp_norm);
+  if (config.qk_norm) {
+    tensors.emplace_back(LayerTensor(layer, kQNorm), weights.q_norm);
+    tensors.emplace_back(LayerTensor(layer, kKNorm), weights.k_norm);
+  }
+  return tensors;
+}
+
+}  // namespace
+
+FloatFolderWriter::FloatFolderWriter(const ModelFolder& source, bool untied, const fs::path& folder)
+    : source_(source) {
+  const ModelConfig& config = source.weights.config;
+  std::vector<TensorSpec> specs;
+  const auto add = [&](const std::string& name, const std::string& like, bool wide) {
+    const TensorRef& tensor = source.tensors.At(like);
+    specs.push_back({name, wide ? DType::kF32 : tensor.dtype, tensor.shape});
+  };
+  add(std::string(kEmbedding), std::string(kEmbedding), false);
+  if (untied || !config.tied) {
+    add(std::string(kHead), std::string(config.tied ? kEmbedding : kHead), false);
+  }
+  add(std::string(kFinalNorm), std::string(kFinalNorm), false);
+  const FloatLayer empty;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const auto& [name, values] : LayerTensors(layer, config, empty)) {
+      add(name, name, source.tensors.At(name).shape.size() == 2);
+    }
+  }
+  for (const TensorSpec& spec : specs) specs_[spec.name] = spec;
+  fs::create_directories(folder);
+  Record record = source.config;
+  if (untied) record["tie_word_embeddings"] = false;
+  WriteFileAtomically(folder / "config.json", record.dump(2) + "\n");
+  writer_.emplace(folder / "model.safetensors", std::move(specs),
+                  std::map<std::string, std::string>{{"format", "pt"}});
+}
+
+void FloatFolderWriter::Write(const std::string& name, std::span<const float> values) {
+  const DType type = specs_.at(name).dtype;
+  if (type == DType::kF32) {
+    writer_->Write(name, std::as_bytes(values));
+    return;
+  }
+  constexpr std::size_t kPart = std::size_t{1} << 20;
+  std::vector<std::uint16_t> part;
+  for (std::size_t at = 0; at < values.size(); at += part.size()) {
+    const auto some = values.subspan(at, std::min(kPart, values.size() - at));
+    part.resize(some.size());
+    std::ranges::transform(some, part.begin(), [&](float value) {
+      return type == DType::kBF16 ? ToBf16(value).bits : ToF16(value).bits;
+    });
+    writer_->Write(name, std::as_bytes(std::span(part)));
+  }
+}
+
+void FloatFolderWriter::Ends(const FloatEnds* ends) {
+  const auto copy = [&](std::string_view name) {
+    writer_->Write(name, source_.tensors.At(name).bytes);
+  };
+  const bool head = specs_.contains(std::string(kHead));
+  if (ends == nullptr) {
+    copy(kEmbedding);
+    if (head) copy(kHead);
+    copy(kFinalNorm);
+    return;
+  }
+  const auto all = [](const Matrix<float>& m) { return std::span(m.data(), Size(m.size())); };
+  Write(std::string(kEmbedding), all(ends->embedding));
+  if (head) Write(std::string(kHead), all(ends->head));
+  Write(std::string(kFinalNorm), ends->final_norm);
+}
+
+void FloatFolderWriter::Layer(Index layer, const FloatLayer& weights) {
+  for (const auto& [name, values] : LayerTensors(layer, source_.weights.config, weights)) {
+    Write(name, values);
+  }
+}
+
+void FloatFolderWriter::Commit() {
+  writer_->Commit();
+  writer_.reset();
+}
+
+ModelFolder OpenFloatFolder(const fs::path& folder, const ModelFolder& source) {
+  ModelFolder model = OpenModel(folder);
+  model.path = source.path;
+  return model;
+}
+
+}  // namespace lieq
