@@ -379,7 +379,7 @@ TEST_F(Program, SaysWhatIsWrongWithTheCommandLine) {
       {Quantize("out", {"--bits", "2.5", "--uniform", "3"}), "one of --bits, --uniform"},
       {Quantize("out", {"--uniform", "5"}), "2, 3, 4 or 8"},
       {Quantize("out", {"--widths", "4,2"}), "lower width first"},
-      {Quantize("out", {"--method", "awq"}), "rtn or gptq"},
+      {Quantize("out", {"--method", "obq"}), "weighted or gptq or awq"},
       {{"evaluate", Path("model")}, "--text"},
       {{"quantize", Path("model")}, "--output"},
       {{}, "which command"}};
