@@ -240,6 +240,19 @@ TEST_F(TransformsTest, ChoicesNeverRaiseTheErrorTheyAreMadeBy) {
   }
 }
 
+TEST_F(TransformsTest, AnOrderThatOnlyRoundingTellsApartIsNotTaken) {
+  MakeTinyModel(folder / "model", {.layers = 2, .head_dim = 32, .dtype = DType::kF32});
+  const ModelFolder model = OpenModel(folder / "model");
+  Transformed transformed;
+
+  Apply(model.weights, {"permute"}, transformed, {.bits = 3, .group_size = 64});
+
+  for (const auto& layer : transformed.choices) {
+    const UnitChoice& o = layer[0][static_cast<std::size_t>(Unit::kO)];
+    EXPECT_EQ(o.choice, "none") << "orders move channels inside a head, and two heads are a group";
+  }
+}
+
 TEST_F(TransformsTest, GiveTheSameBytesForAnyNumberOfThreads) {
   MakeTinyModel(folder / "model", {.layers = 2});
   const ModelFolder model = OpenModel(folder / "model");
