@@ -321,6 +321,20 @@ TEST_F(StudyCommand, BackendFollowsAPlanUnitByUnit) {
   EXPECT_EQ(Run("backend", more).exit, 3);
 }
 
+TEST_F(StudyCommand, BackendPutsItsOwnGroupsAndOffsetInPlaceOfAPlans) {
+  Record plan{{"schema", 1}, {"kind", "plan"}, {"layers", Record::array()}};
+  for (int layer = 0; layer < 3; ++layer) {
+    plan["layers"].push_back(
+        {{"layer", layer}, {"bits", 2}, {"group_size", 32}, {"offset", "float"}});
+  }
+  WriteText(folder / "plan.json", plan.dump());
+
+  const Outcome made = Run("backend", {"--plan", Path("plan.json"), "--group-sizes", "64"});
+
+  ASSERT_EQ(made.exit, 0) << made.err;
+  EXPECT_NEAR(Study()["rows"][0]["bits_per_weight"].get<double>(), 2.25, 1e-12);
+}
+
 TEST_F(StudyCommand, GoesOnOnlyWithTheSettingsOfItsRows) {
   const std::vector<std::string> more{"--rankings", "first", "--most", "1"};
   ASSERT_EQ(Run("layers", more).exit, 0);

@@ -9,6 +9,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/base/hash.h"
+#include "lieq/base/rows.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/measuring.h"
 #include "lieq/cli/planning.h"
@@ -214,13 +215,7 @@ std::span<const StudyRow> Studies() noexcept {
 }
 
 const StudyRow& FindStudy(std::string_view name) {
-  std::string names;
-  for (const StudyRow& row : kStudies) {
-    if (row.name == name) return row;
-    names += (names.empty() ? "" : ", ") + std::string(row.name);
-  }
-  throw Error(
-      {.what = "no such study", .where = "study", .expected = names, .found = std::string(name)});
+  return FindRow(kStudies, name, "no such study", "study");
 }
 
 StudyBench::StudyBench(const Arguments& arguments_, Session& session_)

@@ -480,7 +480,9 @@ void StudyBackend(StudyBench& bench) {
   for (const Index size : a.group_sizes) CheckGroupSize(config, size);
   Diagnosis diagnosis = Diagnose(bench, calibration);
   Plan plan = StudyPlan(bench, calibration, diagnosis);
-  plan.group_sizes.clear();  // the study's own take their place
+  // The study's own take their place.
+  plan.group_sizes.clear();
+  plan.offsets.clear();
   const std::vector<Index> raised = RaisedLayers(plan);
   (void)bench.Base();
   for (const std::string& set : a.transform_sets) {

@@ -4,21 +4,18 @@
 #include <string>
 
 #include "lieq/base/error.h"
+#include "lieq/base/rows.h"
 
 namespace lieq {
 namespace {
 
-/// Significant bits that a shared or stored zero-point adds to those of a scale in their product.
-/// Odd multiples alone count: half offsets are odd halves, of 2^(bits-1) only the exponent moves.
-int ZeroBits(const Grid& grid) noexcept {
-  return grid.symmetric() || grid.offset == Offset::kFloat ? 0 : grid.bits;
-}
-
-/// Bits of the scale times its zero-point, for scales by RoundScale (8 significant bits), within
-/// the 11 of f16.
+/// Whether f16, with 11 significant bits, holds every scale by RoundScale, with 8 of them, times
+/// its zero-point. A symmetric one is a power of two and adds none; a half one is half an odd
+/// number of `bits` bits, an integer one has as many; minima are stored as they are.
 bool ProductFits(const Grid& grid) noexcept {
   constexpr int kScaleBits = 8, kF16Bits = 11;
-  return kScaleBits + ZeroBits(grid) <= kF16Bits;
+  const bool adds = grid.offset == Offset::kHalf || grid.offset == Offset::kInteger;
+  return kScaleBits + (adds ? grid.bits : 0) <= kF16Bits;
 }
 
 bool Zeros(const Grid& grid) noexcept {
@@ -89,15 +86,7 @@ std::span<const ContainerTarget> Targets() noexcept {
 }
 
 const ContainerTarget& FindTarget(std::string_view name) {
-  std::string names;
-  for (const ContainerTarget& row : kTargets) {
-    if (row.name == name) return row;
-    names += (names.empty() ? "" : ", ") + std::string(row.name);
-  }
-  throw Error({.what = "no such container",
-               .where = "--for",
-               .expected = names,
-               .found = std::string(name)});
+  return FindRow(kTargets, name, "no such container", "--for");
 }
 
 void CheckTarget(const ContainerTarget& target, const LayerGrids& grids,

@@ -7,6 +7,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/base/rows.h"
 #include "lieq/io/json.h"
 
 namespace lieq {
@@ -264,24 +265,12 @@ std::span<const PlanExport> PlanExports() noexcept {
 }
 
 std::string_view PlanExportNames() {
-  static const std::string names = [] {
-    std::string list;
-    for (const PlanExport& row : kExports) {
-      list += (list.empty() ? "" : ", ") + std::string(row.name);
-    }
-    return list;
-  }();
+  static const std::string names = NamesOfRows(kExports);
   return names;
 }
 
 const PlanExport& FindPlanExport(std::string_view name) {
-  for (const PlanExport& row : kExports) {
-    if (row.name == name) return row;
-  }
-  throw Error({.what = "no such form of a plan",
-               .where = "--as",
-               .expected = std::string(PlanExportNames()),
-               .found = std::string(name)});
+  return FindRow(kExports, name, "no such form of a plan", "--as");
 }
 
 }  // namespace lieq

@@ -8,6 +8,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
+#include "lieq/base/rows.h"
 #include "lieq/plan/ranking_rows.h"
 
 namespace lieq {
@@ -133,23 +134,11 @@ std::span<const Ranking> Rankings() noexcept {
 }
 
 const Ranking& FindRanking(std::string_view name) {
-  for (const Ranking& ranking : kRankings) {
-    if (ranking.name == name) return ranking;
-  }
-  throw Error({.what = "no ranking of that name",
-               .where = "ranking",
-               .expected = std::string(RankingNames()),
-               .found = std::string(name)});
+  return FindRow(kRankings, name, "no ranking of that name", "ranking");
 }
 
 std::string_view RankingNames() {
-  static const std::string names = [] {
-    std::string list;
-    for (const Ranking& ranking : kRankings) {
-      list += (list.empty() ? "" : ", ") + std::string(ranking.name);
-    }
-    return list;
-  }();
+  static const std::string names = NamesOfRows(kRankings);
   return names;
 }
 

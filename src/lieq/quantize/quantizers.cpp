@@ -7,6 +7,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/base/rows.h"
 #include "lieq/quantize/awq.h"
 #include "lieq/quantize/calibrated.h"
 
@@ -78,15 +79,7 @@ std::span<const Quantizer> Quantizers() noexcept {
 }
 
 const Quantizer& FindQuantizer(std::string_view name) {
-  std::string names;
-  for (const Quantizer& row : kRows) {
-    if (row.name == name) return row;
-    names += (names.empty() ? "" : " or ") + std::string(row.name);
-  }
-  throw Error({.what = "no such quantizer",
-               .where = "--method",
-               .expected = names,
-               .found = std::string(name)});
+  return FindRow(kRows, name, "no such quantizer", "--method", " or ");
 }
 
 QuantOptions WithDefaults(QuantOptions options) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/base/error.h"
+#include "lieq/base/rows.h"
 #include "lieq/transform/transform_rows.h"
 
 namespace lieq {
@@ -56,25 +57,15 @@ std::span<const Transform> Transforms() noexcept {
 }
 
 const std::string& TransformNames() {
-  static const std::string names = [] {
-    std::string text;
-    for (const Transform& row : kRows) text += (text.empty() ? "" : ", ") + std::string(row.name);
-    return text;
-  }();
+  static const std::string names = NamesOfRows(kRows);
   return names;
 }
 
 TransformList ResolveTransforms(std::span<const std::string> names) {
   std::array<bool, kRows.size()> wanted{};
   for (const std::string& name : names) {
-    const auto row = std::ranges::find(kRows, std::string_view(name), &Transform::name);
-    if (row == kRows.end()) {
-      throw Error({.what = "no such transform",
-                   .where = "--transform",
-                   .expected = TransformNames(),
-                   .found = name});
-    }
-    wanted[static_cast<std::size_t>(row - kRows.begin())] = true;
+    const Transform& row = FindRow(kRows, name, "no such transform", "--transform");
+    wanted[static_cast<std::size_t>(&row - kRows.data())] = true;
   }
   for (std::size_t i = kRows.size(); i-- > 0;) {  // what is needed stands above
     if (!wanted[i] || kRows[i].needs.empty()) continue;
