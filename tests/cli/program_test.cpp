@@ -129,7 +129,37 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
   const Json inspected = ParseJson(Lieq({"inspect", Path("mixed"), "--json"}).out, "stdout");
   EXPECT_EQ(inspected["bits_per_weight"], (2.625 + 4.5) / 2);
 
+  // Under a budget they are chosen by what they cost, beside other grids, and a plan keeps them.
+  const std::vector<std::string> budget{
+      "--bpw", "3.2", "--damage-windows", "2", "--damage-context", "64", "--check", "1"};
+  const auto with = [](std::vector<std::string> options, const std::vector<std::string>& more) {
+    options.insert(options.end(), more.begin(), more.end());
+    return options;
+  };
+  for (const std::vector<std::string>& choice : {std::vector<std::string>{"--grid", "k-quant"},
+                                                 {"--candidates", "q2_k,2:64,q4_k"},
+                                                 {"--for", "gguf"}}) {
+    const Outcome chosen = quantize("chosen", with(with(budget, choice), {"--force"}));
+    ASSERT_EQ(chosen.exit, 0) << choice.back() << ": " << chosen.err;
+    const Json record = ReadJson(folder / "chosen/lieq.json");
+    EXPECT_LE(record["bits_per_weight"].get<double>(), 3.2);
+    EXPECT_GE(record["bits_per_weight"].get<double>(), 2.25);
+    EXPECT_EQ(record["allocation"], "optimal");
+    ASSERT_TRUE(record["layers"][0].contains("grid")) << choice.back();
+  }
+  const Outcome planned =
+      Lieq(with({"plan", Path("wide"), "-o", Path("k.json"), "--samples", "8"},
+                with(budget, {"--candidates", "q2_k,q4_k", "--codes", Path("k.codes")})));
+  ASSERT_EQ(planned.exit, 0) << planned.err;
+  EXPECT_NE(planned.out.find("q2_k"), std::string::npos) << planned.out;
+  const Outcome assembled =
+      quantize("assembled", {"--plan", Path("k.json"), "--assemble", "--codes", Path("k.codes")});
+  ASSERT_EQ(assembled.exit, 0) << assembled.err;
+  EXPECT_EQ(ReadJson(folder / "assembled/lieq.json")["bits_per_weight"],
+            ReadJson(folder / "k.json")["bits_per_weight"]);
+
   EXPECT_EQ(quantize("out", {"--grid", "q5_k"}).exit, 2);
+  EXPECT_EQ(quantize("out", {"--grid", "k-quant", "--candidates", "q2_k", "--bpw", "3"}).exit, 2);
   EXPECT_EQ(quantize("out", {"--grid", "q2_k", "--uniform", "4"}).exit, 2);
   EXPECT_EQ(quantize("out", {"--grid", "q2_k", "--bits", "2.25"}).exit, 2);
   const Outcome eight = quantize("out", {"--grid", "k-quant", "--uniform", "8"});

@@ -280,13 +280,38 @@ TEST(PlanExports, NamesTheRowsThereAre) {
   EXPECT_EQ(problem.expected, "llama-quantize, gptqmodel, auto-round, mlx");
 }
 
-TEST(PlanExports, TakeGroupSizesFromThePlanWhereItSaysThem) {
+TEST(PlanExports, TakeGridsFromThePlanWhereItSaysThem) {
   Plan plan = UniformPlan(3, Config(2));
 
   EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kInteger)[1][2],
             (Grid{.bits = 3, .group_size = 128, .offset = Offset::kInteger}));
-  plan.group_sizes.assign(2, {32, 64, 0, 128});
-  EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kSymmetric)[1][2], (Grid{.bits = 3, .group_size = 0}));
+  std::array<Grid, kUnits> grids;
+  grids.fill({.bits = 3, .group_size = 0, .offset = Offset::kHalf});
+  plan.grids.assign(2, grids);
+  EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kSymmetric)[1][2],
+            (Grid{.bits = 3, .group_size = 0, .offset = Offset::kHalf}));
+}
+
+TEST(PlanExports, KQuantsAreForLlamaQuantizeAlone) {
+  ModelConfig config = Config(2);
+  config.hidden = 256;
+  config.intermediate = 512;
+  config.heads = config.kv_heads = 4;
+  config.head_dim = 64;
+  for (const KQuant& row : KQuants()) {
+    Plan plan = UniformPlan(row.grid.bits, config);
+    std::array<Grid, kUnits> grids;
+    grids.fill(row.grid);
+    plan.grids.assign(2, grids);
+    const PlannedGrids planned = GridsOfPlan(plan, 64, Offset::kSymmetric);
+    for (const PlanExport& tool : PlanExports()) {
+      if (tool.name == "llama-quantize") {
+        EXPECT_NE(tool.text(planned, config).find("=" + std::string(row.name)), std::string::npos);
+      } else {
+        EXPECT_THROW((void)tool.text(planned, config), Error) << tool.name << ", " << row.name;
+      }
+    }
+  }
 }
 
 }  // namespace

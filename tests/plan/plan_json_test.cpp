@@ -53,16 +53,12 @@ Plan Chosen() {
             .checks = {{0.1, 0.125, -0.01}, {0.3, 1.0 / 3, 0.2}}};
   Rng rng(3);
   for (Index layer = 0; layer < kLayers; ++layer) {
-    auto& bits = plan.bits.emplace_back();
-    auto& groups = plan.group_sizes.emplace_back();
-    auto& offsets = plan.offsets.emplace_back();
-    for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      const Grid& grid = plan.candidates[layer == 2 ? 1 : rng.Below(3)];
-      bits[unit] = grid.bits;
-      groups[unit] = grid.group_size;
-      offsets[unit] = grid.offset;
+    std::array<Grid, kUnits> grids;
+    for (Grid& grid : grids) {
+      grid = plan.candidates[layer == 2 ? 1 : rng.Below(3)];
       plan.damage.push_back({rng.Uniform(), -rng.Uniform(), std::nullopt});
     }
+    plan.AddLayer(grids);
   }
   plan.low = 2;
   plan.high = 4;
@@ -304,7 +300,7 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 "plan.json: /layers/6/bits/qkv", kWidthList, "16"},
         Hostile{"row_key", [](Json& j) { j["layers"][1]["bit"] = 4; }, "plan.json: /layers/1/bit",
-                "layer, bits, group_size, offset, score, damage", ""},
+                "layer, bits, group_size, offset, grid, score, damage", ""},
         Hostile{"score_text", [](Json& j) { j["layers"][1]["score"] = "high"; },
                 "plan.json: /layers/1/score", "a number", "\"high\""},
         Hostile{"score_missing", [](Json& j) { j["layers"][5].erase("score"); },
@@ -372,8 +368,6 @@ INSTANTIATE_TEST_SUITE_P(
                 "/layers/2/offset", "symmetric, half, integer or float"},
         Hostile{"offset_number", [](Json& j) { j["layers"][2]["offset"] = 1; }, "/layers/2/offset",
                 "symmetric, half, integer or float"},
-        Hostile{"offset_missing", [](Json& j) { j["layers"][2].erase("offset"); },
-                "/layers/2/offset", ""},
         Hostile{"group_divides_some", [](Json& j) { j["layers"][2]["group_size"] = 24; },
                 "/layers/2/group_size", "a divisor of 8"},
         Hostile{"group_unit_missing",
@@ -422,6 +416,85 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"check_kl", [](Json& j) { j["checks"][1].erase("kl"); }, "/checks/1/kl",
                 "a number"}),
     [](const auto& row) { return std::string(row.param.name); });
+
+/// As Config, with rows that super-blocks divide.
+ModelConfig WideConfig() {
+  ModelConfig config = Config();
+  config.hidden = 256;
+  config.intermediate = 512;
+  config.heads = config.kv_heads = 4;
+  config.head_dim = 64;
+  return config;
+}
+
+Plan FromLayer(const std::function<void(Json&)>& edit) {
+  Json json = ParseJson(ToJson(UniformPlan(2, WideConfig()), WideConfig()).dump(), "plan.json");
+  json.erase("digest");
+  for (Json& row : json["layers"]) edit(row);
+  return PlanFromJson(json, WideConfig(), "plan.json");
+}
+
+TEST(PlanJson, KQuantsComeBackBesideOtherGrids) {
+  Plan plan{.ranking = "edited", .low = 2, .high = 4};
+  for (Index layer = 0; layer < kLayers; ++layer) {
+    plan.AddLayer({KQuantOfBits(2)->grid,
+                   {.bits = 2, .group_size = 64, .offset = Offset::kHalf},
+                   KQuantOfBits(4)->grid,
+                   KQuantOfBits(3)->grid});
+  }
+  plan.requested_bits = CodeBits(plan, WideConfig());
+  const Record json = ToJson(plan, WideConfig());
+
+  EXPECT_EQ(json["layers"][1]["grid"].dump(),
+            R"({"qkv":"q2_k","o":"affine","gate_up":"q4_k","down":"q3_k"})");
+  EXPECT_EQ(PlanFromJson(ParseJson(json.dump(), "plan.json"), WideConfig(), "plan.json"), plan);
+}
+
+TEST(PlanJson, TheNameOfAKQuantIsEnough) {
+  const Plan plan = FromLayer([](Json& row) { row["grid"] = "q2_k"; });
+
+  for (const auto& layer : plan.grids) {
+    for (const Grid& grid : layer) EXPECT_EQ(grid, KQuantOfBits(2)->grid);
+  }
+  EXPECT_EQ(plan.grids.size(), Size(kLayers));
+}
+
+TEST(PlanJson, RefusesKQuantsThatAreNone) {
+  const std::vector<std::pair<std::function<void(Json&)>, std::string>> edits{
+      {[](Json& row) { row["grid"] = "q3_k"; }, "2 bits"},
+      {[](Json& row) {
+         row["grid"] = "q2_k";
+         row["group_size"] = 64;
+       },
+       "64"},
+      {[](Json& row) {
+         row["grid"] = "q2_k";
+         row["offset"] = "half";
+       },
+       "half"},
+      {[](Json& row) { row["grid"] = "q5_k"; }, "q5_k"},
+      {[](Json& row) { row["grid"] = 2; }, "2"}};
+  for (const auto& [edit, found] : edits) {
+    try {
+      (void)FromLayer(edit);
+      FAIL() << "no Error";
+    } catch (const Error& error) {
+      EXPECT_NE(error.problem().where.find("/layers/0/grid"), std::string::npos);
+      EXPECT_NE(error.problem().found.find(found), std::string::npos) << error.problem().found;
+    }
+  }
+  // Some units without a name have no group size.
+  EXPECT_THROW((void)FromLayer([](Json& row) {
+                 row["grid"] = {
+                     {"qkv", "q2_k"}, {"o", "affine"}, {"gate_up", "q2_k"}, {"down", "q2_k"}};
+               }),
+               Error);
+  // Rows of 24 columns, that no super-block divides.
+  EXPECT_THROW((void)Edited([](Json& json) {
+                 for (auto& row : json["layers"]) row["grid"] = "q2_k";
+               }),
+               Error);
+}
 
 TEST(PlanJson, RefusesGroupsThatDoNotDivideTheRows) {
   try {

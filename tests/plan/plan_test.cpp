@@ -30,18 +30,26 @@ TEST(UnitStoredBits, AreThoseOfTheMatricesThatAUnitIsMadeOf) {
   }
 }
 
-TEST(Digest, TellsWidthsAndGroupSizesApart) {
+TEST(Digest, TellsWidthsAndGridsApart) {
   Plan plan = UniformPlan(2, Config());
   const std::string plain = Digest(plan);
   EXPECT_EQ(Digest(plan), plain);
   plan.ranking = "other";
   EXPECT_EQ(Digest(plan), plain);
-  plan.group_sizes.assign(2, {64, 64, 64, 64});
+  std::array<Grid, kUnits> grids;
+  grids.fill({.bits = 2, .group_size = 64});
+  plan.grids.assign(2, grids);
   const std::string grouped = Digest(plan);
   EXPECT_NE(grouped, plain);
-  plan.group_sizes[1][3] = 32;
-  EXPECT_NE(Digest(plan), grouped);
-  plan.group_sizes.clear();
+  const auto changed = [&](auto change) {
+    Plan other = plan;
+    change(other.grids[1][3]);
+    return Digest(other) != grouped;
+  };
+  EXPECT_TRUE(changed([](Grid& grid) { grid.group_size = 32; }));
+  EXPECT_TRUE(changed([](Grid& grid) { grid.offset = Offset::kHalf; }));
+  EXPECT_TRUE(changed([](Grid& grid) { grid = KQuantOfBits(2)->grid; }));
+  plan.grids.clear();
   plan.bits[0][2] = 3;
   EXPECT_NE(Digest(plan), plain);
 }

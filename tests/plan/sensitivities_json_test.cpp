@@ -119,6 +119,15 @@ TEST(SensitivitiesJson, SaysOffsetsThatEnginesDoNotLoad) {
   }
 }
 
+TEST(SensitivitiesJson, TellsKQuantsFromGridsOfTheirShape) {
+  for (const KQuant& row : KQuants()) {
+    Grid grid = row.grid;
+    EXPECT_EQ(GridFromJson(JsonObject(Json::parse(GridToJson(grid).dump()), "grid")), grid);
+    grid.k_quant = false;
+    EXPECT_EQ(GridFromJson(JsonObject(Json::parse(GridToJson(grid).dump()), "grid")), grid);
+  }
+}
+
 struct Hostile {
   const char* name;
   std::function<void(Json&)> edit;
@@ -166,6 +175,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "/candidates/1/group_size"},
         Hostile{"candidate_symmetric", [](Json& j) { j["candidates"][1]["symmetric"] = 1; },
                 "/candidates/1/symmetric"},
+        Hostile{"candidate_k_quant", [](Json& j) { j["candidates"][1]["k_quant"] = true; },
+                "/candidates/1/k_quant"},
         Hostile{"candidate_offset", [](Json& j) { j["candidates"][1]["offset"] = "real"; },
                 "/candidates/1/offset"},
         Hostile{"candidate_offset_odd", [](Json& j) { j["candidates"][1]["offset"] = "float"; },

@@ -112,7 +112,7 @@ inline Record SensitivitiesRecord(const FixtureSpec& spec) {
                 {"context", 512},
                 {"candidates",
                  {{{"bits", 2}, {"group_size", 64}, {"symmetric", true}},
-                  {{"bits", 4}, {"group_size", 64}, {"symmetric", false}}}},
+                  {{"bits", 4}, {"group_size", "row"}, {"symmetric", false}}}},
                 {"base_nll", 3.2},
                 {"base_kl", 0},
                 {"forward_passes", 24.5},

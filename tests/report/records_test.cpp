@@ -39,7 +39,7 @@ TEST(ReadRecords, TakesEachKindForWhatItIs) {
   EXPECT_EQ(records.diagnostics[0].layers[0].perplexity_drop, 3823.5);
   ASSERT_EQ(records.sensitivities.size(), 1u);
   EXPECT_THAT(records.sensitivities[0].candidates,
-              ElementsAre("2 bits, group 64", "4 bits, group 64, asymmetric"));
+              ElementsAre("2 bits, group 64", "4 bits, whole rows, asymmetric"));
   EXPECT_EQ(records.sensitivities[0].units[0].loss[1], std::nullopt);
   ASSERT_EQ(records.plans.size(), 1u);
   EXPECT_EQ(records.plans[0].layers[0].bits[1], 3.0);

@@ -218,7 +218,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   CheckTogether(arguments);
   // What a budget in true bytes asks for is the least damage; a ranking is asked for by name.
   if ((arguments.bpw || arguments.size) && arguments.allocation.empty() &&
-      !arguments.says_ranking && !arguments.k_quant && arguments.diagnostics.empty()) {
+      !arguments.says_ranking && arguments.diagnostics.empty()) {
     arguments.allocation = "optimal";
   }
   return arguments;

@@ -17,14 +17,15 @@
 
 namespace lieq {
 
-/// A grid of --candidates; without an offset it has the one of --offset.
+/// A grid of --candidates; where it says no offset it has the one of --offset.
 struct Candidate {
-  int bits = 2;
-  Index group_size = 64;
-  std::optional<Offset> offset;
+  Grid grid;
+  bool says_offset = false;  // as K-quants do
 
   [[nodiscard]] Grid Resolved(Offset otherwise) const noexcept {
-    return {.bits = bits, .group_size = group_size, .offset = offset.value_or(otherwise)};
+    Grid resolved = grid;
+    if (!says_offset) resolved.offset = otherwise;
+    return resolved;
   }
   friend bool operator==(const Candidate&, const Candidate&) = default;
 };

@@ -47,6 +47,16 @@ std::vector<Offset> OffsetsFor(const ContainerTarget& target, int bits, Index gr
 }  // namespace
 
 std::vector<Grid> DefaultCandidates(const Arguments& arguments, const ModelConfig& config) {
+  std::vector<Grid> candidates;
+  const bool blocks = arguments.target != nullptr && arguments.target->offers_k_quants;
+  if (arguments.k_quant || blocks) {
+    for (const KQuant& row : KQuants()) {
+      const bool fits =
+          std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(row.grid, config, unit); });
+      if (fits || arguments.k_quant) candidates.push_back(row.grid);
+    }
+  }
+  if (arguments.k_quant) return candidates;
   const bool wide = std::ranges::all_of(
       kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
   const Index group = wide ? 128 : 64;
@@ -55,7 +65,6 @@ std::vector<Grid> DefaultCandidates(const Arguments& arguments, const ModelConfi
                            {.bits = 3, .group_size = group},
                            {.bits = 4, .group_size = group}};
   if (wide) shapes.insert(shapes.begin(), {.bits = 2, .group_size = 128});
-  std::vector<Grid> candidates;
   for (const Grid& shape : shapes) {
     std::vector<Offset> offsets{arguments.offset};
     if (arguments.target != nullptr && !arguments.says_offset) {

@@ -240,17 +240,9 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
     session.context().progress.End();
   }
   for (std::size_t u = 0; u < choice->size(); u += kUnits) {
-    std::array<int, kUnits> bits{};
-    std::array<Index, kUnits> groups{};
-    std::array<Offset, kUnits> offsets{};
-    for (std::size_t i = 0; i < kUnits; ++i) {
-      bits[i] = candidates[(*choice)[u + i]].bits;
-      groups[i] = candidates[(*choice)[u + i]].group_size;
-      offsets[i] = candidates[(*choice)[u + i]].offset;
-    }
-    plan.bits.push_back(bits);
-    plan.group_sizes.push_back(groups);
-    plan.offsets.push_back(offsets);
+    std::array<Grid, kUnits> grids;
+    for (std::size_t i = 0; i < kUnits; ++i) grids[i] = candidates[(*choice)[u + i]];
+    plan.AddLayer(grids);
   }
   plan.low = plan.high = plan.bits.front().front();
   for (const auto& layer : plan.bits) {

@@ -217,7 +217,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kInteger); }},
     OptionRow{.names = "--grid",
               .value = "KIND",
-              .commands = kPlan | kQuantize,
+              .commands = kSensitivity | kPlan | kQuantize,
               .help =
                   "affine (default: by --group-size and --offset), q2_k, q3_k or q4_k (that "
                   "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
@@ -414,9 +414,11 @@ constexpr std::array kOptions{
     OptionRow{.names = "--candidates",
               .value = "LIST",
               .commands = kSensitivity | kPlan | kQuantize,
-              .help = "grids to choose from, BITS:GROUP or BITS:GROUP:OFFSET and commas between "
-                      "them (default: 2:128,2:64,2:32,3:128,4:128 where 128 divides every row, "
-                      "else 2:64,2:32,3:64,4:64; with --for those of the container)",
+              .help =
+                  "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k, q3_k, q4_k, and "
+                  "commas between them (default: 2:128,2:64,2:32,3:128,4:128 where 128 divides "
+                  "every row, else 2:64,2:32,3:64,4:64; with --for those of the container; "
+                  "with --grid K-quants)",
               .set = SetCandidates},
     OptionRow{.names = "--codes",
               .value = "FOLDER",

@@ -93,10 +93,11 @@ void SetGrid(Arguments& arguments, const std::string& text) {
   arguments.k_quant = text != "affine";
   arguments.grid_bits.reset();
   if (text == "affine" || text == "k-quant") return;
-  for (const KQuant& row : KQuants()) {
-    if (row.name == text) arguments.grid_bits = row.grid.bits;
+  const KQuant* row = FindKQuant(text);
+  if (row != nullptr) {
+    arguments.grid_bits = row->grid.bits;
+    return;
   }
-  if (arguments.grid_bits) return;
   throw UsageError("--grid: expected affine, q2_k, q3_k, q4_k or k-quant, found '" + text + "'");
 }
 
@@ -126,22 +127,35 @@ std::int64_t ParseSize(std::string_view option, const std::string& text) {
   return static_cast<std::int64_t>(std::floor(number * unit));
 }
 
+namespace {
+
+Candidate ParseCandidate(const std::string& item) {
+  if (const KQuant* row = FindKQuant(item)) return {.grid = row->grid, .says_offset = true};
+  const auto colon = item.find(':');
+  if (colon == std::string::npos) {
+    throw UsageError(
+        "--candidates: expected BITS:GROUP such as 2:64, or 2:64:half, or q2_k, found '" + item +
+        "'");
+  }
+  const auto second = item.find(':', colon + 1);
+  Candidate candidate;
+  candidate.grid.bits = ParseWidth("--candidates", item.substr(0, colon));
+  candidate.grid.group_size =
+      ParseGroup("--candidates", item.substr(colon + 1, std::min(second, item.size()) - colon - 1));
+  if (second == std::string::npos) return candidate;
+  candidate.grid.offset = ParseOffset(item.substr(second + 1));
+  candidate.says_offset = true;
+  return candidate;
+}
+
+}  // namespace
+
 void SetCandidates(Arguments& arguments, const std::string& text) {
   arguments.candidates.clear();
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
     const std::string item = text.substr(begin, end - begin);
-    const auto colon = item.find(':');
-    if (colon == std::string::npos) {
-      throw UsageError("--candidates: expected BITS:GROUP such as 2:64, or 2:64:half, found '" +
-                       item + "'");
-    }
-    const auto second = item.find(':', colon + 1);
-    Candidate candidate;
-    candidate.bits = ParseWidth("--candidates", item.substr(0, colon));
-    candidate.group_size = ParseGroup(
-        "--candidates", item.substr(colon + 1, std::min(second, item.size()) - colon - 1));
-    if (second != std::string::npos) candidate.offset = ParseOffset(item.substr(second + 1));
+    const Candidate candidate = ParseCandidate(item);
     if (std::ranges::find(arguments.candidates, candidate) != arguments.candidates.end()) {
       throw UsageError("--candidates: '" + item + "' was given twice");
     }

@@ -18,7 +18,7 @@ namespace {
 
 /// A row for each run of equal layers where units differ, else layers by width.
 void PrintGrids(const Plan& plan) {
-  if (plan.group_sizes.empty()) {
+  if (plan.grids.empty()) {
     for (const int bits : kWidths) {
       const std::string layers = LayersAt(plan, bits);
       if (!layers.empty()) fmt::print("{} bits         layers {}\n", bits, layers);
@@ -99,7 +99,7 @@ int RunPlan(const Arguments& arguments, Session& session) {
   std::filesystem::path codes = arguments.codes;
   if (codes.empty()) (codes = arguments.output) += ".codes";
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
-  if (plan.group_sizes.empty()) CheckGroupSize(config, arguments.group_size);
+  if (plan.grids.empty()) CheckGroupSize(config, arguments.group_size);
   if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan);
 
   const Record record = PlanRecord(arguments, model, plan);

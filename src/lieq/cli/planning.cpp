@@ -61,11 +61,8 @@ void CheckBudgetOptions(const Arguments& a) {
   if (a.uniform && !a.allocation.empty() && a.allocation != "uniform") {
     throw UsageError("--uniform and --allocation " + a.allocation + " contradict each other");
   }
-  if (a.k_quant && a.allocation == "optimal") {
-    throw UsageError("--allocation optimal chooses among --candidates, without --grid");
-  }
-  if (a.k_quant && !a.plan_as.empty()) {
-    throw UsageError("--as writes grids of one scale a group, without --grid");
+  if (a.k_quant && !a.candidates.empty()) {
+    throw UsageError("--candidates names grids of its own: give it, or --grid");
   }
   if (a.assemble && a.codes.empty()) throw UsageError("--assemble needs --codes FOLDER");
 }
@@ -224,6 +221,25 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
 
 }  // namespace
 
+void UseKQuants(Plan& plan) {
+  const bool whole = !plan.grids.empty();
+  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
+    std::array<Grid, kUnits> grids;
+    for (std::size_t unit = 0; unit < kUnits; ++unit) {
+      const KQuant* row = KQuantOfBits(plan.bits[layer][unit]);
+      if (row == nullptr || (whole && !plan.grids[layer][unit].k_quant)) {
+        throw Error({.what = "the plan has a grid that is no K-quant",
+                     .where = fmt::format("--grid: layer {}", layer),
+                     .expected = "2, 3 or 4 bits, without a group size, or a K-quant",
+                     .found = whole ? Label(plan.grids[layer][unit])
+                                    : fmt::format("{} bits", plan.bits[layer][unit])});
+      }
+      grids[unit] = row->grid;
+    }
+    if (!whole) plan.grids.push_back(grids);
+  }
+}
+
 Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
               const EncodedText* text, const std::filesystem::path& codes, Session& session) {
   const ModelConfig& config = model.weights.config;
@@ -237,6 +253,7 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
       session.log().Warning(arguments.plan.string() +
                             " was made for another model (or other weights)");
     }
+    if (arguments.k_quant) UseKQuants(plan);
     check(plan);
     return plan;
   }
@@ -247,6 +264,7 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
   plan.model_hash = model_hash;
   plan.embedding_bits = arguments.embedding_bits.value_or(16);
   plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
+  if (arguments.k_quant) UseKQuants(plan);
   check(plan);
   return plan;
 }
@@ -297,14 +315,10 @@ std::string LayersAt(const Plan& plan, int bits) {
 
 std::vector<GridRun> GridRuns(const Plan& plan) {
   std::vector<GridRun> runs;
-  const std::size_t layers = plan.group_sizes.size();
+  const std::size_t layers = plan.grids.size();
   for (std::size_t first = 0; first < layers;) {
     std::size_t last = first;
-    while (last + 1 < layers && plan.bits[last + 1] == plan.bits[first] &&
-           plan.group_sizes[last + 1] == plan.group_sizes[first] &&
-           (plan.offsets.empty() || plan.offsets[last + 1] == plan.offsets[first])) {
-      ++last;
-    }
+    while (last + 1 < layers && plan.grids[last + 1] == plan.grids[first]) ++last;
     GridRun run{.layers =
                     first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last)};
     for (const Unit unit : kAllUnits) {

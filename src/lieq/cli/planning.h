@@ -18,6 +18,10 @@ inline constexpr double kDefaultBits = 2.25;
 /// Throws UsageError where the options that say what to spend contradict one another.
 void CheckBudgetOptions(const Arguments& arguments);
 
+/// Gives a plan of widths the K-quants that have them. Throws Error for a width that none has, or
+/// where the plan has other grids.
+void UseKQuants(Plan& plan);
+
 /// The plan that the arguments ask for: --plan, --uniform, a ranking's layers under --bits, --bpw,
 /// --size or --high-layers, measured on `text` (may be null where NeedsSpectra is false) or read
 /// from --diagnostics, or the optimal one. codes: where an optimal plan keeps its codes.

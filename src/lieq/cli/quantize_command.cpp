@@ -389,7 +389,8 @@ int RunQuantize(const Arguments& given, Session& session) {
     return 0;
   }
   // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
-  const Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
+  Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
+  if (arguments.k_quant) UseKQuants(widest);
   CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type, untied)),
                 arguments.output);
 

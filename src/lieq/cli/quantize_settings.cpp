@@ -31,18 +31,6 @@ std::string Text(const Strength& strength) {
                                           : fmt::format("{},{}", strength.narrow, strength.wide);
 }
 
-Grid KQuantGrid(const Plan& plan, std::size_t layer, std::size_t unit) {
-  const int bits = plan.bits[layer][unit];
-  const KQuant* row = KQuantOfBits(bits);
-  if (row != nullptr && plan.group_sizes.empty()) return row->grid;
-  throw Error({.what = "the plan has a grid that is no K-quant",
-               .where = fmt::format("--grid: layer {}", layer),
-               .expected = "2, 3 or 4 bits, without a group size",
-               .found = plan.group_sizes.empty()
-                            ? fmt::format("{} bits", bits)
-                            : fmt::format("{}:{}", bits, plan.group_sizes[layer][unit])});
-}
-
 }  // namespace
 
 void AddOptions(const QuantOptions& given, Record& record) {
@@ -201,9 +189,7 @@ LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
     for (const Site site : kAllSites) {
       const Unit unit = UnitOf(site);
       grids[layer][static_cast<std::size_t>(site)] =
-          arguments.k_quant ? KQuantGrid(plan, layer, static_cast<std::size_t>(unit))
-                            : plan.GridOf(static_cast<Index>(layer), unit, arguments.group_size,
-                                          arguments.offset);
+          plan.GridOf(static_cast<Index>(layer), unit, arguments.group_size, arguments.offset);
     }
   }
   return grids;

@@ -140,18 +140,7 @@ Record ResultRecord(const ResultFacts& facts) {
         row["bits"][std::string(Name(unit))] = bits[static_cast<std::size_t>(unit)];
       }
     }
-    if (!facts.plan.group_sizes.empty()) {
-      for (const Unit unit : kAllUnits) {
-        const Index size = facts.plan.group_sizes[Size(layer)][static_cast<std::size_t>(unit)];
-        row["group_size"][std::string(Name(unit))] = size == 0 ? Record("row") : Record(size);
-      }
-    }
-    if (!facts.plan.offsets.empty()) {
-      for (const Unit unit : kAllUnits) {
-        row["offset"][std::string(Name(unit))] =
-            Name(facts.plan.offsets[Size(layer)][static_cast<std::size_t>(unit)]);
-      }
-    }
+    if (!facts.plan.grids.empty()) AddGrids(facts.plan.grids[Size(layer)], row);
     if (!facts.plan.scores.empty()) row["score"] = facts.plan.scores[Size(layer)];
     row["linears"] = ReportsToJson(facts.reports[Size(layer)]);
     layers.push_back(std::move(row));
@@ -216,7 +205,7 @@ std::string ModelCard(const ResultFacts& facts) {
                       static_cast<double>(source) / static_cast<double>(facts.output_bytes));
   for (const int bits : kWidths) {
     const std::string layers = LayersAt(facts.plan, bits);
-    if (!layers.empty() && facts.plan.group_sizes.empty())
+    if (!layers.empty() && facts.plan.grids.empty())
       card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
   }
   std::string transforms;
@@ -234,7 +223,7 @@ std::string ModelCard(const ResultFacts& facts) {
     card += fmt::format("| transforms (other weights of the same function) | {} |\n", transforms);
   }
   card += "\n";
-  if (!facts.plan.group_sizes.empty()) {
+  if (!facts.plan.grids.empty()) {
     card += "| layers | qkv | o | gate and up | down |\n|---|---|---|---|---|\n";
     for (const GridRun& run : GridRuns(facts.plan)) {
       card += fmt::format("| {} | {} |\n", run.layers, fmt::join(run.grids, " | "));

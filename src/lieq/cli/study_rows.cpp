@@ -480,9 +480,7 @@ void StudyBackend(StudyBench& bench) {
   for (const Index size : a.group_sizes) CheckGroupSize(config, size);
   Diagnosis diagnosis = Diagnose(bench, calibration);
   Plan plan = StudyPlan(bench, calibration, diagnosis);
-  // The study's own take their place.
-  plan.group_sizes.clear();
-  plan.offsets.clear();
+  plan.grids.clear();  // the study's own take their place
   const std::vector<Index> raised = RaisedLayers(plan);
   (void)bench.Base();
   for (const std::string& set : a.transform_sets) {

@@ -68,11 +68,13 @@ constexpr std::array kTargets{
                     CompressedTensors},
     ContainerTarget{"gptq", "symmetric grids and integer zero-points of any groups", Gptq},
     ContainerTarget{
-        "gguf",
-        "K-quants; 2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
-        "bits with minima in groups of 32; other zero-points and 3 bits in groups of "
-        "256",
-        Gguf},
+        .name = "gguf",
+        .description =
+            "K-quants; 2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
+            "bits with minima in groups of 32; other zero-points and 3 bits in groups of "
+            "256",
+        .holds = Gguf,
+        .offers_k_quants = true},
     ContainerTarget{"mlx",
                     "groups of 32, 64 or 128: symmetric grids and minima, half and integer offsets "
                     "at 2 and 3 bits",

@@ -18,6 +18,7 @@ struct ContainerTarget {
   /// Whether a matrix with rows of `cols` weights on the grid has a form in the container that
   /// gives back the very same values and stores the codes at their own width.
   bool (*holds)(const Grid& grid, Index cols) noexcept;
+  bool offers_k_quants = false;  // they are among what is chosen from unasked
 };
 
 [[nodiscard]] std::span<const ContainerTarget> Targets() noexcept;

@@ -119,6 +119,7 @@ std::vector<std::string> ByParent(const std::array<bool, kUnits>& units,
 std::string_view LlamaType(const Linear& linear) {
   constexpr std::string_view kTool = "llama-quantize";
   const Grid& grid = linear.grid;
+  if (grid.k_quant) return KQuantOf(grid).name;
   if (!grid.symmetric()) Refuse(kTool, linear, "symmetric grids, as of q2_0, q3_K, q4_0 and q8_0");
   const bool wide = linear.cols % 256 == 0;
   switch (grid.bits) {
@@ -162,7 +163,8 @@ std::string LlamaQuantize(const PlannedGrids& grids, const ModelConfig& config) 
 
 /// Both pack codes of 32 weights in either direction into words, and have integer zero-points.
 void CheckPacking(std::string_view tool, const Linear& linear) {
-  if (linear.grid.offset == Offset::kHalf || linear.grid.offset == Offset::kFloat) {
+  if (linear.grid.k_quant || linear.grid.offset == Offset::kHalf ||
+      linear.grid.offset == Offset::kFloat) {
     Refuse(tool, linear, "symmetric grids or integer zero-points");
   }
   if (linear.rows % 32 != 0 || linear.cols % 32 != 0) {
@@ -221,7 +223,7 @@ std::string Mlx(const PlannedGrids& grids, const ModelConfig& config) {
   std::vector<std::pair<Record, Index>> counts;
   for (const Linear& linear : Linears(grids, config)) {
     const Index group = GroupColumns(linear.grid, linear.cols);
-    if (group != 32 && group != 64 && group != 128) {
+    if (linear.grid.k_quant || (group != 32 && group != 64 && group != 128)) {
       Refuse("mlx", linear, "groups of 32, 64 or 128");
     }
     Record row{{"group_size", group}, {"bits", linear.grid.bits}};

@@ -34,13 +34,19 @@ std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& gr
   return bits;
 }
 
+void Plan::AddLayer(const std::array<Grid, kUnits>& layer) {
+  LIEQ_ASSERT(bits.size() == grids.size());
+  auto& widths = bits.emplace_back();
+  std::ranges::transform(layer, widths.begin(), &Grid::bits);
+  grids.push_back(layer);
+}
+
 std::string Digest(const Plan& plan) {
   std::string text;
   for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       text += std::to_string(plan.bits[layer][unit]);
-      if (!plan.group_sizes.empty()) text += ":" + std::to_string(plan.group_sizes[layer][unit]);
-      if (!plan.offsets.empty()) text += ":" + std::string(Name(plan.offsets[layer][unit]));
+      if (!plan.grids.empty()) text += "=" + Label(plan.grids[layer][unit]);
       text += ' ';
     }
   }

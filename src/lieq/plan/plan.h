@@ -38,13 +38,13 @@ struct PredictionCheck {
   friend bool operator==(const PredictionCheck&, const PredictionCheck&) = default;
 };
 
-/// Invariants: one row per layer; every width one of kWidths; scores finite, one per layer or none.
+/// Invariants: one row per layer; every width one of kWidths, and that of the grid where there is
+/// one; scores finite, one per layer or none.
 struct Plan {
   std::vector<std::array<int, kUnits>> bits;  // [layers], by Unit
-  /// [layers], by Unit: columns that share a scale, 0 for a whole row; empty: not the plan's
-  /// affair.
-  std::vector<std::array<Index, kUnits>> group_sizes;
-  std::vector<std::array<Offset, kUnits>> offsets;  // the same; only where group_sizes are given
+  /// [layers], by Unit: whole grids, of those widths; empty: beyond the widths grids are not the
+  /// plan's affair.
+  std::vector<std::array<Grid, kUnits>> grids;
   std::vector<double> scores;           // [layers], larger: more worth protecting; or empty
   std::string ranking;                  // a row of Rankings(), "uniform" or "edited"
   std::vector<double> ranking_weights;  // [3] of `combined` (RankingOptions), or empty
@@ -68,11 +68,11 @@ struct Plan {
   }
   /// The unit's grid; group_size and offset: where the plan does not say.
   [[nodiscard]] Grid GridOf(Index layer, Unit unit, Index group_size, Offset offset) const {
-    const auto u = static_cast<std::size_t>(unit);
-    return {.bits = bits[Size(layer)][u],
-            .group_size = group_sizes.empty() ? group_size : group_sizes[Size(layer)][u],
-            .offset = offsets.empty() ? offset : offsets[Size(layer)][u]};
+    if (!grids.empty()) return grids[Size(layer)][static_cast<std::size_t>(unit)];
+    return {.bits = BitsOf(layer, unit), .group_size = group_size, .offset = offset};
   }
+  /// Appends a layer with whole grids. LIEQ_ASSERTs that the others have them too.
+  void AddLayer(const std::array<Grid, kUnits>& layer);
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
@@ -84,7 +84,7 @@ struct Plan {
 /// zero-point. What `--bpw` counts.
 [[nodiscard]] std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid);
 
-/// XXH3-128 of widths, group sizes and offsets: tells an edited plan from the one that was made.
+/// XXH3-128 of widths and grids: tells an edited plan from the one that was made.
 [[nodiscard]] std::string Digest(const Plan& plan);
 
 /// Code bits per quantizable weight, sum(width * weights) / sum(weights) over the decoder's

@@ -50,7 +50,6 @@ PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Jso
   PlanDifference difference{.plans = {Read(a, where_a), Read(b, where_b)}, .units = {}};
   const bool grouped = difference.grouped(0) && difference.grouped(1);
   const Plan &first = difference.plans[0].layers, &second = difference.plans[1].layers;
-  const bool offset = !first.offsets.empty() && !second.offsets.empty();
   const auto layers = static_cast<Index>(std::min(first.bits.size(), second.bits.size()));
   for (Index layer = 0; layer < layers; ++layer) {
     for (const Unit unit : kAllUnits) {
@@ -59,8 +58,7 @@ PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Jso
                          .grids = {first.GridOf(layer, unit, 0, Offset::kSymmetric),
                                    second.GridOf(layer, unit, 0, Offset::kSymmetric)}};
       for (Grid& grid : row.grids) {
-        if (!grouped) grid.group_size = 0;
-        if (!offset) grid.offset = Offset::kSymmetric;
+        if (!grouped) grid = {.bits = grid.bits, .group_size = 0};
       }
       if (row.grids[0] != row.grids[1]) difference.units.push_back(row);
     }
@@ -93,6 +91,9 @@ Record ToJson(const PlanDifference& difference, const std::array<std::string, 2>
     }
     if (unit.grids[0].offset != unit.grids[1].offset) {
       row["offset"] = {Name(unit.grids[0].offset), Name(unit.grids[1].offset)};
+    }
+    if (unit.grids[0].k_quant != unit.grids[1].k_quant) {
+      row["k_quant"] = {unit.grids[0].k_quant, unit.grids[1].k_quant};
     }
     units.push_back(std::move(row));
   }

@@ -32,16 +32,13 @@ struct PlanDifference {
   std::array<ComparedPlan, 2> plans;
   std::vector<UnitDifference> units;
 
-  [[nodiscard]] bool grouped(std::size_t plan) const {
-    return !plans[plan].layers.group_sizes.empty();
-  }
-  /// As many layers, the same widths, and group sizes in both or in neither, the same too; where
-  /// both say offsets, the same.
+  [[nodiscard]] bool grouped(std::size_t plan) const { return !plans[plan].layers.grids.empty(); }
+  /// As many layers, the same widths, and grids in both or in neither, the same too.
   [[nodiscard]] bool agree() const;
 };
 
 /// Throws Error naming the place for anything that is no plan. where_*: names of the documents.
-/// Group sizes and offsets count where both plans have them.
+/// Beyond the widths grids count where both plans have them.
 [[nodiscard]] PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Json& b,
                                           const std::string& where_b);
 

@@ -20,6 +20,7 @@ constexpr int kSchema = 1;
 constexpr std::string_view kKind = "plan";
 constexpr std::string_view kEdited = "edited";
 constexpr std::string_view kUniform = "uniform";
+constexpr std::string_view kAffine = "affine";  // of grids that are no K-quant
 
 std::string Shortened(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -88,6 +89,57 @@ Offset ParseOffsetName(const JsonObject& object, std::string_view key) {
   return *offset;
 }
 
+/// The K-quant that a unit names; null for "affine".
+const KQuant* ParseKQuant(const JsonObject& object, std::string_view key) {
+  const Json& value = object.At(key);
+  const std::string name = value.is_string() ? value.get<std::string>() : "";
+  if (name == kAffine) return nullptr;
+  const KQuant* row = FindKQuant(name);
+  if (row == nullptr) Wrong(object, key, "affine, q2_k, q3_k or q4_k");
+  return row;
+}
+
+/// The whole grids of a layer: those of a row with "group_size", "grid" or both; none where it has
+/// neither. What else is said of a K-quant must be true of it.
+std::optional<std::array<Grid, kUnits>> ParseGrids(const JsonObject& row,
+                                                   const std::array<int, kUnits>& bits) {
+  const bool grouped = row.Has("group_size"), named = row.Has("grid"), moved = row.Has("offset");
+  std::array<const KQuant*, kUnits> k_quants{};
+  if (named) k_quants = ParseUnits<const KQuant*>(row, "grid", ParseKQuant);
+  const bool whole = named && std::ranges::none_of(k_quants, [](auto* k) { return k == nullptr; });
+  if (!grouped && !whole && (moved || named)) {
+    throw Error({.what = "a grid without its group size",
+                 .where = row.Where("group_size"),
+                 .expected = "columns that share a scale, or \"row\""});
+  }
+  if (!grouped && !named) return std::nullopt;
+  std::array<Index, kUnits> groups{};
+  std::array<Offset, kUnits> offsets{};
+  if (grouped) groups = ParseUnits<Index>(row, "group_size", GroupSize);
+  if (moved) offsets = ParseUnits<Offset>(row, "offset", ParseOffsetName);
+  std::array<Grid, kUnits> grids;
+  for (std::size_t unit = 0; unit < kUnits; ++unit) {
+    grids[unit] = {.bits = bits[unit], .group_size = groups[unit], .offset = offsets[unit]};
+    if (k_quants[unit] == nullptr) continue;
+    Grid said = k_quants[unit]->grid;
+    said.bits = bits[unit];
+    if (grouped) said.group_size = groups[unit];
+    if (moved) said.offset = offsets[unit];
+    if (said != k_quants[unit]->grid) {
+      const Grid& grid = k_quants[unit]->grid;
+      throw Error(
+          {.what = "a K-quant of another shape",
+           .where = row.Where("grid") + ", " + std::string(Name(kAllUnits[unit])),
+           .expected = fmt::format("{} bits, group size {}, offset {}, as {} has", grid.bits,
+                                   grid.group_size, Name(grid.offset), Label(grid)),
+           .found = fmt::format("{} bits, group size {}, offset {}", said.bits, said.group_size,
+                                Name(said.offset))});
+    }
+    grids[unit] = said;
+  }
+  return grids;
+}
+
 void CheckKind(const JsonObject& object) {
   if (object.String("kind") != kKind) Wrong(object, "kind", "\"" + std::string(kKind) + "\"");
   if (object.Integer("schema") != kSchema) {
@@ -108,24 +160,22 @@ void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& pla
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
-    RefuseUnknownKeys(row, std::array<std::string_view, 6>{"layer", "bits", "group_size", "offset",
-                                                           "score", "damage"});
+    RefuseUnknownKeys(row, std::array<std::string_view, 7>{"layer", "bits", "group_size", "offset",
+                                                           "grid", "score", "damage"});
     if (row.Integer("layer") != static_cast<std::int64_t>(i)) {
       Wrong(row, "layer", std::to_string(i) + ": layers in order, each once");
     }
-    plan.bits.push_back(ParseUnits<int>(row, "bits", Width));
-    const bool grouped = row.Has("group_size");
-    if (grouped != !plan.group_sizes.empty() && i > 0) {
+    const auto bits = ParseUnits<int>(row, "bits", Width);
+    const auto grids = ParseGrids(row, bits);
+    if (grids.has_value() != !plan.grids.empty() && i > 0) {
       throw Error({.what = "a group size that some layers have and others lack",
                    .where = row.Where("group_size")});
     }
-    if (grouped) plan.group_sizes.push_back(ParseUnits<Index>(row, "group_size", GroupSize));
-    const bool offset = row.Has("offset");
-    if ((offset != !plan.offsets.empty() && i > 0) || (offset && !grouped)) {
-      throw Error({.what = "offsets that some layers have and others lack, or without group sizes",
-                   .where = row.Where("offset")});
+    if (grids) {
+      plan.AddLayer(*grids);
+    } else {
+      plan.bits.push_back(bits);
     }
-    if (offset) plan.offsets.push_back(ParseUnits<Offset>(row, "offset", ParseOffsetName));
     if (row.Has("score") != !plan.scores.empty() && i > 0) {
       throw Error(
           {.what = "a score that some layers have and others lack",
@@ -139,15 +189,18 @@ void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& pla
 
 /// Group sizes of a document know nothing of the rows they divide.
 void CheckGroups(const JsonObject& object, const ModelConfig& config, const Plan& plan) {
-  for (std::size_t layer = 0; layer < plan.group_sizes.size(); ++layer) {
+  for (std::size_t layer = 0; layer < plan.grids.size(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      const Index size = plan.group_sizes[layer][static_cast<std::size_t>(unit)];
+      const Grid& grid = plan.grids[layer][static_cast<std::size_t>(unit)];
       const Index cols = config.In(SitesOf(unit).front());
-      if (size == 0 || cols % size == 0) continue;
-      throw Error({.what = "groups that do not divide the rows of " + std::string(Name(unit)),
-                   .where = object.Where("layers") + "/" + std::to_string(layer) + "/group_size",
+      const Index step = RowStep(grid, cols);
+      if (cols % step == 0) continue;
+      throw Error({.what = (grid.k_quant ? "super-blocks" : "groups") +
+                           (" that do not divide the rows of " + std::string(Name(unit))),
+                   .where = object.Where("layers") + "/" + std::to_string(layer) +
+                            (grid.k_quant ? "/grid" : "/group_size"),
                    .expected = "a divisor of " + std::to_string(cols) + ", or \"row\"",
-                   .found = std::to_string(size)});
+                   .found = std::to_string(step)});
     }
   }
 }
@@ -198,12 +251,15 @@ bool FollowsItsRanking(const Plan& plan, const ModelConfig& config) {
   return plan.bits == Allocate(plan.scores, plan.ranking, budget, config).bits;
 }
 
+/// One value where all units have the same.
 template <class T, class ToRecord>
 Record ByUnit(const std::array<T, kUnits>& values, const ToRecord& to_record) {
-  if (std::ranges::count(values, values.front()) == kUnits) return to_record(values.front());
+  std::array<Record, kUnits> records;
+  std::ranges::transform(values, records.begin(), to_record);
+  if (std::ranges::count(records, records.front()) == kUnits) return records.front();
   Record units;
   for (const Unit unit : kAllUnits) {
-    units[std::string(Name(unit))] = to_record(values[static_cast<std::size_t>(unit)]);
+    units[std::string(Name(unit))] = records[static_cast<std::size_t>(unit)];
   }
   return units;
 }
@@ -284,6 +340,16 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
 
 }  // namespace
 
+void AddGrids(const std::array<Grid, kUnits>& grids, Record& row) {
+  row["group_size"] = ByUnit(grids, [](const Grid& grid) {
+    return grid.group_size == 0 ? Record("row") : Record(grid.group_size);
+  });
+  row["offset"] = ByUnit(grids, [](const Grid& grid) { return Record(Name(grid.offset)); });
+  if (std::ranges::none_of(grids, &Grid::k_quant)) return;
+  row["grid"] = ByUnit(
+      grids, [](const Grid& grid) { return Record(grid.k_quant ? KQuantOf(grid).name : kAffine); });
+}
+
 Record RequestToJson(const PlanRequest& request) {
   Record json;
   if (request.bits) json["bits"] = *request.bits;
@@ -322,13 +388,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
     Record row;
     row["layer"] = i;
     row["bits"] = ByUnit(plan.bits[i], [](int bits) { return Record(bits); });
-    if (!plan.group_sizes.empty()) {
-      row["group_size"] = ByUnit(
-          plan.group_sizes[i], [](Index size) { return size == 0 ? Record("row") : Record(size); });
-    }
-    if (!plan.offsets.empty()) {
-      row["offset"] = ByUnit(plan.offsets[i], [](Offset offset) { return Record(Name(offset)); });
-    }
+    if (!plan.grids.empty()) AddGrids(plan.grids[i], row);
     if (!plan.scores.empty()) row["score"] = plan.scores[i];
     for (std::size_t unit = 0; unit < kUnits && !plan.damage.empty(); ++unit) {
       Record& damage = row["damage"][std::string(Name(kAllUnits[unit]))] = Record::array();

@@ -15,23 +15,27 @@ namespace lieq {
 
 /// The inverse of ToJson for a plan that was edited by hand or not. `where` names the document.
 ///
-/// Where widths and group sizes are no longer those of the digest (without one: the widths that the
+/// Where widths and grids are no longer those of the digest (without one: the widths that the
 /// top-m rule makes of the scores, or the one width of a uniform plan), `ranking` becomes "edited",
 /// and what was predicted and checked goes. Whether model_hash is that of the model at hand
 /// is for the caller to check. "code_bits" is not read.
 ///
 /// Throws Error with the JSON path: another schema or kind, a key that is missing or of the wrong
 /// type, a width that is none of kWidths, another number of layers than config.layers, layers out
-/// of order or twice, group sizes, scores or damages in some layers only, groups that do not divide
-/// a unit's rows, an unknown key in a layer or its bits.
+/// of order or twice, grids, scores or damages in some layers only, groups or super-blocks that do
+/// not divide a unit's rows, a K-quant with another's bits, an unknown key in a layer or its bits.
 [[nodiscard]] Plan PlanFromJson(const Json& json, const ModelConfig& config,
                                 const std::string& where);
+
+/// "group_size" and "offset" of a layer, and "grid" where a unit's is a K-quant: one value, or one
+/// for each unit by name.
+void AddGrids(const std::array<Grid, kUnits>& grids, Record& row);
 
 /// {"bits": 2.25}, {"bpw": ..}, {"size": ..}, {"high_layers": ..}; null where nothing was asked
 /// for.
 [[nodiscard]] Record RequestToJson(const PlanRequest& request);
 
-/// What a plan says of the layers, for those who have no model: bits, group_sizes and scores, all
+/// What a plan says of the layers, for those who have no model: bits, grids and scores, all
 /// else left as it is in Plan{}. As many layers as the document has, at least one. Throws Error as
 /// PlanFromJson, as far as kind, schema and layers go.
 [[nodiscard]] Plan LayersFromJson(const Json& json, const std::string& where);

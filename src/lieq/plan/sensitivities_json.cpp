@@ -115,6 +115,7 @@ Record GridToJson(const Grid& grid) {
                 {"group_size", grid.group_size == 0 ? Record("row") : Record(grid.group_size)},
                 {"symmetric", grid.symmetric()}};
   AddOffset(grid.offset, record);
+  if (grid.k_quant) record["k_quant"] = true;
   return record;
 }
 
@@ -137,6 +138,10 @@ Grid GridFromJson(const JsonObject& object) {
       Wrong(object, "offset", "one that \"symmetric\" agrees with");
     }
     grid.offset = *offset;
+  }
+  grid.k_quant = object.Boolean("k_quant", false);
+  if (grid.k_quant && std::ranges::find(KQuants(), grid, &KQuant::grid) == KQuants().end()) {
+    Wrong(object, "k_quant", "bits, group size and offset of q2_k, q3_k or q4_k");
   }
   return grid;
 }

@@ -227,9 +227,11 @@ Diagnostics ReadDiagnostics(const JsonObject& object, const ReportInput& input) 
 std::string CandidateName(const JsonObject& candidate) {
   std::string name = fmt::format("{:g} bits", candidate.Number("bits", 0));
   if (candidate.Has("group_size")) {
-    const std::int64_t group = candidate.Integer("group_size");
-    name += group == 0 ? ", whole rows" : fmt::format(", group {}", group);
+    name += candidate.At("group_size").is_string()
+                ? ", whole rows"
+                : fmt::format(", group {}", candidate.Integer("group_size"));
   }
+  if (candidate.Boolean("k_quant", false)) return name + ", K-quant";
   if (candidate.Has("offset")) {
     name += fmt::format(", {} offset", candidate.String("offset"));
   } else if (candidate.Has("symmetric") && !candidate.Boolean("symmetric")) {

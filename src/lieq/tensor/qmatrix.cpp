@@ -71,6 +71,11 @@ std::span<const KQuant> KQuants() noexcept {
   return kKQuants;
 }
 
+const KQuant* FindKQuant(std::string_view name) noexcept {
+  const auto* found = std::ranges::find(kKQuants, name, &KQuant::name);
+  return found == kKQuants.end() ? nullptr : &*found;
+}
+
 const KQuant* KQuantOfBits(int bits) noexcept {
   const auto found =
       std::ranges::find_if(kKQuants, [&](const KQuant& row) { return row.grid.bits == bits; });

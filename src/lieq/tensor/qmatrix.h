@@ -77,6 +77,7 @@ struct KQuant {
 };
 
 [[nodiscard]] std::span<const KQuant> KQuants() noexcept;
+[[nodiscard]] const KQuant* FindKQuant(std::string_view name) noexcept;  // null: no such name
 [[nodiscard]] const KQuant* KQuantOfBits(int bits) noexcept;  // null where none has the width
 /// The row of a grid that is one.
 [[nodiscard]] const KQuant& KQuantOf(const Grid& grid) noexcept;
