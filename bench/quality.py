@@ -88,8 +88,11 @@ def main():
         result = json.loads((out / "lieq.json").read_text())
         seconds = json.loads((out / "run.json").read_text())["seconds"]
         values = perplexities(out)
-        bits = [layer["bits"] for layer in result["layers"]]
-        raised = [str(i) for i, b in enumerate(bits) if b != min(bits)]
+        # One number, or one for each unit where they differ.
+        bits = [b if isinstance(b, dict) else {"all": b}
+                for b in (layer["bits"] for layer in result["layers"])]
+        least = min(min(b.values()) for b in bits)
+        raised = [str(i) for i, b in enumerate(bits) if max(b.values()) != least]
         gaps = [math.log(value / reference) for value, reference in zip(values, base)]
         print(f"| `{row}` | {result['code_bits_per_weight']:.3f} | {result['bits_per_weight']:.3f} "
               f"| {values[0]:.3f} | {values[1]:.3f} | {gaps[0]:.4f} / {gaps[1]:.4f} "
