@@ -27,12 +27,12 @@ class Export : public testing::Test {
 };
 
 TEST_F(Export, WritesEveryContainerAndVerifiesIt) {
-  for (const std::string name : {"compressed-tensors"}) {
+  for (const std::string name : {"compressed-tensors", "gptq", "mlx"}) {
     const std::string out = Path(name);
 
     const Outcome exported = Lieq({"export", Path("quantized"), "--to", name, "-o", out, "--json"});
 
-    ASSERT_EQ(exported.exit, 0) << exported.err;
+    ASSERT_EQ(exported.exit, 0) << exported.err << exported.out;
     const Json record = ParseJson(exported.out, "stdout");
     EXPECT_EQ(record["kind"], "export");
     EXPECT_EQ(record["equal"], true);

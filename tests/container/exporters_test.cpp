@@ -48,7 +48,7 @@ std::vector<Grid> EveryGrid() {
   std::vector<Grid> grids;
   for (const int bits : {2, 3, 4, 8}) {
     for (const Offset offset : kAllOffsets) {
-      for (const Index group : {Index{32}, Index{64}, Index{128}, Index{256}, Index{0}}) {
+      for (const Index group : {Index{32}, Index{128}, Index{256}, Index{0}}) {
         grids.push_back({.bits = bits, .group_size = group, .offset = offset});
       }
     }

@@ -46,6 +46,7 @@ EdgeGrids CheckedEdges(const ModelFolder& source) {
 void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::path& out,
                             const ExportSettings&) {
   const LayerGrids grids = CheckedGrids(source, "compressed-tensors");
+  CheckUnits(grids, "--to compressed-tensors");
   const EdgeGrids edges = CheckedEdges(source);
   const DType scale_type = ScaleTypeFor(source);
   const PackedForm form{

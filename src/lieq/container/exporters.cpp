@@ -14,6 +14,14 @@ constexpr std::array kExporters{
              .description = "a folder for vLLM and transformers",
              .write = WriteCompressedTensors,
              .serve = ServeCompressedTensors},
+    Exporter{.name = "gptq",
+             .description = "a folder for GPTQModel, transformers and older vLLM",
+             .write = WriteGptqFolder,
+             .serve = ServeGptq},
+    Exporter{.name = "mlx",
+             .description = "a folder for mlx-lm",
+             .write = WriteMlxFolder,
+             .serve = ServeMlx},
 };
 
 }  // namespace
@@ -44,6 +52,23 @@ LayerGrids GridsOf(const Weights& weights, std::string_view option) {
     }
   }
   return grids;
+}
+
+void CheckUnits(const LayerGrids& grids, std::string_view option) {
+  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+    for (const Site site : kAllSites) {
+      const Site first = SitesOf(UnitOf(site)).front();
+      if (grids[layer][static_cast<std::size_t>(site)] ==
+          grids[layer][static_cast<std::size_t>(first)]) {
+        continue;
+      }
+      throw Error(
+          {.what = "linears that share their input have different grids",
+           .where = std::string(option) + ": " + ModuleName(static_cast<Index>(layer), site),
+           .expected = "the grid of " + std::string(Name(first)),
+           .found = "another"});
+    }
+  }
 }
 
 LayerGrids CheckedGrids(const ModelFolder& source, std::string_view target) {

@@ -14,6 +14,7 @@ namespace lieq {
 /// What the command line says about an export.
 struct ExportSettings {
   std::string writer = "lieq";  // "lieq:0.1.0": who wrote the file, where a container has a place
+  int gptq_version = 0;         // 1 or 2; 0: 1 where everything is symmetric, else 2
 };
 
 struct Exporter {
