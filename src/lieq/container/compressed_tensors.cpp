@@ -1,12 +1,12 @@
 #include "lieq/container/compressed_tensors.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/container/narrow.h"
+#include "lieq/container/tensor_items.h"
 #include "lieq/io/printable.h"
 
 namespace lieq {
@@ -16,37 +16,6 @@ constexpr Index kMostExtent = Index{1} << 24;  // as CheckConfig has it
 
 Index StreamWords(Index codes, int bits) {
   return CeilDiv(codes * bits, 32);
-}
-
-std::string TensorName(std::string_view module, std::string_view suffix) {
-  return std::string(module) + "." + std::string(suffix);
-}
-
-[[noreturn]] void Fail(const TensorRef& tensor, std::string what, std::string expected,
-                       std::string found, std::string hint = {}) {
-  throw Error({.what = std::move(what),
-               .where = tensor.file.string() + ": tensor '" + Printable(tensor.name) + "'",
-               .expected = std::move(expected),
-               .found = std::move(found),
-               .hint = std::move(hint)});
-}
-
-/// The tensor, once its type and shape are what they must be.
-const TensorRef& Checked(const TensorFile& file, std::string_view module, std::string_view suffix,
-                         DType dtype, const std::vector<std::int64_t>& shape) {
-  const TensorRef& tensor = file.At(TensorName(module, suffix));
-  if (tensor.dtype != dtype || tensor.shape != shape) {
-    Fail(tensor, "wrong type or shape", Describe(dtype, shape),
-         Describe(tensor.dtype, tensor.shape));
-  }
-  return tensor;
-}
-
-/// Items of a tensor as T, copied: its bytes may lie at any address.
-template <class T>
-void CopyItems(const TensorRef& tensor, std::span<T> to) {
-  LIEQ_ASSERT(tensor.bytes.size() == to.size_bytes());
-  std::memcpy(to.data(), tensor.bytes.data(), to.size_bytes());
 }
 
 /// Bits behind the last code of a stream must be zero: set ones mean another packing.
@@ -68,12 +37,12 @@ Extents ReadShape(const TensorFile& file, std::string_view module, const Grid& g
   const std::string found = std::to_string(shape[0]) + ", " + std::to_string(shape[1]);
   for (const std::int64_t extent : shape) {
     if (extent < 1 || extent > kMostExtent) {
-      Fail(tensor, "extent out of range", "1 to " + std::to_string(kMostExtent), found);
+      FailAt(tensor, "extent out of range", "1 to " + std::to_string(kMostExtent), found);
     }
   }
   if (const Index step = RowStep(grid, shape[1]); shape[1] % step != 0) {
-    Fail(tensor, "group size does not divide the row",
-         "columns in groups of " + std::to_string(step), found);
+    FailAt(tensor, "group size does not divide the row",
+           "columns in groups of " + std::to_string(step), found);
   }
   return {shape[0], shape[1]};
 }
@@ -86,37 +55,9 @@ void ReadCodes(const TensorFile& file, std::string_view module, QMatrix& matrix)
   for (Index row = 0; row < matrix.rows(); ++row) {
     const std::uint32_t last = matrix.words()[Size((row + 1) * matrix.words_per_row() - 1)];
     if (!TailIsClear(last, matrix.cols(), bits)) {
-      Fail(tensor, "bits set behind the last code of a row", "zero bits",
-           "row " + std::to_string(row));
+      FailAt(tensor, "bits set behind the last code of a row", "zero bits",
+             "row " + std::to_string(row));
     }
-  }
-}
-
-/// weight_scale or another tensor of floats. what: "scale", "minimum", ... for messages.
-void ReadFloats(const TensorFile& file, std::string_view module, const std::string& what,
-                View<float, 2> to) {
-  std::string suffix = "weight_" + what;
-  std::ranges::replace(suffix, ' ', '_');
-  const TensorRef& named = file.At(TensorName(module, suffix));
-  const DType dtype = named.dtype;
-  if (dtype != DType::kF16 && dtype != DType::kBF16 && dtype != DType::kF32) {
-    Fail(named, "wrong type", "F16, BF16 or F32", std::string(Name(dtype)));
-  }
-  const TensorRef& tensor = Checked(file, module, suffix, dtype, {to.rows(), to.cols()});
-  const std::span<float> values(to.data(), Size(to.size()));
-  if (dtype == DType::kF32) {
-    CopyItems(tensor, values);
-  } else {
-    std::vector<std::uint16_t> items(values.size());
-    CopyItems(tensor, std::span(items));
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      values[i] = dtype == DType::kF16 ? ToFloat(F16{items[i]}) : ToFloat(Bf16{items[i]});
-    }
-  }
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (std::isfinite(values[i])) continue;
-    Fail(tensor, what + " is not finite", "a finite number",
-         std::to_string(values[i]) + " in row " + std::to_string(i / Size(to.cols())));
   }
 }
 
@@ -136,8 +77,8 @@ void ReadZeros(const TensorFile& file, std::string_view module, QMatrix& matrix)
     for (Index word = 0; word < words; ++word)
       stream[Size(word)] = items[Size(word * groups + group)];
     if (!TailIsClear(stream.back(), matrix.rows(), bits)) {
-      Fail(tensor, "bits set behind the last zero-point of a column", "zero bits",
-           "column " + std::to_string(group));
+      FailAt(tensor, "bits set behind the last zero-point of a column", "zero bits",
+             "column " + std::to_string(group));
     }
     UnpackCodes(stream, bits, column);
     for (Index row = 0; row < matrix.rows(); ++row) matrix.zeros()(row, group) = column[Size(row)];
@@ -174,8 +115,8 @@ std::vector<std::uint8_t> ReadFactors(const TensorFile& file, std::string_view m
     const auto stream =
         std::span<const std::uint32_t>(items).subspan(Size(row * words), Size(words));
     if (!TailIsClear(stream.back(), matrix.groups(), bits)) {
-      Fail(tensor, "bits set behind the last factor of a row", "zero bits",
-           "row " + std::to_string(row));
+      FailAt(tensor, "bits set behind the last factor of a row", "zero bits",
+             "row " + std::to_string(row));
     }
     UnpackCodes(stream, bits,
                 std::span(factors).subspan(Size(row * matrix.groups()), Size(matrix.groups())));
@@ -190,7 +131,7 @@ Matrix<float> ReadSuperFloats(const TensorFile& file, std::string_view module,
   std::ranges::replace(suffix, ' ', '_');
   (void)Checked(file, module, suffix, DType::kF16, {matrix.rows(), matrix.supers()});
   Matrix<float> values(matrix.rows(), matrix.supers());
-  ReadFloats(file, module, what, values.view());
+  ReadFloats(file, module, suffix, what, values.view());
   return values;
 }
 
@@ -255,27 +196,6 @@ void WriteSupers(TensorWriter& writer, std::string_view module, const QMatrix& m
   if (kind.has_minima()) floats("weight_super_minimum", &SuperBlock::dmin);
 }
 
-/// what: "scale" or "minimum", for messages.
-std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
-                                  View<const float, 2> values, DType type) {
-  std::vector<std::uint16_t> items;
-  items.reserve(Size(values.size()));
-  for (Index row = 0; row < values.rows(); ++row) {
-    for (const float value : values.Row(row)) {
-      const bool half = type == DType::kF16;
-      const float held = half ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value));
-      if (held != value || !std::isfinite(value)) {  // a NaN differs from itself
-        throw Error({.what = what + " cannot be stored exactly",
-                     .where = std::string(module) + ", row " + std::to_string(row),
-                     .expected = "a finite number that " + std::string(Name(type)) + " holds",
-                     .found = std::to_string(value)});
-      }
-      items.push_back(half ? ToF16(value).bits : ToBf16(value).bits);
-    }
-  }
-  return items;
-}
-
 }  // namespace
 
 std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
@@ -312,6 +232,10 @@ std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index c
   return specs;
 }
 
+DType ScaleType(DType model) noexcept {
+  return model == DType::kF16 ? DType::kF16 : DType::kBF16;
+}
+
 void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,
                  DType scale_type) {
   const std::array<std::int64_t, 2> shape{matrix.rows(), matrix.cols()};
@@ -339,9 +263,9 @@ QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& 
   const TensorRef& packed = file.At(TensorName(module, "weight_packed"));
   const Index ten_a_word = CeilDiv(cols, 10);
   if (grid.bits == 3 && ten_a_word != words && packed.shape == std::vector{rows, ten_a_word}) {
-    Fail(packed, "3-bit codes are packed ten to a word, as compressed-tensors 0.17 did",
-         Describe(DType::kI32, std::array{rows, words}), Describe(packed.dtype, packed.shape),
-         "save the model again with compressed-tensors 0.18 or later");
+    FailAt(packed, "3-bit codes are packed ten to a word, as compressed-tensors 0.17 did",
+           Describe(DType::kI32, std::array{rows, words}), Describe(packed.dtype, packed.shape),
+           "save the model again with compressed-tensors 0.18 or later");
   }
   (void)Checked(file, module, "weight_packed", DType::kI32, {rows, words});
   if (!grid.k_quant) {
@@ -356,9 +280,10 @@ QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& 
     ReadSupers(file, module, matrix);
     return matrix;
   }
-  ReadFloats(file, module, "scale", matrix.scales());
+  ReadFloats(file, module, "weight_scale", "scale", matrix.scales());
   if (grid.offset == Offset::kInteger) ReadZeros(file, module, matrix);
-  if (grid.offset == Offset::kFloat) ReadFloats(file, module, "minimum", matrix.minima());
+  if (grid.offset == Offset::kFloat)
+    ReadFloats(file, module, "weight_minimum", "minimum", matrix.minima());
   return matrix;
 }
 

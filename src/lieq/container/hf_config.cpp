@@ -119,12 +119,13 @@ void RefuseSlidingWindow(const JsonObject& json, const Architecture& row) {
 }
 
 void RefuseOtherQuantization(const JsonObject& json) {
-  if (!json.Has("quantization_config")) return;
+  // "quantization" is MLX's, which repeats it under the other name, without a method.
+  if (!json.Has("quantization_config") || json.Has("quantization")) return;
   const JsonObject quantization = json.Object("quantization_config");
   const std::string method = quantization.String("quant_method");
-  if (method == "compressed-tensors" || method == "lieq") return;
+  if (method == "compressed-tensors" || method == "gptq" || method == "lieq") return;
   Refuse("model is already quantized by a method that is not read",
-         quantization.Where("quant_method"), "compressed-tensors, lieq, or a float model",
+         quantization.Where("quant_method"), "compressed-tensors, gptq, lieq, or a float model",
          Printable(method), "start from the float model that it was made from");
 }
 

@@ -12,6 +12,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
+#include "lieq/container/packed_reader.h"
 #include "lieq/container/tensor_names.h"
 #include "lieq/io/printable.h"
 
@@ -83,19 +84,16 @@ class WeightReader {
     weights_.maps = file.maps();
   }
 
-  Weights Read(const std::optional<LayerGrids>& grids, const EdgeGrids& edges) {
+  /// packed: null where all matrices are float.
+  Weights Read(const PackedReader& packed, EdgeGrids& edges) {
+    packed_ = &packed;
     const ModelConfig& config = weights_.config;
-    weights_.embedding = edges.embedding
-                             ? PackedMatrix(std::string(kEmbeddingModule), config.vocab,
-                                            config.hidden, *edges.embedding)
-                             : FloatMatrix(std::string(kEmbedding), config.vocab, config.hidden);
+    weights_.embedding = AnyMatrixOf(std::string(kEmbeddingModule), config.vocab, config.hidden);
+    edges.embedding = GridOf(weights_.embedding);
     weights_.final_norm = Vector(std::string(kFinalNorm), config.hidden);
-    for (Index layer = 0; layer < config.layers; ++layer) {
-      weights_.layers.push_back(Layer(layer, grids ? &(*grids)[Size(layer)] : nullptr));
-    }
-    weights_.head = edges.head ? PackedMatrix(std::string(kHeadModule), config.vocab, config.hidden,
-                                              *edges.head)
-                               : Head(edges.embedding.has_value());
+    for (Index layer = 0; layer < config.layers; ++layer) weights_.layers.push_back(Layer(layer));
+    weights_.head = config.tied ? TiedHead(edges.embedding.has_value()) : OwnHead();
+    if (!config.tied) edges.head = GridOf(weights_.head);
     CheckAllRead();
     return std::move(weights_);
   }
@@ -176,21 +174,26 @@ class WeightReader {
     return values;
   }
 
-  AnyMatrix PackedMatrix(const std::string& module, Index rows, Index cols, const Grid& grid) {
-    auto matrix = std::make_shared<const QMatrix>(ReadPacked(file_, module, grid));
-    for (const TensorSpec& spec :
-         PackedSpecs(module, matrix->rows(), matrix->cols(), grid, DType::kF16)) {
-      (void)Take(spec.name);
-    }
-    if (matrix->rows() != rows || matrix->cols() != cols) {
-      Fail(file_.At(module + ".weight_shape"), "shape does not agree with config.json",
-           std::to_string(rows) + ", " + std::to_string(cols),
-           std::to_string(matrix->rows()) + ", " + std::to_string(matrix->cols()));
-    }
-    return matrix;
+  static std::optional<Grid> GridOf(const AnyMatrix& matrix) {
+    const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    return packed != nullptr ? std::optional((*packed)->grid()) : std::nullopt;
   }
 
-  LayerWeights Layer(Index layer, const std::array<Grid, kSites>* grids) {
+  /// The matrix, where the config says that the module is packed.
+  std::optional<AnyMatrix> Packed(const std::string& module, Index rows, Index cols) {
+    if (!*packed_) return std::nullopt;
+    std::optional<PackedModule> read = (*packed_)(file_, module, rows, cols);
+    if (!read) return std::nullopt;
+    for (const std::string& name : read->tensors) (void)Take(name);
+    return std::move(read->matrix);
+  }
+
+  AnyMatrix AnyMatrixOf(const std::string& module, Index rows, Index cols) {
+    std::optional<AnyMatrix> packed = Packed(module, rows, cols);
+    return packed ? std::move(*packed) : FloatMatrix(module + ".weight", rows, cols);
+  }
+
+  LayerWeights Layer(Index layer) {
     const ModelConfig& config = weights_.config;
     LayerWeights read;
     read.attention_norm = Vector(LayerTensor(layer, kAttentionNorm), config.hidden);
@@ -203,26 +206,27 @@ class WeightReader {
       const std::string module = ModuleName(layer, site);
       const Index rows = config.Out(site), cols = config.In(site);
       Linear& linear = read.At(site);
-      linear.weight = grids == nullptr ? FloatMatrix(module + ".weight", rows, cols)
-                                       : PackedMatrix(module, rows, cols,
-                                                      (*grids)[static_cast<std::size_t>(site)]);
+      linear.weight = AnyMatrixOf(module, rows, cols);
       if (config.HasBias(site)) linear.bias = Vector(module + ".bias", rows);
     }
     return read;
   }
 
-  AnyMatrix Head(bool packed_embedding) {
+  AnyMatrix OwnHead() {
     const ModelConfig& config = weights_.config;
-    const bool present = file_.Has(kHead);
-    if (!config.tied) {
-      if (!present) {
-        throw Error({.what = "the head is missing",
-                     .where = file_.path().string(),
-                     .expected = "a tensor 'lm_head.weight', since tie_word_embeddings is false",
-                     .found = file_.Has("lm_head.weight_packed") ? "a quantized head" : "none"});
-      }
-      return FloatMatrix(std::string(kHead), config.vocab, config.hidden);
+    std::optional<AnyMatrix> packed = Packed(std::string(kHeadModule), config.vocab, config.hidden);
+    if (packed) return std::move(*packed);
+    if (!file_.Has(kHead)) {
+      throw Error({.what = "the head is missing",
+                   .where = file_.path().string(),
+                   .expected = "a tensor 'lm_head.weight', since tie_word_embeddings is false",
+                   .found = file_.Has("lm_head.weight_packed") ? "a quantized head" : "none"});
     }
+    return FloatMatrix(std::string(kHead), config.vocab, config.hidden);
+  }
+
+  AnyMatrix TiedHead(bool packed_embedding) {
+    const bool present = file_.Has(kHead);
     if (present && packed_embedding) {
       throw Error({.what = "a float head beside a quantized embedding that it is tied to",
                    .where = file_.path().string(),
@@ -263,9 +267,36 @@ class WeightReader {
   }
 
   const TensorFile& file_;
+  const PackedReader* packed_ = nullptr;
   Weights weights_;
   std::set<std::string_view> read_;
 };
+
+}  // namespace
+
+namespace {
+
+/// By what config.json says of quantization; null where it says nothing.
+PackedReader PackedReaderOf(const Json& json, const Record& record, const ModelConfig& config,
+                            const std::string& where) {
+  const auto has = [&](const char* key) { return json.contains(key) && !json.at(key).is_null(); };
+  const std::string place = where + ": /quantization_config";
+  if (has("quantization")) {  // MLX
+    if (has("quantization_config") && json.at("quantization_config") != json.at("quantization")) {
+      throw Error({.what = "two descriptions of the quantization that differ",
+                   .where = place,
+                   .expected = "the same as /quantization",
+                   .found = "another"});
+    }
+    return MlxReader(json.at("quantization"), where + ": /quantization");
+  }
+  if (!has("quantization_config")) return nullptr;
+  const Json& quantization = json.at("quantization_config");
+  if (quantization.is_object() && quantization.value("quant_method", Json()) == "gptq") {
+    return GptqReader(record.at("quantization_config"), place);
+  }
+  return CompressedTensorsReader(quantization, config, place);
+}
 
 }  // namespace
 
@@ -275,23 +306,19 @@ ModelFolder OpenModel(const std::filesystem::path& folder) {
   const std::string text = ReadText(where, kMostConfigBytes);
   const Json json = ParseJson(text, where);
   const ModelConfig config = ParseModelConfig(json, where);
-  std::optional<LayerGrids> grids;
-  EdgeGrids edges;
-  const auto quantization = json.find("quantization_config");
-  if (quantization != json.end() && !quantization->is_null()) {
-    grids = ParseQuantizationConfig(*quantization, config, where + ": /quantization_config");
-    edges = ParseEdgeGrids(*quantization, config, where + ": /quantization_config");
-  }
+  const Record record = ParseRecord(text, where);
+  const PackedReader packed = PackedReaderOf(json, record, config, where);
 
   TensorFile tensors = TensorFile::OpenFolder(folder);
-  Weights weights = WeightReader(tensors, config).Read(grids, edges);
+  EdgeGrids edges;
+  Weights weights = WeightReader(tensors, config).Read(packed, edges);
   const DType dtype = tensors.At(edges.embedding ? kFinalNorm : kEmbedding).dtype;
   return {.path = folder,
-          .config = ParseRecord(text, where),
+          .config = record,
           .tensors = std::move(tensors),
           .weights = std::move(weights),
           .dtype = dtype,
-          .quantized = grids.has_value(),
+          .quantized = packed != nullptr,
           .edges = edges};
 }
 

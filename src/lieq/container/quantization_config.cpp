@@ -10,8 +10,10 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
+#include "lieq/container/layer_pattern.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/container/name_pattern.h"
+#include "lieq/container/packed_reader.h"
 #include "lieq/io/printable.h"
 #include "lieq/model/config.h"
 
@@ -299,47 +301,6 @@ void CheckGrid(const Grid& grid, const ModelConfig& config, Index layer, Site si
 
 // ---- writing ----------------------------------------------------------------------------------
 
-/// "[2-46]" for the digits whose bits are set; a single digit stands alone.
-std::string DigitClass(unsigned digits) {
-  std::string inside;
-  int count = 0;
-  for (int digit = 0; digit < 10; ++digit) {
-    if ((digits >> digit & 1) == 0) continue;
-    int last = digit;
-    while (last < 9 && (digits >> (last + 1) & 1) != 0) ++last;
-    inside += static_cast<char>('0' + digit);
-    if (last > digit + 1) inside += '-';
-    if (last > digit) inside += static_cast<char>('0' + last);
-    count += last - digit + 1;
-    digit = last;
-  }
-  return count == 1 ? inside : "[" + inside + "]";
-}
-
-/// Alternatives of a regular expression that together match exactly these numbers: those with equal
-/// last digits share one, so that a run of layers takes few characters.
-std::vector<std::string> NumberAlternatives(const std::set<Index>& numbers) {
-  std::map<Index, unsigned> digits_of;  // by the number without its last digit, -1 where none
-  for (const Index number : numbers) {
-    digits_of[number < 10 ? -1 : number / 10] |= 1u << (number % 10);
-  }
-  std::vector<std::string> alternatives;
-  std::map<unsigned, std::set<Index>> prefixes_of;  // by the digits that follow
-  for (const auto& [prefix, digits] : digits_of) {
-    if (prefix < 0) {
-      alternatives.push_back(DigitClass(digits));
-    } else {
-      prefixes_of[digits].insert(prefix);
-    }
-  }
-  for (const auto& [digits, prefixes] : prefixes_of) {
-    for (const std::string& prefix : NumberAlternatives(prefixes)) {
-      alternatives.push_back(prefix + DigitClass(digits));
-    }
-  }
-  return alternatives;
-}
-
 using SiteSet = unsigned;  // bit i: kAllSites[i]
 constexpr SiteSet kEverySite = (1u << kSites) - 1;
 
@@ -367,19 +328,8 @@ std::string SitePattern(SiteSet sites) {
 
 /// Targets that match `sites` of `layers`, of a model of `count` layers, and nothing else.
 void AppendTargets(const std::set<Index>& layers, Index count, SiteSet sites, Record& targets) {
-  constexpr std::size_t kMostBytes = 2048;  // of alternatives in one pattern
-  const auto append = [&](const std::string& numbers) {
+  for (const std::string& numbers : LayerPatterns(layers, count)) {
     targets.push_back("re:^model\\.layers\\." + numbers + "\\." + SitePattern(sites) + "$");
-  };
-  if (static_cast<Index>(layers.size()) == count) return append("[0-9]+");
-  const std::vector<std::string> alternatives = NumberAlternatives(layers);
-  if (alternatives.size() == 1) return append(alternatives[0]);
-  std::string joined;
-  for (std::size_t i = 0; i < alternatives.size(); ++i) {
-    joined += (joined.empty() ? "" : "|") + alternatives[i];
-    if (joined.size() < kMostBytes && i + 1 < alternatives.size()) continue;
-    append("(?:" + joined + ")");
-    joined.clear();
   }
 }
 
@@ -471,6 +421,38 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
     }
   }
   return grids;
+}
+
+PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig& config,
+                                     const std::string& where) {
+  const LayerGrids grids = ParseQuantizationConfig(quantization, config, where);
+  const EdgeGrids edges = ParseEdgeGrids(quantization, config, where);
+  std::map<std::string, Grid> modules;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : kAllSites) {
+      modules[ModuleName(layer, site)] = grids[Size(layer)][static_cast<std::size_t>(site)];
+    }
+  }
+  if (edges.embedding) modules[std::string(kEmbeddingModule)] = *edges.embedding;
+  if (edges.head) modules[std::string(kHeadModule)] = *edges.head;
+  return [modules = std::move(modules)](const TensorFile& file, const std::string& module,
+                                        Index rows, Index cols) -> std::optional<PackedModule> {
+    const auto found = modules.find(module);
+    if (found == modules.end()) return std::nullopt;
+    auto matrix = std::make_shared<const QMatrix>(ReadPacked(file, module, found->second));
+    if (matrix->rows() != rows || matrix->cols() != cols) {
+      const TensorRef& shape = file.At(module + ".weight_shape");
+      Refuse("shape does not agree with config.json",
+             shape.file.string() + ": tensor '" + Printable(shape.name) + "'",
+             std::to_string(rows) + ", " + std::to_string(cols),
+             std::to_string(matrix->rows()) + ", " + std::to_string(matrix->cols()));
+    }
+    PackedModule read{.matrix = std::move(matrix), .tensors = {}};
+    for (const TensorSpec& spec : PackedSpecs(module, rows, cols, found->second, DType::kF16)) {
+      read.tensors.push_back(spec.name);
+    }
+    return read;
+  };
 }
 
 Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {

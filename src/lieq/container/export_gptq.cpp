@@ -1,0 +1,68 @@
+// GPTQ as an export.
+#include <memory>
+#include <optional>
+#include <variant>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/container/export_rows.h"
+#include "lieq/container/folder_writer.h"
+#include "lieq/container/gptq_folder.h"
+
+namespace lieq {
+namespace {
+
+/// Version 1, which all engines know, unless something is asymmetric: version 1 has no zero-point
+/// 0, and GPTQModel takes no asymmetric file of strangers in it.
+GptqVersion VersionFor(const LayerGrids& grids, const ExportSettings& settings) {
+  if (settings.gptq_version != 0) return static_cast<GptqVersion>(settings.gptq_version);
+  for (const auto& layer : grids) {
+    for (const Grid& grid : layer) {
+      if (!grid.symmetric()) return GptqVersion::kV2;
+    }
+  }
+  return GptqVersion::kV1;
+}
+
+void CheckFloatEnds(const ModelFolder& source) {
+  if (!source.edges.embedding && !source.edges.head) return;
+  throw Error({.what = "gptq holds no quantized embedding or head",
+               .where = "--to gptq: " +
+                        std::string(source.edges.embedding ? kEmbeddingModule : kHeadModule),
+               .expected = "16-bit floats",
+               .found = "codes",
+               .hint = "compressed-tensors and mlx hold them"});
+}
+
+}  // namespace
+
+void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out,
+                     const ExportSettings& settings) {
+  const LayerGrids grids = CheckedGrids(source, "gptq");
+  CheckUnits(grids, "--to gptq");
+  CheckFloatEnds(source);
+  const ModelConfig& config = source.weights.config;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : kAllSites) {
+      CheckGptqShape("--to gptq: " + ModuleName(layer, site), config.Out(site), config.In(site),
+                     grids[Size(layer)][static_cast<std::size_t>(site)].bits);
+    }
+  }
+  const GptqVersion version = VersionFor(grids, settings);
+  const PackedForm form{
+      .specs = [](const std::string& module,
+                  const QMatrix& matrix) { return GptqSpecs(module, matrix); },
+      .write = [&](TensorWriter& writer, const std::string& module,
+                   const QMatrix& matrix) { WriteGptq(writer, module, matrix, version); }};
+  const Record quantization = GptqConfig(grids, version, settings.writer);
+  Record record = FloatConfig(source);
+  record["quantization_config"] = quantization;
+  WriteFileAtomically(out / "quantize_config.json", quantization.dump(2) + "\n");
+  WriteModelFolder(source, record, form, "pt", out);
+}
+
+std::string ServeGptq(const ModelFolder&, const std::filesystem::path& out) {
+  return "vllm serve " + out.string();
+}
+
+}  // namespace lieq

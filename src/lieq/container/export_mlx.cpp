@@ -1,0 +1,95 @@
+// MLX as an export.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <variant>
+
+#include "lieq/base/error.h"
+#include "lieq/container/export_rows.h"
+#include "lieq/container/folder_writer.h"
+#include "lieq/container/mlx_folder.h"
+
+namespace lieq {
+namespace {
+
+using Modules = std::vector<std::pair<std::string, std::shared_ptr<const QMatrix>>>;
+
+/// Every packed module, linears first.
+Modules ModulesOf(const ModelFolder& source) {
+  Modules modules;
+  const auto add = [&](std::string module, const AnyMatrix& matrix) {
+    if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
+      modules.emplace_back(std::move(module), *packed);
+    }
+  };
+  const Weights& weights = source.weights;
+  for (Index layer = 0; layer < weights.config.layers; ++layer) {
+    for (const Site site : kAllSites) {
+      add(ModuleName(layer, site), weights.layers[Size(layer)].At(site).weight);
+    }
+  }
+  add(std::string(kEmbeddingModule), weights.embedding);
+  if (!weights.config.tied) add(std::string(kHeadModule), weights.head);
+  return modules;
+}
+
+using Entry = std::pair<Index, int>;  // group size, bits
+
+Entry EntryOf(const QMatrix& matrix) {
+  return {matrix.group_columns(), matrix.grid().bits};
+}
+
+Record Quantization(const Modules& modules) {
+  const auto record = [](const Entry& entry) {
+    return Record{{"group_size", entry.first}, {"bits", entry.second}, {"mode", "affine"}};
+  };
+  std::map<Entry, Index> counts;
+  for (const auto& [name, matrix] : modules) ++counts[EntryOf(*matrix)];
+  const Entry base =
+      std::ranges::max_element(counts, {}, [](const auto& each) { return each.second; })->first;
+  Record quantization = record(base);
+  for (const auto& [name, matrix] : modules) {
+    if (EntryOf(*matrix) != base) quantization[name] = record(EntryOf(*matrix));
+  }
+  return quantization;
+}
+
+}  // namespace
+
+void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
+                    const ExportSettings&) {
+  (void)CheckedGrids(source, "mlx");
+  const Modules modules = ModulesOf(source);
+  std::map<std::string, DType> types;
+  for (const auto& [name, matrix] : modules) {
+    // The model's own type where it holds the biases, since MLX widens products of unlike types.
+    const auto type = FindTarget("mlx").holds(matrix->grid(), matrix->cols())
+                          ? MlxScaleType(*matrix, ScaleType(source.dtype))
+                          : std::nullopt;
+    if (!type || matrix->cols() * matrix->grid().bits % 32 != 0) {
+      throw Error({.what = "a matrix that mlx does not hold exactly",
+                   .where = "--to mlx: " + name,
+                   .expected = "groups of 32, 64 or 128 whose scales and biases F16 or BF16 hold",
+                   .found = std::to_string(matrix->grid().bits) + " bits, " +
+                            std::string(Describe(matrix->grid().offset)) + ", groups of " +
+                            std::to_string(matrix->group_columns())});
+    }
+    types[name] = *type;
+  }
+  const PackedForm form{
+      .specs = [&](const std::string& module,
+                   const QMatrix& matrix) { return MlxSpecs(module, matrix, types.at(module)); },
+      .write = [&](TensorWriter& writer, const std::string& module,
+                   const QMatrix& matrix) { WriteMlx(writer, module, matrix, types.at(module)); }};
+  Record config = FloatConfig(source);
+  config["quantization"] = Quantization(modules);
+  config["quantization_config"] = config["quantization"];
+  WriteModelFolder(source, config, form, "mlx", out);
+}
+
+std::string ServeMlx(const ModelFolder&, const std::filesystem::path& out) {
+  return "mlx_lm.server --model " + out.string();
+}
+
+}  // namespace lieq

@@ -1,0 +1,41 @@
+// How the packed modules of a folder are read, whatever container they lie in.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lieq/io/json.h"
+#include "lieq/io/tensor_file.h"
+#include "lieq/model/config.h"
+#include "lieq/tensor/qmatrix.h"
+
+namespace lieq {
+
+/// A matrix, and the tensors that it was read from.
+struct PackedModule {
+  std::shared_ptr<const QMatrix> matrix;
+  std::vector<std::string> tensors;
+};
+
+/// Reads module "model.layers.3.mlp.down_proj" as [rows, cols]; nothing where it is a float matrix.
+/// Throws Error naming the tensor: missing, wrong type or shape, values that no grid has.
+using PackedReader = std::function<std::optional<PackedModule>(
+    const TensorFile& file, const std::string& module, Index rows, Index cols)>;
+
+/// Readers by what config.json says; `where` names it in errors. All throw Error for an option that
+/// is not supported, by its name.
+///
+/// compressed-tensors, and LieQ's own: "quantization_config".
+[[nodiscard]] PackedReader CompressedTensorsReader(const Json& quantization,
+                                                   const ModelConfig& config,
+                                                   const std::string& where);
+/// GPTQ: "quantization_config" in the order of the file, since the first rule of "dynamic" that
+/// matches a module decides.
+[[nodiscard]] PackedReader GptqReader(const Record& quantization, const std::string& where);
+/// MLX: "quantization".
+[[nodiscard]] PackedReader MlxReader(const Json& quantization, const std::string& where);
+
+}  // namespace lieq
