@@ -15,6 +15,7 @@
 #include "lieq/base/rng.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_qmatrix.h"
+#include "tests/support/raw_tensors.h"
 #include "tests/support/temp_folder.h"
 
 namespace lieq {
@@ -24,26 +25,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-struct RawTensor {
-  TensorSpec spec;
-  std::vector<std::byte> bytes;
-};
-
-template <class T>
-RawTensor Raw(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
-              const std::vector<T>& items) {
-  const auto bytes = std::as_bytes(std::span(items));
-  return {{name, dtype, std::move(shape)}, {bytes.begin(), bytes.end()}};
-}
-
-void WriteRaw(const std::filesystem::path& path, const std::vector<RawTensor>& tensors) {
-  std::vector<TensorSpec> specs;
-  for (const RawTensor& tensor : tensors) specs.push_back(tensor.spec);
-  TensorWriter writer(path, specs, {});
-  for (const RawTensor& tensor : tensors) writer.Write(tensor.spec.name, tensor.bytes);
-  writer.Commit();
-}
 
 void WriteMatrix(const std::filesystem::path& path, const QMatrix& matrix, DType scale_type) {
   TensorWriter writer(

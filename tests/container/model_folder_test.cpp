@@ -15,6 +15,7 @@
 #include "lieq/container/compressed_tensors.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_qmatrix.h"
+#include "tests/support/raw_tensors.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
@@ -30,36 +31,10 @@ std::string OpenError(const std::filesystem::path& folder) {
   return ErrorOf([&] { return OpenModel(folder); });
 }
 
-/// One tensor of a file that is about to be changed and written again.
-struct Tensor {
-  TensorSpec spec;
-  std::vector<std::byte> bytes;
-};
-using Tensors = std::vector<Tensor>;
+using Tensors = std::vector<RawTensor>;
 
-Tensors ReadAll(const std::filesystem::path& path) {
-  const TensorFile file = TensorFile::Open(path);
-  Tensors tensors;
-  for (const auto& [name, tensor] : file.tensors()) {
-    tensors.push_back(
-        {{name, tensor.dtype, tensor.shape}, {tensor.bytes.begin(), tensor.bytes.end()}});
-  }
-  return tensors;
-}
-
-void WriteAll(const std::filesystem::path& path, const Tensors& tensors) {
-  std::vector<TensorSpec> specs;
-  for (const Tensor& tensor : tensors) specs.push_back(tensor.spec);
-  TensorWriter writer(path, specs, {});
-  for (const Tensor& tensor : tensors) writer.Write(tensor.spec.name, tensor.bytes);
-  writer.Commit();
-}
-
-Tensor& Find(Tensors& tensors, std::string_view name) {
-  return *std::ranges::find_if(tensors, [&](const Tensor& each) { return each.spec.name == name; });
-}
 void Remove(Tensors& tensors, std::string_view name) {
-  std::erase_if(tensors, [&](const Tensor& each) { return each.spec.name == name; });
+  std::erase_if(tensors, [&](const RawTensor& each) { return each.spec.name == name; });
 }
 
 void SetConfig(const std::filesystem::path& folder, const std::string& key, const Json& value) {
@@ -163,9 +138,9 @@ TEST(OpenModel, ReadsTheReferenceModels) {
 class TinyFolder : public testing::Test {
  protected:
   void SetUp() override { MakeTinyModel(folder_.path(), {.layers = 2}); }
-  Tensors Weights() const { return ReadAll(folder_ / "model.safetensors"); }
+  Tensors Weights() const { return ReadRaw(folder_ / "model.safetensors"); }
   std::string ErrorWith(const Tensors& tensors) const {
-    WriteAll(folder_ / "model.safetensors", tensors);
+    WriteRaw(folder_ / "model.safetensors", tensors);
     return OpenError(folder_.path());
   }
   TempFolder folder_;
@@ -173,12 +148,12 @@ class TinyFolder : public testing::Test {
 
 TEST_F(TinyFolder, KeepsEachTensorInItsOwnType) {
   Tensors tensors = Weights();
-  Tensor& norm = Find(tensors, "model.norm.weight");
+  RawTensor& norm = FindRaw(tensors, "model.norm.weight");
   norm.spec.dtype = DType::kF32;
   const std::vector<float> values(128, 1.25f);
   norm.bytes.assign(std::as_bytes(std::span(values)).begin(),
                     std::as_bytes(std::span(values)).end());
-  Tensor& up = Find(tensors, "model.layers.1.mlp.up_proj.weight");
+  RawTensor& up = FindRaw(tensors, "model.layers.1.mlp.up_proj.weight");
   up.spec.dtype = DType::kF16;
   ASSERT_THAT(ErrorWith(tensors), IsEmpty());
 
@@ -216,7 +191,7 @@ TEST_F(TinyFolder, IgnoresTheTableOfRotaryFrequencies) {
 
 TEST_F(TinyFolder, TakesATiedHeadOnlyWhereItIsTheEmbedding) {
   Tensors tensors = Weights();
-  Tensor head = Find(tensors, "model.embed_tokens.weight");
+  RawTensor head = FindRaw(tensors, "model.embed_tokens.weight");
   head.spec.name = "lm_head.weight";
   tensors.push_back(head);
   EXPECT_THAT(ErrorWith(tensors), IsEmpty());
@@ -265,12 +240,12 @@ TEST_F(TinyFolder, NamesLayersBeyondTheConfig) {
 
 TEST_F(TinyFolder, NamesTensorsOfAnotherShapeOrType) {
   Tensors tensors = Weights();
-  Find(tensors, "model.layers.0.mlp.up_proj.weight").spec.shape = {128, 256};
+  FindRaw(tensors, "model.layers.0.mlp.up_proj.weight").spec.shape = {128, 256};
   EXPECT_THAT(ErrorWith(tensors),
               AllOf(HasSubstr("model.layers.0.mlp.up_proj.weight"), HasSubstr("config.json"),
                     HasSubstr("BF16 [256, 128]"), HasSubstr("BF16 [128, 256]")));
 
-  Find(tensors, "model.layers.0.mlp.up_proj.weight").spec = {
+  FindRaw(tensors, "model.layers.0.mlp.up_proj.weight").spec = {
       "model.layers.0.mlp.up_proj.weight", DType::kI16, {256, 128}};
   EXPECT_THAT(ErrorWith(tensors), AllOf(HasSubstr("BF16, F16 or F32"), HasSubstr("I16")));
 }
@@ -278,8 +253,8 @@ TEST_F(TinyFolder, NamesTensorsOfAnotherShapeOrType) {
 TEST_F(TinyFolder, NamesNormsThatAreNotFinite) {
   Tensors tensors = Weights();
   const std::array<std::uint8_t, 2> nan{0xC0, 0x7F};
-  std::memcpy(Find(tensors, "model.layers.1.input_layernorm.weight").bytes.data() + 10, nan.data(),
-              2);
+  std::memcpy(FindRaw(tensors, "model.layers.1.input_layernorm.weight").bytes.data() + 10,
+              nan.data(), 2);
   EXPECT_THAT(ErrorWith(tensors), AllOf(HasSubstr("model.layers.1.input_layernorm.weight"),
                                         HasSubstr("value is not finite"), HasSubstr("at 5")));
 }
@@ -338,7 +313,7 @@ constexpr TwoGrids kOwnGrids{Grid{.bits = 2, .group_size = 64, .offset = Offset:
 std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder,
                                     const TwoGrids& both = kGrids) {
   const ModelConfig config = OpenModel(folder).weights.config;
-  Tensors tensors = ReadAll(folder / "model.safetensors");
+  Tensors tensors = ReadRaw(folder / "model.safetensors");
   LayerGrids grids(Size(config.layers));
   std::vector<QMatrix> matrices;
   std::vector<std::string> modules;
@@ -355,12 +330,12 @@ std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder,
           std::back_inserter(specs));
     }
   }
-  for (const Tensor& tensor : tensors) specs.push_back(tensor.spec);
+  for (const RawTensor& tensor : tensors) specs.push_back(tensor.spec);
   TensorWriter writer(folder / "model.safetensors", specs, {});
   for (std::size_t i = 0; i < modules.size(); ++i) {
     WritePacked(writer, modules[i], matrices[i], DType::kBF16);
   }
-  for (const Tensor& tensor : tensors) writer.Write(tensor.spec.name, tensor.bytes);
+  for (const RawTensor& tensor : tensors) writer.Write(tensor.spec.name, tensor.bytes);
   writer.Commit();
   SetConfig(folder, "quantization_config", Json::parse(QuantizationConfig(grids).dump()));
   return matrices;
@@ -410,7 +385,7 @@ TEST_F(SpoiltQuantizedFolder, NamesItsErrorsByTensor) {
   const Tensors whole = Weights();
 
   Tensors tensors = whole;
-  Find(tensors, "model.layers.0.mlp.up_proj.weight_shape").bytes[0] = std::byte{0xFF};
+  FindRaw(tensors, "model.layers.0.mlp.up_proj.weight_shape").bytes[0] = std::byte{0xFF};
   EXPECT_THAT(ErrorWith(tensors), HasSubstr("model.layers.0.mlp.up_proj.weight_packed"));
 
   tensors = whole;
@@ -422,8 +397,8 @@ TEST_F(SpoiltQuantizedFolder, NamesItsErrorsByTensor) {
   for (const char* suffix : {"shape", "packed", "scale"}) {  // gate's in place of down's
     const std::string down = "model.layers.0.mlp.down_proj.weight_" + std::string(suffix);
     const std::string gate = "model.layers.0.mlp.gate_proj.weight_" + std::string(suffix);
-    Find(tensors, down).bytes = Find(tensors, gate).bytes;
-    Find(tensors, down).spec.shape = Find(tensors, gate).spec.shape;
+    FindRaw(tensors, down).bytes = FindRaw(tensors, gate).bytes;
+    FindRaw(tensors, down).spec.shape = FindRaw(tensors, gate).spec.shape;
   }
   EXPECT_THAT(ErrorWith(tensors), AllOf(HasSubstr("model.layers.0.mlp.down_proj.weight_shape"),
                                         HasSubstr("128, 256"), HasSubstr("256, 128")));

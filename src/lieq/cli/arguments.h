@@ -66,6 +66,7 @@ struct Arguments {
   std::vector<Candidate> candidates;             // empty: DefaultCandidates
   const ContainerTarget* target = nullptr;       // --for
   const Exporter* exporter = nullptr;            // --to
+  int gptq_version = 0;                          // 0: by the grids
   bool verify = true;                            // of an export
   std::filesystem::path against;                 // of `verify`
   std::filesystem::path codes;                   // a CodeStore

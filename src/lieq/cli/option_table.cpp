@@ -562,6 +562,15 @@ constexpr std::array kOptions{
               .help = "container to write",  // the names follow: Options()
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.exporter = &FindExporter(v); }},
+    OptionRow{
+        .names = "--gptq-version",
+        .value = "N",
+        .commands = kExport,
+        .help = "of the files of GPTQ: 1 or 2 (default 1 where every grid is symmetric, else 2)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.gptq_version = Parse<int>("--gptq-version", v, 1, 2, "1 or 2");
+            }},
     OptionRow{.names = "--no-verify",
               .value = "",
               .commands = kExport,

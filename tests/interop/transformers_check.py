@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Whether transformers with compressed-tensors loads quantized folders and finds our perplexity.
+
+Both run the first 8 windows of 512 tokens of the text, tokenized by each itself, in float32.
+"""
+
+import json
+import logging
+import os
+import tempfile
+
+import torch
+import transformers
+
+import common
+
+CONTEXT, WINDOWS, TOLERANCE = 512, 8, 0.001
+CASES = [
+    ("2 bits", ["--uniform", "2"]),
+    ("2 and 4 bits", ["--high-layers", "1"]),
+    ("2 bits, zero-points", ["--uniform", "2", "--asymmetric"]),
+]
+
+
+def perplexity(folder, text):
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=os.path.join(folder, "tokenizer.json"))
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    nll, scored = 0.0, 0
+    with torch.no_grad():
+        for window in range(WINDOWS):
+            tokens = torch.tensor([ids[window * CONTEXT : (window + 1) * CONTEXT]])
+            logits = model(tokens).logits[0, :-1].double()
+            losses = torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum")
+            nll += float(losses)
+            scored += CONTEXT - 1
+    return float(torch.tensor(nll / scored, dtype=torch.float64).exp())
+
+
+def main():
+    arguments = common.arguments(__doc__)
+    transformers.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    with open(arguments.text, encoding="utf-8") as file:
+        text = file.read()
+    table = common.Table("model", "grid", "lieq", "transformers", "apart")
+    for model in arguments.models:
+        for label, options in CASES:
+            with tempfile.TemporaryDirectory() as folder:
+                quantized, out = os.path.join(folder, "q"), os.path.join(folder, "ct")
+                common.quantize(arguments.lieq, model, quantized, options)
+                common.export(arguments.lieq, quantized, "compressed-tensors", out)
+                ours = json.loads(common.run(arguments.lieq, "evaluate", out, "--text", arguments.text, "--context",
+                                             str(CONTEXT), "--samples", str(WINDOWS), "--json"))["perplexity"]
+                theirs = perplexity(out, text)
+                apart = abs(theirs / ours - 1)
+                table.row(apart <= TOLERANCE, common.name_of(model), label, "%.4f" % ours, "%.4f" % theirs,
+                          "%.4f %%" % (100 * apart))
+    table.finish()
+
+
+main()
