@@ -113,14 +113,15 @@ TEST(Targets, SaysWhichLinearAContainerDoesNotHold) {
   ModelConfig config{
       .layers = 2, .hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 2, .head_dim = 64};
   LayerGrids grids(2);
-  EXPECT_NO_THROW(CheckTarget(FindTarget("gguf"), grids, config));
+  EXPECT_NO_THROW(CheckTarget(FindTarget("gguf"), grids, config, "--for"));
   grids[1][static_cast<std::size_t>(Site::kDown)].offset = Offset::kHalf;
 
-  const Problem problem = ProblemOf([&] { CheckTarget(FindTarget("gguf"), grids, config); });
+  const Problem problem =
+      ProblemOf([&] { CheckTarget(FindTarget("gguf"), grids, config, "--for"); });
 
   EXPECT_THAT(problem.where, HasSubstr("layer 1, down"));
   EXPECT_EQ(problem.found, "2 bits, half offset, groups of 64");
-  EXPECT_NO_THROW(CheckTarget(FindTarget("mlx"), grids, config));
+  EXPECT_NO_THROW(CheckTarget(FindTarget("mlx"), grids, config, "--for"));
 }
 
 TEST(Targets, NamesThemWhereThereIsNoSuchContainer) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lieq/base/types.h"
+#include "lieq/container/exporters.h"
 #include "lieq/container/targets.h"
 #include "lieq/device/device.h"
 #include "lieq/diagnose/layer_spectra.h"
@@ -63,6 +64,9 @@ struct Arguments {
   std::optional<int> embedding_bits, head_bits;  // 16, 8 or 4
   std::vector<Candidate> candidates;             // empty: DefaultCandidates
   const ContainerTarget* target = nullptr;       // --for
+  const Exporter* exporter = nullptr;            // --to
+  bool verify = true;                            // of an export
+  std::filesystem::path against;                 // of `verify`
   std::filesystem::path codes;                   // a CodeStore
   std::filesystem::path sensitivities;
   std::filesystem::path base;  // plan of the mix for damage in context

@@ -1,7 +1,5 @@
 #include "lieq/cli/assemble.h"
 
-#include <fmt/format.h>
-
 #include <map>
 #include <optional>
 
@@ -11,7 +9,6 @@
 namespace lieq {
 namespace {
 
-constexpr std::uint64_t kShardBytes = 5'000'000'000;
 const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
 
 struct LinearPlace {
@@ -36,17 +33,7 @@ std::optional<Grid> EdgeGrid(const EdgeGrids& edges, const ModelConfig& config,
   return std::nullopt;
 }
 
-std::uint64_t DataBytes(const TensorSpec& spec) {
-  std::uint64_t bytes = ItemSize(spec.dtype);
-  for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
-  return bytes;
-}
-
 }  // namespace
-
-DType ScaleType(DType model) noexcept {
-  return model == DType::kF16 ? DType::kF16 : DType::kBF16;
-}
 
 OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
                        DType scale_type, bool untied) {
@@ -82,42 +69,10 @@ OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const 
   }
   for (const auto& [name, tensor] : model.tensors.tensors()) add(name, tensor);
 
-  OutputFiles output;
-  std::uint64_t in_shard = 0;
-  for (TensorSpec& spec : specs) {
-    const std::uint64_t bytes = DataBytes(spec);
-    if (output.files.empty() || in_shard + bytes > kShardBytes) {
-      output.files.emplace_back();
-      in_shard = 0;
-    }
-    in_shard += bytes;
-    output.files.back().specs.push_back(std::move(spec));
-  }
-  const std::size_t count = output.files.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    OutputFiles::File& file = output.files[i];
-    file.name = count == 1 ? "model.safetensors"
-                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, count);
-    file.bytes = TensorWriter::FileBytes(file.specs, kMetadata);
-    output.bytes += file.bytes;
-  }
-  return output;
+  return SplitOutput(std::move(specs), kMetadata);
 }
 
 namespace {
-
-void WriteIndex(const OutputFiles& files, const std::filesystem::path& folder) {
-  std::uint64_t total = 0;
-  Record map = Record::object();
-  for (const OutputFiles::File& file : files.files) {
-    for (const TensorSpec& spec : file.specs) {
-      map[spec.name] = file.name;
-      total += DataBytes(spec);
-    }
-  }
-  const Record index{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
-  WriteFileAtomically(folder / "model.safetensors.index.json", index.dump(2) + "\n");
-}
 
 /// Copies a source's tensor in parts, giving its pages back as it goes.
 void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter& writer) {
@@ -164,7 +119,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
     }
     writer.Commit();
   }
-  if (files.files.size() > 1) WriteIndex(files, folder);
+  WriteIndex(files, folder);
 
   Record config = model.config;
   config["quantization_config"] = QuantizationConfig(grids, edges);

@@ -17,6 +17,9 @@ constexpr std::array kPlans{
                   [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }},
     PositionalRow{"B", "another plan",
                   [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }}};
+constexpr std::array kExported{
+    PositionalRow{"EXPORT", "model folder or file that was exported",
+                  [](Arguments& a, const std::string& v) { a.model = v; }}};
 constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
@@ -59,6 +62,16 @@ constexpr std::array kCommands{
                kModel},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
                "Works on float and on quantized folders.", kModel},
+    CommandRow{"export", kExport, "write a quantized model in another container",
+               "Writes the same numbers in another layout, opens what was written and compares: "
+               "nothing appears under the output's name that differs. A grid that the container "
+               "does not hold exactly is refused.",
+               kModel},
+    CommandRow{"verify", kVerify, "compare an exported model with the one it came from",
+               "Opens both, compares codes, scales, offsets and values of every matrix, norms, "
+               "biases and configuration, and shows the first difference of each kind. The exit "
+               "code is 4 where they differ.",
+               kExported},
     CommandRow{"report", kReport, "show runs as a page",
                "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
                "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "

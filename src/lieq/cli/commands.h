@@ -17,6 +17,8 @@ int RunQuantize(const Arguments& arguments, Session& session);
 int RunSensitivity(const Arguments& arguments, Session& session);
 int RunStudy(const Arguments& arguments, Session& session);
 int RunEvaluate(const Arguments& arguments, Session& session);
+int RunExport(const Arguments& arguments, Session& session);
+int RunVerify(const Arguments& arguments, Session& session);
 int RunReport(const Arguments& arguments, Session& session);
 
 /// Everything: parses, runs, prints errors, and gives the exit code.

@@ -18,8 +18,9 @@ namespace {
 constexpr std::array kOptions{
     OptionRow{.names = "--output,-o",
               .value = "PATH",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kReport | kStudy,
-              .help = "file (diagnose, sensitivity, plan, report) or folder (quantize) to write",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kReport | kStudy | kExport,
+              .help = "file (diagnose, sensitivity, plan, report) or folder (quantize, export) to "
+                      "write",
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.output = v; }},
     OptionRow{.names = "--bits",
@@ -553,6 +554,23 @@ constexpr std::array kOptions{
                     a.transform_sets = SplitAtCommas(v);
                     for (const std::string& set : a.transform_sets) (void)TransformSet(set);
                   }},
+    OptionRow{.names = "--to",
+              .value = "NAME",
+              .commands = kExport,
+              .help = "container to write",  // the names follow: Options()
+              .required = true,
+              .set = [](Arguments& a, const std::string& v) { a.exporter = &FindExporter(v); }},
+    OptionRow{.names = "--no-verify",
+              .value = "",
+              .commands = kExport,
+              .help = "do not open and compare what was written",
+              .set = [](Arguments& a, const std::string&) { a.verify = false; }},
+    OptionRow{.names = "--against",
+              .value = "MODEL",
+              .commands = kVerify,
+              .help = "the model that the export must equal",
+              .required = true,
+              .set = [](Arguments& a, const std::string& v) { a.against = v; }},
     OptionRow{.names = "--threads",
               .value = "N",
               .commands = kAllCommands,
@@ -579,8 +597,8 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--force",
               .value = "",
-              .commands = kQuantize,
-              .help = "replace an output folder and start over",
+              .commands = kQuantize | kExport,
+              .help = "replace an output that is there, and start over",
               .set = [](Arguments& a, const std::string&) { a.force = true; }},
     OptionRow{.names = "--dry-run",
               .value = "",
@@ -625,6 +643,14 @@ std::span<const OptionRow> Options() noexcept {
       " (default compactness)";
   static const std::string exports =
       "write the plan for another quantizer: " + std::string(PlanExportNames());
+  static const std::string containers = [] {
+    std::string text = "container to write: ";
+    for (const Exporter& row : Exporters()) {
+      if (&row != &Exporters().front()) text += ", ";
+      text += std::string(row.name) + " (" + std::string(row.description) + ")";
+    }
+    return text;
+  }();
   static const std::string transforms =
       "other weights of the same function, before anything is rounded: " + TransformNames() +
       " (docs/transforms.md; default none, of awq as method its own)";
@@ -633,6 +659,7 @@ std::span<const OptionRow> Options() noexcept {
     for (OptionRow& row : rows) {
       if (row.names == "--ranking") row.help = ranking;
       if (row.names == "--as") row.help = exports;
+      if (row.names == "--to") row.help = containers;
       if (row.names == "--transform") row.help = transforms;
     }
     return rows;

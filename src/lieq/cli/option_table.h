@@ -21,7 +21,9 @@ enum CommandBit : unsigned {
   kReport = 64,
   kStudy = 128,
   kPlanDiff = 256,
-  kAllCommands = 511,
+  kExport = 512,
+  kVerify = 1024,
+  kAllCommands = 2047,
 };
 
 /// A word that a command takes by its place.

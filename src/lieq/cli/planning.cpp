@@ -229,7 +229,7 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
   const ModelConfig& config = model.weights.config;
   const auto check = [&](const Plan& plan) {
     if (arguments.target == nullptr) return;
-    CheckTarget(*arguments.target, GridsOf(arguments, plan), config);
+    CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
   };
   if (!arguments.plan.empty()) {
     Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());

@@ -20,7 +20,8 @@ int Dispatch(const Arguments& arguments, Session& session) {
   constexpr Row kRows[] = {
       {"inspect", RunInspect}, {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
       {"plan", RunPlan},       {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
-      {"report", RunReport},   {"study", RunStudy},       {"plan diff", RunPlanDiff}};
+      {"export", RunExport},   {"verify", RunVerify},     {"report", RunReport},
+      {"study", RunStudy},     {"plan diff", RunPlanDiff}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }

@@ -125,18 +125,6 @@ bool AlreadyDone(const Arguments& arguments, const Record& settings) {
                .hint = "choose another -o, or --force to replace it"});
 }
 
-void CheckOutputPlace(const Arguments& arguments) {
-  const fs::path out = fs::weakly_canonical(arguments.output);
-  if (out == fs::weakly_canonical(arguments.model)) {
-    throw Error(
-        {.what = "the output would replace the source model", .where = arguments.output.string()});
-  }
-  if (out.has_parent_path() && !fs::is_directory(out.parent_path())) {
-    throw Error(
-        {.what = "the folder to write into does not exist", .where = out.parent_path().string()});
-  }
-}
-
 Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder* folder,
                Session& session) {
   const fs::path file = folder != nullptr ? folder->path() / "plan.json" : fs::path();
@@ -356,7 +344,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     if (!arguments.embedding_bits) arguments.embedding_bits = plan.embedding_bits;
     if (!arguments.head_bits) arguments.head_bits = plan.head_bits;
   }
-  CheckOutputPlace(arguments);
+  CheckOutputPlace(arguments.output, arguments.model);
   const DType scale_type = ScaleType(model.dtype);
   const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
   const bool untied = Unties(transforms);

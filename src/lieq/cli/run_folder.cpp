@@ -59,6 +59,17 @@ std::string Short(const Record& value) {
 
 }  // namespace
 
+void CheckOutputPlace(const fs::path& output, const fs::path& model) {
+  const fs::path out = fs::weakly_canonical(output);
+  if (out == fs::weakly_canonical(model)) {
+    throw Error({.what = "the output would replace the source model", .where = output.string()});
+  }
+  if (out.has_parent_path() && !fs::is_directory(out.parent_path())) {
+    throw Error(
+        {.what = "the folder to write into does not exist", .where = out.parent_path().string()});
+  }
+}
+
 RunFolder::RunFolder(const fs::path& output) : output_(output), path_(output) {
   path_ += ".run";
   const fs::path file = path_ / "lock";
@@ -126,6 +137,12 @@ void RunFolder::Finish() {
   } else if (::rename(out.c_str(), output_.c_str()) != 0) {
     Fail("cannot rename to", output_);
   }
+  SyncFolder(output_.parent_path());
+  Abandon();
+}
+
+void RunFolder::FinishFile(const fs::path& file) {
+  if (::rename(file.c_str(), output_.c_str()) != 0) Fail("cannot rename to", output_);
   SyncFolder(output_.parent_path());
   Abandon();
 }

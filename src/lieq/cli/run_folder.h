@@ -17,6 +17,9 @@
 
 namespace lieq {
 
+/// Throws Error where `output` is the model itself, or in a folder that is not there.
+void CheckOutputPlace(const std::filesystem::path& output, const std::filesystem::path& model);
+
 class RunFolder {
  public:
   /// Takes the lock of OUT.run, making the folder where it is missing. Throws Error naming the
@@ -37,6 +40,8 @@ class RunFolder {
   [[nodiscard]] std::filesystem::path FreshOut() const;
   /// out/ becomes OUT (in exchange with an older OUT), then OUT.run goes.
   void Finish();
+  /// The same of a file in out/, which becomes OUT.
+  void FinishFile(const std::filesystem::path& file);
   /// Removes OUT.run without a result.
   void Abandon();
 

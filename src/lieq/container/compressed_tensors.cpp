@@ -7,6 +7,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/container/narrow.h"
 #include "lieq/io/printable.h"
 
 namespace lieq {
@@ -255,27 +256,6 @@ void WriteSupers(TensorWriter& writer, std::string_view module, const QMatrix& m
   if (kind.has_minima()) floats("weight_super_minimum", &SuperBlock::dmin);
 }
 
-/// what: "scale" or "minimum", for messages.
-std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
-                                  View<const float, 2> values, DType type) {
-  std::vector<std::uint16_t> items;
-  items.reserve(Size(values.size()));
-  for (Index row = 0; row < values.rows(); ++row) {
-    for (const float value : values.Row(row)) {
-      const bool half = type == DType::kF16;
-      const float held = half ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value));
-      if (held != value || !std::isfinite(value)) {  // a NaN differs from itself
-        throw Error({.what = what + " cannot be stored exactly",
-                     .where = std::string(module) + ", row " + std::to_string(row),
-                     .expected = "a finite number that " + std::string(Name(type)) + " holds",
-                     .found = std::to_string(value)});
-      }
-      items.push_back(half ? ToF16(value).bits : ToBf16(value).bits);
-    }
-  }
-  return items;
-}
-
 }  // namespace
 
 std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
@@ -310,6 +290,10 @@ std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index c
     specs.push_back({TensorName(module, "weight_minimum"), scale_type, {rows, groups}});
   }
   return specs;
+}
+
+DType ScaleType(DType model) noexcept {
+  return model == DType::kF16 ? DType::kF16 : DType::kBF16;
 }
 
 void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,

@@ -25,6 +25,10 @@ namespace lieq {
 [[nodiscard]] std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
                                                   const Grid& grid, DType scale_type);
 
+/// Scales are stored in the model's own 16-bit type; for a float32 model in bf16. Their values are
+/// the same in both (RoundScale).
+[[nodiscard]] DType ScaleType(DType model) noexcept;
+
 /// Writes those tensors, exactly. Throws Error naming the scale or minimum that `scale_type` does
 /// not hold (see RoundScale), or where the disk refuses.
 void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,

@@ -1,5 +1,6 @@
 #include "lieq/container/targets.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -79,6 +80,24 @@ constexpr std::array kTargets{
                     Mlx},
 };
 
+bool HoldsEvery(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config) {
+  return std::ranges::all_of(grids, [&](const auto& layer) {
+    return std::ranges::all_of(kAllSites, [&](Site site) {
+      return target.holds(layer[static_cast<std::size_t>(site)], config.In(site));
+    });
+  });
+}
+
+/// "gguf, mlx": those that hold every grid, without the one that holds anything.
+std::string HoldersOf(const LayerGrids& grids, const ModelConfig& config) {
+  std::string names;
+  for (const ContainerTarget& target : kTargets) {
+    if (target.holds == Anything || !HoldsEvery(target, grids, config)) continue;
+    names += (names.empty() ? "" : ", ") + std::string(target.name);
+  }
+  return names;
+}
+
 }  // namespace
 
 std::span<const ContainerTarget> Targets() noexcept {
@@ -89,20 +108,24 @@ const ContainerTarget& FindTarget(std::string_view name) {
   return FindRow(kTargets, name, "no such container", "--for");
 }
 
-void CheckTarget(const ContainerTarget& target, const LayerGrids& grids,
-                 const ModelConfig& config) {
+void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config,
+                 std::string_view option) {
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
     for (const Site site : kAllSites) {
       const Grid& grid = grids[layer][static_cast<std::size_t>(site)];
       const Index cols = config.In(site);
       if (target.holds(grid, cols)) continue;
-      throw Error({.what = "a grid that " + std::string(target.name) + " does not hold exactly",
-                   .where = "--for " + std::string(target.name) + ", layer " +
-                            std::to_string(layer) + ", " + std::string(Name(site)),
-                   .expected = std::string(target.description),
-                   .found = std::to_string(grid.bits) + " bits, " +
-                            std::string(Describe(grid.offset)) + ", groups of " +
-                            std::to_string(GroupColumns(grid, cols))});
+      const std::string held = HoldersOf(grids, config);
+      throw Error(
+          {.what = "a grid that " + std::string(target.name) + " does not hold exactly",
+           .where = std::string(option) + " " + std::string(target.name) + ", layer " +
+                    std::to_string(layer) + ", " + std::string(Name(site)),
+           .expected = std::string(target.description),
+           .found = grid.k_quant ? std::string(KQuantOf(grid).name)
+                                 : std::to_string(grid.bits) + " bits, " +
+                                       std::string(Describe(grid.offset)) + ", groups of " +
+                                       std::to_string(GroupColumns(grid, cols)),
+           .hint = held.empty() ? "" : "containers that hold every grid of this model: " + held});
     }
   }
 }

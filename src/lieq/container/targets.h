@@ -24,8 +24,9 @@ struct ContainerTarget {
 /// Throws Error naming the rows there are.
 [[nodiscard]] const ContainerTarget& FindTarget(std::string_view name);
 
-/// Throws Error naming the first linear whose grid the container does not hold. grids.size() ==
-/// config.layers.
-void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config);
+/// Throws Error naming the first linear whose grid the container does not hold, and the containers
+/// that hold all of them. option: "--for", that named the container. grids.size() == config.layers.
+void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config,
+                 std::string_view option);
 
 }  // namespace lieq

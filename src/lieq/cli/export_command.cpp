@@ -1,0 +1,93 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <optional>
+
+#include "lieq/base/error.h"
+#include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/cli/run_folder.h"
+#include "lieq/cli/verification.h"
+#include "lieq/cli/version.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+void CheckOutput(const Arguments& arguments) {
+  CheckOutputPlace(arguments.output, arguments.model);
+  if (!fs::exists(arguments.output) || arguments.force) return;
+  throw Error({.what = "the output is there already",
+               .where = arguments.output.string(),
+               .hint = "give --force to replace it"});
+}
+
+std::uint64_t BytesOf(const fs::path& path) {
+  if (!fs::is_directory(path)) return fs::file_size(path);
+  std::uint64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(path)) bytes += entry.file_size();
+  return bytes;
+}
+
+void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
+                 const std::optional<Comparison>& comparison, const std::string& serve,
+                 double seconds) {
+  if (arguments.json) {
+    Record record{{"schema", 1},
+                  {"kind", "export"},
+                  {"model", arguments.model.string()},
+                  {"to", exporter.name},
+                  {"output", arguments.output.string()},
+                  {"bytes", bytes},
+                  {"serve", serve},
+                  {"verified", comparison.has_value()}};
+    if (comparison) record.update(ToJson(*comparison));
+    record["seconds"] = seconds;
+    record["peak_bytes"] = PeakMemoryBytes();
+    PrintJson(record);
+    return;
+  }
+  if (!comparison || comparison->equal()) {
+    fmt::print("written to     {}, {} bytes ({})\n", arguments.output.string(), bytes,
+               FormatBytes(static_cast<double>(bytes)));
+  }
+  if (comparison) PrintComparison(*comparison);
+  if (!comparison || comparison->equal()) fmt::print("serve with     {}\n", serve);
+}
+
+}  // namespace
+
+int RunExport(const Arguments& arguments, Session&) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Exporter& exporter = *arguments.exporter;
+  CheckOutput(arguments);
+  const ModelFolder source = OpenModel(arguments.model);
+
+  // Beside OUT, which appears by one rename once the model was read back and found the same.
+  RunFolder folder(arguments.output);
+  fs::path written = folder.FreshOut();
+  std::optional<Comparison> comparison;
+  try {
+    if (exporter.one_file) written /= arguments.output.filename();
+    exporter.write(source, written, {.writer = "lieq:" + std::string(kVersion)});
+    if (arguments.verify) comparison = CompareModels(source, OpenModel(written));
+  } catch (...) {
+    folder.Abandon();
+    throw;
+  }
+  const std::uint64_t bytes = BytesOf(written);
+  const bool good = !comparison || comparison->equal();
+  if (!good) {
+    folder.Abandon();
+  } else if (exporter.one_file) {
+    folder.FinishFile(written);
+  } else {
+    folder.Finish();
+  }
+  PrintExport(arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output),
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  return good ? 0 : kDiffer;
+}
+
+}  // namespace lieq

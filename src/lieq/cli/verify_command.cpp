@@ -1,0 +1,72 @@
+#include <fmt/format.h>
+
+#include "lieq/cli/commands.h"
+#include "lieq/cli/verification.h"
+
+namespace lieq {
+namespace {
+
+/// ", row 3, column 17"
+std::string Place(const Difference& each) {
+  if (each.row < 0) return "";
+  if (each.kind == "norms" || each.kind == "biases") return fmt::format(", at {}", each.col);
+  const bool column = each.kind == "codes" || each.kind == "values";
+  return fmt::format(", row {}, {} {}", each.row,
+                     column ? "column" : (each.kind == "super-blocks" ? "super-block" : "group"),
+                     each.col);
+}
+
+}  // namespace
+
+Record ToJson(const Comparison& comparison) {
+  Record first = Record::array();
+  for (const Difference& each : comparison.differences) {
+    Record record{{"kind", each.kind}, {"tensor", each.tensor}};
+    if (each.row >= 0) {
+      record["row"] = each.row;
+      record["column"] = each.col;
+    }
+    record["expected"] = each.expected;
+    record["found"] = each.found;
+    record["count"] = each.count;
+    first.push_back(std::move(record));
+  }
+  return {{"equal", comparison.equal()},   {"differences", comparison.count()},
+          {"linears", comparison.linears}, {"same_grids", comparison.same_grids},
+          {"values", comparison.values},   {"first", std::move(first)}};
+}
+
+void PrintComparison(const Comparison& comparison) {
+  if (comparison.equal()) {
+    fmt::print(
+        "verified       {} weights of {} linears and the ends are equal, {} by their codes\n",
+        comparison.values, comparison.linears, comparison.same_grids);
+    return;
+  }
+  for (const Difference& each : comparison.differences) {
+    fmt::print("{:<14} {}{}: expected {}, found {}", each.kind, each.tensor, Place(each),
+               each.expected, each.found);
+    if (each.count > 1) fmt::print(" (and {} more)", each.count - 1);
+    fmt::print("\n");
+  }
+  fmt::print("differences    {}\n", comparison.count());
+}
+
+int RunVerify(const Arguments& arguments, Session&) {
+  const ModelFolder found = OpenModel(arguments.model);
+  const ModelFolder expected = OpenModel(arguments.against);
+  const Comparison comparison = CompareModels(expected, found);
+  if (arguments.json) {
+    Record record{{"schema", 1},
+                  {"kind", "verification"},
+                  {"model", arguments.model.string()},
+                  {"against", arguments.against.string()}};
+    record.update(ToJson(comparison));
+    PrintJson(record);
+  } else {
+    PrintComparison(comparison);
+  }
+  return comparison.equal() ? 0 : kDiffer;
+}
+
+}  // namespace lieq

@@ -1,0 +1,251 @@
+#include "lieq/container/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <string_view>
+#include <variant>
+
+#include "lieq/container/tensor_names.h"
+
+namespace lieq {
+namespace {
+
+using Packed = std::shared_ptr<const QMatrix>;
+
+bool SameBits(float a, float b) noexcept {
+  return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+}
+/// Zeros of either sign are one number: a container may hold codes mirrored about zero.
+bool SameNumber(float a, float b) noexcept {
+  return a == b || SameBits(a, b);
+}
+
+/// Shortest text that reads back as the same float.
+std::string Text(float value) {
+  return fmt::format("{}", value);
+}
+
+class Comparer {
+ public:
+  Comparison Compare(const ModelFolder& expected, const ModelFolder& found) {
+    const ModelConfig& a = expected.weights.config;
+    Configuration(a, found.weights.config);
+    if (!shapes_agree_) return std::move(result_);  // nothing more can be laid side by side
+    const Weights &left = expected.weights, &right = found.weights;
+    MatrixPair(std::string(kEmbeddingModule), left.embedding, right.embedding);
+    expected.weights.Release(left.embedding);
+    found.weights.Release(right.embedding);
+    if (!a.tied) MatrixPair(std::string(kHeadModule), left.head, right.head);
+    Vectors("norms", std::string(kFinalNorm), left.final_norm, right.final_norm);
+    for (Index layer = 0; layer < a.layers; ++layer) {
+      Layer(layer, left.layers[Size(layer)], right.layers[Size(layer)]);
+      left.ReleaseLayer(layer);
+      right.ReleaseLayer(layer);
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void Report(std::string_view kind, const std::string& tensor, Index row, Index col,
+              const std::string& expected, const std::string& found) {
+    auto& all = result_.differences;
+    auto same = std::ranges::find(all, kind, &Difference::kind);
+    if (same == all.end()) {
+      all.push_back({.kind = std::string(kind),
+                     .tensor = tensor,
+                     .row = row,
+                     .col = col,
+                     .expected = expected,
+                     .found = found});
+      same = all.end() - 1;
+    }
+    ++same->count;
+  }
+
+  void Configuration(const ModelConfig& a, const ModelConfig& b) {
+    const auto text = [&](std::string_view key, const std::string& x, const std::string& y) {
+      if (x != y) Report("configuration", std::string(key), -1, -1, x, y);
+    };
+    const auto number = [&](std::string_view key, double x, double y) {
+      text(key, Text(static_cast<float>(x)), Text(static_cast<float>(y)));
+    };
+    const auto extent = [&](std::string_view key, Index x, Index y) {
+      text(key, std::to_string(x), std::to_string(y));
+      shapes_agree_ = shapes_agree_ && x == y;
+    };
+    const auto option = [&](std::string_view key, bool x, bool y) {
+      text(key, x ? "true" : "false", y ? "true" : "false");
+      shapes_agree_ = shapes_agree_ && x == y;
+    };
+    text("architecture", a.architecture, b.architecture);
+    extent("layers", a.layers, b.layers);
+    extent("hidden", a.hidden, b.hidden);
+    extent("intermediate", a.intermediate, b.intermediate);
+    extent("heads", a.heads, b.heads);
+    extent("kv_heads", a.kv_heads, b.kv_heads);
+    extent("head_dim", a.head_dim, b.head_dim);
+    extent("vocabulary", a.vocab, b.vocab);
+    option("tied_head", a.tied, b.tied);
+    option("bias of q, k and v", a.qkv_bias, b.qkv_bias);
+    option("bias of o", a.o_bias, b.o_bias);
+    option("bias of the MLP", a.mlp_bias, b.mlp_bias);
+    option("norms of queries and keys", a.qk_norm, b.qk_norm);
+    text("max_positions", std::to_string(a.max_positions), std::to_string(b.max_positions));
+    number("rms_eps", a.rms_eps, b.rms_eps);
+    number("rope theta", a.rope.theta, b.rope.theta);
+    text("rope type", a.rope.llama3 ? "llama3" : "default", b.rope.llama3 ? "llama3" : "default");
+    if (!a.rope.llama3 || !b.rope.llama3) return;
+    number("rope factor", a.rope.factor, b.rope.factor);
+    number("rope low_freq_factor", a.rope.low_freq_factor, b.rope.low_freq_factor);
+    number("rope high_freq_factor", a.rope.high_freq_factor, b.rope.high_freq_factor);
+    number("rope original context", a.rope.original_context, b.rope.original_context);
+  }
+
+  void Vectors(std::string_view kind, const std::string& tensor, const std::vector<float>& a,
+               const std::vector<float>& b) {
+    if (a.size() != b.size()) {
+      Report(kind, tensor, -1, -1, fmt::format("{} values", a.size()),
+             fmt::format("{} values", b.size()));
+      return;
+    }
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (!SameNumber(a[i], b[i])) {
+        Report(kind, tensor, 0, static_cast<Index>(i), Text(a[i]), Text(b[i]));
+      }
+    }
+  }
+
+  void Layer(Index layer, const LayerWeights& a, const LayerWeights& b) {
+    Vectors("norms", LayerTensor(layer, kAttentionNorm), a.attention_norm, b.attention_norm);
+    Vectors("norms", LayerTensor(layer, kMlpNorm), a.mlp_norm, b.mlp_norm);
+    Vectors("norms", LayerTensor(layer, kQNorm), a.q_norm, b.q_norm);
+    Vectors("norms", LayerTensor(layer, kKNorm), a.k_norm, b.k_norm);
+    for (const Site site : kAllSites) {
+      const std::string module = ModuleName(layer, site);
+      ++result_.linears;
+      if (MatrixPair(module, a.At(site).weight, b.At(site).weight)) ++result_.same_grids;
+      Vectors("biases", module + ".bias", a.At(site).bias, b.At(site).bias);
+    }
+  }
+
+  /// Whether codes, scales and offsets were compared, or the very bytes of floats.
+  bool MatrixPair(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
+    result_.values += Rows(a) * Cols(a);
+    const Packed *left = std::get_if<Packed>(&a), *right = std::get_if<Packed>(&b);
+    const auto columns = [](const Packed& each) { return each->group_columns(); };
+    Grid same{};
+    if (left != nullptr && right != nullptr) {
+      same = (*right)->grid();
+      same.group_size = (*left)->grid().group_size;  // 0 and the length of a row mean the same
+    }
+    if (left != nullptr && right != nullptr && same == (*left)->grid() &&
+        columns(*left) == columns(*right)) {
+      if (!PackedPair(module, **left, **right)) Values(module, a, b);
+      return true;
+    }
+    const bool floats = left == nullptr && right == nullptr && a.index() == b.index();
+    if (!floats || !SameFloats(a, b)) Values(module, a, b);
+    return floats;
+  }
+
+  static bool SameFloats(const AnyMatrix& a, const AnyMatrix& b) {
+    const std::span<const std::byte> x = MappedBytes(a), y = MappedBytes(b);
+    return !x.empty() && x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size()) == 0;
+  }
+
+  /// Whether all is the same, bit for bit.
+  bool PackedPair(const std::string& module, const QMatrix& a, const QMatrix& b) {
+    const std::int64_t before = result_.count();
+    if (!std::ranges::equal(a.words(), b.words())) Codes(module, a, b);
+    Floats("scales", module, a.scales(), b.scales());
+    Floats("minima", module, a.minima(), b.minima());
+    for (Index row = 0; row < a.zeros().rows(); ++row) {
+      for (Index group = 0; group < a.groups(); ++group) {
+        const int x = a.zeros()(row, group), y = b.zeros()(row, group);
+        if (x != y) {
+          Report("zero-points", module, row, group, std::to_string(x), std::to_string(y));
+        }
+      }
+    }
+    for (Index row = 0; row < a.rows(); ++row) {
+      for (Index block = 0; block < a.supers(); ++block) {
+        Supers(module, row, block, a.Super(row, block), b.Super(row, block));
+      }
+    }
+    return result_.count() == before;
+  }
+
+  void Codes(const std::string& module, const QMatrix& a, const QMatrix& b) {
+    std::vector<std::uint8_t> x(Size(a.cols())), y(Size(a.cols()));
+    for (Index row = 0; row < a.rows(); ++row) {
+      a.GetRow(row, x);
+      b.GetRow(row, y);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        if (x[i] == y[i]) continue;
+        Report("codes", module, row, static_cast<Index>(i), std::to_string(x[i]),
+               std::to_string(y[i]));
+      }
+    }
+  }
+
+  void Floats(std::string_view kind, const std::string& module, View<const float, 2> a,
+              View<const float, 2> b) {
+    for (Index row = 0; row < a.rows(); ++row) {
+      for (Index group = 0; group < a.cols(); ++group) {
+        const float x = a(row, group), y = b(row, group);
+        if (!SameBits(x, y)) Report(kind, module, row, group, Text(x), Text(y));
+      }
+    }
+  }
+
+  void Supers(const std::string& module, Index row, Index block, const SuperBlock& a,
+              const SuperBlock& b) {
+    if (SameBits(a.d, b.d) && SameBits(a.dmin, b.dmin) && a.scales == b.scales &&
+        a.minima == b.minima) {
+      return;
+    }
+    const auto text = [](const SuperBlock& super) {
+      return fmt::format("d {}, dmin {}, factors {} and {}", super.d, super.dmin,
+                         fmt::join(super.scales, " "), fmt::join(super.minima, " "));
+    };
+    Report("super-blocks", module, row, block, text(a), text(b));
+  }
+
+  void Values(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
+    constexpr Index kBlock = 64;  // rows
+    const Index rows = Rows(a), cols = Cols(a);
+    Matrix<float> x(std::min(kBlock, rows), cols), y(std::min(kBlock, rows), cols);
+    for (Index begin = 0; begin < rows; begin += kBlock) {
+      const Index count = std::min(kBlock, rows - begin);
+      WidenRows(a, begin, x.view().Rows(0, count));
+      WidenRows(b, begin, y.view().Rows(0, count));
+      for (Index row = 0; row < count; ++row) {
+        for (Index col = 0; col < cols; ++col) {
+          if (SameNumber(x(row, col), y(row, col))) continue;
+          Report("values", module, begin + row, col, Text(x(row, col)), Text(y(row, col)));
+        }
+      }
+    }
+  }
+
+  Comparison result_;
+  bool shapes_agree_ = true;
+};
+
+}  // namespace
+
+std::int64_t Comparison::count() const noexcept {
+  std::int64_t sum = 0;
+  for (const Difference& each : differences) sum += each.count;
+  return sum;
+}
+
+Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found) {
+  return Comparer().Compare(expected, found);
+}
+
+}  // namespace lieq

@@ -1,0 +1,42 @@
+// Whether two models are the same, tensor by tensor, by what they mean and not by how they lie in
+// their files.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lieq/container/model_folder.h"
+
+namespace lieq {
+
+/// The first difference of a kind, and how many more there are.
+struct Difference {
+  std::string kind;        // "codes", "scales", "zero-points", "minima", "super-blocks", "values",
+                           // "norms", "biases", "configuration"
+  std::string tensor;      // module, tensor or key of the configuration
+  Index row = -1;          // -1: there are none
+  Index col = -1;          // of scales and the like: the group, of super-blocks: the block
+  std::string expected;    // of the first model
+  std::string found;       // of the second
+  std::int64_t count = 0;  // of this kind in all
+};
+
+struct Comparison {
+  std::vector<Difference> differences;  // one for each kind that there is, as they are found
+  std::int64_t values = 0;              // weights that were compared: of linears and the ends
+  Index linears = 0;
+  Index same_grids =
+      0;  // linears of which codes, scales and offsets were compared, not only values
+
+  [[nodiscard]] bool equal() const noexcept { return differences.empty(); }
+  [[nodiscard]] std::int64_t count() const noexcept;
+};
+
+/// Compares configuration (in float32, as containers keep it), norms, biases, embedding, head and
+/// linears. A matrix on the same grid in both is compared by its codes, scales and offsets, bit for
+/// bit, and where they differ by its values too; others by their values in float32, which are equal
+/// as numbers: 0 is -0.
+[[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found);
+
+}  // namespace lieq

@@ -1,0 +1,67 @@
+// compressed-tensors as an export: what `quantize` writes, from whatever folder the model lies in.
+#include <array>
+
+#include "lieq/base/error.h"
+#include "lieq/container/compressed_tensors.h"
+#include "lieq/container/export_rows.h"
+#include "lieq/container/folder_writer.h"
+#include "lieq/container/narrow.h"
+
+namespace lieq {
+namespace {
+
+/// The model's own 16-bit type where it holds every scale, else the other one where that does.
+DType ScaleTypeFor(const ModelFolder& source) {
+  const DType own = ScaleType(source.dtype);
+  const DType other = own == DType::kF16 ? DType::kBF16 : DType::kF16;
+  const auto holds = [&](DType type) {
+    for (const LayerWeights& layer : source.weights.layers) {
+      for (const Linear& linear : layer.linears) {
+        const auto& matrix = *std::get<std::shared_ptr<const QMatrix>>(linear.weight);
+        if (!HoldsAll(type, matrix.scales())) return false;
+      }
+    }
+    return true;
+  };
+  return !holds(own) && holds(other) ? other : own;
+}
+
+/// The ends as compressed-tensors names them. Throws Error for a grid that it does not have there.
+EdgeGrids CheckedEdges(const ModelFolder& source) {
+  const auto check = [&](const std::optional<Grid>& grid, std::string_view module) {
+    if (!grid || (grid->symmetric() && grid->bits != 3 && !grid->k_quant)) return;
+    throw Error(
+        {.what = "a grid that compressed-tensors does not hold at the ends",
+         .where = "--to compressed-tensors: " + std::string(module),
+         .expected = "16-bit floats, or 2, 4 or 8 bits, symmetric",
+         .found = std::to_string(grid->bits) + " bits, " + std::string(Describe(grid->offset))});
+  };
+  check(source.edges.embedding, kEmbeddingModule);
+  check(source.edges.head, kHeadModule);
+  return source.edges;
+}
+
+}  // namespace
+
+void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::path& out,
+                            const ExportSettings&) {
+  const LayerGrids grids = CheckedGrids(source, "compressed-tensors");
+  const EdgeGrids edges = CheckedEdges(source);
+  const DType scale_type = ScaleTypeFor(source);
+  const PackedForm form{
+      .specs =
+          [&](const std::string& module, const QMatrix& matrix) {
+            return PackedSpecs(module, matrix.rows(), matrix.cols(), matrix.grid(), scale_type);
+          },
+      .write = [&](TensorWriter& writer, const std::string& module,
+                   const QMatrix& matrix) { WritePacked(writer, module, matrix, scale_type); }};
+  Record config = FloatConfig(source);
+  config["quantization_config"] = QuantizationConfig(grids, edges);
+  WriteModelFolder(source, config, form, "pt", out);
+}
+
+std::string ServeCompressedTensors(const ModelFolder&, const std::filesystem::path& out) {
+  return "vllm serve " + out.string();
+}
+
+}  // namespace lieq

@@ -1,0 +1,25 @@
+// The functions of the rows of Exporters(), one file each, and what they share.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "lieq/container/exporters.h"
+#include "lieq/container/targets.h"
+
+namespace lieq {
+
+void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::path& out,
+                            const ExportSettings& settings);
+[[nodiscard]] std::string ServeCompressedTensors(const ModelFolder& source,
+                                                 const std::filesystem::path& out);
+
+/// The grids of a model whose linears are all quantized. Throws Error naming `option` and the first
+/// linear that is float.
+[[nodiscard]] LayerGrids GridsOf(const Weights& weights, std::string_view option);
+
+/// GridsOf, once the container holds all of them (CheckTarget).
+[[nodiscard]] LayerGrids CheckedGrids(const ModelFolder& source, std::string_view target);
+
+}  // namespace lieq

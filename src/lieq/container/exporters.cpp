@@ -1,0 +1,55 @@
+#include "lieq/container/exporters.h"
+
+#include <array>
+
+#include "lieq/base/error.h"
+#include "lieq/base/rows.h"
+#include "lieq/container/export_rows.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::array kExporters{
+    Exporter{.name = "compressed-tensors",
+             .description = "a folder for vLLM and transformers",
+             .write = WriteCompressedTensors,
+             .serve = ServeCompressedTensors},
+};
+
+}  // namespace
+
+std::span<const Exporter> Exporters() noexcept {
+  return kExporters;
+}
+
+const Exporter& FindExporter(std::string_view name) {
+  return FindRow(kExporters, name, "no such container", "--to");
+}
+
+LayerGrids GridsOf(const Weights& weights, std::string_view option) {
+  LayerGrids grids;
+  for (const LayerWeights& layer : weights.layers) {
+    grids.emplace_back();
+    for (const Site site : kAllSites) {
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&layer.At(site).weight);
+      if (packed == nullptr) {
+        throw Error({.what = "the model is not quantized",
+                     .where = std::string(option) + ": " +
+                              ModuleName(static_cast<Index>(grids.size()) - 1, site),
+                     .expected = "codes and scales, as `lieq quantize` writes them",
+                     .found = "a float matrix",
+                     .hint = "quantize it first, with --for where the container holds few grids"});
+      }
+      grids.back()[static_cast<std::size_t>(site)] = (*packed)->grid();
+    }
+  }
+  return grids;
+}
+
+LayerGrids CheckedGrids(const ModelFolder& source, std::string_view target) {
+  LayerGrids grids = GridsOf(source.weights, "--to " + std::string(target));
+  CheckTarget(FindTarget(target), grids, source.weights.config, "--to");
+  return grids;
+}
+
+}  // namespace lieq

@@ -1,0 +1,37 @@
+// Containers that a model can be written to. To add one: a function in export_rows.h and a row in
+// exporters.cpp; the tests of every row run on it unasked.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lieq/container/model_folder.h"
+
+namespace lieq {
+
+/// What the command line says about an export.
+struct ExportSettings {
+  std::string writer = "lieq";  // "lieq:0.1.0": who wrote the file, where a container has a place
+};
+
+struct Exporter {
+  std::string_view name;         // "gptq"; that of the row of Targets() too
+  std::string_view description;  // one line
+  bool one_file = false;         // the output is a file, else a folder
+  bool takes_float = false;      // models whose linears are not quantized go in as they are
+  /// Writes the model, whose values are then read again bit for bit. `out`: a new name for the file
+  /// in a folder that is there, or an empty folder. Throws Error naming the first linear that the
+  /// container does not hold exactly, and the containers that would, before anything is written.
+  void (*write)(const ModelFolder& source, const std::filesystem::path& out,
+                const ExportSettings& settings) = nullptr;
+  /// The command that serves what was written to `out`, and what it needs; see docs/serving.md.
+  std::string (*serve)(const ModelFolder& source, const std::filesystem::path& out) = nullptr;
+};
+
+[[nodiscard]] std::span<const Exporter> Exporters() noexcept;
+/// Throws Error naming the rows there are.
+[[nodiscard]] const Exporter& FindExporter(std::string_view name);
+
+}  // namespace lieq

@@ -1,0 +1,138 @@
+#include "lieq/container/folder_writer.h"
+
+#include <map>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/container/checkpoint_files.h"
+#include "lieq/container/narrow.h"
+#include "lieq/container/output_files.h"
+#include "lieq/container/tensor_names.h"
+
+namespace lieq {
+namespace {
+
+using Packed = std::shared_ptr<const QMatrix>;
+
+/// The tensors of one module or vector, and what writes them.
+struct Part {
+  std::vector<TensorSpec> specs;
+  std::function<void(TensorWriter&)> write;
+};
+
+class Parts {
+ public:
+  Parts(const ModelFolder& source, const PackedForm& form) : source_(source), form_(form) {}
+
+  std::vector<Part> All() {
+    const Weights& weights = source_.weights;
+    const ModelConfig& config = weights.config;
+    Add(std::string(kEmbeddingModule), weights.embedding);
+    if (!config.tied) Add(std::string(kHeadModule), weights.head);
+    Add(std::string(kFinalNorm), weights.final_norm);
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      const LayerWeights& each = weights.layers[Size(layer)];
+      for (const Site site : kAllSites) {
+        const std::string module = ModuleName(layer, site);
+        Add(module, each.At(site).weight);
+        Add(module + ".bias", each.At(site).bias);
+      }
+      Add(LayerTensor(layer, kAttentionNorm), each.attention_norm);
+      Add(LayerTensor(layer, kMlpNorm), each.mlp_norm);
+      Add(LayerTensor(layer, kQNorm), each.q_norm);
+      Add(LayerTensor(layer, kKNorm), each.k_norm);
+    }
+    return std::move(parts_);
+  }
+
+ private:
+  void Add(const std::string& module, const AnyMatrix& matrix) {
+    if (const Packed* packed = std::get_if<Packed>(&matrix)) {
+      parts_.push_back(
+          {form_.specs(module, **packed), [this, module, packed](TensorWriter& writer) {
+             form_.write(writer, module, **packed);
+           }});
+      return;
+    }
+    const DType type = std::holds_alternative<View<const float, 2>>(matrix)  ? DType::kF32
+                       : std::holds_alternative<View<const Bf16, 2>>(matrix) ? DType::kBF16
+                                                                             : DType::kF16;
+    const std::string name = module + ".weight";
+    parts_.push_back({{{name, type, {Rows(matrix), Cols(matrix)}}},
+                      [this, name, &matrix](TensorWriter& writer) { Copy(name, matrix, writer); }});
+  }
+
+  void Copy(const std::string& name, const AnyMatrix& matrix, TensorWriter& writer) const {
+    std::visit(
+        [&](const auto& view) {
+          if constexpr (!std::is_same_v<std::decay_t<decltype(view)>, Packed>) {
+            // Row by row: rows of a view may lie apart.
+            for (Index row = 0; row < view.rows(); ++row) {
+              writer.Write(name, std::as_bytes(view.Row(row)));
+            }
+          }
+        },
+        matrix);
+    source_.weights.Release(matrix);
+  }
+
+  /// Nothing where there are no values.
+  void Add(const std::string& name, const std::vector<float>& values) {
+    if (values.empty()) return;
+    const View<const float, 2> view(values.data(), 1, static_cast<Index>(values.size()));
+    const bool narrow = source_.dtype != DType::kF32 && HoldsAll(source_.dtype, view);
+    const DType type = narrow ? source_.dtype : DType::kF32;
+    parts_.push_back({{{name, type, {view.cols()}}}, [name, view, type](TensorWriter& writer) {
+                        if (type == DType::kF32) {
+                          writer.Write(name, std::as_bytes(view.Row(0)));
+                        } else {
+                          const auto items = Narrow(name, "value", view, type);
+                          writer.Write(name, std::as_bytes(std::span(items)));
+                        }
+                      }});
+  }
+
+  const ModelFolder& source_;
+  const PackedForm& form_;
+  std::vector<Part> parts_;
+};
+
+}  // namespace
+
+Record FloatConfig(const ModelFolder& source) {
+  Record config = source.config;
+  config.erase("quantization_config");
+  config.erase("quantization");
+  return config;
+}
+
+void WriteModelFolder(const ModelFolder& source, const Record& config, const PackedForm& form,
+                      const std::string& format, const std::filesystem::path& out) {
+  Parts collected(source, form);  // the parts refer to it
+  const std::vector<Part> parts = collected.All();
+  std::vector<TensorSpec> specs;
+  for (const Part& part : parts) specs.insert(specs.end(), part.specs.begin(), part.specs.end());
+  const std::map<std::string, std::string> metadata{{"format", format}};
+  const OutputFiles files = SplitOutput(std::move(specs), metadata);
+  auto part = parts.begin();
+  for (const OutputFiles::File& file : files.files) {
+    TensorWriter writer(out / file.name, file.specs, metadata);
+    for (std::size_t written = 0; written < file.specs.size(); ++part) {
+      part->write(writer);
+      written += part->specs.size();
+    }
+    writer.Commit();
+  }
+  WriteIndex(files, out);
+  WriteFileAtomically(out / "config.json", config.dump(2) + "\n");
+  for (const auto& sidecar : SidecarFiles(source.path)) {
+    WriteFileAtomically(out / sidecar.filename(), ReadText(sidecar));
+  }
+}
+
+}  // namespace lieq

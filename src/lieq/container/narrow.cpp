@@ -1,0 +1,44 @@
+#include "lieq/container/narrow.h"
+
+#include <cmath>
+
+#include "lieq/base/error.h"
+
+namespace lieq {
+namespace {
+
+bool Holds(DType type, float value) noexcept {
+  const float held = type == DType::kF16 ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value));
+  return held == value && std::isfinite(value);  // a NaN differs from itself
+}
+
+}  // namespace
+
+bool HoldsAll(DType type, View<const float, 2> values) noexcept {
+  for (Index row = 0; row < values.rows(); ++row) {
+    for (const float value : values.Row(row)) {
+      if (!Holds(type, value)) return false;
+    }
+  }
+  return true;
+}
+
+std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
+                                  View<const float, 2> values, DType type) {
+  std::vector<std::uint16_t> items;
+  items.reserve(Size(values.size()));
+  for (Index row = 0; row < values.rows(); ++row) {
+    for (const float value : values.Row(row)) {
+      if (!Holds(type, value)) {
+        throw Error({.what = what + " cannot be stored exactly",
+                     .where = std::string(module) + ", row " + std::to_string(row),
+                     .expected = "a finite number that " + std::string(Name(type)) + " holds",
+                     .found = std::to_string(value)});
+      }
+      items.push_back(type == DType::kF16 ? ToF16(value).bits : ToBf16(value).bits);
+    }
+  }
+  return items;
+}
+
+}  // namespace lieq

@@ -1,0 +1,21 @@
+// Floats as the 16-bit items of a file, exactly or not at all.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lieq/tensor/dtype.h"
+#include "lieq/tensor/view.h"
+
+namespace lieq {
+
+/// Whether values of that type, F16 or BF16, hold every one of these, all finite.
+[[nodiscard]] bool HoldsAll(DType type, View<const float, 2> values) noexcept;
+/// The same as items of a file. what: "scale" for messages. Throws Error naming the module, row and
+/// value that is not held.
+[[nodiscard]] std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
+                                                View<const float, 2> values, DType type);
+
+}  // namespace lieq

@@ -1,0 +1,94 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "lieq/io/json.h"
+#include "tests/cli/program.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class Export : public testing::Test {
+ protected:
+  Export() {
+    MakeTinyModel(folder / "model", {.layers = 4});
+    const Outcome quantized = Lieq({"quantize", Path("model"), "-o", Path("quantized"), "--bits",
+                                    "2.5", "--method", "rtn", "-q"});
+    if (quantized.exit != 0) throw std::runtime_error(quantized.err);
+  }
+  Outcome Lieq(const std::vector<std::string>& words) { return RunLieq(folder.path(), words); }
+  std::string Path(const std::string& name) const { return (folder / name).string(); }
+
+  TempFolder folder;
+};
+
+TEST_F(Export, WritesEveryContainerAndVerifiesIt) {
+  for (const std::string name : {"compressed-tensors"}) {
+    const std::string out = Path(name);
+
+    const Outcome exported = Lieq({"export", Path("quantized"), "--to", name, "-o", out, "--json"});
+
+    ASSERT_EQ(exported.exit, 0) << exported.err;
+    const Json record = ParseJson(exported.out, "stdout");
+    EXPECT_EQ(record["kind"], "export");
+    EXPECT_EQ(record["equal"], true);
+    EXPECT_EQ(record["linears"], 28);
+    EXPECT_THAT(record["serve"].get<std::string>(), HasSubstr(out));
+    EXPECT_FALSE(fs::exists(out + ".run"));
+
+    const Outcome verified = Lieq({"verify", out, "--against", Path("quantized"), "--json"});
+    EXPECT_EQ(verified.exit, 0) << verified.err;
+    EXPECT_EQ(ParseJson(verified.out, "stdout")["equal"], true);
+    const Json inspected = ParseJson(Lieq({"inspect", out, "--json"}).out, "stdout");
+    EXPECT_EQ(inspected["code_bits_per_weight"], 2.5);
+  }
+}
+
+TEST_F(Export, ExitsWithFourWhereAModelIsAnother) {
+  const Outcome quantized = Lieq(
+      {"quantize", Path("model"), "-o", Path("other"), "--uniform", "2", "--method", "rtn", "-q"});
+  ASSERT_EQ(quantized.exit, 0) << quantized.err;
+
+  const Outcome verified = Lieq({"verify", Path("other"), "--against", Path("quantized")});
+
+  EXPECT_EQ(verified.exit, 4);
+  EXPECT_THAT(verified.out, HasSubstr("values"));
+  EXPECT_THAT(verified.out, HasSubstr("row "));
+  EXPECT_THAT(verified.out, HasSubstr("differences "));
+}
+
+TEST_F(Export, ReplacesNothingUnlessToldTo) {
+  const std::vector<std::string> words{"export", Path("quantized"), "--to", "compressed-tensors",
+                                       "-o",     Path("out")};
+  ASSERT_EQ(Lieq(words).exit, 0);
+  const auto before = Contents(folder / "out");
+
+  const Outcome again = Lieq(words);
+
+  EXPECT_EQ(again.exit, 3);
+  EXPECT_THAT(again.err, HasSubstr("--force"));
+  std::vector<std::string> forced = words;
+  forced.insert(forced.end(), {"--force", "--no-verify"});
+  const Outcome replaced = Lieq(forced);
+  EXPECT_EQ(replaced.exit, 0) << replaced.err;
+  EXPECT_EQ(replaced.out.find("verified"), std::string::npos);
+  EXPECT_EQ(Contents(folder / "out"), before);
+}
+
+TEST_F(Export, LeavesNothingWhereItRefuses) {
+  const Outcome exported =
+      Lieq({"export", Path("model"), "--to", "compressed-tensors", "-o", Path("out")});
+
+  EXPECT_EQ(exported.exit, 3);
+  EXPECT_THAT(exported.err, HasSubstr("the model is not quantized"));
+  EXPECT_FALSE(fs::exists(folder / "out"));
+  EXPECT_FALSE(fs::exists(folder / "out.run"));
+  EXPECT_EQ(Lieq({"export", Path("model"), "--to", "onnx", "-o", Path("out")}).exit, 2);
+}
+
+}  // namespace
+}  // namespace lieq
