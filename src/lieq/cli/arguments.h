@@ -65,6 +65,7 @@ struct Arguments {
   std::vector<Candidate> candidates;             // empty: DefaultCandidates
   const ContainerTarget* target = nullptr;       // --for
   const Exporter* exporter = nullptr;            // --to
+  std::vector<std::string> types;                // of packed matrices in GGUF files
   bool verify = true;                            // of an export
   std::filesystem::path against;                 // of `verify`
   std::filesystem::path codes;                   // a CodeStore

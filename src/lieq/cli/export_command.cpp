@@ -70,7 +70,8 @@ int RunExport(const Arguments& arguments, Session&) {
   std::optional<Comparison> comparison;
   try {
     if (exporter.one_file) written /= arguments.output.filename();
-    exporter.write(source, written, {.writer = "lieq:" + std::string(kVersion)});
+    exporter.write(source, written,
+                   {.writer = "lieq:" + std::string(kVersion), .types = arguments.types});
     if (arguments.verify) comparison = CompareModels(source, OpenModel(written));
   } catch (...) {
     folder.Abandon();

@@ -14,6 +14,12 @@ constexpr std::array kExporters{
              .description = "a folder for vLLM and transformers",
              .write = WriteCompressedTensors,
              .serve = ServeCompressedTensors},
+    Exporter{.name = "gguf",
+             .description = "a file for llama.cpp",
+             .one_file = true,
+             .takes_float = true,
+             .write = WriteGguf,
+             .serve = ServeGguf},
 };
 
 }  // namespace

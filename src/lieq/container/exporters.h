@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/container/model_folder.h"
 
@@ -14,6 +15,9 @@ namespace lieq {
 /// What the command line says about an export.
 struct ExportSettings {
   std::string writer = "lieq";  // "lieq:0.1.0": who wrote the file, where a container has a place
+  /// GGUF: names of types that packed matrices may take; none: those that store codes at their own
+  /// width.
+  std::vector<std::string> types;
 };
 
 struct Exporter {

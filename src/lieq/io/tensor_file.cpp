@@ -124,6 +124,19 @@ TensorFile TensorFile::Open(const std::filesystem::path& file) {
   return opened;
 }
 
+TensorFile TensorFile::Of(const std::filesystem::path& path, std::vector<TensorRef> tensors,
+                          std::vector<std::shared_ptr<const FileMap>> maps) {
+  TensorFile made;
+  made.path_ = path;
+  made.maps_ = std::move(maps);
+  for (TensorRef& tensor : tensors) {
+    std::string name = tensor.name;
+    const bool inserted = made.tensors_.emplace(std::move(name), std::move(tensor)).second;
+    LIEQ_ASSERT(inserted);
+  }
+  return made;
+}
+
 void TensorFile::Add(const std::filesystem::path& file) {
   auto map = std::make_shared<const FileMap>(file);
   TensorHeader header = ParseTensorHeader(map->bytes(), file);
