@@ -88,12 +88,14 @@ TEST(Targets, GgufHoldsWhatItsTypesHoldAtTheirOwnWidth) {
   EXPECT_TRUE(holds(2, Offset::kHalf, 256)) << "Q2_K";
   EXPECT_TRUE(holds(2, Offset::kInteger, 0)) << "Q2_K";
   EXPECT_FALSE(holds(2, Offset::kHalf, 64));
-  EXPECT_FALSE(holds(2, Offset::kFloat, 256)) << "minima of Q2_K have 4 bits";
+  EXPECT_TRUE(holds(2, Offset::kFloat, 256)) << "Q2_K, its dmin the minimum";
+  EXPECT_FALSE(holds(2, Offset::kFloat, 128));
   EXPECT_TRUE(holds(3, Offset::kSymmetric, 256)) << "Q3_K";
   EXPECT_FALSE(holds(3, Offset::kSymmetric, 128));
   EXPECT_TRUE(holds(4, Offset::kSymmetric, 32)) << "Q4_0";
   EXPECT_TRUE(holds(4, Offset::kFloat, 32)) << "Q4_1";
   EXPECT_TRUE(holds(4, Offset::kInteger, 256)) << "Q4_K";
+  EXPECT_TRUE(holds(4, Offset::kHalf, 256)) << "Q4_K";
   EXPECT_FALSE(holds(4, Offset::kInteger, 64));
   EXPECT_TRUE(holds(8, Offset::kSymmetric, 128)) << "Q8_0";
   EXPECT_FALSE(holds(8, Offset::kInteger, 128));

@@ -67,6 +67,7 @@ struct Arguments {
   const ContainerTarget* target = nullptr;       // --for
   const Exporter* exporter = nullptr;            // --to
   int gptq_version = 0;                          // 0: by the grids
+  std::vector<std::string> types;                // of packed matrices in GGUF files
   bool verify = true;                            // of an export
   std::filesystem::path against;                 // of `verify`
   std::filesystem::path codes;                   // a CodeStore

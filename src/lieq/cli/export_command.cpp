@@ -70,9 +70,10 @@ int RunExport(const Arguments& arguments, Session&) {
   std::optional<Comparison> comparison;
   try {
     if (exporter.one_file) written /= arguments.output.filename();
-    exporter.write(
-        source, written,
-        {.writer = "lieq:" + std::string(kVersion), .gptq_version = arguments.gptq_version});
+    exporter.write(source, written,
+                   {.writer = "lieq:" + std::string(kVersion),
+                    .gptq_version = arguments.gptq_version,
+                    .types = arguments.types});
     if (arguments.verify) comparison = CompareModels(source, OpenModel(written));
   } catch (...) {
     folder.Abandon();

@@ -9,14 +9,19 @@
 namespace lieq {
 
 Tokenizer OpenTokenizer(const ModelFolder& model) {
-  const auto file = model.path / "tokenizer.json";
-  if (!std::filesystem::exists(file)) {
+  // Beside a GGUF file may lie that of another model, so that the file's own comes first.
+  const bool own = !model.tokenizer.empty();
+  const bool in_file = own || !std::filesystem::is_directory(model.path);
+  const auto file =
+      in_file ? model.path.parent_path() / "tokenizer.json" : model.path / "tokenizer.json";
+  if (!own && !std::filesystem::exists(file)) {
     throw Error({.what = "the model folder has no tokenizer.json",
                  .where = model.path.string(),
                  .hint = "save it with transformers: AutoTokenizer.from_pretrained(NAME)"
                          ".save_pretrained(FOLDER)"});
   }
-  Tokenizer tokenizer = Tokenizer::Open(file);
+  Tokenizer tokenizer = own ? Tokenizer::Parse(model.tokenizer, model.path.string() + ": tokenizer")
+                            : Tokenizer::Open(file);
   if (tokenizer.vocab() > model.weights.config.vocab) {
     throw Error({.what = "the tokenizer has more tokens than the model",
                  .where = file.string(),
@@ -28,7 +33,8 @@ Tokenizer OpenTokenizer(const ModelFolder& model) {
 
 std::string HashModel(const ModelFolder& model) {
   Hasher hasher;
-  hasher.Add(HashFile(model.path / "config.json"));
+  const auto config = model.path / "config.json";  // a GGUF file has it in itself
+  if (std::filesystem::exists(config)) hasher.Add(HashFile(config));
   for (const auto& map : model.tensors.maps()) {
     hasher.Add(map->path().filename().string()).Add(HashFile(map->path()));
   }

@@ -571,6 +571,13 @@ constexpr std::array kOptions{
             [](Arguments& a, const std::string& v) {
               a.gptq_version = Parse<int>("--gptq-version", v, 1, 2, "1 or 2");
             }},
+    OptionRow{.names = "--types",
+              .value = "LIST",
+              .commands = kExport,
+              .help = "gguf: the types that quantized matrices may take, each the narrowest that "
+                      "holds it exactly: TQ2_0, Q2_0, Q2_K, Q3_K, Q4_0, Q4_K, Q4_1, Q5_0, Q8_0, "
+                      "F16, BF16, F32 (default: those as wide as the codes)",
+              .set = [](Arguments& a, const std::string& v) { a.types = SplitAtCommas(v); }},
     OptionRow{.names = "--no-verify",
               .value = "",
               .commands = kExport,

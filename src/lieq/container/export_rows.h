@@ -23,6 +23,10 @@ void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
                     const ExportSettings& settings);
 [[nodiscard]] std::string ServeMlx(const ModelFolder& source, const std::filesystem::path& out);
 
+void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
+               const ExportSettings& settings);
+[[nodiscard]] std::string ServeGguf(const ModelFolder& source, const std::filesystem::path& out);
+
 /// The grids of a model whose linears are all quantized. Throws Error naming `option` and the first
 /// linear that is float.
 [[nodiscard]] LayerGrids GridsOf(const Weights& weights, std::string_view option);

@@ -22,6 +22,12 @@ constexpr std::array kExporters{
              .description = "a folder for mlx-lm",
              .write = WriteMlxFolder,
              .serve = ServeMlx},
+    Exporter{.name = "gguf",
+             .description = "a file for llama.cpp",
+             .one_file = true,
+             .takes_float = true,
+             .write = WriteGguf,
+             .serve = ServeGguf},
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/container/model_folder.h"
 
@@ -15,6 +16,9 @@ namespace lieq {
 struct ExportSettings {
   std::string writer = "lieq";  // "lieq:0.1.0": who wrote the file, where a container has a place
   int gptq_version = 0;         // 1 or 2; 0: 1 where everything is symmetric, else 2
+  /// GGUF: names of types that packed matrices may take; none: those that store codes at their own
+  /// width.
+  std::vector<std::string> types;
 };
 
 struct Exporter {

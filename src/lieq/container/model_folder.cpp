@@ -12,6 +12,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
+#include "lieq/container/gguf_open.h"
 #include "lieq/container/packed_reader.h"
 #include "lieq/container/tensor_names.h"
 #include "lieq/io/printable.h"
@@ -301,6 +302,7 @@ PackedReader PackedReaderOf(const Json& json, const Record& record, const ModelC
 }  // namespace
 
 ModelFolder OpenModel(const std::filesystem::path& folder) {
+  if (IsGguf(folder)) return OpenGguf(folder);
   CheckFolder(folder);
   const std::string where = (folder / "config.json").string();
   const std::string text = ReadText(where, kMostConfigBytes);

@@ -1,4 +1,5 @@
-// Model folders in Hugging Face's layout: config.json, safetensors, tokenizer.json.
+// Models on disk: folders in Hugging Face's layout (config.json, safetensors, tokenizer.json) and
+// GGUF files.
 //
 // Reads float checkpoints (BF16, F16, F32) and compressed-tensors "pack-quantized" ones into the
 // same Weights; see docs/formats.md.
@@ -17,12 +18,13 @@ namespace lieq {
 
 struct ModelFolder {
   std::filesystem::path path;
-  Record config;  // config.json as it stands, keys in order
-  TensorFile tensors;
+  Record config;       // config.json as it stands, keys in order; of a GGUF file what it would be
+  TensorFile tensors;  // of a GGUF file the float ones, by their names in folders
   Weights weights;
   DType dtype = DType::kBF16;  // of the embedding: the model's own float type
   bool quantized = false;
-  EdgeGrids edges;  // of the embedding and the head, where they are quantized
+  EdgeGrids edges;        // of the embedding and the head, where they are quantized
+  std::string tokenizer;  // a tokenizer.json, where the model's file holds one in another form
 };
 
 /// Throws Error: no such folder (for a hub name: how to download it), no config.json, unsupported

@@ -50,14 +50,12 @@ bool Gguf(const Grid& grid, Index cols) noexcept {
   const bool super = group % 256 == 0;
   if (grid.k_quant) return cols % kSuperColumns == 0;
   switch (grid.bits) {
-    case 2:  // Q2_0 has zero-points 1 and 2 alone; Q2_K any, and a minimum of 4 bits
-      return grid.symmetric() ? group % 64 == 0 : super && grid.offset != Offset::kFloat;
+    case 2:  // Q2_0 has zero-points 1 and 2 alone; Q2_K any, and minima
+      return grid.symmetric() ? group % 64 == 0 : super;
     case 3:
       return grid.symmetric() && super;
     case 4:
-      return grid.symmetric() || grid.offset == Offset::kFloat
-                 ? group % 32 == 0
-                 : super && grid.offset == Offset::kInteger;
+      return grid.symmetric() || grid.offset == Offset::kFloat ? group % 32 == 0 : super;
     default:
       return grid.symmetric() && group % 32 == 0;
   }
@@ -72,8 +70,8 @@ constexpr std::array kTargets{
         .name = "gguf",
         .description =
             "K-quants; 2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
-            "bits with minima in groups of 32; other zero-points and 3 bits in groups of "
-            "256",
+            "bits with minima in groups of 32; other offsets of 2 and 4 bits, and 3 bits, in "
+            "groups of 256",
         .holds = Gguf,
         .offers_k_quants = true},
     ContainerTarget{"mlx",

@@ -7,6 +7,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/base/types.h"
+#include "lieq/io/gathered_file.h"
 #include "lieq/io/json.h"
 #include "lieq/io/printable.h"
 #include "lieq/io/tensor_header.h"
@@ -121,6 +122,19 @@ TensorFile TensorFile::Open(const std::filesystem::path& file) {
   opened.path_ = file;
   opened.Add(file);
   return opened;
+}
+
+TensorFile TensorFile::Of(const std::filesystem::path& path, std::vector<TensorRef> tensors,
+                          std::vector<std::shared_ptr<const FileMap>> maps) {
+  TensorFile made;
+  made.path_ = path;
+  made.maps_ = std::move(maps);
+  for (TensorRef& tensor : tensors) {
+    std::string name = tensor.name;
+    const bool inserted = made.tensors_.emplace(std::move(name), std::move(tensor)).second;
+    LIEQ_ASSERT(inserted);
+  }
+  return made;
 }
 
 void TensorFile::Add(const std::filesystem::path& file) {
@@ -246,16 +260,10 @@ struct TensorWriter::State {
   State(const std::filesystem::path& path, std::vector<TensorSpec> to_write)
       : file(path), specs(std::move(to_write)) {}
 
-  AtomicFile file;
+  GatheredFile file;
   std::vector<TensorSpec> specs;
-  std::size_t current = 0;          // the tensor being written
-  std::uint64_t missing = 0;        // bytes it still lacks
-  std::vector<std::byte> gathered;  // small parts on their way to the file
-
-  void Flush() {
-    file.Write(gathered);
-    gathered.clear();
-  }
+  std::size_t current = 0;    // the tensor being written
+  std::uint64_t missing = 0;  // bytes it still lacks
 };
 
 std::uint64_t TensorWriter::FileBytes(std::span<const TensorSpec> specs,
@@ -272,23 +280,18 @@ TensorWriter::TensorWriter(const std::filesystem::path& path, std::vector<Tensor
   for (const TensorSpec& spec : state_->specs) {
     LIEQ_ASSERT(spec.name != "__metadata__" && names.insert(spec.name).second);
   }
-  state_->file.Write(RenderHeader(state_->specs, WithFormat(std::move(metadata))));
+  const std::string header = RenderHeader(state_->specs, WithFormat(std::move(metadata)));
+  state_->file.Write(std::as_bytes(std::span(header)));
   if (!state_->specs.empty()) state_->missing = DataBytes(state_->specs[0]);
 }
 
 TensorWriter::~TensorWriter() = default;
 
 void TensorWriter::Write(std::string_view name, std::span<const std::byte> bytes) {
-  constexpr std::size_t kGather = std::size_t{1} << 20;
   State& state = *state_;
   LIEQ_ASSERT(state.current < state.specs.size() && state.specs[state.current].name == name);
   LIEQ_ASSERT(bytes.size() <= state.missing);
-  if (state.gathered.size() + bytes.size() > kGather) state.Flush();
-  if (bytes.size() >= kGather) {
-    state.file.Write(bytes);
-  } else {
-    state.gathered.insert(state.gathered.end(), bytes.begin(), bytes.end());
-  }
+  state.file.Write(bytes);
   state.missing -= bytes.size();
   if (state.missing == 0 && ++state.current < state.specs.size()) {
     state.missing = DataBytes(state.specs[state.current]);
@@ -297,7 +300,6 @@ void TensorWriter::Write(std::string_view name, std::span<const std::byte> bytes
 
 void TensorWriter::Commit() {
   LIEQ_ASSERT(state_->current == state_->specs.size());
-  state_->Flush();
   state_->file.Commit();
 }
 

@@ -39,6 +39,10 @@ class TensorFile {
   /// A model folder: model.safetensors.index.json with its shards if there, else model.safetensors.
   /// Throws Error; for a folder with pytorch_model*.bin alone the error says how to convert it.
   [[nodiscard]] static TensorFile OpenFolder(const std::filesystem::path& folder);
+  /// Tensors that lie in the files of another format; their names differ.
+  [[nodiscard]] static TensorFile Of(const std::filesystem::path& path,
+                                     std::vector<TensorRef> tensors,
+                                     std::vector<std::shared_ptr<const FileMap>> maps);
 
   [[nodiscard]] bool Has(std::string_view name) const;
   /// Throws Error naming the folder or file where the tensor is missing.

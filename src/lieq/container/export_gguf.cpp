@@ -1,0 +1,259 @@
+// GGUF as an export: one file for llama.cpp, tensor after tensor.
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "lieq/base/error.h"
+#include "lieq/base/rows.h"
+#include "lieq/container/export_rows.h"
+#include "lieq/container/ggml_blocks.h"
+#include "lieq/container/gguf_names.h"
+#include "lieq/container/gguf_tokenizer.h"
+#include "lieq/model/architectures.h"
+
+namespace lieq {
+namespace {
+
+using Packed = std::shared_ptr<const QMatrix>;
+
+/// llama_ftype: a label for people, of the type that most tensors have.
+struct FileType {
+  std::string_view type;
+  std::uint32_t number;
+};
+constexpr std::array kFileTypes{FileType{"F32", 0},   FileType{"F16", 1},    FileType{"Q4_0", 2},
+                                FileType{"Q4_1", 3},  FileType{"Q8_0", 7},   FileType{"Q5_0", 8},
+                                FileType{"Q2_K", 10}, FileType{"Q3_K", 12},  FileType{"Q4_K", 15},
+                                FileType{"BF16", 32}, FileType{"TQ2_0", 37}, FileType{"Q2_0", 41}};
+
+std::string GridText(const QMatrix& matrix) {
+  const Grid& grid = matrix.grid();
+  if (grid.k_quant) return std::string(KQuantOf(grid).name);
+  return std::to_string(grid.bits) + " bits, " + std::string(Describe(grid.offset)) +
+         ", groups of " + std::to_string(matrix.group_columns());
+}
+
+/// The narrowest type that holds the matrix: of those that were asked for, else of those that store
+/// codes at their own width. TQ2_0 is only ever asked for: it suits the codes and not the grid.
+const BlockType& TypeFor(const QMatrix& matrix, const ExportSettings& settings,
+                         const std::string& place) {
+  const auto offered = [&](const BlockType& type) {
+    if (type.encode == nullptr) return false;
+    if (!settings.types.empty()) return std::ranges::count(settings.types, type.name) > 0;
+    return type.bits == matrix.grid().bits && type.name != "TQ2_0";
+  };
+  for (const BlockType& type : BlockTypes()) {
+    if (offered(type) && Holds(type, matrix)) return type;
+  }
+  throw Error(
+      {.what = "a grid that gguf does not hold exactly" +
+               std::string(settings.types.empty() ? " at its own width" : " in these types"),
+       .where = "--to gguf, " + place,
+       .expected = std::string(FindTarget("gguf").description),
+       .found = GridText(matrix),
+       .hint = "types that hold this matrix: " + TypesThatHold(matrix) +
+               "; --types takes a list of those that may be used"});
+}
+
+/// The type of a float matrix as it is.
+const BlockType& TypeOf(const AnyMatrix& matrix) {
+  const std::string_view name = std::holds_alternative<View<const float, 2>>(matrix) ? "F32"
+                                : std::holds_alternative<View<const F16, 2>>(matrix) ? "F16"
+                                                                                     : "BF16";
+  return *FindBlockType(name);
+}
+
+/// What is written and how: all sizes are known before the first byte.
+class Plan {
+ public:
+  Plan(const ModelFolder& source, const ExportSettings& settings)
+      : source_(source), settings_(settings) {
+    const Weights& weights = source.weights;
+    const ModelConfig& config = weights.config;
+    AddMatrix(kGgufEmbedding, weights.embedding, {}, "embedding");
+    if (!config.tied) AddMatrix(kGgufHead, weights.head, {}, "head");
+    AddVector(kGgufFinalNorm, weights.final_norm);
+    if (config.rope.llama3) {
+      rope_factors_ = RopeFactors(config.rope, config.head_dim);
+      AddVector(kGgufRopeFactors, rope_factors_);
+    }
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      const LayerWeights& each = weights.layers[Size(layer)];
+      AddVector(GgufLayerTensor(layer, kGgufAttentionNorm), each.attention_norm);
+      AddVector(GgufLayerTensor(layer, kGgufMlpNorm), each.mlp_norm);
+      AddVector(GgufLayerTensor(layer, kGgufQNorm), each.q_norm);
+      AddVector(GgufLayerTensor(layer, kGgufKNorm), each.k_norm);
+      for (const Site site : kAllSites) {
+        const std::string module = GgufModule(layer, site);
+        const std::vector<Index> order = GgufRowOrder(config, site);
+        AddMatrix(module + ".weight", each.At(site).weight, order,
+                  "layer " + std::to_string(layer) + ", " + std::string(Name(site)));
+        AddVector(module + ".bias", each.At(site).bias, order);
+      }
+    }
+  }
+
+  [[nodiscard]] const std::vector<GgufSpec>& specs() const noexcept { return specs_; }
+
+  /// Of the type that most matrices have; of equals that of the narrowest.
+  [[nodiscard]] std::uint32_t FileTypeNumber() const {
+    std::array<int, kFileTypes.size()> counts{};
+    for (const GgufSpec& spec : specs_) {
+      if (spec.shape.size() != 2) continue;
+      const auto row = std::ranges::find(kFileTypes, spec.type->name, &FileType::type);
+      ++counts[static_cast<std::size_t>(row - kFileTypes.begin())];
+    }
+    return kFileTypes[static_cast<std::size_t>(std::ranges::max_element(counts) - counts.begin())]
+        .number;
+  }
+  [[nodiscard]] bool packed() const noexcept {
+    return std::ranges::any_of(specs_, [](const GgufSpec& spec) { return spec.type->columns > 1; });
+  }
+
+  void Write(GgufWriter& writer) const {
+    for (std::size_t i = 0; i < specs_.size(); ++i) writes_[i](writer, specs_[i]);
+  }
+
+ private:
+  void AddMatrix(std::string_view name, const AnyMatrix& matrix, const std::vector<Index>& order,
+                 const std::string& place) {
+    const auto* packed = std::get_if<Packed>(&matrix);
+    const BlockType& type =
+        packed != nullptr ? TypeFor(**packed, settings_, place) : TypeOf(matrix);
+    specs_.push_back({std::string(name), &type.type(), {Rows(matrix), Cols(matrix)}});
+    writes_.push_back([this, &matrix, &type, order](GgufWriter& writer, const GgufSpec& spec) {
+      WriteMatrix(writer, spec, matrix, type, order);
+    });
+  }
+
+  /// Vectors are float32: llama.cpp's elementwise operations take nothing else.
+  void AddVector(std::string_view name, const std::vector<float>& values,
+                 const std::vector<Index>& order = {}) {
+    if (values.empty()) return;
+    specs_.push_back({std::string(name), FindGgmlType("F32"), {static_cast<Index>(values.size())}});
+    writes_.push_back([&values, order](GgufWriter& writer, const GgufSpec& spec) {
+      std::vector<float> moved = values;
+      for (std::size_t i = 0; i < order.size(); ++i) moved[i] = values[Size(order[i])];
+      writer.Write(spec.name, std::as_bytes(std::span(moved)));
+    });
+  }
+
+  void WriteMatrix(GgufWriter& writer, const GgufSpec& spec, const AnyMatrix& matrix,
+                   const BlockType& type, const std::vector<Index>& order) const {
+    const Index rows = Rows(matrix), cols = Cols(matrix);
+    const auto* packed = std::get_if<Packed>(&matrix);
+    if (packed == nullptr && order.empty()) {
+      writer.Write(spec.name, MappedBytes(matrix));
+      return source_.weights.Release(matrix);
+    }
+    const std::size_t bytes = RowBytes(*spec.type, cols);
+    std::vector<std::byte> blocks(bytes);
+    std::vector<std::uint8_t> codes(packed != nullptr ? Size(cols) : 0);
+    for (Index row = 0; row < rows; ++row) {
+      const Index from = order.empty() ? row : order[Size(row)];
+      if (packed == nullptr) {
+        writer.Write(spec.name, MappedBytes(matrix).subspan(Size(from) * bytes, bytes));
+        continue;
+      }
+      (*packed)->GetRow(from, codes);
+      type.encode(**packed, from, codes, blocks);
+      writer.Write(spec.name, blocks);
+    }
+    if (packed == nullptr) source_.weights.Release(matrix);
+  }
+
+  const ModelFolder& source_;
+  const ExportSettings& settings_;
+  std::vector<float> rope_factors_;
+  std::vector<GgufSpec> specs_;
+  std::vector<std::function<void(GgufWriter&, const GgufSpec&)>> writes_;
+};
+
+/// What llama.cpp has no place for in this architecture.
+void CheckModel(const ModelConfig& config) {
+  const auto refuse = [&](std::string what, std::string expected) {
+    throw Error({.what = std::move(what),
+                 .where = "--to gguf",
+                 .expected = std::move(expected),
+                 .found = config.architecture});
+  };
+  const bool llama = config.architecture == "LlamaForCausalLM";
+  const bool qwen2 = config.architecture == "Qwen2ForCausalLM";
+  if (config.rope.llama3 && !llama) refuse("llama3 rope outside of a llama", "LlamaForCausalLM");
+  if ((config.qkv_bias && !llama && !qwen2) || ((config.o_bias || config.mlp_bias) && !llama)) {
+    refuse("llama.cpp reads no such biases in this architecture", "a model without them");
+  }
+}
+
+std::string NameOf(const ModelFolder& source) {
+  const auto path = source.path.has_filename() ? source.path : source.path.parent_path();
+  return path.stem().string();
+}
+
+void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSettings& settings,
+                  GgufKeyWriter& keys) {
+  const ModelConfig& config = source.weights.config;
+  const std::string name(FindArchitecture(config.architecture)->model_type);
+  const auto number = [&](std::string_view key, Index value) {
+    keys.U32(name + "." + std::string(key), static_cast<std::uint32_t>(value));
+  };
+  const auto real = [&](std::string_view key, double value) {
+    keys.F32(name + "." + std::string(key), static_cast<float>(value));
+  };
+  keys.String("general.architecture", name);
+  keys.String("general.type", "model");
+  keys.String("general.name", NameOf(source));
+  keys.String("general.quantized_by", settings.writer);
+  if (plan.packed()) keys.U32("general.quantization_version", 2);
+  keys.U32("general.file_type", plan.FileTypeNumber());
+  number("block_count", config.layers);
+  number("context_length", config.max_positions);
+  number("embedding_length", config.hidden);
+  number("feed_forward_length", config.intermediate);
+  number("attention.head_count", config.heads);
+  number("attention.head_count_kv", config.kv_heads);
+  number("attention.key_length", config.head_dim);
+  number("attention.value_length", config.head_dim);
+  number("rope.dimension_count", config.head_dim);
+  number("vocab_size", config.vocab);
+  real("attention.layer_norm_rms_epsilon", config.rms_eps);
+  real("rope.freq_base", config.rope.theta);
+  if (config.rope.llama3) {
+    // Engines take the factors out of a tensor, from which the four numbers cannot be told.
+    keys.F32("lieq.rope.factor", static_cast<float>(config.rope.factor));
+    keys.F32("lieq.rope.low_freq_factor", static_cast<float>(config.rope.low_freq_factor));
+    keys.F32("lieq.rope.high_freq_factor", static_cast<float>(config.rope.high_freq_factor));
+    keys.F32("lieq.rope.original_context", static_cast<float>(config.rope.original_context));
+  }
+}
+
+void CheckTypes(const ExportSettings& settings) {
+  for (const std::string& name : settings.types) {
+    (void)FindRow(BlockTypes(), name, "no such type", "--types");
+  }
+}
+
+}  // namespace
+
+void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
+               const ExportSettings& settings) {
+  CheckTypes(settings);
+  CheckModel(source.weights.config);
+  const Plan plan(source, settings);
+  GgufKeyWriter keys;
+  AddModelKeys(source, plan, settings, keys);
+  AddTokenizerKeys(source, keys);
+  GgufWriter writer(out, keys, plan.specs());
+  plan.Write(writer);
+  writer.Commit();
+}
+
+std::string ServeGguf(const ModelFolder&, const std::filesystem::path& out) {
+  return "llama-server -m " + out.string();
+}
+
+}  // namespace lieq
