@@ -131,7 +131,8 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
 
   // Under a budget they are chosen by what they cost, beside other grids, and a plan keeps them.
   const std::vector<std::string> budget{
-      "--bpw", "3.2", "--damage-windows", "2", "--damage-context", "64", "--check", "1"};
+      "--method", "weighted",         "--bpw", "3.2",     "--damage-windows",
+      "2",        "--damage-context", "64",    "--check", "1"};
   const auto with = [](std::vector<std::string> options, const std::vector<std::string>& more) {
     options.insert(options.end(), more.begin(), more.end());
     return options;
@@ -147,13 +148,28 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
     EXPECT_EQ(record["allocation"], "optimal");
     ASSERT_TRUE(record["layers"][0].contains("grid")) << choice.back();
   }
+  // What was chosen for GGUF goes there, and reads back as the same model.
+  const Outcome exported = Lieq({"export", Path("chosen"), "--to", "gguf", "-o", Path("k.gguf")});
+  ASSERT_EQ(exported.exit, 0) << exported.err;
+  EXPECT_NE(exported.out.find("llama-server"), std::string::npos) << exported.out;
+  EXPECT_EQ(Lieq({"verify", Path("k.gguf"), "--against", Path("chosen")}).exit, 0);
+  EXPECT_EQ(Lieq({"verify", Path("k.gguf"), "--against", Path("q2_k")}).exit, 4);
+  EXPECT_NE(Lieq({"inspect", Path("k.gguf")}).out.find("_k"), std::string::npos);
+  const auto perplexity = [&](const std::string& model) {
+    const Outcome run = Lieq({"evaluate", Path(model), "--text", Path("text"), "--context", "256",
+                              "--samples", "3", "--json"});
+    return run.exit == 0 ? ParseJson(run.out, "stdout")["perplexity"].get<double>() : -1.0;
+  };
+  EXPECT_GT(perplexity("k.gguf"), 1);
+  EXPECT_EQ(perplexity("k.gguf"), perplexity("chosen"));
+
   const Outcome planned =
       Lieq(with({"plan", Path("wide"), "-o", Path("k.json"), "--samples", "8"},
                 with(budget, {"--candidates", "q2_k,q4_k", "--codes", Path("k.codes")})));
   ASSERT_EQ(planned.exit, 0) << planned.err;
   EXPECT_NE(planned.out.find("q2_k"), std::string::npos) << planned.out;
-  const Outcome assembled =
-      quantize("assembled", {"--plan", Path("k.json"), "--assemble", "--codes", Path("k.codes")});
+  const Outcome assembled = quantize("assembled", {"--method", "weighted", "--plan", Path("k.json"),
+                                                   "--assemble", "--codes", Path("k.codes")});
   ASSERT_EQ(assembled.exit, 0) << assembled.err;
   EXPECT_EQ(ReadJson(folder / "assembled/lieq.json")["bits_per_weight"],
             ReadJson(folder / "k.json")["bits_per_weight"]);

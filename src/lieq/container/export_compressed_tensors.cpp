@@ -61,8 +61,20 @@ void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::pa
   WriteModelFolder(source, config, form, "pt", out);
 }
 
-std::string ServeCompressedTensors(const ModelFolder&, const std::filesystem::path& out) {
-  return "vllm serve " + out.string();
+std::string ServeCompressedTensors(const ModelFolder& source, const std::filesystem::path& out) {
+  bool narrow = false, moved = false;
+  for (const auto& layer : GridsOf(source.weights, "--to compressed-tensors")) {
+    for (const Grid& grid : layer) {
+      narrow = narrow || grid.bits < 4;
+      moved = moved || (grid.bits < 4 && !grid.symmetric());
+    }
+  }
+  std::string command = "vllm serve " + out.string();
+  if (narrow) {  // CompressedTensorsWNA16 and its kernels, by version
+    command += moved ? "  # vLLM from 0.32 on" : "  # vLLM from 0.25 on";
+    command += " with humming-kernels, on CUDA";
+  }
+  return command;
 }
 
 }  // namespace lieq

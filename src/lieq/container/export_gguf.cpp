@@ -252,8 +252,18 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
   writer.Commit();
 }
 
-std::string ServeGguf(const ModelFolder&, const std::filesystem::path& out) {
-  return "llama-server -m " + out.string();
+std::string ServeGguf(const ModelFolder& source, const std::filesystem::path& out) {
+  bool narrow = false;
+  for (const LayerWeights& layer : source.weights.layers) {
+    for (const Linear& linear : layer.linears) {
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      narrow = narrow ||
+               (packed != nullptr && (*packed)->grid().bits == 2 && !(*packed)->grid().k_quant);
+    }
+  }
+  // Q2_0 came to llama.cpp on 9 July 2026.
+  return "llama-server -m " + out.string() +
+         (narrow ? "  # builds from July 2026 on, which know Q2_0" : "");
 }
 
 }  // namespace lieq

@@ -61,8 +61,15 @@ void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out
   WriteModelFolder(source, record, form, "pt", out);
 }
 
-std::string ServeGptq(const ModelFolder&, const std::filesystem::path& out) {
-  return "vllm serve " + out.string();
+std::string ServeGptq(const ModelFolder& source, const std::filesystem::path& out) {
+  // From 0.22 on vLLM takes symmetric 4 and 8 bits alone; GPTQModel takes all (docs/formats.md).
+  bool all = true;
+  for (const auto& layer : GridsOf(source.weights, "--to gptq")) {
+    for (const Grid& grid : layer) all = all && grid.symmetric() && grid.bits >= 4;
+  }
+  return all ? "vllm serve " + out.string()
+             : "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('" + out.string() +
+                   "')\"  # vLLM from 0.22 on takes symmetric 4 and 8 bits alone";
 }
 
 }  // namespace lieq

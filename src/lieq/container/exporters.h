@@ -31,7 +31,7 @@ struct Exporter {
   /// container does not hold exactly, and the containers that would, before anything is written.
   void (*write)(const ModelFolder& source, const std::filesystem::path& out,
                 const ExportSettings& settings) = nullptr;
-  /// The command that serves what was written to `out`, and what it needs; see docs/serving.md.
+  /// The command that serves what was written to `out`, and what it needs.
   std::string (*serve)(const ModelFolder& source, const std::filesystem::path& out) = nullptr;
 };
 
