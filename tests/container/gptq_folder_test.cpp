@@ -156,8 +156,9 @@ TEST(GptqConfig, HasTheNarrowestWidthAsItsBaseAndRulesForTheOthers) {
   EXPECT_EQ(record.at("desc_act"), false);
   EXPECT_EQ(record.at("meta").at("quantizer").at(0), "lieq:9");
   ASSERT_EQ(record.at("dynamic").size(), 1u);
-  const auto& [key, rule] = *record.at("dynamic").items().begin();
-  EXPECT_EQ(rule.at("bits"), 4);
+  const auto rule = record.at("dynamic").begin();
+  const std::string key = rule.key();
+  EXPECT_EQ(rule.value().at("bits"), 4);
   ASSERT_TRUE(key.starts_with("+:"));
   const NamePattern pattern(key.substr(2), "test");
   for (Index layer = 0; layer < 24; ++layer) {
