@@ -5,7 +5,6 @@
 
 #include <string>
 
-#include "lieq/io/printable.h"
 #include "tests/support/error_of.h"
 
 namespace lieq {
@@ -69,11 +68,6 @@ TEST(JsonObject, ReadsWholeNumbersInAnySpelling) {
   EXPECT_EQ(object.Integer("b"), -3);
   EXPECT_THAT(ErrorOf([&] { return object.Integer("c"); }), HasSubstr("a whole number"));
   EXPECT_THAT(ErrorOf([&] { return object.Integer("d"); }), HasSubstr("a whole number"));
-}
-
-TEST(Printable, EscapesControlCharactersAndCuts) {
-  EXPECT_EQ(Printable("a\x1B[31m\nb"), "a\\x1b[31m\\x0ab");
-  EXPECT_EQ(Printable("abcdef", 4), "abcd...");
 }
 
 }  // namespace

@@ -39,7 +39,8 @@ Record ToJson(const Comparison& comparison) {
 void PrintComparison(const Comparison& comparison) {
   if (comparison.equal()) {
     fmt::print(
-        "verified       {} weights of {} linears and the ends are equal, {} by their codes\n",
+        "verified       {} weights of {} linears and the ends are equal, {} bit for bit in the "
+        "same form\n",
         comparison.values, comparison.linears, comparison.same_grids);
     return;
   }
