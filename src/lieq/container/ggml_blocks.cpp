@@ -638,28 +638,6 @@ constexpr std::array kBlockTypes{
     BlockType{"F32", 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr},
 };
 
-bool RoundQ8_0(std::span<const float> values, Blocks out) {
-  constexpr std::size_t kColumns = 32, kBytes = 34;
-  for (std::size_t block = 0; block < values.size() / kColumns; ++block) {
-    const auto part = values.subspan(block * kColumns, kColumns);
-    float largest = 0;
-    for (const float value : part) {
-      if (!std::isfinite(value)) return false;
-      largest = std::max(largest, std::fabs(value));
-    }
-    const float d = ToFloat(ToF16(largest / 127));
-    if (!std::isfinite(d)) return false;
-    const Blocks bytes = out.subspan(block * kBytes, kBytes);
-    PutHalf(bytes, 0, d);
-    for (std::size_t i = 0; i < kColumns; ++i) {
-      // d may have been rounded down, and where it is 0 the quotient is no number.
-      const float step = d == 0 ? 0 : std::clamp(std::nearbyint(part[i] / d), -127.0f, 127.0f);
-      bytes[2 + i] = std::byte{static_cast<std::uint8_t>(static_cast<std::int8_t>(step))};
-    }
-  }
-  return true;
-}
-
 }  // namespace
 
 std::span<const BlockType> BlockTypes() noexcept {
@@ -713,26 +691,6 @@ QMatrix DecodeBlocks(const BlockType& type, const GgufTensor& tensor, std::span<
     matrix.SetRow(to, codes);
   }
   return matrix;
-}
-
-bool CanRound(const BlockType& type) noexcept {
-  return type.bits == 0 || type.name == "Q8_0";
-}
-
-bool RoundRow(std::span<const float> values, const BlockType& type, Blocks out) {
-  LIEQ_ASSERT(CanRound(type));
-  LIEQ_ASSERT(out.size() == RowBytes(type.type(), static_cast<Index>(values.size())));
-  if (type.name == "Q8_0") return RoundQ8_0(values, out);
-  if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) return false;
-  if (type.name == "F32") {
-    (void)PutFloats<float>(values, out);
-    return true;
-  }
-  const bool half = type.name == "F16";
-  (void)(half ? PutFloats<F16>(values, out) : PutFloats<Bf16>(values, out));
-  return std::ranges::all_of(values, [&](float value) {
-    return std::isfinite(half ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value)));
-  });
 }
 
 }  // namespace lieq

@@ -58,11 +58,4 @@ struct BlockType {
 [[nodiscard]] QMatrix DecodeBlocks(const BlockType& type, const GgufTensor& tensor,
                                    std::span<const Index> order, const std::string& where);
 
-/// Rounds floats to the type: F32, F16, BF16, or Q8_0 with a scale of largest / 127 for each block.
-/// False where the type has no number near one of them (or it is not finite).
-[[nodiscard]] bool RoundRow(std::span<const float> values, const BlockType& type,
-                            std::span<std::byte> out);
-/// Whether RoundRow takes the type.
-[[nodiscard]] bool CanRound(const BlockType& type) noexcept;
-
 }  // namespace lieq

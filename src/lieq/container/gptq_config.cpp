@@ -9,25 +9,13 @@
 #include "lieq/container/gptq_folder.h"
 #include "lieq/container/name_pattern.h"
 #include "lieq/container/packed_reader.h"
+#include "lieq/container/refusal.h"
 #include "lieq/io/printable.h"
 
 namespace lieq {
 namespace {
 
 constexpr std::size_t kMostPatternBytes = 1 << 16;
-
-[[noreturn]] void Refuse(std::string what, std::string where, std::string expected,
-                         std::string found, std::string hint = {}) {
-  throw Error({.what = std::move(what),
-               .where = std::move(where),
-               .expected = std::move(expected),
-               .found = std::move(found),
-               .hint = std::move(hint)});
-}
-
-std::string Shown(const Json& value) {
-  return Printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
-}
 
 /// What a rule, or the base, says of a module; what it does not say stays as in `grid`.
 Grid ReadGrid(const JsonObject& json, const Grid& grid) {

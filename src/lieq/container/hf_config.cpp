@@ -8,25 +8,12 @@
 
 #include "lieq/base/error.h"
 #include "lieq/container/model_folder.h"
+#include "lieq/container/refusal.h"
 #include "lieq/io/printable.h"
 #include "lieq/model/architectures.h"
 
 namespace lieq {
 namespace {
-
-[[noreturn]] void Refuse(std::string what, std::string where, std::string expected,
-                         std::string found, std::string hint = {}) {
-  throw Error({.what = std::move(what),
-               .where = std::move(where),
-               .expected = std::move(expected),
-               .found = std::move(found),
-               .hint = std::move(hint)});
-}
-
-/// A value for a message: short, one line, printable.
-std::string Shown(const Json& value) {
-  return Printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
-}
 
 /// The row that "architectures" names, or "model_type" where the former is absent.
 const Architecture& ReadArchitecture(const JsonObject& json) {

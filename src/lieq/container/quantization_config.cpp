@@ -14,6 +14,7 @@
 #include "lieq/container/model_folder.h"
 #include "lieq/container/name_pattern.h"
 #include "lieq/container/packed_reader.h"
+#include "lieq/container/refusal.h"
 #include "lieq/io/printable.h"
 #include "lieq/model/config.h"
 
@@ -28,19 +29,6 @@ constexpr std::string_view kFormat = "pack-quantized";
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr std::string_view kClassName = "Linear";
 constexpr std::size_t kMostPatternBytes = 1 << 16;
-
-[[noreturn]] void Refuse(std::string what, std::string where, std::string expected,
-                         std::string found, std::string hint = {}) {
-  throw Error({.what = std::move(what),
-               .where = std::move(where),
-               .expected = std::move(expected),
-               .found = std::move(found),
-               .hint = std::move(hint)});
-}
-
-std::string Shown(const Json& value) {
-  return Printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
-}
 
 std::string Describe(const Grid& grid) {
   if (grid.k_quant) return std::string(KQuantOf(grid).name);
