@@ -364,5 +364,26 @@ TEST(RowSquares, AddsTheSquaresOfEachRow) {
   }
 }
 
+TEST(ColumnSquares, AddsTheSquaresOfEachColumn) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {3, 17}, {100, 64}, {7, 129}}) {
+    const Matrix<float> x = RandomMatrix(rows, cols, 1);
+    for (const int threads : kThreads) {
+      ThreadPool pool(threads);
+      const auto device = MakeCpuDevice(pool);
+      std::vector<double> sums(Size(cols), 2.0);
+
+      device->ColumnSquares(Uploaded(*device, x).view(), sums);
+
+      for (Index c = 0; c < cols; ++c) {
+        double expected = 2;
+        for (Index r = 0; r < rows; ++r) {
+          expected += static_cast<double>(x(r, c)) * static_cast<double>(x(r, c));
+        }
+        ASSERT_DOUBLE_EQ(sums[Size(c)], expected) << rows << 'x' << cols << ", column " << c;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lieq

@@ -17,4 +17,22 @@ class Progress {
   virtual void End() {}
 };
 
+/// One stage of a piece of work, which ends however it is left.
+class Stage {
+ public:
+  Stage(Progress& progress, std::string_view name, std::string_view unit, std::int64_t total)
+      : progress_(progress) {
+    progress_.Begin(name, unit, total);
+  }
+  ~Stage() { progress_.End(); }
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+  /// One more step is finished.
+  void Done(std::string_view note = {}) { progress_.Update(++done_, note); }
+
+ private:
+  Progress& progress_;
+  std::int64_t done_ = 0;
+};
+
 }  // namespace lieq

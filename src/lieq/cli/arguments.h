@@ -69,6 +69,7 @@ struct Arguments {
   int gptq_version = 0;                          // 0: by the grids
   std::vector<std::string> types;                // of packed matrices in GGUF files
   bool verify = true;                            // of an export
+  std::filesystem::path imatrix;                 // of `calibrate`
   std::filesystem::path against;                 // of `verify`
   std::filesystem::path codes;                   // a CodeStore
   std::filesystem::path sensitivities;

@@ -5,12 +5,13 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kModel{PositionalRow{"MODEL", "model folder in Hugging Face's layout",
+constexpr std::array kModel{PositionalRow{"MODEL",
+                                          "model folder in Hugging Face's layout, or GGUF file",
                                           [](Arguments& a, const std::string& v) { a.model = v; }}};
 constexpr std::array kStudyModel{
     PositionalRow{"NAME", "correlation, layers, calibration or backend",
                   [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
-    PositionalRow{"MODEL", "model folder in Hugging Face's layout",
+    PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.model = v; }}};
 constexpr std::array kPlans{
     PositionalRow{"A", "a plan",
@@ -72,6 +73,10 @@ constexpr std::array kCommands{
                "biases and configuration, and shows the first difference of each kind. The exit "
                "code is 4 where they differ.",
                kExported},
+    CommandRow{"calibrate", kCalibrate, "measure what each input channel carries",
+               "Writes the mean squares of the inputs of every linear as an importance matrix that "
+               "llama-quantize takes, and shows how uneven they are.",
+               kModel},
     CommandRow{"report", kReport, "show runs as a page",
                "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
                "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "

@@ -19,6 +19,7 @@ int RunStudy(const Arguments& arguments, Session& session);
 int RunEvaluate(const Arguments& arguments, Session& session);
 int RunExport(const Arguments& arguments, Session& session);
 int RunVerify(const Arguments& arguments, Session& session);
+int RunCalibrate(const Arguments& arguments, Session& session);
 int RunReport(const Arguments& arguments, Session& session);
 
 /// Everything: parses, runs, prints errors, and gives the exit code.

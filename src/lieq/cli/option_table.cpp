@@ -300,7 +300,7 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy,
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
               .help =
                   "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
                   "bundled text)",
@@ -372,31 +372,34 @@ constexpr std::array kOptions{
                     a.spectrum_windows = Parse<Index>("--spectrum-windows", v, 1, kMostTokens,
                                                       "a whole number, at least 1");
                   }},
-    OptionRow{.names = "--text-field",
-              .value = "NAME,..",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
-              .help =
-                  "fields of a row that are its text, for .jsonl files (default: text, or those "
-                  "of a known layout)",
-              .set = SetTextFields},
-    OptionRow{.names = "--context",
-              .value = "T",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
-              .help = "tokens in a window (default 1024)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.context =
-                        Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
-                  }},
-    OptionRow{.names = "--samples",
-              .value = "N",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
-              .help = "windows from the start of the text (default: quantize 128, else all)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.samples =
-                        Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
-                  }},
+    OptionRow{
+        .names = "--text-field",
+        .value = "NAME,..",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .help = "fields of a row that are its text, for .jsonl files (default: text, or those "
+                "of a known layout)",
+        .set = SetTextFields},
+    OptionRow{
+        .names = "--context",
+        .value = "T",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .help = "tokens in a window (default 1024)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.context =
+                  Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
+            }},
+    OptionRow{
+        .names = "--samples",
+        .value = "N",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .help =
+            "windows from the start of the text (default: quantize and calibrate 128, else all)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.samples =
+                  Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
+            }},
     OptionRow{.names = "--seed",
               .value = "S",
               .commands = kDiagnose | kPlan | kQuantize | kStudy,
@@ -556,6 +559,13 @@ constexpr std::array kOptions{
                     a.transform_sets = SplitAtCommas(v);
                     for (const std::string& set : a.transform_sets) (void)TransformSet(set);
                   }},
+    OptionRow{.names = "--imatrix",
+              .value = "FILE",
+              .commands = kCalibrate,
+              .help = "importance matrix to write, for `llama-quantize --imatrix`: in GGUF where "
+                      "the name ends in .gguf, else in the older binary form",
+              .required = true,
+              .set = [](Arguments& a, const std::string& v) { a.imatrix = v; }},
     OptionRow{.names = "--to",
               .value = "NAME",
               .commands = kExport,
@@ -597,11 +607,12 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
                   }},
-    OptionRow{.names = "--kernels",
-              .value = "ROW",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy,
-              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
-              .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
+    OptionRow{
+        .names = "--kernels",
+        .value = "ROW",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
+        .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
     OptionRow{.names = "--arithmetic",
               .value = "TYPE",
               .commands = kEvaluate,

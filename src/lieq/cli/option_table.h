@@ -23,7 +23,8 @@ enum CommandBit : unsigned {
   kPlanDiff = 256,
   kExport = 512,
   kVerify = 1024,
-  kAllCommands = 2047,
+  kCalibrate = 2048,
+  kAllCommands = 4095,
 };
 
 /// A word that a command takes by its place.

@@ -18,10 +18,10 @@ int Dispatch(const Arguments& arguments, Session& session) {
     int (*run)(const Arguments&, Session&);
   };
   constexpr Row kRows[] = {
-      {"inspect", RunInspect}, {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
-      {"plan", RunPlan},       {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
-      {"export", RunExport},   {"verify", RunVerify},     {"report", RunReport},
-      {"study", RunStudy},     {"plan diff", RunPlanDiff}};
+      {"inspect", RunInspect},     {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
+      {"plan", RunPlan},           {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
+      {"export", RunExport},       {"verify", RunVerify},     {"report", RunReport},
+      {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }

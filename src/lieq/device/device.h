@@ -144,6 +144,8 @@ class Device {
                          std::span<double> kl) = 0;
   /// Sum of squares of each row: sums[i] += sum(x[i]²), in double. x [n, cols].
   virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
+  /// Of each column: sums[j] += sum over rows of x[i][j]², in double, rows in order. x [n, cols].
+  virtual void ColumnSquares(DeviceView<const float> x, std::span<double> sums) = 0;
 
   // Gradients, of a loss that is not named: d followed by a name is the gradient with respect to
   // it. That of Rope is Rope itself with the sines of the table negated.

@@ -18,23 +18,6 @@
 namespace lieq {
 namespace {
 
-/// Ends the stage however it is left.
-class Stage {
- public:
-  Stage(Progress& progress, std::string_view name, std::string_view unit, Index total)
-      : progress_(progress) {
-    progress_.Begin(name, unit, total);
-  }
-  ~Stage() { progress_.End(); }
-  Stage(const Stage&) = delete;
-  Stage& operator=(const Stage&) = delete;
-  void Done(std::string_view note = {}) { progress_.Update(++done_, note); }
-
- private:
-  Progress& progress_;
-  Index done_ = 0;
-};
-
 /// Both measurements of one diagnosis are made on windows of one length, which it records once.
 void SetContext(Diagnosis& out, Index length, bool measured_before, std::string_view option) {
   if (measured_before && out.context != length) {

@@ -1,0 +1,75 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
+#include "lieq/container/imatrix.h"
+#include "lieq/diagnose/importance.h"
+
+namespace lieq {
+namespace {
+
+/// Largest over mean of a unit's channels: how much is to be gained by telling them apart.
+double Spread(const std::vector<double>& squares) {
+  double sum = 0;
+  for (const double each : squares) sum += each;
+  if (sum == 0) return 1;
+  return std::ranges::max(squares) * static_cast<double>(squares.size()) / sum;
+}
+
+void PrintImportance(const Importance& importance) {
+  fmt::print("Largest mean square of an input channel, over the mean of all:\nlayer");
+  for (const Unit unit : kAllUnits) fmt::print("  {:>8}", Name(unit));
+  fmt::print("\n");
+  for (std::size_t layer = 0; layer < importance.squares.size(); ++layer) {
+    fmt::print("{:>5}", layer);
+    for (const auto& squares : importance.squares[layer]) fmt::print("  {:>8.1f}", Spread(squares));
+    fmt::print("\n");
+  }
+}
+
+Record ToJson(const Importance& importance) {
+  Record layers = Record::array();
+  for (const auto& units : importance.squares) {
+    Record row;
+    for (const Unit unit : kAllUnits) {
+      row[std::string(Name(unit))] = Spread(units[static_cast<std::size_t>(unit)]);
+    }
+    layers.push_back(std::move(row));
+  }
+  return layers;
+}
+
+}  // namespace
+
+int RunCalibrate(const Arguments& arguments, Session& session) {
+  const ModelFolder model = OpenModel(arguments.model);
+  EncodedText text =
+      EncodeFiles(OpenTokenizer(model), arguments.calibration, arguments.text_fields);
+  const Windows windows =
+      CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),
+                 arguments.samples.value_or(kDefaultSamples), "the calibration text");
+  const Importance importance =
+      MeasureImportance(model.weights, session.device(), windows.view(), session.context());
+  WriteImatrix(importance, model.weights.config,
+               {.files = text.names, .windows = windows.count, .length = windows.length},
+               arguments.imatrix);
+  if (arguments.json) {
+    PrintJson({{"schema", 1},
+               {"kind", "importance"},
+               {"model", arguments.model.string()},
+               {"output", arguments.imatrix.string()},
+               {"tokens", importance.tokens},
+               {"windows", windows.count},
+               {"calibration", {{"files", text.names}, {"hash", text.hash}}},
+               {"spread", ToJson(importance)}});
+    return 0;
+  }
+  PrintImportance(importance);
+  fmt::print("written to {}: {} tokens\n", arguments.imatrix.string(), importance.tokens);
+  return 0;
+}
+
+}  // namespace lieq

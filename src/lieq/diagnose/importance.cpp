@@ -1,0 +1,52 @@
+#include "lieq/diagnose/importance.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "lieq/base/error.h"
+#include "lieq/device/device.h"
+#include "lieq/model/forward.h"
+
+namespace lieq {
+namespace {
+
+void RequireFinite(const std::vector<double>& squares, Index layer, Unit unit) {
+  const auto bad = std::ranges::find_if_not(squares, [](double sum) { return std::isfinite(sum); });
+  if (bad == squares.end()) return;
+  throw Error({.what = "inputs of a projection are not finite",
+               .where = "layer " + std::to_string(layer) + ", " + std::string(Name(unit)) +
+                        ", channel " + std::to_string(bad - squares.begin()),
+               .expected = "finite activations that can be squared and added up",
+               .hint = "the checkpoint is damaged, or a layer before this one overflows"});
+}
+
+}  // namespace
+
+Importance MeasureImportance(const Weights& weights, Device& device, View<const TokenId, 2> windows,
+                             Context& context) {
+  const ModelConfig& config = weights.config;
+  Importance result{.tokens = windows.size(), .squares = {}};
+  Forward forward(weights, device, windows.cols());
+  Hidden hidden = forward.Embed(windows);
+  Stage stage(context.progress, "importance", "layer", config.layers);
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    context.ThrowIfStopped();
+    auto& squares = result.squares.emplace_back();
+    for (const Unit unit : kAllUnits) {
+      squares[static_cast<std::size_t>(unit)].resize(Size(config.In(SitesOf(unit).front())));
+    }
+    forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
+      device.ColumnSquares(input, squares[static_cast<std::size_t>(unit)]);
+    });
+    device.Sync();
+    for (const Unit unit : kAllUnits) {
+      RequireFinite(squares[static_cast<std::size_t>(unit)], layer, unit);
+    }
+    weights.ReleaseLayer(layer);
+    stage.Done();
+  }
+  return result;
+}
+
+}  // namespace lieq
