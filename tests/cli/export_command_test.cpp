@@ -48,6 +48,35 @@ TEST_F(Export, WritesEveryContainerAndVerifiesIt) {
   }
 }
 
+TEST_F(Export, CalibrateWritesAnImportanceMatrix) {
+  const Outcome done = Lieq({"calibrate", Path("model"), "--imatrix", Path("i.gguf"), "--samples",
+                             "2", "--context", "64", "--json"});
+
+  ASSERT_EQ(done.exit, 0) << done.err;
+  const Json record = ParseJson(done.out, "stdout");
+  EXPECT_EQ(record["tokens"], 128);
+  EXPECT_EQ(record["spread"].size(), 4u);
+  EXPECT_GE(record["spread"][0]["qkv"], 1.0);
+  EXPECT_TRUE(fs::exists(folder / "i.gguf"));
+  EXPECT_EQ(Lieq({"calibrate", Path("model")}).exit, 2);
+}
+
+TEST_F(Export, RoundsWhereToldToAndVerifyAsksForIt) {
+  const std::string out = Path("m.gguf");
+  const Outcome exported =
+      Lieq({"export", Path("quantized"), "--to", "gguf", "-o", out, "--embedding-type", "Q8_0"});
+  ASSERT_EQ(exported.exit, 0) << exported.err << exported.out;
+  EXPECT_THAT(exported.out, HasSubstr("1 matrix to the nearest values of Q8_0"));
+
+  EXPECT_EQ(Lieq({"verify", out, "--against", Path("quantized")}).exit, 4);
+  const Outcome verified =
+      Lieq({"verify", out, "--against", Path("quantized"), "--approximate", "--json"});
+  EXPECT_EQ(verified.exit, 0) << verified.out;
+  EXPECT_EQ(ParseJson(verified.out, "stdout")["rounded"]["Q8_0"], 1);
+  EXPECT_EQ(
+      Lieq({"export", Path("quantized"), "--to", "mlx", "-o", Path("n"), "--approximate"}).exit, 2);
+}
+
 TEST_F(Export, ExitsWithFourWhereAModelIsAnother) {
   const Outcome quantized = Lieq(
       {"quantize", Path("model"), "-o", Path("other"), "--uniform", "2", "--method", "rtn", "-q"});

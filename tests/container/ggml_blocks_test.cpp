@@ -383,5 +383,44 @@ TEST(DecodeBlocks, PutsRowsWhereTheOrderSays) {
   }
 }
 
+TEST(RoundToBlocks, KeepsEveryValueWithinHalfAStep) {
+  Rng rng(4);
+  const BlockType& type = *FindBlockType("Q8_0");
+  for (const float size : {1.0f, 1e4f, 1e-6f, 0.0f}) {
+    std::vector<float> values(96);
+    for (float& value : values) value = size * static_cast<float>(rng.Normal());
+    values[40] = size * 1e2f;  // an outlier
+    std::vector<std::byte> bytes(RowBytes(type.type(), 96));
+
+    ASSERT_TRUE(type.round(values, bytes));
+
+    const QMatrix matrix = Decoded(type, bytes, 1, 96);
+    const Matrix<float> again = Values(matrix);
+    for (Index i = 0; i < 96; ++i) {
+      // Half a step, and what the largest loses where f16 rounds the step down: 127 times 2^-11 of
+      // it, or 2^-25 below f16's normal numbers.
+      const float step = std::fabs(matrix.scales()(0, i / 32));
+      EXPECT_NEAR(again(0, i), values[Size(i)], 0.5f * step + 127 * (step * 0x1p-11f + 0x1p-25f))
+          << size;
+    }
+  }
+}
+
+TEST(RoundToBlocks, RefusesWhatIsNotFiniteOrTooLarge) {
+  std::vector<std::byte> bytes(256);
+  for (const std::string_view name : {"F32", "F16", "BF16", "Q8_0"}) {
+    const BlockType& type = *FindBlockType(name);
+    const auto out = std::span(bytes).first(RowBytes(type.type(), 32));
+    std::vector<float> values(32, 0.5f);
+    EXPECT_TRUE(type.round(values, out)) << name;
+    values[7] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_FALSE(type.round(values, out)) << name;
+    values[7] = -std::numeric_limits<float>::infinity();
+    EXPECT_FALSE(type.round(values, out)) << name;
+    values[7] = 1e30f;
+    EXPECT_EQ(type.round(values, out), name == "F32" || name == "BF16") << name;
+  }
+}
+
 }  // namespace
 }  // namespace lieq

@@ -132,5 +132,107 @@ TEST(ExportGguf, TakesTheTypesThatAreAllowed) {
               AllOf(HasSubstr("no such type"), HasSubstr("TQ2_0")));
 }
 
+std::string TypeIn(const std::filesystem::path& file, const std::string& name) {
+  const GgufFile gguf = GgufFile::Open(file);
+  for (const GgufTensor& tensor : gguf.tensors()) {
+    if (tensor.name == name) return std::string(tensor.type->name);
+  }
+  return "";
+}
+
+TEST(ExportGguf, RoundsEmbeddingAndHeadWhereToldTo) {
+  const TempFolder folder;
+  const ModelFolder source = RandomQuantizedModel(folder / "model", {.layers = 1, .tied = false},
+                                                  {.bits = 2, .group_size = 64});
+  for (const std::string type : {"Q8_0", "F16", "BF16", "F32"}) {
+    const std::filesystem::path file = folder / (type + ".gguf");
+    FindExporter("gguf").write(source, file, {.embedding_type = type, .head_type = "Q8_0"});
+    EXPECT_EQ(TypeIn(file, "token_embd.weight"), type);
+    EXPECT_EQ(TypeIn(file, "output.weight"), "Q8_0");
+
+    const ModelFolder found = OpenModel(file);
+    const Comparison strict = CompareModels(source, found);
+    EXPECT_FALSE(strict.equal()) << type;
+    const Comparison comparison = CompareModels(source, found, RoundedMatrices::kEnds);
+    EXPECT_TRUE(comparison.equal()) << type;
+    EXPECT_EQ(comparison.rounded.at("Q8_0"), type == "Q8_0" ? 2 : 1);
+  }
+}
+
+TEST(ExportGguf, SaysWhyATypeIsNotForAnEnd) {
+  const TempFolder folder;
+  const ModelFolder source =
+      RandomQuantizedModel(folder / "model", {.layers = 1}, {.bits = 2, .group_size = 64});
+  const Exporter& gguf = FindExporter("gguf");
+  EXPECT_THAT(ErrorOf([&] { gguf.write(source, folder / "m", {.embedding_type = "Q4_K"}); }),
+              AllOf(HasSubstr("--embedding-type"), HasSubstr("Q8_0, F16, BF16, F32")));
+  EXPECT_THAT(ErrorOf([&] { gguf.write(source, folder / "m", {.head_type = "Q8_0"}); }),
+              AllOf(HasSubstr("--head-type"), HasSubstr("--embedding-type is for both")));
+}
+
+TEST(ExportGguf, ApproximateRoundsWhatNoTypeHolds) {
+  const TempFolder folder;
+  const ModelFolder source =
+      RandomQuantizedModel(folder / "model", {.layers = 1}, {.bits = 2, .group_size = 32});
+  const Exporter& gguf = FindExporter("gguf");
+  for (const std::string type : {"", "F16", "Q8_0"}) {
+    ExportSettings settings{.approximate = true};
+    if (!type.empty()) settings.types = {"Q2_0", type};
+    gguf.write(source, folder / "m.gguf", settings);
+    // Codes of 2 bits are codes of 4 and 8 too; F16 holds products of them with most scales only.
+    const Comparison comparison =
+        CompareModels(source, OpenModel(folder / "m.gguf"), RoundedMatrices::kAll);
+    EXPECT_TRUE(comparison.equal()) << type;
+    EXPECT_EQ(TypeIn(folder / "m.gguf", "blk.0.attn_q.weight"), type.empty() ? "Q4_0" : type);
+  }
+  EXPECT_THAT(
+      ErrorOf([&] { gguf.write(source, folder / "n", {.types = {"Q2_0"}, .approximate = true}); }),
+      AllOf(HasSubstr("--approximate"), HasSubstr("--types Q2_0")));
+}
+
+TEST(ExportGguf, FloatsChangeTheirTypeOnlyWhereNothingIsLostOrToldTo) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model", {.layers = 1});  // BF16
+  const ModelFolder source = OpenModel(folder / "model");
+  const Exporter& gguf = FindExporter("gguf");
+  gguf.write(source, folder / "f32.gguf", {.types = {"F32"}});
+  EXPECT_EQ(TypeIn(folder / "f32.gguf", "blk.0.ffn_up.weight"), "F32");
+  EXPECT_TRUE(CompareModels(source, OpenModel(folder / "f32.gguf")).equal());
+
+  EXPECT_THAT(ErrorOf([&] { gguf.write(source, folder / "f16.gguf", {.types = {"F16"}}); }),
+              AllOf(HasSubstr("layer 0, q"), HasSubstr("BF16 or F32"), HasSubstr("--approximate")));
+  gguf.write(source, folder / "f16.gguf", {.types = {"F16"}, .approximate = true});
+  EXPECT_EQ(TypeIn(folder / "f16.gguf", "blk.0.ffn_up.weight"), "F16");
+  EXPECT_TRUE(CompareModels(source, OpenModel(folder / "f16.gguf"), RoundedMatrices::kAll).equal());
+}
+
+TEST(CompareModels, FindsARoundedRowThatIsAnother) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model", {.layers = 1});
+  const ModelFolder source = OpenModel(folder / "model");
+  FindExporter("gguf").write(source, folder / "m.gguf", {.embedding_type = "Q8_0"});
+  std::string bytes = ReadText(folder / "m.gguf");
+  const GgufFile file = GgufFile::Open(folder / "m.gguf");
+  const GgufTensor& embedding = file.tensors().front();
+  ASSERT_EQ(embedding.name, "token_embd.weight");
+  const std::size_t begin = bytes.size() - [&] {
+    std::size_t all = 0;
+    for (const GgufTensor& tensor : file.tensors()) all += (tensor.bytes.size() + 31) / 32 * 32;
+    return all;
+  }();
+  const std::size_t row = embedding.bytes.size() / static_cast<std::size_t>(embedding.shape[0]);
+  bytes[begin + 3 * row + 34 + 5] ^= 1;  // a code of the second block
+  WriteText(folder / "bad.gguf", bytes);
+
+  const Comparison comparison =
+      CompareModels(source, OpenModel(folder / "bad.gguf"), RoundedMatrices::kEnds);
+
+  ASSERT_EQ(comparison.differences.size(), 1u);
+  EXPECT_EQ(comparison.differences[0].kind, "rounding");
+  EXPECT_EQ(comparison.differences[0].row, 3);
+  EXPECT_EQ(comparison.differences[0].col, 32);
+  EXPECT_EQ(comparison.differences[0].count, 1);
+}
+
 }  // namespace
 }  // namespace lieq

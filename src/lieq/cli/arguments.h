@@ -68,6 +68,8 @@ struct Arguments {
   const Exporter* exporter = nullptr;            // --to
   int gptq_version = 0;                          // 0: by the grids
   std::vector<std::string> types;                // of packed matrices in GGUF files
+  std::string embedding_type, head_type;         // of GGUF files; empty: as they are
+  bool approximate = false;                      // export: round; verify: let what was rounded pass
   bool verify = true;                            // of an export
   std::filesystem::path imatrix;                 // of `calibrate`
   std::filesystem::path against;                 // of `verify`

@@ -23,6 +23,13 @@ void CheckOutput(const Arguments& arguments) {
                .hint = "give --force to replace it"});
 }
 
+/// What the command line lets the export round.
+RoundedMatrices Told(const Arguments& arguments) {
+  if (arguments.approximate) return RoundedMatrices::kAll;
+  const bool ends = !arguments.embedding_type.empty() || !arguments.head_type.empty();
+  return ends ? RoundedMatrices::kEnds : RoundedMatrices::kNone;
+}
+
 std::uint64_t BytesOf(const fs::path& path) {
   if (!fs::is_directory(path)) return fs::file_size(path);
   std::uint64_t bytes = 0;
@@ -61,6 +68,9 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
 int RunExport(const Arguments& arguments, Session&) {
   const auto begin = std::chrono::steady_clock::now();
   const Exporter& exporter = *arguments.exporter;
+  if (Told(arguments) != RoundedMatrices::kNone && exporter.name != "gguf") {
+    throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
+  }
   CheckOutput(arguments);
   const ModelFolder source = OpenModel(arguments.model);
 
@@ -73,8 +83,11 @@ int RunExport(const Arguments& arguments, Session&) {
     exporter.write(source, written,
                    {.writer = "lieq:" + std::string(kVersion),
                     .gptq_version = arguments.gptq_version,
-                    .types = arguments.types});
-    if (arguments.verify) comparison = CompareModels(source, OpenModel(written));
+                    .types = arguments.types,
+                    .embedding_type = arguments.embedding_type,
+                    .head_type = arguments.head_type,
+                    .approximate = arguments.approximate});
+    if (arguments.verify) comparison = CompareModels(source, OpenModel(written), Told(arguments));
   } catch (...) {
     folder.Abandon();
     throw;

@@ -584,10 +584,28 @@ constexpr std::array kOptions{
     OptionRow{.names = "--types",
               .value = "LIST",
               .commands = kExport,
-              .help = "gguf: the types that quantized matrices may take, each the narrowest that "
+              .help = "gguf: the types that the layers' matrices may take, each the narrowest that "
                       "holds it exactly: TQ2_0, Q2_0, Q2_K, Q3_K, Q4_0, Q4_K, Q4_1, Q5_0, Q8_0, "
-                      "F16, BF16, F32 (default: those as wide as the codes)",
+                      "F16, BF16, F32 (default: those as wide as the codes, floats as they are)",
               .set = [](Arguments& a, const std::string& v) { a.types = SplitAtCommas(v); }},
+    OptionRow{.names = "--embedding-type",
+              .value = "TYPE",
+              .commands = kExport,
+              .help = "gguf: round the embedding, and the head tied to it, to Q8_0, F16, BF16 or "
+                      "F32 (default: as it is)",
+              .set = [](Arguments& a, const std::string& v) { a.embedding_type = v; }},
+    OptionRow{.names = "--head-type",
+              .value = "TYPE",
+              .commands = kExport,
+              .help = "gguf: the same for a head of its own",
+              .set = [](Arguments& a, const std::string& v) { a.head_type = v; }},
+    OptionRow{.names = "--approximate",
+              .value = "",
+              .commands = kExport | kVerify,
+              .help = "gguf: round matrices that none of --types holds exactly to the first of "
+                      "them among Q8_0, F16, BF16 and F32 (default: the narrowest type that holds "
+                      "a matrix, else Q8_0); verify: let matrices pass that were rounded like that",
+              .set = [](Arguments& a, const std::string&) { a.approximate = true; }},
     OptionRow{.names = "--no-verify",
               .value = "",
               .commands = kExport,

@@ -11,7 +11,7 @@ namespace lieq {
 /// Exit code where two models differ.
 inline constexpr int kDiffer = 4;
 
-/// Keys "equal", "differences", "linears", "same_grids", "values" and "first".
+/// Keys "equal", "differences", "linears", "same_grids", "values", "rounded" and "first".
 [[nodiscard]] Record ToJson(const Comparison& comparison);
 
 /// A line for each kind of difference, or one that says what was compared.

@@ -33,7 +33,8 @@ Record ToJson(const Comparison& comparison) {
   }
   return {{"equal", comparison.equal()},   {"differences", comparison.count()},
           {"linears", comparison.linears}, {"same_grids", comparison.same_grids},
-          {"values", comparison.values},   {"first", std::move(first)}};
+          {"values", comparison.values},   {"rounded", comparison.rounded},
+          {"first", std::move(first)}};
 }
 
 void PrintComparison(const Comparison& comparison) {
@@ -42,6 +43,10 @@ void PrintComparison(const Comparison& comparison) {
         "verified       {} weights of {} linears and the ends are equal, {} bit for bit in the "
         "same form\n",
         comparison.values, comparison.linears, comparison.same_grids);
+    for (const auto& [type, count] : comparison.rounded) {
+      fmt::print("rounded        {} {} to the nearest values of {}\n", count,
+                 count == 1 ? "matrix" : "matrices", type);
+    }
     return;
   }
   for (const Difference& each : comparison.differences) {
@@ -56,7 +61,8 @@ void PrintComparison(const Comparison& comparison) {
 int RunVerify(const Arguments& arguments, Session&) {
   const ModelFolder found = OpenModel(arguments.model);
   const ModelFolder expected = OpenModel(arguments.against);
-  const Comparison comparison = CompareModels(expected, found);
+  const Comparison comparison = CompareModels(
+      expected, found, arguments.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone);
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "verification"},

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <variant>
 
+#include "lieq/container/ggml_blocks.h"
 #include "lieq/container/tensor_names.h"
 
 namespace lieq {
@@ -31,15 +32,18 @@ std::string Text(float value) {
 
 class Comparer {
  public:
+  explicit Comparer(RoundedMatrices rounded) : rounded_(rounded) {}
+
   Comparison Compare(const ModelFolder& expected, const ModelFolder& found) {
     const ModelConfig& a = expected.weights.config;
     Configuration(a, found.weights.config);
     if (!shapes_agree_) return std::move(result_);  // nothing more can be laid side by side
     const Weights &left = expected.weights, &right = found.weights;
-    MatrixPair(std::string(kEmbeddingModule), left.embedding, right.embedding);
+    const bool ends = rounded_ != RoundedMatrices::kNone;
+    MatrixPair(std::string(kEmbeddingModule), left.embedding, right.embedding, ends);
     expected.weights.Release(left.embedding);
     found.weights.Release(right.embedding);
-    if (!a.tied) MatrixPair(std::string(kHeadModule), left.head, right.head);
+    if (!a.tied) MatrixPair(std::string(kHeadModule), left.head, right.head, ends);
     Vectors("norms", std::string(kFinalNorm), left.final_norm, right.final_norm);
     for (Index layer = 0; layer < a.layers; ++layer) {
       Layer(layer, left.layers[Size(layer)], right.layers[Size(layer)]);
@@ -127,13 +131,14 @@ class Comparer {
     for (const Site site : kAllSites) {
       const std::string module = ModuleName(layer, site);
       ++result_.linears;
-      if (MatrixPair(module, a.At(site).weight, b.At(site).weight)) ++result_.same_grids;
+      const bool rounded = rounded_ == RoundedMatrices::kAll;
+      if (MatrixPair(module, a.At(site).weight, b.At(site).weight, rounded)) ++result_.same_grids;
       Vectors("biases", module + ".bias", a.At(site).bias, b.At(site).bias);
     }
   }
 
   /// Whether codes, scales and offsets were compared, or the very bytes of floats.
-  bool MatrixPair(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
+  bool MatrixPair(const std::string& module, const AnyMatrix& a, const AnyMatrix& b, bool rounded) {
     result_.values += Rows(a) * Cols(a);
     const Packed *left = std::get_if<Packed>(&a), *right = std::get_if<Packed>(&b);
     const auto columns = [](const Packed& each) { return each->group_columns(); };
@@ -148,8 +153,43 @@ class Comparer {
       return true;
     }
     const bool floats = left == nullptr && right == nullptr && a.index() == b.index();
-    if (!floats || !SameFloats(a, b)) Values(module, a, b);
+    if (floats && SameFloats(a, b)) return true;
+    const BlockType* type = rounded && !floats ? RoundedTypeOf(b) : nullptr;
+    if (type != nullptr && (right == nullptr || Holds(*type, **right)) && !SameValues(a, b)) {
+      RoundedPair(module, a, b, *type);
+    } else {
+      Values(module, a, b);
+    }
     return floats;
+  }
+
+  /// b lies in `type`: whether its rows are those of a, rounded.
+  void RoundedPair(const std::string& module, const AnyMatrix& a, const AnyMatrix& b,
+                   const BlockType& type) {
+    const Index rows = Rows(a), cols = Cols(a);
+    const auto* packed = std::get_if<Packed>(&b);
+    const std::size_t bytes = RowBytes(type.type(), cols);
+    Matrix<float> values(1, cols);
+    std::vector<std::byte> expected(bytes), found(bytes);
+    std::vector<std::uint8_t> codes(packed != nullptr ? Size(cols) : 0);
+    bool equal = true;
+    for (Index row = 0; row < rows; ++row) {
+      WidenRows(a, row, values.view());
+      const bool finite = type.round(values.view().Row(0), expected);
+      if (packed != nullptr) {
+        (*packed)->GetRow(row, codes);
+        type.encode(**packed, row, codes, found);
+      } else {
+        std::ranges::copy(MappedBytes(b).subspan(Size(row) * bytes, bytes), found.begin());
+      }
+      if (finite && expected == found) continue;
+      equal = false;
+      const auto at = std::ranges::mismatch(expected, found).in1 - expected.begin();
+      const Index col = at / type.type().bytes * type.type().columns;
+      Report("rounding", module, row, col, fmt::format("the row rounded to {}", type.name),
+             "other values");
+    }
+    if (equal) ++result_.rounded[std::string(type.name)];
   }
 
   static bool SameFloats(const AnyMatrix& a, const AnyMatrix& b) {
@@ -215,7 +255,9 @@ class Comparer {
     Report("super-blocks", module, row, block, text(a), text(b));
   }
 
-  void Values(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
+  /// Calls `differ(row, col, x, y)` for every value that is another, until it says false.
+  template <class Differ>
+  static void EachOtherValue(const AnyMatrix& a, const AnyMatrix& b, Differ differ) {
     constexpr Index kBlock = 64;  // rows
     const Index rows = Rows(a), cols = Cols(a);
     Matrix<float> x(std::min(kBlock, rows), cols), y(std::min(kBlock, rows), cols);
@@ -226,12 +268,26 @@ class Comparer {
       for (Index row = 0; row < count; ++row) {
         for (Index col = 0; col < cols; ++col) {
           if (SameNumber(x(row, col), y(row, col))) continue;
-          Report("values", module, begin + row, col, Text(x(row, col)), Text(y(row, col)));
+          if (!differ(begin + row, col, x(row, col), y(row, col))) return;
         }
       }
     }
   }
 
+  static bool SameValues(const AnyMatrix& a, const AnyMatrix& b) {
+    bool same = true;
+    EachOtherValue(a, b, [&](Index, Index, float, float) { return same = false; });
+    return same;
+  }
+
+  void Values(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
+    EachOtherValue(a, b, [&](Index row, Index col, float x, float y) {
+      Report("values", module, row, col, Text(x), Text(y));
+      return true;
+    });
+  }
+
+  RoundedMatrices rounded_;
   Comparison result_;
   bool shapes_agree_ = true;
 };
@@ -244,8 +300,9 @@ std::int64_t Comparison::count() const noexcept {
   return sum;
 }
 
-Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found) {
-  return Comparer().Compare(expected, found);
+Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
+                         RoundedMatrices rounded) {
+  return Comparer(rounded).Compare(expected, found);
 }
 
 }  // namespace lieq

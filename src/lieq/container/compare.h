@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,7 +15,7 @@ namespace lieq {
 /// The first difference of a kind, and how many more there are.
 struct Difference {
   std::string kind;        // "codes", "scales", "zero-points", "minima", "super-blocks", "values",
-                           // "norms", "biases", "configuration"
+                           // "rounding", "norms", "biases", "configuration"
   std::string tensor;      // module, tensor or key of the configuration
   Index row = -1;          // -1: there are none
   Index col = -1;          // of scales and the like: the group, of super-blocks: the block
@@ -28,15 +30,23 @@ struct Comparison {
   Index linears = 0;
   Index same_grids =
       0;  // linears of which codes, scales and offsets were compared, not only values
+  /// How many matrices are those of the first model rounded to a type of GGUF, by its name.
+  std::map<std::string, Index, std::less<>> rounded;
 
   [[nodiscard]] bool equal() const noexcept { return differences.empty(); }
   [[nodiscard]] std::int64_t count() const noexcept;
 };
 
+/// Which matrices of the second model may be those of the first rounded to nearest, as `lieq
+/// export` does where it is told to.
+enum class RoundedMatrices : std::uint8_t { kNone, kEnds, kAll };
+
 /// Compares configuration (in float32, as containers keep it), norms, biases, embedding, head and
 /// linears. A matrix on the same grid in both is compared by its codes, scales and offsets, bit for
 /// bit, and where they differ by its values too; others by their values in float32, which are equal
-/// as numbers: 0 is -0.
-[[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found);
+/// as numbers: 0 is -0. Where a matrix may be rounded it equals the nearest values that its type
+/// has, bit for bit.
+[[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
+                                       RoundedMatrices rounded = RoundedMatrices::kNone);
 
 }  // namespace lieq

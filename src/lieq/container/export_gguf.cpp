@@ -37,18 +37,39 @@ std::string GridText(const QMatrix& matrix) {
          ", groups of " + std::to_string(matrix.group_columns());
 }
 
+/// "F16, BF16": names with commas between them.
+std::string Joined(std::span<const std::string> names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::string RoundedTypes() {
+  std::vector<std::string> names;
+  for (const BlockType& type : BlockTypes()) {
+    if (type.round != nullptr) names.emplace_back(type.name);
+  }
+  return Joined(names);
+}
+
 /// The narrowest type that holds the matrix: of those that were asked for, else of those that store
-/// codes at their own width. TQ2_0 is only ever asked for: it suits the codes and not the grid.
-const BlockType& TypeFor(const QMatrix& matrix, const ExportSettings& settings,
-                         const std::string& place) {
+/// codes at their own width; null where there is none. TQ2_0 is only ever asked for: it suits the
+/// codes and not the grid.
+const BlockType* TypeFor(const QMatrix& matrix, const ExportSettings& settings) {
   const auto offered = [&](const BlockType& type) {
     if (type.encode == nullptr) return false;
     if (!settings.types.empty()) return std::ranges::count(settings.types, type.name) > 0;
+    if (settings.approximate) return type.name != "TQ2_0";  // wider and exact before rounded
     return type.bits == matrix.grid().bits && type.name != "TQ2_0";
   };
   for (const BlockType& type : BlockTypes()) {
-    if (offered(type) && Holds(type, matrix)) return type;
+    if (offered(type) && Holds(type, matrix)) return &type;
   }
+  return nullptr;
+}
+
+[[noreturn]] void RefuseGrid(const QMatrix& matrix, const ExportSettings& settings,
+                             const std::string& place) {
   throw Error(
       {.what = "a grid that gguf does not hold exactly" +
                std::string(settings.types.empty() ? " at its own width" : " in these types"),
@@ -56,15 +77,61 @@ const BlockType& TypeFor(const QMatrix& matrix, const ExportSettings& settings,
        .expected = std::string(FindTarget("gguf").description),
        .found = GridText(matrix),
        .hint = "types that hold this matrix: " + TypesThatHold(matrix) +
-               "; --types takes a list of those that may be used"});
+               "; --types takes a list of those that may be used, --approximate rounds"});
 }
 
-/// The type of a float matrix as it is.
-const BlockType& TypeOf(const AnyMatrix& matrix) {
-  const std::string_view name = std::holds_alternative<View<const float, 2>>(matrix) ? "F32"
-                                : std::holds_alternative<View<const F16, 2>>(matrix) ? "F16"
-                                                                                     : "BF16";
-  return *FindBlockType(name);
+/// What a matrix is written as.
+struct MatrixForm {
+  const BlockType* type;
+  bool rounded;  // its values to the nearest that the type has; else as they are
+};
+
+MatrixForm Rounded(const BlockType& type, const AnyMatrix& matrix, const std::string& place) {
+  if (Cols(matrix) % Index{type.type().columns} == 0)
+    return {&type, RoundedTypeOf(matrix) != &type};
+  throw Error({.what = "rows are no whole blocks of " + std::string(type.name),
+               .where = "--to gguf, " + place,
+               .expected = "a multiple of " + std::to_string(type.type().columns),
+               .found = std::to_string(Cols(matrix)) + " columns"});
+}
+
+/// The type that --approximate rounds to.
+const BlockType& NearestType(const ExportSettings& settings, Index cols) {
+  for (const std::string& name : settings.types) {
+    const BlockType& type = *FindBlockType(name);
+    if (type.round != nullptr && cols % Index{type.type().columns} == 0) return type;
+  }
+  if (!settings.types.empty()) {
+    throw Error({.what = "none of the types can be rounded to",
+                 .where = "--approximate",
+                 .expected = RoundedTypes(),
+                 .found = "--types " + Joined(settings.types)});
+  }
+  return *FindBlockType(cols % 32 == 0 ? "Q8_0" : "F16");
+}
+
+/// As the matrix is where it may be, else exactly in a type that holds it, else rounded where that
+/// was asked for.
+MatrixForm FormOf(const AnyMatrix& matrix, const ExportSettings& settings,
+                  const std::string& place) {
+  const auto* packed = std::get_if<Packed>(&matrix);
+  if (packed == nullptr) {
+    const BlockType& own = *RoundedTypeOf(matrix);
+    const auto allowed = [&](std::string_view name) {
+      return settings.types.empty() || std::ranges::count(settings.types, name) > 0;
+    };
+    if (allowed(own.name)) return {&own, false};
+    if (allowed("F32")) return {FindBlockType("F32"), true};  // which holds every float
+    if (settings.approximate) return Rounded(NearestType(settings, Cols(matrix)), matrix, place);
+    throw Error({.what = "a float matrix in none of these types",
+                 .where = "--to gguf, " + place,
+                 .expected = "--types with " + std::string(own.name) + " or F32",
+                 .found = "--types " + Joined(settings.types),
+                 .hint = "--approximate rounds it"});
+  }
+  if (const BlockType* type = TypeFor(**packed, settings)) return {type, false};
+  if (settings.approximate) return Rounded(NearestType(settings, Cols(matrix)), matrix, place);
+  RefuseGrid(**packed, settings, place);
 }
 
 /// What is written and how: all sizes are known before the first byte.
@@ -74,8 +141,8 @@ class Plan {
       : source_(source), settings_(settings) {
     const Weights& weights = source.weights;
     const ModelConfig& config = weights.config;
-    AddMatrix(kGgufEmbedding, weights.embedding, {}, "embedding");
-    if (!config.tied) AddMatrix(kGgufHead, weights.head, {}, "head");
+    AddEnd(kGgufEmbedding, weights.embedding, settings.embedding_type, "embedding");
+    if (!config.tied) AddEnd(kGgufHead, weights.head, settings.head_type, "head");
     AddVector(kGgufFinalNorm, weights.final_norm);
     if (config.rope.llama3) {
       rope_factors_ = RopeFactors(config.rope, config.head_dim);
@@ -119,15 +186,34 @@ class Plan {
   }
 
  private:
+  /// type: empty for the matrix as it is.
+  void AddEnd(std::string_view name, const AnyMatrix& matrix, const std::string& type,
+              const std::string& place) {
+    if (!type.empty()) {
+      Add(name, matrix, Rounded(*FindBlockType(type), matrix, place), {}, place);
+    } else if (std::holds_alternative<Packed>(matrix)) {
+      AddMatrix(name, matrix, {}, place);
+    } else {
+      Add(name, matrix, {RoundedTypeOf(matrix), false}, {}, place);  // --types is of linears
+    }
+  }
+
   void AddMatrix(std::string_view name, const AnyMatrix& matrix, const std::vector<Index>& order,
                  const std::string& place) {
-    const auto* packed = std::get_if<Packed>(&matrix);
-    const BlockType& type =
-        packed != nullptr ? TypeFor(**packed, settings_, place) : TypeOf(matrix);
-    specs_.push_back({std::string(name), &type.type(), {Rows(matrix), Cols(matrix)}});
-    writes_.push_back([this, &matrix, &type, order](GgufWriter& writer, const GgufSpec& spec) {
-      WriteMatrix(writer, spec, matrix, type, order);
-    });
+    Add(name, matrix, FormOf(matrix, settings_, place), order, place);
+  }
+
+  void Add(std::string_view name, const AnyMatrix& matrix, MatrixForm form,
+           const std::vector<Index>& order, const std::string& place) {
+    specs_.push_back({std::string(name), &form.type->type(), {Rows(matrix), Cols(matrix)}});
+    writes_.push_back(
+        [this, &matrix, form, order, place](GgufWriter& writer, const GgufSpec& spec) {
+          if (form.rounded) {
+            WriteRounded(writer, spec, matrix, *form.type, order, place);
+          } else {
+            WriteMatrix(writer, spec, matrix, *form.type, order);
+          }
+        });
   }
 
   /// Vectors are float32: llama.cpp's elementwise operations take nothing else.
@@ -164,6 +250,25 @@ class Plan {
       writer.Write(spec.name, blocks);
     }
     if (packed == nullptr) source_.weights.Release(matrix);
+  }
+
+  void WriteRounded(GgufWriter& writer, const GgufSpec& spec, const AnyMatrix& matrix,
+                    const BlockType& type, const std::vector<Index>& order,
+                    const std::string& place) const {
+    Matrix<float> values(1, Cols(matrix));
+    std::vector<std::byte> blocks(RowBytes(*spec.type, Cols(matrix)));
+    for (Index row = 0; row < Rows(matrix); ++row) {
+      const Index from = order.empty() ? row : order[Size(row)];
+      WidenRows(matrix, from, values.view());
+      if (!type.round(values.view().Row(0), blocks)) {
+        throw Error({.what = "a weight that " + std::string(type.name) + " has nothing near",
+                     .where = place + ", row " + std::to_string(from),
+                     .expected = "finite weights in the type's range",
+                     .hint = "BF16 and F32 have the range of the checkpoint"});
+      }
+      writer.Write(spec.name, blocks);
+    }
+    source_.weights.Release(matrix);
   }
 
   const ModelFolder& source_;
@@ -231,9 +336,25 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   }
 }
 
-void CheckTypes(const ExportSettings& settings) {
+void CheckTypes(const ModelFolder& source, const ExportSettings& settings) {
   for (const std::string& name : settings.types) {
     (void)FindRow(BlockTypes(), name, "no such type", "--types");
+  }
+  const auto check = [](std::string_view option, const std::string& name) {
+    if (name.empty()) return;
+    const BlockType* type = FindBlockType(name);
+    if (type != nullptr && type->round != nullptr) return;
+    throw Error({.what = "no type that floats are rounded to",
+                 .where = std::string(option),
+                 .expected = RoundedTypes(),
+                 .found = name});
+  };
+  check("--embedding-type", settings.embedding_type);
+  check("--head-type", settings.head_type);
+  if (!settings.head_type.empty() && source.weights.config.tied) {
+    throw Error({.what = "the head of this model is its embedding",
+                 .where = "--head-type",
+                 .hint = "--embedding-type is for both"});
   }
 }
 
@@ -241,7 +362,7 @@ void CheckTypes(const ExportSettings& settings) {
 
 void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
                const ExportSettings& settings) {
-  CheckTypes(settings);
+  CheckTypes(source, settings);
   CheckModel(source.weights.config);
   const Plan plan(source, settings);
   GgufKeyWriter keys;

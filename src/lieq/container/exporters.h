@@ -19,6 +19,12 @@ struct ExportSettings {
   /// GGUF: names of types that packed matrices may take; none: those that store codes at their own
   /// width.
   std::vector<std::string> types;
+  /// GGUF: types that embedding and head are rounded to; empty: as they are. The embedding's is
+  /// that of a tied head.
+  std::string embedding_type, head_type;
+  /// GGUF: round matrices that no type holds exactly to the first of `types` that floats are
+  /// rounded to, or Q8_0.
+  bool approximate = false;
 };
 
 struct Exporter {

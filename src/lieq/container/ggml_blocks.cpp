@@ -614,6 +614,41 @@ void EncodeFloats(const QMatrix& matrix, Index row, Codes, Blocks out) {
   (void)PutFloats<T>(values.view().Row(0), out);
 }
 
+// ---- rounding ----------------------------------------------------------------------------------
+
+template <class T>
+bool RoundFloats(std::span<const float> values, Blocks out) {
+  (void)PutFloats<T>(values, out);
+  return std::ranges::all_of(values, [](float value) {
+    if constexpr (std::is_same_v<T, F16>) return std::isfinite(ToFloat(ToF16(value)));
+    if constexpr (std::is_same_v<T, Bf16>) return std::isfinite(ToFloat(ToBf16(value)));
+    return std::isfinite(value);
+  });
+}
+
+/// A step of largest / 127 for each block.
+bool RoundQ8_0(std::span<const float> values, Blocks out) {
+  constexpr std::size_t kColumns = 32, kBytes = 34;
+  for (std::size_t block = 0; block < values.size() / kColumns; ++block) {
+    const auto part = values.subspan(block * kColumns, kColumns);
+    float largest = 0;
+    for (const float value : part) {
+      if (!std::isfinite(value)) return false;
+      largest = std::max(largest, std::fabs(value));
+    }
+    const float d = ToFloat(ToF16(largest / 127));
+    if (!std::isfinite(d)) return false;
+    const Blocks bytes = out.subspan(block * kBytes, kBytes);
+    PutHalf(bytes, 0, d);
+    for (std::size_t i = 0; i < kColumns; ++i) {
+      // d may have been rounded down, and where it is 0 the quotient is no number.
+      const float step = d == 0 ? 0 : std::clamp(std::nearbyint(part[i] / d), -127.0f, 127.0f);
+      bytes[2 + i] = std::byte{static_cast<std::uint8_t>(static_cast<std::int8_t>(step))};
+    }
+  }
+  return true;
+}
+
 constexpr Grid Symmetric(int bits, Index group) noexcept {
   return {.bits = bits, .group_size = group};
 }
@@ -632,10 +667,10 @@ constexpr std::array kBlockTypes{
               EncodeQ4_1, DecodeQ4_1},
     BlockType{"Q5_0", 5, Symmetric(8, 32), HoldsQ5_0, EncodeQ5_0, DecodeQ5_0},
     BlockType{"Q6_K", 6, Symmetric(8, 16), nullptr, nullptr, DecodeQ6_K},
-    BlockType{"Q8_0", 8, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0},
-    BlockType{"F16", 0, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr},
-    BlockType{"BF16", 0, {}, HoldsFloats<Bf16>, EncodeFloats<Bf16>, nullptr},
-    BlockType{"F32", 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr},
+    BlockType{"Q8_0", 8, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0, RoundQ8_0},
+    BlockType{"F16", 0, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr, RoundFloats<F16>},
+    BlockType{"BF16", 0, {}, HoldsFloats<Bf16>, EncodeFloats<Bf16>, nullptr, RoundFloats<Bf16>},
+    BlockType{"F32", 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr, RoundFloats<float>},
 };
 
 }  // namespace
@@ -647,6 +682,18 @@ std::span<const BlockType> BlockTypes() noexcept {
 const BlockType* FindBlockType(std::string_view name) noexcept {
   const auto found = std::ranges::find(kBlockTypes, name, &BlockType::name);
   return found == kBlockTypes.end() ? nullptr : &*found;
+}
+
+const BlockType* RoundedTypeOf(const AnyMatrix& matrix) noexcept {
+  if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
+    const auto found = std::ranges::find_if(kBlockTypes, [&](const BlockType& type) {
+      return type.round != nullptr && type.grid == (*packed)->grid();
+    });
+    return found == kBlockTypes.end() ? nullptr : &*found;
+  }
+  return FindBlockType(std::holds_alternative<View<const float, 2>>(matrix) ? "F32"
+                       : std::holds_alternative<View<const F16, 2>>(matrix) ? "F16"
+                                                                            : "BF16");
 }
 
 bool Holds(const BlockType& type, const QMatrix& matrix) {

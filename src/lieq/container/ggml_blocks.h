@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "lieq/io/gguf_file.h"
+#include "lieq/tensor/any_matrix.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
@@ -33,6 +34,9 @@ struct BlockType {
   /// of them is not finite. Null of the float types.
   bool (*decode)(std::span<const std::byte> blocks, QMatrix& matrix, Index row,
                  std::span<std::uint8_t> codes);
+  /// Writes a row of floats as near as the type has them. False where it has nothing near one of
+  /// them, or one is not finite. Null where floats are not rounded to the type.
+  bool (*round)(std::span<const float> values, std::span<std::byte> out) = nullptr;
 
   [[nodiscard]] const GgmlType& type() const noexcept { return *FindGgmlType(name); }
 };
@@ -45,6 +49,10 @@ struct BlockType {
 /// Whether the type gives back every value of the matrix: the same number, though a zero may change
 /// its sign.
 [[nodiscard]] bool Holds(const BlockType& type, const QMatrix& matrix);
+
+/// The type that a matrix lies in as it is: of floats, or the one whose grid it is on and that
+/// floats are rounded to. Null where there is none.
+[[nodiscard]] const BlockType* RoundedTypeOf(const AnyMatrix& matrix) noexcept;
 
 /// "Q4_0, Q8_0, F32": the types that hold the matrix, narrowest first.
 [[nodiscard]] std::string TypesThatHold(const QMatrix& matrix);
