@@ -48,6 +48,40 @@ TEST_F(Export, WritesEveryContainerAndVerifiesIt) {
   }
 }
 
+TEST_F(Export, QuantizesGgufFilesAsTheFolderTheyCameFrom) {
+  const std::vector<std::string> options{"--bits", "2.5",      "--samples", "2", "--context",
+                                         "64",     "--method", "gptq",      "-q"};
+  const auto quantize = [&](const std::string& from, const std::string& to) {
+    std::vector<std::string> words{"quantize", Path(from), "-o", Path(to)};
+    words.insert(words.end(), options.begin(), options.end());
+    const Outcome done = Lieq(words);
+    EXPECT_EQ(done.exit, 0) << done.err;
+    const Outcome perplexity =
+        Lieq({"evaluate", Path(to), "--text", Path("text.txt"), "--context", "64", "--json", "-q"});
+    EXPECT_EQ(perplexity.exit, 0) << perplexity.err;
+    return ParseJson(perplexity.out, "stdout")["perplexity"].get<double>();
+  };
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i * i) + " of a text\n";
+  WriteText(folder / "text.txt", text);
+  ASSERT_EQ(Lieq({"export", Path("model"), "--to", "gguf", "-o", Path("f.gguf")}).exit, 0);
+  ASSERT_EQ(Lieq({"export", Path("model"), "--to", "gguf", "-o", Path("q.gguf"), "--types", "Q8_0",
+                  "--approximate", "--embedding-type", "Q8_0"})
+                .exit,
+            0);
+
+  const double expected = quantize("model", "from-folder");
+  EXPECT_EQ(quantize("f.gguf", "from-floats"), expected);
+  EXPECT_EQ(Lieq({"verify", Path("from-floats"), "--against", Path("from-folder")}).exit, 0);
+  EXPECT_NEAR(quantize("q.gguf", "from-q8_0"), expected, 0.05 * expected);
+
+  EXPECT_EQ(Lieq({"export", Path("from-q8_0"), "--to", "gguf", "-o", Path("again.gguf")}).exit, 0);
+  EXPECT_THAT(Lieq({"quantize", Path("again.gguf"), "-o", Path("n"), "--bits", "2.5"}).err,
+              HasSubstr("quantized already"));
+  EXPECT_THAT(Lieq({"quantize", Path("q.gguf"), "-o", Path("n"), "--transform", "fuse"}).err,
+              HasSubstr("transforms want a source of floats"));
+}
+
 TEST_F(Export, CalibrateWritesAnImportanceMatrix) {
   const Outcome done = Lieq({"calibrate", Path("model"), "--imatrix", Path("i.gguf"), "--samples",
                              "2", "--context", "64", "--json"});

@@ -1,10 +1,14 @@
 #include "lieq/cli/assemble.h"
 
+#include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
+#include <span>
 
 #include "lieq/base/files.h"
-#include "lieq/container/checkpoint_files.h"
+#include "lieq/container/folder_writer.h"
+#include "lieq/container/tensor_names.h"
 
 namespace lieq {
 namespace {
@@ -25,6 +29,37 @@ std::map<std::string, LinearPlace, std::less<>> LinearTensors(const ModelConfig&
   return places;
 }
 
+using Packed = std::shared_ptr<const QMatrix>;
+
+/// The packed matrix of an end by its name as a float tensor; null where the source has it in
+/// floats.
+const AnyMatrix* PackedEnd(const ModelFolder& model, std::string_view name) {
+  const Weights& weights = model.weights;
+  const AnyMatrix* matrix = name == kEmbedding                      ? &weights.embedding
+                            : name == kHead && !weights.config.tied ? &weights.head
+                                                                    : nullptr;
+  return matrix != nullptr && std::holds_alternative<Packed>(*matrix) ? matrix : nullptr;
+}
+
+/// The source's tensors as if all were floats, by name: packed ones are of the model's own type.
+std::map<std::string, TensorSpec> FloatTensors(const ModelFolder& model) {
+  std::map<std::string, TensorSpec> specs;
+  for (const auto& [name, tensor] : model.tensors.tensors()) {
+    specs[name] = {name, tensor.dtype, tensor.shape};
+  }
+  const ModelConfig& config = model.weights.config;
+  const auto add = [&](const std::string& name, Index rows, Index cols) {
+    specs.try_emplace(name, TensorSpec{name, model.dtype, {rows, cols}});
+  };
+  for (const std::string_view end : {kEmbedding, kHead}) {
+    if (PackedEnd(model, end) != nullptr) add(std::string(end), config.vocab, config.hidden);
+  }
+  for (const auto& [name, place] : LinearTensors(config)) {
+    add(name, config.Out(place.site), config.In(place.site));
+  }
+  return specs;
+}
+
 /// The grid of an end that becomes packed, by the name of its float tensor.
 std::optional<Grid> EdgeGrid(const EdgeGrids& edges, const ModelConfig& config,
                              std::string_view name) {
@@ -42,7 +77,7 @@ OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const 
   if (parts) config.tied = false;
   const auto linears = LinearTensors(config);
   std::vector<TensorSpec> specs;
-  const auto add = [&](const std::string& name, const TensorRef& tensor) {
+  const auto add = [&](const std::string& name, const TensorSpec& tensor) {
     if (const std::optional<Grid> grid = EdgeGrid(edges, config, name)) {
       const auto packed = PackedSpecs(name.substr(0, name.rfind('.')), config.vocab, config.hidden,
                                       *grid, scale_type);
@@ -62,12 +97,9 @@ OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const 
                                     grids[Size(layer)][static_cast<std::size_t>(site)], scale_type);
     specs.insert(specs.end(), packed.begin(), packed.end());
   };
-  if (parts && !model.tensors.Has(std::string(kHeadModule) + ".weight")) {
-    // It comes before the names that begin with "model.".
-    add(std::string(kHeadModule) + ".weight",
-        model.tensors.At(std::string(kEmbeddingModule) + ".weight"));
-  }
-  for (const auto& [name, tensor] : model.tensors.tensors()) add(name, tensor);
+  std::map<std::string, TensorSpec> tensors = FloatTensors(model);
+  if (parts) tensors.try_emplace(std::string(kHead), tensors.at(std::string(kEmbedding)));
+  for (const auto& [name, tensor] : tensors) add(name, tensor);
 
   return SplitOutput(std::move(specs), kMetadata);
 }
@@ -82,6 +114,21 @@ void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter&
     writer.Write(tensor.name, part);
     for (const auto& map : model.tensors.maps()) map->Drop(part);
   }
+}
+
+/// Writes a packed end of the source as floats of 16 bits.
+void WidenEnd(const ModelFolder& model, const AnyMatrix& matrix, const TensorSpec& spec,
+              TensorWriter& writer) {
+  Matrix<float> row(1, Cols(matrix));
+  std::vector<std::uint16_t> items(Size(row.cols()));
+  for (Index i = 0; i < Rows(matrix); ++i) {
+    WidenRows(matrix, i, row.view());
+    std::ranges::transform(row.view().Row(0), items.begin(), [&](float value) {
+      return spec.dtype == DType::kBF16 ? ToBf16(value).bits : ToF16(value).bits;
+    });
+    writer.Write(spec.name, std::as_bytes(std::span(items)));
+  }
+  model.weights.Release(matrix);
 }
 
 }  // namespace
@@ -104,6 +151,10 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
       const auto place = places.find(module);
       const bool edge = module == kEmbeddingModule || module == kHeadModule;
       const bool packed = (edge || place != places.end()) && !model.tensors.Has(spec.name);
+      if (const AnyMatrix* end = PackedEnd(model, spec.name)) {
+        WidenEnd(model, *end, spec, writer);
+        continue;
+      }
       if (!packed) {
         CopyTensor(model, model.tensors.At(spec.name), writer);
         continue;
@@ -124,9 +175,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
   Record config = model.config;
   config["quantization_config"] = QuantizationConfig(grids, edges);
   WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
-  for (const auto& source : SidecarFiles(model.path)) {
-    WriteFileAtomically(folder / source.filename(), ReadText(source));
-  }
+  WriteSidecars(model, folder);
 }
 
 }  // namespace lieq

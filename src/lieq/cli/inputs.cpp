@@ -31,6 +31,23 @@ Tokenizer OpenTokenizer(const ModelFolder& model) {
   return tokenizer;
 }
 
+void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log) {
+  if (!model.quantized) return;
+  for (const LayerWeights& layer : model.weights.layers) {
+    for (const Linear& linear : layer.linears) {
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      if (packed == nullptr || ((*packed)->grid().bits >= 8 && !(*packed)->grid().k_quant))
+        continue;
+      throw Error({.what = "the model is quantized already",
+                   .where = model.path.string(),
+                   .expected = "floats, or codes of 8 bits",
+                   .found = std::to_string((*packed)->grid().bits) + " bits",
+                   .hint = hint});
+    }
+  }
+  log.Info("the source has codes of 8 bits; one of 16 bits is better, if it can be had");
+}
+
 std::string HashModel(const ModelFolder& model) {
   Hasher hasher;
   const auto config = model.path / "config.json";  // a GGUF file has it in itself

@@ -20,6 +20,10 @@ inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for
 /// The tokenizer of a model folder. Throws Error where it has ids the model lacks.
 [[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model);
 
+/// Throws Error where linears have fewer than 8 bits: what was rounded already is no source to
+/// round or to measure on. `hint`: what to do instead. Warns where they have 8.
+void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log);
+
 /// XXH3-128 over config.json and the weight files, in order of name.
 [[nodiscard]] std::string HashModel(const ModelFolder& model);
 

@@ -125,11 +125,7 @@ Record CodeSettings(const Arguments& a, const std::string& model_hash,
 void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& codes,
                     Session& session, Laboratory& lab) {
   lab.model = OpenModel(arguments.model);
-  if (lab.model.quantized) {
-    throw Error({.what = "the model is quantized already",
-                 .where = arguments.model.string(),
-                 .hint = "measure the float model it was made from"});
-  }
+  RequireSource(lab.model, "measure the float model it was made from", session.log());
   lab.model_hash = HashModel(lab.model);
   const Tokenizer tokenizer = OpenTokenizer(lab.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;

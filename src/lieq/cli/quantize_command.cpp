@@ -59,8 +59,15 @@ struct Inputs {
 
 /// Throws UsageError where transforms cannot work with the other options.
 void CheckTransforms(const Arguments& arguments, const TransformList& transforms,
-                     const ModelConfig& config) {
+                     const ModelFolder& model) {
   if (transforms.empty()) return;
+  const ModelConfig& config = model.weights.config;
+  if (model.quantized) {
+    throw Error({.what = "transforms want a source of floats",
+                 .where = arguments.model.string(),
+                 .expected = "F32, F16 or BF16, or no " + std::string(transforms.back()->name),
+                 .found = "codes of 8 bits"});
+  }
   if (arguments.assemble) {
     throw UsageError("--assemble: the codes of --codes are those of the model as it is, without " +
                      std::string(transforms.back()->name));
@@ -75,16 +82,12 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
 Inputs ReadInputs(const Arguments& arguments, Session& session) {
   Inputs inputs{.model = OpenModel(arguments.model)};
   const ModelConfig& config = inputs.model.weights.config;
-  if (inputs.model.quantized) {
-    throw Error({.what = "the model is quantized already",
-                 .where = arguments.model.string(),
-                 .hint = "quantize the float model it was made from"});
-  }
+  RequireSource(inputs.model, "quantize the float model it was made from", session.log());
   CheckGroupSize(config, arguments.group_size);
   if (arguments.k_quant) CheckKQuant(config);
   inputs.model_hash = HashModel(inputs.model);
   const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
-  CheckTransforms(arguments, transforms, config);
+  CheckTransforms(arguments, transforms, inputs.model);
   const bool calibrated =
       FindQuantizer(arguments.quant.method).needs_calibration || NeedsCalibration(transforms);
   if (calibrated || NeedsSpectra(arguments)) {

@@ -220,11 +220,7 @@ const StudyRow& FindStudy(std::string_view name) {
 
 StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
     : arguments(arguments_), session(session_), model(OpenModel(arguments_.model)) {
-  if (model.quantized) {
-    throw Error({.what = "the model is quantized already",
-                 .where = arguments.model.string(),
-                 .hint = "study the float model it was made from"});
-  }
+  RequireSource(model, "study the float model it was made from", session.log());
   model_hash = HashModel(model);
   tokenizer_ = OpenTokenizer(model);
   std::set<std::string> names;

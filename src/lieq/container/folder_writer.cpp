@@ -104,6 +104,17 @@ class Parts {
 
 }  // namespace
 
+void WriteSidecars(const ModelFolder& source, const std::filesystem::path& out) {
+  if (std::filesystem::is_directory(source.path)) {
+    for (const auto& sidecar : SidecarFiles(source.path)) {
+      WriteFileAtomically(out / sidecar.filename(), ReadText(sidecar));
+    }
+  } else if (!source.tokenizer.empty()) {
+    WriteFileAtomically(out / "tokenizer.json", source.tokenizer);
+    WriteFileAtomically(out / "tokenizer_config.json", source.tokenizer_config);
+  }
+}
+
 Record FloatConfig(const ModelFolder& source) {
   Record config = source.config;
   config.erase("quantization_config");
@@ -130,9 +141,7 @@ void WriteModelFolder(const ModelFolder& source, const Record& config, const Pac
   }
   WriteIndex(files, out);
   WriteFileAtomically(out / "config.json", config.dump(2) + "\n");
-  for (const auto& sidecar : SidecarFiles(source.path)) {
-    WriteFileAtomically(out / sidecar.filename(), ReadText(sidecar));
-  }
+  WriteSidecars(source, out);
 }
 
 }  // namespace lieq

@@ -27,6 +27,10 @@ struct PackedForm {
 void WriteModelFolder(const ModelFolder& source, const Record& config, const PackedForm& form,
                       const std::string& format, const std::filesystem::path& out);
 
+/// Writes what goes with the weights: the source's tokenizer, generation and licence files
+/// (SidecarFiles), or the tokenizer's two files where the source is one file. Throws Error.
+void WriteSidecars(const ModelFolder& source, const std::filesystem::path& out);
+
 /// config.json of the source without what it says of quantization.
 [[nodiscard]] Record FloatConfig(const ModelFolder& source);
 

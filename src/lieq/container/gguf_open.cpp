@@ -58,7 +58,8 @@ class Reader {
             .dtype = dtype,
             .quantized = quantized_,
             .edges = edges,
-            .tokenizer = TokenizerFromKeys(file_.keys())};
+            .tokenizer = TokenizerFromKeys(file_.keys()),
+            .tokenizer_config = TokenizerConfigFromKeys(file_.keys())};
   }
 
  private:
@@ -178,22 +179,27 @@ class Reader {
     const double theta = keys.Has(theta_key) ? Decimal(keys.Number(theta_key)) : 10000.0;
     const GgufTensor& embedding = At(kGgufEmbedding);
     const bool qwen2 = row->attention_bias == AttentionBias::kQkvAlways;
-    return {{"architectures", Record::array({row->name})},
-            {"model_type", row->model_type},
-            {"hidden_size", hidden},
-            {"intermediate_size", Integer("feed_forward_length")},
-            {"num_hidden_layers", Integer("block_count")},
-            {"num_attention_heads", heads},
-            {"num_key_value_heads", Integer("attention.head_count_kv", heads)},
-            {"head_dim", head_dim},
-            {"hidden_act", "silu"},
-            {"vocab_size", embedding.shape[0]},
-            {"max_position_embeddings", Integer("context_length")},
-            {"rms_norm_eps", Decimal(keys.Number(Key("attention.layer_norm_rms_epsilon")))},
-            {"rope_parameters", ReadRope(theta, head_dim)},
-            {"tie_word_embeddings", !tensors_.contains(kGgufHead)},
-            {"attention_bias", !qwen2 && tensors_.contains("blk.0.attn_q.bias")},
-            {"mlp_bias", tensors_.contains("blk.0.ffn_gate.bias")}};
+    Record config{{"architectures", Record::array({row->name})},
+                  {"model_type", row->model_type},
+                  {"hidden_size", hidden},
+                  {"intermediate_size", Integer("feed_forward_length")},
+                  {"num_hidden_layers", Integer("block_count")},
+                  {"num_attention_heads", heads},
+                  {"num_key_value_heads", Integer("attention.head_count_kv", heads)},
+                  {"head_dim", head_dim},
+                  {"hidden_act", "silu"},
+                  {"vocab_size", embedding.shape[0]},
+                  {"max_position_embeddings", Integer("context_length")},
+                  {"rms_norm_eps", Decimal(keys.Number(Key("attention.layer_norm_rms_epsilon")))},
+                  {"rope_parameters", ReadRope(theta, head_dim)},
+                  {"tie_word_embeddings", !tensors_.contains(kGgufHead)},
+                  {"attention_bias", !qwen2 && tensors_.contains("blk.0.attn_q.bias")},
+                  {"mlp_bias", tensors_.contains("blk.0.ffn_gate.bias")}};
+    for (const std::string name : {"bos", "eos"}) {  // which engines look for beside the tokenizer
+      const std::string key = "tokenizer.ggml." + name + "_token_id";
+      if (keys.Has(key)) config[name + "_token_id"] = keys.Integer(key);
+    }
+    return config;
   }
 
   // ---- tensors ---------------------------------------------------------------------------------

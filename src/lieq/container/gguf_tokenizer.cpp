@@ -99,6 +99,16 @@ Json ReadSidecar(const fs::path& path) {
   return fs::is_regular_file(path, error) ? ReadJson(path) : Json();
 }
 
+/// Special tokens as tokenizer_config.json names them, and as GGUF does.
+constexpr std::array<std::array<const char*, 2>, 4> kSpecial{
+    {{"bos", "bos"}, {"eos", "eos"}, {"pad", "padding"}, {"unk", "unknown"}}};
+
+/// Whether a key is there, of this type.
+bool HasKey(const GgufKeys& keys, std::string_view key, GgufType type, bool array) {
+  const auto found = keys.values().find(key);
+  return found != keys.values().end() && found->second.type == type && found->second.array == array;
+}
+
 struct Documents {
   std::string where;
   Json tokenizer, config;
@@ -109,6 +119,7 @@ Documents ReadDocuments(const ModelFolder& source) {
   if (!source.tokenizer.empty()) {
     documents.where = source.path.string() + ": tokenizer";
     documents.tokenizer = ParseJson(source.tokenizer, documents.where);
+    documents.config = ParseJson(source.tokenizer_config, documents.where + " config");
     return documents;
   }
   const fs::path file = source.path / "tokenizer.json";
@@ -289,8 +300,6 @@ void AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
   keys.Strings("tokenizer.ggml.tokens", tokens.texts);
   keys.I32s("tokenizer.ggml.token_type", tokens.types);
   keys.Strings("tokenizer.ggml.merges", ReadMerges(model));
-  constexpr std::array<std::array<const char*, 2>, 4> kSpecial{
-      {{"bos", "bos"}, {"eos", "eos"}, {"pad", "padding"}, {"unk", "unknown"}}};
   for (const auto& [name, key] : kSpecial) {
     if (const auto id = SpecialId(documents, source.config, name, tokens)) {
       keys.U32("tokenizer.ggml." + std::string(key) + "_token_id", static_cast<std::uint32_t>(*id));
@@ -304,9 +313,7 @@ void AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
 
 std::string TokenizerFromKeys(const GgufKeys& keys) {
   const auto is = [&](std::string_view key, GgufType type, bool array) {
-    const auto found = keys.values().find(key);
-    return found != keys.values().end() && found->second.type == type &&
-           found->second.array == array;
+    return HasKey(keys, key, type, array);
   };
   if (!is("tokenizer.ggml.model", GgufType::kString, false) ||
       keys.String("tokenizer.ggml.model") != "gpt2" ||
@@ -393,6 +400,23 @@ std::string TokenizerFromKeys(const GgufKeys& keys) {
         {"merges", std::move(merges)}}}};
   // Names that are not UTF-8 become others; who reads them says so.
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string TokenizerConfigFromKeys(const GgufKeys& keys) {
+  Json config{{"tokenizer_class", "PreTrainedTokenizerFast"}};
+  if (HasKey(keys, "tokenizer.ggml.tokens", GgufType::kString, true)) {
+    const std::vector<std::string_view> texts = keys.Strings("tokenizer.ggml.tokens");
+    for (const auto& [name, key] : kSpecial) {
+      const std::string full = "tokenizer.ggml." + std::string(key) + "_token_id";
+      if (!HasKey(keys, full, GgufType::kU32, false)) continue;
+      const auto id = static_cast<std::size_t>(keys.Integer(full));
+      if (id < texts.size()) config[std::string(name) + "_token"] = texts[id];
+    }
+  }
+  if (HasKey(keys, "tokenizer.chat_template", GgufType::kString, false)) {
+    config["chat_template"] = keys.String("tokenizer.chat_template");
+  }
+  return config.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace lieq

@@ -19,4 +19,7 @@ void AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys);
 /// not of a kind that is known.
 [[nodiscard]] std::string TokenizerFromKeys(const GgufKeys& keys);
 
+/// The tokenizer_config.json to go with it: special tokens and chat template.
+[[nodiscard]] std::string TokenizerConfigFromKeys(const GgufKeys& keys);
+
 }  // namespace lieq

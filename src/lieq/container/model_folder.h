@@ -23,8 +23,9 @@ struct ModelFolder {
   Weights weights;
   DType dtype = DType::kBF16;  // of the embedding: the model's own float type
   bool quantized = false;
-  EdgeGrids edges;        // of the embedding and the head, where they are quantized
-  std::string tokenizer;  // a tokenizer.json, where the model's file holds one in another form
+  EdgeGrids edges;  // of the embedding and the head, where they are quantized
+  /// tokenizer.json and tokenizer_config.json, where the model's file holds them in another form.
+  std::string tokenizer, tokenizer_config;
 };
 
 /// Throws Error: no such folder (for a hub name: how to download it), no config.json, unsupported
