@@ -144,7 +144,6 @@ void CheckTogether(const Arguments& a) {
                     "found {:g}",
                     a.low, a.high, *a.bits));
   }
-  if (a.command == "evaluate" && a.text.empty()) throw UsageError("evaluate needs --text FILE");
   if ((a.ranking == "file") != !a.scores.empty()) {
     throw UsageError("--ranking file and --scores FILE are given together");
   }

@@ -13,6 +13,7 @@
 #include "lieq/container/targets.h"
 #include "lieq/device/device.h"
 #include "lieq/diagnose/layer_spectra.h"
+#include "lieq/evaluate/conventions.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 
@@ -83,9 +84,13 @@ struct Arguments {
   Index refine = 0;       // evaluations of a local search on the true divergence
   Index check = 4;        // mixes that the prediction is checked on
 
+  const Convention* convention = &Conventions().front();  // of `evaluate`
+  Index stride = 0;                                       // 0: windows do not overlap
+
+  std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
+
   // Of studies.
   std::string study;
-  std::vector<std::filesystem::path> texts;
   Index windows = 8;                 // of each text
   std::vector<Index> lengths{1024};  // tokens in a window
   std::vector<Index> sizes{128};     // windows of calibration

@@ -294,10 +294,31 @@ constexpr std::array kOptions{
                   }},
     OptionRow{.names = "--text",
               .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate,
-              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on "
-                      "(required by evaluate)",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
+              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on",
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
+    OptionRow{.names = "--text",
+              .value = "FILE",
+              .commands = kEvaluate,
+              .help = "UTF-8 texts, .jsonl, or gzip of either to measure perplexity on, each of "
+                      "which gets a result of its own",
+              .required = true,
+              .many = true,
+              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
+    OptionRow{.names = "--convention",
+              .value = "NAME",
+              .commands = kEvaluate,
+              .help = "how perplexity is counted",  // the names follow: Options()
+              .set = [](Arguments& a, const std::string& v) { a.convention = &FindConvention(v); }},
+    OptionRow{.names = "--stride",
+              .value = "N",
+              .commands = kEvaluate,
+              .help = "a window begins at every N tokens and scores what none before it did "
+                      "(default: windows side by side)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
+                  }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
@@ -383,7 +404,7 @@ constexpr std::array kOptions{
         .names = "--context",
         .value = "T",
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "tokens in a window (default 1024)",
+        .help = "tokens in a window (default 1024; evaluate: by the convention)",
         .set =
             [](Arguments& a, const std::string& v) {
               a.context =
@@ -684,20 +705,26 @@ Index EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+/// "gptq (a folder for ...), mlx (...)"
+template <class Row>
+static std::string NamesOf(std::span<const Row> rows) {
+  std::string text;
+  for (const Row& row : rows) {
+    text += (text.empty() ? "" : ", ") + std::string(row.name) + " (" +
+            std::string(row.description) + ")";
+  }
+  return text;
+}
+
 std::span<const OptionRow> Options() noexcept {
   static const std::string ranking =
       "what orders the layers for --bits: " + std::string(RankingNames()) +
       " (default compactness)";
   static const std::string exports =
       "write the plan for another quantizer: " + std::string(PlanExportNames());
-  static const std::string containers = [] {
-    std::string text = "container to write: ";
-    for (const Exporter& row : Exporters()) {
-      if (&row != &Exporters().front()) text += ", ";
-      text += std::string(row.name) + " (" + std::string(row.description) + ")";
-    }
-    return text;
-  }();
+  static const std::string containers = "container to write: " + NamesOf(Exporters());
+  static const std::string conventions =
+      "how perplexity is counted: " + NamesOf(Conventions()) + "; default plain";
   static const std::string transforms =
       "other weights of the same function, before anything is rounded: " + TransformNames() +
       " (docs/transforms.md; default none, of awq as method its own)";
@@ -707,6 +734,7 @@ std::span<const OptionRow> Options() noexcept {
       if (row.names == "--ranking") row.help = ranking;
       if (row.names == "--as") row.help = exports;
       if (row.names == "--to") row.help = containers;
+      if (row.names == "--convention") row.help = conventions;
       if (row.names == "--transform") row.help = transforms;
     }
     return rows;

@@ -4,24 +4,31 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/evaluate/conventions.h"
 #include "lieq/model/forward.h"
 
 namespace lieq {
 
-/// Convention "plain" (docs/evaluation.md): windows without overlap from the start of the text, no
-/// special tokens, all length - 1 positions of each window scored, perplexity = exp(mean NLL).
+/// exp of the mean negative log-likelihood over all scored positions.
 struct PerplexityResult {
   double perplexity = 0;
-  double mean_nll = 0;        // nats a token
-  double standard_error = 0;  // of mean_nll, from the spread over windows; 0 for one window
+  double mean_nll = 0;  // nats a token
+  /// Of mean_nll, from the spread over windows, weighted by their scored positions; 0 for one
+  /// window. Another text of the same kind would move the mean by this much.
+  double standard_error = 0;
+  double token_error = 0;  // the same from the spread over tokens, as llama.cpp prints it
   Index tokens_scored = 0;
   Index windows = 0;
   Index context = 0;
   std::vector<double> window_nll;  // [windows] mean NLL of each
 };
 
-/// tokens [windows, length], length >= 2. Deterministic for any number of threads.
-/// Throws Error naming the window where the output is not finite.
+/// Deterministic for any number of threads. Throws Error naming the window where the output is not
+/// finite.
+[[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
+                                                 const ScoredText& text, Context& context);
+
+/// By the convention plain: tokens [windows, length], length >= 2.
 [[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
                                                  View<const TokenId, 2> tokens, Context& context);
 

@@ -163,10 +163,12 @@ void Forward::Layer(const LayerWeights& weights, Hidden& hidden, const Observer&
   }
 }
 
-void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll) {
+void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
+                  Index first) {
   const ModelConfig& config = weights_.config;
   LIEQ_ASSERT(tokens.rows() == hidden.windows && tokens.cols() == hidden.length);
-  const Index scored = hidden.length - 1;
+  const Index scored = hidden.length - 1 - first;
+  LIEQ_ASSERT(first >= 0 && scored >= 1 && nll.cols() == scored);
   const Index chunk = std::clamp<Index>(kLogitElements / config.vocab, 1, scored);
   const Prepared head = device_.Prepare(weights_.head);
   for (Index w = 0; w < hidden.windows; ++w) {
@@ -174,13 +176,13 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
       const Index rows = std::min(chunk, scored - begin);
       const auto in = Sized(device_, in_, rows, config.hidden);
       const auto logits = Sized(device_, logits_, rows, config.vocab);
-      device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + begin, rows), weights_.final_norm,
-                      config.rms_eps, in);
+      device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + first + begin, rows),
+                      weights_.final_norm, config.rms_eps, in);
       device_.Matmul(in, *head, {}, logits, false);
-      device_.LogSoftmaxNll(logits, tokens.Row(w).subspan(Size(begin + 1), Size(rows)),
+      device_.LogSoftmaxNll(logits, tokens.Row(w).subspan(Size(first + begin + 1), Size(rows)),
                             nll.Row(w).subspan(Size(begin), Size(rows)));
     }
-    CheckFinite(nll.Row(w), w, 0);
+    CheckFinite(nll.Row(w), w, first);
   }
 }
 

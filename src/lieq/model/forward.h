@@ -71,9 +71,10 @@ class Forward {
   void Layer(Index layer, Hidden& hidden, const Observer& observer = {});
   /// The same with other weights than the model's: of its shapes, alive during the call.
   void Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer = {});
-  /// nll [windows, length - 1]: minus the log probability of each next token, nats.
-  /// Throws Error naming the window where one is not finite.
-  void Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll);
+  /// nll [windows, length - 1 - first]: minus the log probability of the token after each position
+  /// from `first` on, nats. Throws Error naming the window where one is not finite.
+  void Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
+           Index first = 0);
   /// logits [x.rows(), vocab] of the tokens after those of x [rows, hidden], any rows of a Hidden.
   void Logits(DeviceView<const float> x, DeviceView<float> logits);
   /// logits [windows, vocab] of the token after the last one of each window.
