@@ -36,7 +36,7 @@ struct Comparison {
 /// Compares configuration (in float32, as containers keep it), norms, biases, embedding, head and
 /// linears. A matrix on the same grid in both is compared by its codes, scales and offsets, bit for
 /// bit, and where they differ by its values too; others by their values in float32, which are equal
-/// as numbers: 0 is -0.
+/// as numbers: 0 is -0, and bits that no value depends on (codes below a scale of 0) are not seen.
 [[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found);
 
 }  // namespace lieq
