@@ -63,6 +63,9 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     calibration = ["--calibration", options.shared / "data/calibration.wiki-books.txt", "--samples", options.samples]
     text = options.shared / "data/wikitext2.test.raw"
+    ends = ["--embedding-type", "Q8_0"]
+    if not json.loads((options.model / "config.json").read_text()).get("tie_word_embeddings"):
+        ends += ["--head-type", "Q8_0"]
 
     files = [("as it is", work / "float.gguf")]
     if not files[0][1].exists():
@@ -79,9 +82,8 @@ def main():
         out = work / ("lieq_" + "".join(c if c.isalnum() or c in ".-" else "_" for c in row))
         files.append((f"`lieq quantize {row}`", pathlib.Path(f"{out}.gguf")))
         if not files[-1][1].exists():
-            run(options.lieq, "quantize", options.model, "-o", out, "-q", "--embedding-bits", "8", "--head-bits", "8",
-                *calibration, *row.split())
-            run(options.lieq, "export", out, "--to", "gguf", "-o", files[-1][1], "-q")
+            run(options.lieq, "quantize", options.model, "-o", out, "-q", *calibration, *row.split())
+            run(options.lieq, "export", out, "--to", "gguf", "-o", files[-1][1], "-q", *ends)
 
     perplexities = []
     for label, file in files:

@@ -1,12 +1,11 @@
 // config.json and the patterns in it: a config that keeps its invariants, or an Error.
 #include <array>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
 #include "fuzz/fuzz_input.h"
+#include "fuzz/promises.h"
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/container/model_folder.h"
@@ -15,12 +14,6 @@
 
 namespace lieq {
 namespace {
-
-void Require(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
 
 template <class F>
 void AllowErrors(F&& call) {

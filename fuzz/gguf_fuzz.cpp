@@ -1,30 +1,17 @@
 // GGUF: whatever the bytes, the reader gives keys and tensors that lie in them, or an Error.
 #include <array>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <set>
 #include <string>
 
 #include "fuzz/fuzz_input.h"
+#include "fuzz/promises.h"
 #include "lieq/base/error.h"
 #include "lieq/io/gguf_file.h"
 #include "tests/support/raw_gguf.h"
 
 namespace lieq {
 namespace {
-
-void Require(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
-
-void Touch(std::span<const std::byte> bytes) {
-  [[maybe_unused]] static volatile unsigned sink = 0;  // the reads must not be optimized away
-  if (bytes.empty()) return;
-  sink = std::to_integer<unsigned>(bytes.front()) + std::to_integer<unsigned>(bytes.back());
-}
 
 /// Every value can be asked for as anything; an Error is an answer.
 void AskForAll(const GgufKeys& keys) {

@@ -2,26 +2,18 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "fuzz/fuzz_input.h"
 #include "fuzz/memory_file.h"
+#include "fuzz/promises.h"
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
 
 namespace lieq {
 namespace {
-
-void Require(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
 
 void CheckStream(FuzzInput& input) {
   const int bits = 1 + static_cast<int>(input.Below(8));
@@ -101,28 +93,7 @@ void CheckPacked(FuzzInput& input) {
   static MemoryFile file;
   file.Set(Assemble(input, grid));
   const TensorFile tensors = TensorFile::Open(file.path());
-  const QMatrix matrix = ReadPacked(tensors, "m", grid);
-
-  Matrix<float> wide(matrix.rows(), matrix.cols());
-  matrix.Dequantize(0, wide.view());
-  std::vector<std::uint8_t> codes(Size(matrix.cols()));
-  for (Index row = 0; row < matrix.rows(); ++row) {
-    matrix.GetRow(row, codes);
-    for (const std::uint8_t code : codes) Require(code < grid.levels(), "codes fit their bits");
-    for (const float value : matrix.scales().Row(row)) {
-      Require(std::isfinite(value), "scales are finite");
-    }
-    if (grid.offset == Offset::kInteger) {
-      for (const std::uint8_t zero : matrix.zeros().Row(row)) {
-        Require(zero < grid.levels(), "zero-points fit their bits");
-      }
-    }
-    if (grid.offset == Offset::kFloat) {
-      for (const float minimum : matrix.minima().Row(row)) {
-        Require(std::isfinite(minimum), "minima are finite");
-      }
-    }
-  }
+  CheckMatrix(ReadPacked(tensors, "m", grid));
 }
 
 }  // namespace

@@ -1,13 +1,12 @@
 // A record of a run: a page whose markup is whole and whose coordinates are numbers, or an Error.
 #include <array>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "fuzz/promises.h"
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
 #include "lieq/report/report.h"
@@ -15,12 +14,6 @@
 
 namespace lieq {
 namespace {
-
-void Require(bool good, const std::string& what) {
-  if (good) return;
-  std::fprintf(stderr, "broken promise: %s\n", what.c_str());
-  std::abort();
-}
 
 void CollectValues(Record& value, std::vector<Record*>& values) {
   values.push_back(&value);

@@ -2,24 +2,17 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "fuzz/fuzz_input.h"
+#include "fuzz/promises.h"
 #include "lieq/base/error.h"
 #include "lieq/io/tensor_header.h"
 
 namespace lieq {
 namespace {
-
-void Require(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
 
 /// Every byte of the data belongs to exactly one tensor, names differ, shapes fill their bytes.
 void CheckPromises(const TensorHeader& header, const std::string& file) {

@@ -6,14 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "fuzz/fuzz_input.h"
+#include "fuzz/promises.h"
 #include "lieq/base/error.h"
 #include "lieq/text/gzip.h"
 #include "lieq/text/text_file.h"
@@ -22,12 +21,6 @@ namespace lieq {
 namespace {
 
 constexpr std::uint64_t kLimit = std::uint64_t{1} << 20;
-
-void Require(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
 
 void CheckRows(FuzzInput& input) {
   const std::vector<std::vector<std::string>> choices{{}, {"text"}, {"a", "b"}};

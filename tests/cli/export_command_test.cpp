@@ -1,8 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
+#include "lieq/io/gguf_file.h"
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
+#include "tests/support/spoilt_folder.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
@@ -122,6 +127,36 @@ TEST_F(Export, ExitsWithFourWhereAModelIsAnother) {
   EXPECT_THAT(verified.out, HasSubstr("values"));
   EXPECT_THAT(verified.out, HasSubstr("row "));
   EXPECT_THAT(verified.out, HasSubstr("differences "));
+}
+
+TEST_F(Export, VerifyNamesWhatOneFlippedBitChanged) {
+  const std::string module = "model.layers.2.mlp.up_proj";
+  for (const auto& [container, codes] :
+       {std::pair("compressed-tensors", ".weight_packed"), std::pair("gptq", ".qweight"),
+        std::pair("mlx", ".weight")}) {
+    const std::string out = Path(container);
+    ASSERT_EQ(Lieq({"export", Path("quantized"), "--to", container, "-o", out, "-q"}).exit, 0);
+    FlipBit(out, module + codes, 0);
+
+    const Outcome verified = Lieq({"verify", out, "--against", Path("quantized")});
+
+    EXPECT_EQ(verified.exit, 4) << container << verified.err;
+    EXPECT_THAT(verified.out, testing::StartsWith("codes          " + module + ", row 0, column 0"))
+        << container;
+  }
+
+  ASSERT_EQ(Lieq({"export", Path("quantized"), "--to", "gguf", "-o", Path("m.gguf"), "-q"}).exit,
+            0);
+  std::size_t offset = 0;
+  {
+    const GgufFile file = GgufFile::Open(folder / "m.gguf");
+    const auto tensor = std::ranges::find(file.tensors(), "blk.2.ffn_up.weight", &GgufTensor::name);
+    offset = static_cast<std::size_t>(tensor->bytes.data() - file.map()->bytes().data());
+  }
+  FlipBitAt(folder / "m.gguf", 8 * offset);  // the lowest bit of a scale
+  const Outcome verified = Lieq({"verify", Path("m.gguf"), "--against", Path("quantized")});
+  EXPECT_EQ(verified.exit, 4) << verified.err;
+  EXPECT_THAT(verified.out, HasSubstr(module + ", row 0, "));
 }
 
 TEST_F(Export, ReplacesNothingUnlessToldTo) {

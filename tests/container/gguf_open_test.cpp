@@ -82,6 +82,24 @@ TEST_F(OpenGgufTest, GivesATokenizerWithoutWhatPadsTheEmbedding) {
   EXPECT_EQ(tokenizer.at("added_tokens").at(0).at("id"), source.at("added_tokens").at(0).at("id"));
 }
 
+TEST_F(OpenGgufTest, IsWrittenOrRefusedWhateverTheTokenizerSays) {
+  const auto written_with = [&](const char* file, const Json& content) {
+    WriteText(folder_ / "model" / file, content.dump());
+    return ErrorOf([&] {
+      FindExporter("gguf").write(OpenModel(folder_ / "model"), folder_ / "other.gguf", {});
+    });
+  };
+  Json tokenizer = ReadJson(folder_ / "model" / "tokenizer.json");
+  for (const Json& type : {Json(7), Json(nullptr), Json::array()}) {
+    tokenizer["post_processor"] = {{"type", type}};
+    EXPECT_EQ(written_with("tokenizer.json", tokenizer), "");
+  }
+  EXPECT_EQ(written_with("tokenizer_config.json", {{"chat_template", {{{"name", 7}}}}}), "");
+  const Json named{{"name", "default"}, {"template", 7}};
+  EXPECT_THAT(written_with("tokenizer_config.json", {{"chat_template", Json::array({named})}}),
+              AllOf(HasSubstr("chat_template/template"), HasSubstr("a string")));
+}
+
 TEST(GgufRowOrder, InterleavesTheHalvesOfEachHeadOfALlama) {
   ModelConfig config{.architecture = "LlamaForCausalLM", .heads = 2, .kv_heads = 1, .head_dim = 4};
   EXPECT_THAT(GgufRowOrder(config, Site::kQ), testing::ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));

@@ -382,6 +382,19 @@ TEST(ParseQuantizationConfig, BoundsTheWorkOfPatterns) {
   Json json = Theirs();
   Group(json)["targets"] = std::vector<std::string>(20, "re:" + std::string(4000, 'a'));
   EXPECT_THAT(ParseError(json), HasSubstr("too many patterns"));
+
+  // Few bytes and one pattern, but asked for every linear of thousands of layers: half a minute.
+  std::string costly;
+  for (int i = 0; i < 6; ++i) costly += "(?:.?){999}";
+  Group(json)["targets"] = {"re:" + costly};
+  EXPECT_EQ(ParseError(json), "");
+  EXPECT_THAT(ParseError(json, 4096),
+              AllOf(HasSubstr("too many patterns"), HasSubstr("steps in all for 28674 names")));
+  Group(json)["targets"] = {"re:(?=" + costly + ").*"};
+  EXPECT_THAT(ParseError(json, 100), HasSubstr("too many patterns"));
+  Group(json)["targets"] = {"Linear"};
+  json["ignore"] = {"re:" + costly};
+  EXPECT_THAT(ParseError(json, 4096), HasSubstr("too many patterns"));
 }
 
 }  // namespace

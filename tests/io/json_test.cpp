@@ -28,6 +28,16 @@ TEST(ParseJson, RefusesAKeyGivenTwiceInOneObjectOnly) {
   EXPECT_THAT(ParseError(R"({"a": {"b": 1}, "b": {"a": 2}})"), IsEmpty());
 }
 
+TEST(ParseRecord, RefusesAnObjectWhoseKeysTakeQuadraticTime) {
+  std::string text = "{\"k\":0";
+  for (int i = 1; i < 1 << 13; ++i) text += ",\"" + std::to_string(i) + "\":0";
+  EXPECT_EQ(ParseRecord(text + "}", "test").size(), std::size_t{1} << 13);
+  text += ",\"one more\":0}";
+  EXPECT_THAT(ErrorOf([&] { return ParseRecord(text, "test"); }),
+              HasSubstr("an object has too many keys"));
+  EXPECT_EQ(ParseJson(text, "test").size(), (std::size_t{1} << 13) + 1);
+}
+
 TEST(ParseJson, RefusesWhatFollowsANulByte) {
   EXPECT_THAT(ParseError(std::string("{}\0 anything", 12)), HasSubstr("NUL byte at position 2"));
 }

@@ -27,7 +27,8 @@ struct RawGguf {
   std::vector<Key> keys;
   std::vector<Tensor> tensors;
   std::uint64_t more_keys = 0, more_tensors = 0;  // than there are, by the counts
-  std::size_t data_bytes = 0;
+  std::string data;                               // of the tensors, or
+  std::size_t data_bytes = 0;                     // so many that count up
   std::size_t alignment = 32;
 
   template <class T>
@@ -53,6 +54,7 @@ struct RawGguf {
       file += Number(tensor.type) + Number(tensor.offset);
     }
     file.resize((file.size() + alignment - 1) / alignment * alignment);
+    file += data;
     for (std::size_t i = 0; i < data_bytes; ++i) file += static_cast<char>(i);
     return file;
   }

@@ -44,7 +44,8 @@ enum class RoundedMatrices : std::uint8_t { kNone, kEnds, kAll };
 /// Compares configuration (in float32, as containers keep it), norms, biases, embedding, head and
 /// linears. A matrix on the same grid in both is compared by its codes, scales and offsets, bit for
 /// bit, and where they differ by its values too; others by their values in float32, which are equal
-/// as numbers: 0 is -0. Where a matrix may be rounded it equals the nearest values that its type
+/// as numbers: 0 is -0, and bits that no value depends on (codes below a scale of 0) are not seen.
+/// Where a matrix may be rounded it equals the nearest values that its type
 /// has, bit for bit.
 [[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
                                        RoundedMatrices rounded = RoundedMatrices::kNone);

@@ -22,6 +22,8 @@
 namespace lieq {
 namespace {
 
+constexpr std::int64_t kMostRopeHead = 1 << 16;  // scalings are tried one after another
+
 /// The double that the shortest decimal of the float stands for: 1e-5 for 1e-5f.
 double Decimal(double value) {
   std::array<char, 32> text{};
@@ -89,6 +91,15 @@ class Reader {
     return file_.keys().Has(Key(name)) ? Integer(name) : missing;
   }
 
+  [[nodiscard]] double Number(std::string_view name) const {
+    const double value = Decimal(file_.keys().Number(Key(name)));
+    if (!std::isfinite(value)) {  // JSON has no such number: it would be read as missing
+      Refuse("value is not finite", file_.keys().Where(Key(name)), "a finite number",
+             std::to_string(value));
+    }
+    return value;
+  }
+
   /// What of other models would change the arithmetic.
   void RefuseForeignKeys(std::int64_t head_dim) const {
     const GgufKeys& keys = file_.keys();
@@ -121,7 +132,11 @@ class Reader {
     Record rope{{"rope_type", "default"}, {"rope_theta", theta}};
     const auto found = tensors_.find(kGgufRopeFactors);
     if (found == tensors_.end()) return rope;
-    if (head_dim % 2 != 0 || head_dim > (1 << 24)) return rope;  // refused with the configuration
+    if (head_dim % 2 != 0) return rope;  // refused with the configuration
+    if (head_dim > kMostRopeHead) {
+      Refuse("rope factors of heads as large as this are not read", Where(*found->second),
+             "heads of at most " + std::to_string(kMostRopeHead), std::to_string(head_dim));
+    }
     const std::vector<float> factors = Vector(kGgufRopeFactors, head_dim / 2);
     if (std::ranges::all_of(factors, [](float each) { return each == 1; })) return rope;
     Rope scaling{.theta = theta};
@@ -175,8 +190,7 @@ class Reader {
     const std::int64_t head_dim =
         Integer("attention.key_length", hidden / std::max<std::int64_t>(heads, 1));
     RefuseForeignKeys(head_dim);
-    const auto theta_key = Key("rope.freq_base");
-    const double theta = keys.Has(theta_key) ? Decimal(keys.Number(theta_key)) : 10000.0;
+    const double theta = keys.Has(Key("rope.freq_base")) ? Number("rope.freq_base") : 10000.0;
     const GgufTensor& embedding = At(kGgufEmbedding);
     const bool qwen2 = row->attention_bias == AttentionBias::kQkvAlways;
     Record config{{"architectures", Record::array({row->name})},
@@ -190,7 +204,7 @@ class Reader {
                   {"hidden_act", "silu"},
                   {"vocab_size", embedding.shape[0]},
                   {"max_position_embeddings", Integer("context_length")},
-                  {"rms_norm_eps", Decimal(keys.Number(Key("attention.layer_norm_rms_epsilon")))},
+                  {"rms_norm_eps", Number("attention.layer_norm_rms_epsilon")},
                   {"rope_parameters", ReadRope(theta, head_dim)},
                   {"tie_word_embeddings", !tensors_.contains(kGgufHead)},
                   {"attention_bias", !qwen2 && tensors_.contains("blk.0.attn_q.bias")},

@@ -231,7 +231,7 @@ std::optional<Index> SpecialId(const Documents& documents, const Record& config,
 /// The template of a post-processor, which may be one of a sequence; null where there is none.
 Json FindTemplate(const Json& processor) {
   if (!processor.is_object()) return {};
-  if (processor.value("type", "") == "TemplateProcessing") return processor;
+  if (processor.value("type", Json()) == "TemplateProcessing") return processor;
   if (!processor.contains("processors") || !processor.at("processors").is_array()) return {};
   for (const Json& each : processor.at("processors")) {
     if (Json found = FindTemplate(each); !found.is_null()) return found;
@@ -265,8 +265,8 @@ std::optional<std::string> ChatTemplate(const ModelFolder& source, const Json& c
     const Json& value = config.at("chat_template");
     if (value.is_string()) return value.get<std::string>();
     for (const Json& each : value.is_array() ? value : Json::array()) {
-      if (each.is_object() && each.value("name", "") == "default") {
-        return each.value("template", "");
+      if (each.is_object() && each.value("name", Json()) == "default") {
+        return JsonObject(each, "tokenizer_config.json: /chat_template").String("template", "");
       }
     }
   }

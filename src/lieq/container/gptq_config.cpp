@@ -15,8 +15,6 @@
 namespace lieq {
 namespace {
 
-constexpr std::size_t kMostPatternBytes = 1 << 16;
-
 /// What a rule, or the base, says of a module; what it does not say stays as in `grid`.
 Grid ReadGrid(const JsonObject& json, const Grid& grid) {
   Grid read = grid;
@@ -43,19 +41,15 @@ struct Rule {
 };
 
 /// In the order of the file: the first one that matches decides.
-std::vector<Rule> ReadRules(const Record& dynamic, const Grid& base, const std::string& where) {
+std::vector<Rule> ReadRules(const Record& dynamic, const Grid& base, const ModelConfig& config,
+                            const std::string& where) {
   std::vector<Rule> rules;
   if (dynamic.is_null() || dynamic == false) return rules;
   if (!dynamic.is_object()) {
     Refuse("wrong type of value", where, "an object of rules", Shown(Json(dynamic)));
   }
-  std::size_t bytes = 0;
+  PatternBudget budget(ModuleCount(config));
   for (const auto& [key, value] : dynamic.items()) {
-    bytes += key.size();
-    if (bytes > kMostPatternBytes) {
-      Refuse("too many patterns", where, "at most " + std::to_string(kMostPatternBytes) + " bytes",
-             "more");
-    }
     const bool skip = key.starts_with("-:");
     const std::string_view text =
         std::string_view(key).substr(skip || key.starts_with("+:") ? 2 : 0);
@@ -65,7 +59,7 @@ std::vector<Rule> ReadRules(const Record& dynamic, const Grid& base, const std::
       const Json json(value);
       grid = ReadGrid(JsonObject(json, place), base);
     }
-    rules.push_back({NamePattern(text, place), grid});
+    rules.push_back({budget.Compile(text, place), grid});
   }
   return rules;
 }
@@ -80,7 +74,8 @@ GptqVersion ReadVersion(const JsonObject& json) {
 
 }  // namespace
 
-PackedReader GptqReader(const Record& quantization, const std::string& where) {
+PackedReader GptqReader(const Record& quantization, const ModelConfig& config,
+                        const std::string& where) {
   const Json sorted(quantization);
   const JsonObject json(sorted, where);
   if (const std::string type = json.String("pack_dtype", "int32"); type != "int32") {
@@ -92,7 +87,7 @@ PackedReader GptqReader(const Record& quantization, const std::string& where) {
   const GptqVersion version = ReadVersion(json);
   const bool head = json.Boolean("lm_head", false);
   std::vector<Rule> rules =
-      ReadRules(quantization.value("dynamic", Record()), base, json.Where("dynamic"));
+      ReadRules(quantization.value("dynamic", Record()), base, config, json.Where("dynamic"));
   return [base, version, head, rules = std::move(rules)](
              const TensorFile& file, const std::string& module, Index rows,
              Index cols) -> std::optional<PackedModule> {

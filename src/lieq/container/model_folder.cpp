@@ -294,7 +294,7 @@ PackedReader PackedReaderOf(const Json& json, const Record& record, const ModelC
   if (!has("quantization_config")) return nullptr;
   const Json& quantization = json.at("quantization_config");
   if (quantization.is_object() && quantization.value("quant_method", Json()) == "gptq") {
-    return GptqReader(record.at("quantization_config"), place);
+    return GptqReader(record.at("quantization_config"), config, place);
   }
   return CompressedTensorsReader(quantization, config, place);
 }

@@ -1,5 +1,6 @@
 #include "lieq/container/name_pattern.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -16,6 +17,11 @@ constexpr std::uint32_t kMostSteps = 20'000;
 constexpr std::uint32_t kMostLooks = 16;
 constexpr int kMostRepeats = 1000;
 constexpr int kUnbounded = -1;
+// Of a document. The work is a few seconds in the worst case; a hundred layers may have patterns of
+// 190,000 steps in all, where what quantizers write has a few thousand.
+constexpr std::uint64_t kMostDocumentBytes = 1 << 16;
+constexpr std::uint64_t kMostDocumentWork = std::uint64_t{1} << 27;
+constexpr std::uint64_t kFewestNames = 256;  // steps take memory too, however few the names
 
 bool IsDigit(char c) {
   return c >= '0' && c <= '9';
@@ -419,6 +425,35 @@ bool NamePattern::MatchesFrom(Walk& walk, std::uint32_t start, std::size_t posit
 bool NamePattern::Matches(std::string_view name) const {
   Walk walk{.name = name};
   return MatchesFrom(walk, 0, 0);
+}
+
+std::uint64_t NamePattern::work() const noexcept {
+  constexpr std::uint64_t kNameBytes = 40;  // a look-ahead may be asked at each of them
+  const auto looks = std::ranges::count_if(
+      steps_, [](const Step& step) { return step.op == Op::kLook || step.op == Op::kNotLook; });
+  return steps_.size() * (1 + kNameBytes * static_cast<std::uint64_t>(looks));
+}
+
+PatternBudget::PatternBudget(std::uint64_t names) : names_(std::max(names, kFewestNames)) {}
+
+NamePattern PatternBudget::Compile(std::string_view pattern, const std::string& where) {
+  const auto refuse = [&](const std::string& expected) {
+    throw Error({.what = "too many patterns",
+                 .where = where,
+                 .expected = expected,
+                 .found = "more with '" + Printable(pattern, 60) + "'"});
+  };
+  bytes_ += pattern.size();
+  if (bytes_ > kMostDocumentBytes) {
+    refuse("at most " + std::to_string(kMostDocumentBytes) + " bytes in all");
+  }
+  NamePattern compiled(pattern, where);
+  work_ += compiled.work() * names_;
+  if (work_ > kMostDocumentWork) {
+    refuse("at most " + std::to_string(kMostDocumentWork / names_) + " steps in all for " +
+           std::to_string(names_) + " names");
+  }
+  return compiled;
 }
 
 }  // namespace lieq

@@ -25,6 +25,9 @@ class NamePattern {
   /// Python's re.match: must match from the start of the name, not to its end.
   [[nodiscard]] bool Matches(std::string_view name) const;
 
+  /// How many steps a match may take for each character of the name, roughly.
+  [[nodiscard]] std::uint64_t work() const noexcept;
+
  private:
   friend class PatternCompiler;
 
@@ -53,6 +56,21 @@ class NamePattern {
 
   std::vector<Step> steps_;
   std::vector<Class> classes_;
+};
+
+/// What all patterns of one document may cost together: a few of a hundred bytes, asked for every
+/// linear of a model of thousands of layers, would keep a machine busy for an hour.
+class PatternBudget {
+ public:
+  /// names: how many will be matched with each pattern.
+  explicit PatternBudget(std::uint64_t names);
+
+  /// A pattern, and its cost taken off. Throws Error "too many patterns".
+  [[nodiscard]] NamePattern Compile(std::string_view pattern, const std::string& where);
+
+ private:
+  std::uint64_t names_;
+  std::uint64_t bytes_ = 0, work_ = 0;  // spent
 };
 
 }  // namespace lieq

@@ -1,6 +1,7 @@
 // How the packed modules of a folder are read, whatever container they lie in.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -13,6 +14,11 @@
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
+
+/// Of all that may be packed: linears, embedding and head.
+[[nodiscard]] inline std::uint64_t ModuleCount(const ModelConfig& config) noexcept {
+  return static_cast<std::uint64_t>(config.layers) * kSites + 2;
+}
 
 /// A matrix, and the tensors that it was read from.
 struct PackedModule {
@@ -34,7 +40,8 @@ using PackedReader = std::function<std::optional<PackedModule>(
                                                    const std::string& where);
 /// GPTQ: "quantization_config" in the order of the file, since the first rule of "dynamic" that
 /// matches a module decides.
-[[nodiscard]] PackedReader GptqReader(const Record& quantization, const std::string& where);
+[[nodiscard]] PackedReader GptqReader(const Record& quantization, const ModelConfig& config,
+                                      const std::string& where);
 /// MLX: "quantization".
 [[nodiscard]] PackedReader MlxReader(const Json& quantization, const std::string& where);
 

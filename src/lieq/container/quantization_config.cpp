@@ -28,7 +28,6 @@ constexpr std::string_view kOwnMethod = "lieq";
 constexpr std::string_view kFormat = "pack-quantized";
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr std::string_view kClassName = "Linear";
-constexpr std::size_t kMostPatternBytes = 1 << 16;
 
 std::string Describe(const Grid& grid) {
   if (grid.k_quant) return std::string(KQuantOf(grid).name);
@@ -145,7 +144,6 @@ struct Targets {
   std::map<std::string, Grid, std::less<>> names;
   std::vector<PatternTarget> patterns;
   std::optional<Grid> linear;
-  std::size_t pattern_bytes = 0;
 };
 
 /// Texts of an array of strings.
@@ -165,19 +163,15 @@ std::vector<std::string> ReadTexts(const JsonObject& json, std::string_view key)
   return texts;
 }
 
-NamePattern ReadPattern(std::string_view text, const std::string& where, std::size_t& total) {
-  total += text.size();
-  if (total > kMostPatternBytes) {
-    Refuse("too many patterns", where, "at most " + std::to_string(kMostPatternBytes) + " bytes",
-           "more");
-  }
-  return NamePattern(text.substr(kPatternPrefix.size()), where);
+/// The pattern behind "re:".
+NamePattern ReadPattern(std::string_view text, const std::string& where, PatternBudget& budget) {
+  return budget.Compile(text.substr(kPatternPrefix.size()), where);
 }
 
 void AddTarget(const std::string& text, const Grid& grid, const std::string& where,
-               Targets& targets) {
+               PatternBudget& budget, Targets& targets) {
   if (text.starts_with(kPatternPrefix)) {
-    targets.patterns.push_back({text, ReadPattern(text, where, targets.pattern_bytes), grid});
+    targets.patterns.push_back({text, ReadPattern(text, where, budget), grid});
     return;
   }
   const Grid& held = text == kClassName ? targets.linear.emplace(targets.linear.value_or(grid))
@@ -189,7 +183,7 @@ void AddTarget(const std::string& text, const Grid& grid, const std::string& whe
 }
 
 void ReadGroup(const JsonObject& group, const std::string& default_format, bool own_method,
-               Targets& targets) {
+               PatternBudget& budget, Targets& targets) {
   const std::string format = group.String("format", default_format);
   if (format != kFormat) {
     Refuse("format is not supported", group.Where("format"), std::string(kFormat),
@@ -200,7 +194,7 @@ void ReadGroup(const JsonObject& group, const std::string& default_format, bool 
   const Grid grid = ReadGrid(group.Object("weights"), own_method);
   const std::string where = group.Where("targets");
   for (const std::string& text : ReadTexts(group, "targets")) {
-    AddTarget(text, grid, where, targets);
+    AddTarget(text, grid, where, budget, targets);
   }
 }
 
@@ -226,11 +220,10 @@ std::optional<Grid> Match(const Targets& targets, const std::string& module,
 /// Modules that "ignore" leaves in float.
 class Ignored {
  public:
-  explicit Ignored(const JsonObject& json) : where_(json.Where("ignore")) {
-    std::size_t bytes = 0;
+  Ignored(const JsonObject& json, PatternBudget& budget) : where_(json.Where("ignore")) {
     for (std::string& text : ReadTexts(json, "ignore")) {
       if (text.starts_with(kPatternPrefix)) {
-        patterns_.push_back(ReadPattern(text, where_, bytes));
+        patterns_.push_back(ReadPattern(text, where_, budget));
       } else {
         names_.insert(std::move(text));
       }
@@ -341,13 +334,14 @@ Record Scheme(const Grid& grid) {
 
 namespace {
 
-Targets ReadTargets(const JsonObject& json) {
+Targets ReadTargets(const JsonObject& json, PatternBudget& budget) {
   const bool own_method = CheckMethod(json);
   const std::string format = json.String("format", "");
   const JsonObject groups = json.Object("config_groups");
   Targets targets;
   for (const auto& [name, group] : groups.value().items()) {
-    ReadGroup(JsonObject(group, groups.Where(Printable(name))), format, own_method, targets);
+    ReadGroup(JsonObject(group, groups.Where(Printable(name))), format, own_method, budget,
+              targets);
   }
   return targets;
 }
@@ -361,8 +355,9 @@ bool NeedsOwnMethod(const Grid& grid) noexcept {
 EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
                          const std::string& where) {
   const JsonObject json(quantization_config, where);
-  const Targets targets = ReadTargets(json);
-  const Ignored ignored(json);
+  PatternBudget budget(ModuleCount(config));
+  const Targets targets = ReadTargets(json, budget);
+  const Ignored ignored(json, budget);
   Targets named = targets;  // the embedding is no Linear
   named.linear.reset();
   const auto find = [&](std::string_view module, const Targets& among) -> std::optional<Grid> {
@@ -388,9 +383,10 @@ EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& con
 LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelConfig& config,
                                    const std::string& where) {
   const JsonObject json(quantization_config, where);
-  const Targets targets = ReadTargets(json);
+  PatternBudget budget(ModuleCount(config));
+  const Targets targets = ReadTargets(json, budget);
   const JsonObject groups = json.Object("config_groups");
-  const Ignored ignored(json);
+  const Ignored ignored(json, budget);
 
   LayerGrids grids(Size(config.layers));
   for (Index layer = 0; layer < config.layers; ++layer) {

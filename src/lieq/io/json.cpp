@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <set>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@ namespace lieq {
 namespace {
 
 constexpr int kMaxDepth = 64;
+constexpr std::size_t kMostOrderedKeys = 1 << 13;  // of an object: each is sought among the others
 
 template <class J>
 J Parse(std::string_view text, std::string_view where) {
@@ -25,6 +27,12 @@ J Parse(std::string_view text, std::string_view where) {
     }
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
+    if (std::is_same_v<J, Record> && event == Event::key &&
+        keys.back().size() == kMostOrderedKeys) {
+      throw Error({.what = "an object has too many keys",
+                   .where = std::string(where),
+                   .expected = "at most " + std::to_string(kMostOrderedKeys)});
+    }
     if (event == Event::key && !keys.back().insert(parsed.template get<std::string>()).second) {
       throw Error({.what = "the key '" + parsed.template get<std::string>() + "' is given twice",
                    .where = std::string(where)});

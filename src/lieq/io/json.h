@@ -16,7 +16,9 @@ using Json = nlohmann::json;
 using Record = nlohmann::ordered_json;
 
 /// Parses text; `where` names it in errors. Throws Error with the byte position; a key given twice
-/// in one object, text that is not UTF-8, and more than 64 levels of nesting are errors.
+/// in one object, text that is not UTF-8, and more than 64 levels of nesting are errors; of a
+/// Record more than 8192 keys in one object too, since it finds a key by going through all of
+/// them.
 [[nodiscard]] Json ParseJson(std::string_view text, std::string_view where);
 [[nodiscard]] Record ParseRecord(std::string_view text, std::string_view where);
 /// ReadText + ParseJson.
