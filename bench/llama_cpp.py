@@ -49,7 +49,8 @@ def main():
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--llama", type=pathlib.Path, required=True)
     parser.add_argument("--chunks", type=int, default=40)
-    parser.add_argument("--types", default="Q2_K,Q3_K_M,IQ2_XXS,IQ2_XS,IQ2_S,IQ2_M,IQ3_XXS")
+    parser.add_argument("--types", default="Q2_K,Q3_K_M,IQ2_XXS,IQ2_XS,IQ2_S,IQ2_M,IQ3_XXS",
+                        help="of llama-quantize; with -pure behind it the type in every matrix")
     parser.add_argument("--ours", action="append", default=[])
     parser.add_argument("--samples", default=128, help="windows of calibration, of both sides")
     parser.add_argument("--rounds", type=int, default=3)
@@ -76,8 +77,9 @@ def main():
     for each in filter(None, options.types.split(",")):
         files.append((f"llama-quantize {each}", work / f"{each}.gguf"))
         if not files[-1][1].exists():
-            run(options.llama / "llama-quantize", "--imatrix", imatrix, "--token-embedding-type", "q8_0",
-                "--output-tensor-type", "q8_0", files[0][1], files[-1][1], each)
+            pure = ["--pure"] if each.endswith("-pure") else []
+            run(options.llama / "llama-quantize", *pure, "--imatrix", imatrix, "--token-embedding-type", "q8_0",
+                "--output-tensor-type", "q8_0", files[0][1], files[-1][1], each.removesuffix("-pure"))
     for row in options.ours:
         out = work / ("lieq_" + "".join(c if c.isalnum() or c in ".-" else "_" for c in row))
         files.append((f"`lieq quantize {row}`", pathlib.Path(f"{out}.gguf")))
