@@ -86,6 +86,8 @@ struct Arguments {
 
   const Convention* convention = &Conventions().front();  // of `evaluate`
   Index stride = 0;                                       // 0: windows do not overlap
+  std::filesystem::path reference;                        // a model to measure the distance to
+  std::filesystem::path cache;                            // of references; empty: CacheFolder()
 
   std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
 

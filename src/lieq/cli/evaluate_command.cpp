@@ -2,41 +2,91 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
+#include <optional>
 
+#include "lieq/base/error.h"
 #include "lieq/base/hash.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {
 namespace {
 
+namespace fs = std::filesystem;
+
+struct Model {
+  ModelFolder folder;
+  Tokenizer tokenizer;
+
+  explicit Model(const fs::path& path)
+      : folder(OpenModel(path)), tokenizer(OpenTokenizer(folder)) {}
+};
+
 struct Evaluation {
   std::string hash;  // of the text's bytes
   Index tokens = 0;  // in the text
   PerplexityResult result;
+  std::optional<DivergenceResult> divergence;
   double seconds = 0;  // of the passes over the windows
 };
 
-Evaluation Evaluate(const Arguments& arguments, const std::filesystem::path& file,
-                    const Weights& weights, const Tokenizer& tokenizer, Session& session) {
+/// Where files that can be made again are kept.
+fs::path CacheFolder() {
+  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != 0) {
+    return fs::path(folder) / "lieq";
+  }
+  const char* home = std::getenv("HOME");
+  return (home != nullptr && *home != 0 ? fs::path(home) / ".cache" : fs::temp_directory_path()) /
+         "lieq";
+}
+
+/// How far the model is from its reference on the text.
+DivergenceResult Diverge(const Arguments& arguments, const Model& model, const Model& reference,
+                         const ScoredText& text, const std::string& text_hash, Session& session) {
+  Hasher hasher;
+  hasher.Add(HashModel(reference.folder)).Add(text_hash).Add(arguments.convention->name);
+  for (const Index number :
+       {text.length, arguments.stride, static_cast<Index>(text.windows.size())}) {
+    hasher.Add(std::to_string(number) + ",");
+  }
+  const std::string hash = hasher.Add(session.device().description()).Hex();
+  const fs::path folder = arguments.cache.empty() ? CacheFolder() : arguments.cache;
+  const fs::path file = folder / ("reference-" + hash + ".safetensors");
+  session.log().Debug("the reference's states are kept in " + file.string());
+  const auto states = ReferenceStates::Make(reference.folder.weights, session.device(), text, hash,
+                                            file, session.context());
+  return MeasureDivergence(model.folder.weights, reference.folder.weights, states, session.device(),
+                           text, session.context());
+}
+
+Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Model& model,
+                    const Model* reference, Session& session) {
   Convention convention = *arguments.convention;
   // Rows of JSON are joined by blank lines already.
   if (IsJsonLines(file)) convention.joins_rows = false;
   const std::string content =
       ReadTextFile(file, {.fields = arguments.text_fields, .limit = TextOptions{}.limit});
   Evaluation evaluation{.hash = Hasher().Add(content).Hex()};
-  std::vector<TokenId> ids = EncodeFor(convention, tokenizer, content);
+  std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
+  if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
+    throw Error({.what = "the reference has another tokenizer: it gives other tokens",
+                 .where = arguments.reference.string(),
+                 .expected = "the model that this one was made from"});
+  }
   evaluation.tokens = static_cast<Index>(ids.size());
-  const ScoredText text =
-      CutScored(std::move(ids), convention, arguments.context.value_or(convention.context),
-                arguments.stride, arguments.samples.value_or(0), BosOf(tokenizer), file.string());
+  const ScoredText text = CutScored(
+      std::move(ids), convention, arguments.context.value_or(convention.context), arguments.stride,
+      arguments.samples.value_or(0), BosOf(model.tokenizer), file.string());
   const auto windows = static_cast<Index>(text.windows.size());
   if (arguments.samples && *arguments.samples > windows) {
     session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than --samples {}",
                                       file.string(), windows, text.length, *arguments.samples));
   }
+  const Weights& weights = model.folder.weights;
   const Index positions = weights.config.max_positions;
   if (positions > 0 && text.length > positions) {
     session.log().Warning(
@@ -45,35 +95,57 @@ Evaluation Evaluate(const Arguments& arguments, const std::filesystem::path& fil
                     text.length, positions));
   }
   const auto begin = std::chrono::steady_clock::now();
-  evaluation.result = MeasurePerplexity(weights, session.device(), text, session.context());
+  if (reference != nullptr) {
+    evaluation.divergence = Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    evaluation.result = evaluation.divergence->model;
+  } else {
+    evaluation.result = MeasurePerplexity(weights, session.device(), text, session.context());
+  }
   evaluation.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return evaluation;
 }
 
-Record ToJson(const Arguments& arguments, const std::filesystem::path& file,
-              const Evaluation& evaluation, Session& session) {
+Record ToJson(const Arguments& arguments, const DivergenceResult& divergence) {
+  return {{"model", arguments.reference.string()},
+          {"perplexity", divergence.reference.perplexity},
+          {"ratio", divergence.ratio},
+          {"ratio_error", divergence.ratio_error},
+          {"mean_kl", divergence.mean_kl},
+          {"kl_error", divergence.kl_error},
+          {"median_kl", divergence.median_kl},
+          {"kl_99", divergence.kl_99},
+          {"largest_kl", divergence.largest_kl},
+          {"same_top", divergence.same_top},
+          {"same_top_error", divergence.same_top_error},
+          {"flips", divergence.flips}};
+}
+
+Record ToJson(const Arguments& arguments, const fs::path& file, const Evaluation& evaluation,
+              Session& session) {
   const PerplexityResult& result = evaluation.result;
-  return {{"schema", 1},
-          {"kind", "evaluation"},
-          {"model", arguments.model.string()},
-          {"text", file.string()},
-          {"text_hash", evaluation.hash},
-          {"convention", arguments.convention->name},
-          {"stride", arguments.stride},
-          {"perplexity", result.perplexity},
-          {"mean_nll", result.mean_nll},
-          {"standard_error", result.standard_error},
-          {"token_error", result.token_error},
-          {"tokens_scored", result.tokens_scored},
-          {"tokens_in_text", evaluation.tokens},
-          {"windows", result.windows},
-          {"context", result.context},
-          {"window_nll", result.window_nll},
-          {"seconds", evaluation.seconds},
-          {"peak_bytes", PeakMemoryBytes()},
-          {"device", session.device().description()},
-          {"threads", session.pool().size()}};
+  Record record{{"schema", 1},
+                {"kind", "evaluation"},
+                {"model", arguments.model.string()},
+                {"text", file.string()},
+                {"text_hash", evaluation.hash},
+                {"convention", arguments.convention->name},
+                {"stride", arguments.stride},
+                {"perplexity", result.perplexity},
+                {"mean_nll", result.mean_nll},
+                {"standard_error", result.standard_error},
+                {"token_error", result.token_error},
+                {"tokens_scored", result.tokens_scored},
+                {"tokens_in_text", evaluation.tokens},
+                {"windows", result.windows},
+                {"context", result.context},
+                {"window_nll", result.window_nll},
+                {"seconds", evaluation.seconds},
+                {"peak_bytes", PeakMemoryBytes()},
+                {"device", session.device().description()},
+                {"threads", session.pool().size()}};
+  if (evaluation.divergence) record["reference"] = ToJson(arguments, *evaluation.divergence);
+  return record;
 }
 
 void Print(const Arguments& arguments, const Evaluation& evaluation) {
@@ -85,6 +157,15 @@ void Print(const Arguments& arguments, const Evaluation& evaluation) {
     const double margin = result.perplexity * std::expm1(1.96 * result.standard_error);
     fmt::print("perplexity     {:.4f} (± {:.2f}, 95 % over windows)\n", result.perplexity, margin);
   }
+  if (evaluation.divergence) {
+    const DivergenceResult& d = *evaluation.divergence;
+    fmt::print("reference      {:.4f}, ratio {:.4f} ± {:.4f}\n", d.reference.perplexity, d.ratio,
+               d.ratio_error);
+    fmt::print("divergence     {:.5f} ± {:.5f} nats; median {:.5f}, 99 % {:.4f}, largest {:.3f}\n",
+               d.mean_kl, d.kl_error, d.median_kl, d.kl_99, d.largest_kl);
+    fmt::print("same top token {:.2f} % ± {:.2f}, right in one alone {:.2f} %\n", 100 * d.same_top,
+               100 * d.same_top_error, 100 * d.flips);
+  }
   fmt::print("tokens scored  {} in {} windows of {}\n", result.tokens_scored, result.windows,
              result.context);
   fmt::print("time           {} ({:.0f} tokens a second)\n", FormatSeconds(evaluation.seconds),
@@ -94,10 +175,12 @@ void Print(const Arguments& arguments, const Evaluation& evaluation) {
 }  // namespace
 
 int RunEvaluate(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
-  const Tokenizer tokenizer = OpenTokenizer(model);
-  for (const std::filesystem::path& file : arguments.texts) {
-    const Evaluation evaluation = Evaluate(arguments, file, model.weights, tokenizer, session);
+  const Model model(arguments.model);
+  std::optional<Model> reference;
+  if (!arguments.reference.empty()) reference.emplace(arguments.reference);
+  for (const fs::path& file : arguments.texts) {
+    const Evaluation evaluation =
+        Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
     if (arguments.json) {
       PrintJson(ToJson(arguments, file, evaluation, session));
       continue;

@@ -319,6 +319,18 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
                   }},
+    OptionRow{.names = "--reference",
+              .value = "MODEL",
+              .commands = kEvaluate,
+              .help = "the 16-bit model: measure the distance to it too (divergence, likeliest "
+                      "tokens, perplexity ratio)",
+              .set = [](Arguments& a, const std::string& v) { a.reference = v; }},
+    OptionRow{.names = "--cache",
+              .value = "FOLDER",
+              .commands = kEvaluate,
+              .help = "keep what the reference was run for here (default: lieq in $XDG_CACHE_HOME "
+                      "or ~/.cache)",
+              .set = [](Arguments& a, const std::string& v) { a.cache = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,

@@ -142,6 +142,8 @@ class Device {
   /// below 0. reference, logits [n, vocab].
   virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
                          std::span<double> kl) = 0;
+  /// The column of the largest value of each row, the first one of equals. x [n, cols].
+  virtual void ArgMax(DeviceView<const float> x, std::span<TokenId> columns) = 0;
   /// Sum of squares of each row: sums[i] += sum(x[i]²), in double. x [n, cols].
   virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
   /// Of each column: sums[j] += sum over rows of x[i][j]², in double, rows in order. x [n, cols].

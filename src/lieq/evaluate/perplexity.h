@@ -5,6 +5,7 @@
 
 #include "lieq/base/context.h"
 #include "lieq/evaluate/conventions.h"
+#include "lieq/evaluate/window_sums.h"
 #include "lieq/model/forward.h"
 
 namespace lieq {
@@ -22,6 +23,9 @@ struct PerplexityResult {
   Index context = 0;
   std::vector<double> window_nll;  // [windows] mean NLL of each
 };
+
+/// Of the losses of all scored tokens.
+[[nodiscard]] PerplexityResult PerplexityOf(const WindowSums& nll, const ScoredText& text);
 
 /// Deterministic for any number of threads. Throws Error naming the window where the output is not
 /// finite.

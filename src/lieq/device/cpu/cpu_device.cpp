@@ -186,6 +186,15 @@ class CpuDevice final : public Device {
     });
   }
 
+  void ArgMax(DeviceView<const float> x_, std::span<TokenId> columns) override {
+    const View<const float, 2> x = Host(x_);
+    LIEQ_ASSERT(x.rows() == static_cast<Index>(columns.size()));
+    ForRows(x.rows(), [&](Index r) {
+      const std::span<const float> row = x.Row(r);
+      columns[Size(r)] = static_cast<TokenId>(std::ranges::max_element(row) - row.begin());
+    });
+  }
+
   void RowSquares(DeviceView<const float> x_, std::span<double> sums) override {
     const View<const float, 2> x = Host(x_);
     LIEQ_ASSERT(x.rows() == static_cast<Index>(sums.size()));

@@ -1,0 +1,168 @@
+#include "lieq/evaluate/divergence.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "lieq/base/error.h"
+#include "lieq/base/statistics.h"
+#include "lieq/evaluate/scored_pass.h"
+#include "lieq/evaluate/window_sums.h"
+#include "lieq/model/passes.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string TensorName(Index window) {
+  return "window." + std::to_string(window);
+}
+
+bool Holds(const fs::path& file, const std::string& hash) {
+  if (!fs::exists(file)) return false;
+  const TensorFile found = TensorFile::Open(file);
+  const auto entry = found.metadata().find("hash");
+  return entry != found.metadata().end() && entry->second == hash;
+}
+
+/// Sums over tokens, as windows are seen.
+struct Tally {
+  WindowSums nll, reference_nll, difference, kl, same;
+  std::vector<double> all_kl;
+  Index flips = 0;
+};
+
+/// Compares logits of both models, some rows at a time.
+class Comparer {
+ public:
+  Comparer(Forward& model, Forward& reference, Device& device, Index vocab, Index hidden)
+      : model_(model), reference_(reference), device_(device), vocab_(vocab), hidden_(hidden) {}
+
+  /// x [scored, hidden]: of the model; states: of the reference; next: the tokens to be predicted.
+  void Window(DeviceView<const float> x, View<const float, 2> states, std::span<const TokenId> next,
+              Tally& tally) {
+    const auto scored = static_cast<Index>(next.size());
+    const Index chunk = std::clamp<Index>(kLogitElements / vocab_, 1, scored);
+    std::vector<double> kl(next.size()), nll(next.size()), reference_nll(next.size());
+    std::vector<TokenId> top(next.size()), reference_top(next.size());
+    for (Index begin = 0; begin < scored; begin += chunk) {
+      const Index rows = std::min(chunk, scored - begin);
+      const auto part = [&](auto& all) { return std::span(all).subspan(Size(begin), Size(rows)); };
+      const auto ours = Sized(device_, logits_, rows, vocab_);
+      const auto theirs = Sized(device_, reference_logits_, rows, vocab_);
+      const auto in = Sized(device_, states_, rows, hidden_);
+      device_.Upload(states.Rows(begin, rows), in);
+      model_.Logits(x.Rows(begin, rows), ours);
+      reference_.Logits(in, theirs);
+      device_.SoftmaxKl(theirs, ours, part(kl));
+      device_.ArgMax(ours, part(top));
+      device_.ArgMax(theirs, part(reference_top));
+      const auto targets = next.subspan(Size(begin), Size(rows));
+      device_.LogSoftmaxNll(ours, targets, part(nll));
+      device_.LogSoftmaxNll(theirs, targets, part(reference_nll));
+    }
+    std::vector<double> difference(next.size()), same(next.size());
+    for (std::size_t i = 0; i < next.size(); ++i) {
+      kl[i] = std::max(kl[i], 0.0);  // below by rounding alone
+      difference[i] = nll[i] - reference_nll[i];
+      same[i] = top[i] == reference_top[i] ? 1 : 0;
+      tally.flips += (top[i] == next[i]) != (reference_top[i] == next[i]) ? 1 : 0;
+    }
+    tally.kl.Add(kl);
+    tally.all_kl.insert(tally.all_kl.end(), kl.begin(), kl.end());
+    tally.nll.Add(nll);
+    tally.reference_nll.Add(reference_nll);
+    tally.difference.Add(difference);
+    tally.same.Add(same);
+  }
+
+ private:
+  Forward &model_, &reference_;
+  Device& device_;
+  Index vocab_, hidden_;  // of the reference
+  DeviceMatrix logits_, reference_logits_, states_;
+};
+
+}  // namespace
+
+ReferenceStates ReferenceStates::Make(const Weights& reference, Device& device,
+                                      const ScoredText& text, const std::string& hash,
+                                      const fs::path& file, Context& context) {
+  if (Holds(file, hash)) return ReferenceStates(TensorFile::Open(file));
+  const Index hidden = reference.config.hidden;
+  std::vector<TensorSpec> specs;
+  for (std::size_t w = 0; w < text.windows.size(); ++w) {
+    specs.push_back(
+        {TensorName(static_cast<Index>(w)), DType::kF32, {text.windows[w].scored(), hidden}});
+  }
+  if (!file.parent_path().empty()) fs::create_directories(file.parent_path());
+  TensorWriter writer(file, std::move(specs), {{"hash", hash}});
+  Forward forward(reference, device, text.length);
+  RunScored(reference, forward, text, "running the reference", context,
+            [&](const ScoredBatch& batch) {
+              const ScoredWindow& shape = batch.shape;
+              Matrix<float> rows(shape.scored(), hidden);
+              for (Index w = 0; w < batch.tokens.rows(); ++w) {
+                device.Download(
+                    batch.hidden.x.view().Rows(w * shape.length + shape.first, shape.scored()),
+                    rows.view());
+                writer.Write(TensorName(batch.begin + w),
+                             std::as_bytes(std::span(rows.data(), Size(rows.size()))));
+              }
+              return std::string();
+            });
+  writer.Commit();
+  return ReferenceStates(TensorFile::Open(file));
+}
+
+View<const float, 2> ReferenceStates::Window(Index window) const {
+  const TensorRef& tensor = file_.At(TensorName(window));
+  return {reinterpret_cast<const float*>(tensor.bytes.data()), tensor.shape[0], tensor.shape[1]};
+}
+
+DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
+                                   const ReferenceStates& states, Device& device,
+                                   const ScoredText& text, Context& context) {
+  if (weights.config.vocab != reference.config.vocab) {
+    throw Error({.what = "the reference has another vocabulary",
+                 .where = "--reference",
+                 .expected = std::to_string(weights.config.vocab) + " tokens",
+                 .found = std::to_string(reference.config.vocab)});
+  }
+  Forward forward(weights, device, text.length), head(reference, device, text.length);
+  Comparer comparer(forward, head, device, weights.config.vocab, reference.config.hidden);
+  Tally tally;
+  RunScored(weights, forward, text, "evaluating", context, [&](const ScoredBatch& batch) {
+    const ScoredWindow& shape = batch.shape;
+    for (Index w = 0; w < batch.tokens.rows(); ++w) {
+      context.ThrowIfStopped();
+      comparer.Window(batch.hidden.x.view().Rows(w * shape.length + shape.first, shape.scored()),
+                      states.Window(batch.begin + w),
+                      batch.tokens.Row(w).subspan(Size(shape.first + 1)), tally);
+    }
+    return "divergence " + std::to_string(tally.kl.Mean());
+  });
+  for (const double nll : {tally.nll.Mean(), tally.reference_nll.Mean(), tally.kl.Mean()}) {
+    if (std::isfinite(nll)) continue;
+    throw Error({.what = "output is not finite",
+                 .where = std::isfinite(tally.reference_nll.Mean()) ? "the model" : "the reference",
+                 .expected = "finite logits"});
+  }
+  const double ratio = std::exp(tally.difference.Mean());
+  return {.model = PerplexityOf(tally.nll, text),
+          .reference = PerplexityOf(tally.reference_nll, text),
+          .mean_kl = tally.kl.Mean(),
+          .kl_error = tally.kl.WindowError(),
+          .median_kl = Median(tally.all_kl).value(),
+          .kl_99 = Quantile(tally.all_kl, 0.99).value(),
+          .largest_kl = std::ranges::max(tally.all_kl),
+          .same_top = tally.same.Mean(),
+          .same_top_error = tally.same.WindowError(),
+          .flips = static_cast<double>(tally.flips) / tally.same.count(),
+          .ratio = ratio,
+          .ratio_error = ratio * tally.difference.WindowError()};
+}
+
+}  // namespace lieq
