@@ -406,6 +406,28 @@ TEST(RoundToBlocks, KeepsEveryValueWithinHalfAStep) {
   }
 }
 
+TEST(RoundToBlocks, KeepsTernaryWeightsExactly) {
+  const BlockType& type = *FindBlockType("TQ2_0");
+  Rng rng(5);
+  std::vector<float> values(512), large(512);
+  for (std::size_t i = 0; i < 512; ++i) {
+    values[i] = 0.0625f * (static_cast<float>(rng.Below(3)) - 1);
+    large[i] = static_cast<float>(rng.Normal());
+  }
+  std::vector<std::byte> bytes(RowBytes(type.type(), 512));
+  ASSERT_TRUE(type.round(values, bytes));
+  const Matrix<float> again = Values(Decoded(type, bytes, 1, 512));
+  for (Index i = 0; i < 512; ++i) EXPECT_EQ(again(0, i), values[Size(i)]);
+
+  ASSERT_TRUE(type.round(large, bytes));  // others become the nearest of -d, 0 and d
+  const QMatrix matrix = Decoded(type, bytes, 1, 512);
+  const Matrix<float> rounded = Values(matrix);
+  for (Index i = 0; i < 512; ++i) {
+    const float d = std::fabs(matrix.scales()(0, i / 256));
+    EXPECT_LE(std::fabs(rounded(0, i) - large[Size(i)]), 0.5f * d * 1.001f);
+  }
+}
+
 TEST(RoundToBlocks, RefusesWhatIsNotFiniteOrTooLarge) {
   std::vector<std::byte> bytes(256);
   for (const std::string_view name : {"F32", "F16", "BF16", "Q8_0"}) {

@@ -632,13 +632,14 @@ constexpr std::array kOptions{
               .commands = kExport,
               .help = "gguf: the same for a head of its own",
               .set = [](Arguments& a, const std::string& v) { a.head_type = v; }},
-    OptionRow{.names = "--approximate",
-              .value = "",
-              .commands = kExport | kVerify,
-              .help = "gguf: round matrices that none of --types holds exactly to the first of "
-                      "them among Q8_0, F16, BF16 and F32 (default: the narrowest type that holds "
-                      "a matrix, else Q8_0); verify: let matrices pass that were rounded like that",
-              .set = [](Arguments& a, const std::string&) { a.approximate = true; }},
+    OptionRow{
+        .names = "--approximate",
+        .value = "",
+        .commands = kExport | kVerify,
+        .help = "gguf: round matrices that none of --types holds exactly to the first of "
+                "them among TQ2_0, Q8_0, F16, BF16 and F32 (default: the narrowest type that holds "
+                "a matrix, else Q8_0); verify: let matrices pass that were rounded like that",
+        .set = [](Arguments& a, const std::string&) { a.approximate = true; }},
     OptionRow{.names = "--no-verify",
               .value = "",
               .commands = kExport,

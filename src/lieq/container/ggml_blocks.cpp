@@ -626,27 +626,46 @@ bool RoundFloats(std::span<const float> values, Blocks out) {
   });
 }
 
-/// A step of largest / 127 for each block.
-bool RoundQ8_0(std::span<const float> values, Blocks out) {
-  constexpr std::size_t kColumns = 32, kBytes = 34;
-  for (std::size_t block = 0; block < values.size() / kColumns; ++block) {
-    const auto part = values.subspan(block * kColumns, kColumns);
+/// Blocks of whole steps -most .. most of largest / most; put(d, steps, bytes) writes one.
+template <class Put>
+bool RoundToSteps(std::span<const float> values, std::size_t columns, float most, Blocks out,
+                  Put put) {
+  const std::size_t size = out.size() / (values.size() / columns);
+  std::vector<std::int8_t> steps(columns);
+  for (std::size_t block = 0; block < values.size() / columns; ++block) {
+    const auto part = values.subspan(block * columns, columns);
     float largest = 0;
     for (const float value : part) {
       if (!std::isfinite(value)) return false;
       largest = std::max(largest, std::fabs(value));
     }
-    const float d = ToFloat(ToF16(largest / 127));
+    const float d = ToFloat(ToF16(largest / most));
     if (!std::isfinite(d)) return false;
-    const Blocks bytes = out.subspan(block * kBytes, kBytes);
-    PutHalf(bytes, 0, d);
-    for (std::size_t i = 0; i < kColumns; ++i) {
+    for (std::size_t i = 0; i < columns; ++i) {
       // d may have been rounded down, and where it is 0 the quotient is no number.
-      const float step = d == 0 ? 0 : std::clamp(std::nearbyint(part[i] / d), -127.0f, 127.0f);
-      bytes[2 + i] = std::byte{static_cast<std::uint8_t>(static_cast<std::int8_t>(step))};
+      const float step = d == 0 ? 0 : std::clamp(std::nearbyint(part[i] / d), -most, most);
+      steps[i] = static_cast<std::int8_t>(step);
     }
+    put(d, steps, out.subspan(block * size, size));
   }
   return true;
+}
+
+bool RoundQ8_0(std::span<const float> values, Blocks out) {
+  return RoundToSteps(values, 32, 127, out, [](float d, const auto& steps, Blocks bytes) {
+    PutHalf(bytes, 0, d);
+    std::memcpy(bytes.data() + 2, steps.data(), steps.size());
+  });
+}
+
+bool RoundTq2_0(std::span<const float> values, Blocks out) {
+  return RoundToSteps(values, kSuper, 1, out, [](float d, const auto& steps, Blocks bytes) {
+    std::array<std::uint8_t, kSuper> codes{};
+    std::ranges::transform(steps, codes.begin(), [](int step) { return Byte(step + 1); });
+    std::ranges::fill(bytes, std::byte{0});
+    PutPlanes(codes, bytes);
+    PutHalf(bytes, 64, d);
+  });
 }
 
 constexpr Grid Symmetric(int bits, Index group) noexcept {
@@ -657,7 +676,7 @@ constexpr Grid Super(int bits, Index group, Offset offset) noexcept {
 }
 
 constexpr std::array kBlockTypes{
-    BlockType{"TQ2_0", 2, Symmetric(2, 256), HoldsTq2_0, EncodeTq2_0, DecodeTq2_0},
+    BlockType{"TQ2_0", 2, Symmetric(2, 256), HoldsTq2_0, EncodeTq2_0, DecodeTq2_0, RoundTq2_0},
     BlockType{"Q2_0", 2, Symmetric(2, 64), HoldsQ2_0, EncodeQ2_0, DecodeQ2_0},
     BlockType{"Q2_K", 2, Super(2, 16, Offset::kFloat), HoldsSuper<2>, EncodeQ2_K, DecodeQ2_K},
     BlockType{"Q3_K", 3, Super(3, 16, Offset::kSymmetric), HoldsSuper<3>, EncodeQ3_K, DecodeQ3_K},
