@@ -5,6 +5,7 @@
 
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/evaluate/perplexity.h"
 
 namespace lieq {
@@ -37,23 +38,23 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (arguments.json) {
-    PrintJson({{"schema", 1},
-               {"kind", "evaluation"},
-               {"model", arguments.model.string()},
-               {"text", arguments.text.string()},
-               {"text_hash", text.hash},
-               {"perplexity", result.perplexity},
-               {"mean_nll", result.mean_nll},
-               {"standard_error", result.standard_error},
-               {"tokens_scored", result.tokens_scored},
-               {"tokens_in_text", windows.tokens_in_text},
-               {"windows", result.windows},
-               {"context", result.context},
-               {"window_nll", result.window_nll},
-               {"seconds", seconds},
-               {"peak_bytes", PeakMemoryBytes()},
-               {"device", session.device().description()},
-               {"threads", session.pool().size()}});
+    session.Answer({{"schema", 1},
+                    {"kind", "evaluation"},
+                    {"model", arguments.model.string()},
+                    {"text", arguments.text.string()},
+                    {"text_hash", text.hash},
+                    {"perplexity", result.perplexity},
+                    {"mean_nll", result.mean_nll},
+                    {"standard_error", result.standard_error},
+                    {"tokens_scored", result.tokens_scored},
+                    {"tokens_in_text", windows.tokens_in_text},
+                    {"windows", result.windows},
+                    {"context", result.context},
+                    {"window_nll", result.window_nll},
+                    {"seconds", seconds},
+                    {"peak_bytes", PeakMemoryBytes()},
+                    {"device", session.device().description()},
+                    {"threads", session.pool().size()}});
     return 0;
   }
   const double margin = result.perplexity * std::expm1(1.96 * result.standard_error);
