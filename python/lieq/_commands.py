@@ -32,7 +32,8 @@ def _options(command):
 
 def _signature(command):
     by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(_python_name(name), by_place) for name, _ in command["positionals"]]
+    names = [_python_name(name) for name, _ in command["positionals"]]
+    parameters = [inspect.Parameter(name, by_place) for name in names]
     for option in _options(command):
         is_output = option["name"] == "output"
         default = None if option["value"] else False

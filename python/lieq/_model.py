@@ -63,7 +63,7 @@ class Model(Mapping[str, _lieq.Tensor]):
 def open(path: str | os.PathLike[str]) -> Model:
     """Opens a folder (float, compressed-tensors, GPTQ or MLX) or a GGUF file.
 
-    Floats stay in the mapped file until they are asked for. Raises Error where the program could not
-    open it either.
+    Floats stay in the mapped file until they are asked for. Raises Error where the program could
+    not open it either.
     """
     return Model(path)

@@ -17,7 +17,7 @@ from support import CALIBRATION, PROGRAM, SAMPLE, TEXT, InFolder, program, witho
 # Machine and time.
 MEASURED = ("seconds", "peak_bytes")
 FAST = dict(method="gptq", samples=8, context=128, calibration=CALIBRATION)
-FAST_WORDS = ["--method", "gptq", "--samples", "8", "--context", "128", "--calibration", CALIBRATION]
+FAST_WORDS = [*"--method gptq --samples 8 --context 128 --calibration".split(), CALIBRATION]
 
 
 def files_of(folder, program_name=""):
@@ -43,8 +43,8 @@ class Records(InFolder):
         self.assertEqual(without(found, *MEASURED), without(expected, *MEASURED))
 
     def test_diagnose(self):
-        options = ["--text", TEXT, "--context", "128", "--samples", "2", "--calibration", CALIBRATION]
-        expected = program("diagnose", SAMPLE, "-o", self.path("a.json"), *options)
+        expected = program("diagnose", SAMPLE, "-o", self.path("a.json"), "--text", TEXT,
+                           "--context", "128", "--samples", "2", "--calibration", CALIBRATION)  # fmt: skip
         found = lieq.diagnose(SAMPLE, text=TEXT, context=128, samples=2, calibration=[CALIBRATION])
         self.assertEqual(len(found["layers"]), 6)
         self.assertEqual(found, expected)
@@ -99,7 +99,8 @@ class Records(InFolder):
         self.assertFalse(difference["agree"])
         self.assertTrue(lieq.plan_diff(plans[0], plans[0])["agree"])
         report = lieq.report([plans[0]], self.path("r.html"))
-        self.assertEqual((report["records"], os.path.getsize(report["output"])), (1, report["bytes"]))
+        self.assertEqual(report["records"], 1)
+        self.assertEqual(report["bytes"], os.path.getsize(report["output"]))
 
     def test_plan_for_another_tool_wants_an_output(self):
         with self.assertRaises(ValueError):
@@ -207,7 +208,8 @@ class Interface(unittest.TestCase):
         for name in ("inspect", "diagnose", "sensitivity", "plan", "plan_diff", "quantize", "study",
                      "evaluate", "export", "verify", "report"):  # fmt: skip
             words = name.split("_") if name == "plan_diff" else [name]
-            page = subprocess.run([PROGRAM, *words, "--help"], capture_output=True, text=True).stdout
+            help_words = [PROGRAM, *words, "--help"]
+            page = subprocess.run(help_words, capture_output=True, text=True).stdout
             for parameter in inspect.signature(getattr(lieq, name)).parameters.values():
                 if parameter.name == "progress" or parameter.kind is not parameter.KEYWORD_ONLY:
                     continue
@@ -216,7 +218,8 @@ class Interface(unittest.TestCase):
                 self.assertIn(f"    {parameter.name}: ", getattr(lieq, name).__doc__)
 
     def test_the_stub_has_the_functions_and_their_arguments(self):
-        with open(os.path.join(os.path.dirname(lieq._lieq.__file__), "_commands.pyi"), encoding="utf-8") as file:
+        stub = os.path.join(os.path.dirname(lieq._lieq.__file__), "_commands.pyi")
+        with open(stub, encoding="utf-8") as file:
             tree = ast.parse(file.read())
         stubs = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
         self.assertEqual(list(stubs), lieq._commands.__all__)

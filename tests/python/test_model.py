@@ -43,8 +43,9 @@ class FloatFolder(unittest.TestCase):
 
     def test_floats_have_no_codes(self):
         for tensor in self.model.values():
-            for part in (tensor.codes(), tensor.scales(), tensor.zeros(), tensor.minima(), tensor.grid):
-                self.assertIsNone(part)
+            for part in (tensor.codes, tensor.scales, tensor.zeros, tensor.minima):
+                self.assertIsNone(part())
+            self.assertIsNone(tensor.grid)
 
     def test_config_is_the_file(self):
         self.assertEqual(self.model.config, common.config_of(SAMPLE))
@@ -61,7 +62,8 @@ class FloatFolder(unittest.TestCase):
         np.testing.assert_array_equal(tensor.values(), self.file[tensor.name])
 
     def test_linears_go_by_layer_and_site(self):
-        self.assertIs(self.model.linear(3, "gate"), self.model["model.layers.3.mlp.gate_proj.weight"])
+        name = "model.layers.3.mlp.gate_proj.weight"
+        self.assertIs(self.model.linear(3, "gate"), self.model[name])
         with self.assertRaises(KeyError):
             self.model.linear(6, "gate")
 
@@ -128,7 +130,7 @@ class QuantizedFolders(unittest.TestCase):
     def test_bits_add_up_to_what_inspect_says(self):
         for name, path in self.paths.items():
             model, said = lieq.open(path), lieq.inspect(path)
-            linears = [tensor for tensor in model.values() if ".layers." in tensor.name and tensor.grid]
+            linears = [each for each in model.values() if ".layers." in each.name and each.grid]
             weights = sum(tensor.shape[0] * tensor.shape[1] for tensor in linears)
             self.assertEqual(weights, said["linear_weights"], name)
             stored = sum(tensor.bytes for tensor in linears) * 8 / weights
@@ -152,7 +154,8 @@ class QuantizedFolders(unittest.TestCase):
         tensor = lieq.open(path).linear(0, "q")
         grid = dict(bits=2, group_size=16, offset="float", k_quant="q2_k", shared_zero=0.0)
         self.assertEqual(tensor.grid, grid)
-        scales, minima = np.repeat(tensor.scales(), 16, axis=1), np.repeat(tensor.minima(), 16, axis=1)
+        scales = np.repeat(tensor.scales(), 16, axis=1)
+        minima = np.repeat(tensor.minima(), 16, axis=1)
         np.testing.assert_array_equal(tensor.values(), scales * tensor.codes() + minima)
 
     def test_an_embedding_may_have_codes(self):
