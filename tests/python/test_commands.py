@@ -228,6 +228,14 @@ class Interface(unittest.TestCase):
             found = [argument.arg for argument in arguments.args + arguments.kwonlyargs]
             self.assertEqual(found, list(parameters), name)
 
+    def test_the_stub_of_tensors_has_what_they_have(self):
+        stub = os.path.join(os.path.dirname(lieq._lieq.__file__), "_lieq.pyi")
+        with open(stub, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        (body,) = [node.body for node in tree.body if getattr(node, "name", "") == "Tensor"]
+        names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+        self.assertEqual(names, {name for name in dir(lieq.Tensor) if not name.startswith("_")})
+
     def test_the_package_runs_as_the_program(self):
         for words in (["inspect", SAMPLE], ["inspect", "none"], ["inspect"]):
             ours, theirs = (
