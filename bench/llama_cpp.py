@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 import gguf
+import gguf.gguf_reader
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -28,6 +29,25 @@ def run(*command):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stderr}")
     return done.stdout + done.stderr
+
+
+class Types:
+    """The package's types of tensors, with Q2_0, which its version 0.19 does not know."""
+
+    known = gguf.GGMLQuantizationType
+
+    class Q2_0:
+        name, value = "Q2_0", 42
+
+    def __call__(self, value):
+        return self.Q2_0 if value == self.Q2_0.value else self.known(value)
+
+    def __getattr__(self, name):
+        return getattr(self.known, name)
+
+
+gguf.GGML_QUANT_SIZES[Types.Q2_0] = (64, 18)
+gguf.gguf_reader.GGMLQuantizationType = Types()
 
 
 def layer_bytes(file):

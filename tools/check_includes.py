@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 MAX_LINES = 800
-CODE_FOLDERS = ("src", "tests", "bench", "fuzz", "examples", "tools")
+CODE_FOLDERS = ("src", "python", "tests", "bench", "fuzz", "examples", "tools")
 HEADERS = (".h", ".cuh")
 SOURCES = (".cpp", ".cu")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -5,6 +5,7 @@
 
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/container/imatrix.h"
 #include "lieq/diagnose/importance.h"
 
@@ -57,14 +58,14 @@ int RunCalibrate(const Arguments& arguments, Session& session) {
                {.files = text.names, .windows = windows.count, .length = windows.length},
                arguments.imatrix);
   if (arguments.json) {
-    PrintJson({{"schema", 1},
-               {"kind", "importance"},
-               {"model", arguments.model.string()},
-               {"output", arguments.imatrix.string()},
-               {"tokens", importance.tokens},
-               {"windows", windows.count},
-               {"calibration", {{"files", text.names}, {"hash", text.hash}}},
-               {"spread", ToJson(importance)}});
+    session.Answer({{"schema", 1},
+                    {"kind", "importance"},
+                    {"model", arguments.model.string()},
+                    {"output", arguments.imatrix.string()},
+                    {"tokens", importance.tokens},
+                    {"windows", windows.count},
+                    {"calibration", {{"files", text.names}, {"hash", text.hash}}},
+                    {"spread", ToJson(importance)}});
     return 0;
   }
   PrintImportance(importance);

@@ -1,4 +1,5 @@
-// The subcommands. Each prints its result on stdout and returns the exit code.
+// The subcommands. Each prints its result on stdout, or gives it to the session under --json, and
+// returns the exit code.
 #pragma once
 
 #include "lieq/cli/arguments.h"
@@ -22,10 +23,10 @@ int RunVerify(const Arguments& arguments, Session& session);
 int RunCalibrate(const Arguments& arguments, Session& session);
 int RunReport(const Arguments& arguments, Session& session);
 
+/// The one that the arguments name. Throws what the commands throw: Error, UsageError, Stopped.
+int RunCommand(const Arguments& arguments, Session& session);
+
 /// Everything: parses, runs, prints errors, and gives the exit code.
 int RunProgram(int count, const char* const* words);
-
-/// One line of JSON on stdout.
-void PrintJson(const Record& record);
 
 }  // namespace lieq

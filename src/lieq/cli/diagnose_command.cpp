@@ -126,7 +126,7 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
   WriteFileAtomically(arguments.output, record.dump(2) + "\n");
   const std::string stability = diagnosis.stability ? StabilityLine(*diagnosis.stability) : "";
   if (arguments.json) {
-    PrintJson(record);
+    session.Answer(record);
     if (!stability.empty()) session.log().Info(stability);
     return 0;
   }

@@ -5,6 +5,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/cli/session.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/linalg/linalg.h"
 #include "lieq/model/forward.h"
 #include "lieq/quantize/layer_quantizer.h"

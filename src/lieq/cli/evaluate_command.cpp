@@ -9,6 +9,7 @@
 #include "lieq/base/hash.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/text/text_file.h"
@@ -178,16 +179,18 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   const Model model(arguments.model);
   std::optional<Model> reference;
   if (!arguments.reference.empty()) reference.emplace(arguments.reference);
+  Record records = Record::array();
   for (const fs::path& file : arguments.texts) {
     const Evaluation evaluation =
         Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
     if (arguments.json) {
-      PrintJson(ToJson(arguments, file, evaluation, session));
+      records.push_back(ToJson(arguments, file, evaluation, session));
       continue;
     }
     if (arguments.texts.size() > 1) fmt::print("text           {}\n", file.string());
     Print(arguments, evaluation);
   }
+  if (arguments.json) session.Answer(records.size() == 1 ? records.front() : records);
   return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/run_folder.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/cli/verification.h"
 #include "lieq/cli/version.h"
 
@@ -39,7 +40,7 @@ std::uint64_t BytesOf(const fs::path& path) {
 
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
-                 double seconds) {
+                 double seconds, const Session& session) {
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "export"},
@@ -52,7 +53,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
     if (comparison) record.update(ToJson(*comparison));
     record["seconds"] = seconds;
     record["peak_bytes"] = PeakMemoryBytes();
-    PrintJson(record);
+    session.Answer(record);
     return;
   }
   if (!comparison || comparison->equal()) {
@@ -65,7 +66,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
 
 }  // namespace
 
-int RunExport(const Arguments& arguments, Session&) {
+int RunExport(const Arguments& arguments, Session& session) {
   const auto begin = std::chrono::steady_clock::now();
   const Exporter& exporter = *arguments.exporter;
   if (Told(arguments) != RoundedMatrices::kNone && exporter.name != "gguf") {
@@ -102,7 +103,8 @@ int RunExport(const Arguments& arguments, Session&) {
     folder.Finish();
   }
   PrintExport(arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output),
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
+              session);
   return good ? 0 : kDiffer;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/terminal.h"
 
 namespace lieq {
 namespace {
@@ -86,32 +87,32 @@ void PrintLayers(const ModelFolder& model) {
 
 }  // namespace
 
-int RunInspect(const Arguments& arguments, Session&) {
+int RunInspect(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
   const ModelConfig& config = model.weights.config;
   const Sizes sizes = Measure(model);
   const auto weights = static_cast<double>(sizes.weights);
   if (arguments.json) {
-    PrintJson({{"schema", 1},
-               {"kind", "inspection"},
-               {"model", arguments.model.string()},
-               {"architecture", config.architecture},
-               {"layers", config.layers},
-               {"hidden", config.hidden},
-               {"intermediate", config.intermediate},
-               {"heads", config.heads},
-               {"kv_heads", config.kv_heads},
-               {"head_dim", config.head_dim},
-               {"vocabulary", config.vocab},
-               {"tied_head", config.tied},
-               {"parameters", sizes.parameters},
-               {"linear_weights", sizes.weights},
-               {"quantized", model.quantized},
-               {"dtype", Name(model.dtype)},
-               {"code_bits_per_weight", sizes.code_bits / weights},
-               {"bits_per_weight", sizes.stored_bits / weights},
-               {"bytes", sizes.bytes},
-               {"layer_bits", sizes.layer_bits}});
+    session.Answer({{"schema", 1},
+                    {"kind", "inspection"},
+                    {"model", arguments.model.string()},
+                    {"architecture", config.architecture},
+                    {"layers", config.layers},
+                    {"hidden", config.hidden},
+                    {"intermediate", config.intermediate},
+                    {"heads", config.heads},
+                    {"kv_heads", config.kv_heads},
+                    {"head_dim", config.head_dim},
+                    {"vocabulary", config.vocab},
+                    {"tied_head", config.tied},
+                    {"parameters", sizes.parameters},
+                    {"linear_weights", sizes.weights},
+                    {"quantized", model.quantized},
+                    {"dtype", Name(model.dtype)},
+                    {"code_bits_per_weight", sizes.code_bits / weights},
+                    {"bits_per_weight", sizes.stored_bits / weights},
+                    {"bytes", sizes.bytes},
+                    {"layer_bits", sizes.layer_bits}});
     return 0;
   }
   fmt::print("architecture   {}\n", config.architecture);

@@ -59,18 +59,19 @@ void PrintChecks(const Plan& plan) {
 }
 
 /// Writes the plan in the words of another tool.
-int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
+int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan,
+               const Session& session) {
   const PlannedGrids grids = GridsOfPlan(plan, arguments.group_size, arguments.offset);
   const std::string text = FindPlanExport(arguments.plan_as).text(grids, model.weights.config);
   WriteFileAtomically(arguments.output, text);
   const Record record = PlanRecord(arguments, model, plan);
   if (arguments.json) {
-    PrintJson({{"schema", 1},
-               {"kind", "plan export"},
-               {"as", arguments.plan_as},
-               {"output", arguments.output.string()},
-               {"code_bits", record["code_bits"]},
-               {"bits_per_weight", record["bits_per_weight"]}});
+    session.Answer({{"schema", 1},
+                    {"kind", "plan export"},
+                    {"as", arguments.plan_as},
+                    {"output", arguments.output.string()},
+                    {"code_bits", record["code_bits"]},
+                    {"bits_per_weight", record["bits_per_weight"]}});
     return 0;
   }
   fmt::print("code bits      {:.4f} a weight\nwritten to     {}, for {}\n",
@@ -100,12 +101,12 @@ int RunPlan(const Arguments& arguments, Session& session) {
   if (codes.empty()) (codes = arguments.output) += ".codes";
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
   if (plan.grids.empty()) CheckGroupSize(config, arguments.group_size);
-  if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan);
+  if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, session);
 
   const Record record = PlanRecord(arguments, model, plan);
   WriteFileAtomically(arguments.output, record.dump(2) + "\n");
   if (arguments.json) {
-    PrintJson(record);
+    session.Answer(record);
     return 0;
   }
   const auto number = [&](const char* key) { return record[key].get<double>(); };

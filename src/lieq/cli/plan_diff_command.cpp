@@ -45,12 +45,12 @@ void PrintUnits(const PlanDifference& difference) {
 
 }  // namespace
 
-int RunPlanDiff(const Arguments& arguments, Session&) {
+int RunPlanDiff(const Arguments& arguments, Session& session) {
   const std::array<std::string, 2> names{arguments.plans[0].string(), arguments.plans[1].string()};
   const PlanDifference difference =
       ComparePlans(ReadJson(arguments.plans[0]), names[0], ReadJson(arguments.plans[1]), names[1]);
   if (arguments.json) {
-    PrintJson(ToJson(difference, names));
+    session.Answer(ToJson(difference, names));
     return 0;
   }
   const auto& [a, b] = difference.plans;

@@ -6,13 +6,21 @@
 
 #include "lieq/base/error.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/terminal.h"
 
 namespace lieq {
 namespace {
 
 enum ExitCode : int { kDone = 0, kInternal = 1, kUsage = 2, kInput = 3 };
 
-int Dispatch(const Arguments& arguments, Session& session) {
+/// One line of JSON on stdout.
+void PrintJson(const Record& record) {
+  fmt::print("{}\n", record.dump());
+}
+
+}  // namespace
+
+int RunCommand(const Arguments& arguments, Session& session) {
   struct Row {
     std::string_view name;
     int (*run)(const Arguments&, Session&);
@@ -26,12 +34,6 @@ int Dispatch(const Arguments& arguments, Session& session) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }
   throw UsageError("no such command: " + arguments.command);
-}
-
-}  // namespace
-
-void PrintJson(const Record& record) {
-  fmt::print("{}\n", record.dump());
 }
 
 int RunProgram(int count, const char* const* words) {
@@ -49,8 +51,8 @@ int RunProgram(int count, const char* const* words) {
   }
   Terminal terminal({.quiet = arguments.quiet, .verbose = arguments.verbose});
   try {
-    Session session(arguments, terminal, stop.token());
-    return Dispatch(arguments, session);
+    Session session(arguments, {terminal.log(), terminal.progress(), PrintJson}, stop.token());
+    return RunCommand(arguments, session);
   } catch (const Stopped&) {
     terminal.Error("stopped by a signal");
     return 128 + stop.signal();

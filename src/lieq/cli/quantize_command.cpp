@@ -16,6 +16,7 @@
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/run_folder.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
 #include "lieq/plan/allocate.h"
@@ -292,13 +293,14 @@ Record RunRecord(const Arguments& arguments, double seconds,
           {"device", session.device().description()}};
 }
 
-void PrintResult(const Arguments& arguments, const Record& result, const Record& run) {
+void PrintResult(const Arguments& arguments, const Record& result, const Record& run,
+                 const Session& session) {
   if (arguments.json) {
     Record printed = result;
     printed["output"] = arguments.output.string();
     printed["seconds"] = run["seconds"];
     printed["peak_bytes"] = run["peak_bytes"];
-    PrintJson(printed);
+    session.Answer(printed);
     return;
   }
   const auto number = [](const Record& value) { return value.get<double>(); };
@@ -313,15 +315,15 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
 }
 
 void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const OutputFiles& files,
-                   const Plan& plan, const ModelConfig& config) {
+                   const Plan& plan, const ModelConfig& config, const Session& session) {
   if (arguments.json) {
-    PrintJson({{"schema", 1},
-               {"kind", "estimate"},
-               {"bytes", files.bytes},
-               {"code_bits_per_weight", CodeBits(plan, config)},
-               {"memory_bytes", estimate.memory_bytes},
-               {"disk_bytes", estimate.disk_bytes},
-               {"seconds", estimate.seconds}});
+    session.Answer({{"schema", 1},
+                    {"kind", "estimate"},
+                    {"bytes", files.bytes},
+                    {"code_bits_per_weight", CodeBits(plan, config)},
+                    {"memory_bytes", estimate.memory_bytes},
+                    {"disk_bytes", estimate.disk_bytes},
+                    {"seconds", estimate.seconds}});
     return;
   }
   fmt::print("weights        {} bytes ({}), exactly\n", files.bytes,
@@ -364,7 +366,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
     const OutputFiles files =
         PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, untied);
-    PrintEstimate(arguments, estimate(files), files, plan, model.weights.config);
+    PrintEstimate(arguments, estimate(files), files, plan, model.weights.config, session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -373,7 +375,7 @@ int RunQuantize(const Arguments& given, Session& session) {
       Record done = ReadRecord(arguments.output / "lieq.json");
       done["output"] = arguments.output.string();
       done["already_done"] = true;
-      PrintJson(done);
+      session.Answer(done);
     } else {
       fmt::print("already done: {}\n", arguments.output.string());
     }
@@ -433,7 +435,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
     folder.Finish();
-    PrintResult(arguments, result, run);
+    PrintResult(arguments, result, run, session);
     return 0;
   } catch (const Stopped&) {
     session.log().Info("stopped; finished layers are kept. To go on:\n  " +

@@ -2,6 +2,7 @@
 
 #include "lieq/base/files.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/terminal.h"
 #include "lieq/report/gather.h"
 #include "lieq/report/report.h"
 
@@ -16,11 +17,11 @@ int RunReport(const Arguments& arguments, Session& session) {
   const std::string page = RenderReport(inputs);
   WriteFileAtomically(arguments.output, page);
   if (arguments.json) {
-    PrintJson({{"schema", 1},
-               {"kind", "report"},
-               {"output", arguments.output.string()},
-               {"bytes", page.size()},
-               {"records", inputs.size()}});
+    session.Answer({{"schema", 1},
+                    {"kind", "report"},
+                    {"output", arguments.output.string()},
+                    {"bytes", page.size()},
+                    {"records", inputs.size()}});
     return 0;
   }
   fmt::print("records     {}\n", inputs.size());

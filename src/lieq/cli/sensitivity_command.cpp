@@ -96,7 +96,7 @@ int RunSensitivity(const Arguments& arguments, Session& session) {
   const Record record = ToJson(s);
   WriteFileAtomically(arguments.output, record.dump(1) + "\n");
   if (arguments.json) {
-    PrintJson(record);
+    session.Answer(record);
     return 0;
   }
   PrintDamage(s);

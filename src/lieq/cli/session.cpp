@@ -91,11 +91,11 @@ int SignalStop::signal() const noexcept {
   return state_->signal;
 }
 
-Session::Session(const Arguments& arguments, Terminal& terminal, std::stop_token stop)
+Session::Session(const Arguments& arguments, Outputs outputs, std::stop_token stop)
     : arguments_(arguments),
-      terminal_(terminal),
+      outputs_(std::move(outputs)),
       pool_(ThreadCount(arguments)),
-      context_{pool_, terminal.log(), terminal.progress(), std::move(stop)} {}
+      context_{pool_, outputs_.log, outputs_.progress, std::move(stop)} {}
 
 Device& Session::device() {
   if (!device_) {

@@ -1,13 +1,14 @@
-// What a command works with: terminal, threads, device, and a way to be stopped by a signal.
+// What a command works with: where its messages go, threads, device, and a way to be stopped.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <stop_token>
 
 #include "lieq/base/context.h"
 #include "lieq/cli/arguments.h"
-#include "lieq/cli/terminal.h"
 #include "lieq/device/device.h"
+#include "lieq/io/json.h"
 
 namespace lieq {
 
@@ -29,19 +30,29 @@ class SignalStop {
   std::unique_ptr<State> state_;
 };
 
+/// Where what a command says goes: the terminal, or the caller in a process that runs commands of
+/// its own. What is referred to must outlive the command.
+struct Outputs {
+  const Log& log;
+  Progress& progress;
+  std::function<void(const Record&)> record;  // the result, under --json
+};
+
 class Session {
  public:
-  Session(const Arguments& arguments, Terminal& terminal, std::stop_token stop);
+  Session(const Arguments& arguments, Outputs outputs, std::stop_token stop);
 
   [[nodiscard]] Context& context() noexcept { return context_; }
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
-  [[nodiscard]] const Log& log() const noexcept { return terminal_.log(); }
+  [[nodiscard]] const Log& log() const noexcept { return outputs_.log; }
+  /// Gives the result of a command under --json.
+  void Answer(const Record& record) const { outputs_.record(record); }
   /// Made on first use, so that commands without arithmetic do not pay for it.
   [[nodiscard]] Device& device();
 
  private:
   const Arguments& arguments_;
-  Terminal& terminal_;
+  Outputs outputs_;
   ThreadPool pool_;
   Context context_;
   std::unique_ptr<Device> device_;

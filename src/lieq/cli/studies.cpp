@@ -337,7 +337,7 @@ int RunStudy(const Arguments& arguments, Session& session) {
   FindStudy(arguments.study).run(bench);
   bench.Save();
   if (arguments.json) {
-    PrintJson(bench.record());
+    session.Answer(bench.record());
     return 0;
   }
   PrintTable(bench.rows());

@@ -58,7 +58,7 @@ void PrintComparison(const Comparison& comparison) {
   fmt::print("differences    {}\n", comparison.count());
 }
 
-int RunVerify(const Arguments& arguments, Session&) {
+int RunVerify(const Arguments& arguments, Session& session) {
   const ModelFolder found = OpenModel(arguments.model);
   const ModelFolder expected = OpenModel(arguments.against);
   const Comparison comparison = CompareModels(
@@ -69,7 +69,7 @@ int RunVerify(const Arguments& arguments, Session&) {
                   {"model", arguments.model.string()},
                   {"against", arguments.against.string()}};
     record.update(ToJson(comparison));
-    PrintJson(record);
+    session.Answer(record);
   } else {
     PrintComparison(comparison);
   }

@@ -10,9 +10,9 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/container/checkpoint_files.h"
+#include "lieq/container/named_tensors.h"
 #include "lieq/container/narrow.h"
 #include "lieq/container/output_files.h"
-#include "lieq/container/tensor_names.h"
 
 namespace lieq {
 namespace {
@@ -30,22 +30,8 @@ class Parts {
   Parts(const ModelFolder& source, const PackedForm& form) : source_(source), form_(form) {}
 
   std::vector<Part> All() {
-    const Weights& weights = source_.weights;
-    const ModelConfig& config = weights.config;
-    Add(std::string(kEmbeddingModule), weights.embedding);
-    if (!config.tied) Add(std::string(kHeadModule), weights.head);
-    Add(std::string(kFinalNorm), weights.final_norm);
-    for (Index layer = 0; layer < config.layers; ++layer) {
-      const LayerWeights& each = weights.layers[Size(layer)];
-      for (const Site site : kAllSites) {
-        const std::string module = ModuleName(layer, site);
-        Add(module, each.At(site).weight);
-        Add(module + ".bias", each.At(site).bias);
-      }
-      Add(LayerTensor(layer, kAttentionNorm), each.attention_norm);
-      Add(LayerTensor(layer, kMlpNorm), each.mlp_norm);
-      Add(LayerTensor(layer, kQNorm), each.q_norm);
-      Add(LayerTensor(layer, kKNorm), each.k_norm);
+    for (const NamedTensor& tensor : NamedTensors(source_.weights)) {
+      std::visit([&](const auto* values) { Add(tensor.name, *values); }, tensor.values);
     }
     return std::move(parts_);
   }
@@ -81,9 +67,7 @@ class Parts {
     source_.weights.Release(matrix);
   }
 
-  /// Nothing where there are no values.
   void Add(const std::string& name, const std::vector<float>& values) {
-    if (values.empty()) return;
     const View<const float, 2> view(values.data(), 1, static_cast<Index>(values.size()));
     const bool narrow = source_.dtype != DType::kF32 && HoldsAll(source_.dtype, view);
     const DType type = narrow ? source_.dtype : DType::kF32;

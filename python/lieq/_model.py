@@ -1,0 +1,69 @@
+"""Open models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lieq import _lieq
+
+_MODULES = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "o": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+
+
+class Model(Mapping[str, _lieq.Tensor]):
+    """The tensors of a model by their names in Hugging Face's layout, whatever its container.
+
+    Attributes:
+        path: as it was opened.
+        config: the model's config.json; of a GGUF file what it would be.
+        quantized: whether any tensor holds codes.
+    """
+
+    path: str
+    config: dict[str, Any]
+    quantized: bool
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        opened = _lieq.open(path)
+        self.path = os.fspath(path)
+        self.config = json.loads(opened.config)
+        self.quantized = opened.quantized
+        self._tensors = {tensor.name: tensor for tensor in opened.tensors}
+
+    def linear(self, layer: int, site: str) -> _lieq.Tensor:
+        """The matrix [out, in] of a decoder layer; site is q, k, v, o, gate, up or down."""
+        return self[f"model.layers.{layer}.{_MODULES[site]}.weight"]
+
+    def __fspath__(self) -> str:  # so that commands take an open model in place of its path
+        return self.path
+
+    def __getitem__(self, name: str) -> _lieq.Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        return f"<lieq.Model {self.path!r}, {len(self)} tensors>"
+
+
+def open(path: str | os.PathLike[str]) -> Model:
+    """Opens a folder (float, compressed-tensors, GPTQ or MLX) or a GGUF file.
+
+    Floats stay in the mapped file until they are asked for. Raises Error where the program could
+    not open it either.
+    """
+    return Model(path)

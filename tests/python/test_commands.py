@@ -1,0 +1,249 @@
+"""Commands as functions, against the program's own output and files."""
+
+import ast
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+import lieq
+from support import CALIBRATION, PROGRAM, SAMPLE, TEXT, InFolder, program, without
+
+# Machine and time.
+MEASURED = ("seconds", "peak_bytes")
+FAST = dict(method="gptq", samples=8, context=128, calibration=CALIBRATION)
+FAST_WORDS = [*"--method gptq --samples 8 --context 128 --calibration".split(), CALIBRATION]
+
+
+def files_of(folder, program_name=""):
+    """Bytes by name of file, less the program's name in them."""
+    contents = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            contents[name] = file.read().replace(program_name.encode(), b"")
+    return contents
+
+
+class Records(InFolder):
+    def test_inspect(self):
+        self.assertEqual(lieq.inspect(SAMPLE), program("inspect", SAMPLE))
+
+    def test_a_model_stands_for_its_path(self):
+        self.assertEqual(lieq.inspect(lieq.open(SAMPLE)), program("inspect", SAMPLE))
+
+    def test_evaluate(self):
+        found = lieq.evaluate(SAMPLE, text=TEXT, context=128, samples=2)
+        expected = program("evaluate", SAMPLE, "--text", TEXT, "--context", "128", "--samples", "2")
+        self.assertGreater(found["perplexity"], 1)
+        self.assertEqual(without(found, *MEASURED), without(expected, *MEASURED))
+
+    def test_diagnose(self):
+        expected = program("diagnose", SAMPLE, "-o", self.path("a.json"), "--text", TEXT,
+                           "--context", "128", "--samples", "2", "--calibration", CALIBRATION)  # fmt: skip
+        found = lieq.diagnose(SAMPLE, text=TEXT, context=128, samples=2, calibration=[CALIBRATION])
+        self.assertEqual(len(found["layers"]), 6)
+        self.assertEqual(found, expected)
+
+    def test_an_output_that_is_asked_for_is_written(self):
+        found = lieq.diagnose(SAMPLE, self.path("d.json"), inputs="weights")
+        with open(self.path("d.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file), found)
+
+    def test_plan_from_a_record(self):
+        diagnosis = lieq.diagnose(SAMPLE, self.path("d.json"), calibration=CALIBRATION)
+        found = lieq.plan(SAMPLE, diagnostics=diagnosis, bits=2.5, widths=(2, 3))
+        expected = program("plan", SAMPLE, "-o", self.path("p.json"), "--bits", "2.5",
+                           "--widths", "2,3", "--diagnostics", self.path("d.json"))  # fmt: skip
+        self.assertEqual({row["bits"] for row in found["layers"]}, {2, 3})
+        self.assertEqual(found, expected)
+
+    def test_quantize_writes_the_programs_bytes(self):
+        found = lieq.quantize(SAMPLE, self.path("ours"), uniform=2, group_size=32, **FAST)
+        expected = program("quantize", SAMPLE, "-o", self.path("theirs"), "--uniform", "2",
+                           "--group-size", "32", *FAST_WORDS)  # fmt: skip
+        # The package and the program may be of two commits, which "program" names.
+        varying = ("output", "program", *MEASURED)
+        self.assertEqual(without(found, *varying), without(expected, *varying))
+        ours = files_of(self.path("ours"), found["program"])
+        theirs = files_of(self.path("theirs"), expected["program"])
+        self.assertEqual(set(ours), set(theirs))
+        self.assertEqual([name for name in ours if ours[name] != theirs[name]], ["run.json"])
+
+    def test_quantize_takes_a_plan_as_a_record(self):
+        plan = lieq.plan(SAMPLE, high_layers=2, ranking="first")
+        lieq.quantize(SAMPLE, self.path("out"), plan=plan, method="rtn")
+        self.assertEqual(lieq.inspect(self.path("out"))["layer_bits"], [4, 4, 2, 2, 2, 2])
+
+    def test_dry_run_writes_nothing(self):
+        record = lieq.quantize(SAMPLE, self.path("out"), uniform=4, method="rtn", dry_run=True)
+        self.assertEqual(record["kind"], "estimate")
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def test_verify_finds_a_difference(self):
+        for bits in (2, 3):
+            lieq.quantize(SAMPLE, self.path(str(bits)), uniform=bits, method="rtn")
+        exported = lieq.export(self.path("2"), self.path("2.gguf"), to="gguf")
+        self.assertTrue(exported["verified"])
+        self.assertTrue(lieq.verify(self.path("2.gguf"), against=self.path("2"))["equal"])
+        self.assertFalse(lieq.verify(self.path("2.gguf"), against=self.path("3"))["equal"])
+
+    def test_plan_diff_and_report(self):
+        plans = [lieq.plan(SAMPLE, uniform=bits) for bits in (2, 4)]
+        difference = lieq.plan_diff(*plans)
+        self.assertEqual(difference["kind"], "plan difference")
+        self.assertFalse(difference["agree"])
+        self.assertTrue(lieq.plan_diff(plans[0], plans[0])["agree"])
+        report = lieq.report([plans[0]], self.path("r.html"))
+        self.assertEqual(report["records"], 1)
+        self.assertEqual(report["bytes"], os.path.getsize(report["output"]))
+
+    def test_plan_for_another_tool_wants_an_output(self):
+        with self.assertRaises(ValueError):
+            lieq.plan(SAMPLE, uniform=2, as_="mlx")
+        record = lieq.plan(SAMPLE, self.path("mlx.py"), uniform=2, as_="mlx")
+        self.assertEqual(record["kind"], "plan export")
+        self.assertTrue(os.path.getsize(self.path("mlx.py")))
+
+
+class Mistakes(InFolder):
+    def test_an_error_has_its_parts_as_attributes(self):
+        with self.assertRaises(lieq.Error) as caught:
+            lieq.inspect(self.path("none"))
+        error = caught.exception
+        self.assertIn(self.path("none"), error.where)
+        for part in (error.what, error.where):
+            self.assertIn(part, str(error))
+
+    def test_a_row_that_a_table_lacks(self):
+        with self.assertRaises(lieq.Error) as caught:
+            lieq.quantize(SAMPLE, self.path("out"), method="magic")
+        self.assertIn("gptq", caught.exception.expected)
+        self.assertEqual(caught.exception.found, "magic")
+
+    def test_a_value_out_of_range(self):
+        with self.assertRaisesRegex(ValueError, "--damping: expected 0 to 1, found '2'"):
+            lieq.quantize(SAMPLE, self.path("out"), damping=2)
+
+    def test_a_negative_value_is_no_option(self):
+        with self.assertRaisesRegex(ValueError, "--damping: expected 0 to 1, found '-1'"):
+            lieq.quantize(SAMPLE, self.path("out"), damping=-1)
+
+    def test_an_option_of_another_command(self):
+        with self.assertRaisesRegex(TypeError, "to"):
+            lieq.quantize(SAMPLE, self.path("out"), to="gguf")
+
+    def test_an_option_that_must_be_given(self):
+        with self.assertRaisesRegex(TypeError, "against"):
+            lieq.verify(SAMPLE)
+
+    def test_nothing_is_left_of_a_command_that_fails(self):
+        with self.assertRaises(lieq.Error):
+            lieq.quantize(SAMPLE, self.path("out"), uniform=2, calibration=self.path("none"))
+        self.assertEqual(os.listdir(self.folder), [])
+
+
+class WhileItRuns(InFolder):
+    def quantize(self, **options):
+        return lieq.quantize(SAMPLE, self.path("out"), uniform=2, **FAST, **options)
+
+    def test_progress_goes_through_the_layers(self):
+        steps = []
+        self.quantize(progress=lambda *step: steps.append(step))
+        done = [step[2] for step in steps if step[:2] == ("quantizing", "layer")]
+        self.assertEqual(done, list(range(7)))
+        self.assertEqual({step[3] for step in steps if step[0] == "quantizing"}, {6})
+        self.assertIn("relative error", steps[-1][4])
+
+    def test_an_exception_of_progress_stops_it_and_the_next_call_goes_on(self):
+        def stop(stage, unit, done, total, note):
+            if stage == "quantizing" and done == 2:
+                raise RuntimeError("enough")
+
+        with self.assertRaisesRegex(RuntimeError, "enough"):
+            self.quantize(progress=stop)
+        self.assertFalse(os.path.exists(self.path("out")))
+        stages = set()
+        self.quantize(progress=lambda stage, *_: stages.add(stage))
+        self.assertIn("resuming", stages)
+
+        lieq.quantize(SAMPLE, self.path("whole"), uniform=2, **FAST)
+        self.assertEqual(
+            without(files_of(self.path("out")), "run.json"),
+            without(files_of(self.path("whole")), "run.json"),
+        )
+
+    def test_control_c_stops_it(self):
+        # One without messages and progress: Python runs nothing that would see the signal.
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with self.assertRaises(KeyboardInterrupt):
+            lieq.diagnose(SAMPLE, self.path("d.json"), text=TEXT, context=256)
+            time.sleep(5)  # a signal that comes late
+        self.assertFalse(os.path.exists(self.path("d.json")))
+
+    def test_other_threads_run(self):
+        worker = threading.Thread(target=self.quantize)
+        worker.start()
+        turns = 0
+        while worker.is_alive():
+            turns += 1
+            time.sleep(0.001)
+        self.assertGreater(turns, 20)  # one or two if the interpreter were held
+
+    def test_messages_go_to_logging(self):
+        with self.assertLogs("lieq", "WARNING") as logs:
+            lieq.evaluate(SAMPLE, text=TEXT, context=1024, samples=1000)
+        self.assertIn("fewer than --samples 1000", logs.output[0])
+
+
+class Interface(unittest.TestCase):
+    def test_the_help_of_every_command_lists_its_arguments(self):
+        for name in ("inspect", "diagnose", "sensitivity", "plan", "plan_diff", "quantize", "study",
+                     "evaluate", "export", "verify", "report"):  # fmt: skip
+            words = name.split("_") if name == "plan_diff" else [name]
+            help_words = [PROGRAM, *words, "--help"]
+            page = subprocess.run(help_words, capture_output=True, text=True).stdout
+            for parameter in inspect.signature(getattr(lieq, name)).parameters.values():
+                if parameter.name == "progress" or parameter.kind is not parameter.KEYWORD_ONLY:
+                    continue
+                option = "--" + parameter.name.rstrip("_").replace("_", "-")
+                self.assertIn(option, page, name)
+                self.assertIn(f"    {parameter.name}: ", getattr(lieq, name).__doc__)
+
+    def test_the_stub_has_the_functions_and_their_arguments(self):
+        stub = os.path.join(os.path.dirname(lieq._lieq.__file__), "_commands.pyi")
+        with open(stub, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        stubs = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
+        self.assertEqual(list(stubs), lieq._commands.__all__)
+        for name, arguments in stubs.items():
+            parameters = inspect.signature(getattr(lieq, name)).parameters
+            found = [argument.arg for argument in arguments.args + arguments.kwonlyargs]
+            self.assertEqual(found, list(parameters), name)
+
+    def test_the_stub_of_tensors_has_what_they_have(self):
+        stub = os.path.join(os.path.dirname(lieq._lieq.__file__), "_lieq.pyi")
+        with open(stub, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        (body,) = [node.body for node in tree.body if getattr(node, "name", "") == "Tensor"]
+        names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+        self.assertEqual(names, {name for name in dir(lieq.Tensor) if not name.startswith("_")})
+
+    def test_the_package_runs_as_the_program(self):
+        for words in (["inspect", SAMPLE], ["inspect", "none"], ["inspect"]):
+            ours, theirs = (
+                subprocess.run([*command, *words], capture_output=True)
+                for command in ([sys.executable, "-m", "lieq"], [PROGRAM])
+            )
+            self.assertEqual(
+                (ours.returncode, ours.stdout, ours.stderr),
+                (theirs.returncode, theirs.stdout, theirs.stderr),
+            )
+
+
+if __name__ == "__main__":
+    unittest.main()
