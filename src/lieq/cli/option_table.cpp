@@ -423,7 +423,7 @@ constexpr std::array kOptions{
             }},
     OptionRow{.names = "--seed",
               .value = "S",
-              .commands = kDiagnose | kPlan | kQuantize | kStudy,
+              .commands = kDiagnose | kPlan | kQuantize | kStudy | kGenerate,
               .help = "seed of everything random (default 0)",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -580,6 +580,59 @@ constexpr std::array kOptions{
                     a.transform_sets = SplitAtCommas(v);
                     for (const std::string& set : a.transform_sets) (void)TransformSet(set);
                   }},
+    OptionRow{.names = "--prompt,-p",
+              .value = "TEXT",
+              .commands = kGenerate,
+              .help = "text to continue; the names of special tokens in it stand for them (empty: "
+                      "begin with the model's BOS or end-of-text token)",
+              .set = [](Arguments& a, const std::string& v) { a.prompt = v; }},
+    OptionRow{.names = "--prompt-file",
+              .value = "FILE",
+              .commands = kGenerate,
+              .help = "the same from a file, newlines at its end included",
+              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; }},
+    OptionRow{.names = "--chat",
+              .value = "",
+              .commands = kGenerate,
+              .help = "put the prompt into the model's chat template: refused, with the way to do "
+                      "it outside (templates need Jinja)",
+              .set = [](Arguments& a, const std::string&) { a.chat = true; }},
+    OptionRow{.names = "--new-tokens,-n",
+              .value = "N",
+              .commands = kGenerate,
+              .help = "stop after so many tokens (default 64)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
+                                                "a whole number, 1 to 1048576");
+                  }},
+    OptionRow{.names = "--temperature",
+              .value = "T",
+              .commands = kGenerate,
+              .help = "draw from the distribution of the logits over T (default 0: take the "
+                      "likeliest token)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
+                  }},
+    OptionRow{.names = "--top-k",
+              .value = "K",
+              .commands = kGenerate,
+              .help = "draw among the K likeliest tokens (default 0: all)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sampling.top_k =
+                        Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
+                  }},
+    OptionRow{.names = "--top-p",
+              .value = "P",
+              .commands = kGenerate,
+              .help = "of those draw among the fewest that have this share of the probability "
+                      "(default 1: all)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
+                  }},
     OptionRow{.names = "--imatrix",
               .value = "FILE",
               .commands = kCalibrate,
@@ -646,15 +699,15 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
                   }},
-    OptionRow{
-        .names = "--kernels",
-        .value = "ROW",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
-        .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
+    OptionRow{.names = "--kernels",
+              .value = "ROW",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
+              .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
     OptionRow{.names = "--arithmetic",
               .value = "TYPE",
-              .commands = kEvaluate,
+              .commands = kEvaluate | kGenerate,
               .help = "of products: float32 (default) or bf16, where the processor has it",
               .set =
                   [](Arguments& a, const std::string& v) {

@@ -24,7 +24,8 @@ enum CommandBit : unsigned {
   kExport = 512,
   kVerify = 1024,
   kCalibrate = 2048,
-  kAllCommands = 4095,
+  kGenerate = 4096,
+  kAllCommands = 8191,
 };
 
 /// A word that a command takes by its place.
