@@ -119,7 +119,8 @@ TEST_F(GenerateCommand, WorksOnQuantizedModelsAndOtherContainers) {
 }
 
 TEST_F(GenerateCommand, BeginsWithoutAPromptAndTakesOneFromAFile) {
-  EXPECT_NE(Generate({"-p", ""}).err.find("names no token to begin with"), std::string::npos);
+  EXPECT_NE(Generate({"-p", ""}).err.find("names no token that a text begins with"),
+            std::string::npos);
   Configure(R"({"eos_token_id": [265, 266]})");
   EXPECT_EQ(Record({"-p", ""})["prompt_ids"], Json({265}));
   Configure(R"({"eos_token_id": 266, "bos_token_id": 7})");
@@ -148,6 +149,36 @@ TEST_F(GenerateCommand, PutsThePrefixOfTheTokenizerBeforeThePromptOnce) {
   EXPECT_EQ(ids[0], 266);
   EXPECT_EQ(Record({"-p", "<|endoftext|>on"})["prompt_ids"], ids);
   EXPECT_EQ(Record({"-p", ""})["prompt_ids"], Json({266}));
+}
+
+TEST_F(GenerateCommand, WritesACalibrationTextThatIsTheSameForASeedAndAnyThreads) {
+  Configure(R"({"eos_token_id": 266})");
+  const auto quantize = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> words{
+        "quantize",  Path("model"), "-o",        Path(out), "--uniform",    "2",
+        "--samples", "5",           "--context", "48",      "--group-size", "32",
+        "--method",  "gptq",        "-q"};
+    words.insert(words.end(), {"--calibration", "self"});
+    words.insert(words.end(), more.begin(), more.end());
+    return Lieq(words);
+  };
+  const Outcome first = quantize("first", {"--threads", "1"});
+  ASSERT_EQ(first.exit, 0) << first.err;
+  ASSERT_EQ(quantize("again", {"--threads", "3"}).exit, 0);
+  ASSERT_EQ(quantize("other", {"--seed", "1"}).exit, 0);
+
+  EXPECT_EQ(Contents(folder / "first"), Contents(folder / "again"));
+  const Json record = ReadJson(folder / "first/lieq.json");
+  EXPECT_EQ(record["settings"]["calibration_source"], "self");
+  EXPECT_EQ(record["settings"]["seed"], 0);
+  EXPECT_EQ(record["settings"]["samples"], 5);
+  EXPECT_EQ(record["calibration"]["files"], Json({"self"}));
+  EXPECT_EQ(record["calibration"]["tokens"], 5 * 48);
+  EXPECT_NE(ReadJson(folder / "other/lieq.json")["calibration"]["hash"],
+            record["calibration"]["hash"]);
+  const Outcome beside = quantize("bad", {"--calibration", "self", Path("x")});
+  EXPECT_EQ(beside.exit, 2);
+  EXPECT_NE(beside.err.find("stands alone"), std::string::npos) << beside.err;
 }
 
 TEST_F(GenerateCommand, RefusesWhatItCannotDo) {

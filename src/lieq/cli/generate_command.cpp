@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "lieq/base/files.h"
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/container/special_tokens.h"
@@ -51,13 +52,7 @@ std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& 
     ids.insert(ids.begin(), prefix.begin(), prefix.end());
   }
   if (!ids.empty()) return ids;
-  const std::optional<TokenId> begin = BeginToken(model);
-  if (!begin) {
-    throw Error({.what = "the prompt is empty, and the model names no token to begin with",
-                 .where = "--prompt",
-                 .expected = "a text, or bos_token_id or eos_token_id in config.json"});
-  }
-  return {*begin};
+  return {FirstToken(model, tokenizer)};
 }
 
 struct Generation {

@@ -324,7 +324,8 @@ constexpr std::array kOptions{
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
               .help =
                   "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
-                  "bundled text)",
+                  "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
+                  "model writes (by --seed)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
     OptionRow{
@@ -421,14 +422,15 @@ constexpr std::array kOptions{
               a.samples =
                   Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
             }},
-    OptionRow{.names = "--seed",
-              .value = "S",
-              .commands = kDiagnose | kPlan | kQuantize | kStudy | kGenerate,
-              .help = "seed of everything random (default 0)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
-                  }},
+    OptionRow{
+        .names = "--seed",
+        .value = "S",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kGenerate,
+        .help = "seed of everything random (default 0)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
+            }},
     OptionRow{.names = "--for",
               .value = "CONTAINER",
               .commands = kSensitivity | kPlan | kQuantize,
@@ -743,19 +745,6 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string&) { a.quiet = true; }},
 };
 
-Index EditDistance(std::string_view a, std::string_view b) {
-  std::vector<Index> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<Index>(j);
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    Index diagonal = std::exchange(row[0], static_cast<Index>(i));
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const Index replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
-    }
-  }
-  return row.back();
-}
-
 }  // namespace
 
 /// "gptq (a folder for ...), mlx (...)"
@@ -793,20 +782,6 @@ std::span<const OptionRow> Options() noexcept {
     return rows;
   }();
   return options;
-}
-
-std::string Nearest(std::string_view word, std::span<const std::string> names) {
-  std::string best;
-  Index least = std::max<Index>(2, static_cast<Index>(word.size()) / 3) + 1;
-  for (const std::string& name : names) {
-    const bool prefix = word.size() >= 3 && name.starts_with(word);
-    const Index distance = prefix ? 1 : EditDistance(word, name);
-    if (distance < least) {
-      least = distance;
-      best = name;
-    }
-  }
-  return best;
 }
 
 }  // namespace lieq

@@ -58,7 +58,4 @@ struct OptionRow {
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;
 [[nodiscard]] std::span<const OptionRow> Options() noexcept;
 
-/// The name of `names` closest to `word` by edits, empty where none is near.
-[[nodiscard]] std::string Nearest(std::string_view word, std::span<const std::string> names);
-
 }  // namespace lieq
