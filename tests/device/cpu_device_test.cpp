@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/tensor/dtype.h"
@@ -119,14 +121,22 @@ TEST(Bf16Product, AgreesWithRoundedFactors) {
   }
 }
 
-TEST(Attention, AgreesWithTheDefinition) {
+TEST(Attention, AgreesWithTheDefinitionWithAndWithoutAPast) {
   for (const AttentionShape shape :
        {AttentionShape{1, 1, 2, 1, 4}, AttentionShape{2, 7, 4, 2, 8},
-        AttentionShape{1, 129, 3, 3, 6}, AttentionShape{2, 300, 2, 1, 16}}) {
+        AttentionShape{1, 129, 3, 3, 6}, AttentionShape{2, 300, 2, 1, 16},
+        AttentionShape{1, 1, 4, 2, 8, 1}, AttentionShape{3, 1, 6, 2, 4, 700, 900},
+        AttentionShape{2, 5, 4, 1, 6, 0, 9}, AttentionShape{2, 131, 2, 2, 10, 260, 391}}) {
     const Index rows = shape.windows * shape.length, dim = shape.head_dim;
+    const Index key_rows = shape.windows * shape.KeyRows();
     const Matrix<float> q = RandomMatrix(rows, shape.heads * dim, 1);
-    const Matrix<float> k = RandomMatrix(rows, shape.kv_heads * dim, 2);
-    const Matrix<float> v = RandomMatrix(rows, shape.kv_heads * dim, 3);
+    Matrix<float> k = RandomMatrix(key_rows, shape.kv_heads * dim, 2);
+    Matrix<float> v = RandomMatrix(key_rows, shape.kv_heads * dim, 3);
+    for (Index r = 0; r < key_rows; ++r) {  // what is not filled yet must not count
+      if (r % shape.KeyRows() < shape.past + shape.length) continue;
+      std::ranges::fill(k.view().Row(r), std::numeric_limits<float>::quiet_NaN());
+      std::ranges::fill(v.view().Row(r), std::numeric_limits<float>::quiet_NaN());
+    }
     Matrix<float> first;
     for (const int threads : {1, 3}) {
       ThreadPool pool(threads);
@@ -140,12 +150,13 @@ TEST(Attention, AgreesWithTheDefinition) {
         continue;
       }
       for (Index r = 0; r < rows; ++r) {
-        const Index begin = r / shape.length * shape.length;
+        const Index begin = r / shape.length * shape.KeyRows();
+        const Index end = begin + shape.past + r % shape.length + 1;
         for (Index h = 0; h < shape.heads; ++h) {
           const Index kv = h * shape.kv_heads / shape.heads * dim;
           std::vector<double> weight;
           double total = 0;
-          for (Index t = begin; t <= r; ++t) {
+          for (Index t = begin; t < end; ++t) {
             double dot = 0;
             for (Index d = 0; d < dim; ++d) {
               dot += static_cast<double>(q(r, h * dim + d)) * static_cast<double>(k(t, kv + d));
@@ -155,7 +166,7 @@ TEST(Attention, AgreesWithTheDefinition) {
           }
           for (Index d = 0; d < dim; ++d) {
             double expected = 0;
-            for (Index t = begin; t <= r; ++t) {
+            for (Index t = begin; t < end; ++t) {
               expected += weight[Size(t - begin)] / total * static_cast<double>(v(t, kv + d));
             }
             ASSERT_NEAR(y(r, h * dim + d), expected, 1e-5);
@@ -163,6 +174,34 @@ TEST(Attention, AgreesWithTheDefinition) {
         }
       }
       first = std::move(y);
+    }
+  }
+}
+
+TEST(Rope, CountsPositionsFromThePastOn) {
+  constexpr Index kPast = 3, kLength = 4, kHalf = 3, kWindows = 2;
+  RopeTable table{Matrix<float>(kPast + kLength, kHalf), Matrix<float>(kPast + kLength, kHalf)};
+  for (Index i = 0; i < table.sine.size(); ++i) {
+    table.cosine.data()[i] = std::cos(static_cast<float>(i) * 0.3f);
+    table.sine.data()[i] = std::sin(static_cast<float>(i) * 0.3f);
+  }
+  const Matrix<float> x = RandomMatrix(kWindows * kLength, 2 * 2 * kHalf, 1);
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const DeviceMatrix turned = Uploaded(*device, x);
+
+  device->Rope(turned.view(), table, kPast, kLength, 2 * kHalf);
+
+  const Matrix<float> y = Downloaded(*device, turned);
+  for (Index r = 0; r < x.rows(); ++r) {
+    const Index position = kPast + r % kLength;
+    for (Index h = 0; h < x.cols(); h += 2 * kHalf) {
+      for (Index i = 0; i < kHalf; ++i) {
+        const float a = x(r, h + i), b = x(r, h + kHalf + i);
+        const float cosine = table.cosine(position, i), sine = table.sine(position, i);
+        EXPECT_NEAR(y(r, h + i), a * cosine - b * sine, 1e-6);
+        EXPECT_NEAR(y(r, h + kHalf + i), b * cosine + a * sine, 1e-6);
+      }
     }
   }
 }

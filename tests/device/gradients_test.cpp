@@ -170,8 +170,8 @@ TEST(Rope, TurnedBackIsItsTranspose) {
     const auto device = MakeCpuDevice(pool);
     const DeviceMatrix turned = Uploaded(*device, x), gradient = Uploaded(*device, c);
 
-    device->Rope(turned.view(), table, kLength, dim);
-    device->Rope(gradient.view(), back, kLength, dim);
+    device->Rope(turned.view(), table, 0, kLength, dim);
+    device->Rope(gradient.view(), back, 0, kLength, dim);
 
     // The loss is linear: c . Rope(x) = (gradient) . x
     EXPECT_NEAR(Dot(Wide(Downloaded(*device, turned)), c),

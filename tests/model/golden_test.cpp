@@ -10,7 +10,9 @@
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/io/json.h"
+#include "lieq/model/decoder.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/sampling.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/windows.h"
 
@@ -87,6 +89,24 @@ TEST_P(Golden, LogitsAndGreedyTokensAgree) {
       }
       ids.push_back(expected);
       logits = Logits(ids);
+    }
+  }
+}
+
+TEST_P(Golden, DecoderGivesTheGreedyTokens) {
+  for (const Json& row : golden["cases"]) {
+    SCOPED_TRACE(row["text"].get<std::string>());
+    const auto ids = row["ids"].get<std::vector<TokenId>>();
+    const auto greedy = row["greedy"].get<std::vector<TokenId>>();
+    const auto prompt = static_cast<Index>(ids.size());
+    Decoder decoder(model.weights, *device, 1, prompt + static_cast<Index>(greedy.size()));
+    Matrix<float> logits(1, model.weights.config.vocab);
+    decoder.Append({ids.data(), 1, prompt}, logits.view());
+    Sampler sampler({}, 0);
+    for (const TokenId expected : greedy) {
+      const TokenId token = sampler.Next(logits.view().Row(0));
+      ASSERT_EQ(token, expected) << "after " << decoder.length() - prompt << " tokens";
+      decoder.Append({&token, 1, 1}, logits.view());
     }
   }
 }

@@ -14,6 +14,7 @@
 #include "lieq/device/device.h"
 #include "lieq/diagnose/layer_spectra.h"
 #include "lieq/evaluate/conventions.h"
+#include "lieq/model/sampling.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 
@@ -90,6 +91,13 @@ struct Arguments {
   std::filesystem::path cache;                            // of references; empty: CacheFolder()
 
   std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
+
+  // Of `generate`.
+  std::optional<std::string> prompt;
+  std::filesystem::path prompt_file;
+  bool chat = false;
+  Index new_tokens = 64;
+  SamplingOptions sampling;
 
   // Of studies.
   std::string study;

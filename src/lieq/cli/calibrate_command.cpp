@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/terminal.h"
@@ -47,8 +48,7 @@ Record ToJson(const Importance& importance) {
 
 int RunCalibrate(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
-  EncodedText text =
-      EncodeFiles(OpenTokenizer(model), arguments.calibration, arguments.text_fields);
+  EncodedText text = CalibrationText(arguments, model, session);
   const Windows windows =
       CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),
                  arguments.samples.value_or(kDefaultSamples), "the calibration text");

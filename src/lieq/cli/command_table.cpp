@@ -63,6 +63,10 @@ constexpr std::array kCommands{
                kModel},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
                "Works on float and on quantized folders.", kModel},
+    CommandRow{"generate", kGenerate, "continue a text, to see what a model became",
+               "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
+               "token each time; with --temperature tokens are drawn, the same for a seed.",
+               kModel},
     CommandRow{"export", kExport, "write a quantized model in another container",
                "Writes the same numbers in another layout, opens what was written and compares: "
                "nothing appears under the output's name that differs. A grid that the container "

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "lieq/base/error.h"
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/version.h"
 #include "lieq/quantize/candidate_quantizer.h"
@@ -130,7 +131,7 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
   const Tokenizer tokenizer = OpenTokenizer(lab.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
   if (calibrated || arguments.text.empty()) {
-    lab.calibration = EncodeFiles(tokenizer, arguments.calibration, arguments.text_fields);
+    lab.calibration = CalibrationText(arguments, lab.model, session);
   }
   if (calibrated) {
     lab.windows = CutWindows(lab.calibration->ids, arguments.context.value_or(kDefaultContext),

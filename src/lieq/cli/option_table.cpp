@@ -336,7 +336,8 @@ constexpr std::array kOptions{
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
               .help =
                   "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
-                  "bundled text)",
+                  "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
+                  "model writes (by --seed)",
               .many = true,
               .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
     OptionRow{
@@ -433,14 +434,15 @@ constexpr std::array kOptions{
               a.samples =
                   Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
             }},
-    OptionRow{.names = "--seed",
-              .value = "S",
-              .commands = kDiagnose | kPlan | kQuantize | kStudy,
-              .help = "seed of everything random (default 0)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
-                  }},
+    OptionRow{
+        .names = "--seed",
+        .value = "S",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kGenerate,
+        .help = "seed of everything random (default 0)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
+            }},
     OptionRow{.names = "--for",
               .value = "CONTAINER",
               .commands = kSensitivity | kPlan | kQuantize,
@@ -592,6 +594,59 @@ constexpr std::array kOptions{
                     a.transform_sets = SplitAtCommas(v);
                     for (const std::string& set : a.transform_sets) (void)TransformSet(set);
                   }},
+    OptionRow{.names = "--prompt,-p",
+              .value = "TEXT",
+              .commands = kGenerate,
+              .help = "text to continue; the names of special tokens in it stand for them (empty: "
+                      "begin with the model's BOS or end-of-text token)",
+              .set = [](Arguments& a, const std::string& v) { a.prompt = v; }},
+    OptionRow{.names = "--prompt-file",
+              .value = "FILE",
+              .commands = kGenerate,
+              .help = "the same from a file, newlines at its end included",
+              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; }},
+    OptionRow{.names = "--chat",
+              .value = "",
+              .commands = kGenerate,
+              .help = "put the prompt into the model's chat template: refused, with the way to do "
+                      "it outside (templates need Jinja)",
+              .set = [](Arguments& a, const std::string&) { a.chat = true; }},
+    OptionRow{.names = "--new-tokens,-n",
+              .value = "N",
+              .commands = kGenerate,
+              .help = "stop after so many tokens (default 64)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
+                                                "a whole number, 1 to 1048576");
+                  }},
+    OptionRow{.names = "--temperature",
+              .value = "T",
+              .commands = kGenerate,
+              .help = "draw from the distribution of the logits over T (default 0: take the "
+                      "likeliest token)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
+                  }},
+    OptionRow{.names = "--top-k",
+              .value = "K",
+              .commands = kGenerate,
+              .help = "draw among the K likeliest tokens (default 0: all)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sampling.top_k =
+                        Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
+                  }},
+    OptionRow{.names = "--top-p",
+              .value = "P",
+              .commands = kGenerate,
+              .help = "of those draw among the fewest that have this share of the probability "
+                      "(default 1: all)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
+                  }},
     OptionRow{.names = "--imatrix",
               .value = "FILE",
               .commands = kCalibrate,
@@ -659,15 +714,15 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
                   }},
-    OptionRow{
-        .names = "--kernels",
-        .value = "ROW",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
-        .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
+    OptionRow{.names = "--kernels",
+              .value = "ROW",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
+              .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
     OptionRow{.names = "--arithmetic",
               .value = "TYPE",
-              .commands = kEvaluate,
+              .commands = kEvaluate | kGenerate,
               .help = "of products: float32 (default) or bf16, where the processor has it",
               .set =
                   [](Arguments& a, const std::string& v) {
@@ -702,19 +757,6 @@ constexpr std::array kOptions{
               .help = "say nothing but errors on stderr",
               .set = [](Arguments& a, const std::string&) { a.quiet = true; }},
 };
-
-Index EditDistance(std::string_view a, std::string_view b) {
-  std::vector<Index> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<Index>(j);
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    Index diagonal = std::exchange(row[0], static_cast<Index>(i));
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const Index replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
-    }
-  }
-  return row.back();
-}
 
 }  // namespace
 
@@ -753,20 +795,6 @@ std::span<const OptionRow> Options() noexcept {
     return rows;
   }();
   return options;
-}
-
-std::string Nearest(std::string_view word, std::span<const std::string> names) {
-  std::string best;
-  Index least = std::max<Index>(2, static_cast<Index>(word.size()) / 3) + 1;
-  for (const std::string& name : names) {
-    const bool prefix = word.size() >= 3 && name.starts_with(word);
-    const Index distance = prefix ? 1 : EditDistance(word, name);
-    if (distance < least) {
-      least = distance;
-      best = name;
-    }
-  }
-  return best;
 }
 
 }  // namespace lieq

@@ -24,7 +24,8 @@ enum CommandBit : unsigned {
   kExport = 512,
   kVerify = 1024,
   kCalibrate = 2048,
-  kAllCommands = 4095,
+  kGenerate = 4096,
+  kAllCommands = 8191,
 };
 
 /// A word that a command takes by its place.
@@ -56,8 +57,5 @@ struct OptionRow {
 
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;
 [[nodiscard]] std::span<const OptionRow> Options() noexcept;
-
-/// The name of `names` closest to `word` by edits, empty where none is near.
-[[nodiscard]] std::string Nearest(std::string_view word, std::span<const std::string> names);
 
 }  // namespace lieq

@@ -5,6 +5,7 @@
 
 #include "lieq/base/files.h"
 #include "lieq/base/statistics.h"
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/planning.h"
@@ -94,7 +95,7 @@ int RunPlan(const Arguments& arguments, Session& session) {
   const std::string model_hash = HashModel(model);
   std::optional<EncodedText> text;
   if (NeedsSpectra(arguments)) {
-    text = EncodeFiles(OpenTokenizer(model), arguments.calibration, arguments.text_fields);
+    text = CalibrationText(arguments, model, session);
     JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
   }
   std::filesystem::path codes = arguments.codes;

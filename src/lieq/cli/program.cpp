@@ -29,7 +29,8 @@ int RunCommand(const Arguments& arguments, Session& session) {
       {"inspect", RunInspect},     {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
       {"plan", RunPlan},           {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
       {"export", RunExport},       {"verify", RunVerify},     {"report", RunReport},
-      {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff}};
+      {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff},
+      {"generate", RunGenerate}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }

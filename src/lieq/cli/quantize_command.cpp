@@ -7,6 +7,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/cli/assemble.h"
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/code_store.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/estimate.h"
@@ -92,8 +93,7 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   const bool calibrated =
       FindQuantizer(arguments.quant.method).needs_calibration || NeedsCalibration(transforms);
   if (calibrated || NeedsSpectra(arguments)) {
-    inputs.calibration =
-        EncodeFiles(OpenTokenizer(inputs.model), arguments.calibration, arguments.text_fields);
+    inputs.calibration = CalibrationText(arguments, inputs.model, session);
   }
   if (calibrated) {
     const Index wanted = arguments.samples.value_or(kDefaultSamples);

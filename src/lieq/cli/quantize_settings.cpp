@@ -4,6 +4,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
@@ -105,6 +106,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
   if (a.head_bits) record["head_bits"] = *a.head_bits;
   if (calibration != nullptr) {
     record["calibration"] = calibration->hash;
+    if (CalibratesOnItself(a)) record["calibration_source"] = "self";
     record["samples"] = windows.count;
     record["context"] = windows.length;
   }

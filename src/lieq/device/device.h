@@ -84,14 +84,19 @@ struct RopeTable {
   Matrix<float> sine;
 };
 
-/// How heads lie in rows: q [windows * length, heads * head_dim], k and v [.., kv_heads *
-/// head_dim].
+/// How heads lie in rows: q [windows * length, heads * head_dim], k and v [windows * KeyRows(),
+/// kv_heads * head_dim]. Query i of a window stands at position past + i and sees the keys of the
+/// positions up to its own: rows 0 .. past + i of its window's.
 struct AttentionShape {
   Index windows = 0;
   Index length = 0;
   Index heads = 0;
   Index kv_heads = 0;
   Index head_dim = 0;
+  Index past = 0;      // positions before the first query: what a cache holds
+  Index capacity = 0;  // rows of k and v for each window, the last ones unread; 0: past + length
+
+  [[nodiscard]] Index KeyRows() const noexcept { return capacity > 0 ? capacity : past + length; }
 };
 
 /// Arithmetic of Matmul; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
@@ -123,8 +128,9 @@ class Device {
                        DeviceView<float> y) = 0;
   /// Rotates the two halves of each head by the angles of its position, in place
   /// (Su et al., arXiv:2104.09864, in Hugging Face's half-split order).
-  /// x [windows * length, heads * head_dim]; row r has position r % length.
-  virtual void Rope(DeviceView<float> x, const RopeTable& table, Index length, Index head_dim) = 0;
+  /// x [windows * length, heads * head_dim]; row r has position past + r % length.
+  virtual void Rope(DeviceView<float> x, const RopeTable& table, Index past, Index length,
+                    Index head_dim) = 0;
   /// Causal softmax(q kᵀ / sqrt(head_dim)) v, each window on its own; query head h reads key head
   /// h * kv_heads / heads. out [windows * length, heads * head_dim].
   virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
@@ -159,8 +165,8 @@ class Device {
   /// dx may be dy.
   virtual void RmsNormGradient(DeviceView<const float> x, std::span<const float> weight, double eps,
                                DeviceView<const float> dy, DeviceView<float> dx, bool add) = 0;
-  /// Of Attention, whose probabilities are computed again. dout as out; dq as q; dk, dv as k, v,
-  /// overwritten: none may overlap another argument.
+  /// Of Attention without a past, whose probabilities are computed again. dout as out; dq as q; dk,
+  /// dv as k, v, overwritten: none may overlap another argument.
   virtual void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,
                                  DeviceView<const float> v, DeviceView<const float> dout,
                                  const AttentionShape& shape, DeviceView<float> dq,

@@ -100,8 +100,8 @@ void Backward::Recompute(const LayerWeights& layer, DeviceView<const float> x, I
     Multiply(layer.At(Site::kK), in, k, false);
   }
   Multiply(layer.At(Site::kV), in, v, false);
-  device_.Rope(q, rope_, length, dim);
-  device_.Rope(k, rope_, length, dim);
+  device_.Rope(q, rope_, 0, length, dim);
+  device_.Rope(k, rope_, 0, length, dim);
   const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
   device_.Attention(q, k, v,
                     {.windows = rows / length,
@@ -160,8 +160,8 @@ void Backward::Attention(const LayerWeights& layer, DeviceView<const float> x, I
                              .kv_heads = config.kv_heads,
                              .head_dim = dim},
                             dq, dk, dv);
-  device_.Rope(dq, rope_back_, length, dim);
-  device_.Rope(dk, rope_back_, length, dim);
+  device_.Rope(dq, rope_back_, 0, length, dim);
+  device_.Rope(dk, rope_back_, 0, length, dim);
   if (config.qk_norm) {
     const auto norm_back = [&](const DeviceMatrix& raw, std::span<const float> weight,
                                DeviceView<float> d) {

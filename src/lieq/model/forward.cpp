@@ -63,8 +63,8 @@ void LayerSteps::QkvInput(const LayerWeights& layer, DeviceView<const float> x,
   device_.RmsNorm(x, layer.attention_norm, config_.rms_eps, in);
 }
 
-void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
-                                 Index length, DeviceView<float> out) {
+LayerSteps::Heads LayerSteps::Project(const LayerWeights& layer, DeviceView<const float> in,
+                                      Index past, Index length) {
   const Index rows = in.rows(), dim = config_.head_dim;
   const auto q = Sized(device_, q_, rows, config_.Out(Site::kQ));
   const auto k = Sized(device_, k_, rows, config_.Out(Site::kK));
@@ -77,15 +77,39 @@ void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const flo
     device_.RmsNorm(q_heads, layer.q_norm, config_.rms_eps, q_heads);
     device_.RmsNorm(k_heads, layer.k_norm, config_.rms_eps, k_heads);
   }
-  device_.Rope(q, rope_, length, dim);
-  device_.Rope(k, rope_, length, dim);
-  device_.Attention(q, k, v,
-                    {.windows = rows / length,
-                     .length = length,
-                     .heads = config_.heads,
-                     .kv_heads = config_.kv_heads,
-                     .head_dim = dim},
-                    out);
+  device_.Rope(q, rope_, past, length, dim);
+  device_.Rope(k, rope_, past, length, dim);
+  return {q, k, v};
+}
+
+AttentionShape LayerSteps::Shape(Index rows, Index length) const {
+  return {.windows = rows / length,
+          .length = length,
+          .heads = config_.heads,
+          .kv_heads = config_.kv_heads,
+          .head_dim = config_.head_dim};
+}
+
+void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+                                 Index length, DeviceView<float> out) {
+  const Heads heads = Project(layer, in, 0, length);
+  device_.Attention(heads.q, heads.k, heads.v, Shape(in.rows(), length), out);
+}
+
+void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+                                 Index length, LayerCache& cache, Index past,
+                                 DeviceView<float> out) {
+  const Heads heads = Project(layer, in, past, length);
+  AttentionShape shape = Shape(in.rows(), length);
+  shape.past = past;
+  shape.capacity = cache.keys.rows() / shape.windows;
+  LIEQ_ASSERT(past + length <= shape.capacity);
+  for (Index w = 0; w < shape.windows; ++w) {
+    const Index row = w * shape.capacity + past;
+    device_.Copy(heads.k.Rows(w * length, length), cache.keys.view().Rows(row, length));
+    device_.Copy(heads.v.Rows(w * length, length), cache.values.view().Rows(row, length));
+  }
+  device_.Attention(heads.q, cache.keys.view(), cache.values.view(), shape, out);
 }
 
 void LayerSteps::AddO(const LayerWeights& layer, DeviceView<const float> attention,
@@ -195,13 +219,17 @@ void Forward::Logits(DeviceView<const float> x, DeviceView<float> logits) {
 void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {
   const ModelConfig& config = weights_.config;
   const Prepared head = device_.Prepare(weights_.head);
-  for (Index w = 0; w < hidden.windows; ++w) {
-    const auto in = Sized(device_, in_, 1, config.hidden);
-    const auto out = Sized(device_, logits_, 1, config.vocab);
-    device_.RmsNorm(hidden.x.view().Rows((w + 1) * hidden.length - 1, 1), weights_.final_norm,
-                    config.rms_eps, in);
+  const Index batch = std::clamp<Index>(kLogitElements / config.vocab, 1, hidden.windows);
+  for (Index w = 0; w < hidden.windows; w += batch) {
+    const Index rows = std::min(batch, hidden.windows - w);
+    const auto in = Sized(device_, in_, rows, config.hidden);
+    const auto out = Sized(device_, logits_, rows, config.vocab);
+    for (Index i = 0; i < rows; ++i) {
+      device_.RmsNorm(hidden.x.view().Rows((w + i + 1) * hidden.length - 1, 1), weights_.final_norm,
+                      config.rms_eps, in.Rows(i, 1));
+    }
     device_.Matmul(in, *head, {}, out, false);
-    device_.Download(out, logits.Rows(w, 1));
+    device_.Download(out, logits.Rows(w, rows));
   }
 }
 

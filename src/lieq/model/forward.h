@@ -29,6 +29,13 @@ struct Hidden {
 /// Sees the input of each unit as a layer runs: [rows, in], valid during the call.
 using Observer = std::function<void(Unit unit, DeviceView<const float> input)>;
 
+/// Keys and values of one layer for the tokens that went before, after norms and rotation.
+/// [windows * capacity, kv_heads * head_dim] each; of every window the first `past` rows are
+/// filled.
+struct LayerCache {
+  DeviceMatrix keys, values;
+};
+
 /// The six steps of one layer on a batch of windows: each is a plain function of its arguments, so
 /// that a caller may replace linears between steps.
 class LayerSteps {
@@ -41,6 +48,10 @@ class LayerSteps {
   /// head_dim]
   void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in, Index length,
                        DeviceView<float> out);
+  /// The same for tokens that follow `past` others of their window: their keys and values are added
+  /// to the cache, which has room for them.
+  void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in, Index length,
+                       LayerCache& cache, Index past, DeviceView<float> out);
   /// x += o(attention)
   void AddO(const LayerWeights& layer, DeviceView<const float> attention, DeviceView<float> x);
   /// in = norm(x): the input of gate and up.
@@ -51,6 +62,12 @@ class LayerSteps {
   void AddDown(const LayerWeights& layer, DeviceView<const float> gated, DeviceView<float> x);
 
  private:
+  struct Heads {
+    DeviceView<float> q, k, v;
+  };
+  /// q, k and v of `in`, normed and rotated: in q_, k_ and v_.
+  Heads Project(const LayerWeights& layer, DeviceView<const float> in, Index past, Index length);
+  [[nodiscard]] AttentionShape Shape(Index rows, Index length) const;
   void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
 
   const ModelConfig& config_;

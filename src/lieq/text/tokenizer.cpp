@@ -135,17 +135,25 @@ std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool special) cons
 std::string Tokenizer::Decode(const std::vector<TokenId>& ids, bool skip_special) const {
   std::string bytes;
   for (const TokenId id : ids) {
-    if (id < 0 || id >= impl_->vocabulary.size()) {
-      throw Error({.what = "token id is out of range",
-                   .where = "text to decode",
-                   .expected = "0 to " + std::to_string(impl_->vocabulary.size() - 1),
-                   .found = std::to_string(id)});
-    }
-    if (skip_special && impl_->vocabulary.IsSpecial(id)) continue;
-    bytes += impl_->vocabulary.Bytes(id);
+    const std::string_view token = Bytes(id);
+    if (!skip_special || !impl_->vocabulary.IsSpecial(id)) bytes += token;
   }
   std::string repaired;
   return std::string(ToValidUtf8(bytes, repaired));
+}
+
+std::string_view Tokenizer::Bytes(TokenId id) const {
+  if (id < 0 || id >= impl_->vocabulary.size()) {
+    throw Error({.what = "token id is out of range",
+                 .where = "text to decode",
+                 .expected = "0 to " + std::to_string(impl_->vocabulary.size() - 1),
+                 .found = std::to_string(id)});
+  }
+  return impl_->vocabulary.Bytes(id);
+}
+
+const std::vector<TokenId>& Tokenizer::Prefix() const noexcept {
+  return impl_->frame.before;
 }
 
 Index Tokenizer::vocab() const noexcept {

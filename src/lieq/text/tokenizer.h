@@ -30,6 +30,11 @@ class Tokenizer {
   [[nodiscard]] std::string Decode(const std::vector<TokenId>& ids,
                                    bool skip_special = false) const;
 
+  /// The text that a token stands for; part of a character, maybe. Throws Error as Decode does.
+  [[nodiscard]] std::string_view Bytes(TokenId id) const;
+  /// The special tokens that the post-processor's template puts before a text (BOS).
+  [[nodiscard]] const std::vector<TokenId>& Prefix() const noexcept;
+
   /// Highest id + 1.
   [[nodiscard]] Index vocab() const noexcept;
   [[nodiscard]] std::optional<TokenId> Find(std::string_view token) const;

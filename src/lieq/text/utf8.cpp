@@ -1,5 +1,6 @@
 #include "lieq/text/utf8.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -13,6 +14,7 @@ constexpr std::uint8_t Byte(std::string_view text, std::size_t position) noexcep
 struct Sequence {
   std::size_t bytes = 0;  // of the character, or of the ill-formed part to replace; >= 1
   bool valid = false;
+  bool cut = false;  // the text ends inside it
 };
 
 /// The character or the ill-formed part at `position` (Unicode 15, table 3-7).
@@ -36,7 +38,7 @@ Sequence SequenceAt(std::string_view text, std::size_t position) noexcept {
     return {1, false};
   }
   for (std::size_t i = 1; i < length; ++i) {
-    if (position + i == text.size()) return {i, false};
+    if (position + i == text.size()) return {i, false, true};
     const std::uint8_t byte = Byte(text, position + i);
     if (byte < low || byte > high) return {i, false};
     low = 0x80;
@@ -77,6 +79,16 @@ std::string_view ToValidUtf8(std::string_view text, std::string& storage) {
   if (!changed) return text;
   storage.append(text, copied);
   return storage;
+}
+
+std::size_t WholeCharacters(std::string_view text) noexcept {
+  constexpr std::size_t kMost = 3;  // bytes of a character that lacks its last
+  for (std::size_t back = 1; back <= std::min(kMost, text.size()); ++back) {
+    const std::size_t position = text.size() - back;
+    const bool continues = (Byte(text, position) & 0xC0) == 0x80;
+    if (!continues) return SequenceAt(text, position).cut ? position : text.size();
+  }
+  return text.size();
 }
 
 CodePoint CodePointAt(std::string_view text, std::size_t position) noexcept {

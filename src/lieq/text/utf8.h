@@ -14,6 +14,11 @@ inline constexpr char32_t kReplacement = 0xFFFD;
 /// else a view of `storage`.
 [[nodiscard]] std::string_view ToValidUtf8(std::string_view text, std::string& storage);
 
+/// Bytes of `text` before a character that its end cuts off (up to 3 bytes that more could make
+/// whole): what may be shown of a text that goes on. ToValidUtf8 of the two parts, one after
+/// another, is that of the whole.
+[[nodiscard]] std::size_t WholeCharacters(std::string_view text) noexcept;
+
 /// A code point and its length in bytes.
 struct CodePoint {
   char32_t value = 0;

@@ -110,13 +110,14 @@ class CpuDevice final : public Device {
     });
   }
 
-  void Rope(DeviceView<float> x_, const RopeTable& table, Index length, Index head_dim) override {
+  void Rope(DeviceView<float> x_, const RopeTable& table, Index past, Index length,
+            Index head_dim) override {
     const View<float, 2> x = Host(x_);
     const Index half = head_dim / 2;
-    LIEQ_ASSERT(length <= table.cosine.rows() && half == table.cosine.cols());
+    LIEQ_ASSERT(past + length <= table.cosine.rows() && half == table.cosine.cols());
     ForRows(x.rows(), [&](Index r) {
-      const float* cosine = table.cosine.view().Row(r % length).data();
-      const float* sine = table.sine.view().Row(r % length).data();
+      const float* cosine = table.cosine.view().Row(past + r % length).data();
+      const float* sine = table.sine.view().Row(past + r % length).data();
       for (Index h = 0; h < x.cols(); h += head_dim) {
         kernels_.rope(x.Row(r).data() + h, cosine, sine, half);
       }
@@ -130,18 +131,20 @@ class CpuDevice final : public Device {
     const Index length = shape.length, dim = shape.head_dim;
     const Index shared = shape.heads / shape.kv_heads;
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
+    LIEQ_ASSERT(shape.past + length <= shape.KeyRows());
     pool_.ParallelFor(shape.windows * shape.heads, [&](Index task, int worker) {
-      const Index first = task / shape.heads * length, head = task % shape.heads;
-      const auto keys = k.Rows(first, length).Cols(head / shared * dim, dim);
-      const auto values = v.Rows(first, length).Cols(head / shared * dim, dim);
+      const Index window = task / shape.heads, head = task % shape.heads;
+      const Index first = window * length, first_key = window * shape.KeyRows();
+      const auto keys = k.Rows(first_key, shape.past + length).Cols(head / shared * dim, dim);
+      const auto values = v.Rows(first_key, shape.past + length).Cols(head / shared * dim, dim);
       for (Index begin = 0; begin < length; begin += kQueryTile) {
-        const Index rows = std::min(kQueryTile, length - begin), seen = begin + rows;
+        const Index rows = std::min(kQueryTile, length - begin), seen = shape.past + begin + rows;
         const View<float, 2> scores = Scratch(worker, rows, seen);
         Gemm(1.0f, q.Rows(first + begin, rows).Cols(head * dim, dim), Transpose::kNo,
              keys.Rows(0, seen), Transpose::kYes, 0.0f, scores);
         for (Index i = 0; i < rows; ++i) {
           float* row = scores.Row(i).data();
-          const Index visible = begin + i + 1;  // the token itself and all before it
+          const Index visible = shape.past + begin + i + 1;  // the token itself and all before it
           kernels_.softmax(row, scale, visible);
           std::fill(row + visible, row + seen, 0.0f);
         }
@@ -261,6 +264,7 @@ class CpuDevice final : public Device {
     const View<float, 2> dq = Host(dq_), dk = Host(dk_), dv = Host(dv_);
     const Index length = shape.length, dim = shape.head_dim;
     const Index shared = shape.heads / shape.kv_heads;
+    LIEQ_ASSERT(shape.past == 0 && shape.KeyRows() == length);
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
     pool_.ParallelFor(shape.windows * shape.kv_heads, [&](Index task, int worker) {
       const Index first = task / shape.kv_heads * length, kv_head = task % shape.kv_heads;

@@ -1,0 +1,44 @@
+// Which token comes next: the likeliest, or one drawn from the distribution of the logits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lieq/base/rng.h"
+#include "lieq/base/types.h"
+
+namespace lieq {
+
+struct SamplingOptions {
+  double temperature = 0;  // logits are divided by it; 0: the likeliest token (greedy)
+  Index top_k = 0;         // so many of the likeliest tokens can come; 0: all
+  double top_p = 1;  // of those the fewest whose probabilities add up to this share; in (0, 1]
+};
+
+/// Draws token after token. What comes depends on the options, seed, stream and logits alone.
+class Sampler {
+ public:
+  /// stream: tells sequences of one seed apart.
+  Sampler(const SamplingOptions& options, std::uint64_t seed, std::uint64_t stream = 0)
+      : options_(options), rng_(seed, stream) {}
+
+  /// logits [vocab]. Temperature comes first, then top_k, then top_p, as in transformers; of equal
+  /// logits the lower id counts as likelier. Probabilities are in double. Throws Error where a
+  /// logit is not finite.
+  [[nodiscard]] TokenId Next(std::span<const float> logits);
+
+ private:
+  struct Candidate {
+    TokenId token = 0;
+    double weight = 0;  // probability relative to that of the likeliest
+  };
+
+  void Truncate();
+
+  SamplingOptions options_;
+  Rng rng_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace lieq

@@ -1,0 +1,150 @@
+#include "lieq/model/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "lieq/base/rng.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/device/cpu/cpu_device.h"
+#include "tests/support/error_of.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+constexpr double kTolerance = 1e-4;  // of the issue that asked for this check
+
+Matrix<TokenId> RandomTokens(Index sequences, Index length, Index vocab) {
+  Rng rng(7);
+  Matrix<TokenId> tokens(sequences, length);
+  for (Index i = 0; i < tokens.size(); ++i) {
+    tokens.data()[i] = static_cast<TokenId>(rng.Below(static_cast<std::uint32_t>(vocab)));
+  }
+  return tokens;
+}
+
+/// [sequences * length, vocab]: after every token, by the pass over whole windows.
+Matrix<float> AllLogits(const Weights& weights, Device& device, View<const TokenId, 2> tokens) {
+  Forward forward(weights, device, tokens.cols());
+  Hidden hidden = forward.Embed(tokens);
+  for (Index layer = 0; layer < weights.config.layers; ++layer) forward.Layer(layer, hidden);
+  const DeviceMatrix logits = device.Alloc(tokens.size(), weights.config.vocab);
+  forward.Logits(hidden.x.view(), logits.view());
+  Matrix<float> host(tokens.size(), weights.config.vocab);
+  device.Download(logits.view(), host.view());
+  return host;
+}
+
+/// Appends the tokens in pieces of these lengths and compares what comes after each piece.
+void ExpectSameLogits(const Weights& weights, Device& device, const Matrix<TokenId>& tokens,
+                      const std::vector<Index>& pieces) {
+  const Index sequences = tokens.rows(), length = tokens.cols(), vocab = weights.config.vocab;
+  const Matrix<float> expected = AllLogits(weights, device, tokens.view());
+  Decoder decoder(weights, device, sequences, length + 3);
+  Matrix<float> logits(sequences, vocab);
+  for (const Index piece : pieces) {
+    decoder.Append(tokens.view().Cols(decoder.length(), piece), logits.view());
+    for (Index s = 0; s < sequences; ++s) {
+      for (Index t = 0; t < vocab; ++t) {
+        ASSERT_NEAR(logits(s, t), expected(s * length + decoder.length() - 1, t), kTolerance)
+            << "sequence " << s << ", after token " << decoder.length() << ", logit " << t;
+      }
+    }
+  }
+  ASSERT_EQ(decoder.length(), length);
+}
+
+class DecoderOf : public testing::TestWithParam<TinyModelOptions> {
+ protected:
+  DecoderOf() {
+    MakeTinyModel(folder / "model", GetParam());
+    model = OpenModel(folder / "model");
+  }
+  TempFolder folder;
+  ModelFolder model;
+  ThreadPool pool{2};
+  std::unique_ptr<Device> device = MakeCpuDevice(pool);
+};
+
+TEST_P(DecoderOf, GivesTheLogitsOfTheWholePassAtEveryPosition) {
+  const Matrix<TokenId> tokens = RandomTokens(1, 40, GetParam().vocab);
+  ExpectSameLogits(model.weights, *device, tokens, std::vector<Index>(40, 1));
+}
+
+TEST_P(DecoderOf, TakesPromptsInPiecesAndSequencesSideBySide) {
+  const Matrix<TokenId> tokens = RandomTokens(3, 150, GetParam().vocab);
+  ExpectSameLogits(model.weights, *device, tokens, {1, 7, 133, 1, 1, 2, 5});
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, DecoderOf,
+                         testing::Values(TinyModelOptions{.architecture = "LlamaForCausalLM"},
+                                         TinyModelOptions{.architecture = "LlamaForCausalLM",
+                                                          .heads = 3,
+                                                          .kv_heads = 1,
+                                                          .head_dim = 10,
+                                                          .tied = false,
+                                                          .llama3_rope = true},
+                                         TinyModelOptions{.architecture = "Qwen2ForCausalLM",
+                                                          .kv_heads = 4},
+                                         TinyModelOptions{.architecture = "Qwen3ForCausalLM"}),
+                         [](const auto& test) {
+                           return test.param.architecture +
+                                  (test.param.llama3_rope ? "WithLlama3Rope" : "");
+                         });
+
+TEST(Decoder, RunsPromptsLongerThanABatch) {
+  const TempFolder folder;
+  MakeTinyModel(
+      folder / "model",
+      {.layers = 1, .hidden = 32, .intermediate = 32, .heads = 2, .kv_heads = 1, .head_dim = 8});
+  const ModelFolder model = OpenModel(folder / "model");
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const Index length = kBatchRows / 24 + 5;
+  const Matrix<TokenId> tokens = RandomTokens(24, length, model.weights.config.vocab);
+
+  ExpectSameLogits(model.weights, *device, tokens, {length});
+}
+
+TEST(Decoder, IsTheSameForAnyThreads) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model");
+  const ModelFolder model = OpenModel(folder / "model");
+  const Matrix<TokenId> tokens = RandomTokens(2, 30, model.weights.config.vocab);
+  std::vector<float> first;
+  for (const int threads : {1, 2, 7}) {
+    ThreadPool pool(threads);
+    const auto device = MakeCpuDevice(pool);
+    Decoder decoder(model.weights, *device, 2, 30);
+    Matrix<float> logits(2, model.weights.config.vocab);
+    decoder.Append(tokens.view().Cols(0, 29), logits.view());
+    decoder.Append(tokens.view().Cols(29, 1), logits.view());
+    const std::vector<float> values(logits.data(), logits.data() + logits.size());
+    if (threads == 1) first = values;
+    EXPECT_EQ(values, first) << threads << " threads";
+  }
+}
+
+TEST(Decoder, RefusesTokensOutsideTheVocabulary) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model");
+  const ModelFolder model = OpenModel(folder / "model");
+  ThreadPool pool(1);
+  const auto device = MakeCpuDevice(pool);
+  Decoder decoder(model.weights, *device, 1, 4);
+  Matrix<float> logits(1, model.weights.config.vocab);
+  Matrix<TokenId> tokens(1, 1);
+  tokens(0, 0) = static_cast<TokenId>(model.weights.config.vocab);
+
+  EXPECT_NE(ErrorOf([&] {
+              decoder.Append(tokens.view(), logits.view());
+              return 0;
+            }).find("outside the model's vocabulary"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace lieq
