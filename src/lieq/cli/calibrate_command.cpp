@@ -32,7 +32,8 @@ void PrintImportance(const Importance& importance) {
   }
 }
 
-Record ToJson(const Importance& importance) {
+/// Spread of each unit, by layer.
+Record Spreads(const Importance& importance) {
   Record layers = Record::array();
   for (const auto& units : importance.squares) {
     Record row;
@@ -65,7 +66,7 @@ int RunCalibrate(const Arguments& arguments, Session& session) {
                     {"tokens", importance.tokens},
                     {"windows", windows.count},
                     {"calibration", {{"files", text.names}, {"hash", text.hash}}},
-                    {"spread", ToJson(importance)}});
+                    {"spread", Spreads(importance)}});
     return 0;
   }
   PrintImportance(importance);

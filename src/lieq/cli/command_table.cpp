@@ -62,12 +62,14 @@ constexpr std::array kCommands{
                "command is given again.",
                kModel},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
-               "Works on float and on quantized folders.", kModel},
+               "Works on float and quantized models, folders and GGUF files; with --reference also "
+               "measures how far a model is from the one it was made from.",
+               kModel},
     CommandRow{"generate", kGenerate, "continue a text, to see what a model became",
                "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
                "token each time; with --temperature tokens are drawn, the same for a seed.",
                kModel},
-    CommandRow{"export", kExport, "write a quantized model in another container",
+    CommandRow{"export", kExport, "write a model in another container",
                "Writes the same numbers in another layout, opens what was written and compares: "
                "nothing appears under the output's name that differs. A grid that the container "
                "does not hold exactly is refused.",

@@ -758,11 +758,9 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string&) { a.quiet = true; }},
 };
 
-}  // namespace
-
 /// "gptq (a folder for ...), mlx (...)"
 template <class Row>
-static std::string NamesOf(std::span<const Row> rows) {
+std::string Described(std::span<const Row> rows) {
   std::string text;
   for (const Row& row : rows) {
     text += (text.empty() ? "" : ", ") + std::string(row.name) + " (" +
@@ -771,15 +769,17 @@ static std::string NamesOf(std::span<const Row> rows) {
   return text;
 }
 
+}  // namespace
+
 std::span<const OptionRow> Options() noexcept {
   static const std::string ranking =
       "what orders the layers for --bits: " + std::string(RankingNames()) +
       " (default compactness)";
   static const std::string exports =
       "write the plan for another quantizer: " + std::string(PlanExportNames());
-  static const std::string containers = "container to write: " + NamesOf(Exporters());
+  static const std::string containers = "container to write: " + Described(Exporters());
   static const std::string conventions =
-      "how perplexity is counted: " + NamesOf(Conventions()) + "; default plain";
+      "how perplexity is counted: " + Described(Conventions()) + "; default plain";
   static const std::string transforms =
       "other weights of the same function, before anything is rounded: " + TransformNames() +
       " (docs/transforms.md; default none, of awq as method its own)";
