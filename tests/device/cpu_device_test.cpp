@@ -121,19 +121,47 @@ TEST(Bf16Product, AgreesWithRoundedFactors) {
   }
 }
 
-TEST(Attention, AgreesWithTheDefinitionWithAndWithoutAPast) {
-  for (const AttentionShape shape :
-       {AttentionShape{1, 1, 2, 1, 4}, AttentionShape{2, 7, 4, 2, 8},
-        AttentionShape{1, 129, 3, 3, 6}, AttentionShape{2, 300, 2, 1, 16},
-        AttentionShape{1, 1, 4, 2, 8, 1}, AttentionShape{3, 1, 6, 2, 4, 700, 900},
-        AttentionShape{2, 5, 4, 1, 6, 0, 9}, AttentionShape{2, 131, 2, 2, 10, 260, 391}}) {
-    const Index rows = shape.windows * shape.length, dim = shape.head_dim;
-    const Index key_rows = shape.windows * shape.KeyRows();
-    const Matrix<float> q = RandomMatrix(rows, shape.heads * dim, 1);
-    Matrix<float> k = RandomMatrix(key_rows, shape.kv_heads * dim, 2);
-    Matrix<float> v = RandomMatrix(key_rows, shape.kv_heads * dim, 3);
-    for (Index r = 0; r < key_rows; ++r) {  // what is not filled yet must not count
-      if (r % shape.KeyRows() < shape.past + shape.length) continue;
+struct AttentionCase {
+  AttentionHeads heads;
+  Index key_rows;
+  std::vector<AttentionSpan> spans;
+};
+
+TEST(Attention, AgreesWithTheDefinitionForSpansOfAnyPast) {
+  const std::vector<AttentionCase> cases{
+      {{2, 1, 4}, 1, {{0, 1, 0, 0, 0}}},
+      {{4, 2, 8}, 14, {{0, 7, 0, 0, 0}, {7, 7, 7, 0, 0}}},
+      {{3, 3, 6}, 129, {{0, 129, 0, 0, 0}}},
+      {{2, 1, 16}, 600, {{0, 300, 0, 0, 0}, {300, 300, 300, 0, 0}}},
+      {{4, 2, 8}, 2, {{0, 1, 1, 1, 0}}},  // behind what a cache holds
+      {{6, 2, 4}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
+      {{4, 1, 6}, 18, {{0, 5, 0, 0, 0}, {5, 5, 9, 0, 0}}},
+      {{2, 2, 10}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
+      // a trunk with branches, one of them right behind it
+      {{6, 3, 8}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
+      {{2, 1, 4}, 500, {{0, 200, 0, 0, 0}, {200, 150, 200, 200, 0}, {350, 150, 350, 200, 0}}},
+      {{2, 2, 4}, 9, {{0, 2, 7, 3, 1}}},  // a past that lies apart, rows that nobody reads
+  };
+  for (const AttentionCase& test : cases) {
+    const AttentionHeads& heads = test.heads;
+    const Index dim = heads.head_dim, rows = test.spans.back().begin + test.spans.back().length;
+    const Matrix<float> q = RandomMatrix(rows, heads.heads * dim, 1);
+    Matrix<float> k = RandomMatrix(test.key_rows, heads.kv_heads * dim, 2);
+    Matrix<float> v = RandomMatrix(test.key_rows, heads.kv_heads * dim, 3);
+    // Rows of keys that a query row sees, in order.
+    std::vector<std::vector<Index>> seen(Size(rows));
+    std::vector<bool> read(Size(test.key_rows));
+    for (const AttentionSpan& span : test.spans) {
+      for (Index i = 0; i < span.length; ++i) {
+        for (Index t = 0; t < span.past + i + 1; ++t) {
+          const Index row = t < span.past ? span.past_keys + t : span.keys + t - span.past;
+          seen[Size(span.begin + i)].push_back(row);
+          read[Size(row)] = true;
+        }
+      }
+    }
+    for (Index r = 0; r < test.key_rows; ++r) {  // what nobody sees must not count
+      if (read[Size(r)]) continue;
       std::ranges::fill(k.view().Row(r), std::numeric_limits<float>::quiet_NaN());
       std::ranges::fill(v.view().Row(r), std::numeric_limits<float>::quiet_NaN());
     }
@@ -141,22 +169,20 @@ TEST(Attention, AgreesWithTheDefinitionWithAndWithoutAPast) {
     for (const int threads : {1, 3}) {
       ThreadPool pool(threads);
       const auto device = MakeCpuDevice(pool);
-      const DeviceMatrix out = device->Alloc(rows, shape.heads * dim);
+      const DeviceMatrix out = device->Alloc(rows, heads.heads * dim);
       device->Attention(Uploaded(*device, q).view(), Uploaded(*device, k).view(),
-                        Uploaded(*device, v).view(), shape, out.view());
+                        Uploaded(*device, v).view(), heads, test.spans, out.view());
       Matrix<float> y = Downloaded(*device, out);
       if (threads > 1) {
         EXPECT_TRUE(SameBytes(y, first));
         continue;
       }
       for (Index r = 0; r < rows; ++r) {
-        const Index begin = r / shape.length * shape.KeyRows();
-        const Index end = begin + shape.past + r % shape.length + 1;
-        for (Index h = 0; h < shape.heads; ++h) {
-          const Index kv = h * shape.kv_heads / shape.heads * dim;
+        for (Index h = 0; h < heads.heads; ++h) {
+          const Index kv = h * heads.kv_heads / heads.heads * dim;
           std::vector<double> weight;
           double total = 0;
-          for (Index t = begin; t < end; ++t) {
+          for (const Index t : seen[Size(r)]) {
             double dot = 0;
             for (Index d = 0; d < dim; ++d) {
               dot += static_cast<double>(q(r, h * dim + d)) * static_cast<double>(k(t, kv + d));
@@ -166,8 +192,8 @@ TEST(Attention, AgreesWithTheDefinitionWithAndWithoutAPast) {
           }
           for (Index d = 0; d < dim; ++d) {
             double expected = 0;
-            for (Index t = begin; t < end; ++t) {
-              expected += weight[Size(t - begin)] / total * static_cast<double>(v(t, kv + d));
+            for (std::size_t t = 0; t < weight.size(); ++t) {
+              expected += weight[t] / total * static_cast<double>(v(seen[Size(r)][t], kv + d));
             }
             ASSERT_NEAR(y(r, h * dim + d), expected, 1e-5);
           }
@@ -178,7 +204,26 @@ TEST(Attention, AgreesWithTheDefinitionWithAndWithoutAPast) {
   }
 }
 
-TEST(Rope, CountsPositionsFromThePastOn) {
+TEST(LogProbabilities, AgreesWithTheDefinitionWhereRowsRepeat) {
+  const Matrix<float> logits = RandomMatrix(70, 33, 1);
+  const std::vector<TokenPick> picks{{0, 0}, {0, 32}, {69, 5}, {3, 5}, {3, 5}, {40, 1}};
+  std::vector<double> values(picks.size());
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+
+  device->LogProbabilities(Uploaded(*device, logits).view(), picks, values);
+
+  for (std::size_t i = 0; i < picks.size(); ++i) {
+    double total = 0;
+    for (const float logit : logits.view().Row(picks[i].row)) {
+      total += std::exp(static_cast<double>(logit));
+    }
+    EXPECT_NEAR(values[i],
+                static_cast<double>(logits(picks[i].row, picks[i].token)) - std::log(total), 1e-6);
+  }
+}
+
+TEST(Rope, TurnsEachRowByItsPosition) {
   constexpr Index kPast = 3, kLength = 4, kHalf = 3, kWindows = 2;
   RopeTable table{Matrix<float>(kPast + kLength, kHalf), Matrix<float>(kPast + kLength, kHalf)};
   for (Index i = 0; i < table.sine.size(); ++i) {
@@ -190,7 +235,9 @@ TEST(Rope, CountsPositionsFromThePastOn) {
   const auto device = MakeCpuDevice(pool);
   const DeviceMatrix turned = Uploaded(*device, x);
 
-  device->Rope(turned.view(), table, kPast, kLength, 2 * kHalf);
+  std::vector<Index> positions;
+  for (Index r = 0; r < x.rows(); ++r) positions.push_back(kPast + r % kLength);
+  device->Rope(turned.view(), table, positions, 2 * kHalf);
 
   const Matrix<float> y = Downloaded(*device, turned);
   for (Index r = 0; r < x.rows(); ++r) {

@@ -170,8 +170,10 @@ TEST(Rope, TurnedBackIsItsTranspose) {
     const auto device = MakeCpuDevice(pool);
     const DeviceMatrix turned = Uploaded(*device, x), gradient = Uploaded(*device, c);
 
-    device->Rope(turned.view(), table, 0, kLength, dim);
-    device->Rope(gradient.view(), back, 0, kLength, dim);
+    std::vector<Index> positions;
+    for (Index r = 0; r < x.rows(); ++r) positions.push_back(r % kLength);
+    device->Rope(turned.view(), table, positions, dim);
+    device->Rope(gradient.view(), back, positions, dim);
 
     // The loss is linear: c . Rope(x) = (gradient) . x
     EXPECT_NEAR(Dot(Wide(Downloaded(*device, turned)), c),

@@ -84,19 +84,36 @@ struct RopeTable {
   Matrix<float> sine;
 };
 
-/// How heads lie in rows: q [windows * length, heads * head_dim], k and v [windows * KeyRows(),
-/// kv_heads * head_dim]. Query i of a window stands at position past + i and sees the keys of the
-/// positions up to its own: rows 0 .. past + i of its window's.
+/// How heads lie in rows: q [rows, heads * head_dim], k and v [rows, kv_heads * head_dim].
+struct AttentionHeads {
+  Index heads = 0;
+  Index kv_heads = 0;
+  Index head_dim = 0;
+};
+
+/// Tokens that follow one another in rows begin .. begin + length - 1 of q, behind `past` others.
+/// Token i stands at position past + i and sees all of the past and, of the span, tokens 0 .. i.
+struct AttentionSpan {
+  Index begin = 0;      // row of q and of the output
+  Index length = 0;     // >= 1
+  Index keys = 0;       // row of k and v of the span's first token
+  Index past = 0;       // tokens before the first
+  Index past_keys = 0;  // row of k and v of the first of those
+};
+
+/// Windows of one length side by side, each on its own: rows of k and v are those of q.
 struct AttentionShape {
   Index windows = 0;
   Index length = 0;
   Index heads = 0;
   Index kv_heads = 0;
   Index head_dim = 0;
-  Index past = 0;      // positions before the first query: what a cache holds
-  Index capacity = 0;  // rows of k and v for each window, the last ones unread; 0: past + length
+};
 
-  [[nodiscard]] Index KeyRows() const noexcept { return capacity > 0 ? capacity : past + length; }
+/// One token among those that a row of logits speaks of.
+struct TokenPick {
+  Index row = 0;
+  TokenId token = 0;
 };
 
 /// Arithmetic of Matmul; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
@@ -126,16 +143,16 @@ class Device {
   /// mean in double. x, y [n, cols], may be the same; weight [cols].
   virtual void RmsNorm(DeviceView<const float> x, std::span<const float> weight, double eps,
                        DeviceView<float> y) = 0;
-  /// Rotates the two halves of each head by the angles of its position, in place
+  /// Rotates the two halves of each head by the angles of its row's position, in place
   /// (Su et al., arXiv:2104.09864, in Hugging Face's half-split order).
-  /// x [windows * length, heads * head_dim]; row r has position past + r % length.
-  virtual void Rope(DeviceView<float> x, const RopeTable& table, Index past, Index length,
+  /// x [rows, heads * head_dim]; positions [rows], below those of the table.
+  virtual void Rope(DeviceView<float> x, const RopeTable& table, std::span<const Index> positions,
                     Index head_dim) = 0;
-  /// Causal softmax(q kᵀ / sqrt(head_dim)) v, each window on its own; query head h reads key head
-  /// h * kv_heads / heads. out [windows * length, heads * head_dim].
+  /// Causal softmax(q kᵀ / sqrt(head_dim)) v of each span; query head h reads key head
+  /// h * kv_heads / heads. out [rows, heads * head_dim]; rows of no span are left as they are.
   virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
-                         DeviceView<const float> v, const AttentionShape& shape,
-                         DeviceView<float> out) = 0;
+                         DeviceView<const float> v, const AttentionHeads& heads,
+                         std::span<const AttentionSpan> spans, DeviceView<float> out) = 0;
   /// gate = silu(gate) * up, in place.
   virtual void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) = 0;
   /// out [n, hidden] = rows of the table. Tokens are checked by the caller.
@@ -144,6 +161,10 @@ class Device {
   /// nll[i] = -log softmax(logits[i])[targets[i]], nats. logits [n, vocab] is overwritten.
   virtual void LogSoftmaxNll(DeviceView<float> logits, std::span<const TokenId> targets,
                              std::span<double> nll) = 0;
+  /// log_probabilities[i] = log softmax(logits[picks[i].row])[picks[i].token], nats; rows of picks
+  /// may repeat. logits [n, vocab].
+  virtual void LogProbabilities(DeviceView<const float> logits, std::span<const TokenPick> picks,
+                                std::span<double> log_probabilities) = 0;
   /// kl[i] = KL(softmax(reference[i]) || softmax(logits[i])), nats; rounding may carry it some 1e-7
   /// below 0. reference, logits [n, vocab].
   virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
@@ -165,8 +186,8 @@ class Device {
   /// dx may be dy.
   virtual void RmsNormGradient(DeviceView<const float> x, std::span<const float> weight, double eps,
                                DeviceView<const float> dy, DeviceView<float> dx, bool add) = 0;
-  /// Of Attention without a past, whose probabilities are computed again. dout as out; dq as q; dk,
-  /// dv as k, v, overwritten: none may overlap another argument.
+  /// Of Attention on windows without a past, whose probabilities are computed again. dout as out;
+  /// dq as q; dk, dv as k, v, overwritten: none may overlap another argument.
   virtual void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,
                                  DeviceView<const float> v, DeviceView<const float> dout,
                                  const AttentionShape& shape, DeviceView<float> dq,

@@ -100,16 +100,13 @@ void Backward::Recompute(const LayerWeights& layer, DeviceView<const float> x, I
     Multiply(layer.At(Site::kK), in, k, false);
   }
   Multiply(layer.At(Site::kV), in, v, false);
-  device_.Rope(q, rope_, 0, length, dim);
-  device_.Rope(k, rope_, 0, length, dim);
+  const std::vector<AttentionSpan> spans = WindowSpans(rows / length, length);
+  const std::vector<Index> positions = Positions(spans);
+  device_.Rope(q, rope_, positions, dim);
+  device_.Rope(k, rope_, positions, dim);
   const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
-  device_.Attention(q, k, v,
-                    {.windows = rows / length,
-                     .length = length,
-                     .heads = config.heads,
-                     .kv_heads = config.kv_heads,
-                     .head_dim = dim},
-                    attention);
+  device_.Attention(q, k, v, {.heads = config.heads, .kv_heads = config.kv_heads, .head_dim = dim},
+                    spans, attention);
   const auto middle = Sized(device_, middle_, rows, config.hidden);
   device_.Copy(x, middle);
   Multiply(layer.At(Site::kO), attention, middle, true);
@@ -160,8 +157,9 @@ void Backward::Attention(const LayerWeights& layer, DeviceView<const float> x, I
                              .kv_heads = config.kv_heads,
                              .head_dim = dim},
                             dq, dk, dv);
-  device_.Rope(dq, rope_back_, 0, length, dim);
-  device_.Rope(dk, rope_back_, 0, length, dim);
+  const std::vector<Index> positions = Positions(WindowSpans(rows / length, length));
+  device_.Rope(dq, rope_back_, positions, dim);
+  device_.Rope(dk, rope_back_, positions, dim);
   if (config.qk_norm) {
     const auto norm_back = [&](const DeviceMatrix& raw, std::span<const float> weight,
                                DeviceView<float> d) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "lieq/device/device.h"
 
@@ -25,6 +26,14 @@ inline constexpr Index kLogitElements = Index{1} << 25;
   }
   return buffer.Shaped(rows, cols);
 }
+
+/// Windows of one length side by side, each behind `past` tokens and with room for `capacity` in k
+/// and v: a span each.
+[[nodiscard]] std::vector<AttentionSpan> WindowSpans(Index windows, Index length, Index past = 0,
+                                                     Index capacity = 0);
+
+/// [rows]: the position of each row of q. The spans, in order, fill the rows.
+[[nodiscard]] std::vector<Index> Positions(std::span<const AttentionSpan> spans);
 
 /// Throws Error naming the window and the position of the first that is not finite; nll[0] is of
 /// position `first`.

@@ -110,14 +110,14 @@ class CpuDevice final : public Device {
     });
   }
 
-  void Rope(DeviceView<float> x_, const RopeTable& table, Index past, Index length,
+  void Rope(DeviceView<float> x_, const RopeTable& table, std::span<const Index> positions,
             Index head_dim) override {
     const View<float, 2> x = Host(x_);
     const Index half = head_dim / 2;
-    LIEQ_ASSERT(past + length <= table.cosine.rows() && half == table.cosine.cols());
+    LIEQ_ASSERT(static_cast<Index>(positions.size()) == x.rows() && half == table.cosine.cols());
     ForRows(x.rows(), [&](Index r) {
-      const float* cosine = table.cosine.view().Row(past + r % length).data();
-      const float* sine = table.sine.view().Row(past + r % length).data();
+      const float* cosine = table.cosine.view().Row(positions[Size(r)]).data();
+      const float* sine = table.sine.view().Row(positions[Size(r)]).data();
       for (Index h = 0; h < x.cols(); h += head_dim) {
         kernels_.rope(x.Row(r).data() + h, cosine, sine, half);
       }
@@ -125,31 +125,44 @@ class CpuDevice final : public Device {
   }
 
   void Attention(DeviceView<const float> q_, DeviceView<const float> k_, DeviceView<const float> v_,
-                 const AttentionShape& shape, DeviceView<float> out_) override {
+                 const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                 DeviceView<float> out_) override {
     const View<const float, 2> q = Host(q_), k = Host(k_), v = Host(v_);
     const View<float, 2> out = Host(out_);
-    const Index length = shape.length, dim = shape.head_dim;
-    const Index shared = shape.heads / shape.kv_heads;
+    const Index dim = heads.head_dim, shared = heads.heads / heads.kv_heads;
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
-    LIEQ_ASSERT(shape.past + length <= shape.KeyRows());
-    pool_.ParallelFor(shape.windows * shape.heads, [&](Index task, int worker) {
-      const Index window = task / shape.heads, head = task % shape.heads;
-      const Index first = window * length, first_key = window * shape.KeyRows();
-      const auto keys = k.Rows(first_key, shape.past + length).Cols(head / shared * dim, dim);
-      const auto values = v.Rows(first_key, shape.past + length).Cols(head / shared * dim, dim);
-      for (Index begin = 0; begin < length; begin += kQueryTile) {
-        const Index rows = std::min(kQueryTile, length - begin), seen = shape.past + begin + rows;
+    pool_.ParallelFor(static_cast<Index>(spans.size()) * heads.heads, [&](Index task, int worker) {
+      const AttentionSpan& span = spans[Size(task / heads.heads)];
+      const Index head = task % heads.heads, past = span.past;
+      // A past right before the span is one block with it.
+      const bool apart = past > 0 && span.past_keys + past != span.keys;
+      const Index first = apart ? span.keys : span.keys - past, skipped = apart ? past : 0;
+      const auto part = [&](View<const float, 2> rows, Index begin, Index count) {
+        return rows.Rows(begin, count).Cols(head / shared * dim, dim);
+      };
+      for (Index begin = 0; begin < span.length; begin += kQueryTile) {
+        const Index rows = std::min(kQueryTile, span.length - begin), seen = past + begin + rows;
+        const auto queries = q.Rows(span.begin + begin, rows).Cols(head * dim, dim);
+        const auto result = out.Rows(span.begin + begin, rows).Cols(head * dim, dim);
         const View<float, 2> scores = Scratch(worker, rows, seen);
-        Gemm(1.0f, q.Rows(first + begin, rows).Cols(head * dim, dim), Transpose::kNo,
-             keys.Rows(0, seen), Transpose::kYes, 0.0f, scores);
+        if (apart) {
+          Gemm(1.0f, queries, Transpose::kNo, part(k, span.past_keys, past), Transpose::kYes, 0.0f,
+               scores.Cols(0, past));
+        }
+        Gemm(1.0f, queries, Transpose::kNo, part(k, first, seen - skipped), Transpose::kYes, 0.0f,
+             scores.Cols(skipped, seen - skipped));
         for (Index i = 0; i < rows; ++i) {
           float* row = scores.Row(i).data();
-          const Index visible = shape.past + begin + i + 1;  // the token itself and all before it
+          const Index visible = past + begin + i + 1;  // the token itself and all before it
           kernels_.softmax(row, scale, visible);
           std::fill(row + visible, row + seen, 0.0f);
         }
-        Gemm(1.0f, scores, Transpose::kNo, values.Rows(0, seen), Transpose::kNo, 0.0f,
-             out.Rows(first + begin, rows).Cols(head * dim, dim));
+        if (apart) {
+          Gemm(1.0f, scores.Cols(0, past), Transpose::kNo, part(v, span.past_keys, past),
+               Transpose::kNo, 0.0f, result);
+        }
+        Gemm(1.0f, scores.Cols(skipped, seen - skipped), Transpose::kNo,
+             part(v, first, seen - skipped), Transpose::kNo, apart ? 1.0f : 0.0f, result);
       }
     });
   }
@@ -175,6 +188,20 @@ class CpuDevice final : public Device {
       nll[Size(r)] = kernels_.log_sum_exp(row.data(), logits.cols()) -
                      static_cast<double>(row[Size(targets[Size(r)])]);
     });
+  }
+
+  void LogProbabilities(DeviceView<const float> logits_, std::span<const TokenPick> picks,
+                        std::span<double> log_probabilities) override {
+    const View<const float, 2> logits = Host(logits_);
+    LIEQ_ASSERT(picks.size() == log_probabilities.size());
+    std::vector<double> sums(Size(logits.rows()));
+    ForRows(logits.rows(), [&](Index r) {
+      sums[Size(r)] = kernels_.log_sum_exp(logits.Row(r).data(), logits.cols());
+    });
+    for (std::size_t i = 0; i < picks.size(); ++i) {
+      log_probabilities[i] =
+          static_cast<double>(logits(picks[i].row, picks[i].token)) - sums[Size(picks[i].row)];
+    }
   }
 
   void SoftmaxKl(DeviceView<const float> reference_, DeviceView<const float> logits_,
@@ -264,7 +291,6 @@ class CpuDevice final : public Device {
     const View<float, 2> dq = Host(dq_), dk = Host(dk_), dv = Host(dv_);
     const Index length = shape.length, dim = shape.head_dim;
     const Index shared = shape.heads / shape.kv_heads;
-    LIEQ_ASSERT(shape.past == 0 && shape.KeyRows() == length);
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
     pool_.ParallelFor(shape.windows * shape.kv_heads, [&](Index task, int worker) {
       const Index first = task / shape.kv_heads * length, kv_head = task % shape.kv_heads;
