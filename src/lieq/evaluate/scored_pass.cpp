@@ -8,11 +8,9 @@
 namespace lieq {
 namespace {
 
-constexpr Index kMostFloats = Index{1} << 25;
-
 /// Ends of batches: runs of windows of one shape.
 std::vector<Index> BatchEnds(const ScoredText& text, Index hidden) {
-  const Index most = std::max<Index>(1, kMostFloats / (text.length * hidden));
+  const Index most = std::max<Index>(1, kResidualFloats / (text.length * hidden));
   std::vector<Index> ends;
   Index begin = 0;
   for (Index window = 1; window <= static_cast<Index>(text.windows.size()); ++window) {

@@ -11,6 +11,9 @@
 
 namespace lieq {
 
+/// Floats of residual stream that go through a layer before the next one is read: 128 MiB.
+inline constexpr Index kResidualFloats = Index{1} << 25;
+
 /// Windows of one shape, behind the last layer.
 struct ScoredBatch {
   Index begin = 0;  // of its windows among the text's

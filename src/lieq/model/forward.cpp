@@ -20,6 +20,28 @@ void CheckFinite(std::span<const double> nll, Index window, Index first) {
   }
 }
 
+std::vector<AttentionSpan> WindowSpans(Index windows, Index length, Index past, Index capacity) {
+  const Index room = std::max(capacity, past + length);
+  std::vector<AttentionSpan> spans;
+  for (Index w = 0; w < windows; ++w) {
+    spans.push_back({.begin = w * length,
+                     .length = length,
+                     .keys = w * room + past,
+                     .past = past,
+                     .past_keys = w * room});
+  }
+  return spans;
+}
+
+std::vector<Index> Positions(std::span<const AttentionSpan> spans) {
+  std::vector<Index> positions;
+  for (const AttentionSpan& span : spans) {
+    LIEQ_ASSERT(span.begin == static_cast<Index>(positions.size()));
+    for (Index i = 0; i < span.length; ++i) positions.push_back(span.past + i);
+  }
+  return positions;
+}
+
 RopeTable MakeRopeTable(const Rope& rope, Index head_dim, Index length) {
   const Index half = head_dim / 2;
   RopeTable table{Matrix<float>(length, half), Matrix<float>(length, half)};
@@ -64,7 +86,7 @@ void LayerSteps::QkvInput(const LayerWeights& layer, DeviceView<const float> x,
 }
 
 LayerSteps::Heads LayerSteps::Project(const LayerWeights& layer, DeviceView<const float> in,
-                                      Index past, Index length) {
+                                      std::span<const AttentionSpan> spans) {
   const Index rows = in.rows(), dim = config_.head_dim;
   const auto q = Sized(device_, q_, rows, config_.Out(Site::kQ));
   const auto k = Sized(device_, k_, rows, config_.Out(Site::kK));
@@ -77,39 +99,39 @@ LayerSteps::Heads LayerSteps::Project(const LayerWeights& layer, DeviceView<cons
     device_.RmsNorm(q_heads, layer.q_norm, config_.rms_eps, q_heads);
     device_.RmsNorm(k_heads, layer.k_norm, config_.rms_eps, k_heads);
   }
-  device_.Rope(q, rope_, past, length, dim);
-  device_.Rope(k, rope_, past, length, dim);
+  const std::vector<Index> positions = Positions(spans);
+  device_.Rope(q, rope_, positions, dim);
+  device_.Rope(k, rope_, positions, dim);
   return {q, k, v};
 }
 
-AttentionShape LayerSteps::Shape(Index rows, Index length) const {
-  return {.windows = rows / length,
-          .length = length,
-          .heads = config_.heads,
-          .kv_heads = config_.kv_heads,
-          .head_dim = config_.head_dim};
+AttentionHeads LayerSteps::HeadShape() const {
+  return {.heads = config_.heads, .kv_heads = config_.kv_heads, .head_dim = config_.head_dim};
+}
+
+void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+                                 std::span<const AttentionSpan> spans, DeviceView<float> out) {
+  const Heads heads = Project(layer, in, spans);
+  device_.Attention(heads.q, heads.k, heads.v, HeadShape(), spans, out);
 }
 
 void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
                                  Index length, DeviceView<float> out) {
-  const Heads heads = Project(layer, in, 0, length);
-  device_.Attention(heads.q, heads.k, heads.v, Shape(in.rows(), length), out);
+  AttentionOutput(layer, in, WindowSpans(in.rows() / length, length), out);
 }
 
 void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
                                  Index length, LayerCache& cache, Index past,
                                  DeviceView<float> out) {
-  const Heads heads = Project(layer, in, past, length);
-  AttentionShape shape = Shape(in.rows(), length);
-  shape.past = past;
-  shape.capacity = cache.keys.rows() / shape.windows;
-  LIEQ_ASSERT(past + length <= shape.capacity);
-  for (Index w = 0; w < shape.windows; ++w) {
-    const Index row = w * shape.capacity + past;
-    device_.Copy(heads.k.Rows(w * length, length), cache.keys.view().Rows(row, length));
-    device_.Copy(heads.v.Rows(w * length, length), cache.values.view().Rows(row, length));
+  const Index windows = in.rows() / length, capacity = cache.keys.rows() / windows;
+  LIEQ_ASSERT(past + length <= capacity);
+  const std::vector<AttentionSpan> spans = WindowSpans(windows, length, past, capacity);
+  const Heads heads = Project(layer, in, spans);
+  for (const AttentionSpan& span : spans) {
+    device_.Copy(heads.k.Rows(span.begin, length), cache.keys.view().Rows(span.keys, length));
+    device_.Copy(heads.v.Rows(span.begin, length), cache.values.view().Rows(span.keys, length));
   }
-  device_.Attention(heads.q, cache.keys.view(), cache.values.view(), shape, out);
+  device_.Attention(heads.q, cache.keys.view(), cache.values.view(), HeadShape(), spans, out);
 }
 
 void LayerSteps::AddO(const LayerWeights& layer, DeviceView<const float> attention,
@@ -165,26 +187,31 @@ void Forward::Layer(Index layer, Hidden& hidden, const Observer& observer) {
 }
 
 void Forward::Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer) {
-  const ModelConfig& config = weights_.config;
   const Index batch = BatchWindows(hidden.length);
   for (Index w = 0; w < hidden.windows; w += batch) {
-    const Index rows = std::min(batch, hidden.windows - w) * hidden.length;
-    const DeviceView<float> x = hidden.x.view().Rows(w * hidden.length, rows);
-    const auto in = Sized(device_, in_, rows, config.hidden);
-    const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
-    const auto gated = Sized(device_, gated_, rows, config.intermediate);
-
-    steps_.QkvInput(weights, x, in);
-    if (observer) observer(Unit::kQkv, in);
-    steps_.AttentionOutput(weights, in, hidden.length, attention);
-    if (observer) observer(Unit::kO, attention);
-    steps_.AddO(weights, attention, x);
-    steps_.MlpInput(weights, x, in);
-    if (observer) observer(Unit::kGateUp, in);
-    steps_.Gated(weights, in, gated);
-    if (observer) observer(Unit::kDown, gated);
-    steps_.AddDown(weights, gated, x);
+    const Index windows = std::min(batch, hidden.windows - w);
+    Layer(weights, hidden.x.view().Rows(w * hidden.length, windows * hidden.length),
+          WindowSpans(windows, hidden.length), observer);
   }
+}
+
+void Forward::Layer(const LayerWeights& weights, DeviceView<float> x,
+                    std::span<const AttentionSpan> spans, const Observer& observer) {
+  const ModelConfig& config = weights_.config;
+  const auto in = Sized(device_, in_, x.rows(), config.hidden);
+  const auto attention = Sized(device_, attention_, x.rows(), config.In(Site::kO));
+  const auto gated = Sized(device_, gated_, x.rows(), config.intermediate);
+
+  steps_.QkvInput(weights, x, in);
+  if (observer) observer(Unit::kQkv, in);
+  steps_.AttentionOutput(weights, in, spans, attention);
+  if (observer) observer(Unit::kO, attention);
+  steps_.AddO(weights, attention, x);
+  steps_.MlpInput(weights, x, in);
+  if (observer) observer(Unit::kGateUp, in);
+  steps_.Gated(weights, in, gated);
+  if (observer) observer(Unit::kDown, gated);
+  steps_.AddDown(weights, gated, x);
 }
 
 void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
@@ -214,6 +241,35 @@ void Forward::Logits(DeviceView<const float> x, DeviceView<float> logits) {
   const auto in = Sized(device_, in_, x.rows(), weights_.config.hidden);
   device_.RmsNorm(x, weights_.final_norm, weights_.config.rms_eps, in);
   device_.Matmul(in, *device_.Prepare(weights_.head), {}, logits, false);
+}
+
+void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenPick> picks,
+                               std::span<double> log_probabilities) {
+  const ModelConfig& config = weights_.config;
+  LIEQ_ASSERT(picks.size() == log_probabilities.size());
+  const Index most = std::max<Index>(1, kLogitElements / config.vocab);
+  const Prepared head = device_.Prepare(weights_.head);
+  for (std::size_t begin = 0; begin < picks.size();) {
+    std::vector<TokenPick> chunk;  // rows counted within it
+    std::vector<Index> rows;
+    for (std::size_t i = begin; i < picks.size(); ++i) {
+      if (rows.empty() || rows.back() != picks[i].row) {
+        if (static_cast<Index>(rows.size()) == most) break;
+        LIEQ_ASSERT(rows.empty() || rows.back() < picks[i].row);
+        rows.push_back(picks[i].row);
+      }
+      chunk.push_back({static_cast<Index>(rows.size()) - 1, picks[i].token});
+    }
+    const auto count = static_cast<Index>(rows.size());
+    const auto in = Sized(device_, in_, count, config.hidden);
+    const auto logits = Sized(device_, logits_, count, config.vocab);
+    for (Index i = 0; i < count; ++i) {
+      device_.RmsNorm(x.Rows(rows[Size(i)], 1), weights_.final_norm, config.rms_eps, in.Rows(i, 1));
+    }
+    device_.Matmul(in, *head, {}, logits, false);
+    device_.LogProbabilities(logits, chunk, log_probabilities.subspan(begin, chunk.size()));
+    begin += chunk.size();
+  }
 }
 
 void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {

@@ -45,7 +45,10 @@ class LayerSteps {
   /// in = norm(x): the input of q, k, v. x, in [rows, hidden]
   void QkvInput(const LayerWeights& layer, DeviceView<const float> x, DeviceView<float> in);
   /// out = attention of q, k, v of `in`: the input of o. in [rows, hidden], out [rows, heads *
-  /// head_dim]
+  /// head_dim]. The spans fill the rows in order.
+  void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+                       std::span<const AttentionSpan> spans, DeviceView<float> out);
+  /// The same for windows of one length.
   void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in, Index length,
                        DeviceView<float> out);
   /// The same for tokens that follow `past` others of their window: their keys and values are added
@@ -66,8 +69,9 @@ class LayerSteps {
     DeviceView<float> q, k, v;
   };
   /// q, k and v of `in`, normed and rotated: in q_, k_ and v_.
-  Heads Project(const LayerWeights& layer, DeviceView<const float> in, Index past, Index length);
-  [[nodiscard]] AttentionShape Shape(Index rows, Index length) const;
+  Heads Project(const LayerWeights& layer, DeviceView<const float> in,
+                std::span<const AttentionSpan> spans);
+  [[nodiscard]] AttentionHeads HeadShape() const;
   void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
 
   const ModelConfig& config_;
@@ -88,12 +92,20 @@ class Forward {
   void Layer(Index layer, Hidden& hidden, const Observer& observer = {});
   /// The same with other weights than the model's: of its shapes, alive during the call.
   void Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer = {});
+  /// One layer on packed sequences, x [rows, hidden] in place. The spans fill the rows in order and
+  /// find the keys of their past among them; rows: kBatchRows at most keep memory bounded.
+  void Layer(const LayerWeights& weights, DeviceView<float> x, std::span<const AttentionSpan> spans,
+             const Observer& observer = {});
   /// nll [windows, length - 1 - first]: minus the log probability of the token after each position
   /// from `first` on, nats. Throws Error naming the window where one is not finite.
   void Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
            Index first = 0);
   /// logits [x.rows(), vocab] of the tokens after those of x [rows, hidden], any rows of a Hidden.
   void Logits(DeviceView<const float> x, DeviceView<float> logits);
+  /// log_probabilities[i]: of picks[i].token to follow row picks[i].row of x [rows, hidden], nats.
+  /// Rows of picks do not fall; where they repeat, the head runs once.
+  void LogProbabilities(DeviceView<const float> x, std::span<const TokenPick> picks,
+                        std::span<double> log_probabilities);
   /// logits [windows, vocab] of the token after the last one of each window.
   void LastLogits(const Hidden& hidden, View<float, 2> logits);
 

@@ -1,0 +1,175 @@
+#include "lieq/evaluate/token_trees.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "lieq/base/assert.h"
+#include "lieq/base/error.h"
+#include "lieq/evaluate/scored_pass.h"
+
+namespace lieq {
+namespace {
+
+/// A sequence joins the tree before it where that saves at least this share of its tokens: a
+/// trunk of a word or two is not worth the smaller products of attention.
+constexpr Index kShareOfGain = 8;
+
+/// What runs of a sequence: all but its last token.
+std::span<const TokenId> Input(const ScoredSequence& sequence) {
+  return std::span(sequence.ids).first(sequence.ids.size() - 1);
+}
+
+Index CommonPrefix(std::span<const TokenId> a, std::span<const TokenId> b) {
+  return std::ranges::mismatch(a, b).in1 - a.begin();
+}
+
+/// Neighbouring sequences that will share a trunk.
+class Tree {
+ public:
+  explicit Tree(Index begin) : begin_(begin) {}
+
+  /// Takes the next sequence, where that pays and rows stay within `most`.
+  bool Join(std::span<const TokenId> input, Index most) {
+    const auto length = static_cast<Index>(input.size());
+    if (distinct_.empty()) {
+      trunk_ = rows_ = length;
+    } else if (Runs(input) != distinct_.end()) {
+      return true;
+    } else {
+      const Index trunk = std::min(trunk_, CommonPrefix(distinct_.front(), input));
+      // Each branch grows by what the trunk loses.
+      const auto branches = static_cast<Index>(distinct_.size());
+      const Index more = (branches - 1) * (trunk_ - trunk) + length - trunk;
+      if ((length - more) * kShareOfGain < length || rows_ + more > most) return false;
+      rows_ += more;
+      trunk_ = trunk;
+    }
+    distinct_.push_back(input);
+    return true;
+  }
+
+  [[nodiscard]] Index rows() const noexcept { return rows_; }
+
+  /// Adds the sequences begin .. end - 1, which joined, to a batch.
+  void AddTo(TokenTrees& batch, std::span<const ScoredSequence> sequences, Index end) const {
+    const auto root = static_cast<Index>(batch.ids.size());
+    Append(batch, distinct_.front().first(Size(trunk_)), {.begin = root, .keys = root});
+    std::vector<Index> branches;  // rows where those of the distinct inputs begin
+    for (const std::span<const TokenId> input : distinct_) {
+      const auto row = static_cast<Index>(batch.ids.size());
+      branches.push_back(row);
+      Append(batch, input.subspan(Size(trunk_)),
+             {.begin = row, .keys = row, .past = trunk_, .past_keys = root});
+    }
+    struct Scored {
+      TokenPick pick;
+      Index sequence;
+    };
+    std::vector<Scored> scored;
+    for (Index s = begin_; s < end; ++s) {
+      const ScoredSequence& sequence = sequences[Size(s)];
+      const Index branch = branches[Size(Runs(Input(sequence)) - distinct_.begin())];
+      for (Index t = sequence.first; t < static_cast<Index>(sequence.ids.size()); ++t) {
+        const Index row = t - 1 < trunk_ ? root + t - 1 : branch + t - 1 - trunk_;
+        scored.push_back({{row, sequence.ids[Size(t)]}, s});
+      }
+    }
+    std::ranges::stable_sort(scored, {}, [](const Scored& s) { return s.pick.row; });
+    for (const Scored& s : scored) {
+      batch.picks.push_back(s.pick);
+      batch.sequences.push_back(s.sequence);
+    }
+  }
+
+ private:
+  /// The input that `input` runs along with; the end where none begins with it.
+  [[nodiscard]] std::vector<std::span<const TokenId>>::const_iterator Runs(
+      std::span<const TokenId> input) const {
+    return std::ranges::find_if(distinct_, [&](std::span<const TokenId> other) {
+      return CommonPrefix(other, input) == static_cast<Index>(input.size());
+    });
+  }
+
+  static void Append(TokenTrees& batch, std::span<const TokenId> ids, AttentionSpan span) {
+    if (ids.empty()) return;
+    span.length = static_cast<Index>(ids.size());
+    batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
+    batch.spans.push_back(span);
+  }
+
+  Index begin_;      // of its sequences
+  Index trunk_ = 0;  // tokens that all inputs begin with
+  Index rows_ = 0;
+  std::vector<std::span<const TokenId>> distinct_;  // inputs that no earlier one begins with
+};
+
+}  // namespace
+
+std::vector<TokenTrees> PackTrees(std::span<const ScoredSequence> sequences, Index most_rows) {
+  std::vector<TokenTrees> batches;
+  const auto count = static_cast<Index>(sequences.size());
+  for (Index begin = 0; begin < count;) {
+    Tree tree(begin);
+    Index end = begin;
+    while (end < count && tree.Join(Input(sequences[Size(end)]), most_rows)) ++end;
+    const auto filled = batches.empty() ? Index{0} : static_cast<Index>(batches.back().ids.size());
+    if (filled == 0 || filled + tree.rows() > most_rows) batches.emplace_back();
+    tree.AddTo(batches.back(), sequences, end);
+    begin = end;
+  }
+  return batches;
+}
+
+SequenceScores ScoreSequences(const Weights& weights, Device& device,
+                              std::span<const ScoredSequence> sequences, std::string_view stage,
+                              Context& context) {
+  const Index hidden = weights.config.hidden, layers = weights.config.layers;
+  SequenceScores scores;
+  Index longest = 1;
+  for (const ScoredSequence& sequence : sequences) {
+    LIEQ_ASSERT(sequence.first >= 1 && sequence.first < static_cast<Index>(sequence.ids.size()));
+    longest = std::max(longest, static_cast<Index>(sequence.ids.size()));
+    scores.tokens += static_cast<Index>(sequence.ids.size()) - 1;
+  }
+  scores.log_likelihoods.resize(sequences.size());
+  Forward forward(weights, device, longest);
+  const std::vector<TokenTrees> batches = PackTrees(sequences, kBatchRows);
+  Stage progress(context.progress, stage, "batch", static_cast<Index>(batches.size()));
+  for (std::size_t begin = 0; begin < batches.size();) {
+    std::vector<Hidden> lot;
+    for (Index floats = 0; begin + lot.size() < batches.size();) {
+      const std::vector<TokenId>& ids = batches[begin + lot.size()].ids;
+      floats += static_cast<Index>(ids.size()) * hidden;
+      if (!lot.empty() && floats > kResidualFloats) break;
+      lot.push_back(forward.Embed({ids.data(), 1, static_cast<Index>(ids.size())}));
+    }
+    for (Index layer = 0; layer < layers; ++layer) {
+      for (std::size_t b = 0; b < lot.size(); ++b) {
+        context.ThrowIfStopped();
+        forward.Layer(weights.layers[Size(layer)], lot[b].x.view(), batches[begin + b].spans);
+      }
+      weights.ReleaseLayer(layer);
+    }
+    for (std::size_t b = 0; b < lot.size(); ++b) {
+      const TokenTrees& batch = batches[begin + b];
+      std::vector<double> values(batch.picks.size());
+      forward.LogProbabilities(lot[b].x.view(), batch.picks, values);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (!std::isfinite(values[i])) {
+          throw Error({.what = "the model's output is not finite",
+                       .where = "sequence " + std::to_string(batch.sequences[i]),
+                       .hint = "the weights hold or produce NaN or infinity"});
+        }
+        scores.log_likelihoods[Size(batch.sequences[i])] += values[i];
+        if (i == 0 || batch.picks[i].row != batch.picks[i - 1].row) ++scores.head_rows;
+      }
+      scores.rows += static_cast<Index>(batch.ids.size());
+      progress.Done();
+    }
+    begin += lot.size();
+  }
+  return scores;
+}
+
+}  // namespace lieq
