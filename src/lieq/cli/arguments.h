@@ -14,6 +14,7 @@
 #include "lieq/device/device.h"
 #include "lieq/diagnose/layer_spectra.h"
 #include "lieq/evaluate/conventions.h"
+#include "lieq/evaluate/task_description.h"
 #include "lieq/model/sampling.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
@@ -89,6 +90,12 @@ struct Arguments {
   Index stride = 0;                                       // 0: windows do not overlap
   std::filesystem::path reference;                        // a model to measure the distance to
   std::filesystem::path cache;                            // of references; empty: CacheFolder()
+  std::vector<std::filesystem::path> models;              // of `evaluate`
+  std::vector<TaskDescription> tasks;
+  std::filesystem::path task_data = "tasks";
+  Index limit = 0;             // questions of a task; 0: all
+  std::optional<Index> shots;  // examples before each; none: as the task says
+  std::filesystem::path predictions;
 
   std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
 

@@ -8,6 +8,9 @@ namespace {
 constexpr std::array kModel{PositionalRow{"MODEL",
                                           "model folder in Hugging Face's layout, or GGUF file",
                                           [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kModels{
+    PositionalRow{"MODEL...", "model folder in Hugging Face's layout, or GGUF file",
+                  [](Arguments& a, const std::string& v) { a.models.emplace_back(v); }}};
 constexpr std::array kStudyModel{
     PositionalRow{"NAME", "correlation, layers, calibration or backend",
                   [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
@@ -61,10 +64,11 @@ constexpr std::array kCommands{
                "and this program read. An interrupted run goes on where it stopped when the same "
                "command is given again.",
                kModel},
-    CommandRow{"evaluate", kEvaluate, "measure perplexity on a text",
+    CommandRow{"evaluate", kEvaluate, "measure perplexity on a text, or accuracy on tasks",
                "Works on float and quantized models, folders and GGUF files; with --reference also "
-               "measures how far a model is from the one it was made from.",
-               kModel},
+               "measures how far a model is from the one it was made from. Tasks of several models "
+               "are shown as one table, with shares of the first one of 16 bits or more.",
+               kModels},
     CommandRow{"generate", kGenerate, "continue a text, to see what a model became",
                "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
                "token each time; with --temperature tokens are drawn, the same for a seed.",

@@ -8,10 +8,12 @@
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
+#include "lieq/text/rows.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {
@@ -122,12 +124,12 @@ Record ToJson(const Arguments& arguments, const DivergenceResult& divergence) {
           {"flips", divergence.flips}};
 }
 
-Record ToJson(const Arguments& arguments, const fs::path& file, const Evaluation& evaluation,
-              Session& session) {
+Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path& file,
+              const Evaluation& evaluation, Session& session) {
   const PerplexityResult& result = evaluation.result;
   Record record{{"schema", 1},
                 {"kind", "evaluation"},
-                {"model", arguments.model.string()},
+                {"model", model.string()},
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
                 {"convention", arguments.convention->name},
@@ -176,21 +178,37 @@ void Print(const Arguments& arguments, const Evaluation& evaluation) {
 }  // namespace
 
 int RunEvaluate(const Arguments& arguments, Session& session) {
-  const Model model(arguments.model);
+  if (arguments.texts.empty() && arguments.tasks.empty()) {
+    throw UsageError("give --text, --tasks or both");
+  }
+  const TaskRun tasks(arguments);
   std::optional<Model> reference;
   if (!arguments.reference.empty()) reference.emplace(arguments.reference);
   Record records = Record::array();
-  for (const fs::path& file : arguments.texts) {
-    const Evaluation evaluation =
-        Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
-    if (arguments.json) {
-      records.push_back(ToJson(arguments, file, evaluation, session));
-      continue;
+  std::vector<ModelAccuracy> accuracies;
+  for (const fs::path& path : arguments.models) {
+    const Model model(path);
+    for (const fs::path& file : arguments.texts) {
+      const Evaluation evaluation =
+          Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
+      if (arguments.json) {
+        records.push_back(ToJson(arguments, path, file, evaluation, session));
+        continue;
+      }
+      if (arguments.models.size() > 1) fmt::print("model          {}\n", path.string());
+      if (arguments.texts.size() > 1) fmt::print("text           {}\n", file.string());
+      Print(arguments, evaluation);
     }
-    if (arguments.texts.size() > 1) fmt::print("text           {}\n", file.string());
-    Print(arguments, evaluation);
+    if (arguments.tasks.empty()) continue;
+    accuracies.push_back(tasks.Measure(path, model.folder, model.tokenizer, session));
+    if (arguments.json) records.push_back(ToJson(accuracies.back(), session));
   }
-  if (arguments.json) session.Answer(records.size() == 1 ? records.front() : records);
+  if (!arguments.predictions.empty()) WritePredictions(arguments.predictions, accuracies);
+  if (arguments.json) {
+    session.Answer(records.size() == 1 ? records.front() : records);
+  } else if (!accuracies.empty()) {
+    PrintAccuracies(accuracies);
+  }
   return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/text/rows.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {

@@ -3,50 +3,11 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/model_sizes.h"
 #include "lieq/cli/terminal.h"
 
 namespace lieq {
 namespace {
-
-/// What the linears of the decoder take, in bits.
-struct Sizes {
-  std::int64_t weights = 0;        // of the decoder's linears
-  double code_bits = 0;            // sum of width * weights
-  double stored_bits = 0;          // with scales and zero-points
-  std::int64_t parameters = 0;     // of the whole model, the embedding once where tied
-  std::uint64_t bytes = 0;         // of the weight files
-  std::vector<double> layer_bits;  // code bits of each layer
-};
-
-Sizes Measure(const ModelFolder& model) {
-  const Weights& weights = model.weights;
-  const ModelConfig& config = weights.config;
-  Sizes sizes;
-  for (const LayerWeights& layer : weights.layers) {
-    double layer_bits = 0;
-    for (const Linear& linear : layer.linears) {
-      const std::int64_t count = Rows(linear.weight) * Cols(linear.weight);
-      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
-      const double each = packed != nullptr ? (*packed)->grid().bits
-                          : std::holds_alternative<View<const float, 2>>(linear.weight) ? 32
-                                                                                        : 16;
-      layer_bits += each * static_cast<double>(count);
-      sizes.stored_bits += packed != nullptr ? static_cast<double>((*packed)->stored_bits())
-                                             : each * static_cast<double>(count);
-      sizes.parameters += count + static_cast<std::int64_t>(linear.bias.size());
-    }
-    sizes.parameters +=
-        static_cast<std::int64_t>(layer.attention_norm.size() + layer.mlp_norm.size() +
-                                  layer.q_norm.size() + layer.k_norm.size());
-    sizes.code_bits += layer_bits;
-    sizes.layer_bits.push_back(layer_bits / static_cast<double>(config.LayerWeightCount()));
-    sizes.weights += config.LayerWeightCount();
-  }
-  sizes.parameters += config.vocab * config.hidden * (config.tied ? 1 : 2) +
-                      static_cast<std::int64_t>(weights.final_norm.size());
-  for (const auto& map : model.tensors.maps()) sizes.bytes += map->bytes().size();
-  return sizes;
-}
 
 std::string GridText(const QMatrix& matrix) {
   const Grid& grid = matrix.grid();
@@ -90,7 +51,7 @@ void PrintLayers(const ModelFolder& model) {
 int RunInspect(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
   const ModelConfig& config = model.weights.config;
-  const Sizes sizes = Measure(model);
+  const ModelSizes sizes = MeasureSizes(model);
   const auto weights = static_cast<double>(sizes.weights);
   if (arguments.json) {
     session.Answer({{"schema", 1},

@@ -4,9 +4,11 @@
 #include <array>
 #include <vector>
 
+#include "lieq/base/rows.h"
 #include "lieq/cli/option_values.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/diagnose/settings.h"
+#include "lieq/evaluate/task_description.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
@@ -297,40 +299,6 @@ constexpr std::array kOptions{
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
               .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on",
               .set = [](Arguments& a, const std::string& v) { a.text = v; }},
-    OptionRow{.names = "--text",
-              .value = "FILE",
-              .commands = kEvaluate,
-              .help = "UTF-8 texts, .jsonl, or gzip of either to measure perplexity on, each of "
-                      "which gets a result of its own",
-              .required = true,
-              .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
-    OptionRow{.names = "--convention",
-              .value = "NAME",
-              .commands = kEvaluate,
-              .help = "how perplexity is counted",  // the names follow: Options()
-              .set = [](Arguments& a, const std::string& v) { a.convention = &FindConvention(v); }},
-    OptionRow{.names = "--stride",
-              .value = "N",
-              .commands = kEvaluate,
-              .help = "a window begins at every N tokens and scores what none before it did "
-                      "(default: windows side by side)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
-                  }},
-    OptionRow{.names = "--reference",
-              .value = "MODEL",
-              .commands = kEvaluate,
-              .help = "the 16-bit model: measure the distance to it too (divergence, likeliest "
-                      "tokens, perplexity ratio)",
-              .set = [](Arguments& a, const std::string& v) { a.reference = v; }},
-    OptionRow{.names = "--cache",
-              .value = "FOLDER",
-              .commands = kEvaluate,
-              .help = "keep what the reference was run for here (default: lieq in $XDG_CACHE_HOME "
-                      "or ~/.cache)",
-              .set = [](Arguments& a, const std::string& v) { a.cache = v; }},
     OptionRow{.names = "--calibration",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
@@ -594,59 +562,6 @@ constexpr std::array kOptions{
                     a.transform_sets = SplitAtCommas(v);
                     for (const std::string& set : a.transform_sets) (void)TransformSet(set);
                   }},
-    OptionRow{.names = "--prompt,-p",
-              .value = "TEXT",
-              .commands = kGenerate,
-              .help = "text to continue; the names of special tokens in it stand for them (empty: "
-                      "begin with the model's BOS or end-of-text token)",
-              .set = [](Arguments& a, const std::string& v) { a.prompt = v; }},
-    OptionRow{.names = "--prompt-file",
-              .value = "FILE",
-              .commands = kGenerate,
-              .help = "the same from a file, newlines at its end included",
-              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; }},
-    OptionRow{.names = "--chat",
-              .value = "",
-              .commands = kGenerate,
-              .help = "put the prompt into the model's chat template: refused, with the way to do "
-                      "it outside (templates need Jinja)",
-              .set = [](Arguments& a, const std::string&) { a.chat = true; }},
-    OptionRow{.names = "--new-tokens,-n",
-              .value = "N",
-              .commands = kGenerate,
-              .help = "stop after so many tokens (default 64)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
-                                                "a whole number, 1 to 1048576");
-                  }},
-    OptionRow{.names = "--temperature",
-              .value = "T",
-              .commands = kGenerate,
-              .help = "draw from the distribution of the logits over T (default 0: take the "
-                      "likeliest token)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
-                  }},
-    OptionRow{.names = "--top-k",
-              .value = "K",
-              .commands = kGenerate,
-              .help = "draw among the K likeliest tokens (default 0: all)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.sampling.top_k =
-                        Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
-                  }},
-    OptionRow{.names = "--top-p",
-              .value = "P",
-              .commands = kGenerate,
-              .help = "of those draw among the fewest that have this share of the probability "
-                      "(default 1: all)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
-                  }},
     OptionRow{.names = "--imatrix",
               .value = "FILE",
               .commands = kCalibrate,
@@ -780,16 +695,21 @@ std::span<const OptionRow> Options() noexcept {
   static const std::string containers = "container to write: " + Described(Exporters());
   static const std::string conventions =
       "how perplexity is counted: " + Described(Conventions()) + "; default plain";
+  static const std::string tasks =
+      "zero-shot tasks: " + NamesOfRows(Tasks()) + ", or files that describe one (NAME.json)";
   static const std::string transforms =
       "other weights of the same function, before anything is rounded: " + TransformNames() +
       " (docs/transforms.md; default none, of awq as method its own)";
   static const auto options = [] {
-    auto rows = kOptions;
+    std::vector<OptionRow> rows(kOptions.begin(), kOptions.end());
+    const auto common = std::ranges::find(rows, "--threads", &OptionRow::names);
+    rows.insert(common, EvaluationOptions().begin(), EvaluationOptions().end());
     for (OptionRow& row : rows) {
       if (row.names == "--ranking") row.help = ranking;
       if (row.names == "--as") row.help = exports;
       if (row.names == "--to") row.help = containers;
       if (row.names == "--convention") row.help = conventions;
+      if (row.names == "--tasks") row.help = tasks;
       if (row.names == "--transform") row.help = transforms;
     }
     return rows;

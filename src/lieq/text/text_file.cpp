@@ -4,10 +4,9 @@
 #include <array>
 
 #include "lieq/base/error.h"
-#include "lieq/base/files.h"
 #include "lieq/io/json.h"
 #include "lieq/io/printable.h"
-#include "lieq/text/gzip.h"
+#include "lieq/text/rows.h"
 
 namespace lieq {
 namespace {
@@ -37,15 +36,6 @@ std::vector<std::string> FieldsOf(const JsonObject& row, const std::string& plac
                .hint = "name the fields with --text-field NAME[,NAME...]"});
 }
 
-/// The next line without its end; `rest` begins behind it.
-std::string_view TakeLine(std::string_view& rest) {
-  const std::size_t end = rest.find('\n');
-  std::string_view line = rest.substr(0, end);
-  rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  return line;
-}
-
 std::string TextOf(const JsonObject& row, std::span<const std::string> fields) {
   std::string text;
   for (const std::string& field : fields) {
@@ -59,33 +49,22 @@ std::string TextOf(const JsonObject& row, std::span<const std::string> fields) {
 }  // namespace
 
 std::string ReadTextFile(const std::filesystem::path& path, const TextOptions& options) {
-  std::string content = ReadText(path, options.limit);
-  if (IsGzip(content)) content = Gunzip(content, options.limit, path.string());
+  std::string content = ReadPlain(path, options.limit);
   return IsJsonLines(path) ? JoinRows(content, options.fields, path.string()) : content;
-}
-
-bool IsJsonLines(const std::filesystem::path& path) {
-  const std::filesystem::path name = path.extension() == ".gz" ? path.stem() : path;
-  return name.extension() == ".jsonl" || name.extension() == ".ndjson";
 }
 
 std::string JoinRows(std::string_view content, std::span<const std::string> fields,
                      const std::string& where) {
-  if (content.starts_with("\xEF\xBB\xBF")) content.remove_prefix(3);
   std::vector<std::string> chosen(fields.begin(), fields.end());
   std::string all;
-  for (std::size_t number = 1; !content.empty(); ++number) {
-    const std::string_view line = TakeLine(content);
-    if (line.find_first_not_of(" \t\r\v\f") == std::string_view::npos) continue;
-    const std::string place = where + ":" + std::to_string(number);
-    const Json json = ParseJson(line, place);
+  ForJsonRows(content, where, [&](const Json& json, const std::string& place) {
     const JsonObject row(json, place);
     if (chosen.empty()) chosen = FieldsOf(row, place);
     const std::string text = TextOf(row, chosen);
-    if (text.empty()) continue;
+    if (text.empty()) return;
     if (!all.empty()) all += "\n\n";
     all += text;
-  }
+  });
   if (all.empty()) {
     throw Error({.what = "no row holds any text",
                  .where = where,

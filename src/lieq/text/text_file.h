@@ -20,10 +20,6 @@ struct TextOptions {
 [[nodiscard]] std::string ReadTextFile(const std::filesystem::path& path,
                                        const TextOptions& options = {});
 
-/// Whether the name ends in .jsonl or .ndjson, perhaps with .gz behind it. By name, not content:
-/// prose may begin with a brace.
-[[nodiscard]] bool IsJsonLines(const std::filesystem::path& path);
-
 /// The texts of rows of JSON, one object a line, joined by a blank line. A text is the values of
 /// `fields` that are not empty, joined by a newline; rows without any text are left out, and so are
 /// lines of white space. A carriage return before the newline, and a byte order mark, are not part

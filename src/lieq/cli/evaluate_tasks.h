@@ -1,0 +1,44 @@
+// Tasks on the command line of `evaluate`: read once, measured on each model, shown as one table.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "lieq/cli/arguments.h"
+#include "lieq/cli/model_sizes.h"
+#include "lieq/cli/session.h"
+#include "lieq/evaluate/tasks.h"
+
+namespace lieq {
+
+/// A model's results on all tasks.
+struct ModelAccuracy {
+  std::filesystem::path model;
+  ModelSizes sizes;
+  std::vector<TaskResult> results;
+
+  /// Of the tasks' accuracies, acc_norm where a task counts it.
+  [[nodiscard]] double Average() const;
+};
+
+class TaskRun {
+ public:
+  /// Reads the data of all tasks. Throws Error for what is missing or wrong, before any model runs.
+  explicit TaskRun(const Arguments& arguments);
+
+  [[nodiscard]] ModelAccuracy Measure(const std::filesystem::path& path, const ModelFolder& model,
+                                      const Tokenizer& tokenizer, Session& session) const;
+
+ private:
+  std::vector<TaskDescription> tasks_;
+  std::vector<std::vector<TaskSubject>> subjects_;  // [tasks]
+};
+
+[[nodiscard]] Record ToJson(const ModelAccuracy& accuracy, Session& session);
+/// A line of JSON for each question of each task and model.
+void WritePredictions(const std::filesystem::path& path,
+                      const std::vector<ModelAccuracy>& accuracies);
+void PrintAccuracies(const std::vector<ModelAccuracy>& accuracies);
+
+}  // namespace lieq
