@@ -99,6 +99,8 @@ struct Arguments {
 
   std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
 
+  std::string format;  // of `compare`; empty: table
+
   // Of `generate`.
   std::optional<std::string> prompt;
   std::filesystem::path prompt_file;

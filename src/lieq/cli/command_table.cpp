@@ -28,6 +28,10 @@ constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
 
+constexpr std::array kCompared{
+    PositionalRow{"RUN...", "model folder, GGUF file, or JSON file that `evaluate --json` wrote",
+                  [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
+
 constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
                "Prints architecture, size and, for a quantized model, the bits of every layer.",
@@ -73,6 +77,13 @@ constexpr std::array kCommands{
                "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
                "token each time; with --temperature tokens are drawn, the same for a seed.",
                kModel},
+    CommandRow{
+        "compare", kCompare, "put quantizations side by side",
+        "Shows bits, bytes, seconds, perplexity, divergence and tasks of each. A folder gives "
+        "its lieq.json, run.json and eval*.json; other records of `evaluate --json` are named "
+        "as files, and go to the model that they name. Figures share a column only where "
+        "they were measured alike.",
+        kCompared},
     CommandRow{"export", kExport, "write a model in another container",
                "Writes the same numbers in another layout, opens what was written and compares: "
                "nothing appears under the output's name that differs. A grid that the container "

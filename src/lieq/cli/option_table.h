@@ -25,7 +25,8 @@ enum CommandBit : unsigned {
   kVerify = 1024,
   kCalibrate = 2048,
   kGenerate = 4096,
-  kAllCommands = 8191,
+  kCompare = 8192,
+  kAllCommands = 16383,
 };
 
 /// A word that a command takes by its place.
