@@ -40,6 +40,10 @@ Value Number(const JsonObject& object, std::string_view key) {
   return std::isfinite(number) ? Value(number) : std::nullopt;
 }
 
+std::optional<std::int64_t> Bytes(const JsonObject& object) {
+  return object.Has("bytes") ? std::optional(object.Integer("bytes")) : std::nullopt;
+}
+
 /// `evaluate --json` prints one record, or an array of them.
 std::vector<Evaluated> Unfold(Json json, const std::string& where) {
   std::vector<Evaluated> records;
@@ -134,7 +138,7 @@ void Add(ComparedRun& run, const JsonObject& object, const std::string& kind) {
   if (kind == "tasks") {
     for (ComparedTask& task : ReadTasks(object)) Put(run.tasks, std::move(task), SameTask);
     if (!run.bits_per_weight) run.bits_per_weight = Number(object, "bits_per_weight");
-    if (!run.bytes) run.bytes = Number(object, "bytes");
+    if (!run.bytes) run.bytes = Bytes(object);
     return;
   }
   Put(run.texts, ReadText(object),
@@ -161,7 +165,7 @@ void AddModel(ComparedRun& run) {
     const ModelSizes sizes = MeasureSizes(OpenModel(run.model));
     run.code_bits = sizes.code_bits / static_cast<double>(sizes.weights);
     run.bits_per_weight = sizes.BitsPerWeight();
-    run.bytes = static_cast<double>(sizes.bytes);
+    run.bytes = static_cast<std::int64_t>(sizes.bytes);
     return;
   }
   const Json json = ReadRecordFile(record);
@@ -172,7 +176,7 @@ void AddModel(ComparedRun& run) {
   run.allocation = object.String("allocation", "");
   run.code_bits = Number(object, "code_bits_per_weight");
   run.bits_per_weight = Number(object, "bits_per_weight");
-  run.bytes = Number(object, "bytes");
+  run.bytes = Bytes(object);
   if (fs::exists(run.model / "run.json")) {
     const Json finished = ReadRecordFile(run.model / "run.json");
     run.seconds = Number(JsonObject(finished, (run.model / "run.json").string()), "seconds");
@@ -246,7 +250,8 @@ class Gatherer {
   std::set<fs::path> files_;                // a file may be named beside its folder
 };
 
-Record OrNull(const Value& value) {
+template <class T>
+Record OrNull(const std::optional<T>& value) {
   return value ? Record(*value) : Record(nullptr);
 }
 

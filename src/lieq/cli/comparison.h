@@ -52,7 +52,7 @@ struct ComparedRun {
   std::filesystem::path model;  // as named on the command line or in a record
   std::string base_model, method, allocation;
   std::optional<double> code_bits, bits_per_weight;  // without and with scales and zero-points
-  std::optional<double> bytes;                       // of the weight files
+  std::optional<std::int64_t> bytes;                 // of the weight files
   std::optional<double> seconds;                     // of quantizing
   std::vector<ComparedText> texts;
   std::vector<ComparedTask> tasks;

@@ -33,6 +33,11 @@ Cell Number(const Value& value, const std::function<std::string(double)>& show) 
   return value ? Cell{.shown = show(*value), .full = fmt::format("{}", *value)} : Cell{};
 }
 
+Cell Bytes(const std::optional<std::int64_t>& bytes) {
+  if (!bytes) return {};
+  return {.shown = FormatBytes(static_cast<double>(*bytes)), .full = std::to_string(*bytes)};
+}
+
 std::string ThreeDigits(double value) {
   return fmt::format("{:.3f}", value);
 }
@@ -83,8 +88,7 @@ std::vector<Column> Columns(const RunComparison& comparison) {
        [](const ComparedRun& run) { return Text(run.allocation); }},
       {"bits", "bits_per_weight", false,
        [](const ComparedRun& run) { return Number(run.bits_per_weight, ThreeDigits); }},
-      {"size", "bytes", false,
-       [](const ComparedRun& run) { return Number(run.bytes, FormatBytes); }},
+      {"size", "bytes", false, [](const ComparedRun& run) { return Bytes(run.bytes); }},
       {"made in", "seconds", false,
        [](const ComparedRun& run) { return Number(run.seconds, FormatSeconds); }}};
   for (const ScoredOn& on : comparison.texts) {
