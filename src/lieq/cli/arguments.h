@@ -96,6 +96,7 @@ struct Arguments {
   Index limit = 0;             // questions of a task; 0: all
   std::optional<Index> shots;  // examples before each; none: as the task says
   std::filesystem::path predictions;
+  std::string format = "table";  // of `compare`
 
   std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
 

@@ -28,6 +28,10 @@ constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
 
+constexpr std::array kCompared{
+    PositionalRow{"RUN...", "model, folder of a run, or JSON file of `evaluate --json`",
+                  [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
+
 constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
                "Prints architecture, size and, for a quantized model, the bits of every layer.",
@@ -87,6 +91,11 @@ constexpr std::array kCommands{
                "Writes the mean squares of the inputs of every linear as an importance matrix that "
                "llama-quantize takes, and shows how uneven they are.",
                kModel},
+    CommandRow{"compare", kCompare, "put runs side by side",
+               "Shows bits, bytes, seconds, perplexity, divergence and tasks of quantizations from "
+               "their records: lieq.json, run.json and eval*.json of a folder, and what `evaluate "
+               "--json` wrote elsewhere. Runs nothing.",
+               kCompared},
     CommandRow{"report", kReport, "show runs as a page",
                "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
                "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "

@@ -25,7 +25,8 @@ enum CommandBit : unsigned {
   kVerify = 1024,
   kCalibrate = 2048,
   kGenerate = 4096,
-  kAllCommands = 8191,
+  kCompare = 8192,
+  kAllCommands = 16383,
 };
 
 /// A word that a command takes by its place.
@@ -57,7 +58,7 @@ struct OptionRow {
 
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;
 [[nodiscard]] std::span<const OptionRow> Options() noexcept;
-/// Those of evaluate and generate, which Options() holds too.
+/// Those of evaluate, compare and generate, which Options() holds too.
 [[nodiscard]] std::span<const OptionRow> EvaluationOptions() noexcept;
 
 }  // namespace lieq

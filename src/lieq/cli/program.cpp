@@ -30,7 +30,7 @@ int RunCommand(const Arguments& arguments, Session& session) {
       {"plan", RunPlan},           {"quantize", RunQuantize}, {"evaluate", RunEvaluate},
       {"export", RunExport},       {"verify", RunVerify},     {"report", RunReport},
       {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff},
-      {"generate", RunGenerate}};
+      {"generate", RunGenerate},   {"compare", RunCompare}};
   for (const Row& row : kRows) {
     if (row.name == arguments.command) return row.run(arguments, session);
   }

@@ -328,11 +328,14 @@ PlanFacts ReadPlan(const JsonObject& object, const ReportInput& input) {
 }
 
 Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
+  Value mean_kl;
+  if (object.Has("reference")) mean_kl = Number(object.Object("reference"), "mean_kl");
   return {.run = input.run,
           .model = BaseName(object, "model"),
           .text = BaseName(object, "text"),
           .text_hash = Text(object, "text_hash"),
           .device = Text(object, "device"),
+          .convention = Text(object, "convention"),
           .perplexity = Number(object, "perplexity"),
           .mean_nll = Number(object, "mean_nll"),
           .standard_error = Number(object, "standard_error"),
@@ -341,7 +344,29 @@ Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
           .context = Number(object, "context"),
           .seconds = Number(object, "seconds"),
           .peak_bytes = Number(object, "peak_bytes"),
-          .threads = Number(object, "threads")};
+          .threads = Number(object, "threads"),
+          .mean_kl = mean_kl};
+}
+
+TaskScores ReadTaskScores(const JsonObject& object, const ReportInput& input) {
+  TaskScores scores{.run = input.run,
+                    .model = BaseName(object, "model"),
+                    .bits_per_weight = Number(object, "bits_per_weight"),
+                    .bytes = Number(object, "bytes"),
+                    .average = Number(object, "average"),
+                    .peak_bytes = Number(object, "peak_bytes"),
+                    .tasks = {}};
+  const std::size_t count = Array(object, "tasks", kMaxRows).size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonObject task = Item(object, "tasks", i);
+    scores.tasks.push_back({.name = Text(task, "name"),
+                            .items = Number(task, "items"),
+                            .accuracy = Number(task, "accuracy"),
+                            .accuracy_error = Number(task, "accuracy_error"),
+                            .normalized = Number(task, "normalized"),
+                            .normalized_error = Number(task, "normalized_error")});
+  }
+  return scores;
 }
 
 Study ReadStudy(const JsonObject& object, const ReportInput& input) {
@@ -390,6 +415,8 @@ constexpr std::array kKinds{
                        Records& r) { Append(r.plans, ReadPlan, i, o); }},
     KindRow{"evaluation", [](const ReportInput& i, const JsonObject& o,
                              Records& r) { Append(r.evaluations, ReadEvaluation, i, o); }},
+    KindRow{"tasks", [](const ReportInput& i, const JsonObject& o,
+                        Records& r) { Append(r.tasks, ReadTaskScores, i, o); }},
     KindRow{"study", [](const ReportInput& i, const JsonObject& o,
                         Records& r) { Append(r.studies, ReadStudy, i, o); }},
 };
