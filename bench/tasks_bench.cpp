@@ -91,8 +91,8 @@ int Run(int count, char** words) {
   const double of_head = 2e-9 * static_cast<double>(config.vocab * config.hidden);
   std::printf("sgemm of the same shapes: linears %.1f, head %.1f GFLOP/s\n",
               of_token / before.linears, of_head / before.head);
-  std::printf("%-14s %6s %9s %9s %9s %8s %8s %6s\n", "task", "items", "tokens", "ran", "head",
-              "seconds", "GFLOP/s", "share");
+  std::printf("%-14s %6s %6s %8s %9s %9s %9s %8s %8s %6s\n", "task", "items", "acc", "acc_norm",
+              "tokens", "ran", "head", "seconds", "GFLOP/s", "share");
   double seconds = 0, operations = 0, plain = 0;
   for (const TaskDescription& task : Tasks()) {
     if (task.shots > 0) continue;
@@ -102,8 +102,9 @@ int Run(int count, char** words) {
                heads = static_cast<double>(result.head_rows);
     const double work = rows * of_token + heads * of_head;
     const double product = rows * before.linears + heads * before.head;
-    std::printf("%-14s %6ld %9ld %9ld %9ld %8.1f %8.1f %6.2f\n", task.name.c_str(),
-                static_cast<long>(result.items), static_cast<long>(result.tokens),
+    std::printf("%-14s %6ld %6.4f %8.4f %9ld %9ld %9ld %8.1f %8.1f %6.2f\n", task.name.c_str(),
+                static_cast<long>(result.items), result.accuracy.mean,
+                result.normalized.value_or(Accuracy{}).mean, static_cast<long>(result.tokens),
                 static_cast<long>(result.rows), static_cast<long>(result.head_rows), result.seconds,
                 work / result.seconds, product / result.seconds);
     std::fflush(stdout);
