@@ -1,4 +1,3 @@
-// evaluate --tasks, and compare on what it and its neighbours wrote.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -74,7 +73,7 @@ TEST_F(TasksCommand, ReadsAllDataBeforeAnyModelRuns) {
   EXPECT_EQ(Lieq({"evaluate", Path("model")}).exit, 2);
 }
 
-TEST_F(TasksCommand, ShowsModelsInOneTableAndCompareTheSame) {
+TEST_F(TasksCommand, ShowsModelsInOneTable) {
   ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("q2"), "--method", "rtn", "--uniform", "2",
                   "--group-size", "32", "-q"})
                 .exit,
@@ -94,31 +93,8 @@ TEST_F(TasksCommand, ShowsModelsInOneTableAndCompareTheSame) {
   const Json evaluated = ParseJson(records.out, "stdout");
   ASSERT_EQ(evaluated.size(), 4);
 
-  const Outcome json = Lieq({"compare", Path("model"), Path("q2"), Path("eval.json"), "--json"});
-  ASSERT_EQ(json.exit, 0) << json.err;
-  const Json rows = ParseJson(json.out, "stdout")["rows"];
-  ASSERT_EQ(rows.size(), 2);
-  EXPECT_EQ(rows[0]["model"], "model");
-  EXPECT_EQ(rows[0]["figures"]["bits a weight"], 16.0);
-  EXPECT_FALSE(rows[0]["figures"].contains("seconds to quantize"));
-  EXPECT_EQ(rows[0]["figures"]["perplexity of text, 2 x 256"], evaluated[0]["perplexity"]);
-  EXPECT_EQ(rows[1]["model"], "q2");
-  EXPECT_EQ(rows[1]["figures"]["bits a weight"], 2.5);
-  EXPECT_EQ(rows[1]["figures"]["copa"], evaluated[3]["tasks"][0]["accuracy"]);
-  EXPECT_TRUE(rows[1]["figures"].contains("seconds to quantize"));
-
-  const Outcome csv = Lieq({"compare", Path("q2"), Path("eval.json"), "--format", "csv"});
-  EXPECT_THAT(csv.out, HasSubstr("\"perplexity of text, 2 x 256\""));
-  const Outcome markdown = Lieq({"compare", Path("q2"), Path("eval.json"), "--format", "markdown"});
-  EXPECT_THAT(markdown.out, HasSubstr("| model | method | bits a weight |"));
   EXPECT_EQ(Lieq({"report", Path("q2"), Path("eval.json"), "-o", Path("r.html")}).exit, 0);
   EXPECT_THAT(ReadText(folder / "r.html"), HasSubstr("<section id=\"tasks\""));
-}
-
-TEST_F(TasksCommand, CompareNamesWhatIsNoRun) {
-  EXPECT_EQ(Lieq({"compare", Path("nothing")}).exit, 3);
-  WriteText(folder / "other.json", R"([{"kind": "else"}])");
-  EXPECT_THAT(Lieq({"compare", Path("other.json")}).err, HasSubstr("else"));
 }
 
 }  // namespace

@@ -96,9 +96,10 @@ struct Arguments {
   Index limit = 0;             // questions of a task; 0: all
   std::optional<Index> shots;  // examples before each; none: as the task says
   std::filesystem::path predictions;
-  std::string format = "table";  // of `compare`
 
   std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
+
+  std::string format;  // of `compare`; empty: table
 
   // Of `generate`.
   std::optional<std::string> prompt;

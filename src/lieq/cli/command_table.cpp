@@ -29,7 +29,7 @@ constexpr std::array kRuns{
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
 
 constexpr std::array kCompared{
-    PositionalRow{"RUN...", "model, folder of a run, or JSON file of `evaluate --json`",
+    PositionalRow{"RUN...", "model folder, GGUF file, or JSON file that `evaluate --json` wrote",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
 
 constexpr std::array kCommands{
@@ -77,6 +77,13 @@ constexpr std::array kCommands{
                "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
                "token each time; with --temperature tokens are drawn, the same for a seed.",
                kModel},
+    CommandRow{
+        "compare", kCompare, "put quantizations side by side",
+        "Shows bits, bytes, seconds, perplexity, divergence and tasks of each. A folder gives "
+        "its lieq.json, run.json and eval*.json; other records of `evaluate --json` are named "
+        "as files, and go to the model that they name. Figures share a column only where "
+        "they were measured alike.",
+        kCompared},
     CommandRow{"export", kExport, "write a model in another container",
                "Writes the same numbers in another layout, opens what was written and compares: "
                "nothing appears under the output's name that differs. A grid that the container "
@@ -91,11 +98,6 @@ constexpr std::array kCommands{
                "Writes the mean squares of the inputs of every linear as an importance matrix that "
                "llama-quantize takes, and shows how uneven they are.",
                kModel},
-    CommandRow{"compare", kCompare, "put runs side by side",
-               "Shows bits, bytes, seconds, perplexity, divergence and tasks of quantizations from "
-               "their records: lieq.json, run.json and eval*.json of a folder, and what `evaluate "
-               "--json` wrote elsewhere. Runs nothing.",
-               kCompared},
     CommandRow{"report", kReport, "show runs as a page",
                "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
                "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "

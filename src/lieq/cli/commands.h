@@ -19,6 +19,7 @@ int RunSensitivity(const Arguments& arguments, Session& session);
 int RunStudy(const Arguments& arguments, Session& session);
 int RunEvaluate(const Arguments& arguments, Session& session);
 int RunGenerate(const Arguments& arguments, Session& session);
+int RunCompare(const Arguments& arguments, Session& session);
 int RunExport(const Arguments& arguments, Session& session);
 int RunVerify(const Arguments& arguments, Session& session);
 int RunCalibrate(const Arguments& arguments, Session& session);

@@ -82,11 +82,11 @@ constexpr std::array kRows{
     OptionRow{.names = "--format",
               .value = "NAME",
               .commands = kCompare,
-              .help = "table (default: models in columns), markdown, csv or json",
+              .help = "table (default), json, markdown or csv",
               .set =
                   [](Arguments& a, const std::string& v) {
                     if (v != "table" && v != "markdown" && v != "csv" && v != "json") {
-                      throw UsageError("--format: expected table, markdown, csv or json, found '" +
+                      throw UsageError("--format: expected table, json, markdown or csv, found '" +
                                        v + "'");
                     }
                     a.format = v;

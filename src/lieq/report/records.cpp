@@ -328,14 +328,11 @@ PlanFacts ReadPlan(const JsonObject& object, const ReportInput& input) {
 }
 
 Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
-  Value mean_kl;
-  if (object.Has("reference")) mean_kl = Number(object.Object("reference"), "mean_kl");
   return {.run = input.run,
           .model = BaseName(object, "model"),
           .text = BaseName(object, "text"),
           .text_hash = Text(object, "text_hash"),
           .device = Text(object, "device"),
-          .convention = Text(object, "convention"),
           .perplexity = Number(object, "perplexity"),
           .mean_nll = Number(object, "mean_nll"),
           .standard_error = Number(object, "standard_error"),
@@ -344,18 +341,11 @@ Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
           .context = Number(object, "context"),
           .seconds = Number(object, "seconds"),
           .peak_bytes = Number(object, "peak_bytes"),
-          .threads = Number(object, "threads"),
-          .mean_kl = mean_kl};
+          .threads = Number(object, "threads")};
 }
 
 TaskScores ReadTaskScores(const JsonObject& object, const ReportInput& input) {
-  TaskScores scores{.run = input.run,
-                    .model = BaseName(object, "model"),
-                    .bits_per_weight = Number(object, "bits_per_weight"),
-                    .bytes = Number(object, "bytes"),
-                    .average = Number(object, "average"),
-                    .peak_bytes = Number(object, "peak_bytes"),
-                    .tasks = {}};
+  TaskScores scores{.run = input.run, .model = BaseName(object, "model"), .tasks = {}};
   const std::size_t count = Array(object, "tasks", kMaxRows).size();
   for (std::size_t i = 0; i < count; ++i) {
     const JsonObject task = Item(object, "tasks", i);

@@ -120,25 +120,19 @@ struct PlanFacts {
 struct Evaluation {
   std::string run;
   std::string model, text, text_hash, device;  // model, text: the last part of the path
-  std::string convention;                      // empty in older records, which had one: plain
   Value perplexity, mean_nll, standard_error, tokens_scored, windows, context, seconds, peak_bytes,
       threads;
-  Value mean_kl;  // from the model that it was compared with
 };
 
 struct TaskScore {
   std::string name;
   Value items, accuracy, accuracy_error, normalized, normalized_error;
-
-  /// acc_norm where the task counts it, else acc: what tables show.
-  [[nodiscard]] const Value& shown() const noexcept { return normalized ? normalized : accuracy; }
 };
 
 /// evaluate --tasks --json
 struct TaskScores {
   std::string run;
   std::string model;  // the last part of the path
-  Value bits_per_weight, bytes, average, peak_bytes;
   std::vector<TaskScore> tasks;
 };
 

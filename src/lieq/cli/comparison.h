@@ -1,0 +1,83 @@
+// Quantizations side by side: what is known of each, gathered from models and records.
+//
+// What is not known stays absent: never 0, and never a figure of another text, other windows or
+// another number of questions in the same column.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lieq/base/log.h"
+#include "lieq/io/json.h"
+
+namespace lieq {
+
+/// How a perplexity was measured. Figures compare only where all of this agrees.
+struct ScoredOn {
+  std::string text;  // the file's name, for people
+  std::string hash;  // of its content; of texts without one their name
+  std::string convention;
+  std::int64_t stride = 0, context = 0, windows = 0;
+
+  friend bool operator==(const ScoredOn& a, const ScoredOn& b) {
+    return a.hash == b.hash && a.convention == b.convention && a.stride == b.stride &&
+           a.context == b.context && a.windows == b.windows;
+  }
+};
+
+struct ComparedText {
+  ScoredOn on;
+  std::optional<double> perplexity, standard_error;  // the error is the mean NLL's
+  std::optional<double> mean_kl, kl_error;           // nats; where there was a reference
+};
+
+struct ComparedTask {
+  std::string name;
+  std::int64_t items = 0;
+  std::optional<double> accuracy, accuracy_error, normalized, normalized_error;  // shares
+
+  /// acc_norm where the task counts it, else acc.
+  [[nodiscard]] std::optional<double> shown() const noexcept {
+    return normalized ? normalized : accuracy;
+  }
+};
+
+/// One model; as much of it as is known.
+struct ComparedRun {
+  std::string name;             // last part of its path, or the path where two share it
+  std::filesystem::path model;  // as named on the command line or in a record
+  std::string base_model, method, allocation;
+  std::optional<double> code_bits, bits_per_weight;  // without and with scales and zero-points
+  std::optional<std::int64_t> bytes;                 // of the weight files
+  std::optional<double> seconds;                     // of quantizing
+  std::vector<ComparedText> texts;
+  std::vector<ComparedTask> tasks;
+};
+
+struct RunComparison {
+  std::vector<ComparedRun> runs;
+  std::vector<ScoredOn> texts;      // columns, in the order they were met
+  std::vector<ComparedTask> tasks;  // columns: name and items alone
+
+  /// Over all columns of tasks; absent where the run lacks one of them.
+  [[nodiscard]] std::optional<double> Average(const ComparedRun& run) const;
+};
+
+/// words: model folders, GGUF files, and .json files that `evaluate --json` wrote. A folder brings
+/// its lieq.json, run.json and eval*.json. A record of a file goes to the model whose path it
+/// names, seen from the current folder; where that is none of the words it becomes a run of its
+/// own. Of two records of the same measurement the later counts. Throws Error for a word that is
+/// not there, and for a file that is no such record.
+[[nodiscard]] RunComparison CompareRuns(std::span<const std::filesystem::path> words,
+                                        const Log& log);
+
+[[nodiscard]] Record ToJson(const RunComparison& comparison);
+
+/// format: "table", "markdown" or "csv" (RFC 4180, shares as fractions, numbers in full).
+[[nodiscard]] std::string Render(const RunComparison& comparison, std::string_view format);
+
+}  // namespace lieq
