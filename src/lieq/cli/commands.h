@@ -23,6 +23,7 @@ int RunCompare(const Arguments& arguments, Session& session);
 int RunExport(const Arguments& arguments, Session& session);
 int RunVerify(const Arguments& arguments, Session& session);
 int RunCalibrate(const Arguments& arguments, Session& session);
+int RunCompare(const Arguments& arguments, Session& session);
 int RunReport(const Arguments& arguments, Session& session);
 
 /// The one that the arguments name. Throws what the commands throw: Error, UsageError, Stopped.

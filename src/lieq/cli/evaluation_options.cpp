@@ -1,4 +1,4 @@
-// Options of the commands that run a model: evaluate and generate.
+// Options of evaluate, compare and generate.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
 
@@ -79,6 +79,18 @@ constexpr std::array kRows{
               .commands = kEvaluate,
               .help = "write what the model said to each question, a line of JSON each",
               .set = [](Arguments& a, const std::string& v) { a.predictions = v; }},
+    OptionRow{.names = "--format",
+              .value = "NAME",
+              .commands = kCompare,
+              .help = "table (default), json, markdown or csv",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    if (v != "table" && v != "markdown" && v != "csv" && v != "json") {
+                      throw UsageError("--format: expected table, json, markdown or csv, found '" +
+                                       v + "'");
+                    }
+                    a.format = v;
+                  }},
     OptionRow{.names = "--prompt,-p",
               .value = "TEXT",
               .commands = kGenerate,

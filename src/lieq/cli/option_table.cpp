@@ -656,18 +656,6 @@ constexpr std::array kOptions{
               .commands = kQuantize,
               .help = "print what the run will take and the bytes it will write, and stop",
               .set = [](Arguments& a, const std::string&) { a.dry_run = true; }},
-    OptionRow{.names = "--format",
-              .value = "NAME",
-              .commands = kCompare,
-              .help = "table (default), json, markdown or csv",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    if (v != "table" && v != "json" && v != "markdown" && v != "csv") {
-                      throw UsageError("--format: expected table, json, markdown or csv, found '" +
-                                       v + "'");
-                    }
-                    a.format = v;
-                  }},
     OptionRow{.names = "--json",
               .value = "",
               .commands = kAllCommands,

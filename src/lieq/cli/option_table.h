@@ -58,7 +58,7 @@ struct OptionRow {
 
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;
 [[nodiscard]] std::span<const OptionRow> Options() noexcept;
-/// Those of evaluate and generate, which Options() holds too.
+/// Those of evaluate, compare and generate, which Options() holds too.
 [[nodiscard]] std::span<const OptionRow> EvaluationOptions() noexcept;
 
 }  // namespace lieq

@@ -325,7 +325,7 @@ std::vector<std::string> Expand(std::string_view pattern, const Json& row,
                    .expected = std::to_string(texts.size()),
                    .found = std::to_string(values.texts.size())});
     }
-    if (!list) texts.assign(values.texts.size(), texts.front());
+    if (!list) texts = std::vector<std::string>(values.texts.size(), texts.front());
     list = true;
     for (std::size_t i = 0; i < texts.size(); ++i) texts[i] += values.texts[i];
   }

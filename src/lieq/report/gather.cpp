@@ -17,6 +17,22 @@ Record ReadFile(const fs::path& path) {
   return ParseRecord(ReadText(path, kMaxBytes), path.string());
 }
 
+/// What a file holds: one record, or each of an array of them, as of several texts or models.
+void Append(std::vector<ReportInput>& inputs, const std::string& run, const std::string& file,
+            Record json) {
+  if (!json.is_array()) {
+    inputs.push_back({.run = run, .file = file, .json = std::move(json)});
+    return;
+  }
+  for (Record& each : json) inputs.push_back({.run = run, .file = file, .json = std::move(each)});
+}
+
+/// Whether it is a record of ours, or an array of nothing else.
+bool IsOurs(const Record& json) {
+  if (!json.is_array()) return IsReportRecord(json);
+  return !json.empty() && std::ranges::all_of(json, IsReportRecord);
+}
+
 /// "out/q/" and "." have no last part of their own.
 std::string NameOf(const fs::path& folder) {
   const std::string name = fs::weakly_canonical(folder).filename().string();
@@ -50,20 +66,20 @@ std::vector<ReportInput> GatherRecords(std::span<const fs::path> runs,
     if (!fs::is_directory(run)) {
       if (!seen.insert(fs::weakly_canonical(run)).second) continue;
       const std::string name = run.filename().string();
-      inputs.push_back({.run = name, .file = name, .json = ReadFile(run)});
+      Append(inputs, name, name, ReadFile(run));
       continue;
     }
     bool any = false;
     for (const std::string& name : CandidateFiles(run)) {
       Record json = ReadFile(run / name);
       // Other programs write run.json and eval_results.json too.
-      if (!IsReportRecord(json)) {
+      if (!IsOurs(json)) {
         skipped.push_back((run / name).string());
         continue;
       }
       any = true;
       if (!seen.insert(fs::weakly_canonical(run / name)).second) continue;
-      inputs.push_back({.run = NameOf(run), .file = name, .json = std::move(json)});
+      Append(inputs, NameOf(run), name, std::move(json));
     }
     if (!any) {
       throw Error({.what = "a folder without records",

@@ -344,6 +344,21 @@ Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
           .threads = Number(object, "threads")};
 }
 
+TaskScores ReadTaskScores(const JsonObject& object, const ReportInput& input) {
+  TaskScores scores{.run = input.run, .model = BaseName(object, "model"), .tasks = {}};
+  const std::size_t count = Array(object, "tasks", kMaxRows).size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonObject task = Item(object, "tasks", i);
+    scores.tasks.push_back({.name = Text(task, "name"),
+                            .items = Number(task, "items"),
+                            .accuracy = Number(task, "accuracy"),
+                            .accuracy_error = Number(task, "accuracy_error"),
+                            .normalized = Number(task, "normalized"),
+                            .normalized_error = Number(task, "normalized_error")});
+  }
+  return scores;
+}
+
 Study ReadStudy(const JsonObject& object, const ReportInput& input) {
   Study study{.run = input.run, .study = Text(object, "study"), .model = Text(object, "model")};
   if (object.Has("base")) study.base_perplexity = Named(object.Object("base"), "perplexity");
@@ -390,6 +405,8 @@ constexpr std::array kKinds{
                        Records& r) { Append(r.plans, ReadPlan, i, o); }},
     KindRow{"evaluation", [](const ReportInput& i, const JsonObject& o,
                              Records& r) { Append(r.evaluations, ReadEvaluation, i, o); }},
+    KindRow{"tasks", [](const ReportInput& i, const JsonObject& o,
+                        Records& r) { Append(r.tasks, ReadTaskScores, i, o); }},
     KindRow{"study", [](const ReportInput& i, const JsonObject& o,
                         Records& r) { Append(r.studies, ReadStudy, i, o); }},
 };

@@ -124,6 +124,18 @@ struct Evaluation {
       threads;
 };
 
+struct TaskScore {
+  std::string name;
+  Value items, accuracy, accuracy_error, normalized, normalized_error;
+};
+
+/// evaluate --tasks --json
+struct TaskScores {
+  std::string run;
+  std::string model;  // the last part of the path
+  std::vector<TaskScore> tasks;
+};
+
 /// A row of the study "layers": one assembled mix.
 struct SweepRow {
   std::string ranking;
@@ -152,6 +164,7 @@ struct Records {
   std::vector<SensitivityFacts> sensitivities;
   std::vector<PlanFacts> plans;
   std::vector<Evaluation> evaluations;
+  std::vector<TaskScores> tasks;
   std::vector<Study> studies;
 };
 

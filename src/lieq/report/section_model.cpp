@@ -189,6 +189,31 @@ Html DrawSizes(const Records& records) {
   return html;
 }
 
+Html DrawTasks(const Records& records) {
+  Table table{.columns = {{"model", false},
+                          {"task", false},
+                          {"questions"},
+                          {"acc, %"},
+                          {"margin"},
+                          {"acc_norm, %"},
+                          {"margin"}}};
+  const auto percent = [](const Value& share) {
+    return share ? NumberText(100 * *share, 2) : std::string("–");
+  };
+  const auto margin = [](const Value& error) {
+    return error ? "± " + NumberText(196 * *error, 2) : std::string("–");
+  };
+  for (const TaskScores& scores : records.tasks) {
+    for (const TaskScore& task : scores.tasks) {
+      table.rows.push_back({scores.model, task.name, CountText(task.items), percent(task.accuracy),
+                            margin(task.accuracy_error), percent(task.normalized),
+                            margin(task.normalized_error)});
+    }
+  }
+  if (table.rows.empty()) return {};
+  return DrawCard({.title = "Tasks", .body = DrawTable(table), .wide = true});
+}
+
 Html DrawEvaluations(const Records& records) {
   Table table{.columns = {{"model", false},
                           {"text", false},

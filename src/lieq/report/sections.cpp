@@ -11,6 +11,8 @@ constexpr std::array kSections{
                "The margin is 95 % over windows. Compare only rows with the same text, windows and "
                "context.",
                DrawEvaluations},
+    SectionRow{"tasks", "Zero-shot tasks",
+               "Share of right answers; the margin is 95 % over questions.", DrawTasks},
     SectionRow{"sizes", "Where the bytes are", "", DrawSizes},
     SectionRow{"layers", "Layer by layer",
                "From the first layer at the left to the last at the right. Darker in the light "

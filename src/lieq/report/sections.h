@@ -23,6 +23,7 @@ struct SectionRow {
 [[nodiscard]] Html DrawGlance(const Records& records);
 [[nodiscard]] Html DrawSizes(const Records& records);
 [[nodiscard]] Html DrawEvaluations(const Records& records);
+[[nodiscard]] Html DrawTasks(const Records& records);
 // section_layers.cpp
 [[nodiscard]] Html DrawLayers(const Records& records);
 [[nodiscard]] Html DrawDiagnostics(const Records& records);

@@ -48,7 +48,7 @@ Index TileSize(Index extent, Index most) {
 class CpuDevice final : public Device {
  public:
   CpuDevice(ThreadPool& pool, const KernelSet& kernels, Arithmetic arithmetic)
-      : pool_(pool), kernels_(kernels), arithmetic_(arithmetic), workers_(Size(pool.size())) {}
+      : pool_(pool), kernels_(kernels), arithmetic_(arithmetic), scratch_(Size(pool.size())) {}
 
   std::string description() const override {
     return "cpu " + std::string(kernels_.name) + ", " + BlasDescription() +
@@ -83,6 +83,10 @@ class CpuDevice final : public Device {
     const View<float, 2> y = Host(y_);
     const Index out = w.rows(), in = w.cols();
     LIEQ_ASSERT(x.cols() == in && y.cols() == out && x.rows() == y.rows());
+    if (arithmetic_ == Arithmetic::kBf16) {
+      MatmulInBf16(x, matrix, bias, y, add);
+      return;
+    }
     const Index out_tile = TileSize(out, std::clamp<Index>(kWidenedTile / in, 16, kOutTile));
     const Index out_tiles = CeilDiv(out, out_tile), row_tiles = CeilDiv(x.rows(), kRowTile);
     pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int worker) {
@@ -90,12 +94,8 @@ class CpuDevice final : public Device {
       const Index outs = std::min(out_tile, out - o), rows = std::min(kRowTile, x.rows() - r);
       const View<const float, 2> weights = Widened(matrix, o, outs, 0, in, worker);
       const View<float, 2> part = y.Rows(r, rows).Cols(o, outs);
-      if (arithmetic_ == Arithmetic::kBf16) {
-        MultiplyInBf16(x.Rows(r, rows), weights, part, add, workers_[Size(worker)]);
-      } else {
-        Gemm(1.0f, x.Rows(r, rows), Transpose::kNo, weights, Transpose::kYes, add ? 1.0f : 0.0f,
-             part);
-      }
+      Gemm(1.0f, x.Rows(r, rows), Transpose::kNo, weights, Transpose::kYes, add ? 1.0f : 0.0f,
+           part);
       if (bias.empty()) return;
       for (Index i = 0; i < rows; ++i) kernels_.add(bias.data() + o, part.Row(i).data(), outs);
     });
@@ -441,24 +441,48 @@ class CpuDevice final : public Device {
     });
   }
 
-  /// Buffers of one thread of the pool; they grow to the largest tile.
-  struct Worker {
-    Matrix<float> floats;
-    std::vector<std::uint16_t> rounded, packed;
-  };
-
-  static void MultiplyInBf16(View<const float, 2> x, View<const float, 2> w, View<float, 2> y,
-                             bool add, Worker& worker) {
-    worker.rounded.resize(Size(x.rows() * EvenColumns(x.cols())));
-    worker.packed.resize(PackedBf16Words(w.rows(), w.cols()));
-    RoundRowsToBf16(x.data(), x.rows(), x.cols(), x.stride(), worker.rounded.data());
-    PackBf16Weights(w.data(), w.rows(), w.cols(), w.stride(), worker.packed.data());
-    MultiplyBf16(worker.rounded.data(), worker.packed.data(), y.data(), y.rows(), y.cols(),
-                 x.cols(), y.stride(), add);
+  /// Both factors are rounded and packed once, and not for each tile that reads them; of the
+  /// weights a part at a time.
+  void MatmulInBf16(View<const float, 2> x, const AnyMatrix& matrix, std::span<const float> bias,
+                    View<float, 2> y, bool add) {
+    constexpr Index kPanel = 64;                    // outputs that one task packs
+    constexpr Index kMostPacked = Index{1} << 22;   // words: 8 MiB
+    constexpr Index kMostRounded = Index{1} << 17;  // of a row tile: a quarter MiB, well within L2
+    const Index in = x.cols(), out = y.cols(), width = EvenColumns(in);
+    rounded_.resize(Size(x.rows() * width));
+    ForRows(x.rows(), [&](Index r) {
+      RoundRowsToBf16(x.Row(r).data(), 1, in, x.stride(), rounded_.data() + r * width);
+    });
+    const Index part =
+        std::clamp(kMostPacked / width / kPanel * kPanel, kPanel, CeilDiv(out, kPanel) * kPanel);
+    const Index row_tile = std::clamp(kMostRounded / width / 6 * 6, Index{48}, kRowTile);
+    const Index row_tiles = CeilDiv(x.rows(), row_tile);
+    for (Index o = 0; o < out; o += part) {
+      const Index outs = std::min(part, out - o);
+      packed_.resize(PackedBf16Words(outs, in));
+      const auto packed = [&](Index at) { return packed_.data() + PackedBf16Words(at, in); };
+      pool_.ParallelFor(CeilDiv(outs, kPanel), [&](Index task, int worker) {
+        const Index at = task * kPanel, count = std::min(kPanel, outs - at);
+        const View<const float, 2> w = Widened(matrix, o + at, count, 0, in, worker);
+        PackBf16Weights(w.data(), count, in, w.stride(), packed(at));
+      });
+      const Index out_tile = TileSize(outs, kOutTile), out_tiles = CeilDiv(outs, out_tile);
+      pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int) {
+        const Index at = task / row_tiles * out_tile, r = task % row_tiles * row_tile;
+        const Index count = std::min(out_tile, outs - at), rows = std::min(row_tile, x.rows() - r);
+        const View<float, 2> tile = y.Rows(r, rows).Cols(o + at, count);
+        MultiplyBf16(rounded_.data() + r * width, packed(at), tile.data(), rows, count, in,
+                     tile.stride(), add);
+        if (bias.empty()) return;
+        for (Index i = 0; i < rows; ++i) {
+          kernels_.add(bias.data() + o + at, tile.Row(i).data(), count);
+        }
+      });
+    }
   }
 
   View<float, 2> Scratch(int worker, Index rows, Index cols) {
-    Matrix<float>& buffer = workers_[Size(worker)].floats;
+    Matrix<float>& buffer = scratch_[Size(worker)];
     if (buffer.size() < rows * cols) {
       buffer = {};  // the old block goes first
       buffer = Matrix<float>(1, rows * cols);
@@ -492,7 +516,8 @@ class CpuDevice final : public Device {
   ThreadPool& pool_;
   const KernelSet& kernels_;
   const Arithmetic arithmetic_;
-  std::vector<Worker> workers_;
+  std::vector<Matrix<float>> scratch_;  // of each thread; they grow to the largest tile
+  std::vector<std::uint16_t> rounded_, packed_;
 };
 
 }  // namespace
