@@ -116,5 +116,15 @@ TEST(StandIns, KeepOffsetsAndTouchNothingElse) {
   EXPECT_EQ(StoodIn(replaced), replaced);  // a stand-in needs none
 }
 
+TEST(WithoutSpace, TakesAwayWhatPythonDoes) {
+  // " a\u00a0b" between characters of str.isspace()
+  const std::string text = "\u3000\t\x1c\u2009 a\u00a0b\u0085\u2028\n\u00a0";
+  EXPECT_EQ(WithoutSpaceAround(text), "a\u00a0b");
+  EXPECT_EQ(WithoutSpaceBehind(text), "\u3000\t\x1c\u2009 a\u00a0b");
+  EXPECT_EQ(WithoutSpaceAround(" \u2003\n"), "");
+  EXPECT_EQ(WithoutSpaceBehind("a\u200b"), "a\u200b");  // no white space to Python
+  EXPECT_EQ(WithoutSpaceAround(""), "");
+}
+
 }  // namespace
 }  // namespace lieq

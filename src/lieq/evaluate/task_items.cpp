@@ -8,19 +8,12 @@
 #include "lieq/base/files.h"
 #include "lieq/io/printable.h"
 #include "lieq/text/rows.h"
+#include "lieq/text/utf8.h"
 
 namespace lieq {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::string_view kSpace = " \t\n\r\v\f";
-
-std::string Stripped(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return std::string(text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin));
-}
 
 std::string Replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
@@ -49,7 +42,7 @@ std::string Field(const Json& row, std::string_view key, const std::string& wher
 
 /// hellaswag's preprocess(): marks of WikiHow's articles go.
 std::string WithoutMarks(std::string_view text) {
-  const std::string titled = Replaced(Stripped(text), " [title]", ". ");
+  const std::string titled = Replaced(WithoutSpaceAround(text), " [title]", ". ");
   std::string kept;
   std::string_view rest = titled;
   while (!rest.empty()) {  // the regular expression \[.*?\], whose . is no newline
@@ -177,11 +170,11 @@ class Reader {
   [[nodiscard]] std::vector<TableRow> Rows(const fs::path& file, Index limit) const {
     std::vector<TableRow> rows =
         ReadRows(Existing(task_, folder_ / file), task_.columns, Size(limit));
-    std::string labels;
+    std::string labels, storage;
     std::string_view rest;
     if (!task_.labels.empty()) {
       labels = ReadPlain(Existing(task_, folder_ / task_.labels));
-      rest = labels;
+      rest = ToValidUtf8(labels, storage);
     }
     for (TableRow& row : rows) {
       if (!row.fields.is_object()) {
@@ -193,7 +186,7 @@ class Reader {
                        .where = (folder_ / task_.labels).string(),
                        .expected = "a line for " + row.place});
         }
-        row.fields["label"] = Stripped(TakeLine(rest));
+        row.fields["label"] = std::string(WithoutSpaceAround(TakeLine(rest)));
       }
       if (task_.prepare != nullptr) task_.prepare(row.fields, row.place);
     }
@@ -248,7 +241,7 @@ class Reader {
     if (values.empty()) {
       for (Index i = 0; i < choices; ++i) values.push_back(std::to_string(i));
     }
-    const std::string answer = Stripped(One(task_.answer, row.fields, row.place));
+    const std::string answer(WithoutSpaceAround(One(task_.answer, row.fields, row.place)));
     const auto found = std::ranges::find(values, answer);
     if (found - values.begin() < std::min(choices, static_cast<Index>(values.size()))) {
       return found - values.begin();
@@ -355,7 +348,7 @@ void PrepareWinoGrande(Json& row, const std::string& where) {
   if (gap == std::string::npos) throw Error({.what = "a sentence has no gap (_)", .where = where});
   row["before1"] = sentence.substr(0, gap) + Field(row, "option1", where);
   row["before2"] = sentence.substr(0, gap) + Field(row, "option2", where);
-  row["rest"] = Stripped(std::string_view(sentence).substr(gap + 1));
+  row["rest"] = WithoutSpaceAround(std::string_view(sentence).substr(gap + 1));
 }
 
 void PrepareCopa(Json& row, const std::string& where) {
@@ -363,7 +356,7 @@ void PrepareCopa(Json& row, const std::string& where) {
   if (question != "cause" && question != "effect") {
     throw Error({.what = "a question is neither cause nor effect", .where = where});
   }
-  std::string premise = Stripped(Field(row, "premise", where));
+  std::string premise(WithoutSpaceAround(Field(row, "premise", where)));
   if (!premise.empty()) premise.pop_back();  // the period
   row["start"] = premise + (question == "cause" ? " because" : " therefore");
   for (const char* key : {"choice1", "choice2"}) {
@@ -374,7 +367,7 @@ void PrepareCopa(Json& row, const std::string& where) {
 }
 
 void PrepareMmlu(Json& row, const std::string& where) {
-  row["question"] = Stripped(Field(row, "question", where));
+  row["question"] = WithoutSpaceAround(Field(row, "question", where));
 }
 
 }  // namespace lieq

@@ -47,8 +47,9 @@ SubjectResult Summed(SubjectResult result, bool normalized) {
 
 ScoredSequence EncodePair(const Tokenizer& tokenizer, std::string_view context,
                           std::string_view continuation, Index positions) {
-  const std::size_t last = context.find_last_not_of(" \t\n\r\v\f");
-  const std::size_t kept = last == std::string_view::npos ? 0 : last + 1;
+  std::string storage;
+  context = ToValidUtf8(context, storage);
+  const std::size_t kept = WithoutSpaceBehind(context).size();
   const std::string text = std::string(context) + std::string(continuation);
   const std::optional<TokenId> bos = BosOf(tokenizer);
   ScoredSequence sequence;

@@ -5,6 +5,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/text/gzip.h"
+#include "lieq/text/utf8.h"
 
 namespace lieq {
 namespace {
@@ -125,7 +126,8 @@ std::vector<TableRow> ReadRows(const std::filesystem::path& path,
     return rows;
   }
   std::vector<std::string> names = columns;
-  const auto records = ParseCsv(content, where);
+  std::string storage;
+  const auto records = ParseCsv(ToValidUtf8(content, storage), where);
   for (std::size_t r = 0; r < records.size() && !full(); ++r) {
     if (names.empty()) {
       names = records[r];

@@ -47,6 +47,13 @@ Sequence SequenceAt(std::string_view text, std::size_t position) noexcept {
   return {length, true};
 }
 
+/// Python's str.isspace().
+bool IsSpace(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
+         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+         c == 0x205F || c == 0x3000;
+}
+
 }  // namespace
 
 std::size_t AsciiWords(std::string_view text, std::size_t position) noexcept {
@@ -98,6 +105,25 @@ CodePoint CodePointAt(std::string_view text, std::size_t position) noexcept {
   if (lead < 0xE0) return {(lead & 0x1Fu) << 6 | bits(1), 2};
   if (lead < 0xF0) return {(lead & 0x0Fu) << 12 | bits(1) << 6 | bits(2), 3};
   return {(lead & 0x07u) << 18 | bits(1) << 12 | bits(2) << 6 | bits(3), 4};
+}
+
+std::string_view WithoutSpaceBehind(std::string_view text) noexcept {
+  std::size_t end = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const CodePoint point = CodePointAt(text, at);
+    at += point.bytes;
+    if (!IsSpace(point.value)) end = at;
+  }
+  return text.substr(0, end);
+}
+
+std::string_view WithoutSpaceAround(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const CodePoint point = CodePointAt(text, 0);
+    if (!IsSpace(point.value)) break;
+    text.remove_prefix(point.bytes);
+  }
+  return WithoutSpaceBehind(text);
 }
 
 void AppendUtf8(std::string& text, char32_t code_point) {

@@ -28,6 +28,11 @@ struct CodePoint {
 /// The code point at `position`, which must be the start of one in valid UTF-8.
 [[nodiscard]] CodePoint CodePointAt(std::string_view text, std::size_t position) noexcept;
 
+/// The text without white space at its end, or at both ends: what Python's str.rstrip and str.strip
+/// take away, characters beyond ASCII included. text: valid UTF-8.
+[[nodiscard]] std::string_view WithoutSpaceBehind(std::string_view text) noexcept;
+[[nodiscard]] std::string_view WithoutSpaceAround(std::string_view text) noexcept;
+
 void AppendUtf8(std::string& text, char32_t code_point);
 
 /// How many bytes from `position` on are ASCII for certain: whole words of eight, so that a caller
