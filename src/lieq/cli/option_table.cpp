@@ -273,6 +273,12 @@ constexpr std::array kOptions{
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "refit grids to the codes there are, without trying grids with other codes",
               .set = [](Arguments& a, const std::string&) { a.quant.search = false; }},
+    OptionRow{.names = "--correct-bias",
+              .value = "",
+              .commands = kQuantize | kStudy,
+              .help = "where linears have biases, these take over the mean of the output error in "
+                      "each row whose held-out error falls by it (gptq, best, weighted, awq)",
+              .set = [](Arguments& a, const std::string&) { a.quant.bias = true; }},
     OptionRow{.names = "--sink-cap",
               .value = "T",
               .commands = kQuantize | kStudy,
@@ -724,13 +730,7 @@ constexpr std::array kOptions{
               .value = "TYPE",
               .commands = kEvaluate | kGenerate,
               .help = "of products: float32 (default) or bf16, where the processor has it",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    if (v != "float32" && v != "bf16") {
-                      throw UsageError("--arithmetic: expected float32 or bf16, found '" + v + "'");
-                    }
-                    a.arithmetic = v == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
-                  }},
+              .set = SetArithmetic},
     OptionRow{.names = "--force",
               .value = "",
               .commands = kQuantize | kExport,

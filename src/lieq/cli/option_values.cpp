@@ -101,6 +101,13 @@ void SetGrid(Arguments& arguments, const std::string& text) {
   throw UsageError("--grid: expected affine, q2_k, q3_k, q4_k or k-quant, found '" + text + "'");
 }
 
+void SetArithmetic(Arguments& arguments, const std::string& text) {
+  if (text != "float32" && text != "bf16") {
+    throw UsageError("--arithmetic: expected float32 or bf16, found '" + text + "'");
+  }
+  arguments.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+}
+
 void SetGroupSize(Arguments& arguments, const std::string& text) {
   arguments.group_size = ParseGroup("--group-size", text);
 }

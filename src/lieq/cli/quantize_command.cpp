@@ -20,6 +20,7 @@
 #include "lieq/cli/terminal.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/tensor_items.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
@@ -151,8 +152,13 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
   QuantizedLayer result;
   for (const Site site : kAllSites) {
     const auto index = static_cast<std::size_t>(site);
+    const std::string module = ModuleName(layer, site);
     result.matrices[index] =
-        std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), grids[index]));
+        std::make_shared<const QMatrix>(ReadPacked(tensors, module, grids[index]));
+    if (!tensors.Has(module + ".bias")) continue;
+    const TensorRef& bias = tensors.At(module + ".bias");
+    result.biases[index].resize(bias.bytes.size() / sizeof(float));
+    CopyItems(bias, std::span(result.biases[index]));
   }
   const auto reports = tensors.metadata().find("reports");
   if (reports == tensors.metadata().end()) {
@@ -182,12 +188,12 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   }
 
   LayerQuantizer quantizer(weights, session.device(), arguments.quant, inputs.windows.view(),
-                           session.context());
+                           session.context(), BiasType(inputs.model));
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {
     const QuantizedLayer done = ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]);
-    quantizer.Skip(done.matrices);
+    quantizer.Skip(done);
     reports.push_back(done.reports);
     progress.Update(layer + 1);
   }
