@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lieq/quantize/options.h"
+#include "lieq/transform/transforms.h"
 
 namespace lieq {
 
@@ -106,6 +107,12 @@ void SetArithmetic(Arguments& arguments, const std::string& text) {
     throw UsageError("--arithmetic: expected float32 or bf16, found '" + text + "'");
   }
   arguments.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+}
+
+void SetTransforms(Arguments& arguments, const std::string& text) {
+  arguments.transforms = SplitAtCommas(text);
+  arguments.chooses_transforms = std::erase(arguments.transforms, "auto") > 0;
+  (void)ResolveTransforms(arguments.transforms);
 }
 
 void SetGroupSize(Arguments& arguments, const std::string& text) {
