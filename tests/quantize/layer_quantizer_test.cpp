@@ -53,7 +53,7 @@ TEST_F(LayerQuantizerTest, GoesOnFromFinishedLayersAsIfItHadNeverStopped) {
 
   for (std::size_t finished = 1; finished < layers.size(); ++finished) {
     LayerQuantizer resumed(model.weights, *device, {}, windows(), test.context);
-    for (std::size_t layer = 0; layer < finished; ++layer) resumed.Skip(layers[layer].matrices);
+    for (std::size_t layer = 0; layer < finished; ++layer) resumed.Skip(layers[layer]);
     for (std::size_t layer = finished; layer < layers.size(); ++layer) {
       EXPECT_EQ(Codes(resumed.Quantize(grids)), Codes(layers[layer])) << layer;
     }
@@ -157,10 +157,33 @@ TEST_F(LayerQuantizerTest, EveryMethodAndWeightingResumesAndIgnoresThreads) {
     TestContext other(5);
     const auto other_device = MakeCpuDevice(other.pool);
     LayerQuantizer resumed(model.weights, *other_device, options, sixteen, other.context);
-    resumed.Skip(layers[0].matrices);
+    resumed.Skip(layers[0]);
     for (std::size_t layer = 1; layer < layers.size(); ++layer) {
       EXPECT_EQ(Codes(resumed.Quantize(grids)), Codes(layers[layer])) << layer;
     }
+  }
+}
+
+TEST_F(LayerQuantizerTest, CorrectedBiasesResumeAndAreThoseOfLinearsThatHaveSome) {
+  MakeTinyModel(folder / "biased", {.architecture = "Qwen2ForCausalLM"});
+  const ModelFolder biased = OpenModel(folder / "biased");
+  const QuantOptions options{.bias = true};
+  LayerQuantizer whole(biased.weights, *device, options, windows(), test.context, DType::kBF16);
+  std::vector<QuantizedLayer> layers;
+  for (Index layer = 0; layer < biased.weights.config.layers; ++layer) {
+    layers.push_back(whole.Quantize(grids));
+  }
+  LayerQuantizer resumed(biased.weights, *device, options, windows(), test.context, DType::kBF16);
+  resumed.Skip(layers[0]);
+
+  const QuantizedLayer second = resumed.Quantize(grids);
+
+  EXPECT_EQ(Codes(second), Codes(layers[1]));
+  EXPECT_EQ(second.biases, layers[1].biases);
+  for (const Site site : kAllSites) {
+    const auto at = static_cast<std::size_t>(site);
+    EXPECT_EQ(second.biases[at].empty(), UnitOf(site) != Unit::kQkv);
+    EXPECT_EQ(second.reports[at].bias_rows.has_value(), UnitOf(site) == Unit::kQkv);
   }
 }
 

@@ -8,6 +8,8 @@
 
 #include "lieq/base/files.h"
 #include "lieq/container/folder_writer.h"
+#include "lieq/container/narrow.h"
+#include "lieq/container/tensor_items.h"
 #include "lieq/container/tensor_names.h"
 
 namespace lieq {
@@ -120,15 +122,18 @@ void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter&
 void WidenEnd(const ModelFolder& model, const AnyMatrix& matrix, const TensorSpec& spec,
               TensorWriter& writer) {
   Matrix<float> row(1, Cols(matrix));
-  std::vector<std::uint16_t> items(Size(row.cols()));
   for (Index i = 0; i < Rows(matrix); ++i) {
     WidenRows(matrix, i, row.view());
-    std::ranges::transform(row.view().Row(0), items.begin(), [&](float value) {
-      return spec.dtype == DType::kBF16 ? ToBf16(value).bits : ToF16(value).bits;
-    });
-    writer.Write(spec.name, std::as_bytes(std::span(items)));
+    WriteRounded(writer, spec.name, row.view().Row(0), spec.dtype);
   }
   model.weights.Release(matrix);
+}
+
+/// Writes a bias that was corrected: floats in the layer's file, of `type` in the model's.
+void WriteBias(const TensorRef& tensor, DType type, TensorWriter& writer) {
+  std::vector<float> values(tensor.bytes.size() / sizeof(float));
+  CopyItems(tensor, std::span(values));
+  WriteRounded(writer, tensor.name, values, type);
 }
 
 }  // namespace
@@ -150,12 +155,13 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
       const std::string module = spec.name.substr(0, spec.name.rfind('.'));
       const auto place = places.find(module);
       const bool edge = module == kEmbeddingModule || module == kHeadModule;
-      const bool packed = (edge || place != places.end()) && !model.tensors.Has(spec.name);
+      const bool linear = place != places.end();
+      const bool packed = (edge || linear) && !model.tensors.Has(spec.name);
       if (const AnyMatrix* end = PackedEnd(model, spec.name)) {
         WidenEnd(model, *end, spec, writer);
         continue;
       }
-      if (!packed) {
+      if (!packed && !linear) {
         CopyTensor(model, model.tensors.At(spec.name), writer);
         continue;
       }
@@ -166,7 +172,13 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
         open = TensorFile::Open(packed_file);
         open_file = packed_file;
       }
-      writer.Write(spec.name, open->At(spec.name).bytes);
+      if (packed) {
+        writer.Write(spec.name, open->At(spec.name).bytes);
+      } else if (open->Has(spec.name)) {
+        WriteBias(open->At(spec.name), spec.dtype, writer);
+      } else {
+        CopyTensor(model, model.tensors.At(spec.name), writer);
+      }
     }
     writer.Commit();
   }

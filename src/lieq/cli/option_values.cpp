@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lieq/quantize/options.h"
+#include "lieq/transform/transforms.h"
 
 namespace lieq {
 
@@ -99,6 +100,19 @@ void SetGrid(Arguments& arguments, const std::string& text) {
     return;
   }
   throw UsageError("--grid: expected affine, q2_k, q3_k, q4_k or k-quant, found '" + text + "'");
+}
+
+void SetArithmetic(Arguments& arguments, const std::string& text) {
+  if (text != "float32" && text != "bf16") {
+    throw UsageError("--arithmetic: expected float32 or bf16, found '" + text + "'");
+  }
+  arguments.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+}
+
+void SetTransforms(Arguments& arguments, const std::string& text) {
+  arguments.transforms = SplitAtCommas(text);
+  arguments.chooses_transforms = std::erase(arguments.transforms, "auto") > 0;
+  (void)ResolveTransforms(arguments.transforms);
 }
 
 void SetGroupSize(Arguments& arguments, const std::string& text) {

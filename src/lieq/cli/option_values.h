@@ -45,6 +45,9 @@ void SetRankingWeights(Arguments& arguments, const std::string& text);
 /// 0 for "row".
 [[nodiscard]] Index ParseGroup(std::string_view option, const std::string& text);
 void SetGrid(Arguments& arguments, const std::string& text);
+void SetArithmetic(Arguments& arguments, const std::string& text);
+/// "rotate,awq", "auto", "auto,rotate"
+void SetTransforms(Arguments& arguments, const std::string& text);
 void SetGroupSize(Arguments& arguments, const std::string& text);
 /// "350M", "1.5G", "200Mi", "123456"
 [[nodiscard]] std::int64_t ParseSize(std::string_view option, const std::string& text);

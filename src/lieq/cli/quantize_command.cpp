@@ -18,8 +18,10 @@
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/run_folder.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/tensor_items.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
@@ -59,6 +61,12 @@ struct Inputs {
   Record settings;
 };
 
+/// All that the run may apply.
+TransformList MostTransforms(const Arguments& arguments, const ModelConfig& config) {
+  return arguments.chooses_transforms ? AllowedTransforms(arguments, config)
+                                      : TransformsOf(arguments.transforms, arguments.quant.method);
+}
+
 /// Throws UsageError where transforms cannot work with the other options.
 void CheckTransforms(const Arguments& arguments, const TransformList& transforms,
                      const ModelFolder& model) {
@@ -88,7 +96,7 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   CheckGroupSize(config, arguments.group_size);
   if (arguments.k_quant) CheckKQuant(config);
   inputs.model_hash = HashModel(inputs.model);
-  const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
+  const TransformList transforms = MostTransforms(arguments, config);
   CheckTransforms(arguments, transforms, inputs.model);
   const bool calibrated =
       FindQuantizer(arguments.quant.method).needs_calibration || NeedsCalibration(transforms);
@@ -129,6 +137,22 @@ bool AlreadyDone(const Arguments& arguments, const Record& settings) {
                .hint = "choose another -o, or --force to replace it"});
 }
 
+/// What the run applies, chosen once: OUT.run keeps it.
+TransformChoice ChoiceOfRun(const Arguments& arguments, const Inputs& inputs,
+                            const LayerGrids& grids, const RunFolder& folder, Session& session) {
+  const fs::path file = folder.path() / "transform_choice.json";
+  if (fs::exists(file)) {
+    Record record = ReadRecord(file);
+    return {.rows = TransformsOf(record["chosen"].get<std::vector<std::string>>(),
+                                 arguments.quant.method),
+            .record = std::move(record)};
+  }
+  TransformChoice choice = ChooseTransforms(inputs.model, arguments, grids, inputs.windows,
+                                            folder.path() / "trial", session);
+  WriteFileAtomically(file, choice.record.dump(2) + "\n");
+  return choice;
+}
+
 Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder* folder,
                Session& session) {
   const fs::path file = folder != nullptr ? folder->path() / "plan.json" : fs::path();
@@ -151,8 +175,13 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
   QuantizedLayer result;
   for (const Site site : kAllSites) {
     const auto index = static_cast<std::size_t>(site);
+    const std::string module = ModuleName(layer, site);
     result.matrices[index] =
-        std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), grids[index]));
+        std::make_shared<const QMatrix>(ReadPacked(tensors, module, grids[index]));
+    if (!tensors.Has(module + ".bias")) continue;
+    const TensorRef& bias = tensors.At(module + ".bias");
+    result.biases[index].resize(bias.bytes.size() / sizeof(float));
+    CopyItems(bias, std::span(result.biases[index]));
   }
   const auto reports = tensors.metadata().find("reports");
   if (reports == tensors.metadata().end()) {
@@ -182,12 +211,12 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   }
 
   LayerQuantizer quantizer(weights, session.device(), arguments.quant, inputs.windows.view(),
-                           session.context());
+                           session.context(), BiasType(inputs.model));
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {
     const QuantizedLayer done = ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]);
-    quantizer.Skip(done.matrices);
+    quantizer.Skip(done);
     reports.push_back(done.reports);
     progress.Update(layer + 1);
   }
@@ -351,21 +380,23 @@ int RunQuantize(const Arguments& given, Session& session) {
   }
   CheckOutputPlace(arguments.output, arguments.model);
   const DType scale_type = ScaleType(model.dtype);
-  const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
-  const bool untied = Unties(transforms);
-  ModelConfig written_config = model.weights.config;
-  if (untied) written_config.tied = false;
-  const EdgeGrids edges = EdgesOf(arguments, written_config);
+  TransformList transforms = MostTransforms(arguments, model.weights.config);
+  const auto written_as = [&] {
+    ModelConfig config = model.weights.config;
+    if (Unties(transforms)) config.tied = false;
+    return config;
+  };
+  EdgeGrids edges = EdgesOf(arguments, written_as());
   const auto estimate = [&](const OutputFiles& files) {
     Estimate whole = EstimateRun(model, inputs.windows.count, inputs.windows.length,
                                  NeedsSpectra(arguments), files.bytes, session.pool().size());
-    if (!transforms.empty()) whole.disk_bytes += TransformedBytes(written_config);
+    if (!transforms.empty()) whole.disk_bytes += TransformedBytes(written_as());
     return whole;
   };
   if (arguments.dry_run) {
     const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
     const OutputFiles files =
-        PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, untied);
+        PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, Unties(transforms));
     PrintEstimate(arguments, estimate(files), files, plan, model.weights.config, session);
     return 0;
   }
@@ -384,7 +415,8 @@ int RunQuantize(const Arguments& given, Session& session) {
   // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
   Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
   if (arguments.k_quant) UseKQuants(widest);
-  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type, untied)),
+  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type,
+                                    Unties(transforms))),
                 arguments.output);
 
   RunFolder folder(arguments.output);
@@ -392,6 +424,12 @@ int RunQuantize(const Arguments& given, Session& session) {
   try {
     const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
+    TransformChoice choice;
+    if (arguments.chooses_transforms) {
+      choice = ChoiceOfRun(arguments, inputs, grids, folder, session);
+      transforms = choice.rows;
+      edges = EdgesOf(arguments, written_as());
+    }
     std::optional<TransformedModel> transformed;
     if (!transforms.empty()) {
       transformed.emplace(TransformModel(model, transforms, arguments.seed, arguments.quant.clip,
@@ -421,6 +459,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     const ResultFacts facts{.model = written,
                             .source_bytes = SourceBytes(model),
                             .transforms = transformed ? transformed->record : no_transforms,
+                            .transform_choice = choice.record,
                             .plan = plan,
                             .grids = grids,
                             .reports = reports,

@@ -46,6 +46,7 @@ void AddOptions(const QuantOptions& given, Record& record) {
   }
   if (options.sink_cap > 0) record["sink_cap"] = options.sink_cap;
   if (options.loss_weights > 0) record["loss_weights"] = options.loss_weights;
+  if (options.bias) record["correct_bias"] = true;
   if (*options.rounds == 0) return;
   record["rounds"] = *options.rounds;
   record["search"] = *options.search;
@@ -66,7 +67,12 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
     AddOffset(a.offset, record);
   }
   const TransformList transforms = TransformsOf(a.transforms, a.quant.method);
-  if (!transforms.empty()) record["transform"] = NamesOf(transforms);
+  if (a.chooses_transforms) {
+    record["transform"] = {"auto"};
+    for (const std::string& name : a.transforms) record["transform"].push_back(name);
+  } else if (!transforms.empty()) {
+    record["transform"] = NamesOf(transforms);
+  }
   if (!a.plan.empty()) {
     record["plan"] = HashFile(a.plan);
   } else if (a.uniform) {
@@ -151,13 +157,16 @@ std::string CanonicalCommand(const Arguments& a) {
   command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
                          Text(*options.residual), *options.rounds);
   if (!*options.search) command += " --no-search";
+  if (options.bias) command += " --correct-bias";
   if (options.sink_cap > 0) command += fmt::format(" --sink-cap {}", options.sink_cap);
   if (options.loss_weights > 0) {
     command += fmt::format(" --loss-weights {}", options.loss_weights);
   }
   if (a.target != nullptr) command += " --for " + std::string(a.target->name);
-  for (std::size_t i = 0; i < a.transforms.size(); ++i) {
-    command += (i == 0 ? " --transform " : ",") + a.transforms[i];
+  std::vector<std::string> transforms = a.transforms;
+  if (a.chooses_transforms) transforms.insert(transforms.begin(), "auto");
+  for (std::size_t i = 0; i < transforms.size(); ++i) {
+    command += (i == 0 ? " --transform " : ",") + transforms[i];
   }
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);

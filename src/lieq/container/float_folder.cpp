@@ -1,9 +1,8 @@
 #include "lieq/container/float_folder.h"
 
-#include <algorithm>
-
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/container/narrow.h"
 #include "lieq/container/tensor_names.h"
 
 namespace lieq {
@@ -63,21 +62,7 @@ FloatFolderWriter::FloatFolderWriter(const ModelFolder& source, bool untied, con
 }
 
 void FloatFolderWriter::Write(const std::string& name, std::span<const float> values) {
-  const DType type = specs_.at(name).dtype;
-  if (type == DType::kF32) {
-    writer_->Write(name, std::as_bytes(values));
-    return;
-  }
-  constexpr std::size_t kPart = std::size_t{1} << 20;
-  std::vector<std::uint16_t> part;
-  for (std::size_t at = 0; at < values.size(); at += part.size()) {
-    const auto some = values.subspan(at, std::min(kPart, values.size() - at));
-    part.resize(some.size());
-    std::ranges::transform(some, part.begin(), [&](float value) {
-      return type == DType::kBF16 ? ToBf16(value).bits : ToF16(value).bits;
-    });
-    writer_->Write(name, std::as_bytes(std::span(part)));
-  }
+  WriteRounded(*writer_, name, values, specs_.at(name).dtype);
 }
 
 void FloatFolderWriter::Ends(const FloatEnds* ends) {

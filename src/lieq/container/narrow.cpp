@@ -1,5 +1,6 @@
 #include "lieq/container/narrow.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "lieq/base/error.h"
@@ -39,6 +40,24 @@ std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& wh
     }
   }
   return items;
+}
+
+void WriteRounded(TensorWriter& writer, std::string_view name, std::span<const float> values,
+                  DType type) {
+  if (type == DType::kF32) {
+    writer.Write(name, std::as_bytes(values));
+    return;
+  }
+  constexpr std::size_t kPart = std::size_t{1} << 20;
+  std::vector<std::uint16_t> part;
+  for (std::size_t at = 0; at < values.size(); at += part.size()) {
+    const auto some = values.subspan(at, std::min(kPart, values.size() - at));
+    part.resize(some.size());
+    std::ranges::transform(some, part.begin(), [&](float value) {
+      return type == DType::kBF16 ? ToBf16(value).bits : ToF16(value).bits;
+    });
+    writer.Write(name, std::as_bytes(std::span(part)));
+  }
 }
 
 }  // namespace lieq

@@ -6,17 +6,20 @@
 #include <utility>
 
 #include "lieq/base/assert.h"
+#include "lieq/quantize/bias.h"
 #include "lieq/quantize/layer_inputs.h"
 
 namespace lieq {
 LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
-                               View<const TokenId, 2> calibration, Context& context)
+                               View<const TokenId, 2> calibration, Context& context,
+                               DType bias_type)
     : weights_(weights),
       device_(device),
       options_(WithDefaults(options)),
       quantizer_(FindQuantizer(options.method)),
       context_(context),
-      forward_(weights, device, std::max<Index>(1, calibration.cols())) {
+      forward_(weights, device, std::max<Index>(1, calibration.cols())),
+      bias_type_(bias_type) {
   if (!quantizer_.needs_calibration) return;
   LIEQ_ASSERT(calibration.rows() > 0);
   const ModelConfig& config = weights.config;
@@ -28,6 +31,9 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
     sensitivity_ = MeasureOutputSensitivity(weights, device, calibration, context);
   }
   if (options_.loss_weights > 0 || options_.sink_cap > 0) weighted_ = device.Alloc(batch, widest);
+  if (std::ranges::any_of(kAllUnits, [&](Unit unit) { return CorrectsBias(unit); })) {
+    factors_ = device.Alloc(batch, 1);
+  }
   if (options_.corrects()) {
     reference_.emplace(config, device, forward_, forward_.Embed(calibration));
     difference_ = device.Alloc(batch, widest);
@@ -38,6 +44,12 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
 Index LayerQuantizer::HeldOutRows() const noexcept {
   if (!options_.judges()) return 0;
   return HeldOutWindows(quantized_->rows() / quantized_->length()) * quantized_->length();
+}
+
+bool LayerQuantizer::CorrectsBias(Unit unit) const {
+  return quantizer_.needs_calibration && options_.bias &&
+         std::ranges::any_of(SitesOf(unit),
+                             [&](Site site) { return weights_.config.HasBias(site); });
 }
 
 /// batch(first row, rows): whole windows, none of them on both sides of the held-out ones' begin.
@@ -90,11 +102,16 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   const Index fitted = quantized_->rows() - HeldOutRows();
   CalibrationStatistics measured;
   double median = 0;
+  const bool sums = CorrectsBias(unit);
   const auto allocate = [&](UnitStatistics& share) {
     share.gram = Matrix<double>(in, in);
+    if (sums) share.sums.input = Matrix<double>(1, in);
     if (!reference_) return;
     share.drift = Matrix<double>(in, in);
-    if (adds) share.residual = Matrix<double>(config.hidden, in);
+    if (sums) share.sums.drift = Matrix<double>(1, in);
+    if (!adds) return;
+    share.residual = Matrix<double>(config.hidden, in);
+    if (sums) share.sums.residual = Matrix<double>(1, config.hidden);
   };
   allocate(measured.fit);
   if (HeldOutRows() > 0) allocate(measured.held_out);
@@ -106,6 +123,16 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
     const auto weigh = [&](DeviceView<float> difference) {
       if (!factors.empty()) device_.ScaleRows(difference, factors, difference);
     };
+    DeviceView<float> counts;  // with what is weighted by the factors: once more, for the sums
+    if (sums) {
+      Matrix<float> column(rows, 1);
+      for (Index r = 0; r < rows; ++r) {
+        column(r, 0) = factors.empty() ? 1.0f : factors[Size(r)];
+        share.sums.weight += static_cast<double>(column(r, 0)) * static_cast<double>(column(r, 0));
+      }
+      counts = factors_.Shaped(rows, 1);
+      device_.Upload(column.view(), counts);
+    }
     DeviceView<float> drift;
     if (reference_) {
       drift = difference_.Shaped(rows, in);
@@ -118,14 +145,17 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
       u = weighted;
     }
     device_.GramUpdate(u, share.gram.view());
+    if (sums) device_.CrossGramUpdate(counts, u, share.sums.input.view());
     if (!reference_) return;
     device_.CrossGramUpdate(drift, u, share.drift.view());
+    if (sums) device_.CrossGramUpdate(counts, drift, share.sums.drift.view());
     if (!adds) return;
     const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
     device_.Subtract(reference_->residual(first, rows), quantized_->residual(first, rows),
                      residual);
     weigh(residual);
     device_.CrossGramUpdate(residual, u, share.residual.view());
+    if (sums) device_.CrossGramUpdate(counts, residual, share.sums.residual.view());
   });
   return measured;
 }
@@ -148,14 +178,16 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   return result;
 }
 
-void LayerQuantizer::Skip(const LayerMatrices& matrices) {
+void LayerQuantizer::Skip(const QuantizedLayer& done) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   const Index index = next_++;
   if (!quantized_) return;
   layer() = weights_.layers[Size(index)];
   if (reference_) reference_->layer = layer();
   for (const Site site : kAllSites) {
-    layer().At(site).weight = matrices[static_cast<std::size_t>(site)];
+    const auto at = static_cast<std::size_t>(site);
+    layer().At(site).weight = done.matrices[at];
+    if (!done.biases[at].empty()) layer().At(site).bias = done.biases[at];
   }
   ForBatches([&](Index first, Index rows) {
     for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
@@ -185,7 +217,14 @@ void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids
     result.matrices[index] = std::make_shared<const QMatrix>(
         quantizer_.quantize(w.view(), quantizer_.needs_calibration ? &statistics : nullptr, grid,
                             options_, context_, report));
-    layer().At(site).weight = result.matrices[index];
+    Linear& linear = layer().At(site);
+    linear.weight = result.matrices[index];
+    if (CorrectsBias(unit) && !linear.bias.empty()) {
+      linear.bias = CorrectedBias(
+          {.w = w.view(), .q = *result.matrices[index], .bias = linear.bias, .type = bias_type_},
+          measured, options_, context_, report);
+      result.biases[index] = linear.bias;
+    }
     if (report.fell_back) {
       context_.log.Warning(LinearPlace(next_, Name(site)) +
                            ": the Gram matrix could not be factorised with any damping up to 1; "

@@ -15,11 +15,10 @@
 
 namespace lieq {
 
-using LayerMatrices = std::array<std::shared_ptr<const QMatrix>, kSites>;  // in the order of Site
-
-struct QuantizedLayer {
-  LayerMatrices matrices;
+struct QuantizedLayer {  // in the order of Site
+  std::array<std::shared_ptr<const QMatrix>, kSites> matrices;
   std::array<LinearReport, kSites> reports;
+  std::array<std::vector<float>, kSites> biases;  // those that changed, [out] each
 };
 
 /// Holds the calibration windows' activations before the next layer: [windows * length, hidden]
@@ -27,9 +26,11 @@ struct QuantizedLayer {
 class LayerQuantizer {
  public:
   /// weights, device and context outlive this. calibration [windows, length]: may be empty (0
-  /// windows) for a quantizer that needs none. Throws Error for options that cannot work together.
+  /// windows) for a quantizer that needs none. bias_type: in which biases will be stored. Throws
+  /// Error for options that cannot work together.
   LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
-                 View<const TokenId, 2> calibration, Context& context);
+                 View<const TokenId, 2> calibration, Context& context,
+                 DType bias_type = DType::kF32);
 
   /// Quantizes the next layer, unit after unit: inputs of a unit are taken after everything before
   /// it was quantized ("true sequential"), so a layer is run once. grids: in the order of Site,
@@ -37,9 +38,9 @@ class LayerQuantizer {
   /// finite.
   [[nodiscard]] QuantizedLayer Quantize(std::span<const Grid, kSites> grids);
 
-  /// Passes the next layer with matrices made before (a resumed run): the activations come out the
-  /// same as from Quantize.
-  void Skip(const LayerMatrices& matrices);
+  /// Passes the next layer with what was made of it before (a resumed run): the activations come
+  /// out the same as from Quantize.
+  void Skip(const QuantizedLayer& done);
 
   [[nodiscard]] Index next_layer() const noexcept { return next_; }
 
@@ -52,6 +53,7 @@ class LayerQuantizer {
   [[nodiscard]] std::vector<float> RowFactors(Unit unit, Index first, DeviceView<const float> u,
                                               double& median);
   [[nodiscard]] Index HeldOutRows() const noexcept;
+  [[nodiscard]] bool CorrectsBias(Unit unit) const;
   void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
                     const CalibrationStatistics& measured, QuantizedLayer& result);
   /// The quantized stream's weights.
@@ -67,6 +69,8 @@ class LayerQuantizer {
   LayerWeights layer_;  // where no activations are followed
   std::optional<ActivationStream> quantized_, reference_;
   DeviceMatrix difference_, weighted_;
+  DeviceMatrix factors_;  // [batch, 1], of tokens; where biases are corrected
+  const DType bias_type_;
   OutputSensitivity sensitivity_;  // empty unless tokens are weighted by it
 };
 

@@ -67,4 +67,10 @@ F16 ToF16(float value) noexcept {
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
 }
 
+float Stored(float value, DType type) noexcept {
+  if (type == DType::kBF16) return ToFloat(ToBf16(value));
+  if (type == DType::kF16) return ToFloat(ToF16(value));
+  return value;
+}
+
 }  // namespace lieq

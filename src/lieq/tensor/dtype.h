@@ -51,5 +51,7 @@ static_assert(sizeof(Bf16) == 2 && sizeof(F16) == 2);
 /// Round to nearest, ties to even; overflow gives infinity, NaN stays NaN.
 [[nodiscard]] Bf16 ToBf16(float value) noexcept;
 [[nodiscard]] F16 ToF16(float value) noexcept;
+/// What a file of that type, F32, F16 or BF16, holds of the value.
+[[nodiscard]] float Stored(float value, DType type) noexcept;
 
 }  // namespace lieq

@@ -40,12 +40,6 @@ std::vector<double> Scales(const std::vector<double>& sizes, double exponent) {
   return scales;
 }
 
-float Stored(float value, DType type) {
-  if (type == DType::kBF16) return ToFloat(ToBf16(value));
-  if (type == DType::kF16) return ToFloat(ToF16(value));
-  return value;
-}
-
 /// norm / s as it will be stored, and in `scales` the very factors between both: the fold stays
 /// exact whatever the type. A channel whose norm leaves the type's normal numbers keeps a scale
 /// of 1.
