@@ -92,6 +92,23 @@ TEST_F(TasksCommand, ShowsModelsInOneTable) {
   WriteText(folder / "eval.json", records.out);
   const Json evaluated = ParseJson(records.out, "stdout");
   ASSERT_EQ(evaluated.size(), 4);
+  EXPECT_EQ(evaluated[1]["kind"], "tasks");
+  EXPECT_FALSE(evaluated[1].contains("reference"));
+  EXPECT_EQ(evaluated[3]["reference"]["model"], Path("model"));
+
+  // Flips, from what each said.
+  (void)Lieq({"evaluate", Path("model"), Path("q2"), "--tasks", "copa", "--task-data",
+              Path("tasks"), "--predictions", Path("said")});
+  std::vector<bool> right;
+  std::string lines = ReadText(folder / "said");
+  for (std::size_t end; (end = lines.find('\n')) != lines.npos; lines.erase(0, end + 1)) {
+    const Json line = ParseJson(lines.substr(0, end), "line");
+    right.push_back(line["chosen"] == line["gold"]);
+  }
+  ASSERT_EQ(right.size(), 12);
+  double flips = 0;
+  for (std::size_t i = 0; i < 6; ++i) flips += right[i] != right[i + 6] ? 1 : 0;
+  EXPECT_DOUBLE_EQ(evaluated[3]["reference"]["flips"].get<double>(), flips / 6);
 
   EXPECT_EQ(Lieq({"report", Path("q2"), Path("eval.json"), "-o", Path("r.html")}).exit, 0);
   EXPECT_THAT(ReadText(folder / "r.html"), HasSubstr("<section id=\"tasks\""));

@@ -186,6 +186,7 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   if (!arguments.reference.empty()) reference.emplace(arguments.reference);
   Record records = Record::array();
   std::vector<ModelAccuracy> accuracies;
+  std::vector<std::size_t> places;  // of their records, made once all are there
   for (const fs::path& path : arguments.models) {
     const Model model(path);
     for (const fs::path& file : arguments.texts) {
@@ -201,10 +202,14 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
     }
     if (arguments.tasks.empty()) continue;
     accuracies.push_back(tasks.Measure(path, model.folder, model.tokenizer, session));
-    if (arguments.json) records.push_back(ToJson(accuracies.back(), session));
+    places.push_back(records.size());
+    records.push_back(nullptr);
   }
   if (!arguments.predictions.empty()) WritePredictions(arguments.predictions, accuracies);
   if (arguments.json) {
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      records[places[i]] = ToJson(accuracies[i], WholeModel(accuracies), session);
+    }
     session.Answer(records.size() == 1 ? records.front() : records);
   } else if (!accuracies.empty()) {
     PrintAccuracies(accuracies);

@@ -73,9 +73,8 @@ void PrintModels(const std::vector<ModelAccuracy>& accuracies) {
   for (const TaskResult& task : accuracies.front().results) {
     heading += fmt::format(" {:>{}}", task.name, std::max<std::size_t>(task.name.size(), 6));
   }
-  fmt::print("{} {:>8} {:>9}\n", heading, "average", "of 16 bit");
-  const auto whole = std::ranges::find_if(
-      accuracies, [](const ModelAccuracy& each) { return each.sizes.BitsPerWeight() >= 16; });
+  fmt::print("{} {:>8} {:>9} {:>7}\n", heading, "average", "of 16 bit", "flips");
+  const ModelAccuracy* whole = WholeModel(accuracies);
   for (const ModelAccuracy& each : accuracies) {
     std::string row =
         fmt::format("{:<{}} {:>7.3f} {:>9}", each.model.string(), width, each.sizes.BitsPerWeight(),
@@ -85,12 +84,15 @@ void PrintModels(const std::vector<ModelAccuracy>& accuracies) {
                          std::max<std::size_t>(task.name.size(), 6));
     }
     row += fmt::format(" {:>8.2f}", 100 * each.Average());
-    if (whole != accuracies.end()) {
-      row += fmt::format(" {:>7.2f} %", 100 * each.Average() / whole->Average());
+    if (whole != nullptr) {
+      row += fmt::format(" {:>7.2f} % {:>5.2f} %", 100 * each.Average() / whole->Average(),
+                         100 * Flips(each, *whole));
     }
     fmt::print("{}\n", row);
   }
-  fmt::print("% of right answers: acc_norm where a task counts it, else acc\n");
+  fmt::print(
+      "% of right answers: acc_norm where a task counts it, else acc; flips: questions that "
+      "this model\nor the one of 16 bits alone answers right\n");
 }
 
 }  // namespace
@@ -99,6 +101,27 @@ double ModelAccuracy::Average() const {
   double sum = 0;
   for (const TaskResult& task : results) sum += task.shown().mean;
   return sum / static_cast<double>(results.size());
+}
+
+const ModelAccuracy* WholeModel(const std::vector<ModelAccuracy>& accuracies) {
+  const auto found = std::ranges::find_if(
+      accuracies, [](const ModelAccuracy& each) { return each.sizes.BitsPerWeight() >= 16; });
+  return found != accuracies.end() ? &*found : nullptr;
+}
+
+double Flips(const ModelAccuracy& a, const ModelAccuracy& b) {
+  Index flips = 0, all = 0;
+  for (std::size_t t = 0; t < a.results.size(); ++t) {
+    for (std::size_t s = 0; s < a.results[t].subjects.size(); ++s) {
+      const SubjectResult &mine = a.results[t].subjects[s], &other = b.results[t].subjects[s];
+      for (std::size_t i = 0; i < mine.answers.size(); ++i) {
+        const bool normalized = mine.normalized.has_value();
+        flips += mine.answers[i].Right(normalized) != other.answers[i].Right(normalized) ? 1 : 0;
+        ++all;
+      }
+    }
+  }
+  return static_cast<double>(flips) / static_cast<double>(all);
 }
 
 TaskRun::TaskRun(const Arguments& arguments) : tasks_(arguments.tasks) {
@@ -118,7 +141,7 @@ ModelAccuracy TaskRun::Measure(const fs::path& path, const ModelFolder& model,
   return accuracy;
 }
 
-Record ToJson(const ModelAccuracy& accuracy, Session& session) {
+Record ToJson(const ModelAccuracy& accuracy, const ModelAccuracy* whole, Session& session) {
   Record record{{"schema", 1},
                 {"kind", "tasks"},
                 {"model", accuracy.model.string()},
@@ -130,6 +153,11 @@ Record ToJson(const ModelAccuracy& accuracy, Session& session) {
                 {"device", session.device().description()},
                 {"threads", session.pool().size()}};
   for (const TaskResult& task : accuracy.results) record["tasks"].push_back(ToJson(task));
+  if (whole != nullptr && whole != &accuracy) {
+    record["reference"] = {{"model", whole->model.string()},
+                           {"average", whole->Average()},
+                           {"flips", Flips(accuracy, *whole)}};
+  }
   return record;
 }
 

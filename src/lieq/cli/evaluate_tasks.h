@@ -35,7 +35,16 @@ class TaskRun {
   std::vector<std::vector<TaskSubject>> subjects_;  // [tasks]
 };
 
-[[nodiscard]] Record ToJson(const ModelAccuracy& accuracy, Session& session);
+/// The first model of 16 bits or more, which the others are compared with; null where there is
+/// none.
+[[nodiscard]] const ModelAccuracy* WholeModel(const std::vector<ModelAccuracy>& accuracies);
+/// Share of all questions that one of the two answers right and the other does not ("flips": Dutta
+/// et al., "Accuracy is not all you need", arXiv:2407.09141). Both have the same tasks.
+[[nodiscard]] double Flips(const ModelAccuracy& a, const ModelAccuracy& b);
+
+/// whole: as above.
+[[nodiscard]] Record ToJson(const ModelAccuracy& accuracy, const ModelAccuracy* whole,
+                            Session& session);
 /// A line of JSON for each question of each task and model.
 void WritePredictions(const std::filesystem::path& path,
                       const std::vector<ModelAccuracy>& accuracies);

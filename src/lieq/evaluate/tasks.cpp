@@ -35,8 +35,8 @@ std::vector<ScoredSequence> Encode(const TaskItem& item, const Tokenizer& tokeni
 SubjectResult Summed(SubjectResult result, bool normalized) {
   std::vector<bool> right, right_per_character;
   for (const ItemAnswer& answer : result.answers) {
-    right.push_back(answer.chosen == answer.gold);
-    right_per_character.push_back(answer.chosen_per_character == answer.gold);
+    right.push_back(answer.Right(false));
+    right_per_character.push_back(answer.Right(true));
   }
   result.accuracy = AccuracyOf(right);
   if (normalized) result.normalized = AccuracyOf(right_per_character);

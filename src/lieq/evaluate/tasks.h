@@ -23,6 +23,11 @@ struct ItemAnswer {
   std::vector<double> per_character;    // the same over the characters of each choice
   Index gold = 0;
   Index chosen = 0, chosen_per_character = 0;  // the likeliest; the first one of equals
+
+  /// By acc_norm, or by acc.
+  [[nodiscard]] bool Right(bool normalized) const noexcept {
+    return (normalized ? chosen_per_character : chosen) == gold;
+  }
 };
 
 /// Share of right choices, and its standard error: of the sample's deviation; over subjects,
