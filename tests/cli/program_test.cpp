@@ -483,7 +483,7 @@ TEST_F(Program, SaysWhatIsWrongWithTheInputAndWritesNothing) {
   const std::string tokenizer = ReadText(folder / "model/tokenizer.json");
 
   fails("hf download Qwen/Qwen3-0.6B", {"inspect", "Qwen/Qwen3-0.6B"});
-  fails("one of 32, 64, 128, row", Quantize("out", {"--group-size", "256"}));
+  fails("one of 16, 32, 64, 128, row", Quantize("out", {"--group-size", "256"}));
   WriteText(folder / "one", "a");
   fails("one", {"evaluate", Path("model"), "--text", Path("one")});
   fails("calibration", Quantize("out", {"--calibration", Path("one")}));

@@ -193,8 +193,9 @@ constexpr std::array kOptions{
     OptionRow{.names = "--group-size",
               .value = "G",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
-              .help = "input channels that share a scale, where the plan does not say: 32, 64 "
-                      "(default), 128, 256 or row",
+              .help = "input channels that share a scale, where the plan does not say: a "
+                      "multiple of 16 up to 256 (default 64), or row; many engines know 32, 64 and "
+                      "128 alone (docs/serving.md)",
               .set = SetGroupSize},
     OptionRow{.names = "--offset",
               .value = "KIND",

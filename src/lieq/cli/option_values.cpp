@@ -1,5 +1,7 @@
 #include "lieq/cli/option_values.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -82,9 +84,10 @@ void SetRankingWeights(Arguments& arguments, const std::string& text) {
 
 Index ParseGroup(std::string_view option, const std::string& text) {
   if (text == "row") return 0;
-  const std::string expected = "32, 64, 128, 256 or row";
-  const Index size = Parse<Index>(option, text, 32, 256, expected);
-  if (size != 32 && size != 64 && size != 128 && size != 256) {
+  const std::string expected =
+      fmt::format("a multiple of {0} up to {1}, or row", kGroupStep, kLargestGroup);
+  const Index size = Parse<Index>(option, text, kGroupStep, kLargestGroup, expected);
+  if (size % kGroupStep != 0) {
     throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
   }
   return size;

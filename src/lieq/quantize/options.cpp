@@ -55,7 +55,7 @@ void CheckGroupSize(const ModelConfig& config, Index group_size) {
   if (divides_all(group_size)) return;
   std::string inputs, fitting;
   for (const Index width : widths) inputs += (inputs.empty() ? "" : ", ") + std::to_string(width);
-  for (const Index size : {32, 64, 128, 256}) {
+  for (Index size = kGroupStep; size <= kLargestGroup; size += kGroupStep) {
     if (divides_all(size)) fitting += std::to_string(size) + ", ";
   }
   throw Error({.what = "group size does not divide every input size of the model",

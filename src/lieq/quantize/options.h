@@ -92,6 +92,11 @@ struct LinearReport {
   double bias_change = 0;
 };
 
+/// Group sizes are multiples of the first up to the second, or a row: any that divides the rows
+/// works everywhere here, and widths such as 576 and 896 have more divisors of use than powers of
+/// two.
+inline constexpr Index kGroupStep = 16, kLargestGroup = 256;
+
 /// Throws Error where group_size does not divide the input size of some linear of the model; the
 /// message lists the sizes that do.
 void CheckGroupSize(const ModelConfig& config, Index group_size);
