@@ -437,7 +437,7 @@ TEST_F(Allocation, OptionsThatContradictEachOtherAreUsageErrors) {
       {{"--granularity", "row"}, "group or layer"},
       {{"--candidates", "2"}, "BITS:GROUP"},
       {{"--candidates", "2:64,2:64"}, "twice"},
-      {{"--candidates", "2:48"}, "--candidates"},
+      {{"--candidates", "2:40"}, "--candidates"},
       {{"--bpw", "none"}, "--bpw"},
       {{"--size", "-5"}, "--size"},
       {{"--size", "5X"}, "--size"},
