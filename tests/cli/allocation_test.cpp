@@ -475,7 +475,8 @@ TEST_F(Allocation, SaysWhatIsWrongWithItsInputs) {
   other[1] = Path("narrow");
   other[3] = Path("other.json");
   Fails("/loss/", other);
-  Fails("one of 32", Command("plan", "plan.json", {"--bits", "2.5", "--group-size", "128"}));
+  Fails("one of 16, 32, 64, row",
+        Command("plan", "plan.json", {"--bits", "2.5", "--group-size", "128"}));
   MakeTinyModel(folder / "short", {.layers = 2});
   other[1] = Path("short");
   other[3] = Path("short.json");
