@@ -1,9 +1,17 @@
-# lieq_folder(NAME [DEPENDS folder...] [LINK library...])
+# lieq_cold(TARGET): nothing in TARGET runs often, so it is compiled faster rather than to run faster.
+function(lieq_cold TARGET)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    target_compile_options(${TARGET} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
+endfunction()
+
+# lieq_folder(NAME [COLD] [DEPENDS folder...] [LINK library...])
 #
 # One static library per folder under src/lieq, linked in the order of ARCHITECTURE.md, so that a
 # dependency against the order fails to link. Sources are all *.cpp of the folder (and below).
+# COLD: a folder without loops over weights or tokens.
 function(lieq_folder NAME)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "COLD" "" "DEPENDS;LINK" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
   if(NOT sources)
     return()
@@ -12,6 +20,9 @@ function(lieq_folder NAME)
   target_include_directories(lieq_${NAME} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(lieq_${NAME} PRIVATE $<BUILD_INTERFACE:lieq_flags> PUBLIC ${ARG_LINK})
+  if(ARG_COLD)
+    lieq_cold(lieq_${NAME})
+  endif()
   foreach(folder ${ARG_DEPENDS})
     if(TARGET lieq_${folder})
       target_link_libraries(lieq_${NAME} PUBLIC lieq_${folder})
@@ -40,8 +51,7 @@ function(lieq_test NAME)
     endif()
   endforeach()
   target_include_directories(${NAME}_tests PRIVATE ${PROJECT_SOURCE_DIR})
-  target_compile_definitions(${NAME}_tests PRIVATE
-    LIEQ_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LIEQ_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  lieq_cold(${NAME}_tests)
   if(NOT ARG_LABELS)
     set(ARG_LABELS fast)
   endif()

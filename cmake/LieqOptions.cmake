@@ -18,9 +18,11 @@ if(LIEQ_PYTHON)  # the folders' static libraries end in a shared one, which show
   set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 endif()
 
+# Paths below the source tree are relative for ccache, so that another clone finds what one compiled.
 find_program(LIEQ_CCACHE ccache)
 if(LIEQ_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${LIEQ_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
+    CCACHE_NOHASHDIR=1 ${LIEQ_CCACHE})
 endif()
 
 add_library(lieq_flags INTERFACE)

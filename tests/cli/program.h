@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "lieq/base/files.h"
+#include "tests/support/places.h"
 
 namespace lieq {
 

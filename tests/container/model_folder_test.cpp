@@ -14,6 +14,7 @@
 
 #include "lieq/container/compressed_tensors.h"
 #include "tests/support/error_of.h"
+#include "tests/support/places.h"
 #include "tests/support/random_qmatrix.h"
 #include "tests/support/raw_tensors.h"
 #include "tests/support/temp_folder.h"

@@ -13,6 +13,7 @@
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/windows.h"
+#include "tests/support/places.h"
 
 namespace lieq {
 namespace {

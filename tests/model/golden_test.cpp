@@ -15,6 +15,7 @@
 #include "lieq/model/sampling.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/windows.h"
+#include "tests/support/places.h"
 
 namespace lieq {
 namespace {

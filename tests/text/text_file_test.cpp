@@ -11,6 +11,7 @@
 #include "lieq/base/files.h"
 #include "lieq/text/gzip.h"
 #include "tests/support/error_of.h"
+#include "tests/support/places.h"
 #include "tests/support/temp_folder.h"
 
 namespace lieq {

@@ -11,6 +11,7 @@
 #include "lieq/io/json.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/utf8.h"
+#include "tests/support/places.h"
 
 namespace lieq {
 namespace {

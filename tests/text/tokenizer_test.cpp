@@ -13,6 +13,7 @@
 #include "lieq/base/rng.h"
 #include "lieq/text/utf8.h"
 #include "tests/support/error_of.h"
+#include "tests/support/places.h"
 #include "tests/text/tiny_tokenizer.h"
 
 namespace lieq {
