@@ -549,7 +549,7 @@ constexpr std::array kOptions{
     OptionRow{.names = "--methods",
               .value = "LIST",
               .commands = kStudy,
-              .help = "backend: quantizers (default best)",
+              .help = "backend: quantizers (default gptq)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.methods = SplitAtCommas(v);
@@ -656,7 +656,7 @@ constexpr std::array kOptions{
     OptionRow{.names = "--json",
               .value = "",
               .commands = kAllCommands,
-              .help = "print the result as JSON (docs/json.md)",
+              .help = "print the result as JSON (docs/records.md)",
               .set = [](Arguments& a, const std::string&) { a.json = true; }},
     OptionRow{.names = "--verbose,-v",
               .value = "",
