@@ -48,11 +48,13 @@ SETS = {
     "k-quants": [f"--grid {grid} --method {method}" for grid in ("q2_k", "q3_k", "q4_k")
                  for method in ("weighted", "gptq", "best")],
     # The table of README. Damages are measured once, with gptq, for all sizes.
-    "readme": [f"{row} --embedding-bits 8 --samples 32" for row in (
-        "--uniform 3 --method rtn", "--uniform 4 --method rtn", "--uniform 3 --method gptq",
-        "--uniform 4 --method gptq", "--uniform 3", "--bpw 3.25 --check 0 --sensitivities DAMAGES",
-        "--uniform 4", "--bpw 2.75 --check 0 --sensitivities DAMAGES",
-        "--bpw 3.75 --check 0 --sensitivities DAMAGES")],
+    "readme": [f"{row} --embedding-bits 8" for row in (
+        "--uniform 3 --method rtn", "--uniform 4 --method rtn",
+        "--uniform 3 --method gptq --samples 16", "--uniform 3 --samples 16",
+        "--bpw 3.25 --check 0 --sensitivities DAMAGES --samples 16",
+        "--uniform 4 --method gptq --samples 16", "--uniform 4 --samples 16",
+        "--bpw 2.75 --check 0 --sensitivities DAMAGES --samples 16",
+        "--bpw 3.75 --check 0 --sensitivities DAMAGES --samples 16")],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 
@@ -94,7 +96,7 @@ def main():
         kept = options.work / f"{options.model.name}.sensitivities.json"
         if not kept.exists():
             run([options.lieq, "sensitivity", options.model, "-o", kept, "--method", "gptq",
-                 "--samples", "32", "--damage-windows", "4", *calibration, *quiet])
+                 "--samples", "16", "--damage-windows", "4", *calibration, *quiet])
         return kept
 
     base = perplexities(options.model, options.work / f"{options.model.name}-float")
