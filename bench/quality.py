@@ -50,11 +50,10 @@ SETS = {
     # The table of README. Damages are measured once, with gptq, for all sizes.
     "readme": [f"{row} --embedding-bits 8" for row in (
         "--uniform 3 --method rtn", "--uniform 4 --method rtn",
-        "--uniform 3 --method gptq --samples 16", "--uniform 3 --samples 16",
-        "--bpw 3.25 --check 0 --sensitivities DAMAGES --samples 16",
-        "--uniform 4 --method gptq --samples 16", "--uniform 4 --samples 16",
-        "--bpw 2.75 --check 0 --sensitivities DAMAGES --samples 16",
-        "--bpw 3.75 --check 0 --sensitivities DAMAGES --samples 16")],
+        "--uniform 3 --method gptq --samples 16", "--uniform 4 --method gptq --samples 16",
+        "--uniform 3 --samples 16", "--uniform 4 --samples 16",
+        *(f"--bpw {bpw} --check 0 --sensitivities DAMAGES --samples 16"
+          for bpw in ("3.25", "3.75", "2.75")))],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 
