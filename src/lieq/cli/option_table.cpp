@@ -549,7 +549,7 @@ constexpr std::array kOptions{
     OptionRow{.names = "--methods",
               .value = "LIST",
               .commands = kStudy,
-              .help = "backend: quantizers (default gptq)",
+              .help = "backend: quantizers (default best)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.methods = SplitAtCommas(v);
@@ -656,7 +656,7 @@ constexpr std::array kOptions{
     OptionRow{.names = "--json",
               .value = "",
               .commands = kAllCommands,
-              .help = "print the result as JSON (docs/records.md)",
+              .help = "print the result as JSON (docs/json.md)",
               .set = [](Arguments& a, const std::string&) { a.json = true; }},
     OptionRow{.names = "--verbose,-v",
               .value = "",
