@@ -58,7 +58,24 @@ struct OptionRow {
 
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;
 [[nodiscard]] std::span<const OptionRow> Options() noexcept;
-/// Those of evaluate, compare and generate, which Options() holds too.
+
+/// Options of one kind, each kind in a file of its own: options_budget.cpp, ...
+struct OptionGroup {
+  std::string_view title;  // "Grids"; on pages of help
+  std::span<const OptionRow> rows;
+};
+[[nodiscard]] std::span<const OptionGroup> OptionGroups() noexcept;
+
+[[nodiscard]] std::span<const OptionRow> OutputOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> BudgetOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> GridOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> QuantizerOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> TextOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> DamageOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> SpectrumOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> StudyOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> EvaluationOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> ExportOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> MachineOptions() noexcept;
 
 }  // namespace lieq

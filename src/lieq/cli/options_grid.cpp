@@ -1,0 +1,65 @@
+// Options of the grids that weights are rounded to.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::array kRows{
+    OptionRow{.names = "--for",
+              .value = "CONTAINER",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "use grids alone that this container holds exactly, and choose among them: "
+                      "any, compressed-tensors, gptq, gguf or mlx (default: what the other options "
+                      "say)",
+              .set = [](Arguments& a, const std::string& v) { a.target = &FindTarget(v); }},
+    OptionRow{.names = "--group-size",
+              .value = "G",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "input channels that share a scale, where the plan does not say: a "
+                      "multiple of 16 up to 256 (default 64), or row; many engines know 32, 64 and "
+                      "128 alone (docs/serving.md)",
+              .set = SetGroupSize},
+    OptionRow{.names = "--offset",
+              .value = "KIND",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help =
+                  "where zero lies among the codes: symmetric (default: at the middle one), half "
+                  "(between the middle two), integer (a zero-point for each group) or float (a "
+                  "minimum for each group); engines load the first and the third",
+              .set = [](Arguments& a, const std::string& v) { SetOffset(a, ParseOffset(v)); }},
+    OptionRow{.names = "--symmetric",
+              .value = "",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "as --offset symmetric",
+              .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kSymmetric); }},
+    OptionRow{.names = "--asymmetric",
+              .value = "",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "as --offset integer",
+              .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kInteger); }},
+    OptionRow{.names = "--grid",
+              .value = "KIND",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help =
+                  "affine (default: by --group-size and --offset), q2_k, q3_k or q4_k (that "
+                  "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
+              .set = SetGrid},
+    OptionRow{.names = "--candidates",
+              .value = "LIST",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help =
+                  "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k, q3_k, q4_k, and "
+                  "commas between them (default: 2:128,2:64,2:32,3:128,4:128 where 128 divides "
+                  "every row, else 2:64,2:32,3:64,4:64; with --for those of the container; "
+                  "with --grid K-quants)",
+              .set = SetCandidates},
+};
+
+}  // namespace
+
+std::span<const OptionRow> GridOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq

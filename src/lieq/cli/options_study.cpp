@@ -1,0 +1,109 @@
+// Options of studies alone.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+#include "lieq/cli/transforming.h"
+#include "lieq/plan/rankings.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::array kRows{
+    OptionRow{.names = "--texts",
+              .value = "FILE",
+              .commands = kStudy,
+              .help = "texts to measure on; formats as of --calibration",
+              .required = true,
+              .many = true,
+              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
+    OptionRow{.names = "--windows",
+              .value = "N",
+              .commands = kStudy,
+              .help = "windows of each text (default 8)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.windows = Parse<Index>("--windows", v, 1, kMostTokens, "at least 1");
+                  }},
+    OptionRow{.names = "--lengths",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "tokens in a window, commas between them (default 1024)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.lengths = ParseList("--lengths", v, 2, "whole numbers such as 512,1024");
+                  }},
+    OptionRow{.names = "--sizes",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "calibration: numbers of windows (default 128)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.sizes = ParseList("--sizes", v, 1, "whole numbers such as 32,128");
+                  }},
+    OptionRow{.names = "--rankings",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "layers: rankings to sweep (default compactness,energy,first)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.rankings = SplitAtCommas(v);
+                    for (const std::string& name : a.rankings) (void)FindRanking(name);
+                  }},
+    OptionRow{.names = "--most",
+              .value = "M",
+              .commands = kStudy,
+              .help = "layers: raise 1 to M layers (default 16)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.most = Parse<Index>("--most", v, 1, 4096, "a whole number of layers");
+                  }},
+    OptionRow{.names = "--group-sizes",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: group sizes (default 64)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.group_sizes.clear();
+                    for (const std::string& part : SplitAtCommas(v)) {
+                      a.group_sizes.push_back(ParseGroup("--group-sizes", part));
+                    }
+                  }},
+    OptionRow{.names = "--act-orders",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: orders of rounding (default static)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.act_orders.clear();
+                    for (const std::string& part : SplitAtCommas(v)) {
+                      a.act_orders.push_back(ParseActOrder(part));
+                    }
+                  }},
+    OptionRow{.names = "--methods",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: quantizers (default best)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.methods = SplitAtCommas(v);
+                    for (const std::string& name : a.methods) (void)FindQuantizer(name);
+                  }},
+    OptionRow{.names = "--transforms",
+              .value = "LIST",
+              .commands = kStudy,
+              .help = "backend: none (default), or transforms joined by +, such as "
+                      "none,rotate,permute+awq",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.transform_sets = SplitAtCommas(v);
+                    for (const std::string& set : a.transform_sets) (void)TransformSet(set);
+                  }},
+};
+
+}  // namespace
+
+std::span<const OptionRow> StudyOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq
