@@ -141,7 +141,7 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
 
 int RunGenerate(const Arguments& arguments, Session& session) {
   CheckOptions(arguments);
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const Tokenizer tokenizer = OpenTokenizer(model);
   const std::string prompt = arguments.prompt ? *arguments.prompt : ReadText(arguments.prompt_file);
   std::string repaired;

@@ -112,6 +112,11 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
                   }},
+    OptionRow{.names = "--check",
+              .value = "",
+              .commands = kInspect,
+              .help = "read all weights and fail where one is NaN or infinite, naming it",
+              .set = [](Arguments& a, const std::string&) { a.check_weights = true; }},
     OptionRow{.names = "--refine",
               .value = "N",
               .commands = kPlan | kQuantize,
@@ -420,7 +425,11 @@ constexpr std::array kOptions{
               .help = "use grids alone that this container holds exactly, and choose among them: "
                       "any, compressed-tensors, gptq, gguf or mlx (default: what the other options "
                       "say)",
-              .set = [](Arguments& a, const std::string& v) { a.target = &FindTarget(v); }},
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.target = &FindTarget(v);
+                    a.quant.half_scales = a.target->half_scales;
+                  }},
     OptionRow{.names = "--candidates",
               .value = "LIST",
               .commands = kSensitivity | kPlan | kQuantize,
