@@ -84,9 +84,10 @@ struct Arguments {
   DamageMode mode = DamageMode::kSolo;
   bool measure_all = false;
   Index damage_windows = 8, damage_context = 512;
-  bool assemble = false;  // quantize: from the codes, nothing is quantized in sequence
-  Index refine = 0;       // evaluations of a local search on the true divergence
-  Index check = 4;        // mixes that the prediction is checked on
+  bool assemble = false;       // quantize: from the codes, nothing is quantized in sequence
+  Index refine = 0;            // evaluations of a local search on the true divergence
+  Index check = 4;             // mixes that the prediction is checked on
+  bool check_weights = false;  // of `inspect`
 
   const Convention* convention = &Conventions().front();  // of `evaluate`
   Index stride = 0;                                       // 0: windows do not overlap

@@ -48,7 +48,7 @@ Record Spreads(const Importance& importance) {
 }  // namespace
 
 int RunCalibrate(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const EncodedText text = CalibrationText(arguments, model, session);
   const Windows windows = CalibrationWindows(arguments, text, model.weights.config, session.log());
   const Importance importance =

@@ -121,7 +121,7 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
 }  // namespace
 
 int RunDiagnose(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const Diagnosis diagnosis = Measure(arguments, model, session);
 
   const Record record = ToJson(diagnosis);

@@ -10,7 +10,9 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/result_record.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/container/finite.h"
 #include "lieq/device/cpu/bf16_gain.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
@@ -24,10 +26,29 @@ namespace fs = std::filesystem;
 struct Model {
   ModelFolder folder;
   Tokenizer tokenizer;
+  bool fits = true;  // in memory
 
-  explicit Model(const fs::path& path)
-      : folder(OpenModel(path)), tokenizer(OpenTokenizer(folder)) {}
+  Model(const fs::path& path, Session& session)
+      : folder(OpenInput(path, session.log())), tokenizer(OpenTokenizer(folder)) {
+    // The passes find in the system's cache what this read. Where the model is larger than that
+    // reading twice would be from the disk: the ends alone are judged, since what is not finite in
+    // a layer shows in every loss (Named).
+    fits = SourceBytes(folder) < static_cast<std::uint64_t>(AvailableMemoryBytes());
+    if (fits) RequireFinite(folder, session.pool());
+    if (!fits) RequireFiniteEnds(folder, session.pool());
+  }
 };
+
+/// What `pass` gives; where it fails over weights that nobody judged, the error names them.
+template <class Pass>
+auto Named(const Model& model, Session& session, const Pass& pass) {
+  try {
+    return pass();
+  } catch (const Error&) {
+    if (!model.fits) RequireFinite(model.folder, session.pool());
+    throw;
+  }
+}
 
 struct Evaluation {
   std::string hash;                // of the text as it is used
@@ -99,10 +120,14 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
   }
   const auto begin = std::chrono::steady_clock::now();
   if (reference != nullptr) {
-    evaluation.divergence = Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    evaluation.divergence = Named(model, session, [&] {
+      return Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    });
     evaluation.result = evaluation.divergence->model;
   } else {
-    evaluation.result = MeasurePerplexity(weights, session.device(), text, session.context());
+    evaluation.result = Named(model, session, [&] {
+      return MeasurePerplexity(weights, session.device(), text, session.context());
+    });
   }
   evaluation.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -186,12 +211,12 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   }
   const TaskRun tasks(arguments);
   std::optional<Model> reference;
-  if (!arguments.reference.empty()) reference.emplace(arguments.reference);
+  if (!arguments.reference.empty()) reference.emplace(arguments.reference, session);
   Record records = Record::array();
   std::vector<ModelAccuracy> accuracies;
   std::vector<std::size_t> places;  // of their records, made once all are there
   for (const fs::path& path : arguments.models) {
-    const Model model(path);
+    const Model model(path, session);
     for (const fs::path& file : arguments.texts) {
       const Evaluation evaluation =
           Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
@@ -204,7 +229,9 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
       Print(arguments, evaluation);
     }
     if (arguments.tasks.empty()) continue;
-    accuracies.push_back(tasks.Measure(path, model.folder, model.tokenizer, session));
+    accuracies.push_back(Named(model, session, [&] {
+      return tasks.Measure(path, model.folder, model.tokenizer, session);
+    }));
     places.push_back(records.size());
     records.push_back(nullptr);
   }

@@ -10,6 +10,8 @@
 #include "lieq/cli/terminal.h"
 #include "lieq/cli/verification.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/finite.h"
+#include "lieq/container/quantization_keys.h"
 
 namespace lieq {
 namespace {
@@ -40,7 +42,8 @@ std::uint64_t BytesOf(const fs::path& path) {
 
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
-                 double seconds, const Session& session) {
+                 const std::optional<std::string>& left_aside, double seconds,
+                 const Session& session) {
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "export"},
@@ -50,6 +53,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                   {"bytes", bytes},
                   {"serve", serve},
                   {"verified", comparison.has_value()}};
+    if (left_aside) record["left_aside"] = Record::array({*left_aside});
     if (comparison) record.update(ToJson(*comparison));
     record["seconds"] = seconds;
     record["peak_bytes"] = PeakMemoryBytes();
@@ -73,7 +77,9 @@ int RunExport(const Arguments& arguments, Session& session) {
     throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
   }
   CheckOutput(arguments);
-  const ModelFolder source = OpenModel(arguments.model);
+  const ModelFolder source = OpenInput(arguments.model, session.log());
+
+  RequireFinite(source, session.pool());
 
   // Beside OUT, which appears by one rename once the model was read back and found the same.
   RunFolder folder(arguments.output);
@@ -103,6 +109,7 @@ int RunExport(const Arguments& arguments, Session& session) {
     folder.Finish();
   }
   PrintExport(arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output),
+              QuantizationLeftAside(source),
               std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
               session);
   return good ? 0 : kDiffer;

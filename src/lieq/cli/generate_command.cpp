@@ -140,7 +140,7 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
 
 int RunGenerate(const Arguments& arguments, Session& session) {
   CheckOptions(arguments);
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const Tokenizer tokenizer = OpenTokenizer(model);
   Generation result;
   if (arguments.prompt) {

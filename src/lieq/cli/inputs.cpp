@@ -4,8 +4,15 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/container/quantization_keys.h"
 
 namespace lieq {
+
+ModelFolder OpenInput(const std::filesystem::path& path, const Log& log) {
+  ModelFolder model = OpenModel(path);
+  if (const auto note = QuantizationLeftAside(model)) log.Info(*note);
+  return model;
+}
 
 Tokenizer OpenTokenizer(const ModelFolder& model) {
   // Beside a GGUF file may lie that of another model, so that the file's own comes first.
@@ -31,19 +38,21 @@ Tokenizer OpenTokenizer(const ModelFolder& model) {
 }
 
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log) {
-  if (!model.quantized) return;
+  if (!model.quantized && model.edges == EdgeGrids{}) return;
+  const auto require = [&](const AnyMatrix& matrix) {
+    const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    if (packed == nullptr || ((*packed)->grid().bits >= 8 && !(*packed)->grid().k_quant)) return;
+    throw Error({.what = "the model is quantized already",
+                 .where = model.path.string(),
+                 .expected = "floats, or codes of 8 bits",
+                 .found = std::to_string((*packed)->grid().bits) + " bits",
+                 .hint = hint});
+  };
   for (const LayerWeights& layer : model.weights.layers) {
-    for (const Linear& linear : layer.linears) {
-      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
-      if (packed == nullptr || ((*packed)->grid().bits >= 8 && !(*packed)->grid().k_quant))
-        continue;
-      throw Error({.what = "the model is quantized already",
-                   .where = model.path.string(),
-                   .expected = "floats, or codes of 8 bits",
-                   .found = std::to_string((*packed)->grid().bits) + " bits",
-                   .hint = hint});
-    }
+    for (const Linear& linear : layer.linears) require(linear.weight);
   }
+  require(model.weights.embedding);
+  require(model.weights.head);
   log.Info("the source has codes of 8 bits; one of 16 bits is better, if it can be had");
 }
 

@@ -20,6 +20,9 @@ inline constexpr Index kDefaultContext = 1024;
 inline constexpr Index kDefaultSamples = 128;  // most windows of `quantize` by default
 inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for compactness
 
+/// OpenModel, with a word for what it left aside.
+[[nodiscard]] ModelFolder OpenInput(const std::filesystem::path& path, const Log& log);
+
 /// The tokenizer of a model folder. Throws Error where it has ids the model lacks.
 [[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model);
 

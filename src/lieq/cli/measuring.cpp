@@ -125,7 +125,7 @@ Record CodeSettings(const Arguments& a, const std::string& model_hash,
 
 void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& codes,
                     Session& session, Laboratory& lab) {
-  lab.model = OpenModel(arguments.model);
+  lab.model = OpenInput(arguments.model, session.log());
   RequireSource(lab.model, "measure the float model it was made from", session.log());
   lab.model_hash = HashModel(lab.model);
   const Tokenizer tokenizer = OpenTokenizer(lab.model);

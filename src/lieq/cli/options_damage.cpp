@@ -20,6 +20,11 @@ constexpr std::array kRows{
                   [](Arguments& a, const std::string& v) {
                     a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
                   }},
+    OptionRow{.names = "--check",
+              .value = "",
+              .commands = kInspect,
+              .help = "read all weights and fail where one is NaN or infinite, naming it",
+              .set = [](Arguments& a, const std::string&) { a.check_weights = true; }},
     OptionRow{.names = "--refine",
               .value = "N",
               .commands = kPlan | kQuantize,

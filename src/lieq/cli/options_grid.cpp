@@ -12,7 +12,11 @@ constexpr std::array kRows{
               .help = "use grids alone that this container holds exactly, and choose among them: "
                       "any, compressed-tensors, gptq, gguf or mlx (default: what the other options "
                       "say)",
-              .set = [](Arguments& a, const std::string& v) { a.target = &FindTarget(v); }},
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.target = &FindTarget(v);
+                    a.quant.half_scales = a.target->half_scales;
+                  }},
     OptionRow{.names = "--group-size",
               .value = "G",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,

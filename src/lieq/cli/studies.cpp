@@ -220,7 +220,7 @@ const StudyRow& FindStudy(std::string_view name) {
 }
 
 StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
-    : arguments(arguments_), session(session_), model(OpenModel(arguments_.model)) {
+    : arguments(arguments_), session(session_), model(OpenInput(arguments_.model, session_.log())) {
   RequireSource(model, "study the float model it was made from", session.log());
   model_hash = HashModel(model);
   tokenizer_ = OpenTokenizer(model);

@@ -4,10 +4,8 @@
 #include "lieq/cli/verification.h"
 
 namespace lieq {
-namespace {
 
-/// ", row 3, column 17"
-std::string Place(const Difference& each) {
+std::string PlaceOf(const Difference& each) {
   if (each.row < 0) return "";
   if (each.kind == "norms" || each.kind == "biases") return fmt::format(", at {}", each.col);
   const bool column = each.kind == "codes" || each.kind == "values";
@@ -15,8 +13,6 @@ std::string Place(const Difference& each) {
                      column ? "column" : (each.kind == "super-blocks" ? "super-block" : "group"),
                      each.col);
 }
-
-}  // namespace
 
 Record ToJson(const Comparison& comparison) {
   Record first = Record::array();
@@ -50,7 +46,7 @@ void PrintComparison(const Comparison& comparison) {
     return;
   }
   for (const Difference& each : comparison.differences) {
-    fmt::print("{:<14} {}{}: expected {}, found {}", each.kind, each.tensor, Place(each),
+    fmt::print("{:<14} {}{}: expected {}, found {}", each.kind, each.tensor, PlaceOf(each),
                each.expected, each.found);
     if (each.count > 1) fmt::print(" (and {} more)", each.count - 1);
     fmt::print("\n");

@@ -70,6 +70,7 @@ const BlockType* TypeFor(const QMatrix& matrix, const ExportSettings& settings) 
 
 [[noreturn]] void RefuseGrid(const QMatrix& matrix, const ExportSettings& settings,
                              const std::string& place) {
+  if (!matrix.grid().k_quant) RequireHalfScales(matrix, "gguf", place);
   throw Error(
       {.what = "a grid that gguf does not hold exactly" +
                std::string(settings.types.empty() ? " at its own width" : " in these types"),

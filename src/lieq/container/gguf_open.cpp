@@ -266,7 +266,7 @@ class Reader {
       }
       if (!std::isfinite(values[i])) {
         Refuse("value is not finite", Where(tensor), "finite numbers",
-               std::to_string(values[i]) + " at " + std::to_string(i));
+               std::to_string(values[i]) + " in row 0, column " + std::to_string(i));
       }
     }
     return values;

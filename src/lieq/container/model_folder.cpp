@@ -10,10 +10,13 @@
 #include <string_view>
 #include <utility>
 
+#include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/container/gguf_open.h"
+#include "lieq/container/model_by_layers.h"
 #include "lieq/container/packed_reader.h"
+#include "lieq/container/quantization_keys.h"
 #include "lieq/container/tensor_names.h"
 #include "lieq/io/printable.h"
 
@@ -85,19 +88,30 @@ class WeightReader {
     weights_.maps = file.maps();
   }
 
-  /// packed: null where all matrices are float.
-  Weights Read(const PackedReader& packed, EdgeGrids& edges) {
+  /// packed: null where all matrices are float. see: where it is given it sees each layer as it is
+  /// read, which is not kept then.
+  Weights Read(const PackedReader& packed, const SeeLayer& see, EdgeGrids& edges) {
     packed_ = &packed;
     const ModelConfig& config = weights_.config;
     weights_.embedding = AnyMatrixOf(std::string(kEmbeddingModule), config.vocab, config.hidden);
     edges.embedding = GridOf(weights_.embedding);
     weights_.final_norm = Vector(std::string(kFinalNorm), config.hidden);
-    for (Index layer = 0; layer < config.layers; ++layer) weights_.layers.push_back(Layer(layer));
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      LayerWeights read = Layer(layer);
+      if (see) {
+        see(layer, read);
+      } else {
+        weights_.layers.push_back(std::move(read));
+      }
+    }
     weights_.head = config.tied ? TiedHead(edges.embedding.has_value()) : OwnHead();
     if (!config.tied) edges.head = GridOf(weights_.head);
     CheckAllRead();
     return std::move(weights_);
   }
+
+  /// The parts of packed matrices, once all was read.
+  [[nodiscard]] const std::set<std::string>& packed_parts() const noexcept { return packed_parts_; }
 
  private:
   [[noreturn]] static void Fail(const TensorRef& tensor, std::string what, std::string expected,
@@ -169,7 +183,7 @@ class WeightReader {
       }
       if (!std::isfinite(values[i])) {
         Fail(tensor, "value is not finite", "finite numbers",
-             std::to_string(values[i]) + " at " + std::to_string(i));
+             std::to_string(values[i]) + " in row 0, column " + std::to_string(i));
       }
     }
     return values;
@@ -185,7 +199,7 @@ class WeightReader {
     if (!*packed_) return std::nullopt;
     std::optional<PackedModule> read = (*packed_)(file_, module, rows, cols);
     if (!read) return std::nullopt;
-    for (const std::string& name : read->tensors) (void)Take(name);
+    for (const std::string& name : read->tensors) packed_parts_.insert(Take(name).name);
     return std::move(read->matrix);
   }
 
@@ -271,6 +285,7 @@ class WeightReader {
   const PackedReader* packed_ = nullptr;
   Weights weights_;
   std::set<std::string_view> read_;
+  std::set<std::string> packed_parts_;
 };
 
 }  // namespace
@@ -301,22 +316,52 @@ PackedReader PackedReaderOf(const Json& json, const Record& record, const ModelC
 
 }  // namespace
 
+namespace {
+
+/// The tensors of a file but for some.
+TensorFile Without(const std::set<std::string>& names, const TensorFile& file) {
+  std::vector<TensorRef> kept;
+  for (const auto& [name, tensor] : file.tensors()) {
+    if (!names.contains(name)) kept.push_back(tensor);
+  }
+  return TensorFile::Of(file.path(), std::move(kept), file.maps());
+}
+
+}  // namespace
+
 ModelFolder OpenModel(const std::filesystem::path& folder) {
-  if (IsGguf(folder)) return OpenGguf(folder);
+  return OpenModelByLayers(folder, nullptr);
+}
+
+ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLayer& see) {
+  if (IsGguf(folder)) {
+    LIEQ_ASSERT(!see);
+    return OpenGguf(folder);
+  }
   CheckFolder(folder);
   const std::string where = (folder / "config.json").string();
   const std::string text = ReadText(where, kMostConfigBytes);
-  const Json json = ParseJson(text, where);
+  Record record = ParseRecord(text, where);
+  Json json = ParseJson(text, where);
+  std::optional<TensorFile> opened;
+  if (SaysQuantized(record)) {
+    opened = TensorFile::OpenFolder(folder);
+    if (HoldsFloatsOnly(*opened)) {
+      EraseQuantization(record);
+      json = Json(record);
+    }
+  }
   const ModelConfig config = ParseModelConfig(json, where);
-  const Record record = ParseRecord(text, where);
   const PackedReader packed = PackedReaderOf(json, record, config, where);
 
-  TensorFile tensors = TensorFile::OpenFolder(folder);
+  TensorFile tensors = opened ? std::move(*opened) : TensorFile::OpenFolder(folder);
   EdgeGrids edges;
-  Weights weights = WeightReader(tensors, config).Read(packed, edges);
+  WeightReader reader(tensors, config);
+  Weights weights = reader.Read(packed, see, edges);
   const DType dtype = tensors.At(edges.embedding ? kFinalNorm : kEmbedding).dtype;
+  if (packed) tensors = Without(reader.packed_parts(), tensors);
   return {.path = folder,
-          .config = record,
+          .config = std::move(record),
           .tensors = std::move(tensors),
           .weights = std::move(weights),
           .dtype = dtype,

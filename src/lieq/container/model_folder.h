@@ -19,7 +19,7 @@ namespace lieq {
 struct ModelFolder {
   std::filesystem::path path;
   Record config;       // config.json as it stands, keys in order; of a GGUF file what it would be
-  TensorFile tensors;  // of a GGUF file the float ones, by their names in folders
+  TensorFile tensors;  // those of floats, by their names in folders
   Weights weights;
   DType dtype = DType::kBF16;  // of the embedding: the model's own float type
   bool quantized = false;

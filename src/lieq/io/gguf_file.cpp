@@ -13,6 +13,7 @@
 #include "lieq/base/types.h"
 #include "lieq/io/gathered_file.h"
 #include "lieq/io/printable.h"
+#include "lieq/io/unique_names.h"
 
 namespace lieq {
 namespace {
@@ -574,12 +575,13 @@ std::uint64_t GgufWriter::FileBytes(const GgufKeyWriter& keys, std::span<const G
 GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufKeyWriter& keys,
                        std::vector<GgufSpec> specs)
     : state_(std::make_unique<State>(path, std::move(specs))) {
-  std::set<std::string_view> names;
+  std::vector<std::string_view> names;
   for (const GgufSpec& spec : state_->specs) {
     LIEQ_ASSERT(!spec.name.empty() && spec.name.size() <= kMostNameBytes);
     LIEQ_ASSERT(!spec.shape.empty() && spec.shape.size() <= kMostExtents);
-    LIEQ_ASSERT(names.insert(spec.name).second);
+    names.push_back(spec.name);
   }
+  RequireUniqueNames(std::move(names), path);
   const std::string header = RenderGguf(keys, state_->specs);
   state_->file.Write(std::as_bytes(std::span(header)));
   if (!state_->specs.empty()) state_->missing = state_->specs[0].DataBytes();

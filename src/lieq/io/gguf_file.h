@@ -164,7 +164,7 @@ class GgufWriter {
   [[nodiscard]] static std::uint64_t FileBytes(const GgufKeyWriter& keys,
                                                std::span<const GgufSpec> specs);
 
-  /// Begins `path` under a temporary name. Throws Error.
+  /// Begins `path` under a temporary name. Throws Error, also for two tensors of one name.
   GgufWriter(const std::filesystem::path& path, const GgufKeyWriter& keys,
              std::vector<GgufSpec> specs);
   ~GgufWriter();

@@ -11,6 +11,7 @@
 #include "lieq/io/json.h"
 #include "lieq/io/printable.h"
 #include "lieq/io/tensor_header.h"
+#include "lieq/io/unique_names.h"
 
 namespace lieq {
 namespace {
@@ -276,10 +277,12 @@ std::uint64_t TensorWriter::FileBytes(std::span<const TensorSpec> specs,
 TensorWriter::TensorWriter(const std::filesystem::path& path, std::vector<TensorSpec> specs,
                            std::map<std::string, std::string> metadata)
     : state_(std::make_unique<State>(path, std::move(specs))) {
-  std::set<std::string_view> names;
+  std::vector<std::string_view> names;
   for (const TensorSpec& spec : state_->specs) {
-    LIEQ_ASSERT(spec.name != "__metadata__" && names.insert(spec.name).second);
+    LIEQ_ASSERT(spec.name != "__metadata__");
+    names.push_back(spec.name);
   }
+  RequireUniqueNames(std::move(names), path);
   const std::string header = RenderHeader(state_->specs, WithFormat(std::move(metadata)));
   state_->file.Write(std::as_bytes(std::span(header)));
   if (!state_->specs.empty()) state_->missing = DataBytes(state_->specs[0]);
