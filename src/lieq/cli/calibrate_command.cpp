@@ -48,7 +48,7 @@ Record Spreads(const Importance& importance) {
 }  // namespace
 
 int RunCalibrate(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenNoted(arguments.model, session.log());
   EncodedText text = CalibrationText(arguments, model, session);
   const Windows windows =
       CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),

@@ -85,7 +85,7 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
   options.seed = arguments.seed;
   const bool weights_alone = options.settings.inputs == SpectrumInputs::kWeights;
   std::optional<Tokenizer> tokenizer;  // the weights alone need none
-  if (!weights_alone || !arguments.text.empty()) tokenizer = OpenTokenizer(model);
+  if (!weights_alone || !arguments.text.empty()) tokenizer = OpenTokenizer(model, session.log());
   const auto encode = [&](std::span<const std::filesystem::path> files) {
     return EncodeFiles(*tokenizer, files, arguments.text_fields);
   };
@@ -119,7 +119,7 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
 }  // namespace
 
 int RunDiagnose(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenNoted(arguments.model, session.log());
   const Diagnosis diagnosis = Measure(arguments, model, session);
 
   const Record record = ToJson(diagnosis);

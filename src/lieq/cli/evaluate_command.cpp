@@ -25,8 +25,8 @@ struct Model {
   ModelFolder folder;
   Tokenizer tokenizer;
 
-  explicit Model(const fs::path& path)
-      : folder(OpenModel(path)), tokenizer(OpenTokenizer(folder)) {}
+  Model(const fs::path& path, const Log& log)
+      : folder(OpenNoted(path, log)), tokenizer(OpenTokenizer(folder, log)) {}
 };
 
 struct Evaluation {
@@ -183,12 +183,12 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   }
   const TaskRun tasks(arguments);
   std::optional<Model> reference;
-  if (!arguments.reference.empty()) reference.emplace(arguments.reference);
+  if (!arguments.reference.empty()) reference.emplace(arguments.reference, session.log());
   Record records = Record::array();
   std::vector<ModelAccuracy> accuracies;
   std::vector<std::size_t> places;  // of their records, made once all are there
   for (const fs::path& path : arguments.models) {
-    const Model model(path);
+    const Model model(path, session.log());
     for (const fs::path& file : arguments.texts) {
       const Evaluation evaluation =
           Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);

@@ -73,7 +73,7 @@ int RunExport(const Arguments& arguments, Session& session) {
     throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
   }
   CheckOutput(arguments);
-  const ModelFolder source = OpenModel(arguments.model);
+  const ModelFolder source = OpenNoted(arguments.model, session.log());
 
   // Beside OUT, which appears by one rename once the model was read back and found the same.
   RunFolder folder(arguments.output);
@@ -87,7 +87,8 @@ int RunExport(const Arguments& arguments, Session& session) {
                     .types = arguments.types,
                     .embedding_type = arguments.embedding_type,
                     .head_type = arguments.head_type,
-                    .approximate = arguments.approximate});
+                    .approximate = arguments.approximate,
+                    .note = [&](const std::string& text) { session.log().Info(text); }});
     if (arguments.verify) comparison = CompareModels(source, OpenModel(written), Told(arguments));
   } catch (...) {
     folder.Abandon();

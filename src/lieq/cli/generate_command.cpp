@@ -141,8 +141,8 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
 
 int RunGenerate(const Arguments& arguments, Session& session) {
   CheckOptions(arguments);
-  const ModelFolder model = OpenModel(arguments.model);
-  const Tokenizer tokenizer = OpenTokenizer(model);
+  const ModelFolder model = OpenNoted(arguments.model, session.log());
+  const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   const std::string prompt = arguments.prompt ? *arguments.prompt : ReadText(arguments.prompt_file);
   std::string repaired;
   Generation result{.prompt = std::string(ToValidUtf8(prompt, repaired))};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
 #include "lieq/cli/model_sizes.h"
 #include "lieq/cli/terminal.h"
 
@@ -49,7 +50,7 @@ void PrintLayers(const ModelFolder& model) {
 }  // namespace
 
 int RunInspect(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenNoted(arguments.model, session.log());
   const ModelConfig& config = model.weights.config;
   const ModelSizes sizes = MeasureSizes(model);
   const auto weights = static_cast<double>(sizes.weights);

@@ -125,10 +125,10 @@ Record CodeSettings(const Arguments& a, const std::string& model_hash,
 
 void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& codes,
                     Session& session, Laboratory& lab) {
-  lab.model = OpenModel(arguments.model);
+  lab.model = OpenNoted(arguments.model, session.log());
   RequireSource(lab.model, "measure the float model it was made from", session.log());
   lab.model_hash = HashModel(lab.model);
-  const Tokenizer tokenizer = OpenTokenizer(lab.model);
+  const Tokenizer tokenizer = OpenTokenizer(lab.model, session.log());
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
   if (calibrated || arguments.text.empty()) {
     lab.calibration = CalibrationText(arguments, lab.model, session);

@@ -90,7 +90,7 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
 }
 
 Inputs ReadInputs(const Arguments& arguments, Session& session) {
-  Inputs inputs{.model = OpenModel(arguments.model)};
+  Inputs inputs{.model = OpenNoted(arguments.model, session.log())};
   const ModelConfig& config = inputs.model.weights.config;
   RequireSource(inputs.model, "quantize the float model it was made from", session.log());
   CheckGroupSize(config, arguments.group_size);
