@@ -68,10 +68,9 @@ TEST_F(Opening, RunsWithMoreTokensThanRowsAndRefusesTextsThatUseThem) {
                               HasSubstr("resize_token_embeddings")));
   for (const std::vector<std::string>& words :
        {std::vector<std::string>{"generate", Path("model"), "--prompt", "the", "--new-tokens", "2"},
-        {"diagnose", Path("model"), "--text", Path("text.txt"), "--samples", "1", "--context", "32",
-         "-o", Path("d.json")},
+        {"diagnose", Path("model"), "--text", Path("text.txt"), "-o", Path("d.json")},
         {"calibrate", Path("model"), "--calibration", Path("text.txt"), "--samples", "2",
-         "--context", "32", "-o", Path("m.gguf")},
+         "--context", "32", "--imatrix", Path("i.gguf")},
         {"quantize", Path("model"), "--calibration", Path("text.txt"), "--samples", "2",
          "--context", "32", "-o", Path("out")},
         {"export", Path("model"), "--to", "gguf", "-o", Path("e.gguf")}}) {
