@@ -135,9 +135,9 @@ TEST_P(LeftOverKeys, AreLeftAsideWhereAllWeightsAreFloats) {
   ExpectEqual("left-4", "model-4");
   EXPECT_EQ(ReadText(folder / "left-4" / "config.json"),
             ReadText(folder / "model-4" / "config.json"));
-  EXPECT_THAT(ReadJson(folder / "left-4" / "lieq.json")["left_aside"][0].get<std::string>(),
+  EXPECT_THAT(ReadJson(folder / "left-4" / "lieq.json")["notes"][0].get<std::string>(),
               HasSubstr("left aside"));
-  EXPECT_FALSE(ReadJson(folder / "model-4" / "lieq.json").contains("left_aside"));
+  EXPECT_FALSE(ReadJson(folder / "model-4" / "lieq.json").contains("notes"));
 
   // Every other writer, and readers.
   ASSERT_EQ(Quantize("left", "left-t", {"--transform", "fuse"}).exit, 0);
@@ -146,7 +146,7 @@ TEST_P(LeftOverKeys, AreLeftAsideWhereAllWeightsAreFloats) {
   const Outcome exported =
       Lieq({"export", Path("left"), "--to", "gguf", "-o", Path("left.gguf"), "--json"});
   ASSERT_EQ(exported.exit, 0) << exported.err;
-  EXPECT_EQ(ParseJson(exported.out, "stdout")["left_aside"].size(), 1u);
+  EXPECT_EQ(ParseJson(exported.out, "stdout")["notes"].size(), 1u);
   ExpectEqual("left.gguf", "model");
   EXPECT_EQ(ParseJson(Lieq({"inspect", Path("left"), "--json"}).out, "stdout")["quantized"], false);
 }

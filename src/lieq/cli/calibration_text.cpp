@@ -58,7 +58,7 @@ TokenId FirstToken(const ModelFolder& model, const Tokenizer& tokenizer) {
 
 EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model,
                             Session& session) {
-  const Tokenizer tokenizer = OpenTokenizer(model);
+  const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   if (!CalibratesOnItself(arguments)) {
     return EncodeFiles(tokenizer, arguments.calibration, HowToRead(arguments), session.log());
   }

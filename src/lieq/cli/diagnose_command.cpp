@@ -87,7 +87,7 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
   options.seed = arguments.seed;
   const bool weights_alone = options.settings.inputs == SpectrumInputs::kWeights;
   std::optional<Tokenizer> tokenizer;  // the weights alone need none
-  if (!weights_alone || !arguments.text.empty()) tokenizer = OpenTokenizer(model);
+  if (!weights_alone || !arguments.text.empty()) tokenizer = OpenTokenizer(model, session.log());
   const auto encode = [&](std::span<const std::filesystem::path> files) {
     return EncodeFiles(*tokenizer, files, HowToRead(arguments), session.log());
   };

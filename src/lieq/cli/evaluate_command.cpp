@@ -29,7 +29,7 @@ struct Model {
   bool fits = true;  // in memory
 
   Model(const fs::path& path, Session& session)
-      : folder(OpenInput(path, session.log())), tokenizer(OpenTokenizer(folder)) {
+      : folder(OpenInput(path, session.log())), tokenizer(OpenTokenizer(folder, session.log())) {
     // The passes find in the system's cache what this read. Where the model is larger than that
     // reading twice would be from the disk: the ends alone are judged, since what is not finite in
     // a layer shows in every loss (Named).

@@ -11,7 +11,6 @@
 #include "lieq/cli/verification.h"
 #include "lieq/cli/version.h"
 #include "lieq/container/finite.h"
-#include "lieq/container/quantization_keys.h"
 
 namespace lieq {
 namespace {
@@ -42,8 +41,7 @@ std::uint64_t BytesOf(const fs::path& path) {
 
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
-                 const std::optional<std::string>& left_aside, double seconds,
-                 const Session& session) {
+                 const std::vector<std::string>& notes, double seconds, const Session& session) {
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "export"},
@@ -53,7 +51,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                   {"bytes", bytes},
                   {"serve", serve},
                   {"verified", comparison.has_value()}};
-    if (left_aside) record["left_aside"] = Record::array({*left_aside});
+    if (!notes.empty()) record["notes"] = notes;
     if (comparison) record.update(ToJson(*comparison));
     record["seconds"] = seconds;
     record["peak_bytes"] = PeakMemoryBytes();
@@ -93,7 +91,8 @@ int RunExport(const Arguments& arguments, Session& session) {
                     .types = arguments.types,
                     .embedding_type = arguments.embedding_type,
                     .head_type = arguments.head_type,
-                    .approximate = arguments.approximate});
+                    .approximate = arguments.approximate,
+                    .note = [&](const std::string& text) { session.log().Info(text); }});
     if (arguments.verify) comparison = CompareModels(source, OpenModel(written), Told(arguments));
   } catch (...) {
     folder.Abandon();
@@ -109,7 +108,7 @@ int RunExport(const Arguments& arguments, Session& session) {
     folder.Finish();
   }
   PrintExport(arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output),
-              QuantizationLeftAside(source),
+              source.notes,
               std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
               session);
   return good ? 0 : kDiffer;

@@ -141,7 +141,7 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
 int RunGenerate(const Arguments& arguments, Session& session) {
   CheckOptions(arguments);
   const ModelFolder model = OpenInput(arguments.model, session.log());
-  const Tokenizer tokenizer = OpenTokenizer(model);
+  const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   Generation result;
   if (arguments.prompt) {
     std::string repaired;

@@ -4,36 +4,38 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
-#include "lieq/container/quantization_keys.h"
 
 namespace lieq {
 
 ModelFolder OpenInput(const std::filesystem::path& path, const Log& log) {
   ModelFolder model = OpenModel(path);
-  if (const auto note = QuantizationLeftAside(model)) log.Info(*note);
+  for (const std::string& note : model.notes) log.Info(path.string() + ": " + note);
   return model;
 }
 
-Tokenizer OpenTokenizer(const ModelFolder& model) {
+Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log) {
   // Beside a GGUF file may lie that of another model, so that the file's own comes first.
   const bool own = !model.tokenizer.empty();
   const bool in_file = own || !std::filesystem::is_directory(model.path);
   const auto file =
       in_file ? model.path.parent_path() / "tokenizer.json" : model.path / "tokenizer.json";
   if (!own && !std::filesystem::exists(file)) {
+    if (model.tokenizer_problem) throw Error(*model.tokenizer_problem);
     throw Error({.what = "the model folder has no tokenizer.json",
                  .where = model.path.string(),
                  .hint = "save it with transformers: AutoTokenizer.from_pretrained(NAME)"
                          ".save_pretrained(FOLDER)"});
   }
+  if (!own && in_file) log.Info("the tokenizer is that of " + file.string() + ", beside the file");
   Tokenizer tokenizer = own ? Tokenizer::Parse(model.tokenizer, model.path.string() + ": tokenizer")
                             : Tokenizer::Open(file);
-  if (tokenizer.vocab() > model.weights.config.vocab) {
-    throw Error({.what = "the tokenizer has more tokens than the model",
-                 .where = file.string(),
-                 .expected = "at most " + std::to_string(model.weights.config.vocab),
-                 .found = std::to_string(tokenizer.vocab())});
+  const Index rows = model.weights.config.vocab;
+  if (tokenizer.vocab() > rows) {
+    log.Info("the tokenizer has " + std::to_string(tokenizer.vocab()) + " tokens, the embedding " +
+             std::to_string(rows) + " rows: a text that uses one of the others is refused");
   }
+  tokenizer.LimitTo(rows);
+  (void)tokenizer.Encode("", true);  // what texts begin and end with must have rows
   return tokenizer;
 }
 

@@ -20,11 +20,12 @@ inline constexpr Index kDefaultContext = 1024;
 inline constexpr Index kDefaultSamples = 128;  // most windows of `quantize` by default
 inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for compactness
 
-/// OpenModel, with a word for what it left aside.
+/// OpenModel, with what it has to say of the model (ModelFolder::notes) in the log.
 [[nodiscard]] ModelFolder OpenInput(const std::filesystem::path& path, const Log& log);
 
-/// The tokenizer of a model folder. Throws Error where it has ids the model lacks.
-[[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model);
+/// The tokenizer of a model. It may have tokens that the embedding has no row for, which the log
+/// says: only texts that use one are refused.
+[[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log);
 
 /// Throws Error where linears have fewer than 8 bits: what was rounded already is no source to
 /// round or to measure on. `hint`: what to do instead. Warns where they have 8.

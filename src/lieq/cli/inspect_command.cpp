@@ -7,7 +7,6 @@
 #include "lieq/cli/model_sizes.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/container/finite.h"
-#include "lieq/container/quantization_keys.h"
 
 namespace lieq {
 namespace {
@@ -78,8 +77,7 @@ int RunInspect(const Arguments& arguments, Session& session) {
                   {"bits_per_weight", sizes.stored_bits / weights},
                   {"bytes", sizes.bytes},
                   {"layer_bits", sizes.layer_bits}};
-    if (const auto note = QuantizationLeftAside(model))
-      record["left_aside"] = Record::array({*note});
+    if (!model.notes.empty()) record["notes"] = model.notes;
     if (arguments.check_weights) record["finite_weights"] = finite;
     session.Answer(record);
     return 0;

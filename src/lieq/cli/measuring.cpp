@@ -128,9 +128,11 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
   lab.model = OpenInput(arguments.model, session.log());
   RequireSource(lab.model, "measure the float model it was made from", session.log());
   lab.model_hash = HashModel(lab.model);
-  const Tokenizer tokenizer = OpenTokenizer(lab.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
-  if (calibrated || arguments.text.empty()) {
+  const bool reads_calibration = calibrated || arguments.text.empty();
+  // What there is to say of the tokenizer is said once, with the calibration text.
+  const Tokenizer tokenizer = OpenTokenizer(lab.model, reads_calibration ? Log() : session.log());
+  if (reads_calibration) {
     lab.calibration = CalibrationText(arguments, lab.model, session);
   }
   if (calibrated) {

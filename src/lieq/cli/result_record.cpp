@@ -7,7 +7,6 @@
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
-#include "lieq/container/quantization_keys.h"
 #include "lieq/plan/plan_json.h"
 
 namespace lieq {
@@ -179,8 +178,7 @@ Record ResultRecord(const ResultFacts& facts) {
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
-  if (const auto note = QuantizationLeftAside(facts.model))
-    record["left_aside"] = Record::array({*note});
+  if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
   if (!facts.transform_choice.empty()) record["transform_choice"] = facts.transform_choice;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;

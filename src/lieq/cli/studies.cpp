@@ -223,7 +223,7 @@ StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
     : arguments(arguments_), session(session_), model(OpenInput(arguments_.model, session_.log())) {
   RequireSource(model, "study the float model it was made from", session.log());
   model_hash = HashModel(model);
-  tokenizer_ = OpenTokenizer(model);
+  tokenizer_ = OpenTokenizer(model, session.log());
   std::set<std::string> names;
   for (const fs::path& file : arguments.texts) {
     StudyText text{file.filename().string(), Encode({&file, 1}).ids};

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
 #include "lieq/cli/verification.h"
 
 namespace lieq {
@@ -55,8 +56,8 @@ void PrintComparison(const Comparison& comparison) {
 }
 
 int RunVerify(const Arguments& arguments, Session& session) {
-  const ModelFolder found = OpenModel(arguments.model);
-  const ModelFolder expected = OpenModel(arguments.against);
+  const ModelFolder found = OpenInput(arguments.model, session.log());
+  const ModelFolder expected = OpenInput(arguments.against, session.log());
   const Comparison comparison = CompareModels(
       expected, found, arguments.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone);
   if (arguments.json) {

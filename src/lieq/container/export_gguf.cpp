@@ -368,7 +368,10 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
   const Plan plan(source, settings);
   GgufKeyWriter keys;
   AddModelKeys(source, plan, settings, keys);
-  AddTokenizerKeys(source, keys);
+  if (const std::string left_out = AddTokenizerKeys(source, keys);
+      !left_out.empty() && settings.note) {
+    settings.note(left_out);
+  }
   GgufWriter writer(out, keys, plan.specs());
   plan.Write(writer);
   writer.Commit();

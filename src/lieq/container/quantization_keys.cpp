@@ -41,21 +41,15 @@ bool HoldsFloatsOnly(const TensorFile& tensors) {
   return weights;
 }
 
-void EraseQuantization(Record& config) {
-  for (const std::string_view key : kQuantizationKeys) config.erase(std::string(key));
-}
-
-std::optional<std::string> QuantizationLeftAside(const ModelFolder& model) {
-  const std::filesystem::path file = model.path / "config.json";
-  if (SaysQuantized(model.config) || !std::filesystem::is_regular_file(file)) return std::nullopt;
-  const Record config = ReadRecord(file);
+std::string EraseQuantization(Record& config) {
   std::string keys, method;
   for (const std::string_view key : kQuantizationKeys) {
-    if (!Says(config, key)) continue;
-    keys += (keys.empty() ? "" : " and ") + ("'" + std::string(key) + "'");
-    if (method.empty()) method = MethodOf(config.at(std::string(key)));
+    if (Says(config, key)) {
+      keys += (keys.empty() ? "" : " and ") + ("'" + std::string(key) + "'");
+      if (method.empty()) method = MethodOf(config.at(std::string(key)));
+    }
+    config.erase(std::string(key));
   }
-  if (keys.empty()) return std::nullopt;
   return "config.json has " + keys + (method.empty() ? "" : " (" + method + ")") +
          ", but all weights are floats: what it says of quantization is left aside";
 }

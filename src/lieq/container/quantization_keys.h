@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,10 +20,7 @@ inline constexpr std::array<std::string_view, 2> kQuantizationKeys{"quantization
 /// widened: there is nothing that it could describe.
 [[nodiscard]] bool HoldsFloatsOnly(const TensorFile& tensors);
 
-void EraseQuantization(Record& config);
-
-/// What the model's config.json says of quantization and was left aside when it was opened: a
-/// sentence for the log and the records, or nothing.
-[[nodiscard]] std::optional<std::string> QuantizationLeftAside(const ModelFolder& model);
+/// Erases the keys; returns a sentence on what was left aside, for the log and the records.
+std::string EraseQuantization(Record& config);
 
 }  // namespace lieq

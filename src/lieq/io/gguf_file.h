@@ -88,6 +88,8 @@ class GgufKeys {
   [[nodiscard]] std::string String(std::string_view key) const;
   [[nodiscard]] std::vector<std::string_view> Strings(std::string_view key) const;
   [[nodiscard]] std::vector<std::int64_t> Integers(std::string_view key) const;
+  /// Of one number or truth value (0 and 1), or of an array of them; none for strings.
+  [[nodiscard]] std::vector<double> Numbers(std::string_view key) const;
   /// "model.gguf: key 'llama.block_count'"
   [[nodiscard]] std::string Where(std::string_view key) const;
 
