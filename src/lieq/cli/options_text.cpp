@@ -1,16 +1,26 @@
 // Options of the texts that are read.
+#include "lieq/cli/inputs.h"
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
 
 namespace lieq {
 namespace {
 
+void SetContext(Arguments& a, const std::string& v) {
+  a.context = Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
+}
+
+void SetSamples(Arguments& a, const std::string& v) {
+  a.samples = Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
+}
+
 constexpr std::array kRows{
     OptionRow{.names = "--text",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
               .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on",
-              .set = [](Arguments& a, const std::string& v) { a.text = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.text = v; },
+              .first = kDiagnose},
     OptionRow{.names = "--calibration",
               .value = "FILE",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
@@ -19,7 +29,10 @@ constexpr std::array kRows{
                   "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
                   "model writes (by --seed)",
               .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+              .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); },
+              .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
+              .choices = [] { return std::vector<std::string>{"self"}; },
+              .open = true},
     OptionRow{
         .names = "--second-text",
         .value = "FILE",
@@ -34,36 +47,43 @@ constexpr std::array kRows{
         .help = "fields of a row that are its text, for .jsonl files (default: text, or those "
                 "of a known layout)",
         .set = SetTextFields},
-    OptionRow{
-        .names = "--context",
-        .value = "T",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "tokens in a window (default 1024; evaluate: by the convention)",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              a.context =
-                  Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
-            }},
-    OptionRow{
-        .names = "--samples",
-        .value = "N",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help =
-            "windows from the start of the text (default: quantize and calibrate 128, else all)",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              a.samples =
-                  Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
-            }},
+    OptionRow{.names = "--context",
+              .value = "T",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+              .help = "tokens in a window",
+              .set = SetContext,
+              .first = kCalibrate,
+              .preset = [](const Arguments&) { return Shown(kDefaultContext); }},
+    OptionRow{.names = "--context",
+              .value = "T",
+              .commands = kEvaluate,
+              .help = "tokens in a window (default: as the convention has it)",
+              .set = SetContext,
+              .first = kEvaluate},
+    OptionRow{.names = "--samples",
+              .value = "N",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+              .help = "windows of calibration, from the start of the text",
+              .set = SetSamples,
+              .first = kCalibrate,
+              .preset = [](const Arguments&) { return Shown(kDefaultSamples); }},
+    OptionRow{.names = "--samples",
+              .value = "N",
+              .commands = kDiagnose | kEvaluate,
+              .help = "windows from the start of the text (default: all)",
+              .set = SetSamples,
+              .first = kEvaluate},
     OptionRow{
         .names = "--seed",
         .value = "S",
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kGenerate,
-        .help = "seed of everything random (default 0)",
+        .help = "seed of everything random",
         .set =
             [](Arguments& a, const std::string& v) {
               a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
-            }},
+            },
+        .first = kGenerate,
+        .preset = [](const Arguments& a) { return Shown(a.seed); }},
 };
 
 }  // namespace
