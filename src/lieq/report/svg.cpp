@@ -169,8 +169,8 @@ void DrawLevel(const Chart& chart, const Plane& plane, Html& svg) {
   double x = kLeft + 4, base = y > kTop + 16 ? y - 5 : y + 13;
   for (const auto& [left, line] : {std::pair{kLeft + 4, y - 5},
                                    {right - width, y - 5},
-                                   {kLeft + 4, y + 11},
-                                   {right - width, y + 11}}) {
+                                   {kLeft + 4, y + 9.7},
+                                   {right - width, y + 9.7}}) {
     const Box box{left, line - kLetters, left + width, line};
     if (box.top < kTop - 8 || box.bottom > kHeight - kBottom) continue;
     if (std::ranges::any_of(taken, [&](const Box& mark) { return mark.Meets(box); })) continue;
