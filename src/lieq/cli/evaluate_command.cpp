@@ -10,6 +10,7 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/model_sizes.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/container/finite.h"
@@ -149,12 +150,22 @@ Record ToJson(const Arguments& arguments, const DivergenceResult& divergence) {
           {"flips", divergence.flips}};
 }
 
-Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path& file,
+/// Which model it was, for records that outlive the name of its folder.
+struct Identity {
+  fs::path path;
+  std::string hash;  // of its weights
+  ModelSizes sizes;
+};
+
+Record ToJson(const Arguments& arguments, const Identity& model, const fs::path& file,
               const Evaluation& evaluation, Session& session) {
   const PerplexityResult& result = evaluation.result;
   Record record{{"schema", 1},
                 {"kind", "evaluation"},
-                {"model", model.string()},
+                {"model", model.path.string()},
+                {"model_hash", model.hash},
+                {"bits_per_weight", model.sizes.BitsPerWeight()},
+                {"bytes", model.sizes.bytes},
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
                 {"line_ends", Name(arguments.line_ends)},
@@ -217,11 +228,16 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   std::vector<std::size_t> places;  // of their records, made once all are there
   for (const fs::path& path : arguments.models) {
     const Model model(path, session);
+    Identity identity{.path = path, .hash = {}, .sizes = {}};
+    if (arguments.json && !arguments.texts.empty()) {
+      identity.hash = HashModel(model.folder);
+      identity.sizes = MeasureSizes(model.folder);
+    }
     for (const fs::path& file : arguments.texts) {
       const Evaluation evaluation =
           Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
       if (arguments.json) {
-        records.push_back(ToJson(arguments, path, file, evaluation, session));
+        records.push_back(ToJson(arguments, identity, file, evaluation, session));
         continue;
       }
       if (arguments.models.size() > 1) fmt::print("model          {}\n", path.string());

@@ -1,6 +1,7 @@
 // Options of how many bits the layers get.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/cli/planning.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
 
@@ -8,15 +9,17 @@ namespace lieq {
 namespace {
 
 constexpr std::array kRows{
-    OptionRow{.names = "--bits",
-              .value = "B",
-              .commands = kPlan | kQuantize | kStudy,
-              .help = "average code bits: the layers that score highest get the higher of two "
-                      "widths (default 2.25)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
-                  }},
+    OptionRow{
+        .names = "--bits",
+        .value = "B",
+        .commands = kPlan | kQuantize | kStudy,
+        .help = "average code bits: the layers that score highest get the higher of two widths",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
+            },
+        .first = kPlan | kQuantize,
+        .preset = [](const Arguments&) { return Shown(kDefaultBits); }},
     OptionRow{.names = "--bpw",
               .value = "B",
               .commands = kPlan | kQuantize,
@@ -24,19 +27,23 @@ constexpr std::array kRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.bpw = Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
-                  }},
+                  },
+              .first = kPlan | kQuantize},
     OptionRow{.names = "--size",
               .value = "BYTES",
               .commands = kPlan | kQuantize,
               .help = "ceiling on the weight files, embedding and head counted; K, M and G stand "
                       "for 1000, its square and its cube (Ki, Mi, Gi for 1024)",
-              .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); }},
+              .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); },
+              .first = kPlan | kQuantize},
     OptionRow{
         .names = "--uniform",
         .value = "N",
         .commands = kPlan | kQuantize,
         .help = "N bits in every layer: 2, 3, 4 or 8",
-        .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); }},
+        .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); },
+        .first = kPlan | kQuantize,
+        .choices = [] { return std::vector<std::string>{"2", "3", "4", "8"}; }},
     OptionRow{.names = "--high-layers",
               .value = "M",
               .commands = kPlan | kQuantize | kStudy,
@@ -49,39 +56,33 @@ constexpr std::array kRows{
     OptionRow{.names = "--widths",
               .value = "LOW,HIGH",
               .commands = kPlan | kQuantize | kStudy,
-              .help = "the two widths that --bits mixes (default 2,4)",
-              .set = SetWidths},
+              .help = "the two widths that --bits mixes",
+              .set = SetWidths,
+              .preset = [](const Arguments& a) { return Shown(std::vector<int>{a.low, a.high}); }},
     OptionRow{.names = "--plan",
               .value = "FILE",
               .commands = kPlan | kQuantize | kStudy,
               .help = "take the bits of each layer from this plan",
-              .set = [](Arguments& a, const std::string& v) { a.plan = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.plan = v; },
+              .first = kQuantize},
     OptionRow{.names = "--allocation",
               .value = "NAME",
               .commands = kPlan | kQuantize,
               .help = "how the budget is spent: optimal (least predicted damage; the default of "
                       "--bpw and --size where no ranking is named), top-m (layers by the ranking; "
                       "the default otherwise) or uniform (--uniform)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    if (v != "top-m" && v != "optimal" && v != "uniform") {
-                      throw UsageError("--allocation: expected top-m, optimal or uniform, found '" +
-                                       v + "'");
-                    }
-                    a.allocation = v;
-                  }},
-    OptionRow{.names = "--granularity",
-              .value = "NAME",
-              .commands = kPlan | kQuantize,
-              .help = "of optimal plans: group (default: a grid for each of qkv, o, gate_up and "
-                      "down) or layer (one for a layer)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    if (v != "group" && v != "layer") {
-                      throw UsageError("--granularity: expected group or layer, found '" + v + "'");
-                    }
-                    a.by_group = v == "group";
-                  }},
+              .set = [](Arguments& a, const std::string& v) { a.allocation = v; },
+              .choices = [] { return std::vector<std::string>{"top-m", "optimal", "uniform"}; }},
+    OptionRow{
+        .names = "--granularity",
+        .value = "NAME",
+        .commands = kPlan | kQuantize,
+        .help = "of optimal plans: group (a grid for each of qkv, o, gate_up and down) or layer "
+                "(one for a layer)",
+        .set = [](Arguments& a, const std::string& v) { a.by_group = v == "group"; },
+        .preset =
+            [](const Arguments& a) { return Shown(std::string(a.by_group ? "group" : "layer")); },
+        .choices = [] { return std::vector<std::string>{"group", "layer"}; }},
     OptionRow{.names = "--ranking",
               .value = "NAME",
               .commands = kPlan | kQuantize | kStudy,
@@ -91,7 +92,9 @@ constexpr std::array kRows{
                     (void)FindRanking(v);
                     a.ranking = v;
                     a.says_ranking = true;
-                  }},
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.ranking); },
+              .choices = [] { return NamesIn(Rankings()); }},
     OptionRow{.names = "--ranking-weights",
               .value = "P,C,E",
               .commands = kPlan | kQuantize,
@@ -109,28 +112,34 @@ constexpr std::array kRows{
               .value = "FILE",
               .commands = kPlan,
               .help = "score layers by these measurements instead of making them",
-              .set = [](Arguments& a, const std::string& v) { a.diagnostics = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.diagnostics = v; },
+              .first = kPlan},
     OptionRow{.names = "--embedding-bits",
               .value = "N",
               .commands = kPlan | kQuantize,
-              .help = "width of the embedding, and of the head tied to it: 16 (default), 8 or 4, "
-                      "symmetric in groups of --group-size, rounded to nearest",
+              .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
+                      "in groups of --group-size, rounded to nearest",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.embedding_bits = ParseEdgeBits("--embedding-bits", v);
-                  }},
+                  },
+              .preset = [](const Arguments&) { return Shown(16); },
+              .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
     OptionRow{.names = "--head-bits",
               .value = "N",
               .commands = kPlan | kQuantize,
-              .help = "width of a head of its own: 16 (default), 8 or 4",
+              .help = "width of a head of its own: 16, 8 or 4",
               .set = [](Arguments& a,
-                        const std::string& v) { a.head_bits = ParseEdgeBits("--head-bits", v); }},
-    OptionRow{
-        .names = "--as",
-        .value = "KIND",
-        .commands = kPlan,
-        .help = "write the plan for another quantizer",  // the names follow: Options()
-        .set = [](Arguments& a, const std::string& v) { a.plan_as = FindPlanExport(v).name; }},
+                        const std::string& v) { a.head_bits = ParseEdgeBits("--head-bits", v); },
+              .preset = [](const Arguments&) { return Shown(16); },
+              .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+    OptionRow{.names = "--as",
+              .value = "KIND",
+              .commands = kPlan,
+              .help = "write the plan for another quantizer",  // the names follow: Options()
+              .set = [](Arguments& a, const std::string& v) { a.plan_as = FindPlanExport(v).name; },
+              .first = kPlan,
+              .choices = [] { return NamesIn(PlanExports()); }},
 };
 
 }  // namespace

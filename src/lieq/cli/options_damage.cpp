@@ -15,11 +15,12 @@ constexpr std::array kRows{
               .value = "N",
               .commands = kPlan | kQuantize,
               .help = "run N mixes, the plan first, to compare the predicted damage with the true "
-                      "one (default 4; 0: none)",
+                      "one; 0: none",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
-                  }},
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.check); }},
     OptionRow{.names = "--check",
               .value = "",
               .commands = kInspect,
@@ -28,12 +29,12 @@ constexpr std::array kRows{
     OptionRow{.names = "--refine",
               .value = "N",
               .commands = kPlan | kQuantize,
-              .help = "improve an optimal plan by N runs of a local search on the true damage "
-                      "(default 0)",
+              .help = "improve an optimal plan by N runs of a local search on the true damage",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.refine = Parse<Index>("--refine", v, 0, 1000000, "a whole number");
-                  }},
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.refine); }},
     OptionRow{.names = "--assemble",
               .value = "",
               .commands = kQuantize,
@@ -49,15 +50,18 @@ constexpr std::array kRows{
     OptionRow{.names = "--mode",
               .value = "MODE",
               .commands = kSensitivity,
-              .help = "solo (default): one unit quantized, the others whole; context: one unit "
-                      "changed in a quantized base mix",
+              .help = "solo: one unit quantized, the others whole; context: one unit changed in a "
+                      "quantized base mix",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    if (v != "solo" && v != "context") {
-                      throw UsageError("--mode: expected solo or context, found '" + v + "'");
-                    }
                     a.mode = v == "solo" ? DamageMode::kSolo : DamageMode::kContext;
-                  }},
+                  },
+              .preset =
+                  [](const Arguments& a) {
+                    return Shown(a.mode == DamageMode::kSolo ? std::string("solo")
+                                                             : std::string("context"));
+                  },
+              .choices = [] { return std::vector<std::string>{"solo", "context"}; }},
     OptionRow{.names = "--base",
               .value = "FILE",
               .commands = kSensitivity,
@@ -71,21 +75,23 @@ constexpr std::array kRows{
     OptionRow{.names = "--damage-windows",
               .value = "N",
               .commands = kSensitivity | kPlan | kQuantize,
-              .help = "windows that damage is measured on (default 8)",
+              .help = "windows that damage is measured on",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.damage_windows = Parse<Index>("--damage-windows", v, 1, kMostTokens,
                                                     "a whole number, at least 1");
-                  }},
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.damage_windows); }},
     OptionRow{.names = "--damage-context",
               .value = "T",
               .commands = kSensitivity | kPlan | kQuantize,
-              .help = "tokens in one of them (default 512)",
+              .help = "tokens in one of them",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.damage_context = Parse<Index>("--damage-context", v, 2, kMostTokens,
                                                     "a whole number, at least 2");
-                  }},
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.damage_context); }},
 };
 
 }  // namespace

@@ -5,33 +5,46 @@
 namespace lieq {
 namespace {
 
+std::vector<std::string> OffsetNames() {
+  std::vector<std::string> names;
+  for (const Offset offset : kAllOffsets) names.emplace_back(Name(offset));
+  return names;
+}
+
+std::vector<std::string> GridNames() {
+  return {"affine", "q2_k", "q3_k", "q4_k", "k-quant"};
+}
+
 constexpr std::array kRows{
     OptionRow{.names = "--for",
               .value = "CONTAINER",
               .commands = kSensitivity | kPlan | kQuantize,
-              .help = "use grids alone that this container holds exactly, and choose among them: "
-                      "any, compressed-tensors, gptq, gguf or mlx (default: what the other options "
-                      "say)",
+              .help = "grids that a container holds",  // the names follow: Options()
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.target = &FindTarget(v);
                     a.quant.half_scales = a.target->half_scales;
-                  }},
-    OptionRow{.names = "--group-size",
-              .value = "G",
-              .commands = kSensitivity | kPlan | kQuantize | kStudy,
-              .help = "input channels that share a scale, where the plan does not say: a "
-                      "multiple of 16 up to 256 (default 64), or row; many engines know 32, 64 and "
-                      "128 alone (docs/serving.md)",
-              .set = SetGroupSize},
+                  },
+              .first = kPlan | kQuantize,
+              .choices = [] { return NamesIn(Targets()); }},
+    OptionRow{
+        .names = "--group-size",
+        .value = "G",
+        .commands = kSensitivity | kPlan | kQuantize | kStudy,
+        .help = "input channels that share a scale, where the plan does not say: a multiple of 16 "
+                "up to 256, or row; many engines know 32, 64 and 128 alone (docs/serving.md)",
+        .set = SetGroupSize,
+        .first = kQuantize,
+        .preset = [](const Arguments& a) { return Shown(a.group_size); }},
     OptionRow{.names = "--offset",
               .value = "KIND",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
-              .help =
-                  "where zero lies among the codes: symmetric (default: at the middle one), half "
-                  "(between the middle two), integer (a zero-point for each group) or float (a "
-                  "minimum for each group); engines load the first and the third",
-              .set = [](Arguments& a, const std::string& v) { SetOffset(a, ParseOffset(v)); }},
+              .help = "where zero lies among the codes: symmetric (at the middle one), half "
+                      "(between the middle two), integer (a zero-point for each group) or float (a "
+                      "minimum for each group); engines load the first and the third",
+              .set = [](Arguments& a, const std::string& v) { SetOffset(a, ParseOffset(v)); },
+              .preset = [](const Arguments& a) { return Shown(a.offset); },
+              .choices = [] { return OffsetNames(); }},
     OptionRow{.names = "--symmetric",
               .value = "",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
@@ -48,7 +61,8 @@ constexpr std::array kRows{
               .help =
                   "affine (default: by --group-size and --offset), q2_k, q3_k or q4_k (that "
                   "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
-              .set = SetGrid},
+              .set = SetGrid,
+              .choices = [] { return GridNames(); }},
     OptionRow{.names = "--candidates",
               .value = "LIST",
               .commands = kSensitivity | kPlan | kQuantize,

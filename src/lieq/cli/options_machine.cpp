@@ -19,14 +19,20 @@ constexpr std::array kRows{
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
-              .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.kernels = v; },
+              .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",
         .commands = kEvaluate | kGenerate,
-        .help = "of products: float32 (default), bf16, where the processor has it, or auto, what a "
-                "short probe finds faster (the last digits of results follow it)",
-        .set = SetArithmetic},
+        .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
+                "probe finds faster (the last digits of results follow it)",
+        .set = SetArithmetic,
+        .preset =
+            [](const Arguments& a) {
+              return Shown(std::string(a.arithmetic == Arithmetic::kBf16 ? "bf16" : "float32"));
+            },
+        .choices = [] { return std::vector<std::string>{"float32", "bf16", "auto"}; }},
     OptionRow{.names = "--json",
               .value = "",
               .commands = kAllCommands,
