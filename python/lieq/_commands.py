@@ -1,9 +1,11 @@
 """The program's commands as functions, made from its own table of options."""
 
+import difflib
 import inspect
 import json
 import keyword
 import logging
+import numbers
 import os
 import tempfile
 import textwrap
@@ -15,6 +17,11 @@ from lieq import _lieq
 _LEFT_OUT = {"json", "quiet", "verbose"}
 # What these write is the record that they return, so that the file may be left out.
 _RECORD_IS_THE_FILE = {"diagnose", "sensitivity", "plan"}
+# Options that take a record, or a file of it; of the words given by place plans and runs do.
+_RECORDS = {"plan", "diagnostics", "sensitivities", "base", "scores", "A", "B", "RUN..."}
+# What the values of options are, by the word that help has for them.
+_PATHS = {"FILE", "FOLDER", "PATH", "MODEL"}
+_WORDS = {"NAME", "KIND", "MODE", "TEXT", "ROW", "TYPE", "CONTAINER", "LIST"}
 _PROGRESS = "called with (stage, unit, done, total, note) after each step"
 
 
@@ -56,49 +63,117 @@ def _documentation(command):
     return "\n".join(lines)
 
 
+def _is_number(value):
+    """bool is an int to Python, and --bits=True to nobody."""
+    return isinstance(value, numbers.Real) and not _is_bool(value)
+
+
+def _is_bool(value):
+    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+
+
+def _expects(name, expected, value):
+    return TypeError(f"{_python_name(name)}: expected {expected}, found {value!r}")
+
+
+def _check_one(name, kind, value):
+    """Raises TypeError where an option of this kind does not take the value, whatever it says."""
+    record = name in _RECORDS
+    if isinstance(value, str) or (isinstance(value, os.PathLike) and kind in _PATHS):
+        return
+    if record and isinstance(value, Mapping):
+        return
+    if kind in _PATHS:
+        raise _expects(name, "a path (str or os.PathLike)" + (" or a dict" if record else ""), value)
+    if kind in _WORDS and kind != "LIST":
+        raise _expects(name, "a str", value)
+    if not _is_number(value):
+        raise _expects(name, "a number or a str", value)
+
+
+def _parts(name, kind, many, value):
+    """The values of an option one by one, each of a type that it takes."""
+    several = many or "," in kind or kind == "LIST"
+    if not isinstance(value, (list, tuple)):
+        parts = [value]
+    elif not several:
+        raise _expects(name, "one value", value)
+    elif not value:
+        raise ValueError(f"{_python_name(name)}: an empty list")
+    else:
+        parts = list(value)
+    for part in parts:
+        _check_one(name, kind, part)
+    return parts
+
+
 def _word(name, value, folder):
     """A value as the command line has it; a record becomes a file in `folder`."""
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        path = os.path.join(folder, name + ".json")
-        with open(path, "w", encoding="utf-8") as file:
+        word = os.fsdecode(value)
+    elif isinstance(value, Mapping):
+        count = sum(each.startswith(_python_name(name)) for each in os.listdir(folder))
+        file_name = _python_name(name) + (f"-{count + 1}" if count else "") + ".json"
+        word = os.path.join(folder, file_name)
+        with open(word, "x", encoding="utf-8") as file:
             json.dump(dict(value), file)
-        return path
-    return str(value)
+    else:
+        word = str(value)
+    if "\0" in word:
+        raise ValueError(f"{_python_name(name)}: a NUL character in {word!r}")
+    return word
 
 
 def _words(command, values, folder):
     """The command line that says the same as a call's arguments."""
     words = ["lieq", *command["name"].split()]
     for name, _ in command["positionals"]:
-        value = values[_python_name(name)]
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            word = _word(_python_name(name), each, folder)
+        kind = "NAME" if name == "NAME" else "PATH"
+        for each in _parts(name, kind, name.endswith("..."), values[_python_name(name)]):
+            word = _word(name, each, folder)
             words.append("./" + word if word.startswith("-") else word)
     for option in _options(command):
-        value = values[_python_name(option["name"])]
-        if option["value"] == "":
-            words += ["--" + option["name"]] if value else []
+        name, kind, value = option["name"], option["value"], values[_python_name(option["name"])]
+        if kind == "":
+            if not _is_bool(value):
+                raise _expects(name, "True or False", value)
+            words += ["--" + name] if value else []
             continue
         if value is None and not option["required"]:
             continue
-        if value is None:  # of _RECORD_IS_THE_FILE
+        if value is None and command["name"] in _RECORD_IS_THE_FILE:
             value = os.path.join(folder, command["name"] + ".json")
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        parts = [_word(option["name"], part, folder) for part in parts]
+        parts = [_word(name, part, folder) for part in _parts(name, kind, option["many"], value)]
         parts = parts if option["many"] else [",".join(parts)]
-        words += [f"--{option['name']}={part}" for part in parts]
+        words += [f"--{name}={part}" for part in parts]
     return [*words, "--json"]
+
+
+def _bound(command, signature, args, options):
+    """The call's arguments by name. Raises TypeError, with the name that was probably meant."""
+    name, known = _python_name(command["name"]), list(signature.parameters)
+    for option in options:
+        if option in known:
+            continue
+        near = difflib.get_close_matches(option.replace("-", "_").lower(), known, 1)
+        near += [each for each in known if each in (option + "_", option.replace("-", "_"))]
+        text = f"lieq.{name}() takes no argument {option!r}"
+        raise TypeError(text + (f"; did you mean {near[-1]!r}?" if near else ""))
+    try:
+        bound = signature.bind(*args, **options)
+    except TypeError as error:
+        raise TypeError(f"lieq.{name}(): {error}") from None
+    bound.apply_defaults()
+    if bound.arguments["progress"] is not None and not callable(bound.arguments["progress"]):
+        raise _expects("progress", "a function", bound.arguments["progress"])
+    return bound.arguments
 
 
 def _function(command):
     signature = _signature(command)
 
     def run(*args, **options):
-        values = signature.bind(*args, **options)
-        values.apply_defaults()
-        values = values.arguments
+        values = _bound(command, signature, args, options)
         if values.get("as_") and not values["output"]:
             raise ValueError("as_ writes another tool's file: say where with output")
         with tempfile.TemporaryDirectory(prefix="lieq-") as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -41,14 +42,28 @@ class Model(Mapping[str, _lieq.Tensor]):
         self._tensors = {tensor.name: tensor for tensor in opened.tensors}
 
     def linear(self, layer: int, site: str) -> _lieq.Tensor:
-        """The matrix [out, in] of a decoder layer; site is q, k, v, o, gate, up or down."""
+        """The matrix [out, in] of a decoder layer; site is q, k, v, o, gate, up or down.
+
+        Raises KeyError for another site, or a layer that the model lacks.
+        """
+        if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+            raise TypeError(f"layer: expected an int, found {layer!r}")
+        if not isinstance(site, str):
+            raise TypeError(f"site: expected a str, found {site!r}")
+        if site not in _MODULES:
+            raise KeyError(f"site: expected {', '.join(_MODULES)}, found {site!r}")
         return self[f"model.layers.{layer}.{_MODULES[site]}.weight"]
 
     def __fspath__(self) -> str:  # so that commands take an open model in place of its path
         return self.path
 
     def __getitem__(self, name: str) -> _lieq.Tensor:
-        return self._tensors[name]
+        try:
+            return self._tensors[name]
+        except KeyError:
+            near = difflib.get_close_matches(str(name), self._tensors, 1)
+            text = f"{name!r} is no tensor of {self.path}"
+            raise KeyError(text + (f"; did you mean {near[0]!r}?" if near else "")) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)

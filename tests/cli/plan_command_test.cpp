@@ -76,7 +76,8 @@ TEST_F(PlanCommand, DiffNamesThePlaceOfWhatIsNoPlan) {
 }
 
 TEST_F(PlanCommand, DiffIsInHelpAndManPage) {
-  EXPECT_THAT(Lieq({"plan", "diff", "--help"}).out, HasSubstr("Usage: plan diff [OPTIONS] A B"));
+  EXPECT_THAT(Lieq({"plan", "diff", "--help"}).out,
+              HasSubstr("Usage: lieq plan diff A B [OPTIONS]"));
   EXPECT_THAT(Lieq({"--help"}).out, HasSubstr("plan diff"));
   EXPECT_THAT(Lieq({"--print-man"}).out, HasSubstr(".B lieq plan diff\n.I A\n.I B"));
   EXPECT_THAT(Lieq({"--print-completion", "bash"}).out, Not(HasSubstr("plan diff")));

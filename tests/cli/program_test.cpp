@@ -456,7 +456,7 @@ TEST_F(Program, SaysWhatIsWrongWithTheCommandLine) {
       {Quantize("out", {"--bits", "2.5", "--uniform", "3"}), "one of --bits, --uniform"},
       {Quantize("out", {"--uniform", "5"}), "2, 3, 4 or 8"},
       {Quantize("out", {"--widths", "4,2"}), "lower width first"},
-      {Quantize("out", {"--method", "obq"}), "weighted or gptq or awq"},
+      {Quantize("out", {"--method", "obq"}), "weighted, gptq, awq or best"},
       {{"evaluate", Path("model")}, "--text"},
       {{"quantize", Path("model")}, "--output"},
       {{}, "which command"}};

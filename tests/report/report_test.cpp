@@ -161,8 +161,9 @@ TEST(Report, DrawsValuesThatAreNotNumbersAsMissing) {
 TEST(Glance, SaysBitsBytesCompressionAndPerplexity) {
   const std::string glance = Section(Render(AllRecords()), "glance");
 
-  for (const char* text : {"2.38", "2.62", "4.27 MB", "source 13.9 MB", "3.25×", "6.74× by eq. 10",
-                           "32", "wiki.txt · 26 before, gap 0.208"}) {
+  for (const char* text :
+       {"2.38", "2.62", "4.27 MB", "source 13.9 MB", "3.25×", "6.74× by codes alone (eq. 10", "32",
+        "wiki.txt · 26 before; gap 0.208"}) {
     EXPECT_THAT(glance, HasSubstr(text));
   }
 }
@@ -171,7 +172,8 @@ TEST(Glance, ComparesSeveralModels) {
   const std::string page = Render({{"a", "lieq.json", ModelRecord({.name = "x"})},
                                    {"b", "lieq.json", ModelRecord({.name = "y"})}});
 
-  EXPECT_EQ(CountOf(page, "<h1>Several models</h1>"), 1u);
+  EXPECT_EQ(CountOf(page, "<h1>x, y</h1>"), 1u);
+  EXPECT_EQ(CountOf(page, "<title>x, y · LieQ report</title>"), 1u);
   EXPECT_THAT(Section(page, "glance"), HasSubstr("<h3>Models</h3>"));
 }
 

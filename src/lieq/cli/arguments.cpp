@@ -7,13 +7,11 @@
 #include <map>
 
 #include "lieq/cli/option_table.h"
+#include "lieq/cli/suggestions.h"
 #include "lieq/cli/version.h"
 
 namespace lieq {
 namespace {
-
-constexpr std::string_view kSummary =
-    "Quantizes small language models to about 2 bits a weight, layer by layer.";
 
 std::vector<std::string> LongNames(unsigned command) {
   std::vector<std::string> names{"--help"};
@@ -32,8 +30,7 @@ std::string CommandNames() {
   return names;
 }
 
-/// What CLI11 calls a command: its names are single words. As long as the name, so that pages with
-/// one in place of the other stay aligned.
+/// What CLI11 calls a command: its names are single words.
 std::string OneWord(std::string_view name) {
   std::string word(name);
   std::ranges::replace(word, ' ', '-');
@@ -54,18 +51,6 @@ std::vector<std::string> JoinCommand(int count, const char* const* words) {
   return joined;
 }
 
-/// A page of CLI11's with the commands' own names.
-std::string WithNames(std::string page) {
-  for (const CommandRow& row : Commands()) {
-    const std::string word = OneWord(row.name);
-    if (word == row.name) continue;
-    for (auto at = page.find(word); at != std::string::npos; at = page.find(word, at + 1)) {
-      page.replace(at, word.size(), row.name);
-    }
-  }
-  return page;
-}
-
 /// Options that the table has for this command, and no others.
 void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) {
   for (const PositionalRow& row : command.positionals) {
@@ -74,9 +59,8 @@ void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) 
     app.add_option_function<std::vector<std::string>>(
            name,
            [&arguments, &row](const std::vector<std::string>& values) {
-             for (const std::string& value : values) row.set(arguments, value);
-           },
-           std::string(row.help))
+             for (const std::string& value : values) SetWord(row, arguments, value);
+           })
         ->type_name("")
         ->expected(1, many ? 1 << 20 : 1)
         ->allow_extra_args(many)  // else the first of several takes all words
@@ -84,50 +68,20 @@ void AddOptions(CLI::App& app, const CommandRow& command, Arguments& arguments) 
   }
   for (const OptionRow& row : Options()) {
     if ((row.commands & command.bit) == 0) continue;
-    const std::string names(row.names), help(row.help);
+    const std::string names(row.names);
     if (row.value.empty()) {
-      app.add_flag_callback(names, [&arguments, &row] { row.set(arguments, ""); }, help);
+      app.add_flag_callback(names, [&arguments, &row] { row.set(arguments, ""); });
       continue;
     }
     CLI::Option* option = app.add_option_function<std::vector<std::string>>(
-        names,
-        [&arguments, &row](const std::vector<std::string>& values) {
-          for (const std::string& value : values) row.set(arguments, value);
-        },
-        help);
+        names, [&arguments, &row](const std::vector<std::string>& values) {
+          for (const std::string& value : values) SetOption(row, arguments, value);
+        });
     option->type_name(std::string(row.value))->expected(1, row.many ? 1 << 20 : 1);
     option->required(row.required);
     // Given twice, the last value stands, as shell users expect of aliases.
     if (!row.many) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
-}
-
-Index EditDistance(std::string_view a, std::string_view b) {
-  std::vector<Index> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<Index>(j);
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    Index diagonal = std::exchange(row[0], static_cast<Index>(i));
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const Index replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
-    }
-  }
-  return row.back();
-}
-
-/// The name of `names` closest to `word` by edits, empty where none is near.
-std::string Nearest(std::string_view word, std::span<const std::string> names) {
-  std::string best;
-  Index least = std::max<Index>(2, static_cast<Index>(word.size()) / 3) + 1;
-  for (const std::string& name : names) {
-    const bool prefix = word.size() >= 3 && name.starts_with(word);
-    const Index distance = prefix ? 1 : EditDistance(word, name);
-    if (distance < least) {
-      least = distance;
-      best = name;
-    }
-  }
-  return best;
 }
 
 /// What CLI11 says of words it does not know, with the name that was probably meant.
@@ -141,13 +95,11 @@ std::string UnknownWord(const std::vector<std::string>& words, const CommandRow*
   for (const std::string& word : words) {
     const std::string name = word.substr(0, word.find('='));
     if (std::ranges::find(names, name) != names.end()) continue;
-    const std::string nearest = Nearest(name, names);
-    std::string text =
+    const std::string text =
         command == nullptr
             ? "no such command: '" + name + "' (there are " + CommandNames() + ")"
             : "`lieq " + std::string(command->name) + "` does not take '" + name + "'";
-    if (!nearest.empty()) text += "\n  did you mean '" + nearest + "'?";
-    return text;
+    return text + DidYouMean(name, names);
   }
   return "too many words on the command line";
 }
@@ -192,18 +144,16 @@ void CheckTogether(const Arguments& a) {
 Arguments ParseArguments(int count, const char* const* words) {
   Arguments arguments;
   arguments.words.assign(words, words + count);
-  CLI::App app{std::string(kSummary), "lieq"};
+  CLI::App app{"", "lieq"};
   app.require_subcommand(0, 1);
-  app.footer("`lieq COMMAND --help` shows the options of a command.");
   bool version = false, man = false;
   std::string completion;
-  app.add_flag("--version", version, "show commit, kernel row and BLAS");
-  app.add_flag("--print-man", man)->group("");
-  app.add_option("--print-completion", completion)->group("");
+  app.add_flag("--version", version);
+  app.add_flag("--print-man", man);
+  app.add_option("--print-completion", completion);
   std::map<const CLI::App*, const CommandRow*> rows;
   for (const CommandRow& row : Commands()) {
-    CLI::App* sub = app.add_subcommand(OneWord(row.name), std::string(row.summary));
-    sub->footer(std::string(row.details));
+    CLI::App* sub = app.add_subcommand(OneWord(row.name));
     AddOptions(*sub, row, arguments);
     rows[sub] = &row;
   }
@@ -218,8 +168,8 @@ Arguments ParseArguments(int count, const char* const* words) {
   try {
     app.parse(static_cast<int>(pointers.size()), pointers.data());
   } catch (const CLI::CallForHelp&) {
-    const auto subs = app.get_subcommands();
-    arguments.page = WithNames((subs.empty() ? &app : subs.front())->help());
+    const CommandRow* row = chosen();
+    arguments.page = row != nullptr ? HelpPage(*row) : HelpPage();
     return arguments;
   } catch (const CLI::ExtrasError&) {
     const CommandRow* row = chosen();

@@ -1,5 +1,6 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
 #include "lieq/cli/studies.h"
 
 namespace lieq {
@@ -13,7 +14,8 @@ constexpr std::array kModels{
                   [](Arguments& a, const std::string& v) { a.models.emplace_back(v); }}};
 constexpr std::array kStudyModel{
     PositionalRow{"NAME", "correlation, layers, calibration or backend",
-                  [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; }},
+                  [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; },
+                  [] { return NamesIn(Studies()); }},
     PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.model = v; }}};
 constexpr std::array kPlans{
@@ -35,80 +37,86 @@ constexpr std::array kCompared{
 constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
                "Prints architecture, size and, for a quantized model, the bits of every layer.",
-               kModel},
+               kModel, "inspect Qwen3-0.6B"},
     CommandRow{
         "diagnose", kDiagnose, "measure how effective each layer is",
         "Writes the representational compactness, top-k energy and block influence of every layer, "
         "and with --text the rise of perplexity when it is removed.",
-        kModel},
+        kModel, "diagnose Qwen3-0.6B -o diagnostics.json"},
     CommandRow{
         "sensitivity", kSensitivity, "measure what each candidate grid costs the model",
         "Quantizes every unit at every candidate grid, runs the model with one unit replaced "
         "at a time, and writes the divergence from the whole model: measured, and predicted "
         "for the candidates that were not run.",
-        kModel},
+        kModel, "sensitivity Qwen3-0.6B -o sensitivities.json"},
     CommandRow{
         "study", kStudy, "run an experiment of the paper, or a check of its premise",
         "correlation: do the cheap scores predict the damage? layers: how many to protect, "
         "by which ranking? calibration: does the text matter? backend: do group size, order "
         "and method matter more than the plan? Writes study.json and the codes it used into a "
         "folder; given again, it goes on where it stopped.",
-        kStudyModel},
+        kStudyModel, "study layers Qwen3-0.6B --texts wiki.txt -o study-layers"},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
                "Writes a plan that `quantize --plan` takes; it may be edited by hand. With --as it "
                "writes the plan in the words of another quantizer. `lieq plan diff A B` compares "
                "two plans; a model folder of the name diff is given as ./diff.",
-               kModel},
+               kModel, "plan Qwen3-0.6B -o plan.json --bits 2.25"},
     CommandRow{"plan diff", kPlanDiff, "show what two plans differ in",
                "Compares layers, widths and group sizes, and shows the figures that the plans "
                "record. Needs no model.",
-               kPlans},
+               kPlans, "plan diff plan.json edited.json"},
     CommandRow{"quantize", kQuantize, "write a quantized model",
                "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
                "and this program read. An interrupted run goes on where it stopped when the same "
                "command is given again.",
-               kModel},
+               kModel, "quantize Qwen3-0.6B -o Qwen3-0.6B-2.25 --bits 2.25"},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text, or accuracy on tasks",
                "Works on float and quantized models, folders and GGUF files; with --reference also "
                "measures how far a model is from the one it was made from. Tasks of several models "
                "are shown as one table, with shares of the first one of 16 bits or more.",
-               kModels},
+               kModels, "evaluate Qwen3-0.6B-2.25 --text wiki.txt --reference Qwen3-0.6B"},
     CommandRow{"generate", kGenerate, "continue a text, to see what a model became",
                "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
                "token each time; with --temperature tokens are drawn, the same for a seed.",
-               kModel},
+               kModel, "generate Qwen3-0.6B-2.25 -p \"The capital of France is\""},
     CommandRow{
         "compare", kCompare, "put quantizations side by side",
         "Shows bits, bytes, seconds, perplexity, divergence and tasks of each. A folder gives "
         "its lieq.json, run.json and eval*.json; other records of `evaluate --json` are named "
         "as files, and go to the model that they name. Figures share a column only where "
         "they were measured alike.",
-        kCompared},
+        kCompared, "compare Qwen3-0.6B-2.25 Qwen3-0.6B-3.gguf"},
     CommandRow{"export", kExport, "write a model in another container",
                "Writes the same numbers in another layout, opens what was written and compares: "
                "nothing appears under the output's name that differs. A grid that the container "
                "does not hold exactly is refused.",
-               kModel},
+               kModel, "export Qwen3-0.6B-2.25 --to gguf -o Qwen3-0.6B-2.25.gguf"},
     CommandRow{"verify", kVerify, "compare an exported model with the one it came from",
                "Opens both, compares codes, scales, offsets and values of every matrix, norms, "
                "biases and configuration, and shows the first difference of each kind. The exit "
                "code is 4 where they differ.",
-               kExported},
+               kExported, "verify Qwen3-0.6B-2.25.gguf --against Qwen3-0.6B-2.25"},
     CommandRow{"calibrate", kCalibrate, "measure what each input channel carries",
                "Writes the mean squares of the inputs of every linear as an importance matrix that "
                "llama-quantize takes, and shows how uneven they are.",
-               kModel},
+               kModel, "calibrate Qwen3-0.6B --imatrix imatrix.gguf"},
     CommandRow{"report", kReport, "show runs as a page",
                "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
                "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "
                "eval*.json; any other record is named as a file.",
-               kRuns},
+               kRuns, "report Qwen3-0.6B-2.25 eval.json -o report.html"},
 };
 
 }  // namespace
 
 std::span<const CommandRow> Commands() noexcept {
   return kCommands;
+}
+
+std::string UsageOf(const CommandRow& command) {
+  std::string usage(command.name);
+  for (const PositionalRow& row : command.positionals) usage += " " + std::string(row.name);
+  return usage + " [OPTIONS]";
 }
 
 }  // namespace lieq

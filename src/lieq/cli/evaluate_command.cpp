@@ -10,10 +10,13 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/model_sizes.h"
+#include "lieq/cli/result_record.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/container/finite.h"
+#include "lieq/device/cpu/bf16_gain.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
-#include "lieq/text/rows.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {
@@ -24,14 +27,34 @@ namespace fs = std::filesystem;
 struct Model {
   ModelFolder folder;
   Tokenizer tokenizer;
+  bool fits = true;  // in memory
 
-  explicit Model(const fs::path& path)
-      : folder(OpenModel(path)), tokenizer(OpenTokenizer(folder)) {}
+  Model(const fs::path& path, Session& session)
+      : folder(OpenInput(path, session.log())), tokenizer(OpenTokenizer(folder, session.log())) {
+    // The passes find in the system's cache what this read. Where the model is larger than that
+    // reading twice would be from the disk: the ends alone are judged, since what is not finite in
+    // a layer shows in every loss (Named).
+    fits = SourceBytes(folder) < static_cast<std::uint64_t>(AvailableMemoryBytes());
+    if (fits) RequireFinite(folder, session.pool());
+    if (!fits) RequireFiniteEnds(folder, session.pool());
+  }
 };
 
+/// What `pass` gives; where it fails over weights that nobody judged, the error names them.
+template <class Pass>
+auto Named(const Model& model, Session& session, const Pass& pass) {
+  try {
+    return pass();
+  } catch (const Error&) {
+    if (!model.fits) RequireFinite(model.folder, session.pool());
+    throw;
+  }
+}
+
 struct Evaluation {
-  std::string hash;  // of the text's bytes
-  Index tokens = 0;  // in the text
+  std::string hash;                // of the text as it is used
+  std::vector<std::string> notes;  // what was changed in it or left aside
+  Index tokens = 0;                // in the text
   PerplexityResult result;
   std::optional<DivergenceResult> divergence;
   double seconds = 0;  // of the passes over the windows
@@ -70,10 +93,9 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
                     const Model* reference, Session& session) {
   Convention convention = *arguments.convention;
   // Rows of JSON are joined by blank lines already.
-  if (IsJsonLines(file)) convention.joins_rows = false;
-  const std::string content =
-      ReadTextFile(file, {.fields = arguments.text_fields, .limit = TextOptions{}.limit});
-  Evaluation evaluation{.hash = Hasher().Add(content).Hex()};
+  if (HoldsRows(file)) convention.joins_rows = false;
+  const auto [content, notes] = ReadTextFile(file, HowToRead(arguments));
+  Evaluation evaluation{.hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
   std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
   if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
     throw Error({.what = "the reference has another tokenizer: it gives other tokens",
@@ -99,10 +121,14 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
   }
   const auto begin = std::chrono::steady_clock::now();
   if (reference != nullptr) {
-    evaluation.divergence = Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    evaluation.divergence = Named(model, session, [&] {
+      return Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    });
     evaluation.result = evaluation.divergence->model;
   } else {
-    evaluation.result = MeasurePerplexity(weights, session.device(), text, session.context());
+    evaluation.result = Named(model, session, [&] {
+      return MeasurePerplexity(weights, session.device(), text, session.context());
+    });
   }
   evaluation.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -124,14 +150,25 @@ Record ToJson(const Arguments& arguments, const DivergenceResult& divergence) {
           {"flips", divergence.flips}};
 }
 
-Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path& file,
+/// Which model it was, for records that outlive the name of its folder.
+struct Identity {
+  fs::path path;
+  std::string hash;  // of its weights
+  ModelSizes sizes;
+};
+
+Record ToJson(const Arguments& arguments, const Identity& model, const fs::path& file,
               const Evaluation& evaluation, Session& session) {
   const PerplexityResult& result = evaluation.result;
   Record record{{"schema", 1},
                 {"kind", "evaluation"},
-                {"model", model.string()},
+                {"model", model.path.string()},
+                {"model_hash", model.hash},
+                {"bits_per_weight", model.sizes.BitsPerWeight()},
+                {"bytes", model.sizes.bytes},
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
+                {"line_ends", Name(arguments.line_ends)},
                 {"convention", arguments.convention->name},
                 {"stride", arguments.stride},
                 {"perplexity", result.perplexity},
@@ -146,7 +183,9 @@ Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path&
                 {"seconds", evaluation.seconds},
                 {"peak_bytes", PeakMemoryBytes()},
                 {"device", session.device().description()},
+                {"arithmetic", Name(session.arithmetic())},
                 {"threads", session.pool().size()}};
+  if (!evaluation.notes.empty()) record["text_notes"] = evaluation.notes;
   if (evaluation.divergence) record["reference"] = ToJson(arguments, *evaluation.divergence);
   return record;
 }
@@ -183,17 +222,22 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   }
   const TaskRun tasks(arguments);
   std::optional<Model> reference;
-  if (!arguments.reference.empty()) reference.emplace(arguments.reference);
+  if (!arguments.reference.empty()) reference.emplace(arguments.reference, session);
   Record records = Record::array();
   std::vector<ModelAccuracy> accuracies;
   std::vector<std::size_t> places;  // of their records, made once all are there
   for (const fs::path& path : arguments.models) {
-    const Model model(path);
+    const Model model(path, session);
+    Identity identity{.path = path, .hash = {}, .sizes = {}};
+    if (arguments.json && !arguments.texts.empty()) {
+      identity.hash = HashModel(model.folder);
+      identity.sizes = MeasureSizes(model.folder);
+    }
     for (const fs::path& file : arguments.texts) {
       const Evaluation evaluation =
           Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
       if (arguments.json) {
-        records.push_back(ToJson(arguments, path, file, evaluation, session));
+        records.push_back(ToJson(arguments, identity, file, evaluation, session));
         continue;
       }
       if (arguments.models.size() > 1) fmt::print("model          {}\n", path.string());
@@ -201,7 +245,9 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
       Print(arguments, evaluation);
     }
     if (arguments.tasks.empty()) continue;
-    accuracies.push_back(tasks.Measure(path, model.folder, model.tokenizer, session));
+    accuracies.push_back(Named(model, session, [&] {
+      return tasks.Measure(path, model.folder, model.tokenizer, session);
+    }));
     places.push_back(records.size());
     records.push_back(nullptr);
   }

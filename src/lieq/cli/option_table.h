@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/cli/arguments.h"
 
@@ -35,6 +36,7 @@ struct PositionalRow {
   std::string_view help;
   /// Called once for each word. Throws UsageError or Error for a bad one.
   void (*set)(Arguments& arguments, const std::string& value);
+  std::vector<std::string> (*choices)() = nullptr;  // the names that it takes; null: any
 };
 
 struct CommandRow {
@@ -43,22 +45,64 @@ struct CommandRow {
   std::string_view summary;                    // one line
   std::string_view details;                    // what it writes and prints
   std::span<const PositionalRow> positionals;  // all required, in their order
+  std::string_view example = {};               // a command line, without "lieq"
 };
 
 struct OptionRow {
   std::string_view names;  // "--output,-o", as CLI11 takes them
   std::string_view value;  // "FILE"; empty for a flag
   unsigned commands;
-  std::string_view help;  // what it does, and its default
+  std::string_view help;  // what it does; HelpOf adds the default
   bool required = false;
   bool many = false;  // takes several values
   /// Called once for each value (with "" for a flag). Throws UsageError or Error for a bad value.
   void (*set)(Arguments& arguments, const std::string& value) = nullptr;
+  unsigned first = 0;  // commands on whose page of help it stands among the first options
+  /// Its default as text, from arguments that nothing was set in, so that what is said is what
+  /// happens. Null where there is none, or where it takes words: then `help` has them.
+  std::string (*preset)(const Arguments& untouched) = nullptr;
+  /// The names that it takes (of a LIST, any of them between commas). Null: no names.
+  std::vector<std::string> (*choices)() = nullptr;
+  bool open = false;            // takes other values than `choices` too
+  std::string_view group = {};  // title of its group: by Options()
 };
 
+/// The row's help with its default: "... (default 2.25)".
+[[nodiscard]] std::string HelpOf(const OptionRow& row);
+/// Call row.set, once `value` is one of its choices. Throw UsageError, with the choice that was
+/// probably meant.
+void SetOption(const OptionRow& row, Arguments& arguments, const std::string& value);
+void SetWord(const PositionalRow& row, Arguments& arguments, const std::string& value);
+
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;
+/// "quantize MODEL [OPTIONS]"
+[[nodiscard]] std::string UsageOf(const CommandRow& command);
 [[nodiscard]] std::span<const OptionRow> Options() noexcept;
-/// Those of evaluate, compare and generate, which Options() holds too.
+
+/// "a, b or c"
+[[nodiscard]] std::string Listed(std::span<const std::string> names, std::string_view last = "or");
+
+/// What `lieq --help` and `lieq COMMAND --help` print.
+[[nodiscard]] std::string HelpPage();
+[[nodiscard]] std::string HelpPage(const CommandRow& command);
+
+/// Options of one kind, each kind in a file of its own: options_budget.cpp, ...
+struct OptionGroup {
+  std::string_view title;  // "Grids"; on pages of help
+  std::span<const OptionRow> rows;
+};
+[[nodiscard]] std::span<const OptionGroup> OptionGroups() noexcept;
+
+[[nodiscard]] std::span<const OptionRow> OutputOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> BudgetOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> GridOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> QuantizerOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> TextOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> DamageOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> SpectrumOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> StudyOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> EvaluationOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> ExportOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> MachineOptions() noexcept;
 
 }  // namespace lieq

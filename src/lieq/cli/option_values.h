@@ -2,10 +2,12 @@
 // it takes and what was found.
 #pragma once
 
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "lieq/cli/arguments.h"
@@ -41,6 +43,7 @@ void SetWidths(Arguments& arguments, const std::string& text);
 /// "0.5", or "0.5,1" for 2 bits and for more.
 [[nodiscard]] Strength ParseStrength(std::string_view option, const std::string& text);
 void SetTextFields(Arguments& arguments, const std::string& text);
+void SetLineEnds(Arguments& arguments, const std::string& text);
 void SetRankingWeights(Arguments& arguments, const std::string& text);
 /// 0 for "row".
 [[nodiscard]] Index ParseGroup(std::string_view option, const std::string& text);
@@ -56,5 +59,35 @@ void SetCandidates(Arguments& arguments, const std::string& text);
 void SetOffset(Arguments& arguments, Offset offset);
 [[nodiscard]] std::vector<Index> ParseList(std::string_view option, const std::string& text,
                                            Index least, std::string_view expected);
+
+/// A value as an option takes it, for the defaults that help shows.
+template <class T>
+[[nodiscard]] std::string Shown(const T& value) {
+  if constexpr (std::is_enum_v<T>) {
+    return std::string(Name(value));
+  } else if constexpr (std::is_convertible_v<T, std::string>) {
+    return value;
+  } else if constexpr (std::is_same_v<T, Strength>) {
+    return value.narrow == value.wide ? Shown(value.wide)
+                                      : Shown(value.narrow) + "," + Shown(value.wide);
+  } else if constexpr (std::is_floating_point_v<T>) {
+    std::array<char, 32> text;
+    return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+  } else if constexpr (std::is_integral_v<T>) {
+    return std::to_string(value);
+  } else {
+    std::string text;
+    for (const auto& each : value) text += (text.empty() ? "" : ",") + Shown(each);
+    return text;
+  }
+}
+
+/// The names of a table's rows, as OptionRow::choices.
+template <class Rows>
+[[nodiscard]] std::vector<std::string> NamesIn(const Rows& rows) {
+  std::vector<std::string> names;
+  for (const auto& row : rows) names.emplace_back(row.name);
+  return names;
+}
 
 }  // namespace lieq

@@ -1,4 +1,6 @@
+#include <bit>
 #include <string>
+#include <vector>
 
 #include "lieq/cli/arguments.h"
 #include "lieq/cli/option_table.h"
@@ -22,14 +24,28 @@ std::string Roff(std::string_view text) {
   return result;
 }
 
-std::string OptionLine(const OptionRow& row) {
+std::string OptionLine(const OptionRow& row, const std::string& commands) {
   std::string names(row.names);
   if (const auto comma = names.find(','); comma != std::string::npos) {
     names.replace(comma, 1, ", ");
   }
   std::string line = ".TP\n.B " + Roff(names);
   if (!row.value.empty()) line += " \\fI" + Roff(row.value) + (row.many ? "...\\fR" : "\\fR");
-  return line + "\n" + Roff(row.help) + (row.required ? " (required)" : "") + "\n";
+  return line + "\n" + Roff(HelpOf(row)) + Roff(commands) + "\n";
+}
+
+bool IsShared(const OptionRow& row) noexcept {
+  return !std::has_single_bit(row.commands);
+}
+
+/// ". Of all commands.", ". Of plan and quantize."
+std::string OfCommands(unsigned bits) {
+  if (bits == kAllCommands) return ". Of all commands.";
+  std::vector<std::string> names;
+  for (const CommandRow& command : Commands()) {
+    if ((command.bit & bits) != 0) names.emplace_back(command.name);
+  }
+  return ". Of " + Listed(names, "and") + ".";
 }
 
 }  // namespace
@@ -47,54 +63,28 @@ std::string ManPage() {
   for (const CommandRow& command : Commands()) {
     page += ".SS " + std::string(command.name) + "\n" + Roff(command.summary) + ".\n" +
             Roff(command.details) + "\n";
+    std::string shared;
     for (const OptionRow& row : Options()) {
-      if ((row.commands & command.bit) != 0 && row.commands != kAllCommands) {
-        page += OptionLine(row);
+      if ((row.commands & command.bit) == 0) continue;
+      if (!IsShared(row)) {
+        page += OptionLine(row, "");
+      } else if (row.commands != kAllCommands) {
+        shared +=
+            (shared.empty() ? "" : ", ") + std::string(row.names.substr(0, row.names.find(',')));
       }
     }
+    if (!shared.empty()) page += ".PP\nCommon options: " + Roff(shared) + ".\n";
+    page += ".PP\nExample: lieq " + Roff(command.example) + "\n";
   }
-  page += ".SH OPTIONS OF ALL COMMANDS\n";
+  page += ".SH COMMON OPTIONS\nOptions that several commands take.\n";
   for (const OptionRow& row : Options()) {
-    if (row.commands == kAllCommands) page += OptionLine(row);
+    if (IsShared(row)) page += OptionLine(row, OfCommands(row.commands));
   }
   page +=
       ".SH EXIT STATUS\n0 done, 1 internal error, 2 usage, 3 input or environment, 4 a comparison "
       "found a difference; 128 plus the signal where a signal ended the run.\n"
       ".SH ENVIRONMENT\n.TP\n.B NO_COLOR\nwhere set, messages are not coloured\n";
   return page;
-}
-
-std::string BashCompletion() {
-  std::string commands, cases;
-  for (const CommandRow& command : Commands()) {
-    if (command.name.find(' ') != std::string_view::npos) continue;  // the shell sees two words
-    commands += (commands.empty() ? "" : " ") + std::string(command.name);
-    std::string options = "--help";
-    for (const OptionRow& row : Options()) {
-      if ((row.commands & command.bit) == 0) continue;
-      options += " " + std::string(row.names.substr(0, row.names.find(',')));
-    }
-    cases += "    " + std::string(command.name) + ") options=\"" + options + "\" ;;\n";
-  }
-  return "# bash completion for lieq, made from its option table\n"
-         "_lieq() {\n"
-         "  local word=${COMP_WORDS[COMP_CWORD]} options=\n"
-         "  if ((COMP_CWORD == 1)); then\n"
-         "    COMPREPLY=($(compgen -W \"" +
-         commands +
-         " --help --version\" -- \"$word\"))\n"
-         "    return\n"
-         "  fi\n"
-         "  case ${COMP_WORDS[1]} in\n" +
-         cases +
-         "  esac\n"
-         "  if [[ $word == -* ]]; then\n"
-         "    COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
-         "  else\n"
-         "    COMPREPLY=($(compgen -f -- \"$word\"))\n"
-         "  fi\n"
-         "}\n"
-         "complete -o filenames -F _lieq lieq\n";
 }
 
 }  // namespace lieq

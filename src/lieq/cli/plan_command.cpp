@@ -84,7 +84,7 @@ int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan&
 
 int RunPlan(const Arguments& arguments, Session& session) {
   CheckBudgetOptions(arguments);
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const ModelConfig& config = model.weights.config;
   // An optimal plan has group sizes of its own, the embedding and the head have not.
   if (arguments.plan.empty() &&

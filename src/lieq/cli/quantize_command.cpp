@@ -14,6 +14,7 @@
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/measuring.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/quality_warnings.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/run_folder.h"
@@ -21,10 +22,12 @@
 #include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/finite.h"
 #include "lieq/container/tensor_items.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
+#include "lieq/quantize/scale_range.h"
 
 namespace lieq {
 namespace {
@@ -57,7 +60,8 @@ struct Inputs {
   ModelFolder model;
   std::string model_hash;
   std::optional<EncodedText> calibration;
-  Windows windows;  // empty where the quantizer needs no calibration
+  Windows windows;                      // empty where the quantizer needs no calibration
+  std::vector<std::string> text_notes;  // of --text
   Record settings;
 };
 
@@ -72,7 +76,7 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
                      const ModelFolder& model) {
   if (transforms.empty()) return;
   const ModelConfig& config = model.weights.config;
-  if (model.quantized) {
+  if (model.quantized || model.edges != EdgeGrids{}) {
     throw Error({.what = "transforms want a source of floats",
                  .where = arguments.model.string(),
                  .expected = "F32, F16 or BF16, or no " + std::string(transforms.back()->name),
@@ -90,7 +94,7 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
 }
 
 Inputs ReadInputs(const Arguments& arguments, Session& session) {
-  Inputs inputs{.model = OpenModel(arguments.model)};
+  Inputs inputs{.model = OpenInput(arguments.model, session.log())};
   const ModelConfig& config = inputs.model.weights.config;
   RequireSource(inputs.model, "quantize the float model it was made from", session.log());
   CheckGroupSize(config, arguments.group_size);
@@ -98,23 +102,18 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   inputs.model_hash = HashModel(inputs.model);
   const TransformList transforms = MostTransforms(arguments, config);
   CheckTransforms(arguments, transforms, inputs.model);
+  RequireFinite(inputs.model, session.pool());  // now, and not in layer 20
   const bool calibrated =
       FindQuantizer(arguments.quant.method).needs_calibration || NeedsCalibration(transforms);
   if (calibrated || NeedsSpectra(arguments)) {
     inputs.calibration = CalibrationText(arguments, inputs.model, session);
   }
   if (calibrated) {
-    const Index wanted = arguments.samples.value_or(kDefaultSamples);
-    inputs.windows =
-        CutWindows(inputs.calibration->ids, arguments.context.value_or(kDefaultContext), wanted,
-                   "the calibration text");
-    JudgeCalibration(*inputs.calibration, inputs.windows.count * inputs.windows.length, config,
-                     session.log());
-    if (inputs.windows.count < wanted) {
-      session.log().Info(
-          fmt::format("the calibration text has {} windows of {} tokens, fewer than {}",
-                      inputs.windows.count, inputs.windows.length, wanted));
-    }
+    inputs.windows = CalibrationWindows(arguments, *inputs.calibration, config, session.log());
+  }
+  if (arguments.allocation == "optimal" && !arguments.text.empty()) {
+    const FileText text = ReadTextFile(arguments.text, HowToRead(arguments));
+    inputs.text_notes = Say(text.notes, session.log());
   }
   inputs.settings =
       QuantizeSettings(arguments, inputs.model_hash,
@@ -266,16 +265,22 @@ std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids
 }
 
 /// Rounds the embedding and the head to nearest, and writes their packed tensors.
-void WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids& edges,
-                const Arguments& arguments, DType scale_type, Session& session) {
+EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids& edges,
+                      const Arguments& arguments, DType scale_type, Session& session) {
   const ModelConfig& config = model.weights.config;
   std::vector<std::pair<std::string, QMatrix>> packed;
+  EndReports reports;
   const auto add = [&](std::string_view module, const AnyMatrix& matrix, const Grid& grid) {
     Matrix<float> w(Rows(matrix), Cols(matrix));
     WidenRows(matrix, 0, w.view());
     LinearReport report;
+    const bool wide = HasWideScales(model.weights, arguments.quant);
     packed.emplace_back(
-        module, QuantizeRtn(w.view(), {}, grid, arguments.quant.clip, session.context(), report));
+        module,
+        QuantizeInRange(w.view(), grid, wide, report, [&](View<const float, 2> multiple, double) {
+          return QuantizeRtn(multiple, {}, grid, arguments.quant.clip, session.context(), report);
+        }));
+    reports.emplace_back(module, report);
     model.weights.Release(matrix);
   };
   if (edges.embedding) add(kEmbeddingModule, model.weights.embedding, *edges.embedding);
@@ -288,6 +293,7 @@ void WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids&
   TensorWriter writer(file, std::move(specs), {{"format", "pt"}});
   for (const auto& [module, matrix] : packed) WritePacked(writer, module, matrix, scale_type);
   writer.Commit();
+  return reports;
 }
 
 std::string UtcNow() {
@@ -445,15 +451,19 @@ int RunQuantize(const Arguments& given, Session& session) {
                                session);
 
     const fs::path edge_file = folder.path() / "edges.safetensors";
-    if (edges != EdgeGrids{}) WriteEdges(edge_file, written, edges, arguments, scale_type, session);
+    EndReports end_reports;
+    if (edges != EdgeGrids{}) {
+      end_reports = WriteEdges(edge_file, written, edges, arguments, scale_type, session);
+    }
+    const std::vector<std::string> warnings = QualityWarnings(reports, end_reports);
+    for (const std::string& warning : warnings) session.log().Warning(warning);
     const fs::path out = folder.FreshOut();
-    AssembleModel(
-        written, grids, edges, files,
-        [&](Index layer, Site site) {
-          return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
-                       : folder.LayerFile(layer);
-        },
-        edge_file, out);
+    const auto layer_file = [&](Index layer, Site site) {
+      return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
+                   : folder.LayerFile(layer);
+    };
+    AssembleModel(written, grids, edges, files, layer_file, edge_file, out);
+    ReadBack(written, grids, edges, layer_file, edge_file, out);
     const Record run = RunRecord(arguments, SecondsSince(begin), reports, session);
     const Record no_transforms;
     const ResultFacts facts{.model = written,
@@ -466,10 +476,12 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .settings = inputs.settings,
                             .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
                             .calibration_tokens = inputs.windows.count * inputs.windows.length,
+                            .text_notes = inputs.text_notes,
                             .edges = edges,
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
-    const Record result = ResultRecord(facts);
+    Record result = ResultRecord(facts);
+    if (!warnings.empty()) result["warnings"] = warnings;
     WriteFileAtomically(out / "README.md", ModelCard(facts));
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");

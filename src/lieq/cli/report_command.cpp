@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
+#include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/report/gather.h"
 #include "lieq/report/report.h"
@@ -10,11 +12,23 @@ namespace lieq {
 
 int RunReport(const Arguments& arguments, Session& session) {
   std::vector<std::string> skipped;
-  const std::vector<ReportInput> inputs = GatherRecords(arguments.runs, skipped);
+  const auto hash = [&](const std::filesystem::path& folder) -> std::string {
+    try {
+      return HashModel(OpenModel(folder));
+    } catch (const Error&) {
+      session.log().Warning(
+          fmt::format("{} holds no weights that open: which evaluations are of it, their names and "
+                      "folders say",
+                      folder.string()));
+      return {};
+    }
+  };
+  const std::vector<ReportInput> inputs = GatherRecords(arguments.runs, skipped, hash);
   for (const std::string& file : skipped) {
     session.log().Warning(fmt::format("{} is no record of this program; left out", file));
   }
-  const std::string page = RenderReport(inputs);
+  const bool picture = arguments.output.extension() == ".svg";
+  const std::string page = picture ? RenderLossPicture(inputs) : RenderReport(inputs);
   WriteFileAtomically(arguments.output, page);
   if (arguments.json) {
     session.Answer({{"schema", 1},

@@ -33,10 +33,22 @@ bool IsOurs(const Record& json) {
   return !json.empty() && std::ranges::all_of(json, IsReportRecord);
 }
 
-/// "out/q/" and "." have no last part of their own.
-std::string NameOf(const fs::path& folder) {
-  const std::string name = fs::weakly_canonical(folder).filename().string();
-  return name.empty() ? folder.string() : name;
+/// What a folder is called: its last part ("out/q/" and "." have none of their own), and the one
+/// before where another of the runs has the same.
+std::string NameOf(const fs::path& folder, std::span<const fs::path> runs) {
+  const fs::path whole = fs::weakly_canonical(folder), name = whole.filename();
+  if (name.empty()) return folder.string();
+  const bool shared = std::ranges::any_of(runs, [&](const fs::path& run) {
+    const fs::path other = fs::weakly_canonical(run);
+    return other != whole && other.filename() == name && fs::is_directory(other);
+  });
+  return shared ? (whole.parent_path().filename() / name).string() : name.string();
+}
+
+/// Whether the evaluation says which weights it was measured on.
+bool SaysHash(const ReportInput& input) {
+  const auto kind = input.json.find("kind");
+  return kind != input.json.end() && *kind == "evaluation" && input.json.contains("model_hash");
 }
 
 /// Names of the files of a folder that may hold records, in the order of a run.
@@ -59,13 +71,15 @@ std::vector<std::string> CandidateFiles(const fs::path& folder) {
 }  // namespace
 
 std::vector<ReportInput> GatherRecords(std::span<const fs::path> runs,
-                                       std::vector<std::string>& skipped) {
+                                       std::vector<std::string>& skipped, const HashFolder& hash) {
   std::vector<ReportInput> inputs;
-  std::set<fs::path> seen;  // a file may be named beside its folder
+  std::vector<std::pair<std::size_t, fs::path>> folders;  // of the records of models
+  std::set<fs::path> seen;                                // a file may be named beside its folder
   for (const fs::path& run : runs) {
     if (!fs::is_directory(run)) {
       if (!seen.insert(fs::weakly_canonical(run)).second) continue;
       const std::string name = run.filename().string();
+      if (name == "lieq.json") folders.emplace_back(inputs.size(), run.parent_path());
       Append(inputs, name, name, ReadFile(run));
       continue;
     }
@@ -79,7 +93,8 @@ std::vector<ReportInput> GatherRecords(std::span<const fs::path> runs,
       }
       any = true;
       if (!seen.insert(fs::weakly_canonical(run / name)).second) continue;
-      Append(inputs, NameOf(run), name, std::move(json));
+      if (name == "lieq.json") folders.emplace_back(inputs.size(), run);
+      Append(inputs, NameOf(run, runs), name, std::move(json));
     }
     if (!any) {
       throw Error({.what = "a folder without records",
@@ -89,6 +104,9 @@ std::vector<ReportInput> GatherRecords(std::span<const fs::path> runs,
                    .hint = "`lieq quantize`, `lieq diagnose -o FOLDER/diagnostics.json` or `lieq "
                            "evaluate --json > FOLDER/eval.json` write them"});
     }
+  }
+  if (hash && std::ranges::any_of(inputs, SaysHash)) {
+    for (const auto& [input, folder] : folders) inputs[input].model_hash = hash(folder);
   }
   return inputs;
 }

@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cctype>
+#include <string_view>
+
 #include "lieq/base/assert.h"
 #include "lieq/report/axis.h"
 
@@ -39,8 +43,10 @@ void FlattenInto(const std::string& prefix, const Record& object,
 Html DrawTable(const Table& table) {
   Html html;
   if (table.rows.empty()) return html;
-  html.Open("div",
-            {{"class", "scroll"}, {"tabindex", "0"}, {"role", "group"}, {"aria-label", "table"}});
+  html.Open("div", {{"class", "scroll"},
+                    {"tabindex", "0"},
+                    {"role", "group"},
+                    {"aria-label", "table; may scroll to the side"}});
   html.Open("table").Open("thead").Open("tr");
   for (const Column& column : table.columns) {
     html.Element("th", column.name,
@@ -60,9 +66,14 @@ Html DrawTable(const Table& table) {
 }
 
 Html DrawNumbers(const Table& table, const std::string& summary) {
+  constexpr std::size_t kShown = 14;  // rows that the folded table's height holds (report.css)
   Html html;
   if (table.rows.empty()) return html;
-  html.Open("details").Element("summary", summary).Add(DrawTable(table)).Close();
+  std::string text = summary;
+  if (table.rows.size() > kShown) {
+    text += fmt::format(" ({} rows: scroll inside the table)", table.rows.size());
+  }
+  html.Open("details").Element("summary", text).Add(DrawTable(table)).Close();
   return html;
 }
 
@@ -76,6 +87,32 @@ Html DrawCard(const Card& card) {
   return html;
 }
 
+Html DrawCommand(std::string_view command) {
+  constexpr std::size_t kLongest = 36;  // longer words may break, or a phone would scroll
+  Html html;
+  if (command.empty()) return html;
+  html.Open("pre");
+  while (!command.empty()) {
+    const std::size_t end = std::min(command.find(' '), command.size());
+    const std::string_view word = command.substr(0, end);
+    html.Element("span", word, {{"class", word.size() <= kLongest ? "word" : "long"}});
+    if (end < command.size()) html.Text(" ");
+    command.remove_prefix(std::min(end + 1, command.size()));
+  }
+  return html.Close();
+}
+
+std::string ShellWord(const std::string& word) {
+  const bool plain = !word.empty() && std::ranges::all_of(word, [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+           std::string_view("_-./+:=@%,").find(c) != std::string_view::npos;
+  });
+  if (plain) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 std::string ValueText(const Value& value, int digits) {
   return value ? NumberText(*value, digits) : "–";
 }
@@ -84,8 +121,8 @@ std::string CountText(const Value& value) {
   return value ? fmt::format("{:.0f}", *value) : "–";
 }
 
-std::string Which(const std::string& run, std::size_t count) {
-  return count > 1 && !run.empty() ? " · " + run : "";
+std::string Of(const std::string& run) {
+  return run.empty() ? "" : " · " + run;
 }
 
 std::vector<std::pair<std::string, std::string>> Flatten(const Record& object) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lieq/report/html.h"
@@ -35,12 +36,17 @@ struct Card {
 /// Empty where the body is.
 [[nodiscard]] Html DrawCard(const Card& card);
 
+/// A command line that breaks between words: "--method" must not become "-" and "-method".
+[[nodiscard]] Html DrawCommand(std::string_view command);
+/// As a shell takes it: in quotes where it must be.
+[[nodiscard]] std::string ShellWord(const std::string& word);
+
 /// "–" where there is none.
 [[nodiscard]] std::string ValueText(const Value& value, int digits = 4);
 /// A whole number in full.
 [[nodiscard]] std::string CountText(const Value& value);
-/// " · name" where a kind has several records, else nothing.
-[[nodiscard]] std::string Which(const std::string& run, std::size_t count);
+/// " · name", for titles; nothing where there is no name.
+[[nodiscard]] std::string Of(const std::string& run);
 /// The leaves of an object with the keys that lead to them, "perplexity · text", in its order;
 /// arrays joined by commas.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> Flatten(const Record& object);

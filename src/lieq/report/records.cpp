@@ -49,6 +49,15 @@ Value Number(const JsonObject& object, std::string_view key) {
   return object.Has(key) ? Finite(object.Number(key)) : std::nullopt;
 }
 
+// Of `settings`, which hold whatever a version had: another type counts as missing.
+std::string TextIfAny(const JsonObject& object, std::string_view key) {
+  return object.Has(key) && object.At(key).is_string() ? Text(object, key) : std::string();
+}
+
+Value NumberIfAny(const JsonObject& object, std::string_view key) {
+  return object.Has(key) && object.At(key).is_number() ? Number(object, key) : std::nullopt;
+}
+
 const Json& Array(const JsonObject& object, std::string_view key, std::size_t most) {
   static const Json kNone = Json::array();
   if (!object.Has(key)) return kNone;
@@ -145,6 +154,8 @@ ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
                    .architecture = Text(object, "architecture"),
                    .command = Text(object, "command"),
                    .ranking = Text(object, "ranking"),
+                   .allocation = Text(object, "allocation"),
+                   .hash = input.model_hash,
                    .settings = Settings(input.json),
                    .requested = object.Has("requested") ? KeysAndValues(object, "requested") : "",
                    .requested_bits = Number(object, "requested_bits"),
@@ -152,6 +163,13 @@ ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
                    .bits_per_weight = Number(object, "bits_per_weight"),
                    .bytes = Number(object, "bytes"),
                    .source_bytes = Number(object, "source_bytes")};
+  if (model.settings.is_object()) {
+    const JsonObject settings = object.Object("settings");
+    model.method = TextIfAny(settings, "method");
+    model.source_hash = TextIfAny(settings, "model");
+    model.embedding_bits = NumberIfAny(settings, "embedding_bits");
+    model.head_bits = NumberIfAny(settings, "head_bits");
+  }
   if (object.Has("compression_ratio")) {
     const JsonObject ratio = object.Object("compression_ratio");
     model.codes_only = Number(ratio, "codes_only");
@@ -328,20 +346,33 @@ PlanFacts ReadPlan(const JsonObject& object, const ReportInput& input) {
 }
 
 Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
-  return {.run = input.run,
-          .model = BaseName(object, "model"),
-          .text = BaseName(object, "text"),
-          .text_hash = Text(object, "text_hash"),
-          .device = Text(object, "device"),
-          .perplexity = Number(object, "perplexity"),
-          .mean_nll = Number(object, "mean_nll"),
-          .standard_error = Number(object, "standard_error"),
-          .tokens_scored = Number(object, "tokens_scored"),
-          .windows = Number(object, "windows"),
-          .context = Number(object, "context"),
-          .seconds = Number(object, "seconds"),
-          .peak_bytes = Number(object, "peak_bytes"),
-          .threads = Number(object, "threads")};
+  Evaluation evaluation{.run = input.run,
+                        .model = BaseName(object, "model"),
+                        .text = BaseName(object, "text"),
+                        .text_hash = Text(object, "text_hash"),
+                        .device = Text(object, "device"),
+                        .model_hash = Text(object, "model_hash"),
+                        .convention = Text(object, "convention"),
+                        .stride = Number(object, "stride"),
+                        .bytes = Number(object, "bytes"),
+                        .bits_per_weight = Number(object, "bits_per_weight"),
+                        .perplexity = Number(object, "perplexity"),
+                        .mean_nll = Number(object, "mean_nll"),
+                        .standard_error = Number(object, "standard_error"),
+                        .tokens_scored = Number(object, "tokens_scored"),
+                        .windows = Number(object, "windows"),
+                        .context = Number(object, "context"),
+                        .seconds = Number(object, "seconds"),
+                        .peak_bytes = Number(object, "peak_bytes"),
+                        .threads = Number(object, "threads")};
+  if (object.Has("reference")) {
+    const JsonObject reference = object.Object("reference");
+    evaluation.reference = BaseName(reference, "model");
+    evaluation.reference_perplexity = Number(reference, "perplexity");
+    evaluation.mean_kl = Number(reference, "mean_kl");
+    evaluation.kl_error = Number(reference, "kl_error");
+  }
+  return evaluation;
 }
 
 TaskScores ReadTaskScores(const JsonObject& object, const ReportInput& input) {
@@ -428,6 +459,16 @@ std::string KindNames() {
 }
 
 }  // namespace
+
+bool Evaluation::SameTextAs(const Evaluation& other) const {
+  const bool same_text = text_hash.empty() && other.text_hash.empty()
+                             ? text == other.text
+                             : text_hash == other.text_hash;
+  const auto plain = [](const std::string& name) { return name.empty() ? "plain" : name; };
+  return same_text && windows == other.windows && context == other.context &&
+         stride.value_or(0) == other.stride.value_or(0) &&
+         plain(convention) == plain(other.convention);
+}
 
 bool IsReportRecord(const Record& json) {
   return FindKind(json) != nullptr;

@@ -21,6 +21,7 @@ struct ReportInput {
   std::string run;   // name of the folder, or of the file where one was named
   std::string file;  // "lieq.json"
   Record json;
+  std::string model_hash = {};  // of the weights beside a lieq.json; empty where not known
 };
 
 using Value = std::optional<double>;  // finite where there
@@ -44,9 +45,11 @@ struct LayerFacts {
 /// lieq.json
 struct ModelFacts {
   std::string run;
-  std::string program, base_model, architecture, command, ranking;
-  Record settings;        // an object, or null
-  std::string requested;  // "bpw 2.5"; empty where the record does not say
+  std::string program, base_model, architecture, command, ranking, method, allocation;
+  std::string hash, source_hash;    // of the weights, and of those it was made from; may be empty
+  Value embedding_bits, head_bits;  // none: as in the source
+  Record settings;                  // an object, or null
+  std::string requested;            // "bpw 2.5"; empty where the record does not say
   Value requested_bits, code_bits, bits_per_weight, bytes, source_bytes;
   Value codes_only, true_bytes;  // compression ratios
   std::vector<std::string> calibration_files;
@@ -120,8 +123,16 @@ struct PlanFacts {
 struct Evaluation {
   std::string run;
   std::string model, text, text_hash, device;  // model, text: the last part of the path
+  std::string model_hash, convention;
+  Value stride, bytes, bits_per_weight;  // bytes of the weight files
   Value perplexity, mean_nll, standard_error, tokens_scored, windows, context, seconds, peak_bytes,
       threads;
+  // Against the model it was made from:
+  std::string reference;
+  Value reference_perplexity, mean_kl, kl_error;
+
+  /// Whether both were measured on the same windows, and may be compared.
+  [[nodiscard]] bool SameTextAs(const Evaluation& other) const;
 };
 
 struct TaskScore {

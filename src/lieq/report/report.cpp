@@ -8,6 +8,8 @@
 #include "lieq/base/assert.h"
 #include "lieq/report/assets.h"
 #include "lieq/report/html.h"
+#include "lieq/report/matching.h"
+#include "lieq/report/parts.h"
 #include "lieq/report/sections.h"
 
 namespace lieq {
@@ -33,26 +35,26 @@ std::string Base64OfHex(std::string_view hex) {
   return text;
 }
 
-/// The model's name where all records agree on one.
+/// The models that the page is about.
 std::string TitleOf(const Records& records) {
-  std::string title;
-  const auto add = [&](const std::string& name) {
-    if (!name.empty() && title.empty()) title = name;
-    if (!name.empty() && title != name) title = "Several models";
-  };
-  for (const ModelFacts& model : records.models) add(model.base_model);
-  if (!title.empty()) return title;
-  for (const Study& study : records.studies) add(study.model);
-  if (!title.empty()) return title;
-  for (const Diagnostics& diagnostics : records.diagnostics) add(diagnostics.run);
-  for (const Evaluation& evaluation : records.evaluations) add(evaluation.model);
-  return title.empty() ? "A run" : title;
+  const std::vector<std::string> models = BaseModels(records);
+  if (!models.empty()) return Listed(models);
+  for (const Diagnostics& diagnostics : records.diagnostics) {
+    if (!diagnostics.run.empty()) return diagnostics.run;
+  }
+  return "A run";
 }
 
 std::string SubtitleOf(const Records& records) {
-  if (records.models.size() != 1 || !records.models[0].code_bits) return {};
+  if (records.models.size() > 1) {
+    std::vector<std::string> runs;
+    for (const ModelFacts& each : records.models) runs.push_back(each.run);
+    return "quantized as " + Listed(runs);
+  }
+  if (records.models.empty() || !records.models[0].code_bits) return {};
   const ModelFacts& model = records.models[0];
-  std::string text = fmt::format("quantized to {:.2f} code bits", *model.code_bits);
+  std::string text = model.run == model.base_model || model.run.empty() ? "" : model.run + ": ";
+  text += fmt::format("quantized to {:.2f} code bits", *model.code_bits);
   if (model.bits_per_weight) {
     text += fmt::format(", {:.2f} with scales and zero-points", *model.bits_per_weight);
   }
@@ -72,7 +74,7 @@ Html Head(const std::string& title) {
   head.Void("meta", {{"name", "viewport"}, {"content", "width=device-width, initial-scale=1"}});
   head.Void("meta", {{"name", "color-scheme"}, {"content", "light dark"}});
   head.Element("title", title + " · LieQ report");
-  head.Open("style").Trusted(ReportStyle());
+  head.Open("style").Trusted(ReportFigureStyle()).Trusted(ReportStyle());
   head.Trusted("@media (prefers-color-scheme: dark) {\n:root:not([data-theme=\"light\"]) {\n");
   head.Trusted(ReportDark()).Trusted("}\n}\n:root[data-theme=\"dark\"] {\n");
   head.Trusted(ReportDark()).Trusted("}\n").Close();

@@ -14,4 +14,8 @@ namespace lieq {
 /// Throws what ReadRecords throws. Shows the sections for which records are there.
 [[nodiscard]] std::string RenderReport(std::span<const ReportInput> inputs);
 
+/// The page's figure of file size against perplexity and divergence as an SVG of its own. Throws
+/// also where no two models were evaluated on the same windows.
+[[nodiscard]] std::string RenderLossPicture(std::span<const ReportInput> inputs);
+
 }  // namespace lieq

@@ -53,9 +53,26 @@ HeatMap BitsMap(const std::vector<Layer>& layers) {
   return map;
 }
 
+/// The scores of a ranking in all models and plans of the page, so that one colour is one score.
+std::vector<double> AllScores(const Records& records, const std::string& ranking) {
+  std::vector<double> scores;
+  const auto add = [&](const auto& row) {
+    if (row.ranking != ranking) return;
+    for (const auto& layer : row.layers) {
+      if (layer.score) scores.push_back(*layer.score);
+    }
+  };
+  for (const ModelFacts& model : records.models) add(model);
+  for (const PlanFacts& plan : records.plans) add(plan);
+  return scores;
+}
+
 template <class Layer>
-HeatMap ScoreMap(const std::vector<Layer>& layers, const std::string& ranking) {
-  HeatMap map{.title = ranking.empty() ? "Score" : "Score: " + ranking, .names = false};
+HeatMap ScoreMap(const Records& records, const std::vector<Layer>& layers,
+                 const std::string& ranking) {
+  HeatMap map{.title = ranking.empty() ? "Score" : "Score: " + ranking,
+              .scale = AllScores(records, ranking),
+              .names = false};
   map.rows.emplace_back();
   for (const Layer& layer : layers) map.rows[0].values.push_back(layer.score);
   return map;
@@ -73,8 +90,9 @@ std::string BitsText(const UnitValues& bits) {
 }
 
 template <class Layer>
-Html BitsBody(const std::vector<Layer>& layers, const std::string& ranking, bool groups) {
-  const HeatMap maps[] = {BitsMap(layers), ScoreMap(layers, ranking)};
+Html BitsBody(const Records& records, const std::vector<Layer>& layers, const std::string& ranking,
+              bool groups) {
+  const HeatMap maps[] = {BitsMap(layers), ScoreMap(records, layers, ranking)};
   Html body = DrawStrips(maps);
   if (body.empty()) return body;
   Table table{.columns = {{"layer"}, {"bits"}, {"score"}}};
@@ -144,17 +162,16 @@ std::string MeasuredOn(const Diagnostics& d) {
 Html DrawLayers(const Records& records) {
   Html html;
   for (const ModelFacts& model : records.models) {
-    html.Add(
-        DrawCard({.title = "Bits of the quantized model" + Which(model.run, records.models.size()),
-                  .body = BitsBody(model.layers, model.ranking, false),
-                  .wide = true}));
+    html.Add(DrawCard({.title = "Bits of the quantized model" + Of(model.run),
+                       .body = BitsBody(records, model.layers, model.ranking, false),
+                       .wide = true}));
   }
   for (const PlanFacts& plan : records.plans) {
     const bool groups =
         std::ranges::any_of(plan.layers, [](const auto& l) { return !l.group_size.empty(); });
-    html.Add(DrawCard({.title = "Bits of the plan" + Which(plan.run, records.plans.size()),
+    html.Add(DrawCard({.title = "Bits of the plan" + Of(plan.run),
                        .note = plan.allocation.empty() ? "" : "Allocation " + plan.allocation + ".",
-                       .body = BitsBody(plan.layers, plan.ranking, groups),
+                       .body = BitsBody(records, plan.layers, plan.ranking, groups),
                        .wide = true}));
   }
   for (const Diagnostics& diagnostics : records.diagnostics) {
@@ -165,14 +182,17 @@ Html DrawLayers(const Records& records) {
       for (const DiagnosedLayer& layer : diagnostics.layers) {
         map.rows[0].values.push_back(layer.*row.value);
       }
+      for (const Diagnostics& each : records.diagnostics) {
+        for (const DiagnosedLayer& layer : each.layers) {
+          if (layer.*row.value) map.scale.push_back(*(layer.*row.value));
+        }
+      }
       maps.push_back(std::move(map));
     }
     Html body = DrawStrips(maps);
     if (!body.empty()) body.Add(DrawNumbers(MeasureTable(diagnostics)));
     html.Add(DrawCard(
-        {.title = "Scores of the layers" + Which(diagnostics.run, records.diagnostics.size()),
-         .body = body,
-         .wide = true}));
+        {.title = "Scores of the layers" + Of(diagnostics.run), .body = body, .wide = true}));
   }
   return html;
 }
@@ -211,15 +231,26 @@ Html DrawDiagnostics(const Records& records) {
 }
 
 Html DrawErrors(const Records& records) {
-  Html html;
+  std::vector<HeatMap> maps;
+  std::vector<double> all;  // one colour is one error, whichever model it is of
   for (const ModelFacts& model : records.models) {
     HeatMap map{.title = "relative error of each linear", .value_name = "relative error"};
-    Table table{.columns = {{"layer"}}};
     for (std::size_t i = 0; i < kReportLinears.size(); ++i) {
       HeatRow row{.name = std::string(kReportLinears[i])};
       for (const LayerFacts& layer : model.layers) row.values.push_back(layer.relative_error[i]);
       map.rows.push_back(std::move(row));
-      table.columns.push_back({std::string(kReportLinears[i])});
+    }
+    const std::vector<double> values = ValuesOf(map);
+    all.insert(all.end(), values.begin(), values.end());
+    maps.push_back(std::move(map));
+  }
+  Html html;
+  for (std::size_t m = 0; m < maps.size(); ++m) {
+    const ModelFacts& model = records.models[m];
+    maps[m].scale = all;
+    Table table{.columns = {{"layer"}}};
+    for (const std::string_view linear : kReportLinears) {
+      table.columns.push_back({std::string(linear)});
     }
     for (std::size_t i = 0; i < model.layers.size(); ++i) {
       table.rows.push_back({std::to_string(i)});
@@ -227,10 +258,10 @@ Html DrawErrors(const Records& records) {
         table.rows.back().push_back(ValueText(error));
       }
     }
-    Html body = DrawHeatMap(map);
+    Html body = DrawHeatMap(maps[m]);
     if (!body.empty()) body.Add(DrawNumbers(table));
-    html.Add(DrawCard({.title = "Relative error" + Which(model.run, records.models.size()),
-                       .beside = DrawHeatKey(map),
+    html.Add(DrawCard({.title = "Relative error" + Of(model.run),
+                       .beside = DrawHeatKey(maps[m]),
                        .body = body,
                        .wide = true}));
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "lieq/report/axis.h"
+#include "lieq/report/matching.h"
 #include "lieq/report/parts.h"
 #include "lieq/report/sections.h"
 #include "lieq/report/svg.h"
@@ -22,39 +23,40 @@ void Tile(Html& html, const std::string& name, const std::string& value, const s
   html.Close();
 }
 
-bool IsOf(const Evaluation& evaluation, const ModelFacts& model) {
-  if (evaluation.model == model.run) return true;
-  return evaluation.run == model.run && evaluation.model != model.base_model;
-}
-
-/// The same measurement on the source of `model`.
-const Evaluation* Reference(const Records& records, const ModelFacts& model,
-                            const Evaluation& evaluation) {
-  for (const Evaluation& other : records.evaluations) {
-    if (other.model == model.base_model && !IsOf(other, model) && other.perplexity &&
-        other.text_hash == evaluation.text_hash && other.windows == evaluation.windows &&
-        other.context == evaluation.context) {
-      return &other;
-    }
+/// What became of embedding and head, and what share of the file they are.
+std::string EndsNote(const ModelFacts& model) {
+  Value embedding, head;
+  double whole = 0;
+  for (const auto& [name, bytes] : model.size_by_part) {
+    whole += bytes;
+    if (name == "embedding") embedding = bytes;
+    if (name == "head") head = bytes;
   }
-  return nullptr;
-}
-
-Value Gap(const Evaluation& evaluation, const Evaluation* reference) {
-  if (reference == nullptr || !evaluation.perplexity || *evaluation.perplexity <= 0 ||
-      *reference->perplexity <= 0) {
-    return std::nullopt;
+  if (!embedding || !(whole > 0)) return {};
+  const auto width = [](const Value& bits) {
+    return bits && *bits < 16 ? fmt::format("was rounded to {:g} bits", *bits)
+                              : std::string("has the width of the source");
+  };
+  const std::string share =
+      fmt::format("{:.0f} % of the file", 100 * (*embedding + head.value_or(0)) / whole);
+  // Records before the key `head` do not say whether there is one.
+  if (!head) return fmt::format("The embedding {}: {}.", width(model.embedding_bits), share);
+  if (*head == 0) {
+    return fmt::format("The embedding, which is the head too (tied), {}: {}.",
+                       width(model.embedding_bits), share);
   }
-  return std::log(*evaluation.perplexity / *reference->perplexity);
+  return fmt::format("The embedding {}, the head, a matrix of its own, {}: together {}.",
+                     width(model.embedding_bits), width(model.head_bits), share);
 }
 
 void Tiles(const Records& records, const ModelFacts& model, Html& html) {
   html.Open("div", {{"class", "tiles"}});
   if (model.code_bits) {
     Tile(html, "Code bits", fmt::format("{:.2f}", *model.code_bits), "a weight",
-         !model.requested.empty() ? "asked for " + model.requested
-         : model.requested_bits   ? fmt::format("asked for {:g}", *model.requested_bits)
-                                  : "");
+         "mean width of the layers' codes alone" +
+             (!model.requested.empty() ? "; asked for " + model.requested
+              : model.requested_bits   ? fmt::format("; asked for {:g}", *model.requested_bits)
+                                       : ""));
   }
   if (model.bits_per_weight) {
     Tile(html, "All-in bits", fmt::format("{:.2f}", *model.bits_per_weight), "a weight",
@@ -67,19 +69,21 @@ void Tiles(const Records& records, const ModelFacts& model, Html& html) {
   if (model.true_bytes || model.codes_only) {
     const Value shown = model.true_bytes ? model.true_bytes : model.codes_only;
     Tile(html, "Compression", fmt::format("{:.2f}×", *shown), "",
-         !model.true_bytes ? "codes alone, eq. 10"
+         !model.true_bytes ? "16 over the code bits (eq. 10 of the paper)"
          : model.codes_only
-             ? fmt::format("of all bytes; {:.2f}× by eq. 10, codes alone", *model.codes_only)
-             : "of all bytes");
+             ? fmt::format(
+                   "source over result, all bytes; {:.2f}× by codes alone (eq. 10 of the paper)",
+                   *model.codes_only)
+             : "source over result, all bytes");
   }
   for (const Evaluation& evaluation : records.evaluations) {
     if (!IsOf(evaluation, model) || !evaluation.perplexity) continue;
-    const Evaluation* reference = Reference(records, model, evaluation);
-    const Value gap = Gap(evaluation, reference);
-    std::string note = evaluation.text;
+    const Value gap = GapToSource(records, model, evaluation);
+    std::string note = "on " + evaluation.text;
     if (gap) {
-      note += fmt::format(" · {} before, gap {}", NumberText(*reference->perplexity),
-                          NumberText(*gap, 3));
+      note +=
+          fmt::format(" · {} before; gap {}, the logarithm of their ratio",
+                      ValueText(SourcePerplexity(records, model, evaluation)), NumberText(*gap, 3));
     }
     Tile(html, "Perplexity", NumberText(*evaluation.perplexity), "", note);
   }
@@ -144,6 +148,24 @@ void PlanTiles(const PlanFacts& plan, Html& html) {
   html.Close();
 }
 
+/// How to measure what no record on the page has.
+Html HowToEvaluate(const Records& records) {
+  if (records.models.empty() || !records.tasks.empty()) return {};
+  const ModelFacts& model = records.models.front();
+  const std::string base = model.base_model.empty() ? "MODEL" : ShellWord(model.base_model);
+  Html body;
+  body.Element("p",
+               "No record on this page was measured on a text: what the quantization cost is not "
+               "known. This measures it, and a new report shows it:",
+               {{"class", "note"}});
+  const std::string run = ShellWord(model.run);
+  body.Add(
+      DrawCommand(fmt::format("lieq evaluate {0} --text TEXT.txt --reference {1} --json > "
+                              "{0}/eval.json",
+                              run, base)));
+  return DrawCard({.title = "Not evaluated", .body = body, .wide = true});
+}
+
 }  // namespace
 
 Html DrawGlance(const Records& records) {
@@ -176,15 +198,11 @@ Html DrawSizes(const Records& records) {
       if (bytes > 0) parts.push_back({.name = name, .value = bytes, .text = BytesText(bytes)});
       table.rows.push_back({name, fmt::format("{:.0f}", bytes)});
     }
-    const std::string title = "Bytes by part" + Which(model.run, records.models.size());
+    const std::string title = "Bytes by part" + Of(model.run);
     Html body = DrawParts(title, parts);
     if (body.empty()) continue;
     body.Add(DrawNumbers(table));
-    html.Add(DrawCard({.title = title,
-                       .note = "Embedding and head stay at their own width: in a small model they "
-                               "are much of the file.",
-                       .body = body,
-                       .wide = true}));
+    html.Add(DrawCard({.title = title, .note = EndsNote(model), .body = body, .wide = true}));
   }
   return html;
 }
@@ -215,11 +233,12 @@ Html DrawTasks(const Records& records) {
 }
 
 Html DrawEvaluations(const Records& records) {
+  if (records.evaluations.empty()) return HowToEvaluate(records);
   Table table{.columns = {{"model", false},
                           {"text", false},
                           {"perplexity"},
                           {"margin"},
-                          {"gap to 16 bits"},
+                          {"gap to the source"},
                           {"windows"},
                           {"context"},
                           {"tokens scored"}}};
@@ -230,7 +249,7 @@ Html DrawEvaluations(const Records& records) {
       if (!std::isfinite(*margin)) margin.reset();
     }
     for (const ModelFacts& model : records.models) {
-      if (!gap && IsOf(e, model)) gap = Gap(e, Reference(records, model, e));
+      if (!gap && IsOf(e, model)) gap = GapToSource(records, model, e);
     }
     table.rows.push_back({e.model, e.text, ValueText(e.perplexity),
                           margin ? "± " + NumberText(*margin, 2) : "–", ValueText(gap),

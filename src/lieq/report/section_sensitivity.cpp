@@ -335,7 +335,7 @@ Html DrawSensitivity(const Records& records) {
     }
     Html body = DrawStrips(maps);
     if (!body.empty()) body.Add(DrawNumbers(UnitTable(s)));
-    html.Add(DrawCard({.title = "Units by layer" + Which(s.run, records.sensitivities.size()),
+    html.Add(DrawCard({.title = "Units by layer" + Of(s.run),
                        .note = Conditions(s),
                        .body = body,
                        .wide = true}));

@@ -25,22 +25,6 @@ void AddSettings(const Record& settings, Table& table) {
   for (const auto& [name, value] : Flatten(settings)) table.rows.push_back({name, value});
 }
 
-/// A command line that breaks between words: "--method" must not become "-" and "-method".
-Html Command(std::string_view command) {
-  constexpr std::size_t kLongest = 36;  // longer words may break, or a phone would scroll
-  Html html;
-  if (command.empty()) return html;
-  html.Open("pre");
-  while (!command.empty()) {
-    const std::size_t end = std::min(command.find(' '), command.size());
-    const std::string_view word = command.substr(0, end);
-    html.Element("span", word, {{"class", word.size() <= kLongest ? "word" : "long"}});
-    if (end < command.size()) html.Text(" ");
-    command.remove_prefix(std::min(end + 1, command.size()));
-  }
-  return html.Close();
-}
-
 }  // namespace
 
 Html DrawCost(const Records& records) {
@@ -62,11 +46,11 @@ Html DrawCost(const Records& records) {
                           bytes ? BytesText(*bytes) : "–", CountText(threads), device, finished});
   };
   for (const RunFacts& run : records.runs) {
-    add("quantize" + Which(run.run, records.runs.size()), run.seconds, run.peak_bytes, run.threads,
-        run.device, run.finished);
+    add("quantize" + Of(run.run), run.seconds, run.peak_bytes, run.threads, run.device,
+        run.finished);
   }
   for (const SensitivityFacts& s : records.sensitivities) {
-    add("sensitivity" + Which(s.run, records.sensitivities.size()), s.seconds, {}, {}, "", "");
+    add("sensitivity" + Of(s.run), s.seconds, {}, {}, "", "");
   }
   for (const Evaluation& e : records.evaluations) {
     add("evaluate " + e.model + " on " + e.text, e.seconds, e.peak_bytes, e.threads, e.device, "");
@@ -87,11 +71,9 @@ Html DrawSettings(const Records& records) {
     Add(table, "calibration files", Listed(model.calibration_files));
     Add(table, "calibration hash", model.calibration_hash);
     Add(table, "calibration tokens", CountText(model.calibration_tokens));
-    Html body = Command(model.command);
+    Html body = DrawCommand(model.command);
     body.Add(DrawNumbers(table, "All settings"));
-    html.Add(DrawCard({.title = "Quantization" + Which(model.run, records.models.size()),
-                       .body = body,
-                       .wide = true}));
+    html.Add(DrawCard({.title = "Quantization" + Of(model.run), .body = body, .wide = true}));
   }
   for (const PlanFacts& plan : records.plans) {
     Table table = NamesAndValues();
@@ -105,7 +87,7 @@ Html DrawSettings(const Records& records) {
     Add(table, "embedding bits", ValueText(plan.embedding_bits));
     Add(table, "head bits", ValueText(plan.head_bits));
     Add(table, "predicted KL", ValueText(plan.predicted_kl));
-    html.Add(DrawCard({.title = "Plan" + Which(plan.run, records.plans.size()),
+    html.Add(DrawCard({.title = "Plan" + Of(plan.run),
                        .body = DrawNumbers(table, "All settings"),
                        .wide = true}));
   }
@@ -118,7 +100,7 @@ Html DrawSettings(const Records& records) {
     Add(table, "windows of the drop", CountText(diagnostics.drop_windows));
     Add(table, "tokens in a window", CountText(diagnostics.context));
     Add(table, "model hash", diagnostics.model_hash);
-    html.Add(DrawCard({.title = "Diagnostics" + Which(diagnostics.run, records.diagnostics.size()),
+    html.Add(DrawCard({.title = "Diagnostics" + Of(diagnostics.run),
                        .body = DrawNumbers(table, "All settings"),
                        .wide = true}));
   }
@@ -134,7 +116,7 @@ Html DrawSettings(const Records& records) {
     Add(table, "NLL of the base mix", ValueText(s.base_nll));
     Add(table, "KL of the base mix", ValueText(s.base_kl));
     Add(table, "model hash", s.model_hash);
-    html.Add(DrawCard({.title = "SensitivityFacts" + Which(s.run, records.sensitivities.size()),
+    html.Add(DrawCard({.title = "Sensitivities" + Of(s.run),
                        .body = DrawNumbers(table, "All settings"),
                        .wide = true}));
   }

@@ -101,7 +101,7 @@ std::string TitleOf(const Study& study, const Records& records) {
   const auto same = std::ranges::count_if(records.studies, [&](const Study& other) {
     return other.study == study.study && other.model == study.model;
   });
-  return title + Which(study.run, static_cast<std::size_t>(same));
+  return same > 1 ? title + Of(study.run) : title;
 }
 
 }  // namespace

@@ -7,16 +7,28 @@ namespace {
 
 constexpr std::array kSections{
     SectionRow{"glance", "At a glance", "", DrawGlance},
-    SectionRow{"perplexity", "Perplexity",
-               "The margin is 95 % over windows. Compare only rows with the same text, windows and "
-               "context.",
-               DrawEvaluations},
+    SectionRow{
+        "loss", "File size against loss",
+        "Each mark is a model file; down and to the left is better. Numbers at the marks are "
+        "bits a weight with scales and zero-points. KL divergence: how far the model's "
+        "probabilities of the next token are from the source's, 0 where they are the same.",
+        DrawLoss},
+    SectionRow{
+        "perplexity", "Perplexity",
+        "The model is as unsure of the next token as if it chose among this many: lower is better. "
+        "The margin is 95 % over windows. The gap is the logarithm of the perplexity over "
+        "that of the source. Compare only rows with the same text, windows and context.",
+        DrawEvaluations},
     SectionRow{"tasks", "Zero-shot tasks",
                "Share of right answers; the margin is 95 % over questions.", DrawTasks},
-    SectionRow{"sizes", "Where the bytes are", "", DrawSizes},
+    SectionRow{"sizes", "Where the bytes are",
+               "Codes: the packed weights of the layers. Scales: one for each group of codes, with "
+               "its zero-point where it has one. Other: norms, biases and the headers of files.",
+               DrawSizes},
     SectionRow{"layers", "Layer by layer",
                "From the first layer at the left to the last at the right. Darker in the light "
-               "theme, brighter in the dark one, is more.",
+               "theme, brighter in the dark one, is more. Bits are the width of a layer's codes; "
+               "the score is what its ranking orders the layers by.",
                DrawLayers},
     SectionRow{"diagnostics", "Diagnostics by depth",
                "What was measured about each layer. The perplexity drop is what a removal costs; "
@@ -27,8 +39,12 @@ constexpr std::array kSections{
                "have nothing to do with each other; below 0.7 the cheap ranking should not be "
                "trusted on this model.",
                DrawPrediction},
-    SectionRow{"sensitivity", "Sensitivity of each unit",
-               "What the model loses where one unit alone is quantized.", DrawSensitivity},
+    SectionRow{
+        "sensitivity", "Sensitivity of each unit",
+        "What the model loses where one unit alone is quantized. NLL: the mean negative logarithm "
+        "of the probability that the model gives the next token, in nats. KL: how far its "
+        "probabilities are from those of the whole model.",
+        DrawSensitivity},
     SectionRow{"errors", "Error of each linear",
                "Squared error of the outputs over their squared size, on the calibration tokens.",
                DrawErrors},

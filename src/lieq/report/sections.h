@@ -24,6 +24,8 @@ struct SectionRow {
 [[nodiscard]] Html DrawSizes(const Records& records);
 [[nodiscard]] Html DrawEvaluations(const Records& records);
 [[nodiscard]] Html DrawTasks(const Records& records);
+// section_loss.cpp
+[[nodiscard]] Html DrawLoss(const Records& records);
 // section_layers.cpp
 [[nodiscard]] Html DrawLayers(const Records& records);
 [[nodiscard]] Html DrawDiagnostics(const Records& records);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lieq/base/assert.h"
+#include "lieq/report/assets.h"
 #include "lieq/report/axis.h"
 
 namespace lieq {
@@ -139,11 +140,16 @@ struct Box {
   }
 };
 
-/// Writes labels beside their marks where there is room: to the right, to the left, above, below.
-/// One that would cover a mark or another label is left out; its number is in the read-out.
-void DrawLabels(const Chart& chart, const Plane& plane, Html& svg) {
+/// Pixels that a text of the figures takes, about: characters, not bytes.
+double TextWidth(std::string_view text) {
+  constexpr double kGlyph = 6.6;
+  const auto starts = std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; });
+  return kGlyph * static_cast<double>(starts);
+}
+
+/// The places of a chart's marks.
+std::vector<Box> MarkBoxes(const Chart& chart, const Plane& plane) {
   constexpr double kReach = 4.5;  // of a mark from its middle
-  constexpr double kGlyph = 6.8, kLine = 9;
   std::vector<Box> taken;
   for (const Series& series : chart.series) {
     for (const Point& point : series.points) {
@@ -151,6 +157,38 @@ void DrawLabels(const Chart& chart, const Plane& plane, Html& svg) {
       taken.push_back({x - kReach, y - kReach, x + kReach, y + kReach});
     }
   }
+  return taken;
+}
+
+/// The line across and its label, at the end and on the side of it where no mark is.
+void DrawLevel(const Chart& chart, const Plane& plane, Html& svg) {
+  constexpr double kLetters = 9;
+  const double y = plane.Y(chart.level->y), right = kWidth - kRight;
+  const double width = TextWidth(chart.level->label);
+  const std::vector<Box> taken = MarkBoxes(chart, plane);
+  double x = kLeft + 4, base = y > kTop + 16 ? y - 5 : y + 13;
+  for (const auto& [left, line] : {std::pair{kLeft + 4, y - 5},
+                                   {right - width, y - 5},
+                                   {kLeft + 4, y + 9.7},
+                                   {right - width, y + 9.7}}) {
+    const Box box{left, line - kLetters, left + width, line};
+    if (box.top < kTop - 8 || box.bottom > kHeight - kBottom) continue;
+    if (std::ranges::any_of(taken, [&](const Box& mark) { return mark.Meets(box); })) continue;
+    x = left;
+    base = line;
+    break;
+  }
+  svg.Open("g", {{"class", "level"}});
+  svg.Element("path", "", {{"d", fmt::format("M{} {}H{}", Px(kLeft), Px(y), Px(right))}});
+  svg.Element("text", chart.level->label, {{"x", Px(x)}, {"y", Px(base)}});
+  svg.Close();
+}
+
+/// Writes labels beside their marks where there is room: to the right, to the left, above, below.
+/// One that would cover a mark or another label is left out; its number is in the read-out.
+void DrawLabels(const Chart& chart, const Plane& plane, Html& svg) {
+  constexpr double kGlyph = 6.8, kLine = 9;
+  std::vector<Box> taken = MarkBoxes(chart, plane);
   svg.Open("g", {{"class", "labels"}});
   for (const Series& series : chart.series) {
     for (const Point& point : series.points) {
@@ -185,14 +223,10 @@ bool HasPoints(const Chart& chart) {
   return std::ranges::any_of(chart.series, [](const Series& s) { return !s.points.empty(); });
 }
 
-std::vector<double> ValuesOf(const HeatMap& map) {
-  std::vector<double> values;
-  for (const HeatRow& row : map.rows) {
-    for (const Value& value : row.values) {
-      if (value) values.push_back(*value);
-    }
-  }
-  return values;
+Axis ScaleOf(const HeatMap& map) {
+  std::vector<double> values = ValuesOf(map);
+  values.insert(values.end(), map.scale.begin(), map.scale.end());
+  return Axis(values);
 }
 
 std::size_t ColumnsOf(const HeatMap& map) {
@@ -244,30 +278,120 @@ void DrawCells(const HeatMap& map, const HeatRow& row, std::size_t index, const 
   }
 }
 
-}  // namespace
-
-Html DrawChart(const Chart& chart) {
-  Html svg;
-  if (!HasPoints(chart)) return svg;
+/// All of a chart, in its own units.
+void DrawMarks(const Chart& chart, Html& svg) {
   const Plane plane = PlaneOf(chart);
-  svg.Open("svg", {{"class", "chart"},
-                   {"viewBox", fmt::format("0 0 {} {}", Px(kWidth), Px(kHeight))},
-                   {"role", "img"},
-                   {"aria-label", chart.title}});
   DrawFrame(chart, plane, svg);
-  if (chart.level) {
-    const double y = plane.Y(chart.level->y);
-    svg.Open("g", {{"class", "level"}});
-    svg.Element("path", "",
-                {{"d", fmt::format("M{} {}H{}", Px(kLeft), Px(y), Px(kWidth - kRight))}});
-    svg.Element("text", chart.level->label,
-                {{"x", Px(kLeft + 4)}, {"y", Px(y > kTop + 16 ? y - 5 : y + 13)}});
-    svg.Close();
-  }
+  if (chart.level) DrawLevel(chart, plane, svg);
   for (std::size_t i = 0; i < chart.series.size(); ++i) {
     DrawSeries(chart.series[i], i, plane, svg);
   }
   DrawLabels(chart, plane, svg);
+}
+
+}  // namespace
+
+std::vector<double> ValuesOf(const HeatMap& map) {
+  std::vector<double> values;
+  for (const HeatRow& row : map.rows) {
+    for (const Value& value : row.values) {
+      if (value) values.push_back(*value);
+    }
+  }
+  return values;
+}
+
+namespace {
+
+constexpr double kLine = 22, kGap = 24;  // of pictures: between lines of text, between charts
+
+double BlockWidth(std::size_t charts) {
+  return static_cast<double>(charts) * (kWidth + kGap) - kGap;
+}
+
+/// A row of a picture, from (x, y) on; gives its height.
+double DrawBlock(const std::string& note, const std::vector<const Chart*>& charts, double x,
+                 double y, Html& body) {
+  const double top = y, left = x, width = BlockWidth(charts.size());
+  body.Element("text", note, {{"class", "note"}, {"x", Px(x)}, {"y", Px(y + 10)}});
+  y += kLine;
+  const std::vector<Series>& series = charts.front()->series;
+  for (std::size_t k = 0; k < series.size(); ++k) {
+    const double length = 34 + TextWidth(series[k].name);
+    if (x + length > left + width && x > left) {
+      x = left;
+      y += kLine;
+    }
+    body.Open("g", {{"class", StyleClass(k)}});
+    body.Element("path", "", {{"class", "shape"}, {"d", MarkPath(k, x + 5, y + 6)}}).Close();
+    body.Element("text", series[k].name,
+                 {{"class", "key-name"}, {"x", Px(x + 15)}, {"y", Px(y + 10)}});
+    x += length;
+  }
+  x = left;
+  y += kLine + 4;
+  for (const Chart* chart : charts) {
+    body.Open("g", {{"transform", fmt::format("translate({} {})", Px(x), Px(y))}});
+    DrawMarks(*chart, body);
+    body.Close();
+    x += kWidth + kGap;
+  }
+  return y + kHeight - top;
+}
+
+}  // namespace
+
+std::string DrawPicture(const Picture& picture) {
+  constexpr double kPad = 20, kTitle = 26;
+  const double most = BlockWidth(2);
+  Html body;
+  body.Element("text", picture.title,
+               {{"class", "picture-title"}, {"x", Px(kPad)}, {"y", Px(kPad + 12)}});
+  body.Element("text", picture.note,
+               {{"class", "note"}, {"x", Px(kPad)}, {"y", Px(kPad + kTitle + 8)}});
+  double x = kPad, y = kPad + kTitle + kLine + 6, line = 0;
+  double width = std::max(TextWidth(picture.note), kWidth);
+  for (const auto& row : picture.rows) {
+    std::vector<const Chart*> charts;
+    for (const Chart& chart : row.charts) {
+      if (HasPoints(chart)) charts.push_back(&chart);
+    }
+    if (charts.empty()) continue;
+    const double length = BlockWidth(charts.size());
+    if (x > kPad && x + length > kPad + most) {  // begins a new line of blocks
+      x = kPad;
+      y += line + kPad;
+      line = 0;
+    }
+    line = std::max(line, DrawBlock(row.note, charts, x, y, body));
+    width = std::max(width, x - kPad + std::max(length, TextWidth(row.note)));
+    x += length + kGap;
+  }
+  const double height = y + line + kPad / 2;
+  Html svg;
+  svg.Open("svg", {{"xmlns", "http://www.w3.org/2000/svg"},
+                   {"viewBox", fmt::format("0 0 {} {}", Px(width + 2 * kPad), Px(height))},
+                   {"width", Px(width + 2 * kPad)},
+                   {"height", Px(height)},
+                   {"role", "img"},
+                   {"aria-label", picture.title}});
+  svg.Element("title", picture.title);
+  svg.Open("style").Trusted(ReportFigureStyle());
+  svg.Trusted("@media (prefers-color-scheme: dark) {\n:root {\n").Trusted(ReportDark());
+  svg.Trusted("}\n}\n").Close();
+  svg.Element("rect", "", {{"class", "ground"}, {"width", "100%"}, {"height", "100%"}});
+  svg.Add(body).Close();
+  return svg.str() + "\n";
+}
+
+Html DrawChart(const Chart& chart) {
+  Html svg;
+  if (!HasPoints(chart)) return svg;
+  svg.Open("svg", {{"class", "chart"},
+                   {"viewBox", fmt::format("0 0 {} {}", Px(kWidth), Px(kHeight))},
+                   {"role", "img"},
+                   {"aria-label", chart.title}});
+  DrawMarks(chart, svg);
   svg.Close();
   return svg;
 }
@@ -291,7 +415,7 @@ Html DrawHeatMap(const HeatMap& map) {
   Html html;
   const std::size_t columns = ColumnsOf(map);
   if (columns == 0 || ValuesOf(map).empty()) return html;
-  const Axis axis(ValuesOf(map));
+  const Axis axis = ScaleOf(map);
   const auto rows = map.rows.size();
   const auto height = static_cast<int>(rows) * kCellHeight;
   html.Open("div", {{"class", "heat"}});
@@ -338,7 +462,7 @@ Html DrawHeatKey(const HeatMap& map) {
       key.Element("span", NumberText(bits) + " bits", {{"class", "swatch-name"}});
     }
   } else {
-    const Axis axis(values);
+    const Axis axis = ScaleOf(map);
     key.Text(NumberText(axis.least(), 3));
     key.Open("span", {{"class", "ramp"}, {"aria-hidden", "true"}});
     for (int i = 0; i < kRamp; ++i) {

@@ -44,23 +44,38 @@ struct Chart {
 [[nodiscard]] Html DrawKey(const Chart& chart);
 inline constexpr std::size_t kSeriesStyles = 8;
 
+/// Charts as a file of their own.
+struct Picture {
+  std::string title, note;
+  struct Row {
+    std::string note;           // what was measured
+    std::vector<Chart> charts;  // of the same series; those without points are left out
+  };
+  std::vector<Row> rows;  // two charts side by side, whichever row they are of
+};
+/// A standalone SVG, for both themes.
+[[nodiscard]] std::string DrawPicture(const Picture& picture);
+
 struct HeatRow {
   std::string name;
   std::vector<Value> values;  // one a column
 };
 
-/// Rows by layers. All cells share one scale.
+/// Rows by layers. All cells share one scale, and with other maps the values in `scale`.
 struct HeatMap {
   std::string title;
   std::string value_name;  // "relative error"
   std::vector<HeatRow> rows;
-  bool bits = false;    // widths, written into the cells
-  bool names = true;    // of the rows, at the left
-  bool columns = true;  // numbers of the layers, below
+  std::vector<double> scale = {};  // that the colours span too: of the same quantity elsewhere
+  bool bits = false;               // widths, written into the cells
+  bool names = true;               // of the rows, at the left
+  bool columns = true;             // numbers of the layers, below
 };
 
 /// Fills the width there is, and scrolls in itself where that is too little for its columns.
 [[nodiscard]] Html DrawHeatMap(const HeatMap& map);
+/// All values of a map, for the scale of others.
+[[nodiscard]] std::vector<double> ValuesOf(const HeatMap& map);
 /// What the colours of the map stand for.
 [[nodiscard]] Html DrawHeatKey(const HeatMap& map);
 

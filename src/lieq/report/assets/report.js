@@ -42,5 +42,24 @@
   document.addEventListener("pointermove", show);
   document.addEventListener("pointerdown", show);
   document.addEventListener("scroll", function () { tip.hidden = true; }, { passive: true });
+
+  // What is wider than the page says so: a bar that hides until it is touched does not.
+  function hints() {
+    document.querySelectorAll(".scroll").forEach(function (box) {
+      var hint = box.nextElementSibling, wide = box.scrollWidth > box.clientWidth + 1;
+      var there = hint && hint.className === "scroll-hint";
+      if (wide && !there) {
+        hint = document.createElement("p");
+        hint.className = "scroll-hint";
+        hint.textContent = "scrolls to the side \u2192";
+        box.after(hint);
+      } else if (!wide && there) {
+        hint.remove();
+      }
+    });
+  }
+  hints();
+  addEventListener("resize", hints);
+  document.addEventListener("toggle", hints, true);
   if (root.getAttribute("data-script") !== "failed") root.setAttribute("data-script", "done");
 })();

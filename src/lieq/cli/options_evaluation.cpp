@@ -1,23 +1,32 @@
 // Options of evaluate, compare and generate.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/evaluate/task_description.h"
 
 namespace lieq {
 namespace {
 
+std::vector<std::string> TaskNames() {
+  return NamesIn(Tasks());
+}
+
 constexpr std::array kRows{
-    OptionRow{.names = "--text",
-              .value = "FILE",
-              .commands = kEvaluate,
-              .help = "UTF-8 texts, .jsonl, or gzip of either to measure perplexity on, each of "
-                      "which gets a result of its own",
-              .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
+    OptionRow{
+        .names = "--text",
+        .value = "FILE",
+        .commands = kEvaluate,
+        .help = "UTF-8 texts, .jsonl or .json, or gzip of these to measure perplexity on, each of "
+                "which gets a result of its own",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); },
+        .first = kEvaluate},
     OptionRow{.names = "--convention",
               .value = "NAME",
               .commands = kEvaluate,
               .help = "how perplexity is counted",  // the names follow: Options()
-              .set = [](Arguments& a, const std::string& v) { a.convention = &FindConvention(v); }},
+              .set = [](Arguments& a, const std::string& v) { a.convention = &FindConvention(v); },
+              .preset = [](const Arguments& a) { return Shown(std::string(a.convention->name)); },
+              .choices = [] { return NamesIn(Conventions()); }},
     OptionRow{.names = "--stride",
               .value = "N",
               .commands = kEvaluate,
@@ -32,7 +41,8 @@ constexpr std::array kRows{
               .commands = kEvaluate,
               .help = "the 16-bit model: measure the distance to it too (divergence, likeliest "
                       "tokens, perplexity ratio)",
-              .set = [](Arguments& a, const std::string& v) { a.reference = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.reference = v; },
+              .first = kEvaluate},
     OptionRow{.names = "--cache",
               .value = "FOLDER",
               .commands = kEvaluate,
@@ -49,13 +59,17 @@ constexpr std::array kRows{
                     for (const std::string& name : SplitAtCommas(v)) {
                       a.tasks.push_back(FindTask(name));
                     }
-                  }},
+                  },
+              .first = kEvaluate,
+              .choices = [] { return TaskNames(); },
+              .open = true},
     OptionRow{.names = "--task-data",
               .value = "FOLDER",
               .commands = kEvaluate,
               .help = "where the tasks' files lie, in the layouts that their authors publish "
-                      "(default: tasks; docs/evaluation.md)",
-              .set = [](Arguments& a, const std::string& v) { a.task_data = v; }},
+                      "(docs/evaluation.md)",
+              .set = [](Arguments& a, const std::string& v) { a.task_data = v; },
+              .preset = [](const Arguments& a) { return Shown(a.task_data.string()); }},
     OptionRow{.names = "--limit",
               .value = "N",
               .commands = kEvaluate,
@@ -79,29 +93,31 @@ constexpr std::array kRows{
               .commands = kEvaluate,
               .help = "write what the model said to each question, a line of JSON each",
               .set = [](Arguments& a, const std::string& v) { a.predictions = v; }},
-    OptionRow{.names = "--format",
-              .value = "NAME",
-              .commands = kCompare,
-              .help = "table (default), json, markdown or csv",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    if (v != "table" && v != "markdown" && v != "csv" && v != "json") {
-                      throw UsageError("--format: expected table, json, markdown or csv, found '" +
-                                       v + "'");
-                    }
-                    a.format = v;
-                  }},
+    OptionRow{
+        .names = "--format",
+        .value = "NAME",
+        .commands = kCompare,
+        .help = "table, json, markdown or csv",
+        .set = [](Arguments& a, const std::string& v) { a.format = v; },
+        .first = kCompare,
+        .preset =
+            [](const Arguments& a) {
+              return Shown(a.format.empty() ? std::string("table") : a.format);
+            },
+        .choices = [] { return std::vector<std::string>{"table", "json", "markdown", "csv"}; }},
     OptionRow{.names = "--prompt,-p",
               .value = "TEXT",
               .commands = kGenerate,
               .help = "text to continue; the names of special tokens in it stand for them (empty: "
                       "begin with the model's BOS or end-of-text token)",
-              .set = [](Arguments& a, const std::string& v) { a.prompt = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.prompt = v; },
+              .first = kGenerate},
     OptionRow{.names = "--prompt-file",
               .value = "FILE",
               .commands = kGenerate,
               .help = "the same from a file, newlines at its end included",
-              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; },
+              .first = kGenerate},
     OptionRow{.names = "--chat",
               .value = "",
               .commands = kGenerate,
@@ -111,39 +127,45 @@ constexpr std::array kRows{
     OptionRow{.names = "--new-tokens,-n",
               .value = "N",
               .commands = kGenerate,
-              .help = "stop after so many tokens (default 64)",
+              .help = "stop after so many tokens",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
                                                 "a whole number, 1 to 1048576");
-                  }},
-    OptionRow{.names = "--temperature",
-              .value = "T",
-              .commands = kGenerate,
-              .help = "draw from the distribution of the logits over T (default 0: take the "
-                      "likeliest token)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
-                  }},
+                  },
+              .first = kGenerate,
+              .preset = [](const Arguments& a) { return Shown(a.new_tokens); }},
+    OptionRow{
+        .names = "--temperature",
+        .value = "T",
+        .commands = kGenerate,
+        .help = "draw from the distribution of the logits over T (0: take the likeliest token)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
+            },
+        .first = kGenerate,
+        .preset = [](const Arguments& a) { return Shown(a.sampling.temperature); }},
     OptionRow{.names = "--top-k",
               .value = "K",
               .commands = kGenerate,
-              .help = "draw among the K likeliest tokens (default 0: all)",
+              .help = "draw among the K likeliest tokens; 0: all",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.sampling.top_k =
                         Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
-                  }},
-    OptionRow{.names = "--top-p",
-              .value = "P",
-              .commands = kGenerate,
-              .help = "of those draw among the fewest that have this share of the probability "
-                      "(default 1: all)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
-                  }},
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.sampling.top_k); }},
+    OptionRow{
+        .names = "--top-p",
+        .value = "P",
+        .commands = kGenerate,
+        .help = "of those draw among the fewest that have this share of the probability; 1: all",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
+            },
+        .preset = [](const Arguments& a) { return Shown(a.sampling.top_p); }},
 };
 
 }  // namespace

@@ -1,0 +1,151 @@
+// Options of how many bits the layers get.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+#include "lieq/cli/planning.h"
+#include "lieq/plan/exports.h"
+#include "lieq/plan/rankings.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::array kRows{
+    OptionRow{
+        .names = "--bits",
+        .value = "B",
+        .commands = kPlan | kQuantize | kStudy,
+        .help = "average code bits: the layers that score highest get the higher of two widths",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
+            },
+        .first = kPlan | kQuantize,
+        .preset = [](const Arguments&) { return Shown(kDefaultBits); }},
+    OptionRow{.names = "--bpw",
+              .value = "B",
+              .commands = kPlan | kQuantize,
+              .help = "ceiling on all-in bits a weight: scales and zero-points counted",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.bpw = Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
+                  },
+              .first = kPlan | kQuantize},
+    OptionRow{.names = "--size",
+              .value = "BYTES",
+              .commands = kPlan | kQuantize,
+              .help = "ceiling on the weight files, embedding and head counted; K, M and G stand "
+                      "for 1000, its square and its cube (Ki, Mi, Gi for 1024)",
+              .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); },
+              .first = kPlan | kQuantize},
+    OptionRow{
+        .names = "--uniform",
+        .value = "N",
+        .commands = kPlan | kQuantize,
+        .help = "N bits in every layer: 2, 3, 4 or 8",
+        .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); },
+        .first = kPlan | kQuantize,
+        .choices = [] { return std::vector<std::string>{"2", "3", "4", "8"}; }},
+    OptionRow{.names = "--high-layers",
+              .value = "M",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "this many layers get the higher width",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.high_layers =
+                        Parse<Index>("--high-layers", v, 0, 4096, "a whole number of layers");
+                  }},
+    OptionRow{.names = "--widths",
+              .value = "LOW,HIGH",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "the two widths that --bits mixes",
+              .set = SetWidths,
+              .preset = [](const Arguments& a) { return Shown(std::vector<int>{a.low, a.high}); }},
+    OptionRow{.names = "--plan",
+              .value = "FILE",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "take the bits of each layer from this plan",
+              .set = [](Arguments& a, const std::string& v) { a.plan = v; },
+              .first = kQuantize},
+    OptionRow{.names = "--allocation",
+              .value = "NAME",
+              .commands = kPlan | kQuantize,
+              .help = "how the budget is spent: optimal (least predicted damage; the default of "
+                      "--bpw and --size where no ranking is named), top-m (layers by the ranking; "
+                      "the default otherwise) or uniform (--uniform)",
+              .set = [](Arguments& a, const std::string& v) { a.allocation = v; },
+              .choices = [] { return std::vector<std::string>{"top-m", "optimal", "uniform"}; }},
+    OptionRow{
+        .names = "--granularity",
+        .value = "NAME",
+        .commands = kPlan | kQuantize,
+        .help = "of optimal plans: group (a grid for each of qkv, o, gate_up and down) or layer "
+                "(one for a layer)",
+        .set = [](Arguments& a, const std::string& v) { a.by_group = v == "group"; },
+        .preset =
+            [](const Arguments& a) { return Shown(std::string(a.by_group ? "group" : "layer")); },
+        .choices = [] { return std::vector<std::string>{"group", "layer"}; }},
+    OptionRow{.names = "--ranking",
+              .value = "NAME",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "what orders the layers for --bits",  // the names follow: Options()
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    (void)FindRanking(v);
+                    a.ranking = v;
+                    a.says_ranking = true;
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.ranking); },
+              .choices = [] { return NamesIn(Rankings()); }},
+    OptionRow{.names = "--ranking-weights",
+              .value = "P,C,E",
+              .commands = kPlan | kQuantize,
+              .help =
+                  "of perplexity drop, compactness and energy in the ranking combined (default: "
+                  "a third each)",
+              .set = SetRankingWeights},
+    OptionRow{.names = "--scores",
+              .value = "FILE",
+              .commands = kPlan | kQuantize,
+              .help = "scores of the ranking file: a JSON array, one number a layer, or an object "
+                      "with \"scores\"",
+              .set = [](Arguments& a, const std::string& v) { a.scores = v; }},
+    OptionRow{.names = "--diagnostics",
+              .value = "FILE",
+              .commands = kPlan,
+              .help = "score layers by these measurements instead of making them",
+              .set = [](Arguments& a, const std::string& v) { a.diagnostics = v; },
+              .first = kPlan},
+    OptionRow{.names = "--embedding-bits",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
+                      "in groups of --group-size, rounded to nearest",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.embedding_bits = ParseEdgeBits("--embedding-bits", v);
+                  },
+              .preset = [](const Arguments&) { return Shown(16); },
+              .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+    OptionRow{.names = "--head-bits",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "width of a head of its own: 16, 8 or 4",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.head_bits = ParseEdgeBits("--head-bits", v); },
+              .preset = [](const Arguments&) { return Shown(16); },
+              .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+    OptionRow{.names = "--as",
+              .value = "KIND",
+              .commands = kPlan,
+              .help = "write the plan for another quantizer",  // the names follow: Options()
+              .set = [](Arguments& a, const std::string& v) { a.plan_as = FindPlanExport(v).name; },
+              .first = kPlan,
+              .choices = [] { return NamesIn(PlanExports()); }},
+};
+
+}  // namespace
+
+std::span<const OptionRow> BudgetOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq

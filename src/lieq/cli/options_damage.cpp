@@ -1,0 +1,103 @@
+// Options of measured damage, and of plans that are made from it.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::array kRows{
+    OptionRow{.names = "--sensitivities",
+              .value = "FILE",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "damages of an optimal plan, made by `lieq sensitivity` (default: measured)",
+              .set = [](Arguments& a, const std::string& v) { a.sensitivities = v; }},
+    OptionRow{.names = "--check",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "run N mixes, the plan first, to compare the predicted damage with the true "
+                      "one; 0: none",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.check); }},
+    OptionRow{.names = "--check",
+              .value = "",
+              .commands = kInspect,
+              .help = "read all weights and fail where one is NaN or infinite, naming it",
+              .set = [](Arguments& a, const std::string&) { a.check_weights = true; }},
+    OptionRow{.names = "--refine",
+              .value = "N",
+              .commands = kPlan | kQuantize,
+              .help = "improve an optimal plan by N runs of a local search on the true damage",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.refine = Parse<Index>("--refine", v, 0, 1000000, "a whole number");
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.refine); }},
+    OptionRow{.names = "--assemble",
+              .value = "",
+              .commands = kQuantize,
+              .help = "put the model together from --codes, made on the float model's inputs, "
+                      "instead of quantizing layer after layer on the quantized ones",
+              .set = [](Arguments& a, const std::string&) { a.assemble = true; }},
+    OptionRow{.names = "--codes",
+              .value = "FOLDER",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "keep the codes of candidates here and use those that are there (default: "
+                      "beside the output); quantize: put the model together from these codes",
+              .set = [](Arguments& a, const std::string& v) { a.codes = v; }},
+    OptionRow{.names = "--mode",
+              .value = "MODE",
+              .commands = kSensitivity,
+              .help = "solo: one unit quantized, the others whole; context: one unit changed in a "
+                      "quantized base mix",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.mode = v == "solo" ? DamageMode::kSolo : DamageMode::kContext;
+                  },
+              .preset =
+                  [](const Arguments& a) {
+                    return Shown(a.mode == DamageMode::kSolo ? std::string("solo")
+                                                             : std::string("context"));
+                  },
+              .choices = [] { return std::vector<std::string>{"solo", "context"}; }},
+    OptionRow{.names = "--base",
+              .value = "FILE",
+              .commands = kSensitivity,
+              .help = "plan of the base mix (default: the cheapest candidate everywhere)",
+              .set = [](Arguments& a, const std::string& v) { a.base = v; }},
+    OptionRow{.names = "--measure-all",
+              .value = "",
+              .commands = kSensitivity | kPlan,
+              .help = "run every candidate, and predict none",
+              .set = [](Arguments& a, const std::string&) { a.measure_all = true; }},
+    OptionRow{.names = "--damage-windows",
+              .value = "N",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "windows that damage is measured on",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.damage_windows = Parse<Index>("--damage-windows", v, 1, kMostTokens,
+                                                    "a whole number, at least 1");
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.damage_windows); }},
+    OptionRow{.names = "--damage-context",
+              .value = "T",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "tokens in one of them",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.damage_context = Parse<Index>("--damage-context", v, 2, kMostTokens,
+                                                    "a whole number, at least 2");
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.damage_context); }},
+};
+
+}  // namespace
+
+std::span<const OptionRow> DamageOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq

@@ -1,0 +1,83 @@
+// Options of the grids that weights are rounded to.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+
+namespace lieq {
+namespace {
+
+std::vector<std::string> OffsetNames() {
+  std::vector<std::string> names;
+  for (const Offset offset : kAllOffsets) names.emplace_back(Name(offset));
+  return names;
+}
+
+std::vector<std::string> GridNames() {
+  return {"affine", "q2_k", "q3_k", "q4_k", "k-quant"};
+}
+
+constexpr std::array kRows{
+    OptionRow{.names = "--for",
+              .value = "CONTAINER",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "grids that a container holds",  // the names follow: Options()
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.target = &FindTarget(v);
+                    a.quant.half_scales = a.target->half_scales;
+                  },
+              .first = kPlan | kQuantize,
+              .choices = [] { return NamesIn(Targets()); }},
+    OptionRow{
+        .names = "--group-size",
+        .value = "G",
+        .commands = kSensitivity | kPlan | kQuantize | kStudy,
+        .help = "input channels that share a scale, where the plan does not say: a multiple of 16 "
+                "up to 256, or row; many engines know 32, 64 and 128 alone (docs/serving.md)",
+        .set = SetGroupSize,
+        .first = kQuantize,
+        .preset = [](const Arguments& a) { return Shown(a.group_size); }},
+    OptionRow{.names = "--offset",
+              .value = "KIND",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "where zero lies among the codes: symmetric (at the middle one), half "
+                      "(between the middle two), integer (a zero-point for each group) or float (a "
+                      "minimum for each group); engines load the first and the third",
+              .set = [](Arguments& a, const std::string& v) { SetOffset(a, ParseOffset(v)); },
+              .preset = [](const Arguments& a) { return Shown(a.offset); },
+              .choices = [] { return OffsetNames(); }},
+    OptionRow{.names = "--symmetric",
+              .value = "",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "as --offset symmetric",
+              .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kSymmetric); }},
+    OptionRow{.names = "--asymmetric",
+              .value = "",
+              .commands = kSensitivity | kPlan | kQuantize | kStudy,
+              .help = "as --offset integer",
+              .set = [](Arguments& a, const std::string&) { SetOffset(a, Offset::kInteger); }},
+    OptionRow{.names = "--grid",
+              .value = "KIND",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help =
+                  "affine (default: by --group-size and --offset), q2_k, q3_k or q4_k (that "
+                  "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
+              .set = SetGrid,
+              .choices = [] { return GridNames(); }},
+    OptionRow{.names = "--candidates",
+              .value = "LIST",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help =
+                  "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k, q3_k, q4_k, and "
+                  "commas between them (default: 2:128,2:64,2:32,3:128,4:128 where 128 divides "
+                  "every row, else 2:64,2:32,3:64,4:64; with --for those of the container; "
+                  "with --grid K-quants)",
+              .set = SetCandidates},
+};
+
+}  // namespace
+
+std::span<const OptionRow> GridOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq

@@ -1,0 +1,59 @@
+// Options of the machine, and of messages.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::array kRows{
+    OptionRow{.names = "--threads",
+              .value = "N",
+              .commands = kAllCommands,
+              .help = "threads (default: all processors); results do not depend on it",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
+                  }},
+    OptionRow{.names = "--kernels",
+              .value = "ROW",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
+              .set = [](Arguments& a, const std::string& v) { a.kernels = v; },
+              .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
+    OptionRow{
+        .names = "--arithmetic",
+        .value = "TYPE",
+        .commands = kEvaluate | kGenerate,
+        .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
+                "probe finds faster (the last digits of results follow it)",
+        .set = SetArithmetic,
+        .preset =
+            [](const Arguments& a) {
+              return Shown(std::string(a.arithmetic == Arithmetic::kBf16 ? "bf16" : "float32"));
+            },
+        .choices = [] { return std::vector<std::string>{"float32", "bf16", "auto"}; }},
+    OptionRow{.names = "--json",
+              .value = "",
+              .commands = kAllCommands,
+              .help = "print the result as JSON (docs/json.md)",
+              .set = [](Arguments& a, const std::string&) { a.json = true; }},
+    OptionRow{.names = "--verbose,-v",
+              .value = "",
+              .commands = kAllCommands,
+              .help = "say more on stderr",
+              .set = [](Arguments& a, const std::string&) { a.verbose = true; }},
+    OptionRow{.names = "--quiet,-q",
+              .value = "",
+              .commands = kAllCommands,
+              .help = "say nothing but errors on stderr",
+              .set = [](Arguments& a, const std::string&) { a.quiet = true; }},
+};
+
+}  // namespace
+
+std::span<const OptionRow> MachineOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq

@@ -1,0 +1,88 @@
+// Options of what is written, and where.
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+
+namespace lieq {
+namespace {
+
+void SetOutput(Arguments& a, const std::string& v) {
+  a.output = v;
+}
+
+constexpr std::array kRows{
+    OptionRow{.names = "--output,-o",
+              .value = "FOLDER",
+              .commands = kQuantize,
+              .help = "folder to write: the quantized model, lieq.json (what was done) and "
+                      "run.json (time, memory)",
+              .required = true,
+              .set = SetOutput,
+              .first = kQuantize},
+    OptionRow{.names = "--output,-o",
+              .value = "PATH",
+              .commands = kExport,
+              .help = "folder to write; of gguf the file",
+              .required = true,
+              .set = SetOutput,
+              .first = kExport},
+    OptionRow{.names = "--output,-o",
+              .value = "FILE",
+              .commands = kPlan,
+              .help = "file to write: the plan as JSON, or with --as what another quantizer takes",
+              .required = true,
+              .set = SetOutput,
+              .first = kPlan},
+    OptionRow{
+        .names = "--output,-o",
+        .value = "FILE",
+        .commands = kDiagnose,
+        .help = "file to write: the measurements as JSON, for `plan --diagnostics` and `report`",
+        .required = true,
+        .set = SetOutput,
+        .first = kDiagnose},
+    OptionRow{
+        .names = "--output,-o",
+        .value = "FILE",
+        .commands = kSensitivity,
+        .help = "file to write: the damages as JSON, for --sensitivities of `plan` and `quantize`",
+        .required = true,
+        .set = SetOutput,
+        .first = kSensitivity},
+    OptionRow{
+        .names = "--output,-o",
+        .value = "FOLDER",
+        .commands = kStudy,
+        .help =
+            "folder to write: study.json and the codes it used; one that is there is gone on with",
+        .required = true,
+        .set = SetOutput,
+        .first = kStudy},
+    OptionRow{.names = "--output,-o",
+              .value = "FILE",
+              .commands = kReport,
+              .help = "page to write, such as report.html; where the name ends in .svg the "
+                      "picture of file size against loss alone",
+              .required = true,
+              .set = SetOutput,
+              .first = kReport},
+    OptionRow{.names = "--force",
+              .value = "",
+              .commands = kQuantize | kExport,
+              .help = "replace an output that is there, and start over",
+              .set = [](Arguments& a, const std::string&) { a.force = true; },
+              .first = kQuantize | kExport},
+    OptionRow{.names = "--dry-run",
+              .value = "",
+              .commands = kQuantize,
+              .help = "print what the run will take and the bytes it will write, and stop",
+              .set = [](Arguments& a, const std::string&) { a.dry_run = true; },
+              .first = kQuantize},
+};
+
+}  // namespace
+
+std::span<const OptionRow> OutputOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq

@@ -1,0 +1,109 @@
+// Options of the texts that are read.
+#include "lieq/cli/inputs.h"
+#include "lieq/cli/option_table.h"
+#include "lieq/cli/option_values.h"
+
+namespace lieq {
+namespace {
+
+void SetContext(Arguments& a, const std::string& v) {
+  a.context = Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
+}
+
+void SetSamples(Arguments& a, const std::string& v) {
+  a.samples = Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
+}
+
+constexpr std::array kRows{
+    OptionRow{
+        .names = "--text",
+        .value = "FILE",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
+        .help = "UTF-8 text, .jsonl or .json, or gzip of these to measure perplexity or damage on",
+        .set = [](Arguments& a, const std::string& v) { a.text = v; },
+        .first = kDiagnose},
+    OptionRow{
+        .names = "--calibration",
+        .value = "FILE",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+        .help =
+            "UTF-8 texts, .jsonl or .json, or gzip of these whose activations are used (default: a "
+            "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
+            "model writes (by --seed)",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); },
+        .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
+        .choices = [] { return std::vector<std::string>{"self"}; },
+        .open = true},
+    OptionRow{
+        .names = "--second-text",
+        .value = "FILE",
+        .commands = kDiagnose,
+        .help = "texts of another kind: measure on them too, and say how far the rankings agree",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.second_text.emplace_back(v); }},
+    OptionRow{
+        .names = "--text-field",
+        .value = "NAME,..",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .help = "fields of a row that are its text, for .jsonl and .json files (default: text, or "
+                "those of a known layout)",
+        .set = SetTextFields},
+    OptionRow{.names = "--line-ends",
+              .value = "KIND",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help = "of texts: lf (CRLF and CR are read as LF, as Python and the loaders of data "
+                      "sets do) or keep",
+              .set = SetLineEnds,
+              .preset = [](const Arguments&) { return Shown(std::string("lf")); },
+              .choices = [] { return std::vector<std::string>{"lf", "keep"}; }},
+    OptionRow{.names = "--context",
+              .value = "T",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+              .help = "tokens in a window",
+              .set = SetContext,
+              .first = kCalibrate,
+              .preset = [](const Arguments&) { return Shown(kDefaultContext); }},
+    OptionRow{.names = "--context",
+              .value = "T",
+              .commands = kEvaluate,
+              .help = "tokens in a window (default: as the convention has it)",
+              .set = SetContext,
+              .first = kEvaluate},
+    OptionRow{
+        .names = "--samples",
+        .value = "N",
+        .commands = kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+        .help =
+            "windows of calibration, from the start of the text: as many as it has, and no more "
+            "than this",
+        .set = SetSamples,
+        .first = kCalibrate,
+        .preset = [](const Arguments&) { return Shown(kDefaultSamples); }},
+    OptionRow{.names = "--samples",
+              .value = "N",
+              .commands = kDiagnose | kEvaluate,
+              .help = "windows from the start of the text (default: all)",
+              .set = SetSamples,
+              .first = kEvaluate},
+    OptionRow{
+        .names = "--seed",
+        .value = "S",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kGenerate,
+        .help = "seed of everything random",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
+            },
+        .first = kGenerate,
+        .preset = [](const Arguments& a) { return Shown(a.seed); }},
+};
+
+}  // namespace
+
+std::span<const OptionRow> TextOptions() noexcept {
+  return kRows;
+}
+
+}  // namespace lieq
