@@ -54,7 +54,7 @@ constexpr std::array kCommands{
         "correlation: do the cheap scores predict the damage? layers: how many to protect, "
         "by which ranking? calibration: does the text matter? backend: do group size, order "
         "and method matter more than the plan? Writes study.json and the codes it used into a "
-        "folder; given again, it goes on where it stopped.",
+        "folder; given again, it resumes.",
         kStudyModel, "study layers Qwen3-0.6B --texts wiki.txt -o study-layers"},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
                "Writes a plan that `quantize --plan` takes; it may be edited by hand. With --as it "
