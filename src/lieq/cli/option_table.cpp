@@ -650,8 +650,9 @@ constexpr std::array kOptions{
               .set = [](Arguments& a, const std::string&) { a.force = true; }},
     OptionRow{.names = "--dry-run",
               .value = "",
-              .commands = kQuantize,
-              .help = "print what the run will take and the bytes it will write, and stop",
+              .commands = kQuantize | kPlan | kSensitivity,
+              .help = "print what the run will take (time by stage, memory, disk) and the bytes it "
+                      "will write, and stop: measures and writes nothing",
               .set = [](Arguments& a, const std::string&) { a.dry_run = true; }},
     OptionRow{.names = "--json",
               .value = "",
