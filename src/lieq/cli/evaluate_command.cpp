@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <optional>
 
 #include "lieq/base/error.h"
@@ -10,6 +9,7 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/machine.h"
 #include "lieq/cli/model_sizes.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/terminal.h"
@@ -59,16 +59,6 @@ struct Evaluation {
   std::optional<DivergenceResult> divergence;
   double seconds = 0;  // of the passes over the windows
 };
-
-/// Where files that can be made again are kept.
-fs::path CacheFolder() {
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != 0) {
-    return fs::path(folder) / "lieq";
-  }
-  const char* home = std::getenv("HOME");
-  return (home != nullptr && *home != 0 ? fs::path(home) / ".cache" : fs::temp_directory_path()) /
-         "lieq";
-}
 
 /// How far the model is from its reference on the text.
 DivergenceResult Diverge(const Arguments& arguments, const Model& model, const Model& reference,

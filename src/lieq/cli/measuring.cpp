@@ -159,6 +159,7 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
                                     std::min<Index>(length, static_cast<Index>(wanted)), count,
                                     lab.text.where, "--damage-context");
   }
+  if (arguments.dry_run) return;
   lab.store.emplace(codes, lab.model,
                     CodeSettings(arguments, lab.model_hash,
                                  calibrated ? &*lab.calibration : nullptr, lab.windows));

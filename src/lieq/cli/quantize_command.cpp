@@ -3,6 +3,7 @@
 #include <chrono>
 #include <ctime>
 #include <optional>
+#include <span>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
@@ -11,6 +12,7 @@
 #include "lieq/cli/code_store.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/estimate.h"
+#include "lieq/cli/forecast.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/measuring.h"
 #include "lieq/cli/planning.h"
@@ -24,7 +26,6 @@
 #include "lieq/cli/version.h"
 #include "lieq/container/finite.h"
 #include "lieq/container/tensor_items.h"
-#include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/scale_range.h"
@@ -152,20 +153,15 @@ TransformChoice ChoiceOfRun(const Arguments& arguments, const Inputs& inputs,
   return choice;
 }
 
-Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder* folder,
+Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder& folder,
                Session& session) {
-  const fs::path file = folder != nullptr ? folder->path() / "plan.json" : fs::path();
+  const fs::path file = folder.path() / "plan.json";
   const ModelConfig& config = inputs.model.weights.config;
-  if (folder != nullptr && fs::exists(file)) {
-    return PlanFromJson(ReadJson(file), config, file.string());
-  }
-  fs::path codes = arguments.codes;
-  if (codes.empty()) {
-    codes = folder != nullptr ? folder->path() / "codes" : fs::path(arguments.output) += ".codes";
-  }
+  if (fs::exists(file)) return PlanFromJson(ReadJson(file), config, file.string());
   Plan plan = MakePlan(arguments, inputs.model, inputs.model_hash,
-                       inputs.calibration ? &*inputs.calibration : nullptr, codes, session);
-  if (folder != nullptr) WriteFileAtomically(file, ToJson(plan, config).dump(2) + "\n");
+                       inputs.calibration ? &*inputs.calibration : nullptr,
+                       CodesFolder(arguments, true), session);
+  WriteFileAtomically(file, ToJson(plan, config).dump(2) + "\n");
   return plan;
 }
 
@@ -194,7 +190,7 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
 std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Inputs& inputs,
                                          const Weights& weights, const LayerGrids& grids,
                                          DType scale_type, const RunFolder& folder,
-                                         Session& session) {
+                                         const RunSeconds& seconds, Session& session) {
   const Index layers = weights.config.layers;
   Index finished = 0;
   while (finished < layers && fs::exists(folder.LayerFile(finished))) ++finished;
@@ -223,6 +219,7 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   for (Index layer = finished; layer < layers; ++layer) {
     const QuantizedLayer result = quantizer.Quantize(grids[Size(layer)]);
     WriteLayerCodes(folder.LayerFile(layer), layer, result, scale_type);
+    seconds.Keep();
     reports.push_back(result.reports);
     double error = 0, signal = 0;
     for (const LinearReport& report : result.reports) {
@@ -307,7 +304,7 @@ std::string UtcNow() {
 
 /// Seconds stand here and not in lieq.json, which is the same for every run; 0 for a linear that an
 /// earlier run had finished.
-Record RunRecord(const Arguments& arguments, double seconds,
+Record RunRecord(const Arguments& arguments, const RunSeconds& seconds,
                  const std::vector<LayerReports>& reports, Session& session) {
   Record linears = Record::array();
   for (const LayerReports& layer : reports) {
@@ -321,7 +318,8 @@ Record RunRecord(const Arguments& arguments, double seconds,
           {"kind", "run"},
           {"finished", UtcNow()},
           {"command", ShellCommand(arguments)},
-          {"seconds", seconds},
+          {"seconds", seconds.total()},
+          {"runs", seconds.runs()},
           {"linear_seconds", std::move(linears)},
           {"peak_bytes", PeakMemoryBytes()},
           {"threads", session.pool().size()},
@@ -334,6 +332,7 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
     Record printed = result;
     printed["output"] = arguments.output.string();
     printed["seconds"] = run["seconds"];
+    printed["runs"] = run["runs"];
     printed["peak_bytes"] = run["peak_bytes"];
     session.Answer(printed);
     return;
@@ -345,29 +344,62 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
   fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
              result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
              number(result["compression_ratio"]["true_bytes"]));
-  fmt::print("took           {}, {} of memory\n", FormatSeconds(number(run["seconds"])),
+  const auto runs = run["runs"].get<int>();
+  fmt::print("took           {}{}, {} of memory\n", FormatSeconds(number(run["seconds"])),
+             runs > 1 ? fmt::format(" in {} runs", runs) : "",
              FormatBytes(number(run["peak_bytes"])));
 }
 
-void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const OutputFiles& files,
-                   const Plan& plan, const ModelConfig& config, const Session& session) {
-  if (arguments.json) {
-    session.Answer({{"schema", 1},
-                    {"kind", "estimate"},
-                    {"bytes", files.bytes},
-                    {"code_bits_per_weight", CodeBits(plan, config)},
-                    {"memory_bytes", estimate.memory_bytes},
-                    {"disk_bytes", estimate.disk_bytes},
-                    {"seconds", estimate.seconds}});
-    return;
+/// How many stages come up to the choice of transforms; all where none is made.
+std::size_t StagesBeforeChoice(std::span<const PlannedStage> stages) {
+  const auto found = std::ranges::find(stages, "choosing transforms", &PlannedStage::name);
+  return found == stages.end() ? stages.size()
+                               : static_cast<std::size_t>(found - stages.begin()) + 1;
+}
+
+/// The stages once transforms were chosen: what the choice ran had the same names, so that only the
+/// stages up to it were declared before.
+void DeclareChosen(std::span<const PlannedStage> stages, bool transforms, Session& session) {
+  std::vector<PlannedStage> rest;
+  for (const PlannedStage& stage : stages.subspan(StagesBeforeChoice(stages))) {
+    if (transforms || stage.name != "transforming") rest.push_back(stage);
   }
-  fmt::print("weights        {} bytes ({}), exactly\n", files.bytes,
-             FormatBytes(static_cast<double>(files.bytes)));
-  fmt::print("linears        {:.4f} code bits a weight\n", CodeBits(plan, config));
-  fmt::print("time           about {}\n", FormatSeconds(estimate.seconds));
-  fmt::print("memory         about {}\n", FormatBytes(static_cast<double>(estimate.memory_bytes)));
-  fmt::print("disk           up to {} while it runs\n",
-             FormatBytes(static_cast<double>(estimate.disk_bytes)));
+  Declare(session.context().progress, rest);
+}
+
+/// Layers that an earlier start left in OUT.run.
+Index FinishedLayers(const Arguments& arguments) {
+  const fs::path folder = fs::path(arguments.output) += ".run";
+  Index finished = 0;
+  while (fs::exists(folder / RunFolder::LayerName(finished))) ++finished;
+  return finished;
+}
+
+/// All that the command does, for the estimate.
+Work WorkOf(const Arguments& arguments, const Inputs& inputs, const Forecast& forecast,
+            const TransformList& transforms, const EdgeGrids& edges) {
+  Work work{.arguments = arguments,
+            .model = inputs.model,
+            .windows = inputs.windows.count,
+            .length = inputs.windows.length};
+  AddPlanning(arguments, inputs.calibration ? &*inputs.calibration : nullptr, forecast, work);
+  if (!forecast.candidates.empty()) work.codes = CodesFolder(arguments, true);
+  work.grids = GridsOf(arguments, forecast.plan);
+  if (!arguments.dry_run && !arguments.force) work.finished = FinishedLayers(arguments);
+  if (arguments.assemble && work.candidates.empty()) {
+    for (const auto& layer : work.grids) {
+      for (const Grid& grid : layer) {
+        if (std::ranges::find(work.candidates, grid) == work.candidates.end()) {
+          work.candidates.push_back(grid);
+        }
+      }
+    }
+    work.codes = arguments.codes;
+  }
+  work.transforms = transforms;
+  work.edges = edges;
+  work.output_bytes = forecast.bytes;
+  return work;
 }
 
 }  // namespace
@@ -393,17 +425,25 @@ int RunQuantize(const Arguments& given, Session& session) {
     return config;
   };
   EdgeGrids edges = EdgesOf(arguments, written_as());
-  const auto estimate = [&](const OutputFiles& files) {
-    Estimate whole = EstimateRun(model, inputs.windows.count, inputs.windows.length,
-                                 NeedsSpectra(arguments), files.bytes, session.pool().size());
-    if (!transforms.empty()) whole.disk_bytes += TransformedBytes(written_as());
-    return whole;
+  const auto forecast = [&]() -> Forecast {
+    const fs::path made = (fs::path(arguments.output) += ".run") / "plan.json";
+    if (arguments.dry_run || arguments.force || !fs::exists(made)) {
+      return ForecastPlan(arguments, model, inputs.model_hash, edges, Unties(transforms), session);
+    }
+    Forecast earlier{.plan = PlanFromJson(ReadJson(made), model.weights.config, made.string()),
+                     .candidates = {},
+                     .planned = true};
+    earlier.bytes =
+        PlanOutput(model, GridsOf(arguments, earlier.plan), edges, scale_type, Unties(transforms))
+            .bytes;
+    return earlier;
   };
   if (arguments.dry_run) {
-    const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
-    const OutputFiles files =
-        PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, Unties(transforms));
-    PrintEstimate(arguments, estimate(files), files, plan, model.weights.config, session);
+    const Forecast plan = forecast();
+    Announce(arguments,
+             EstimateWork(WorkOf(arguments, inputs, plan, transforms, edges), SecondsSince(begin),
+                          session),
+             &plan, model.weights.config, session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -418,23 +458,26 @@ int RunQuantize(const Arguments& given, Session& session) {
     }
     return 0;
   }
-  // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
-  Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
-  if (arguments.k_quant) UseKQuants(widest);
-  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type,
-                                    Unties(transforms))),
-                arguments.output);
+  const Work work = WorkOf(arguments, inputs, forecast(), transforms, edges);
+  const Estimate estimate = arguments.quiet ? EstimateSpace(work, session)
+                                            : EstimateWork(work, SecondsSince(begin), session);
+  CheckEstimate(estimate, arguments.output);
 
   RunFolder folder(arguments.output);
   folder.Begin(inputs.settings, arguments.force);
+  const RunSeconds seconds(folder.path(), begin);
+  seconds.Keep();
+  Declare(session.context().progress,
+          std::span(estimate.stages).first(StagesBeforeChoice(estimate.stages)));
   try {
-    const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
+    const Plan plan = PlanOfRun(arguments, inputs, folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
     TransformChoice choice;
     if (arguments.chooses_transforms) {
       choice = ChoiceOfRun(arguments, inputs, grids, folder, session);
       transforms = choice.rows;
       edges = EdgesOf(arguments, written_as());
+      DeclareChosen(estimate.stages, !transforms.empty(), session);
     }
     std::optional<TransformedModel> transformed;
     if (!transforms.empty()) {
@@ -448,8 +491,9 @@ int RunQuantize(const Arguments& given, Session& session) {
     const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
               : QuantizeLayers(arguments, inputs, written.weights, grids, scale_type, folder,
-                               session);
+                               seconds, session);
 
+    Stage writing(session.context().progress, "writing", "model", 1);
     const fs::path edge_file = folder.path() / "edges.safetensors";
     EndReports end_reports;
     if (edges != EdgeGrids{}) {
@@ -464,7 +508,8 @@ int RunQuantize(const Arguments& given, Session& session) {
     };
     AssembleModel(written, grids, edges, files, layer_file, edge_file, out);
     ReadBack(written, grids, edges, layer_file, edge_file, out);
-    const Record run = RunRecord(arguments, SecondsSince(begin), reports, session);
+    writing.Done();
+    const Record run = RunRecord(arguments, seconds, reports, session);
     const Record no_transforms;
     const ResultFacts facts{.model = written,
                             .source_bytes = SourceBytes(model),
@@ -489,6 +534,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     PrintResult(arguments, result, run, session);
     return 0;
   } catch (const Stopped&) {
+    seconds.Keep();
     session.log().Info("stopped; finished layers are kept. To go on:\n  " +
                        ShellCommand(arguments));
     throw;
