@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Perplexity gaps of quantized models, as one table.
 
-    bench/quality.py MODEL [--set NAME] [--samples N] [--lieq PROGRAM] [--shared DIR] [--work DIR]
+    bench/quality.py MODEL [--set NAME] [--samples N] [--threads N] [--lieq PROGRAM] [--shared DIR]
+                     [--work DIR]
 
 For every row: quantizes MODEL (128 windows of 1,024 tokens of calibration.wiki-books.txt unless the
 row says otherwise), evaluates it and the float model on the first N windows of 1,024 tokens of
 wikitext2.test.raw and c4.sample.txt, and prints gap = ln(PPL / PPL of the float model). Finished
-models in --work are used again.
+models and evaluations in --work are used again. Each model's folder there keeps its evaluations, so
+that `lieq report` takes these folders.
 """
 
 import argparse
@@ -45,6 +47,13 @@ SETS = {
              for group in (64, 128) for method in ("gptq", "best")],
     "k-quants": [f"--grid {grid} --method {method}" for grid in ("q2_k", "q3_k", "q4_k")
                  for method in ("weighted", "gptq", "best")],
+    # The table of README. Damages are measured once, with gptq, for all sizes.
+    "readme": [f"{row} --embedding-bits 8" for row in (
+        "--uniform 3 --method rtn", "--uniform 4 --method rtn",
+        "--uniform 3 --method gptq --samples 16", "--uniform 4 --method gptq --samples 16",
+        "--uniform 3 --samples 16", "--uniform 4 --samples 16",
+        *(f"--bpw {bpw} --check 0 --sensitivities DAMAGES --samples 16"
+          for bpw in ("3.25", "3.75", "2.75")))],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 
@@ -63,31 +72,48 @@ def main():
     parser.add_argument("--set", choices=SETS, default="issue")
     parser.add_argument("--row", action="append", help="options of one more row, instead of a set")
     parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--threads", type=int, help="of quantize and evaluate (default: all)")
     parser.add_argument("--lieq", default=ROOT / "build/release/lieq")
     parser.add_argument("--shared", type=pathlib.Path, default=ROOT.parent / "shared")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "out/quality")
     options = parser.parse_args()
     data = options.shared / "data"
     options.work.mkdir(parents=True, exist_ok=True)
+    quiet = ["-q", *(["--threads", str(options.threads)] if options.threads else [])]
+    calibration = ["--calibration", data / "calibration.wiki-books.txt"]
 
-    def perplexities(model):
-        return [json.loads(run([options.lieq, "evaluate", model, "--text", data / text, "--context",
-                                "1024", "--samples", str(options.samples), "--json", "-q"]))
-                ["perplexity"] for text in TEXTS]
+    def perplexities(model, folder):
+        folder.mkdir(exist_ok=True)
+        kept = folder / f"eval-{options.samples}.json"
+        if not kept.exists():
+            kept.write_text(run([options.lieq, "evaluate", model, "--text",
+                                 *(data / text for text in TEXTS), "--context", "1024",
+                                 "--samples", str(options.samples), "--json", *quiet]))
+        return [record["perplexity"] for record in json.loads(kept.read_text())]
 
-    base = perplexities(options.model)
+    def damages():
+        kept = options.work / f"{options.model.name}.sensitivities.json"
+        if not kept.exists():
+            run([options.lieq, "sensitivity", options.model, "-o", kept, "--method", "gptq",
+                 "--samples", "16", "--damage-windows", "4", *calibration, *quiet])
+        return kept
+
+    base = perplexities(options.model, options.work / f"{options.model.name}-float")
     print(f"{options.model.name}, 16 bits: {base[0]:.3f} | {base[1]:.3f} "
           f"({' | '.join(TEXTS)}, first {options.samples} windows of 1,024)\n")
-    print("| options | code bits | all-in bits | WikiText-2 | C4 | gaps | layers raised | seconds |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| options | code bits | all-in bits | MB | WikiText-2 | C4 | gaps | layers raised "
+          "| seconds |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for row in options.row or SETS[options.set]:
         name = options.model.name + " " + row
         out = options.work / "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
-        run([options.lieq, "quantize", options.model, "-o", out, "-q", "--calibration",
-             data / "calibration.wiki-books.txt", *row.split()])
+        words = [damages() if word == "DAMAGES" else word for word in row.split()]
+        if not (out / "lieq.json").exists():
+            run([options.lieq, "quantize", options.model, "-o", out, *calibration, *words, *quiet])
         result = json.loads((out / "lieq.json").read_text())
         seconds = json.loads((out / "run.json").read_text())["seconds"]
-        values = perplexities(out)
+        values = perplexities(out, out)
+        size = sum(file.stat().st_size for file in out.glob("*.safetensors")) / 1e6
         # One number, or one for each unit where they differ.
         bits = [b if isinstance(b, dict) else {"all": b}
                 for b in (layer["bits"] for layer in result["layers"])]
@@ -95,7 +121,7 @@ def main():
         raised = [str(i) for i, b in enumerate(bits) if max(b.values()) != least]
         gaps = [math.log(value / reference) for value, reference in zip(values, base)]
         print(f"| `{row}` | {result['code_bits_per_weight']:.3f} | {result['bits_per_weight']:.3f} "
-              f"| {values[0]:.3f} | {values[1]:.3f} | {gaps[0]:.4f} / {gaps[1]:.4f} "
+              f"| {size:.1f} | {values[0]:.3f} | {values[1]:.3f} | {gaps[0]:.4f} / {gaps[1]:.4f} "
               f"| {' '.join(raised) or '-'} | {seconds:.0f} |", flush=True)
 
 

@@ -6,7 +6,7 @@
     lieq.quantize("Qwen3-0.6B", "Qwen3-0.6B-2.25", bits=2.25, calibration="text.txt")
 
 A command takes the options of the command line as keyword arguments and returns the record that the
-program prints under --json, as a dict (docs/json.md). See docs/python.md.
+program prints under --json, as a dict (docs/records.md). See docs/python.md.
 """
 
 from lieq import _commands

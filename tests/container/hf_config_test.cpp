@@ -247,10 +247,10 @@ INSTANTIATE_TEST_SUITE_P(
     Table, Options,
     testing::Values(
         Option{kLlama, "hidden_act", "\"gelu\"", "gelu"}, Option{kLlama, "hidden_act", "null", ""},
-        Option{kLlama, "sliding_window", "4096", "sliding-window"},
+        Option{kLlama, "sliding_window", "1024", "sliding-window"},
+        Option{kLlama, "sliding_window", "2048", ""},  // the whole context
         Option{kLlama, "sliding_window", "null", ""}, Option{kQwen2, "sliding_window", "4096", ""},
-        Option{kQwen2, "use_sliding_window", "true", "sliding-window"},
-        Option{kQwen3, "use_sliding_window", "true", "sliding-window"},
+        Option{kQwen2, "use_sliding_window", "true", ""},  // 4096, where none is given
         Option{kQwen3, "use_sliding_window", "false", ""},
         Option{kQwen3, "layer_types", R"(["full_attention","sliding_attention"])", "sliding_att"},
         Option{kLlama, "layer_types", R"(["linear_attention"])", "linear_attention"},
@@ -269,6 +269,8 @@ INSTANTIATE_TEST_SUITE_P(
         Option{kLlama, "quantization_config", R"({"quant_method":"awq","bits":4})", "awq"},
         Option{kLlama, "quantization_config", R"({"quant_method":"gptq","bits":4})", ""},
         Option{kLlama, "quantization_config", R"({"quant_method":"bitsandbytes"})", "bitsandbytes"},
+        Option{kLlama, "quantization_config", R"({"load_in_4bit":true})", "bitsandbytes"},
+        Option{kLlama, "quantization_config", R"({"quant_method":"awq"})", ".qweight, .qzeros"},
         Option{kLlama, "quantization_config", R"({"quant_method":"compressed-tensors"})", ""},
         Option{kLlama, "quantization_config", "{}", "quant_method"},
         Option{kLlama, "attention_dropout", "0.1", ""}, Option{kLlama, "dtype", "\"x\"", ""},
@@ -284,6 +286,49 @@ INSTANTIATE_TEST_SUITE_P(
         Option{kLlama, "max_position_embeddings", "0", "at least 1"},
         Option{kLlama, "rms_norm_eps", "0", "positive"},
         Option{kLlama, "tie_word_embeddings", "1", "true or false"}));
+
+TEST(Quantization, ByAnotherMethodSaysWhatIsThereAndWhatToDo) {
+  for (const char* method : {"bitsandbytes", "fp8", "fbgemm_fp8", "awq", "hqq", "quanto", "torchao",
+                             "aqlm", "mxfp4", "never_heard_of"}) {
+    Json json = Config("LlamaForCausalLM");
+    json["quantization_config"] = {{"quant_method", method}};
+    EXPECT_THAT(ParseError(json),
+                AllOf(HasSubstr("a method that is not read"), HasSubstr(method),
+                      HasSubstr("a folder of " + std::string(method) + " holds"),
+                      HasSubstr("start from the float model"),
+                      HasSubstr("delete \"quantization_config\" from config.json")));
+  }
+}
+
+TEST(SlidingWindow, IsReadWhereItNarrowsNoLayer) {
+  for (const char* architecture : {"Qwen2ForCausalLM", "Qwen3ForCausalLM"}) {
+    Json json = Config(architecture);  // 3 layers, 2048 positions
+    json["use_sliding_window"] = true;
+    json["sliding_window"] = 1024;
+    json["max_window_layers"] = 2;
+    EXPECT_THAT(ParseError(json),
+                AllOf(HasSubstr("/use_sliding_window"), HasSubstr("sliding-window")));
+    json["layer_types"] = {"full_attention", "full_attention", "full_attention"};
+    EXPECT_THAT(ParseError(json), IsEmpty());  // they are asked before the number
+    json["layer_types"][2] = "sliding_attention";
+    EXPECT_THAT(ParseError(json), HasSubstr("/layer_types/2"));
+    json["sliding_window"] = 2048;
+    EXPECT_THAT(ParseError(json), IsEmpty());
+    json.erase("layer_types");
+    EXPECT_THAT(ParseError(json), IsEmpty());
+    json["sliding_window"] = 1024;
+    json["max_window_layers"] = 3;
+    EXPECT_THAT(ParseError(json), IsEmpty());
+    json.erase("max_window_layers");  // 28
+    EXPECT_THAT(ParseError(json), IsEmpty());
+    json["max_window_layers"] = 0;
+    json["sliding_window"] = nullptr;
+    EXPECT_THAT(ParseError(json), IsEmpty());
+    json["use_sliding_window"] = false;
+    json["sliding_window"] = 1024;
+    EXPECT_THAT(ParseError(json), IsEmpty());
+  }
+}
 
 TEST(ModuleName, IsThatOfTheCheckpoint) {
   EXPECT_EQ(ModuleName(3, Site::kDown), "model.layers.3.mlp.down_proj");

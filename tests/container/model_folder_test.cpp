@@ -204,10 +204,71 @@ TEST_F(TinyFolder, TakesATiedHeadOnlyWhereItIsTheEmbedding) {
   EXPECT_THAT(OpenError(folder_.path()), IsEmpty());
 }
 
+TEST_F(TinyFolder, TakesATiedHeadOfAnotherTypeWhereItsNumbersAreTheSame) {
+  const std::vector<float> values = Widened(OpenModel(folder_.path()).weights.embedding);
+  const Tensors whole = Weights();
+  Tensors tensors = whole;
+  tensors.push_back(Raw("lm_head.weight", DType::kF32, {288, 128}, values));
+  ASSERT_THAT(ErrorWith(tensors), IsEmpty());
+
+  const ModelFolder model = OpenModel(folder_.path());
+  EXPECT_THAT(model.notes, testing::Contains(HasSubstr("read as tied")));
+  EXPECT_FALSE(model.tensors.Has("lm_head.weight"));  // so that no result has it
+  EXPECT_EQ(Widened(model.weights.head), values);
+
+  // The other way round: the head keeps the narrow type.
+  tensors = whole;
+  RawTensor head = FindRaw(tensors, "model.embed_tokens.weight");
+  head.spec.name = "lm_head.weight";
+  FindRaw(tensors, "model.embed_tokens.weight") =
+      Raw("model.embed_tokens.weight", DType::kF32, {288, 128}, values);
+  tensors.push_back(head);
+  EXPECT_THAT(ErrorWith(tensors), IsEmpty());
+
+  std::vector<float> other = values;
+  other.back() += 1;
+  tensors = whole;
+  tensors.push_back(Raw("lm_head.weight", DType::kF32, {288, 128}, other));
+  EXPECT_THAT(ErrorWith(tensors), AllOf(HasSubstr("differs from the embedding"),
+                                        HasSubstr("\"tie_word_embeddings\": false")));
+}
+
 TEST_F(TinyFolder, NeedsAHeadWhereItIsNotTied) {
   SetConfig(folder_.path(), "tie_word_embeddings", false);
   EXPECT_THAT(OpenError(folder_.path()),
-              AllOf(HasSubstr("the head is missing"), HasSubstr("lm_head.weight")));
+              AllOf(HasSubstr("the head is missing"), HasSubstr("lm_head.weight"),
+                    HasSubstr("\"tie_word_embeddings\": true")));
+}
+
+TEST_F(TinyFolder, ReadsTheClassByItsModelTypeOrItsBody) {
+  for (const Json& names : {Json::array(), Json(nullptr), Json::array({"Qwen3Model"})}) {
+    SetConfig(folder_.path(), "architectures", names);
+    const ModelFolder model = OpenModel(folder_.path());
+    EXPECT_EQ(model.weights.config.architecture, "Qwen3ForCausalLM") << names;
+    EXPECT_EQ(model.config.at("architectures"), Record::array({"Qwen3ForCausalLM"})) << names;
+    EXPECT_THAT(model.notes, testing::SizeIs(1)) << names;
+  }
+  SetConfig(folder_.path(), "architectures", Json::array({"Qwen3ForSequenceClassification"}));
+  EXPECT_THAT(OpenError(folder_.path()), HasSubstr("architecture is not supported"));
+  SetConfig(folder_.path(), "architectures", Json::array());
+  SetConfig(folder_.path(), "model_type", "mamba");
+  EXPECT_THAT(OpenError(folder_.path()), AllOf(HasSubstr("/model_type"), HasSubstr("mamba")));
+}
+
+TEST_F(TinyFolder, NotesNumbersThatTheConfigLeavesOut) {
+  EXPECT_THAT(OpenModel(folder_.path()).notes, IsEmpty());
+  SetConfig(folder_.path(), "rms_norm_eps", nullptr);
+  SetConfig(folder_.path(), "rope_parameters", nullptr);
+  EXPECT_THAT(OpenModel(folder_.path()).notes,
+              testing::ElementsAre(
+                  AllOf(HasSubstr("rms_norm_eps 1e-06"), HasSubstr("rope_theta 10000.0"))));
+}
+
+TEST_F(TinyFolder, NotesASlidingWindowThatNoLayerHas) {
+  SetConfig(folder_.path(), "use_sliding_window", true);
+  SetConfig(folder_.path(), "sliding_window", 64);
+  SetConfig(folder_.path(), "max_window_layers", 2);
+  EXPECT_THAT(OpenModel(folder_.path()).notes, testing::Contains(HasSubstr("sliding window")));
 }
 
 // ---- what does not ----------------------------------------------------------------------------

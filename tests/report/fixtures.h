@@ -1,4 +1,4 @@
-// Records as the program writes them (docs/json.md), small, for a model of any number of layers.
+// Records as the program writes them (docs/records.md), small, for a model of any number of layers.
 #pragma once
 
 #include <fmt/format.h>

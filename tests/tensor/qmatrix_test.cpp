@@ -185,19 +185,23 @@ TEST(QMatrix, HoldsTheOffsetsOfItsKindAlone) {
 TEST(RoundScale, IsExactInBothHalfFormatsAndNearest) {
   Rng rng(7);
   for (int i = 0; i < 20000; ++i) {
-    const auto scale = static_cast<float>(rng.Normal() * std::exp2(20 * rng.Uniform() - 13));
+    const auto scale = static_cast<float>(rng.Normal() * std::exp2(32 * rng.Uniform() - 25));
 
     const float rounded = RoundScale(scale);
 
     ASSERT_EQ(ToFloat(ToF16(rounded)), rounded);
     ASSERT_EQ(ToFloat(ToBf16(rounded)), rounded);
-    if (std::fabs(scale) > 0x1p-14f) {
+    if (std::fabs(scale) > 0x1p-17f) {
       ASSERT_LE(std::fabs(rounded - scale), std::fabs(scale) * 0x1p-8f);
+    } else {  // f16's step
+      ASSERT_LE(std::fabs(rounded - scale), std::fabs(rounded) == 0x1p-24f ? 0x1p-24f : 0x1p-25f);
     }
+    ASSERT_GE(std::fabs(rounded), 0x1p-24f);
     ASSERT_EQ(std::signbit(rounded), std::signbit(scale));
   }
   EXPECT_EQ(RoundScale(0.0f), 0x1p-14f);
   EXPECT_EQ(RoundScale(1e9f), 65280.0f);
+  EXPECT_EQ(RoundScale(-1e-30f), -0x1p-24f);
 }
 
 TEST(RoundMinimum, IsExactInBothHalfFormatsAndNearest) {

@@ -18,6 +18,7 @@
 #include "lieq/model/sampling.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
+#include "lieq/text/clean_text.h"
 
 namespace lieq {
 
@@ -45,6 +46,7 @@ struct Arguments {
   std::filesystem::path text;
   std::vector<std::filesystem::path> calibration;  // empty: the bundled text
   std::vector<std::string> text_fields;            // of rows of JSON; empty: by their layout
+  LineEnds line_ends = LineEnds::kLf;              // of texts
   std::filesystem::path diagnostics;
   std::filesystem::path plan;
   std::string plan_as;                       // a row of PlanExports(); empty: plan.json
@@ -82,9 +84,10 @@ struct Arguments {
   DamageMode mode = DamageMode::kSolo;
   bool measure_all = false;
   Index damage_windows = 8, damage_context = 512;
-  bool assemble = false;  // quantize: from the codes, nothing is quantized in sequence
-  Index refine = 0;       // evaluations of a local search on the true divergence
-  Index check = 4;        // mixes that the prediction is checked on
+  bool assemble = false;       // quantize: from the codes, nothing is quantized in sequence
+  Index refine = 0;            // evaluations of a local search on the true divergence
+  Index check = 4;             // mixes that the prediction is checked on
+  bool check_weights = false;  // of `inspect`
 
   const Convention* convention = &Conventions().front();  // of `evaluate`
   Index stride = 0;                                       // 0: windows do not overlap
@@ -136,6 +139,7 @@ struct Arguments {
   int threads = 0;  // 0: all processors
   std::string kernels;
   Arithmetic arithmetic = Arithmetic::kFloat32;
+  bool probes_arithmetic = false;  // auto: whichever is faster, in place of `arithmetic`
 
   bool force = false;
   bool dry_run = false;

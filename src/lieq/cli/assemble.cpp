@@ -6,8 +6,11 @@
 #include <optional>
 #include <span>
 
+#include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/cli/verification.h"
 #include "lieq/container/folder_writer.h"
+#include "lieq/container/model_by_layers.h"
 #include "lieq/container/narrow.h"
 #include "lieq/container/tensor_items.h"
 #include "lieq/container/tensor_names.h"
@@ -184,10 +187,85 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
   }
   WriteIndex(files, folder);
 
-  Record config = model.config;
+  Record config = FloatConfig(model);
   config["quantization_config"] = QuantizationConfig(grids, edges);
   WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
   WriteSidecars(model, folder);
+}
+
+namespace {
+
+/// The values of 16 bits that WidenEnd writes of a packed end.
+std::shared_ptr<Matrix<float>> Widened(const AnyMatrix& matrix, DType type) {
+  auto wide = std::make_shared<Matrix<float>>(Rows(matrix), Cols(matrix));
+  WidenRows(matrix, 0, wide->view());
+  for (float& value : std::span(wide->data(), Size(wide->size()))) value = Rounded(value, type);
+  return wide;
+}
+
+/// The ends as they were to be written; `weights` holds what they point to.
+void ExpectEnds(const ModelFolder& model, const EdgeGrids& edges,
+                const std::filesystem::path& edge_file, Weights& weights) {
+  const auto expect = [&](std::string_view module, const std::optional<Grid>& grid,
+                          AnyMatrix& matrix) {
+    if (grid) {
+      matrix =
+          std::make_shared<const QMatrix>(ReadPacked(TensorFile::Open(edge_file), module, *grid));
+    } else if (std::holds_alternative<Packed>(matrix)) {
+      const auto wide = Widened(matrix, model.dtype);
+      matrix = View<const float, 2>(wide->view());
+      weights.owners.push_back(wide);
+    }
+  };
+  expect(kEmbeddingModule, edges.embedding, weights.embedding);
+  if (weights.config.tied) {
+    weights.head = weights.embedding;
+  } else {
+    expect(kHeadModule, edges.head, weights.head);
+  }
+}
+
+/// A layer of the source with the codes and the biases that its files hold.
+LayerWeights ExpectedLayer(const ModelFolder& model, Index layer, const LayerGrids& grids,
+                           const std::function<std::filesystem::path(Index, Site)>& layer_file) {
+  LayerWeights expected = model.weights.layers[Size(layer)];
+  for (const Site site : kAllSites) {
+    const std::string module = ModuleName(layer, site), bias = module + ".bias";
+    const TensorFile file = TensorFile::Open(layer_file(layer, site));
+    Linear& linear = expected.At(site);
+    linear.weight = std::make_shared<const QMatrix>(
+        ReadPacked(file, module, grids[Size(layer)][static_cast<std::size_t>(site)]));
+    if (!file.Has(bias)) continue;
+    CopyItems(file.At(bias), std::span(linear.bias));
+    for (float& value : linear.bias) value = Rounded(value, model.tensors.At(bias).dtype);
+  }
+  return expected;
+}
+
+}  // namespace
+
+void ReadBack(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
+              const std::function<std::filesystem::path(Index, Site)>& layer_file,
+              const std::filesystem::path& edge_file, const std::filesystem::path& folder) {
+  ModelComparer comparer;
+  const ModelFolder written =
+      OpenModelByLayers(folder, [&](Index layer, const LayerWeights& found) {
+        comparer.Layer(layer, ExpectedLayer(model, layer, grids, layer_file), found);
+      });
+  Weights expected = model.weights;
+  ExpectEnds(model, edges, edge_file, expected);
+  if (comparer.Configuration(expected.config, written.weights.config)) {
+    comparer.Ends(expected, written.weights);
+  }
+  const Comparison comparison = comparer.Take();
+  if (comparison.equal()) return;
+  const Difference& first = comparison.differences.front();
+  throw Error({.what = "what was written is not what was made: " + first.kind + " differ",
+               .where = folder.string() + ": " + first.tensor + PlaceOf(first),
+               .expected = first.expected,
+               .found = first.found,
+               .hint = "the disk may be at fault: the finished layers are kept, and the same "
+                       "command tries again"});
 }
 
 }  // namespace lieq

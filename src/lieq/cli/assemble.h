@@ -23,4 +23,11 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
                    const std::function<std::filesystem::path(Index, Site)>& layer_file,
                    const std::filesystem::path& edge_file, const std::filesystem::path& folder);
 
+/// Opens what AssembleModel wrote, one layer at a time, and compares it with what it was made of:
+/// the codes of the files, and of the model what is not quantized. Throws Error naming the first
+/// difference, and whatever OpenModel refuses.
+void ReadBack(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
+              const std::function<std::filesystem::path(Index, Site)>& layer_file,
+              const std::filesystem::path& edge_file, const std::filesystem::path& folder);
+
 }  // namespace lieq

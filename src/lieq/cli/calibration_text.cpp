@@ -1,5 +1,7 @@
 #include "lieq/cli/calibration_text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <span>
 
@@ -56,9 +58,9 @@ TokenId FirstToken(const ModelFolder& model, const Tokenizer& tokenizer) {
 
 EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model,
                             Session& session) {
-  const Tokenizer tokenizer = OpenTokenizer(model);
+  const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   if (!CalibratesOnItself(arguments)) {
-    return EncodeFiles(tokenizer, arguments.calibration, arguments.text_fields);
+    return EncodeFiles(tokenizer, arguments.calibration, HowToRead(arguments), session.log());
   }
   if (arguments.calibration.size() > 1 || !arguments.text_fields.empty()) {
     throw UsageError(
@@ -70,6 +72,9 @@ EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model
   const Index count = arguments.samples.value_or(kDefaultSamples);
   const Index batch = SideBySide(config, length);
   Matrix<TokenId> windows(count, length);
+  if (arguments.dry_run) {  // as many tokens, whichever they will be
+    return {.ids = std::vector<TokenId>(Size(windows.size())), .hash = {}, .names = {"self"}};
+  }
   Stage stage(session.context().progress, "writing the calibration text", "step",
               CeilDiv(count, batch) * (length - 1));
   for (Index w = 0; w < count; ++w) windows(w, 0) = FirstToken(model, tokenizer);
@@ -81,7 +86,21 @@ EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model
   text.ids.assign(windows.data(), windows.data() + windows.size());
   text.hash = Hasher().Add(std::as_bytes(std::span(text.ids))).Hex();
   text.names = {"self"};
+  text.where = "the text that the model wrote";
   return text;
+}
+
+Windows CalibrationWindows(const Arguments& arguments, const EncodedText& text,
+                           const ModelConfig& config, const Log& log) {
+  const Index wanted = arguments.samples.value_or(kDefaultSamples);
+  Windows windows =
+      CutWindows(text.ids, arguments.context.value_or(kDefaultContext), wanted, text.where);
+  JudgeCalibration(text, windows.count * windows.length, config, log);
+  if (arguments.samples && windows.count < wanted) {
+    log.Warning(fmt::format("{}: {} windows of {} tokens, fewer than --samples {}", text.where,
+                            windows.count, windows.length, wanted));
+  }
+  return windows;
 }
 
 }  // namespace lieq

@@ -57,15 +57,18 @@ CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& se
   }
 }
 
-fs::path CodeStore::File(Index layer, const Grid& grid) const {
+std::string CodeStore::FileName(Index layer, const Grid& grid) {
   const std::string suffix = grid.k_quant       ? "-k"
                              : grid.symmetric() ? ""
                              : grid.offset == Offset::kInteger
                                  ? "-asymmetric"
                                  : fmt::format("-{}", Name(grid.offset));
-  return folder_ / fmt::format("layer-{:05}-{}-{}{}.safetensors", layer, grid.bits,
-                               grid.group_size == 0 ? "row" : std::to_string(grid.group_size),
-                               suffix);
+  return fmt::format("layer-{:05}-{}-{}{}.safetensors", layer, grid.bits,
+                     grid.group_size == 0 ? "row" : std::to_string(grid.group_size), suffix);
+}
+
+fs::path CodeStore::File(Index layer, const Grid& grid) const {
+  return folder_ / FileName(layer, grid);
 }
 
 void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,

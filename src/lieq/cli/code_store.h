@@ -42,6 +42,8 @@ class CodeStore {
             Session& session) const;
 
   [[nodiscard]] std::filesystem::path File(Index layer, const Grid& grid) const;
+  /// The name of that file in its folder.
+  [[nodiscard]] static std::string FileName(Index layer, const Grid& grid);
   /// Reports of a layer by Site; those of linears that the grid does not fit are empty.
   [[nodiscard]] std::array<LinearReport, kSites> Reports(Index layer, const Grid& grid) const;
   /// The layer with the linears of some units replaced: grids by Unit, null to leave one in float.

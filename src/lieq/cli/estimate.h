@@ -1,26 +1,66 @@
-// What a quantization run will take, before it starts.
+// What a command will take, before it starts: seconds by stage, memory, and disk.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <vector>
 
 #include "lieq/cli/arguments.h"
+#include "lieq/cli/session.h"
+#include "lieq/cli/stage_clock.h"
+#include "lieq/container/compressed_tensors.h"
 #include "lieq/container/model_folder.h"
+#include "lieq/transform/transforms.h"
 
 namespace lieq {
 
-struct Estimate {
-  std::int64_t memory_bytes = 0;  // peak resident memory
-  std::int64_t disk_bytes = 0;    // at most, beside the source: finished layers and the output
-  double seconds = 0;
+/// What there is to do. What is empty is not done.
+struct Work {
+  const Arguments& arguments;
+  const ModelFolder& model;
+  Index windows = 0, length = 0;  // of calibration
+  bool draws = false;             // the model writes them itself first
+  Index spectrum_tokens = 0;      // that layers are measured on, for a ranking
+  bool spectra = false;           // their compactness too
+  // Of a plan by measured damage:
+  std::vector<Grid> candidates;
+  std::filesystem::path codes;   // where their codes lie
+  bool measures_damage = false;  // false: it is read
+  bool in_context = false;       // each unit inside a mix
+  Index damage_windows = 0, damage_length = 0;
+  Index mixes = 0;  // that are run after the plan, or to refine it
+  // Of quantizing:
+  LayerGrids grids;
+  Index finished = 0;  // layers that an earlier start of the run left
+  TransformList transforms;
+  EdgeGrids edges;
+  std::uint64_t output_bytes = 0;
 };
 
-/// windows [count of length] of calibration, 0 for none; spectra: whether compactness is measured.
-/// Time is from the arithmetic to do and the speed of a short matrix product measured here.
-[[nodiscard]] Estimate EstimateRun(const ModelFolder& model, Index windows, Index length,
-                                   bool spectra, std::uint64_t output_bytes, int threads);
+struct Estimate {
+  std::int64_t memory_bytes = 0;  // peak resident memory
+  std::int64_t disk_bytes = 0;    // at most, beside the source and what is there already
+  std::vector<PlannedStage> stages;
+  double spent = 0;  // seconds that went by before
+
+  [[nodiscard]] double seconds() const;  // of all stages, and what was spent
+};
+
+/// Pieces of the work are timed in the shapes of the model (Pieces), and counted. spent: seconds
+/// since the command began.
+[[nodiscard]] Estimate EstimateWork(const Work& work, double spent, Session& session);
+
+/// Memory and disk alone: nothing is timed, and no stages are named.
+[[nodiscard]] Estimate EstimateSpace(const Work& work, Session& session);
+
+/// Free bytes where `output` will be.
+[[nodiscard]] std::uint64_t FreeBytes(const std::filesystem::path& output);
 
 /// Throws Error where memory or disk will not do, naming both figures.
 void CheckEstimate(const Estimate& estimate, const std::filesystem::path& output);
+
+/// Lines for people: time with its stages, memory, disk; and the same as a record.
+void PrintEstimate(const Estimate& estimate, const std::filesystem::path& output);
+void AddToRecord(const Estimate& estimate, const std::filesystem::path& output, Record& record);
 
 }  // namespace lieq

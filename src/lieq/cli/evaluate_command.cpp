@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <optional>
 
 #include "lieq/base/error.h"
@@ -10,11 +9,14 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/machine.h"
 #include "lieq/cli/model_sizes.h"
+#include "lieq/cli/result_record.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/container/finite.h"
+#include "lieq/device/cpu/bf16_gain.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
-#include "lieq/text/rows.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {
@@ -25,28 +27,38 @@ namespace fs = std::filesystem;
 struct Model {
   ModelFolder folder;
   Tokenizer tokenizer;
+  bool fits = true;  // in memory
 
-  explicit Model(const fs::path& path)
-      : folder(OpenModel(path)), tokenizer(OpenTokenizer(folder)) {}
+  Model(const fs::path& path, Session& session)
+      : folder(OpenInput(path, session.log())), tokenizer(OpenTokenizer(folder, session.log())) {
+    // The passes find in the system's cache what this read. Where the model is larger than that
+    // reading twice would be from the disk: the ends alone are judged, since what is not finite in
+    // a layer shows in every loss (Named).
+    fits = SourceBytes(folder) < static_cast<std::uint64_t>(AvailableMemoryBytes());
+    if (fits) RequireFinite(folder, session.pool());
+    if (!fits) RequireFiniteEnds(folder, session.pool());
+  }
 };
 
+/// What `pass` gives; where it fails over weights that nobody judged, the error names them.
+template <class Pass>
+auto Named(const Model& model, Session& session, const Pass& pass) {
+  try {
+    return pass();
+  } catch (const Error&) {
+    if (!model.fits) RequireFinite(model.folder, session.pool());
+    throw;
+  }
+}
+
 struct Evaluation {
-  std::string hash;  // of the text's bytes
-  Index tokens = 0;  // in the text
+  std::string hash;                // of the text as it is used
+  std::vector<std::string> notes;  // what was changed in it or left aside
+  Index tokens = 0;                // in the text
   PerplexityResult result;
   std::optional<DivergenceResult> divergence;
   double seconds = 0;  // of the passes over the windows
 };
-
-/// Where files that can be made again are kept.
-fs::path CacheFolder() {
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != 0) {
-    return fs::path(folder) / "lieq";
-  }
-  const char* home = std::getenv("HOME");
-  return (home != nullptr && *home != 0 ? fs::path(home) / ".cache" : fs::temp_directory_path()) /
-         "lieq";
-}
 
 /// How far the model is from its reference on the text.
 DivergenceResult Diverge(const Arguments& arguments, const Model& model, const Model& reference,
@@ -71,10 +83,9 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
                     const Model* reference, Session& session) {
   Convention convention = *arguments.convention;
   // Rows of JSON are joined by blank lines already.
-  if (IsJsonLines(file)) convention.joins_rows = false;
-  const std::string content =
-      ReadTextFile(file, {.fields = arguments.text_fields, .limit = TextOptions{}.limit});
-  Evaluation evaluation{.hash = Hasher().Add(content).Hex()};
+  if (HoldsRows(file)) convention.joins_rows = false;
+  const auto [content, notes] = ReadTextFile(file, HowToRead(arguments));
+  Evaluation evaluation{.hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
   std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
   if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
     throw Error({.what = "the reference has another tokenizer: it gives other tokens",
@@ -100,10 +111,14 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
   }
   const auto begin = std::chrono::steady_clock::now();
   if (reference != nullptr) {
-    evaluation.divergence = Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    evaluation.divergence = Named(model, session, [&] {
+      return Diverge(arguments, model, *reference, text, evaluation.hash, session);
+    });
     evaluation.result = evaluation.divergence->model;
   } else {
-    evaluation.result = MeasurePerplexity(weights, session.device(), text, session.context());
+    evaluation.result = Named(model, session, [&] {
+      return MeasurePerplexity(weights, session.device(), text, session.context());
+    });
   }
   evaluation.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -143,6 +158,7 @@ Record ToJson(const Arguments& arguments, const Identity& model, const fs::path&
                 {"bytes", model.sizes.bytes},
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
+                {"line_ends", Name(arguments.line_ends)},
                 {"convention", arguments.convention->name},
                 {"stride", arguments.stride},
                 {"perplexity", result.perplexity},
@@ -157,7 +173,9 @@ Record ToJson(const Arguments& arguments, const Identity& model, const fs::path&
                 {"seconds", evaluation.seconds},
                 {"peak_bytes", PeakMemoryBytes()},
                 {"device", session.device().description()},
+                {"arithmetic", Name(session.arithmetic())},
                 {"threads", session.pool().size()}};
+  if (!evaluation.notes.empty()) record["text_notes"] = evaluation.notes;
   if (evaluation.divergence) record["reference"] = ToJson(arguments, *evaluation.divergence);
   return record;
 }
@@ -194,12 +212,12 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
   }
   const TaskRun tasks(arguments);
   std::optional<Model> reference;
-  if (!arguments.reference.empty()) reference.emplace(arguments.reference);
+  if (!arguments.reference.empty()) reference.emplace(arguments.reference, session);
   Record records = Record::array();
   std::vector<ModelAccuracy> accuracies;
   std::vector<std::size_t> places;  // of their records, made once all are there
   for (const fs::path& path : arguments.models) {
-    const Model model(path);
+    const Model model(path, session);
     Identity identity{.path = path, .hash = {}, .sizes = {}};
     if (arguments.json && !arguments.texts.empty()) {
       identity.hash = HashModel(model.folder);
@@ -217,7 +235,9 @@ int RunEvaluate(const Arguments& arguments, Session& session) {
       Print(arguments, evaluation);
     }
     if (arguments.tasks.empty()) continue;
-    accuracies.push_back(tasks.Measure(path, model.folder, model.tokenizer, session));
+    accuracies.push_back(Named(model, session, [&] {
+      return tasks.Measure(path, model.folder, model.tokenizer, session);
+    }));
     places.push_back(records.size());
     records.push_back(nullptr);
   }

@@ -10,6 +10,7 @@
 #include "lieq/cli/terminal.h"
 #include "lieq/cli/verification.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/finite.h"
 
 namespace lieq {
 namespace {
@@ -40,7 +41,7 @@ std::uint64_t BytesOf(const fs::path& path) {
 
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
-                 double seconds, const Session& session) {
+                 const std::vector<std::string>& notes, double seconds, const Session& session) {
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "export"},
@@ -50,6 +51,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                   {"bytes", bytes},
                   {"serve", serve},
                   {"verified", comparison.has_value()}};
+    if (!notes.empty()) record["notes"] = notes;
     if (comparison) record.update(ToJson(*comparison));
     record["seconds"] = seconds;
     record["peak_bytes"] = PeakMemoryBytes();
@@ -73,7 +75,9 @@ int RunExport(const Arguments& arguments, Session& session) {
     throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
   }
   CheckOutput(arguments);
-  const ModelFolder source = OpenModel(arguments.model);
+  const ModelFolder source = OpenInput(arguments.model, session.log());
+
+  RequireFinite(source, session.pool());
 
   // Beside OUT, which appears by one rename once the model was read back and found the same.
   RunFolder folder(arguments.output);
@@ -87,7 +91,8 @@ int RunExport(const Arguments& arguments, Session& session) {
                     .types = arguments.types,
                     .embedding_type = arguments.embedding_type,
                     .head_type = arguments.head_type,
-                    .approximate = arguments.approximate});
+                    .approximate = arguments.approximate,
+                    .note = [&](const std::string& text) { session.log().Info(text); }});
     if (arguments.verify) comparison = CompareModels(source, OpenModel(written), Told(arguments));
   } catch (...) {
     folder.Abandon();
@@ -103,6 +108,7 @@ int RunExport(const Arguments& arguments, Session& session) {
     folder.Finish();
   }
   PrintExport(arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output),
+              source.notes,
               std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
               session);
   return good ? 0 : kDiffer;

@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
 #include "lieq/cli/model_sizes.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/container/finite.h"
 
 namespace lieq {
 namespace {
@@ -49,31 +51,35 @@ void PrintLayers(const ModelFolder& model) {
 }  // namespace
 
 int RunInspect(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const ModelConfig& config = model.weights.config;
+  const std::int64_t finite = arguments.check_weights ? RequireFinite(model, session.pool()) : 0;
   const ModelSizes sizes = MeasureSizes(model);
   const auto weights = static_cast<double>(sizes.weights);
   if (arguments.json) {
-    session.Answer({{"schema", 1},
-                    {"kind", "inspection"},
-                    {"model", arguments.model.string()},
-                    {"architecture", config.architecture},
-                    {"layers", config.layers},
-                    {"hidden", config.hidden},
-                    {"intermediate", config.intermediate},
-                    {"heads", config.heads},
-                    {"kv_heads", config.kv_heads},
-                    {"head_dim", config.head_dim},
-                    {"vocabulary", config.vocab},
-                    {"tied_head", config.tied},
-                    {"parameters", sizes.parameters},
-                    {"linear_weights", sizes.weights},
-                    {"quantized", model.quantized},
-                    {"dtype", Name(model.dtype)},
-                    {"code_bits_per_weight", sizes.code_bits / weights},
-                    {"bits_per_weight", sizes.stored_bits / weights},
-                    {"bytes", sizes.bytes},
-                    {"layer_bits", sizes.layer_bits}});
+    Record record{{"schema", 1},
+                  {"kind", "inspection"},
+                  {"model", arguments.model.string()},
+                  {"architecture", config.architecture},
+                  {"layers", config.layers},
+                  {"hidden", config.hidden},
+                  {"intermediate", config.intermediate},
+                  {"heads", config.heads},
+                  {"kv_heads", config.kv_heads},
+                  {"head_dim", config.head_dim},
+                  {"vocabulary", config.vocab},
+                  {"tied_head", config.tied},
+                  {"parameters", sizes.parameters},
+                  {"linear_weights", sizes.weights},
+                  {"quantized", model.quantized},
+                  {"dtype", Name(model.dtype)},
+                  {"code_bits_per_weight", sizes.code_bits / weights},
+                  {"bits_per_weight", sizes.stored_bits / weights},
+                  {"bytes", sizes.bytes},
+                  {"layer_bits", sizes.layer_bits}};
+    if (!model.notes.empty()) record["notes"] = model.notes;
+    if (arguments.check_weights) record["finite_weights"] = finite;
+    session.Answer(record);
     return 0;
   }
   fmt::print("architecture   {}\n", config.architecture);
@@ -91,6 +97,7 @@ int RunInspect(const Arguments& arguments, Session& session) {
     fmt::print("embedding      {}\n", EndText(model.weights.embedding));
   }
   if (model.edges.head) fmt::print("head           {}\n", EndText(model.weights.head));
+  if (arguments.check_weights) fmt::print("checked        all {} weights are finite\n", finite);
   if (model.quantized) PrintLayers(model);
   return 0;
 }

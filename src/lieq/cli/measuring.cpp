@@ -125,25 +125,26 @@ Record CodeSettings(const Arguments& a, const std::string& model_hash,
 
 void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& codes,
                     Session& session, Laboratory& lab) {
-  lab.model = OpenModel(arguments.model);
+  lab.model = OpenInput(arguments.model, session.log());
   RequireSource(lab.model, "measure the float model it was made from", session.log());
   lab.model_hash = HashModel(lab.model);
-  const Tokenizer tokenizer = OpenTokenizer(lab.model);
   const bool calibrated = FindQuantizer(arguments.quant.method).needs_calibration;
-  if (calibrated || arguments.text.empty()) {
+  const bool reads_calibration = calibrated || arguments.text.empty();
+  // What there is to say of the tokenizer is said once, with the calibration text.
+  const Tokenizer tokenizer = OpenTokenizer(lab.model, reads_calibration ? Log() : session.log());
+  if (reads_calibration) {
     lab.calibration = CalibrationText(arguments, lab.model, session);
   }
   if (calibrated) {
-    lab.windows = CutWindows(lab.calibration->ids, arguments.context.value_or(kDefaultContext),
-                             arguments.samples.value_or(kDefaultSamples), "the calibration text");
-    JudgeCalibration(*lab.calibration, lab.windows.count * lab.windows.length,
-                     lab.model.weights.config, session.log());
+    lab.windows =
+        CalibrationWindows(arguments, *lab.calibration, lab.model.weights.config, session.log());
   }
   const Index length = arguments.damage_context, count = arguments.damage_windows;
   if (!arguments.text.empty()) {
     const std::filesystem::path files[] = {arguments.text};
-    lab.text = EncodeFiles(tokenizer, files, arguments.text_fields);
-    lab.damage_windows = CutWindows(lab.text.ids, length, count, arguments.text.string());
+    lab.text = EncodeFiles(tokenizer, files, HowToRead(arguments), session.log());
+    lab.damage_windows =
+        CutWindows(lab.text.ids, length, count, lab.text.where, "--damage-context");
   } else {
     lab.text = *lab.calibration;
     const std::size_t wanted = std::min(lab.text.ids.size(), Size(length * count));
@@ -156,8 +157,9 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
     }
     lab.damage_windows = CutWindows({lab.text.ids.begin() + begin, lab.text.ids.end()},
                                     std::min<Index>(length, static_cast<Index>(wanted)), count,
-                                    "the calibration text");
+                                    lab.text.where, "--damage-context");
   }
+  if (arguments.dry_run) return;
   lab.store.emplace(codes, lab.model,
                     CodeSettings(arguments, lab.model_hash,
                                  calibrated ? &*lab.calibration : nullptr, lab.windows));

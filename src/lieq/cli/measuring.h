@@ -38,7 +38,7 @@ struct Laboratory {
 };
 
 /// Reads model and texts and opens the store `codes`. The damage is measured on --text or, without
-/// one, on the last windows of the calibration text.
+/// one, on the last windows of the calibration text. A dry run opens no store.
 void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& codes,
                     Session& session, Laboratory& laboratory);
 

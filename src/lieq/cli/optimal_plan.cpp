@@ -97,6 +97,32 @@ void RequireSameGrids(const Arguments& arguments, const Sensitivities& s,
   }
 }
 
+/// The candidates of --sensitivities, or else those that will be measured.
+std::vector<Grid> CandidatesOfPlan(const Arguments& arguments, const ModelConfig& config,
+                                   Sensitivities& s) {
+  if (arguments.sensitivities.empty()) return CandidatesOf(arguments, config);
+  s = SensitivitiesFromJson(ReadJson(arguments.sensitivities), arguments.sensitivities.string());
+  RequireSameGrids(arguments, s, config);
+  return s.candidates;
+}
+
+Choice ChoiceWithin(const DamageTable& damage, const CostTable& costs, Granularity granularity,
+                    std::int64_t budget) {
+  std::optional<Choice> choice = OptimalChoice(damage, costs, granularity, budget);
+  if (choice) return std::move(*choice);
+  throw Error({.what = "no candidate fits every unit of a layer within the budget",
+               .where = "--granularity layer",
+               .hint = "--granularity group, or candidates whose groups divide every row"});
+}
+
+void AddLayers(const Choice& choice, const std::vector<Grid>& candidates, Plan& plan) {
+  for (std::size_t u = 0; u < choice.size(); u += kUnits) {
+    std::array<Grid, kUnits> grids;
+    for (std::size_t i = 0; i < kUnits; ++i) grids[i] = candidates[choice[u + i]];
+    plan.AddLayer(grids);
+  }
+}
+
 /// One step of the local search: some items up and others down, so that the budget still holds.
 Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable& costs,
                  Granularity granularity, std::int64_t budget, Rng& rng) {
@@ -144,23 +170,63 @@ Purse MakePurse(const Arguments& arguments, const ModelFolder& model,
   return purse;
 }
 
+OptimalForecast ForecastOptimal(const Arguments& arguments, const ModelFolder& model) {
+  const ModelConfig& config = model.weights.config;
+  OptimalForecast forecast;
+  Sensitivities s;
+  forecast.candidates = CandidatesOfPlan(arguments, config, s);
+  const Purse purse = MakePurse(arguments, model, forecast.candidates);
+  const Granularity granularity = arguments.by_group ? Granularity::kGroup : Granularity::kLayer;
+
+  // As if the error of a weight fell fourfold by each bit, and all weights were equal.
+  DamageTable damage(purse.costs.size());
+  double widest = 0;  // bytes in the files for a bit of the budget
+  for (std::size_t u = 0; u < damage.size(); ++u) {
+    const Unit unit = kAllUnits[u % kUnits];
+    for (const Grid& grid : forecast.candidates) {
+      damage[u].emplace_back();
+      if (!Fits(grid, config, unit)) continue;
+      const std::int64_t bits = UnitStoredBits(config, unit, grid);
+      double weights = 0;
+      for (const Site site : SitesOf(unit)) {
+        weights += static_cast<double>(config.Out(site) * config.In(site));
+      }
+      damage[u].back() = weights * std::pow(4.0, -static_cast<double>(bits) / weights);
+      widest = std::max(
+          widest, static_cast<double>(UnitFileBytes(config, unit, grid, ScaleType(model.dtype))) /
+                      static_cast<double>(bits));
+    }
+  }
+  AddLayers(ChoiceWithin(damage, purse.costs, granularity, purse.budget), forecast.candidates,
+            forecast.plan);
+  if (arguments.size) {
+    forecast.bytes = *arguments.size;
+    return forecast;
+  }
+  // All that no candidate changes, the budget in bytes, and digits of offsets in the headers.
+  const Choice cheapest = Cheapest(purse.costs, forecast.candidates, config);
+  std::int64_t fixed = FileBytes(arguments, model, forecast.candidates, cheapest);
+  constexpr std::int64_t kDigits = 64;  // of the up to three tensors of a linear
+  for (std::size_t u = 0; u < cheapest.size(); ++u) {
+    const Unit unit = kAllUnits[u % kUnits];
+    fixed -= UnitFileBytes(config, unit, forecast.candidates[cheapest[u]], ScaleType(model.dtype));
+    fixed += kDigits * static_cast<std::int64_t>(SitesOf(unit).size());
+  }
+  forecast.bytes =
+      fixed + static_cast<std::int64_t>(std::ceil(widest * static_cast<double>(purse.budget)));
+  return forecast;
+}
+
 Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& codes,
                      Session& session) {
   Laboratory lab;
   OpenLaboratory(arguments, codes, session, lab);
   const ModelConfig& config = lab.model.weights.config;
   Sensitivities s;
-  std::vector<Grid> candidates;
-  if (!arguments.sensitivities.empty()) {
-    s = SensitivitiesFromJson(ReadJson(arguments.sensitivities), arguments.sensitivities.string());
-    candidates = s.candidates;
-    RequireSameGrids(arguments, s, config);
-    if (!s.model_hash.empty() && s.model_hash != lab.model_hash) {
-      session.log().Warning(arguments.sensitivities.string() +
-                            " was made for another model (or other weights)");
-    }
-  } else {
-    candidates = CandidatesOf(arguments, config);
+  const std::vector<Grid> candidates = CandidatesOfPlan(arguments, config, s);
+  if (!s.model_hash.empty() && s.model_hash != lab.model_hash) {
+    session.log().Warning(arguments.sensitivities.string() +
+                          " was made for another model (or other weights)");
   }
   Purse purse = MakePurse(arguments, lab.model, candidates);  // before anything that takes long
   const Granularity granularity = arguments.by_group ? Granularity::kGroup : Granularity::kLayer;
@@ -179,12 +245,7 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
   DamageTable damage = PredictAll(s);
   std::optional<Choice> choice;
   while (true) {  // the cheapest mix fits, so this ends
-    choice = OptimalChoice(damage, purse.costs, granularity, purse.budget);
-    if (!choice) {
-      throw Error({.what = "no candidate fits every unit of a layer within the budget",
-                   .where = "--granularity layer",
-                   .hint = "--granularity group, or candidates whose groups divide every row"});
-    }
+    choice = ChoiceWithin(damage, purse.costs, granularity, purse.budget);
     // Headers of the files grow by some digits with the offsets they list.
     const std::int64_t over =
         arguments.size ? FileBytes(arguments, lab.model, candidates, *choice) - *arguments.size : 0;
@@ -239,11 +300,7 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
     }
     session.context().progress.End();
   }
-  for (std::size_t u = 0; u < choice->size(); u += kUnits) {
-    std::array<Grid, kUnits> grids;
-    for (std::size_t i = 0; i < kUnits; ++i) grids[i] = candidates[(*choice)[u + i]];
-    plan.AddLayer(grids);
-  }
+  AddLayers(*choice, candidates, plan);
   plan.low = plan.high = plan.bits.front().front();
   for (const auto& layer : plan.bits) {
     plan.low = std::min(plan.low, std::ranges::min(layer));

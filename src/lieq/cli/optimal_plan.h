@@ -22,6 +22,16 @@ struct Purse {
 [[nodiscard]] Purse MakePurse(const Arguments& arguments, const ModelFolder& model,
                               const std::vector<Grid>& candidates);
 
+/// What an optimal plan is known to be before anything is measured.
+struct OptimalForecast {
+  std::vector<Grid> candidates;
+  Plan plan;               // a stand-in: what the budget buys where bits alone decide
+  std::int64_t bytes = 0;  // of the weight files, at most
+};
+
+/// Writes and measures nothing. Throws Error where the budget cannot be met.
+[[nodiscard]] OptimalForecast ForecastOptimal(const Arguments& arguments, const ModelFolder& model);
+
 /// Measures the damage of the candidates on `codes` (or reads --sensitivities), allocates, runs
 /// --check mixes to compare the additive prediction with the truth, and improves the choice by
 /// --refine runs of a local search on the true divergence.

@@ -68,6 +68,13 @@ void SetTextFields(Arguments& arguments, const std::string& text) {
   }
 }
 
+void SetLineEnds(Arguments& arguments, const std::string& text) {
+  if (text != "lf" && text != "keep") {
+    throw UsageError("--line-ends: expected lf or keep, found '" + text + "'");
+  }
+  arguments.line_ends = text == "keep" ? LineEnds::kKeep : LineEnds::kLf;
+}
+
 void SetRankingWeights(Arguments& arguments, const std::string& text) {
   constexpr std::string_view kExpected = "three numbers from 0 to 1e6 such as 1,1,2, not all 0";
   const std::vector<std::string> parts = SplitAtCommas(text);
@@ -106,9 +113,10 @@ void SetGrid(Arguments& arguments, const std::string& text) {
 }
 
 void SetArithmetic(Arguments& arguments, const std::string& text) {
-  if (text != "float32" && text != "bf16") {
-    throw UsageError("--arithmetic: expected float32 or bf16, found '" + text + "'");
+  if (text != "float32" && text != "bf16" && text != "auto") {
+    throw UsageError("--arithmetic: expected float32, bf16 or auto, found '" + text + "'");
   }
+  arguments.probes_arithmetic = text == "auto";
   arguments.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
 }
 

@@ -21,6 +21,11 @@ constexpr std::array kRows{
                     a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
                   },
               .preset = [](const Arguments& a) { return Shown(a.check); }},
+    OptionRow{.names = "--check",
+              .value = "",
+              .commands = kInspect,
+              .help = "read all weights and fail where one is NaN or infinite, naming it",
+              .set = [](Arguments& a, const std::string&) { a.check_weights = true; }},
     OptionRow{.names = "--refine",
               .value = "N",
               .commands = kPlan | kQuantize,

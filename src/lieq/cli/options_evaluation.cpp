@@ -11,14 +11,15 @@ std::vector<std::string> TaskNames() {
 }
 
 constexpr std::array kRows{
-    OptionRow{.names = "--text",
-              .value = "FILE",
-              .commands = kEvaluate,
-              .help = "UTF-8 texts, .jsonl, or gzip of either to measure perplexity on, each of "
-                      "which gets a result of its own",
-              .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); },
-              .first = kEvaluate},
+    OptionRow{
+        .names = "--text",
+        .value = "FILE",
+        .commands = kEvaluate,
+        .help = "UTF-8 texts, .jsonl or .json, or gzip of these to measure perplexity on, each of "
+                "which gets a result of its own",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); },
+        .first = kEvaluate},
     OptionRow{.names = "--convention",
               .value = "NAME",
               .commands = kEvaluate,

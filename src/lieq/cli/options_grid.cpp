@@ -20,7 +20,11 @@ constexpr std::array kRows{
               .value = "CONTAINER",
               .commands = kSensitivity | kPlan | kQuantize,
               .help = "grids that a container holds",  // the names follow: Options()
-              .set = [](Arguments& a, const std::string& v) { a.target = &FindTarget(v); },
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.target = &FindTarget(v);
+                    a.quant.half_scales = a.target->half_scales;
+                  },
               .first = kPlan | kQuantize,
               .choices = [] { return NamesIn(Targets()); }},
     OptionRow{

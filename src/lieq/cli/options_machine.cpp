@@ -21,17 +21,18 @@ constexpr std::array kRows{
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.kernels = v; },
               .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
-    OptionRow{.names = "--arithmetic",
-              .value = "TYPE",
-              .commands = kEvaluate | kGenerate,
-              .help = "of products: float32 or bf16, where the processor has it",
-              .set = SetArithmetic,
-              .preset =
-                  [](const Arguments& a) {
-                    return Shown(
-                        std::string(a.arithmetic == Arithmetic::kBf16 ? "bf16" : "float32"));
-                  },
-              .choices = [] { return std::vector<std::string>{"float32", "bf16"}; }},
+    OptionRow{
+        .names = "--arithmetic",
+        .value = "TYPE",
+        .commands = kEvaluate | kGenerate,
+        .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
+                "probe finds faster (the last digits of results follow it)",
+        .set = SetArithmetic,
+        .preset =
+            [](const Arguments& a) {
+              return Shown(std::string(a.arithmetic == Arithmetic::kBf16 ? "bf16" : "float32"));
+            },
+        .choices = [] { return std::vector<std::string>{"float32", "bf16", "auto"}; }},
     OptionRow{.names = "--json",
               .value = "",
               .commands = kAllCommands,

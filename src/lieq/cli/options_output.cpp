@@ -73,8 +73,9 @@ constexpr std::array kRows{
               .first = kQuantize | kExport},
     OptionRow{.names = "--dry-run",
               .value = "",
-              .commands = kQuantize,
-              .help = "print what the run will take and the bytes it will write, and stop",
+              .commands = kQuantize | kPlan | kSensitivity,
+              .help = "print what the run will take (time by stage, memory, disk) and the bytes it "
+                      "will write, and stop: measures and writes nothing",
               .set = [](Arguments& a, const std::string&) { a.dry_run = true; },
               .first = kQuantize},
 };

@@ -15,24 +15,26 @@ void SetSamples(Arguments& a, const std::string& v) {
 }
 
 constexpr std::array kRows{
-    OptionRow{.names = "--text",
-              .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
-              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on",
-              .set = [](Arguments& a, const std::string& v) { a.text = v; },
-              .first = kDiagnose},
-    OptionRow{.names = "--calibration",
-              .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
-              .help =
-                  "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
-                  "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
-                  "model writes (by --seed)",
-              .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); },
-              .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
-              .choices = [] { return std::vector<std::string>{"self"}; },
-              .open = true},
+    OptionRow{
+        .names = "--text",
+        .value = "FILE",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
+        .help = "UTF-8 text, .jsonl or .json, or gzip of these to measure perplexity or damage on",
+        .set = [](Arguments& a, const std::string& v) { a.text = v; },
+        .first = kDiagnose},
+    OptionRow{
+        .names = "--calibration",
+        .value = "FILE",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+        .help =
+            "UTF-8 texts, .jsonl or .json, or gzip of these whose activations are used (default: a "
+            "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
+            "model writes (by --seed)",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); },
+        .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
+        .choices = [] { return std::vector<std::string>{"self"}; },
+        .open = true},
     OptionRow{
         .names = "--second-text",
         .value = "FILE",
@@ -44,9 +46,18 @@ constexpr std::array kRows{
         .names = "--text-field",
         .value = "NAME,..",
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "fields of a row that are its text, for .jsonl files (default: text, or those "
-                "of a known layout)",
+        .help = "fields of a row that are its text, for .jsonl and .json files (default: text, or "
+                "those of a known layout)",
         .set = SetTextFields},
+    OptionRow{.names = "--line-ends",
+              .value = "KIND",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help = "of texts: lf (CRLF and CR are read as LF, as Python and the loaders of data "
+                      "sets do) or keep",
+              .set = SetLineEnds,
+              .preset = [](const Arguments&) { return Shown(std::string("lf")); },
+              .choices = [] { return std::vector<std::string>{"lf", "keep"}; }},
     OptionRow{.names = "--context",
               .value = "T",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
@@ -60,13 +71,16 @@ constexpr std::array kRows{
               .help = "tokens in a window (default: as the convention has it)",
               .set = SetContext,
               .first = kEvaluate},
-    OptionRow{.names = "--samples",
-              .value = "N",
-              .commands = kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
-              .help = "windows of calibration, from the start of the text",
-              .set = SetSamples,
-              .first = kCalibrate,
-              .preset = [](const Arguments&) { return Shown(kDefaultSamples); }},
+    OptionRow{
+        .names = "--samples",
+        .value = "N",
+        .commands = kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+        .help =
+            "windows of calibration, from the start of the text: as many as it has, and no more "
+            "than this",
+        .set = SetSamples,
+        .first = kCalibrate,
+        .preset = [](const Arguments&) { return Shown(kDefaultSamples); }},
     OptionRow{.names = "--samples",
               .value = "N",
               .commands = kDiagnose | kEvaluate,

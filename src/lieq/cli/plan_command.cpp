@@ -1,14 +1,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "lieq/base/files.h"
 #include "lieq/base/statistics.h"
 #include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/estimate.h"
+#include "lieq/cli/forecast.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/plan_json.h"
@@ -80,11 +84,23 @@ int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan&
   return 0;
 }
 
+Estimate EstimatePlan(const Arguments& arguments, const ModelFolder& model, const EncodedText* text,
+                      const Forecast& forecast, const std::filesystem::path& codes,
+                      std::chrono::steady_clock::time_point begin, Session& session) {
+  Work work{.arguments = arguments, .model = model};
+  AddPlanning(arguments, text, forecast, work);
+  work.codes = codes;
+  if (!work.candidates.empty()) AddCalibration(session, work);
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+  return EstimateWork(work, spent.count(), session);
+}
+
 }  // namespace
 
 int RunPlan(const Arguments& arguments, Session& session) {
+  const auto begin = std::chrono::steady_clock::now();
   CheckBudgetOptions(arguments);
-  const ModelFolder model = OpenModel(arguments.model);
+  const ModelFolder model = OpenInput(arguments.model, session.log());
   const ModelConfig& config = model.weights.config;
   // An optimal plan has group sizes of its own, the embedding and the head have not.
   if (arguments.plan.empty() &&
@@ -98,8 +114,18 @@ int RunPlan(const Arguments& arguments, Session& session) {
     text = CalibrationText(arguments, model, session);
     JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
   }
-  std::filesystem::path codes = arguments.codes;
-  if (codes.empty()) (codes = arguments.output) += ".codes";
+  const std::filesystem::path codes = CodesFolder(arguments, false);
+  if (arguments.dry_run || !arguments.quiet) {
+    const Forecast forecast =
+        ForecastPlan(arguments, model, model_hash, EdgesOf(arguments, config), false, session);
+    const Estimate estimate =
+        EstimatePlan(arguments, model, text ? &*text : nullptr, forecast, codes, begin, session);
+    if (arguments.dry_run) {
+      Announce(arguments, estimate, &forecast, config, session);
+      return 0;
+    }
+    Declare(session.context().progress, estimate.stages);
+  }
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
   if (plan.grids.empty()) CheckGroupSize(config, arguments.group_size);
   if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, session);

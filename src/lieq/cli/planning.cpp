@@ -28,7 +28,7 @@ bool NeedsSpectra(const Arguments& arguments) {
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
                             const EncodedText& text, std::uint64_t seed, Session& session,
                             bool spectra) {
-  const Windows windows = SpectrumWindows(text, "the calibration text");
+  const Windows windows = SpectrumWindows(text);
   DiagnoseOptions options;
   options.seed = seed;
   options.spectra = spectra;
@@ -38,6 +38,7 @@ Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_h
   diagnosis.model_hash = model_hash;
   diagnosis.calibration_hash = text.hash;
   diagnosis.calibration_files = text.names;
+  diagnosis.calibration_notes = text.notes;
   return diagnosis;
 }
 
@@ -169,27 +170,16 @@ std::string Advice(const Arguments& arguments, const std::vector<double>& scores
                                      : "it may be trusted here");
 }
 
-Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
-             const EncodedText* text, Session& session) {
+/// The plan that --bits, --bpw, --size or --high-layers make of scores.
+Plan PlanOfScores(const Arguments& arguments, const ModelFolder& model, std::vector<double> scores,
+                  const std::string& ranking) {
   const ModelConfig& config = model.weights.config;
-  const Diagnosis diagnosis = DiagnosisFor(arguments, model, model_hash, text, session);
-  if (!diagnosis.model_hash.empty() && diagnosis.model_hash != model_hash) {
-    session.log().Warning(arguments.diagnostics.string() +
-                          " was made for another model (or other weights)");
-  }
-  const Ranking& ranking = FindRanking(arguments.ranking);
   const int low = arguments.low, high = arguments.high;
-  if (static_cast<Index>(diagnosis.layers.size()) == config.layers) {
-    const std::string advice =
-        Advice(arguments, Score(ranking, diagnosis, ReadRankingOptions(arguments)), diagnosis);
-    if (!advice.empty()) session.log().Info(advice);
-  }
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
-    return Allocate(ranking, diagnosis,
+    return Allocate(std::move(scores), ranking,
                     {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},
-                    config, ReadRankingOptions(arguments));
+                    config);
   }
-  std::vector<double> scores = Score(ranking, diagnosis, ReadRankingOptions(arguments));
   if (static_cast<Index>(scores.size()) != config.layers) {
     throw Error({.what = "scores of another model",
                  .where = arguments.diagnostics.string(),
@@ -211,11 +201,51 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
   }
   Plan plan = RaiseLayers(layers, low, high, config);
   plan.scores = std::move(scores);
-  plan.ranking = std::string(ranking.name);
+  plan.ranking = ranking;
   plan.requested = {
       .bpw = arguments.bpw, .size = arguments.size, .high_layers = arguments.high_layers};
   plan.requested_bits = CodeBits(plan, config);
+  return plan;
+}
+
+Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
+             const EncodedText* text, Session& session) {
+  const ModelConfig& config = model.weights.config;
+  const Diagnosis diagnosis = DiagnosisFor(arguments, model, model_hash, text, session);
+  if (!diagnosis.model_hash.empty() && diagnosis.model_hash != model_hash) {
+    session.log().Warning(arguments.diagnostics.string() +
+                          " was made for another model (or other weights)");
+  }
+  const Ranking& ranking = FindRanking(arguments.ranking);
+  if (static_cast<Index>(diagnosis.layers.size()) == config.layers) {
+    const std::string advice =
+        Advice(arguments, Score(ranking, diagnosis, ReadRankingOptions(arguments)), diagnosis);
+    if (!advice.empty()) session.log().Info(advice);
+  }
+  if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
+    return Allocate(ranking, diagnosis,
+                    {.bits = arguments.bits.value_or(kDefaultBits),
+                     .low = arguments.low,
+                     .high = arguments.high},
+                    config, ReadRankingOptions(arguments));
+  }
+  Plan plan =
+      PlanOfScores(arguments, model, Score(ranking, diagnosis, ReadRankingOptions(arguments)),
+                   std::string(ranking.name));
   plan.calibration_hash = diagnosis.calibration_hash;
+  return plan;
+}
+
+/// Gives a plan what the arguments say beside its widths, and checks it against --for.
+Plan Finished(const Arguments& arguments, const ModelConfig& config, const std::string& model_hash,
+              Plan plan) {
+  plan.model_hash = model_hash;
+  plan.embedding_bits = arguments.embedding_bits.value_or(16);
+  plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
+  if (arguments.k_quant) UseKQuants(plan);
+  if (arguments.target != nullptr) {
+    CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
+  }
   return plan;
 }
 
@@ -243,10 +273,6 @@ void UseKQuants(Plan& plan) {
 Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
               const EncodedText* text, const std::filesystem::path& codes, Session& session) {
   const ModelConfig& config = model.weights.config;
-  const auto check = [&](const Plan& plan) {
-    if (arguments.target == nullptr) return;
-    CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
-  };
   if (!arguments.plan.empty()) {
     Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());
     if (!plan.model_hash.empty() && plan.model_hash != model_hash) {
@@ -254,19 +280,22 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
                             " was made for another model (or other weights)");
     }
     if (arguments.k_quant) UseKQuants(plan);
-    check(plan);
+    if (arguments.target != nullptr) {
+      CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
+    }
     return plan;
   }
   Plan plan = arguments.uniform ? UniformPlan(*arguments.uniform, config)
               : arguments.allocation == "optimal"
                   ? MakeOptimalPlan(arguments, codes, session)
                   : TopPlan(arguments, model, model_hash, text, session);
-  plan.model_hash = model_hash;
-  plan.embedding_bits = arguments.embedding_bits.value_or(16);
-  plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
-  if (arguments.k_quant) UseKQuants(plan);
-  check(plan);
-  return plan;
+  return Finished(arguments, config, model_hash, std::move(plan));
+}
+
+Plan StandInPlan(const Arguments& arguments, const ModelFolder& model,
+                 const std::string& model_hash, std::vector<double> scores) {
+  return Finished(arguments, model.weights.config, model_hash,
+                  PlanOfScores(arguments, model, std::move(scores), "stand-in"));
 }
 
 Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {

@@ -29,6 +29,12 @@ void UseKQuants(Plan& plan);
                             const std::string& model_hash, const EncodedText* text,
                             const std::filesystem::path& codes, Session& session);
 
+/// What a ranking's plan is before anything is measured, but for which layers are raised: as if
+/// these were the scores. Its widths, and how many layers have each, are those of the plan to come,
+/// since all layers have one shape. Throws Error for a budget that cannot be met.
+[[nodiscard]] Plan StandInPlan(const Arguments& arguments, const ModelFolder& model,
+                               const std::string& model_hash, std::vector<double> scores);
+
 /// ToJson of a plan with what only the containers know: true bits, bytes and compression.
 [[nodiscard]] Record PlanRecord(const Arguments& arguments, const ModelFolder& model,
                                 const Plan& plan);

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <ctime>
 #include <optional>
+#include <span>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
@@ -11,9 +12,11 @@
 #include "lieq/cli/code_store.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/estimate.h"
+#include "lieq/cli/forecast.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/measuring.h"
 #include "lieq/cli/planning.h"
+#include "lieq/cli/quality_warnings.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/run_folder.h"
@@ -21,10 +24,11 @@
 #include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/finite.h"
 #include "lieq/container/tensor_items.h"
-#include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
+#include "lieq/quantize/scale_range.h"
 
 namespace lieq {
 namespace {
@@ -57,7 +61,8 @@ struct Inputs {
   ModelFolder model;
   std::string model_hash;
   std::optional<EncodedText> calibration;
-  Windows windows;  // empty where the quantizer needs no calibration
+  Windows windows;                      // empty where the quantizer needs no calibration
+  std::vector<std::string> text_notes;  // of --text
   Record settings;
 };
 
@@ -72,7 +77,7 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
                      const ModelFolder& model) {
   if (transforms.empty()) return;
   const ModelConfig& config = model.weights.config;
-  if (model.quantized) {
+  if (model.quantized || model.edges != EdgeGrids{}) {
     throw Error({.what = "transforms want a source of floats",
                  .where = arguments.model.string(),
                  .expected = "F32, F16 or BF16, or no " + std::string(transforms.back()->name),
@@ -90,7 +95,7 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
 }
 
 Inputs ReadInputs(const Arguments& arguments, Session& session) {
-  Inputs inputs{.model = OpenModel(arguments.model)};
+  Inputs inputs{.model = OpenInput(arguments.model, session.log())};
   const ModelConfig& config = inputs.model.weights.config;
   RequireSource(inputs.model, "quantize the float model it was made from", session.log());
   CheckGroupSize(config, arguments.group_size);
@@ -98,23 +103,18 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   inputs.model_hash = HashModel(inputs.model);
   const TransformList transforms = MostTransforms(arguments, config);
   CheckTransforms(arguments, transforms, inputs.model);
+  RequireFinite(inputs.model, session.pool());  // now, and not in layer 20
   const bool calibrated =
       FindQuantizer(arguments.quant.method).needs_calibration || NeedsCalibration(transforms);
   if (calibrated || NeedsSpectra(arguments)) {
     inputs.calibration = CalibrationText(arguments, inputs.model, session);
   }
   if (calibrated) {
-    const Index wanted = arguments.samples.value_or(kDefaultSamples);
-    inputs.windows =
-        CutWindows(inputs.calibration->ids, arguments.context.value_or(kDefaultContext), wanted,
-                   "the calibration text");
-    JudgeCalibration(*inputs.calibration, inputs.windows.count * inputs.windows.length, config,
-                     session.log());
-    if (inputs.windows.count < wanted) {
-      session.log().Info(
-          fmt::format("the calibration text has {} windows of {} tokens, fewer than {}",
-                      inputs.windows.count, inputs.windows.length, wanted));
-    }
+    inputs.windows = CalibrationWindows(arguments, *inputs.calibration, config, session.log());
+  }
+  if (arguments.allocation == "optimal" && !arguments.text.empty()) {
+    const FileText text = ReadTextFile(arguments.text, HowToRead(arguments));
+    inputs.text_notes = Say(text.notes, session.log());
   }
   inputs.settings =
       QuantizeSettings(arguments, inputs.model_hash,
@@ -153,20 +153,15 @@ TransformChoice ChoiceOfRun(const Arguments& arguments, const Inputs& inputs,
   return choice;
 }
 
-Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder* folder,
+Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder& folder,
                Session& session) {
-  const fs::path file = folder != nullptr ? folder->path() / "plan.json" : fs::path();
+  const fs::path file = folder.path() / "plan.json";
   const ModelConfig& config = inputs.model.weights.config;
-  if (folder != nullptr && fs::exists(file)) {
-    return PlanFromJson(ReadJson(file), config, file.string());
-  }
-  fs::path codes = arguments.codes;
-  if (codes.empty()) {
-    codes = folder != nullptr ? folder->path() / "codes" : fs::path(arguments.output) += ".codes";
-  }
+  if (fs::exists(file)) return PlanFromJson(ReadJson(file), config, file.string());
   Plan plan = MakePlan(arguments, inputs.model, inputs.model_hash,
-                       inputs.calibration ? &*inputs.calibration : nullptr, codes, session);
-  if (folder != nullptr) WriteFileAtomically(file, ToJson(plan, config).dump(2) + "\n");
+                       inputs.calibration ? &*inputs.calibration : nullptr,
+                       CodesFolder(arguments, true), session);
+  WriteFileAtomically(file, ToJson(plan, config).dump(2) + "\n");
   return plan;
 }
 
@@ -195,7 +190,7 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
 std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Inputs& inputs,
                                          const Weights& weights, const LayerGrids& grids,
                                          DType scale_type, const RunFolder& folder,
-                                         Session& session) {
+                                         const RunSeconds& seconds, Session& session) {
   const Index layers = weights.config.layers;
   Index finished = 0;
   while (finished < layers && fs::exists(folder.LayerFile(finished))) ++finished;
@@ -224,6 +219,7 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   for (Index layer = finished; layer < layers; ++layer) {
     const QuantizedLayer result = quantizer.Quantize(grids[Size(layer)]);
     WriteLayerCodes(folder.LayerFile(layer), layer, result, scale_type);
+    seconds.Keep();
     reports.push_back(result.reports);
     double error = 0, signal = 0;
     for (const LinearReport& report : result.reports) {
@@ -266,16 +262,22 @@ std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids
 }
 
 /// Rounds the embedding and the head to nearest, and writes their packed tensors.
-void WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids& edges,
-                const Arguments& arguments, DType scale_type, Session& session) {
+EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids& edges,
+                      const Arguments& arguments, DType scale_type, Session& session) {
   const ModelConfig& config = model.weights.config;
   std::vector<std::pair<std::string, QMatrix>> packed;
+  EndReports reports;
   const auto add = [&](std::string_view module, const AnyMatrix& matrix, const Grid& grid) {
     Matrix<float> w(Rows(matrix), Cols(matrix));
     WidenRows(matrix, 0, w.view());
     LinearReport report;
+    const bool wide = HasWideScales(model.weights, arguments.quant);
     packed.emplace_back(
-        module, QuantizeRtn(w.view(), {}, grid, arguments.quant.clip, session.context(), report));
+        module,
+        QuantizeInRange(w.view(), grid, wide, report, [&](View<const float, 2> multiple, double) {
+          return QuantizeRtn(multiple, {}, grid, arguments.quant.clip, session.context(), report);
+        }));
+    reports.emplace_back(module, report);
     model.weights.Release(matrix);
   };
   if (edges.embedding) add(kEmbeddingModule, model.weights.embedding, *edges.embedding);
@@ -288,6 +290,7 @@ void WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids&
   TensorWriter writer(file, std::move(specs), {{"format", "pt"}});
   for (const auto& [module, matrix] : packed) WritePacked(writer, module, matrix, scale_type);
   writer.Commit();
+  return reports;
 }
 
 std::string UtcNow() {
@@ -301,7 +304,7 @@ std::string UtcNow() {
 
 /// Seconds stand here and not in lieq.json, which is the same for every run; 0 for a linear that an
 /// earlier run had finished.
-Record RunRecord(const Arguments& arguments, double seconds,
+Record RunRecord(const Arguments& arguments, const RunSeconds& seconds,
                  const std::vector<LayerReports>& reports, Session& session) {
   Record linears = Record::array();
   for (const LayerReports& layer : reports) {
@@ -315,7 +318,8 @@ Record RunRecord(const Arguments& arguments, double seconds,
           {"kind", "run"},
           {"finished", UtcNow()},
           {"command", ShellCommand(arguments)},
-          {"seconds", seconds},
+          {"seconds", seconds.total()},
+          {"runs", seconds.runs()},
           {"linear_seconds", std::move(linears)},
           {"peak_bytes", PeakMemoryBytes()},
           {"threads", session.pool().size()},
@@ -328,6 +332,7 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
     Record printed = result;
     printed["output"] = arguments.output.string();
     printed["seconds"] = run["seconds"];
+    printed["runs"] = run["runs"];
     printed["peak_bytes"] = run["peak_bytes"];
     session.Answer(printed);
     return;
@@ -339,29 +344,62 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
   fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
              result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
              number(result["compression_ratio"]["true_bytes"]));
-  fmt::print("took           {}, {} of memory\n", FormatSeconds(number(run["seconds"])),
+  const auto runs = run["runs"].get<int>();
+  fmt::print("took           {}{}, {} of memory\n", FormatSeconds(number(run["seconds"])),
+             runs > 1 ? fmt::format(" in {} runs", runs) : "",
              FormatBytes(number(run["peak_bytes"])));
 }
 
-void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const OutputFiles& files,
-                   const Plan& plan, const ModelConfig& config, const Session& session) {
-  if (arguments.json) {
-    session.Answer({{"schema", 1},
-                    {"kind", "estimate"},
-                    {"bytes", files.bytes},
-                    {"code_bits_per_weight", CodeBits(plan, config)},
-                    {"memory_bytes", estimate.memory_bytes},
-                    {"disk_bytes", estimate.disk_bytes},
-                    {"seconds", estimate.seconds}});
-    return;
+/// How many stages come up to the choice of transforms; all where none is made.
+std::size_t StagesBeforeChoice(std::span<const PlannedStage> stages) {
+  const auto found = std::ranges::find(stages, "choosing transforms", &PlannedStage::name);
+  return found == stages.end() ? stages.size()
+                               : static_cast<std::size_t>(found - stages.begin()) + 1;
+}
+
+/// The stages once transforms were chosen: what the choice ran had the same names, so that only the
+/// stages up to it were declared before.
+void DeclareChosen(std::span<const PlannedStage> stages, bool transforms, Session& session) {
+  std::vector<PlannedStage> rest;
+  for (const PlannedStage& stage : stages.subspan(StagesBeforeChoice(stages))) {
+    if (transforms || stage.name != "transforming") rest.push_back(stage);
   }
-  fmt::print("weights        {} bytes ({}), exactly\n", files.bytes,
-             FormatBytes(static_cast<double>(files.bytes)));
-  fmt::print("linears        {:.4f} code bits a weight\n", CodeBits(plan, config));
-  fmt::print("time           about {}\n", FormatSeconds(estimate.seconds));
-  fmt::print("memory         about {}\n", FormatBytes(static_cast<double>(estimate.memory_bytes)));
-  fmt::print("disk           up to {} while it runs\n",
-             FormatBytes(static_cast<double>(estimate.disk_bytes)));
+  Declare(session.context().progress, rest);
+}
+
+/// Layers that an earlier start left in OUT.run.
+Index FinishedLayers(const Arguments& arguments) {
+  const fs::path folder = fs::path(arguments.output) += ".run";
+  Index finished = 0;
+  while (fs::exists(folder / RunFolder::LayerName(finished))) ++finished;
+  return finished;
+}
+
+/// All that the command does, for the estimate.
+Work WorkOf(const Arguments& arguments, const Inputs& inputs, const Forecast& forecast,
+            const TransformList& transforms, const EdgeGrids& edges) {
+  Work work{.arguments = arguments,
+            .model = inputs.model,
+            .windows = inputs.windows.count,
+            .length = inputs.windows.length};
+  AddPlanning(arguments, inputs.calibration ? &*inputs.calibration : nullptr, forecast, work);
+  if (!forecast.candidates.empty()) work.codes = CodesFolder(arguments, true);
+  work.grids = GridsOf(arguments, forecast.plan);
+  if (!arguments.dry_run && !arguments.force) work.finished = FinishedLayers(arguments);
+  if (arguments.assemble && work.candidates.empty()) {
+    for (const auto& layer : work.grids) {
+      for (const Grid& grid : layer) {
+        if (std::ranges::find(work.candidates, grid) == work.candidates.end()) {
+          work.candidates.push_back(grid);
+        }
+      }
+    }
+    work.codes = arguments.codes;
+  }
+  work.transforms = transforms;
+  work.edges = edges;
+  work.output_bytes = forecast.bytes;
+  return work;
 }
 
 }  // namespace
@@ -387,17 +425,25 @@ int RunQuantize(const Arguments& given, Session& session) {
     return config;
   };
   EdgeGrids edges = EdgesOf(arguments, written_as());
-  const auto estimate = [&](const OutputFiles& files) {
-    Estimate whole = EstimateRun(model, inputs.windows.count, inputs.windows.length,
-                                 NeedsSpectra(arguments), files.bytes, session.pool().size());
-    if (!transforms.empty()) whole.disk_bytes += TransformedBytes(written_as());
-    return whole;
+  const auto forecast = [&]() -> Forecast {
+    const fs::path made = (fs::path(arguments.output) += ".run") / "plan.json";
+    if (arguments.dry_run || arguments.force || !fs::exists(made)) {
+      return ForecastPlan(arguments, model, inputs.model_hash, edges, Unties(transforms), session);
+    }
+    Forecast earlier{.plan = PlanFromJson(ReadJson(made), model.weights.config, made.string()),
+                     .candidates = {},
+                     .planned = true};
+    earlier.bytes =
+        PlanOutput(model, GridsOf(arguments, earlier.plan), edges, scale_type, Unties(transforms))
+            .bytes;
+    return earlier;
   };
   if (arguments.dry_run) {
-    const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
-    const OutputFiles files =
-        PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, Unties(transforms));
-    PrintEstimate(arguments, estimate(files), files, plan, model.weights.config, session);
+    const Forecast plan = forecast();
+    Announce(arguments,
+             EstimateWork(WorkOf(arguments, inputs, plan, transforms, edges), SecondsSince(begin),
+                          session),
+             &plan, model.weights.config, session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -412,23 +458,26 @@ int RunQuantize(const Arguments& given, Session& session) {
     }
     return 0;
   }
-  // A stand-in plan of the right size: the check is for what a run takes, not for which layers.
-  Plan widest = UniformPlan(arguments.k_quant ? 4 : 8, model.weights.config);
-  if (arguments.k_quant) UseKQuants(widest);
-  CheckEstimate(estimate(PlanOutput(model, GridsOf(arguments, widest), edges, scale_type,
-                                    Unties(transforms))),
-                arguments.output);
+  const Work work = WorkOf(arguments, inputs, forecast(), transforms, edges);
+  const Estimate estimate = arguments.quiet ? EstimateSpace(work, session)
+                                            : EstimateWork(work, SecondsSince(begin), session);
+  CheckEstimate(estimate, arguments.output);
 
   RunFolder folder(arguments.output);
   folder.Begin(inputs.settings, arguments.force);
+  const RunSeconds seconds(folder.path(), begin);
+  seconds.Keep();
+  Declare(session.context().progress,
+          std::span(estimate.stages).first(StagesBeforeChoice(estimate.stages)));
   try {
-    const Plan plan = PlanOfRun(arguments, inputs, &folder, session);
+    const Plan plan = PlanOfRun(arguments, inputs, folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
     TransformChoice choice;
     if (arguments.chooses_transforms) {
       choice = ChoiceOfRun(arguments, inputs, grids, folder, session);
       transforms = choice.rows;
       edges = EdgesOf(arguments, written_as());
+      DeclareChosen(estimate.stages, !transforms.empty(), session);
     }
     std::optional<TransformedModel> transformed;
     if (!transforms.empty()) {
@@ -442,19 +491,25 @@ int RunQuantize(const Arguments& given, Session& session) {
     const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
               : QuantizeLayers(arguments, inputs, written.weights, grids, scale_type, folder,
-                               session);
+                               seconds, session);
 
+    Stage writing(session.context().progress, "writing", "model", 1);
     const fs::path edge_file = folder.path() / "edges.safetensors";
-    if (edges != EdgeGrids{}) WriteEdges(edge_file, written, edges, arguments, scale_type, session);
+    EndReports end_reports;
+    if (edges != EdgeGrids{}) {
+      end_reports = WriteEdges(edge_file, written, edges, arguments, scale_type, session);
+    }
+    const std::vector<std::string> warnings = QualityWarnings(reports, end_reports);
+    for (const std::string& warning : warnings) session.log().Warning(warning);
     const fs::path out = folder.FreshOut();
-    AssembleModel(
-        written, grids, edges, files,
-        [&](Index layer, Site site) {
-          return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
-                       : folder.LayerFile(layer);
-        },
-        edge_file, out);
-    const Record run = RunRecord(arguments, SecondsSince(begin), reports, session);
+    const auto layer_file = [&](Index layer, Site site) {
+      return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
+                   : folder.LayerFile(layer);
+    };
+    AssembleModel(written, grids, edges, files, layer_file, edge_file, out);
+    ReadBack(written, grids, edges, layer_file, edge_file, out);
+    writing.Done();
+    const Record run = RunRecord(arguments, seconds, reports, session);
     const Record no_transforms;
     const ResultFacts facts{.model = written,
                             .source_bytes = SourceBytes(model),
@@ -466,10 +521,12 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .settings = inputs.settings,
                             .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
                             .calibration_tokens = inputs.windows.count * inputs.windows.length,
+                            .text_notes = inputs.text_notes,
                             .edges = edges,
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
-    const Record result = ResultRecord(facts);
+    Record result = ResultRecord(facts);
+    if (!warnings.empty()) result["warnings"] = warnings;
     WriteFileAtomically(out / "README.md", ModelCard(facts));
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
@@ -477,6 +534,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     PrintResult(arguments, result, run, session);
     return 0;
   } catch (const Stopped&) {
+    seconds.Keep();
     session.log().Info("stopped; finished layers are kept. To go on:\n  " +
                        ShellCommand(arguments));
     throw;

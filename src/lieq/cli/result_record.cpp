@@ -49,6 +49,7 @@ Record ReportsToJson(const LayerReports& reports) {
     if (report.bias_rows) {
       row["bias"] = {{"rows", *report.bias_rows}, {"held_out_change", report.bias_change}};
     }
+    if (report.coarse_scales > 0) row["coarse_scales"] = report.coarse_scales;
     if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
     if (report.retries > 0) row["damping_retries"] = report.retries;
     if (report.fell_back) row["fallback"] = "rtn";
@@ -67,6 +68,7 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
     report.signal = row.Number("signal");
     report.damping = row.Number("damping");
     report.clamped = row.Number("clamped");
+    report.coarse_scales = row.Number("coarse_scales", 0);
     report.dead_columns = row.Integer("dead_columns", 0);
     report.retries = static_cast<int>(row.Integer("damping_retries", 0));
     report.fell_back = row.Has("fallback");
@@ -124,7 +126,8 @@ Record SizeByPart(const ResultFacts& facts) {
     const std::string name = std::string(module) + ".weight";
     return facts.model.tensors.Has(name)
                ? static_cast<std::uint64_t>(facts.model.tensors.At(name).bytes.size())
-               : 0;
+               : static_cast<std::uint64_t>(config.vocab * config.hidden) *
+                     ItemSize(facts.model.dtype);  // a packed one that was widened
   };
   const std::uint64_t embedding = end(facts.edges.embedding, kEmbeddingModule);
   const std::uint64_t head = config.tied ? 0 : end(facts.edges.head, kHeadModule);
@@ -175,15 +178,16 @@ Record ResultRecord(const ResultFacts& facts) {
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
+  if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
   if (!facts.transform_choice.empty()) record["transform_choice"] = facts.transform_choice;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
   if (!facts.plan.checks.empty()) record["measured_kl"] = facts.plan.checks.front().kl;
   if (facts.calibration != nullptr) {
-    record["calibration"] = {{"files", facts.calibration->names},
-                             {"hash", facts.calibration->hash},
-                             {"tokens", facts.calibration_tokens}};
+    record["calibration"] = TextRecord(*facts.calibration);
+    record["calibration"]["tokens"] = facts.calibration_tokens;
   }
+  if (!facts.text_notes.empty()) record["text_notes"] = facts.text_notes;
   record["layers"] = std::move(layers);
   return record;
 }

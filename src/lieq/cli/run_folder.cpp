@@ -115,8 +115,12 @@ bool RunFolder::Begin(const Record& settings, bool start_over) {
   return true;
 }
 
+std::string RunFolder::LayerName(std::int64_t layer) {
+  return fmt::format("layer-{:05}.safetensors", layer);
+}
+
 fs::path RunFolder::LayerFile(std::int64_t layer) const {
-  return path_ / fmt::format("layer-{:05}.safetensors", layer);
+  return path_ / LayerName(layer);
 }
 
 fs::path RunFolder::FreshOut() const {
@@ -156,6 +160,24 @@ void RunFolder::Abandon() {
   ::rmdir(path_.c_str());
   if (lock_ >= 0) ::close(lock_);
   lock_ = -1;
+}
+
+RunSeconds::RunSeconds(const fs::path& folder, std::chrono::steady_clock::time_point begin)
+    : file_(folder / "seconds.json"), begin_(begin) {
+  if (!fs::exists(file_)) return;
+  const Record record = ReadRecord(file_);
+  earlier_ = record.value("seconds", 0.0);
+  earlier_runs_ = record.value("runs", 0);
+}
+
+double RunSeconds::total() const {
+  return earlier_ +
+         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+}
+
+void RunSeconds::Keep() const {
+  const Record record{{"schema", 1}, {"kind", "seconds"}, {"seconds", total()}, {"runs", runs()}};
+  WriteFileAtomically(file_, record.dump() + "\n");
 }
 
 }  // namespace lieq

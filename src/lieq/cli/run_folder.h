@@ -3,12 +3,14 @@
 //   lock             held while a process works here; holds its process id
 //   settings.json    what the run was told; the same command must say the same
 //   plan.json        once it is made
+//   seconds.json     how long the starts so far have worked
 //   layer-00012.safetensors   packed tensors of a finished layer, reports in its metadata
 //   out/             the model being put together; renamed to OUT at the very end
 //
 // Every file appears by one rename, so whatever is there is whole.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -36,6 +38,8 @@ class RunFolder {
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
   [[nodiscard]] std::filesystem::path LayerFile(std::int64_t layer) const;
+  /// The name of that file in the folder.
+  [[nodiscard]] static std::string LayerName(std::int64_t layer);
   /// An empty folder for the finished model.
   [[nodiscard]] std::filesystem::path FreshOut() const;
   /// out/ becomes OUT (in exchange with an older OUT), then OUT.run goes.
@@ -48,6 +52,24 @@ class RunFolder {
  private:
   std::filesystem::path output_, path_;
   int lock_ = -1;
+};
+
+/// How long all starts of a run have worked together: kept in OUT.run/seconds.json.
+class RunSeconds {
+ public:
+  /// Reads what earlier starts took; none where nothing is there. This one began at `begin`.
+  RunSeconds(const std::filesystem::path& folder, std::chrono::steady_clock::time_point begin);
+
+  /// Writes what there is so far, so that a start that is killed counts up to here.
+  void Keep() const;
+  [[nodiscard]] double total() const;
+  [[nodiscard]] int runs() const noexcept { return earlier_runs_ + 1; }
+
+ private:
+  std::filesystem::path file_;
+  std::chrono::steady_clock::time_point begin_;
+  double earlier_ = 0;
+  int earlier_runs_ = 0;
 };
 
 }  // namespace lieq

@@ -1,10 +1,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/estimate.h"
+#include "lieq/cli/forecast.h"
 #include "lieq/cli/measuring.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/plan/plan_json.h"
@@ -81,13 +85,34 @@ void PrintDamage(const Sensitivities& s) {
 
 int RunSensitivity(const Arguments& arguments, Session& session) {
   Laboratory lab;
-  std::filesystem::path codes = arguments.codes;
-  if (codes.empty()) (codes = arguments.output) += ".codes";
+  const auto begin = std::chrono::steady_clock::now();
+  const std::filesystem::path codes = CodesFolder(arguments, false);
   OpenLaboratory(arguments, codes, session, lab);
   const ModelConfig& config = lab.model.weights.config;
   const std::vector<Grid> candidates = CandidatesOf(arguments, config);
   std::vector<std::size_t> base;
   if (arguments.mode == DamageMode::kContext) base = BaseMix(arguments, config, candidates);
+  if (arguments.dry_run || !arguments.quiet) {
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    const Estimate estimate =
+        EstimateWork({.arguments = arguments,
+                      .model = lab.model,
+                      .windows = lab.windows.count,
+                      .length = lab.windows.length,
+                      .draws = arguments.dry_run && CalibratesOnItself(arguments),
+                      .candidates = candidates,
+                      .codes = codes,
+                      .measures_damage = true,
+                      .in_context = !base.empty(),
+                      .damage_windows = lab.damage_windows.count,
+                      .damage_length = lab.damage_windows.length},
+                     spent.count(), session);
+    if (arguments.dry_run) {
+      Announce(arguments, estimate, nullptr, config, session);
+      return 0;
+    }
+    Declare(session.context().progress, estimate.stages);
+  }
   lab.store->Make(candidates, arguments.quant, lab.windows, session);
   DamageMeter meter(lab.model.weights, session.device(), lab.damage_windows.view(),
                     session.context());

@@ -186,6 +186,7 @@ TransformChoice ChooseTransforms(const ModelFolder& source, const Arguments& arg
          .found = std::to_string(windows.count),
          .hint = "more --samples or text, a shorter --context, or name the transforms"});
   }
+  session.context().progress.Begin("choosing transforms", "model", 1);
   Trials trials(source, arguments, grids, windows, folder, session);
   std::vector<Trial> tried{trials.Run({})};
   std::vector<Gain> gains{{}};

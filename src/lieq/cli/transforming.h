@@ -21,7 +21,7 @@ namespace lieq {
 
 struct TransformedModel {
   ModelFolder model;  // called by the source's path
-  Record record;      // what was applied, and what was chosen by which errors (docs/json.md)
+  Record record;      // what was applied, and what was chosen by which errors (docs/records.md)
 };
 
 /// Makes the transformed model in `folder`, or takes what an earlier start finished there: the

@@ -1,13 +1,12 @@
 #include <fmt/format.h>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/inputs.h"
 #include "lieq/cli/verification.h"
 
 namespace lieq {
-namespace {
 
-/// ", row 3, column 17"
-std::string Place(const Difference& each) {
+std::string PlaceOf(const Difference& each) {
   if (each.row < 0) return "";
   if (each.kind == "norms" || each.kind == "biases") return fmt::format(", at {}", each.col);
   const bool column = each.kind == "codes" || each.kind == "values";
@@ -15,8 +14,6 @@ std::string Place(const Difference& each) {
                      column ? "column" : (each.kind == "super-blocks" ? "super-block" : "group"),
                      each.col);
 }
-
-}  // namespace
 
 Record ToJson(const Comparison& comparison) {
   Record first = Record::array();
@@ -50,7 +47,7 @@ void PrintComparison(const Comparison& comparison) {
     return;
   }
   for (const Difference& each : comparison.differences) {
-    fmt::print("{:<14} {}{}: expected {}, found {}", each.kind, each.tensor, Place(each),
+    fmt::print("{:<14} {}{}: expected {}, found {}", each.kind, each.tensor, PlaceOf(each),
                each.expected, each.found);
     if (each.count > 1) fmt::print(" (and {} more)", each.count - 1);
     fmt::print("\n");
@@ -59,8 +56,8 @@ void PrintComparison(const Comparison& comparison) {
 }
 
 int RunVerify(const Arguments& arguments, Session& session) {
-  const ModelFolder found = OpenModel(arguments.model);
-  const ModelFolder expected = OpenModel(arguments.against);
+  const ModelFolder found = OpenInput(arguments.model, session.log());
+  const ModelFolder expected = OpenInput(arguments.against, session.log());
   const Comparison comparison = CompareModels(
       expected, found, arguments.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone);
   if (arguments.json) {

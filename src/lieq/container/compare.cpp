@@ -30,30 +30,11 @@ std::string Text(float value) {
   return fmt::format("{}", value);
 }
 
-class Comparer {
- public:
-  explicit Comparer(RoundedMatrices rounded) : rounded_(rounded) {}
+}  // namespace
 
-  Comparison Compare(const ModelFolder& expected, const ModelFolder& found) {
-    const ModelConfig& a = expected.weights.config;
-    Configuration(a, found.weights.config);
-    if (!shapes_agree_) return std::move(result_);  // nothing more can be laid side by side
-    const Weights &left = expected.weights, &right = found.weights;
-    const bool ends = rounded_ != RoundedMatrices::kNone;
-    MatrixPair(std::string(kEmbeddingModule), left.embedding, right.embedding, ends);
-    expected.weights.Release(left.embedding);
-    found.weights.Release(right.embedding);
-    if (!a.tied) MatrixPair(std::string(kHeadModule), left.head, right.head, ends);
-    Vectors("norms", std::string(kFinalNorm), left.final_norm, right.final_norm);
-    for (Index layer = 0; layer < a.layers; ++layer) {
-      Layer(layer, left.layers[Size(layer)], right.layers[Size(layer)]);
-      left.ReleaseLayer(layer);
-      right.ReleaseLayer(layer);
-    }
-    return std::move(result_);
-  }
+struct ModelComparer::State {
+  explicit State(RoundedMatrices rounded) : rounded_(rounded) {}
 
- private:
   void Report(std::string_view kind, const std::string& tensor, Index row, Index col,
               const std::string& expected, const std::string& found) {
     auto& all = result_.differences;
@@ -121,6 +102,15 @@ class Comparer {
         Report(kind, tensor, 0, static_cast<Index>(i), Text(a[i]), Text(b[i]));
       }
     }
+  }
+
+  void Ends(const Weights& a, const Weights& b) {
+    const bool rounded = rounded_ != RoundedMatrices::kNone;
+    MatrixPair(std::string(kEmbeddingModule), a.embedding, b.embedding, rounded);
+    a.Release(a.embedding);
+    b.Release(b.embedding);
+    if (!a.config.tied) MatrixPair(std::string(kHeadModule), a.head, b.head, rounded);
+    Vectors("norms", std::string(kFinalNorm), a.final_norm, b.final_norm);
   }
 
   void Layer(Index layer, const LayerWeights& a, const LayerWeights& b) {
@@ -292,7 +282,25 @@ class Comparer {
   bool shapes_agree_ = true;
 };
 
-}  // namespace
+ModelComparer::ModelComparer(RoundedMatrices rounded) : state_(std::make_unique<State>(rounded)) {}
+ModelComparer::~ModelComparer() = default;
+
+bool ModelComparer::Configuration(const ModelConfig& expected, const ModelConfig& found) {
+  state_->Configuration(expected, found);
+  return state_->shapes_agree_;
+}
+
+void ModelComparer::Ends(const Weights& expected, const Weights& found) {
+  state_->Ends(expected, found);
+}
+
+void ModelComparer::Layer(Index layer, const LayerWeights& expected, const LayerWeights& found) {
+  state_->Layer(layer, expected, found);
+}
+
+Comparison ModelComparer::Take() {
+  return std::move(state_->result_);
+}
 
 std::int64_t Comparison::count() const noexcept {
   std::int64_t sum = 0;
@@ -302,7 +310,17 @@ std::int64_t Comparison::count() const noexcept {
 
 Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
                          RoundedMatrices rounded) {
-  return Comparer(rounded).Compare(expected, found);
+  ModelComparer comparer(rounded);
+  if (!comparer.Configuration(expected.weights.config, found.weights.config)) {
+    return comparer.Take();
+  }
+  comparer.Ends(expected.weights, found.weights);
+  for (Index layer = 0; layer < expected.weights.config.layers; ++layer) {
+    comparer.Layer(layer, expected.weights.layers[Size(layer)], found.weights.layers[Size(layer)]);
+    expected.weights.ReleaseLayer(layer);
+    found.weights.ReleaseLayer(layer);
+  }
+  return comparer.Take();
 }
 
 }  // namespace lieq

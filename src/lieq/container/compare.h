@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,25 @@ struct Comparison {
 /// Which matrices of the second model may be those of the first rounded to nearest, as `lieq
 /// export` does where it is told to.
 enum class RoundedMatrices : std::uint8_t { kNone, kEnds, kAll };
+
+/// CompareModels part by part, for models of which not all is held at once.
+class ModelComparer {
+ public:
+  explicit ModelComparer(RoundedMatrices rounded = RoundedMatrices::kNone);
+  ~ModelComparer();
+
+  /// False where shapes differ: there is nothing more to lay side by side.
+  bool Configuration(const ModelConfig& expected, const ModelConfig& found);
+  /// Embedding, head and final norm.
+  void Ends(const Weights& expected, const Weights& found);
+  void Layer(Index layer, const LayerWeights& expected, const LayerWeights& found);
+  /// Of all parts so far; once.
+  [[nodiscard]] Comparison Take();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// Compares configuration (in float32, as containers keep it), norms, biases, embedding, head and
 /// linears. A matrix on the same grid in both is compared by its codes, scales and offsets, bit for

@@ -70,6 +70,7 @@ const BlockType* TypeFor(const QMatrix& matrix, const ExportSettings& settings) 
 
 [[noreturn]] void RefuseGrid(const QMatrix& matrix, const ExportSettings& settings,
                              const std::string& place) {
+  if (!matrix.grid().k_quant) RequireHalfScales(matrix, "gguf", place);
   throw Error(
       {.what = "a grid that gguf does not hold exactly" +
                std::string(settings.types.empty() ? " at its own width" : " in these types"),
@@ -367,7 +368,10 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
   const Plan plan(source, settings);
   GgufKeyWriter keys;
   AddModelKeys(source, plan, settings, keys);
-  AddTokenizerKeys(source, keys);
+  if (const std::string left_out = AddTokenizerKeys(source, keys);
+      !left_out.empty() && settings.note) {
+    settings.note(left_out);
+  }
   GgufWriter writer(out, keys, plan.specs());
   plan.Write(writer);
   writer.Commit();

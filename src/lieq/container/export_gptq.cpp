@@ -46,6 +46,9 @@ void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out
     for (const Site site : kAllSites) {
       CheckGptqShape("--to gptq: " + ModuleName(layer, site), config.Out(site), config.In(site),
                      grids[Size(layer)][static_cast<std::size_t>(site)].bits);
+      RequireHalfScales(*std::get<std::shared_ptr<const QMatrix>>(
+                            source.weights.layers[Size(layer)].At(site).weight),
+                        "gptq", ModuleName(layer, site));
     }
   }
   const GptqVersion version = VersionFor(grids, settings);

@@ -31,6 +31,11 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
 /// linear that is float.
 [[nodiscard]] LayerGrids GridsOf(const Weights& weights, std::string_view option);
 
+/// Throws Error naming `container`, the module and its first scale that f16, in which the container
+/// stores them, does not hold.
+void RequireHalfScales(const QMatrix& matrix, std::string_view container,
+                       const std::string& module);
+
 /// GridsOf, once the container holds all of them (CheckTarget).
 [[nodiscard]] LayerGrids CheckedGrids(const ModelFolder& source, std::string_view target);
 

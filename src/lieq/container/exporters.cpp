@@ -1,5 +1,7 @@
 #include "lieq/container/exporters.h"
 
+#include <fmt/format.h>
+
 #include <array>
 
 #include "lieq/base/error.h"
@@ -73,6 +75,24 @@ void CheckUnits(const LayerGrids& grids, std::string_view option) {
            .where = std::string(option) + ": " + ModuleName(static_cast<Index>(layer), site),
            .expected = "the grid of " + std::string(Name(first)),
            .found = "another"});
+    }
+  }
+}
+
+void RequireHalfScales(const QMatrix& matrix, std::string_view container,
+                       const std::string& module) {
+  for (Index row = 0; row < matrix.rows(); ++row) {
+    for (Index group = 0; group < matrix.groups(); ++group) {
+      const float scale = matrix.scales()(row, group);
+      if (ToFloat(ToF16(scale)) == scale) continue;
+      throw Error({.what = "a scale that " + std::string(container) +
+                           " does not hold: it stores them as F16",
+                   .where = "--to " + std::string(container) + ": " + module + ", row " +
+                            std::to_string(row) + ", group " + std::to_string(group),
+                   .expected = "8 significant bits, a multiple of 2^-24, at most 65504",
+                   .found = fmt::format("{}", scale),
+                   .hint = "the weights are unusually small or large: `lieq quantize --for " +
+                           std::string(container) + "` rounds scales to what it holds"});
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +26,8 @@ struct ExportSettings {
   /// GGUF: round matrices that no type holds exactly to the first of `types` that floats are
   /// rounded to, or Q8_0.
   bool approximate = false;
+  /// Told what the export leaves out, a sentence each; may be empty.
+  std::function<void(const std::string&)> note{};
 };
 
 struct Exporter {

@@ -96,6 +96,7 @@ void FloatFolderWriter::Commit() {
 ModelFolder OpenFloatFolder(const fs::path& folder, const ModelFolder& source) {
   ModelFolder model = OpenModel(folder);
   model.path = source.path;
+  model.notes = source.notes;
   return model;
 }
 

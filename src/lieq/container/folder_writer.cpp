@@ -13,6 +13,7 @@
 #include "lieq/container/named_tensors.h"
 #include "lieq/container/narrow.h"
 #include "lieq/container/output_files.h"
+#include "lieq/container/quantization_keys.h"
 
 namespace lieq {
 namespace {
@@ -101,8 +102,7 @@ void WriteSidecars(const ModelFolder& source, const std::filesystem::path& out) 
 
 Record FloatConfig(const ModelFolder& source) {
   Record config = source.config;
-  config.erase("quantization_config");
-  config.erase("quantization");
+  EraseQuantization(config);
   return config;
 }
 

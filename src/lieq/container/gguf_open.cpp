@@ -13,6 +13,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/container/ggml_blocks.h"
+#include "lieq/container/gguf_keys.h"
 #include "lieq/container/gguf_names.h"
 #include "lieq/container/gguf_tokenizer.h"
 #include "lieq/container/tensor_names.h"
@@ -42,6 +43,11 @@ class Reader {
 
   ModelFolder Read() {
     Record config = ReadConfig();
+    GgufTokenizer tokenizer = TokenizerFromKeys(file_.keys());
+    if (tokenizer.problem) {
+      notes_.push_back(tokenizer.problem->what + " (" + tokenizer.problem->where + ", found " +
+                       tokenizer.problem->found + ")");
+    }
     const std::string where = file_.path().string();
     weights_.config = ParseModelConfig(Json::parse(config.dump()), where);
     ReadWeights();
@@ -60,8 +66,10 @@ class Reader {
             .dtype = dtype,
             .quantized = quantized_,
             .edges = edges,
-            .tokenizer = TokenizerFromKeys(file_.keys()),
-            .tokenizer_config = TokenizerConfigFromKeys(file_.keys())};
+            .notes = std::move(notes_),
+            .tokenizer = std::move(tokenizer.json),
+            .tokenizer_config = TokenizerConfigFromKeys(file_.keys()),
+            .tokenizer_problem = std::move(tokenizer.problem)};
   }
 
  private:
@@ -84,8 +92,17 @@ class Reader {
   [[nodiscard]] std::string Key(std::string_view name) const {
     return architecture_ + "." + std::string(name);
   }
+  /// Of one number, or of an array of one for each layer that is the same in all.
   [[nodiscard]] std::int64_t Integer(std::string_view name) const {
-    return file_.keys().Integer(Key(name));
+    const GgufKeys& keys = file_.keys();
+    const auto found = keys.values().find(Key(name));
+    if (found == keys.values().end() || !found->second.array) return keys.Integer(Key(name));
+    const std::vector<std::int64_t> layers = keys.Integers(Key(name));
+    if (layers.empty() || std::ranges::count(layers, layers.front()) != std::ssize(layers)) {
+      Refuse("layers that differ are not supported", keys.Where(Key(name)),
+             "one number for all layers", Describe(found->second));
+    }
+    return layers.front();
   }
   [[nodiscard]] std::int64_t Integer(std::string_view name, std::int64_t missing) const {
     return file_.keys().Has(Key(name)) ? Integer(name) : missing;
@@ -100,27 +117,8 @@ class Reader {
     return value;
   }
 
-  /// What of other models would change the arithmetic.
-  void RefuseForeignKeys(std::int64_t head_dim) const {
+  void RefusePartOfAModel() const {
     const GgufKeys& keys = file_.keys();
-    for (const std::string_view name : {"expert_count", "attention.sliding_window"}) {
-      if (Integer(name, 0) != 0) {
-        Refuse("option is not supported", keys.Where(Key(name)), "absent or 0",
-               std::to_string(Integer(name)));
-      }
-    }
-    for (const std::string_view name : {"attention.value_length", "rope.dimension_count"}) {
-      if (Integer(name, head_dim) != head_dim) {
-        Refuse("option is not supported", keys.Where(Key(name)), std::to_string(head_dim),
-               std::to_string(Integer(name)));
-      }
-    }
-    for (const std::string_view name : {"rope.scaling.type"}) {
-      if (keys.Has(Key(name)) && keys.String(Key(name)) != "none") {
-        Refuse("rope type is not supported", keys.Where(Key(name)), "absent or none",
-               Printable(keys.String(Key(name))));
-      }
-    }
     if (keys.Has("split.count") && keys.Integer("split.count") > 1) {
       Refuse("file is one part of several", keys.Where("split.count"),
              "a whole model: llama-gguf-split --merge makes one",
@@ -189,8 +187,15 @@ class Reader {
     const std::int64_t heads = Integer("attention.head_count");
     const std::int64_t head_dim =
         Integer("attention.key_length", hidden / std::max<std::int64_t>(heads, 1));
-    RefuseForeignKeys(head_dim);
-    const double theta = keys.Has(Key("rope.freq_base")) ? Number("rope.freq_base") : 10000.0;
+    RefusePartOfAModel();
+    const std::int64_t context = Integer("context_length");
+    notes_ = CheckGgufKeys(keys, architecture_,
+                           {.hidden = static_cast<double>(hidden),
+                            .head_dim = static_cast<double>(head_dim),
+                            .context = static_cast<double>(context)});
+    const bool has_theta = keys.Has(Key("rope.freq_base"));
+    const double theta = has_theta ? Number("rope.freq_base") : 10000.0;
+    if (!has_theta) notes_.push_back("no key " + Key("rope.freq_base") + ": 10000 is taken");
     const GgufTensor& embedding = At(kGgufEmbedding);
     const bool qwen2 = row->attention_bias == AttentionBias::kQkvAlways;
     Record config{{"architectures", Record::array({row->name})},
@@ -203,7 +208,7 @@ class Reader {
                   {"head_dim", head_dim},
                   {"hidden_act", "silu"},
                   {"vocab_size", embedding.shape[0]},
-                  {"max_position_embeddings", Integer("context_length")},
+                  {"max_position_embeddings", context},
                   {"rms_norm_eps", Number("attention.layer_norm_rms_epsilon")},
                   {"rope_parameters", ReadRope(theta, head_dim)},
                   {"tie_word_embeddings", !tensors_.contains(kGgufHead)},
@@ -266,7 +271,7 @@ class Reader {
       }
       if (!std::isfinite(values[i])) {
         Refuse("value is not finite", Where(tensor), "finite numbers",
-               std::to_string(values[i]) + " at " + std::to_string(i));
+               std::to_string(values[i]) + " in row 0, column " + std::to_string(i));
       }
     }
     return values;
@@ -395,6 +400,7 @@ class Reader {
   std::set<const GgufTensor*> read_;
   std::vector<TensorRef> refs_;
   Weights weights_;
+  std::vector<std::string> notes_;
   bool quantized_ = false;
 };
 

@@ -26,11 +26,13 @@ struct PreTokenizer {
   bool nfc;                // models of this kind normalize first; llama.cpp never does
 };
 
+constexpr std::string_view kLlama3Words =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
+    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 constexpr std::array kPreTokenizers{
-    PreTokenizer{"llama-bpe",
-                 R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
-                 R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-                 false, false, true, false},
+    PreTokenizer{"llama-bpe", kLlama3Words, false, false, true, false},
+    PreTokenizer{"smaug-bpe", kLlama3Words, false, false, false, false},
     PreTokenizer{"qwen2",
                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
                  R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
@@ -38,6 +40,67 @@ constexpr std::array kPreTokenizers{
     PreTokenizer{"smollm", "", true, true, false, false},
     PreTokenizer{"gpt-2", "", false, true, false, false},
 };
+
+/// Other names of llama.cpp for the same splitting, which it takes as it takes the row's own.
+struct OtherName {
+  std::string_view name;
+  std::string_view row;
+};
+constexpr std::array kOtherNames{
+    OtherName{"llama3", "llama-bpe"},
+    OtherName{"llama-v3", "llama-bpe"},
+    OtherName{"falcon3", "llama-bpe"},
+    OtherName{"falcon-h1", "llama-bpe"},
+    OtherName{"pixtral", "llama-bpe"},
+    OtherName{"midm-2.0", "llama-bpe"},
+    OtherName{"lfm2", "llama-bpe"},
+    OtherName{"dbrx", "smaug-bpe"},
+    OtherName{"glm4", "smaug-bpe"},
+    OtherName{"chatglm-bpe", "smaug-bpe"},
+    OtherName{"deepseek-r1-qwen", "qwen2"},
+    OtherName{"kormo", "qwen2"},
+    OtherName{"f2llmv2", "qwen2"},
+    OtherName{"megrez", "qwen2"},
+    OtherName{"stablelm2", "qwen2"},
+    OtherName{"hunyuan", "qwen2"},
+    OtherName{"grok-2", "qwen2"},
+    OtherName{"starcoder", "smollm"},
+    OtherName{"refact", "smollm"},
+    OtherName{"command-r", "smollm"},
+    OtherName{"codeshell", "smollm"},
+    OtherName{"exaone", "smollm"},
+    OtherName{"minerva-7b", "smollm"},
+    OtherName{"phi-2", "gpt-2"},
+    OtherName{"jina-es", "gpt-2"},
+    OtherName{"jina-de", "gpt-2"},
+    OtherName{"jina-v2-es", "gpt-2"},
+    OtherName{"jina-v2-de", "gpt-2"},
+    OtherName{"gigachat", "gpt-2"},
+    OtherName{"a.x-4.0", "gpt-2"},
+    OtherName{"mellum", "gpt-2"},
+    OtherName{"mpt", "gpt-2"},
+    OtherName{"olmo", "gpt-2"},
+    OtherName{"jais", "gpt-2"},
+    OtherName{"trillion", "gpt-2"},
+    OtherName{"granite-docling", "gpt-2"},
+    OtherName{"exaone4", "gpt-2"},
+};
+
+/// Null where no row has the name.
+const PreTokenizer* FindPreName(std::string_view name) {
+  const auto* other = std::ranges::find(kOtherNames, name, &OtherName::name);
+  const std::string_view row = other == kOtherNames.end() ? name : other->row;
+  const auto* found = std::ranges::find(kPreTokenizers, row, &PreTokenizer::name);
+  return found == kPreTokenizers.end() ? nullptr : found;
+}
+
+std::string PreNames() {
+  std::string names;
+  for (const PreTokenizer& row : kPreTokenizers) {
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
+  }
+  return names;
+}
 
 enum TokenType : std::int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
@@ -83,13 +146,9 @@ const PreTokenizer& FindPreTokenizer(const JsonObject& root) {
       }
     }
   }
-  std::string names;
-  for (const PreTokenizer& row : kPreTokenizers) {
-    names += (names.empty() ? "" : ", ") + std::string(row.name);
-  }
   throw Error({.what = "words are split in a way that llama.cpp has no name for",
                .where = root.Where("pre_tokenizer"),
-               .expected = "that of one of " + names,
+               .expected = "that of one of " + PreNames(),
                .found = "another"});
 }
 
@@ -122,21 +181,26 @@ Documents ReadDocuments(const ModelFolder& source) {
     documents.config = ParseJson(source.tokenizer_config, documents.where + " config");
     return documents;
   }
-  const fs::path file = source.path / "tokenizer.json";
+  const bool one_file = !fs::is_directory(source.path);
+  const fs::path folder = one_file ? source.path.parent_path() : source.path;
+  const fs::path file = folder / "tokenizer.json";
   documents.where = file.string();
   documents.tokenizer = ReadSidecar(file);
+  if (documents.tokenizer.is_null() && source.tokenizer_problem)
+    throw Error(*source.tokenizer_problem);
   if (documents.tokenizer.is_null()) {
     throw Error({.what = "GGUF files hold the tokenizer, and there is none",
                  .where = source.path.string(),
                  .expected = "tokenizer.json"});
   }
-  documents.config = ReadSidecar(source.path / "tokenizer_config.json");
+  documents.config = ReadSidecar(folder / "tokenizer_config.json");
   return documents;
 }
 
 struct Tokens {
   std::vector<std::string> texts;
   std::vector<std::int32_t> types;
+  std::string left_out;  // names of added tokens, for a message
 
   void Set(const JsonObject& where, std::string_view key, std::int64_t id, std::string text,
            std::int32_t type) {
@@ -178,6 +242,10 @@ Tokens ReadTokens(const JsonObject& root, Index vocab) {
   for (const Json& each : ArrayAt(root, "added_tokens")) {
     const JsonObject added(each, root.Where("added_tokens"));
     const std::string text = added.String("content");
+    if (added.Integer("id") >= vocab) {
+      tokens.left_out += (tokens.left_out.empty() ? "" : ", ") + Printable(text, 60);
+      continue;
+    }
     const bool control = added.Boolean("special", false) || LooksSpecial(text);
     tokens.Set(added, text, added.Integer("id"), text, control ? kControl : kUserDefined);
   }
@@ -283,7 +351,7 @@ std::optional<std::string> ChatTemplate(const ModelFolder& source, const Json& c
 
 }  // namespace
 
-void AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
+std::string AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
   const Documents documents = ReadDocuments(source);
   const JsonObject root(documents.tokenizer, documents.where);
   const JsonObject model = root.Object("model");
@@ -309,33 +377,109 @@ void AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
   if (const auto text = ChatTemplate(source, documents.config)) {
     keys.String("tokenizer.chat_template", *text);
   }
+  if (tokens.left_out.empty()) return {};
+  return "added tokens without a row of the embedding are not in the file: " + tokens.left_out;
 }
 
-std::string TokenizerFromKeys(const GgufKeys& keys) {
-  const auto is = [&](std::string_view key, GgufType type, bool array) {
-    return HasKey(keys, key, type, array);
+namespace {
+
+/// What to do where the keys do not give a tokenizer.
+constexpr std::string_view kNoTokenizerHint =
+    "weights can be read without it, texts cannot: put the model's tokenizer.json beside the file, "
+    "or give its folder of safetensors";
+
+/// A kind of tokenizer by llama.cpp's name for it.
+struct TokenizerKind {
+  std::string_view name;
+  std::string_view meaning;
+};
+constexpr std::array kTokenizerKinds{
+    TokenizerKind{"llama", "SentencePiece, as of Llama 2 and Mistral"},
+    TokenizerKind{"gemma4", "SentencePiece, as of Gemma"},
+    TokenizerKind{"bert", "WordPiece"},
+    TokenizerKind{"t5", "a unigram model"},
+    TokenizerKind{"rwkv", "that of RWKV"},
+    TokenizerKind{"plamo2", "that of PLaMo"},
+    TokenizerKind{"none", "no tokenizer in the file"},
+    TokenizerKind{"no_vocab", "no tokenizer in the file"},
+};
+
+Problem Unread(const GgufKeys& keys, std::string_view key, std::string what, std::string expected,
+               std::string found, std::string_view hint = kNoTokenizerHint) {
+  return {.what = "the file's tokenizer is not read: " + std::move(what),
+          .where = keys.Where(key),
+          .expected = std::move(expected),
+          .found = std::move(found),
+          .hint = std::string(hint)};
+}
+
+/// Nothing where the keys are there, of the types and kinds that are read.
+std::optional<Problem> ProblemOf(const GgufKeys& keys) {
+  struct Needed {
+    std::string_view key;
+    GgufType type;
+    bool array;
+    std::string_view is;
   };
-  if (!is("tokenizer.ggml.model", GgufType::kString, false) ||
-      keys.String("tokenizer.ggml.model") != "gpt2" ||
-      !is("tokenizer.ggml.pre", GgufType::kString, false) ||
-      !is("tokenizer.ggml.tokens", GgufType::kString, true) ||
-      !is("tokenizer.ggml.token_type", GgufType::kI32, true) ||
-      !is("tokenizer.ggml.merges", GgufType::kString, true)) {
-    return {};
+  constexpr std::array kNeeded{
+      Needed{"tokenizer.ggml.model", GgufType::kString, false, "gpt2, which is byte-level BPE"},
+      Needed{"tokenizer.ggml.pre", GgufType::kString, false, "how words are split"},
+      Needed{"tokenizer.ggml.tokens", GgufType::kString, true, "the tokens"},
+      Needed{"tokenizer.ggml.token_type", GgufType::kI32, true, "a type for each token"},
+      Needed{"tokenizer.ggml.merges", GgufType::kString, true, "the merges of tokens"}};
+  for (const Needed& each : kNeeded) {
+    const auto found = keys.values().find(each.key);
+    if (!HasKey(keys, each.key, each.type, each.array)) {
+      const bool there = found != keys.values().end();
+      return Unread(keys, each.key, there ? "wrong type of value" : "the key is missing",
+                    std::string(each.is), there ? Describe(found->second) : "no such key");
+    }
+    if (each.key == "tokenizer.ggml.model" && keys.String(each.key) != "gpt2") {
+      const std::string name = keys.String(each.key);
+      const auto* kind = std::ranges::find(kTokenizerKinds, name, &TokenizerKind::name);
+      const bool known = kind != kTokenizerKinds.end();
+      return Unread(keys, each.key, "another kind", std::string(each.is),
+                    Printable(name, 60) + (known ? " (" + std::string(kind->meaning) + ")" : ""));
+    }
+    if (each.key == "tokenizer.ggml.pre" && FindPreName(keys.String(each.key)) == nullptr) {
+      return Unread(keys, each.key, "words are split in a way that is not known",
+                    PreNames() + ", or another name of llama.cpp for one of them",
+                    Printable(keys.String(each.key), 60),
+                    "where the model's tokenizer.json splits as one of those, name it: "
+                    "gguf-new-metadata --pre-tokenizer NAME IN.gguf OUT.gguf (pip install gguf); "
+                    "else put tokenizer.json beside the file");
+    }
   }
-  const auto* pre =
-      std::ranges::find(kPreTokenizers, keys.String("tokenizer.ggml.pre"), &PreTokenizer::name);
-  if (pre == kPreTokenizers.end()) return {};
+  return std::nullopt;
+}
+
+}  // namespace
+
+GgufTokenizer TokenizerFromKeys(const GgufKeys& keys) {
+  if (auto problem = ProblemOf(keys)) return {.json = {}, .problem = std::move(problem)};
+  const auto unread = [&](std::string_view key, std::string what, std::string expected,
+                          std::string found) -> GgufTokenizer {
+    return {.json = {},
+            .problem = Unread(keys, key, std::move(what), std::move(expected), std::move(found))};
+  };
+  const std::string pre_name = keys.String("tokenizer.ggml.pre");
+  const PreTokenizer* pre = FindPreName(pre_name);
   const std::vector<std::string_view> texts = keys.Strings("tokenizer.ggml.tokens");
   const std::vector<std::int64_t> types = keys.Integers("tokenizer.ggml.token_type");
-  if (types.size() != texts.size()) return {};
+  if (types.size() != texts.size()) {
+    return unread("tokenizer.ggml.token_type", "not one type for each token",
+                  std::to_string(texts.size()), std::to_string(types.size()));
+  }
   std::size_t count = texts.size();  // less what pads the rows of the embedding
   while (count > 0 && types[count - 1] == kUnused && texts[count - 1].starts_with("[PAD")) --count;
 
   Json vocab = Json::object(), added = Json::array(), merges = Json::array();
   for (std::size_t id = 0; id < count; ++id) {
     const std::string text(texts[id]);
-    if (!vocab.emplace(text, id).second) return {};  // two tokens of one name
+    if (!vocab.emplace(text, id).second) {
+      return unread("tokenizer.ggml.tokens", "two tokens of one name", "names of their own",
+                    "'" + Printable(text, 60) + "' twice");
+    }
     if (types[id] != kControl && types[id] != kUserDefined) continue;
     added.push_back({{"id", id},
                      {"content", text},
@@ -347,7 +491,10 @@ std::string TokenizerFromKeys(const GgufKeys& keys) {
   }
   for (const std::string_view merge : keys.Strings("tokenizer.ggml.merges")) {
     const std::size_t space = merge.find(' ', 1);
-    if (space == std::string_view::npos) return {};
+    if (space == std::string_view::npos) {
+      return unread("tokenizer.ggml.merges", "a merge of one part", "two parts and a space between",
+                    "'" + Printable(merge, 60) + "'");
+    }
     merges.push_back({std::string(merge.substr(0, space)), std::string(merge.substr(space + 1))});
   }
   Json steps = Json::array();
@@ -364,12 +511,15 @@ std::string TokenizerFromKeys(const GgufKeys& keys) {
                    {"use_regex", pre->gpt2}};
   steps.push_back(bytes);
   Json processor = bytes;
-  const bool begins = is("tokenizer.ggml.add_bos_token", GgufType::kBool, false)
+  const bool begins = HasKey(keys, "tokenizer.ggml.add_bos_token", GgufType::kBool, false)
                           ? keys.Boolean("tokenizer.ggml.add_bos_token")
                           : pre->name == "llama-bpe";
   if (begins && keys.Has("tokenizer.ggml.bos_token_id")) {
     const std::int64_t id = keys.Integer("tokenizer.ggml.bos_token_id");
-    if (id < 0 || Size(id) >= count) return {};
+    if (id < 0 || Size(id) >= count) {
+      return unread("tokenizer.ggml.bos_token_id", "no token has the id",
+                    "below " + std::to_string(count), std::to_string(id));
+    }
     const std::string text(texts[Size(id)]);
     processor = {{"type", "TemplateProcessing"},
                  {"single",
@@ -378,12 +528,13 @@ std::string TokenizerFromKeys(const GgufKeys& keys) {
                  {"pair", Json::array()},
                  {"special_tokens", {{text, {{"id", text}, {"ids", {id}}, {"tokens", {text}}}}}}};
   }
+  const bool nfc = pre->nfc && pre_name == pre->name;  // of others it is not known
   const Json document{
       {"version", "1.0"},
       {"truncation", nullptr},
       {"padding", nullptr},
       {"added_tokens", std::move(added)},
-      {"normalizer", pre->nfc ? Json{{"type", "NFC"}} : Json()},
+      {"normalizer", nfc ? Json{{"type", "NFC"}} : Json()},
       {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}}},
       {"post_processor", std::move(processor)},
       {"decoder", bytes},
@@ -399,7 +550,7 @@ std::string TokenizerFromKeys(const GgufKeys& keys) {
         {"vocab", std::move(vocab)},
         {"merges", std::move(merges)}}}};
   // Names that are not UTF-8 become others; who reads them says so.
-  return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return {.json = document.dump(-1, ' ', false, Json::error_handler_t::replace), .problem = {}};
 }
 
 std::string TokenizerConfigFromKeys(const GgufKeys& keys) {

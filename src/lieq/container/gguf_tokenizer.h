@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
+#include "lieq/base/error.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/io/gguf_file.h"
 
@@ -11,13 +13,19 @@ namespace lieq {
 
 /// Adds the tokenizer.* keys of a byte-level BPE tokenizer: tokens in order of id (one for each row
 /// of the embedding), their types, merges, special tokens, chat template, and the name by which
-/// llama.cpp knows how words are split. Throws Error: no tokenizer, another kind, words split in a
-/// way that llama.cpp has no name for, more tokens than the embedding has rows.
-void AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys);
+/// llama.cpp knows how words are split. Added tokens without a row of the embedding are left out,
+/// since llama.cpp wants as many tokens as rows: says so, "" where there are none. Throws Error: no
+/// tokenizer, another kind, words split in a way that llama.cpp has no name for, more tokens of the
+/// tokenizer's own than rows.
+[[nodiscard]] std::string AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys);
 
-/// A tokenizer.json that gives the same tokens, from the keys. Empty where they are not there or
-/// not of a kind that is known.
-[[nodiscard]] std::string TokenizerFromKeys(const GgufKeys& keys);
+struct GgufTokenizer {
+  std::string json;                // empty where there is a problem
+  std::optional<Problem> problem;  // which key is missing, or of a kind that is not read
+};
+
+/// A tokenizer.json that gives the same tokens, from the keys.
+[[nodiscard]] GgufTokenizer TokenizerFromKeys(const GgufKeys& keys);
 
 /// The tokenizer_config.json to go with it: special tokens and chat template.
 [[nodiscard]] std::string TokenizerConfigFromKeys(const GgufKeys& keys);

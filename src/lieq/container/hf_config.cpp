@@ -4,7 +4,9 @@
 // the rest (dropout, token ids, initializers, dtype, ...) is nobody's business below.
 #include <algorithm>
 #include <array>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/base/error.h"
 #include "lieq/container/model_folder.h"
@@ -15,22 +17,43 @@
 namespace lieq {
 namespace {
 
-/// The row that "architectures" names, or "model_type" where the former is absent.
-const Architecture& ReadArchitecture(const JsonObject& json) {
+using Notes = std::vector<std::string>;
+
+/// The row that the one class in "architectures" means: of a language model, or of its body alone
+/// ("Qwen2Model"), whose weights are saved without a head.
+const Architecture* FindClass(const Json& names) {
+  if (!names.is_array() || names.size() != 1 || !names[0].is_string()) return nullptr;
+  const auto& name = names[0].get_ref<const std::string&>();
+  for (const Architecture& row : Architectures()) {
+    const std::string_view stem = row.name.substr(0, row.name.find("ForCausalLM"));
+    if (name == row.name || name == std::string(stem) + "Model") return &row;
+  }
+  return nullptr;
+}
+
+/// The row that "architectures" names, or "model_type" where the former is absent or empty.
+const Architecture& ReadArchitecture(const JsonObject& json, Notes& notes) {
   constexpr std::string_view kUnknown = "architecture is not supported";
   const std::string type = json.String("model_type", "");
-  if (!json.Has("architectures")) {
-    if (const Architecture* row = FindModelType(type)) return *row;
+  const bool named = json.Has("architectures") &&
+                     !(json.At("architectures").is_array() && json.At("architectures").empty());
+  if (!named) {
+    if (const Architecture* row = FindModelType(type)) {
+      notes.push_back("config.json names no class in architectures: " + std::string(row->name) +
+                      " by its model_type");
+      return *row;
+    }
     Refuse(std::string(kUnknown), json.Where("model_type"), ArchitectureNames(),
            type.empty() ? "neither architectures nor model_type" : Printable(type));
   }
   const Json& names = json.At("architectures");
-  const Architecture* row = nullptr;
-  if (names.is_array() && names.size() == 1 && names[0].is_string()) {
-    row = FindArchitecture(names[0].get_ref<const std::string&>());
-  }
+  const Architecture* row = FindClass(names);
   if (row == nullptr) {
     Refuse(std::string(kUnknown), json.Where("architectures"), ArchitectureNames(), Shown(names));
+  }
+  if (names[0] != row->name) {
+    notes.push_back("config.json names the body of a model, " +
+                    names[0].get_ref<const std::string&>() + ": read as " + std::string(row->name));
   }
   // transformers picks the class by model_type: the two must mean the same.
   if (!type.empty() && type != row->model_type) {
@@ -83,37 +106,93 @@ void RefuseForeignOptions(const JsonObject& json, const Architecture& row) {
   }
 }
 
-void RefuseSlidingWindow(const JsonObject& json, const Architecture& row) {
-  constexpr std::string_view kWhat = "sliding-window attention is not supported";
+/// Whether some layer sees less than the whole context, as transformers decides it: by
+/// "layer_types" where they are given, else by the first layer of those with a window.
+bool Slides(const JsonObject& json, const Architecture& row, Index layers, Index positions) {
+  constexpr Index kWindow = 4096, kFirstLayer = 28;  // of Qwen2Config and Qwen3Config
+  const bool none = json.value().contains("sliding_window") && !json.Has("sliding_window");
+  if (none || json.Integer("sliding_window", kWindow) >= positions) return false;
+  if (json.Has("layer_types")) return false;  // all of them are checked on their own
+  return !row.switched_window || json.Integer("max_window_layers", kFirstLayer) < layers;
+}
+
+void RefuseSlidingWindow(const JsonObject& json, const Architecture& row, const ModelConfig& model,
+                         Notes& notes) {
   const bool used =
       row.switched_window ? json.Boolean("use_sliding_window", false) : json.Has("sliding_window");
-  if (used) {
-    const std::string_view key = row.switched_window ? "use_sliding_window" : "sliding_window";
-    Refuse(std::string(kWhat), json.Where(key), row.switched_window ? "false" : "null",
+  const std::string_view key = row.switched_window ? "use_sliding_window" : "sliding_window";
+  if (used && Slides(json, row, model.layers, model.max_positions)) {
+    Refuse("sliding-window attention is not supported", json.Where(key),
+           row.switched_window ? "false, or a window that no layer has" : "null",
            Shown(json.At(key)));
   }
-  if (!json.Has("layer_types")) return;
-  const Json& types = json.At("layer_types");
-  if (!types.is_array()) {
-    Refuse("wrong type of value", json.Where("layer_types"), "an array", Shown(types));
+  if (json.Has("layer_types")) {
+    const Json& types = json.At("layer_types");
+    if (!types.is_array()) {
+      Refuse("wrong type of value", json.Where("layer_types"), "an array", Shown(types));
+    }
+    const bool whole =
+        json.Has("sliding_window") && json.Integer("sliding_window") >= model.max_positions;
+    for (std::size_t layer = 0; layer < types.size(); ++layer) {
+      if (types[layer] == "full_attention") continue;
+      if (types[layer] == "sliding_attention" && whole) continue;
+      Refuse("attention of this type is not supported",
+             json.Where("layer_types") + "/" + std::to_string(layer), "full_attention",
+             Shown(types[layer]));
+    }
   }
-  for (std::size_t layer = 0; layer < types.size(); ++layer) {
-    if (types[layer] == "full_attention") continue;
-    Refuse("attention of this type is not supported",
-           json.Where("layer_types") + "/" + std::to_string(layer), "full_attention",
-           Shown(types[layer]));
+  if (used) {
+    notes.push_back(
+        "config.json switches a sliding window on that narrows no layer's context: "
+        "left aside");
   }
 }
 
+/// A method of quantization whose tensors are not read, and what its folders hold.
+struct OtherMethod {
+  std::string_view name;
+  std::string_view holds;
+};
+constexpr std::array kOtherMethods{
+    OtherMethod{"bitsandbytes", "codes of 4 or 8 bits (.absmax, .quant_map, .SCB)"},
+    OtherMethod{"fp8", "8-bit floats with scales (.weight_scale_inv)"},
+    OtherMethod{"fbgemm_fp8", "8-bit floats with scales (.weight_scale)"},
+    OtherMethod{"awq", "codes of 4 bits in the order of AutoAWQ (.qweight, .qzeros)"},
+    OtherMethod{"hqq", "codes with scales and zeros of HQQ (.W_q)"},
+    OtherMethod{"quanto", "codes of optimum-quanto"},
+    OtherMethod{"torchao", "tensors of torchao"},
+    OtherMethod{"aqlm", "codes into codebooks (.codes, .codebooks)"},
+    OtherMethod{"quip", "codes into codebooks"},
+    OtherMethod{"eetq", "8-bit codes in the order of EETQ"},
+    OtherMethod{"higgs", "codes into grids of HIGGS"},
+    OtherMethod{"spqr", "codes with outliers (SpQR)"},
+    OtherMethod{"vptq", "codes into codebooks"},
+    OtherMethod{"bitnet", "ternary weights, packed"},
+    OtherMethod{"mxfp4", "4-bit floats with shared exponents"},
+    OtherMethod{"modelopt", "weights of NVIDIA's ModelOpt"},
+    OtherMethod{"auto-round", "codes in a packing of AutoRound"},
+};
+
+/// transformers too asks this key alone, and quantizes floats on loading where it is there.
 void RefuseOtherQuantization(const JsonObject& json) {
   // "quantization" is MLX's, which repeats it under the other name, without a method.
   if (!json.Has("quantization_config") || json.Has("quantization")) return;
   const JsonObject quantization = json.Object("quantization_config");
-  const std::string method = quantization.String("quant_method");
+  std::string method = quantization.String("quant_method", "");
+  if (method.empty() && (quantization.Has("load_in_4bit") || quantization.Has("load_in_8bit"))) {
+    method = "bitsandbytes";  // what wrote the key before there were others
+  }
+  if (method.empty()) method = quantization.String("quant_method");
   if (method == "compressed-tensors" || method == "gptq" || method == "lieq") return;
+  const auto row = std::ranges::find(kOtherMethods, method, &OtherMethod::name);
+  const std::string holds =
+      row == kOtherMethods.end() ? "tensors of its own" : std::string(row->holds);
   Refuse("model is already quantized by a method that is not read",
          quantization.Where("quant_method"), "compressed-tensors, gptq, lieq, or a float model",
-         Printable(method), "start from the float model that it was made from");
+         Printable(method),
+         "a folder of " + Printable(method) + " holds " + holds +
+             ": start from the float model that it was made from. If its tensors are floats (BF16, "
+             "F16 or F32) the key is left over: delete \"quantization_config\" from config.json");
 }
 
 /// One of the two generations of rope keys: "rope_scaling" beside "rope_theta", or
@@ -193,13 +272,35 @@ Index ReadKvHeads(const JsonObject& json, const Architecture& row, Index heads) 
   return null || row.kv_heads == 0 ? heads : row.kv_heads;
 }
 
+/// Numbers that no shape of a tensor confirms, where the class's own stand in for them.
+void NoteDefaults(const JsonObject& json, const ModelConfig& model, Notes& notes) {
+  std::string left_out;
+  const auto note = [&](std::string_view key, const Json& taken) {
+    left_out += (left_out.empty() ? "" : ", ") + std::string(key) + " " + taken.dump();
+  };
+  const auto has_theta = [&](std::string_view key) {
+    return json.Has(key) && json.Object(key).Has("rope_theta");
+  };
+  if (!json.Has("rms_norm_eps")) note("rms_norm_eps", model.rms_eps);
+  if (!json.Has("rope_theta") && !has_theta("rope_scaling") && !has_theta("rope_parameters")) {
+    note("rope_theta", model.rope.theta);
+  }
+  if (!json.Has("num_attention_heads")) note("num_attention_heads", model.heads);
+  if (!json.Has("num_key_value_heads")) note("num_key_value_heads", model.kv_heads);
+  if (!json.Has("max_position_embeddings")) note("max_position_embeddings", model.max_positions);
+  if (left_out.empty()) return;
+  notes.push_back("config.json leaves keys out, for which the defaults of " + model.architecture +
+                  " are taken: " + left_out);
+}
+
 }  // namespace
 
-ModelConfig ParseModelConfig(const Json& config, const std::string& where) {
+ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes* notes) {
   const JsonObject json(config, where);
-  const Architecture& row = ReadArchitecture(json);
+  Notes unread;
+  Notes& told = notes != nullptr ? *notes : unread;
+  const Architecture& row = ReadArchitecture(json, told);
   RefuseForeignOptions(json, row);
-  RefuseSlidingWindow(json, row);
   RefuseOtherQuantization(json);
 
   ModelConfig model;
@@ -224,6 +325,8 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where) {
   model.qk_norm = row.qk_norm;
 
   CheckConfig(model, where);
+  RefuseSlidingWindow(json, row, model, told);
+  NoteDefaults(json, model, told);
   if (model.max_positions < 1) {
     Refuse("value out of range", json.Where("max_position_embeddings"), "at least 1",
            std::to_string(model.max_positions));

@@ -10,72 +10,23 @@
 #include <string_view>
 #include <utility>
 
+#include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/container/gguf_open.h"
+#include "lieq/container/model_by_layers.h"
+#include "lieq/container/model_place.h"
 #include "lieq/container/packed_reader.h"
+#include "lieq/container/quantization_keys.h"
 #include "lieq/container/tensor_names.h"
+#include "lieq/container/tensor_prefix.h"
 #include "lieq/io/printable.h"
+#include "lieq/io/weight_files.h"
 
 namespace lieq {
 namespace {
 
 constexpr std::uint64_t kMostConfigBytes = std::uint64_t{1} << 20;
-
-bool Exists(const std::filesystem::path& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error);
-}
-
-/// "Qwen/Qwen3-0.6B": one slash between two plain names, and no such folder to be mistyped here.
-bool LooksLikeHubName(const std::filesystem::path& path) {
-  const std::string text = path.string();
-  const std::size_t slash = text.find('/');
-  if (slash == std::string::npos || slash == 0 || slash + 1 == text.size()) return false;
-  const auto plain = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
-           c == '_' || c == '.';
-  };
-  const std::string owner = text.substr(0, slash), name = text.substr(slash + 1);
-  return owner[0] != '.' && std::all_of(owner.begin(), owner.end(), plain) &&
-         std::all_of(name.begin(), name.end(), plain) && !Exists(owner);
-}
-
-void CheckFolder(const std::filesystem::path& folder) {
-  std::error_code error;
-  if (!std::filesystem::exists(folder, error)) {
-    std::string hint;
-    if (LooksLikeHubName(folder)) {
-      const std::string name = folder.filename().string();
-      hint = "download it first: hf download " + folder.string() + " --local-dir " + name +
-             " (with huggingface_hub before 0.34: huggingface-cli download, same arguments)";
-    }
-    throw Error({.what = "no such folder",
-                 .where = folder.string(),
-                 .expected = "a folder with config.json, *.safetensors and tokenizer.json",
-                 .hint = std::move(hint)});
-  }
-  if (!std::filesystem::is_directory(folder, error)) {
-    throw Error({.what = "not a folder",
-                 .where = folder.string(),
-                 .expected = "the folder that holds config.json and the weights",
-                 .found = "a file"});
-  }
-  if (Exists(folder / "config.json")) return;
-  std::string found = "no such file", hint;
-  if (Exists(folder / "adapter_config.json")) {
-    found = "adapter_config.json";
-    hint = "this is an adapter (LoRA): merge it into its base model first";
-  } else if (Exists(folder / "params.json")) {
-    found = "params.json";
-    hint = "these are weights in Meta's own layout: take the Hugging Face version of the model";
-  }
-  throw Error({.what = "config.json is missing",
-               .where = folder.string(),
-               .expected = "config.json of a Hugging Face model",
-               .found = std::move(found),
-               .hint = std::move(hint)});
-}
 
 /// Takes tensors out of a file, remembering which.
 class WeightReader {
@@ -85,19 +36,32 @@ class WeightReader {
     weights_.maps = file.maps();
   }
 
-  /// packed: null where all matrices are float.
-  Weights Read(const PackedReader& packed, EdgeGrids& edges) {
+  [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
+
+  /// packed: null where all matrices are float. see: where it is given it sees each layer as it is
+  /// read, which is not kept then.
+  Weights Read(const PackedReader& packed, const SeeLayer& see, EdgeGrids& edges) {
     packed_ = &packed;
     const ModelConfig& config = weights_.config;
     weights_.embedding = AnyMatrixOf(std::string(kEmbeddingModule), config.vocab, config.hidden);
     edges.embedding = GridOf(weights_.embedding);
     weights_.final_norm = Vector(std::string(kFinalNorm), config.hidden);
-    for (Index layer = 0; layer < config.layers; ++layer) weights_.layers.push_back(Layer(layer));
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      LayerWeights read = Layer(layer);
+      if (see) {
+        see(layer, read);
+      } else {
+        weights_.layers.push_back(std::move(read));
+      }
+    }
     weights_.head = config.tied ? TiedHead(edges.embedding.has_value()) : OwnHead();
     if (!config.tied) edges.head = GridOf(weights_.head);
     CheckAllRead();
     return std::move(weights_);
   }
+
+  /// The parts of packed matrices, once all was read.
+  [[nodiscard]] const std::set<std::string>& packed_parts() const noexcept { return packed_parts_; }
 
  private:
   [[noreturn]] static void Fail(const TensorRef& tensor, std::string what, std::string expected,
@@ -108,7 +72,29 @@ class WeightReader {
                  .found = std::move(found)});
   }
 
+  /// With what is there instead: names of another saver, or of packed weights.
+  [[noreturn]] void Missing(const std::string& name) const {
+    std::string found = "none", meaning;
+    const std::string module = name.substr(0, name.rfind('.') + 1);
+    for (const auto& [other, tensor] : file_.tensors()) {
+      if (!other.starts_with(module) || MeaningOf(other).empty()) continue;
+      found = "'" + Printable(other) + "'";
+      meaning = MeaningOf(other);
+      break;
+    }
+    if (meaning.empty() && read_.empty() && !file_.tensors().empty()) {  // not one as expected
+      found = "'" + Printable(file_.tensors().begin()->first) + "' and others";
+      meaning = "the tensors are named as no architecture that is read names them";
+    }
+    throw Error({.what = "tensor is missing",
+                 .where = file_.path().string(),
+                 .expected = "a tensor '" + Printable(name) + "'",
+                 .found = std::move(found),
+                 .hint = std::move(meaning)});
+  }
+
   const TensorRef& Take(const std::string& name) {
+    if (!file_.Has(name)) Missing(name);
     const TensorRef& tensor = file_.At(name);
     read_.insert(tensor.name);
     return tensor;
@@ -169,7 +155,7 @@ class WeightReader {
       }
       if (!std::isfinite(values[i])) {
         Fail(tensor, "value is not finite", "finite numbers",
-             std::to_string(values[i]) + " at " + std::to_string(i));
+             std::to_string(values[i]) + " in row 0, column " + std::to_string(i));
       }
     }
     return values;
@@ -185,7 +171,7 @@ class WeightReader {
     if (!*packed_) return std::nullopt;
     std::optional<PackedModule> read = (*packed_)(file_, module, rows, cols);
     if (!read) return std::nullopt;
-    for (const std::string& name : read->tensors) (void)Take(name);
+    for (const std::string& name : read->tensors) packed_parts_.insert(Take(name).name);
     return std::move(read->matrix);
   }
 
@@ -221,7 +207,10 @@ class WeightReader {
       throw Error({.what = "the head is missing",
                    .where = file_.path().string(),
                    .expected = "a tensor 'lm_head.weight', since tie_word_embeddings is false",
-                   .found = file_.Has("lm_head.weight_packed") ? "a quantized head" : "none"});
+                   .found = file_.Has("lm_head.weight_packed") ? "a quantized head" : "none",
+                   .hint =
+                       "if the model's head is its embedding, set \"tie_word_embeddings\": true "
+                       "in config.json; else the weights are incomplete"});
     }
     return FloatMatrix(std::string(kHead), config.vocab, config.hidden);
   }
@@ -240,37 +229,61 @@ class WeightReader {
   /// Some checkpoints hold the tied head as well. Where it is another matrix, engines part:
   /// transformers 5 uses it, transformers 4 and vLLM use the embedding.
   void CheckTiedHead() {
-    const TensorRef& head = Take(std::string(kHead));
-    const TensorRef& embedding = file_.At(kEmbedding);
-    const bool same = head.dtype == embedding.dtype && head.shape == embedding.shape &&
-                      std::equal(head.bytes.begin(), head.bytes.end(), embedding.bytes.begin());
-    for (const auto& map : file_.maps()) map->Drop(head.bytes);  // not needed again
-    if (same) return;
-    Fail(head, "the head differs from the embedding although config.json ties them",
-         "the same matrix, or tie_word_embeddings false", Describe(head.dtype, head.shape));
+    const ModelConfig& config = weights_.config;
+    const AnyMatrix head = FloatMatrix(std::string(kHead), config.vocab, config.hidden);
+    const TensorRef& tensor = file_.At(kHead);
+    const bool same = SameValues(head, weights_.embedding);
+    for (const auto& map : file_.maps()) map->Drop(tensor.bytes);  // not needed again
+    if (same) {
+      notes_.push_back("lm_head.weight is the embedding once more: read as tied");
+      return;
+    }
+    throw Error({.what = "the head differs from the embedding although config.json ties them",
+                 .where = tensor.file.string() + ": tensor '" + std::string(kHead) + "'",
+                 .expected = "the same matrix, or tie_word_embeddings false",
+                 .found = Describe(tensor.dtype, tensor.shape),
+                 .hint = "to take it as a head of its own set \"tie_word_embeddings\": false in "
+                         "config.json; to leave it aside delete the tensor"});
+  }
+
+  /// As numbers, whatever types they are stored in.
+  static bool SameValues(const AnyMatrix& a, const AnyMatrix& b) {
+    constexpr Index kRows = 64;
+    for (Index row = 0; row < Rows(a); row += kRows) {
+      const Index rows = std::min(kRows, Rows(a) - row);
+      Matrix<float> left(rows, Cols(a)), right(rows, Cols(a));
+      WidenRows(a, row, left.view());
+      WidenRows(b, row, right.view());
+      if (!std::equal(left.data(), left.data() + left.size(), right.data())) return false;
+    }
+    return true;
   }
 
   /// A tensor that nobody asked for means that the model is not what its config says.
   void CheckAllRead() const {
     constexpr std::size_t kNamed = 3;
-    std::string names;
+    std::string names, hint;
     std::size_t count = 0;
     for (const auto& [name, tensor] : file_.tensors()) {
       // Saved by transformers before 4.32; computed from the config since.
       if (read_.contains(name) || name.ends_with("rotary_emb.inv_freq")) continue;
+      if (hint.empty()) hint = MeaningOf(name);
       if (++count <= kNamed) names += (count > 1 ? ", " : "") + Printable(name);
     }
     if (count == 0) return;
     if (count > kNamed) names += " and " + std::to_string(count - kNamed) + " more";
     throw Error({.what = "tensor not expected in a " + weights_.config.architecture,
                  .where = file_.path().string(),
-                 .found = std::move(names)});
+                 .found = std::move(names),
+                 .hint = std::move(hint)});
   }
 
   const TensorFile& file_;
   const PackedReader* packed_ = nullptr;
   Weights weights_;
   std::set<std::string_view> read_;
+  std::set<std::string> packed_parts_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace
@@ -301,27 +314,73 @@ PackedReader PackedReaderOf(const Json& json, const Record& record, const ModelC
 
 }  // namespace
 
+namespace {
+
+/// The tensors of a file but for some.
+TensorFile Without(const std::set<std::string>& names, const TensorFile& file) {
+  std::vector<TensorRef> kept;
+  for (const auto& [name, tensor] : file.tensors()) {
+    if (!names.contains(name)) kept.push_back(tensor);
+  }
+  return TensorFile::Of(file.path(), std::move(kept), file.maps());
+}
+
+}  // namespace
+
 ModelFolder OpenModel(const std::filesystem::path& folder) {
-  if (IsGguf(folder)) return OpenGguf(folder);
-  CheckFolder(folder);
+  return OpenModelByLayers(folder, nullptr);
+}
+
+ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLayer& see) {
+  if (IsGguf(folder)) {
+    LIEQ_ASSERT(!see);
+    return OpenGguf(folder);
+  }
+  RequireModelFolder(folder);
   const std::string where = (folder / "config.json").string();
   const std::string text = ReadText(where, kMostConfigBytes);
-  const Json json = ParseJson(text, where);
-  const ModelConfig config = ParseModelConfig(json, where);
-  const Record record = ParseRecord(text, where);
+  Record record = ParseRecord(text, where);
+  Json json = ParseJson(text, where);
+  std::vector<std::string> notes;
+  std::optional<TensorFile> opened;
+  if (SaysQuantized(record)) {
+    opened = TensorFile::OpenFolder(folder);
+    if (HoldsFloatsOnly(*opened)) {
+      notes.push_back(EraseQuantization(record));
+      json = Json(record);
+    }
+  }
+  const ModelConfig config = ParseModelConfig(json, where, &notes);
+  record["architectures"] = Record::array({config.architecture});  // for those that need the class
   const PackedReader packed = PackedReaderOf(json, record, config, where);
 
-  TensorFile tensors = TensorFile::OpenFolder(folder);
+  TensorFile tensors = opened ? std::move(*opened) : TensorFile::OpenFolder(folder);
+  if (std::filesystem::exists(folder / kSingleFile) &&
+      std::filesystem::exists(folder / kIndexFile) && tensors.maps().size() > 1) {
+    notes.push_back(
+        "model.safetensors and the shards of the index hold the same tensors: the "
+        "shards are read");
+  }
+  const std::vector<std::string> renamed = NormalizeNames(tensors);
+  notes.insert(notes.end(), renamed.begin(), renamed.end());
   EdgeGrids edges;
-  Weights weights = WeightReader(tensors, config).Read(packed, edges);
+  WeightReader reader(tensors, config);
+  Weights weights = reader.Read(packed, see, edges);
+  notes.insert(notes.end(), reader.notes().begin(), reader.notes().end());
+  if (config.tied) tensors.Erase(kHead);  // so that nothing takes it for one of its own
+  if (HasAdapter(folder)) {
+    notes.push_back("an adapter (LoRA) lies beside the weights: it is not applied");
+  }
   const DType dtype = tensors.At(edges.embedding ? kFinalNorm : kEmbedding).dtype;
+  if (packed) tensors = Without(reader.packed_parts(), tensors);
   return {.path = folder,
-          .config = record,
+          .config = std::move(record),
           .tensors = std::move(tensors),
           .weights = std::move(weights),
           .dtype = dtype,
           .quantized = packed != nullptr,
-          .edges = edges};
+          .edges = edges,
+          .notes = std::move(notes)};
 }
 
 }  // namespace lieq

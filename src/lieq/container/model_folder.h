@@ -6,9 +6,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "lieq/base/error.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/io/json.h"
 #include "lieq/io/tensor_file.h"
@@ -19,21 +21,27 @@ namespace lieq {
 struct ModelFolder {
   std::filesystem::path path;
   Record config;       // config.json as it stands, keys in order; of a GGUF file what it would be
-  TensorFile tensors;  // of a GGUF file the float ones, by their names in folders
+  TensorFile tensors;  // those of floats, by their names in folders
   Weights weights;
   DType dtype = DType::kBF16;  // of the embedding: the model's own float type
   bool quantized = false;
   EdgeGrids edges;  // of the embedding and the head, where they are quantized
+  /// What was left aside, repaired or taken to mean something, a sentence each, for the user to
+  /// read.
+  std::vector<std::string> notes;
   /// tokenizer.json and tokenizer_config.json, where the model's file holds them in another form.
   std::string tokenizer, tokenizer_config;
+  /// Why they are not read from it, where it should hold them.
+  std::optional<Problem> tokenizer_problem;
 };
 
-/// Throws Error: no such folder (for a hub name: how to download it), no config.json, unsupported
-/// architecture or option (by its name), missing or unread tensors, wrong dtype or shape.
+/// Throws Error: what RequireModelFolder refuses, unsupported architecture or option (by its name),
+/// missing or unread tensors, wrong dtype or shape.
 [[nodiscard]] ModelFolder OpenModel(const std::filesystem::path& folder);
 
-/// config.json alone. `where` names the file in errors.
-[[nodiscard]] ModelConfig ParseModelConfig(const Json& config, const std::string& where);
+/// config.json alone. `where` names the file in errors; notes: what ModelFolder says of them.
+[[nodiscard]] ModelConfig ParseModelConfig(const Json& config, const std::string& where,
+                                           std::vector<std::string>* notes = nullptr);
 
 /// "model.layers.3.mlp.down_proj": the module of a linear, without ".weight".
 [[nodiscard]] std::string ModuleName(Index layer, Site site);

@@ -6,11 +6,15 @@
 #include "lieq/base/error.h"
 
 namespace lieq {
+float Rounded(float value, DType type) noexcept {
+  if (type == DType::kF32) return value;
+  return type == DType::kF16 ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value));
+}
+
 namespace {
 
 bool Holds(DType type, float value) noexcept {
-  const float held = type == DType::kF16 ? ToFloat(ToF16(value)) : ToFloat(ToBf16(value));
-  return held == value && std::isfinite(value);  // a NaN differs from itself
+  return Rounded(value, type) == value && std::isfinite(value);  // a NaN differs from itself
 }
 
 }  // namespace

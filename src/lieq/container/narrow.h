@@ -20,6 +20,9 @@ namespace lieq {
 [[nodiscard]] std::vector<std::uint16_t> Narrow(std::string_view module, const std::string& what,
                                                 View<const float, 2> values, DType type);
 
+/// The nearest value that the type, F32, F16 or BF16, holds.
+[[nodiscard]] float Rounded(float value, DType type) noexcept;
+
 /// Appends to a tensor of that type, F32, F16 or BF16, values rounded to nearest.
 void WriteRounded(TensorWriter& writer, std::string_view name, std::span<const float> values,
                   DType type);

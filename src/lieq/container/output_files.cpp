@@ -7,6 +7,7 @@
 
 #include "lieq/base/files.h"
 #include "lieq/io/json.h"
+#include "lieq/io/unique_names.h"
 
 namespace lieq {
 namespace {
@@ -27,6 +28,9 @@ std::string_view ModuleOf(const TensorSpec& spec) {
 
 OutputFiles SplitOutput(std::vector<TensorSpec> specs,
                         const std::map<std::string, std::string>& metadata) {
+  std::vector<std::string_view> names;
+  for (const TensorSpec& spec : specs) names.push_back(spec.name);
+  RequireUniqueNames(std::move(names), "the model to be written");
   OutputFiles output;
   std::uint64_t in_shard = 0;
   for (std::size_t first = 0; first < specs.size();) {

@@ -22,7 +22,7 @@ struct OutputFiles {
   std::uint64_t bytes = 0;  // of all files together
 };
 
-/// metadata: what the headers will hold, for the sizes.
+/// metadata: what the headers will hold, for the sizes. Throws Error for two tensors of one name.
 [[nodiscard]] OutputFiles SplitOutput(std::vector<TensorSpec> specs,
                                       const std::map<std::string, std::string>& metadata);
 

@@ -65,7 +65,10 @@ constexpr std::array kTargets{
     ContainerTarget{"any", "every grid: LieQ's own folders", Anything},
     ContainerTarget{"compressed-tensors", "symmetric grids and integer zero-points of any groups",
                     CompressedTensors},
-    ContainerTarget{"gptq", "symmetric grids and integer zero-points of any groups", Gptq},
+    ContainerTarget{.name = "gptq",
+                    .description = "symmetric grids and integer zero-points of any groups",
+                    .holds = Gptq,
+                    .half_scales = true},
     ContainerTarget{
         .name = "gguf",
         .description =
@@ -73,7 +76,8 @@ constexpr std::array kTargets{
             "bits with minima in groups of 32; other offsets of 2 and 4 bits, and 3 bits, in "
             "groups of 256",
         .holds = Gguf,
-        .offers_k_quants = true},
+        .offers_k_quants = true,
+        .half_scales = true},
     ContainerTarget{"mlx",
                     "groups of 32, 64 or 128: symmetric grids and minima, half and integer offsets "
                     "at 2 and 3 bits",

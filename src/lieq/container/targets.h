@@ -19,6 +19,7 @@ struct ContainerTarget {
   /// gives back the very same values and stores the codes at their own width.
   bool (*holds)(const Grid& grid, Index cols) noexcept;
   bool offers_k_quants = false;  // they are among what is chosen from unasked
+  bool half_scales = false;      // scales are stored as f16, whatever the model's own type is
 };
 
 [[nodiscard]] std::span<const ContainerTarget> Targets() noexcept;

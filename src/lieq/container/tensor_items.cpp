@@ -58,7 +58,8 @@ void ReadFloats(const TensorFile& file, std::string_view module, std::string_vie
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i])) continue;
     FailAt(tensor, what + " is not finite", "a finite number",
-           std::to_string(values[i]) + " in row " + std::to_string(i / Size(to.cols())));
+           std::to_string(values[i]) + " in row " + std::to_string(i / Size(to.cols())) +
+               ", column " + std::to_string(i % Size(to.cols())));
   }
 }
 

@@ -1,8 +1,8 @@
 // The one seam for compute: everything above it is written once, kernels live below it.
 //
 // Device memory is a type of its own (DeviceView), so that host code that would dereference it does
-// not compile by accident. Nothing is optional: a device without a fast path calls the portable
-// one.
+// not compile by accident. Nothing is optional, and there is no default to fall back on: a device
+// implements every operation.
 #pragma once
 
 #include <functional>

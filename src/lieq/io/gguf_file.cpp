@@ -12,7 +12,9 @@
 #include "lieq/base/error.h"
 #include "lieq/base/types.h"
 #include "lieq/io/gathered_file.h"
+#include "lieq/io/lfs_pointer.h"
 #include "lieq/io/printable.h"
+#include "lieq/io/unique_names.h"
 
 namespace lieq {
 namespace {
@@ -296,6 +298,7 @@ std::string Describe(const GgufValue& value) {
 }
 
 GgufHeader ParseGguf(std::span<const std::byte> file, const std::string& where) {
+  RefuseLfsPointer({reinterpret_cast<const char*>(file.data()), file.size()}, where);
   Cursor cursor(file, where);
   const auto magic = cursor.Take(std::min<std::uint64_t>(file.size(), kMagic.size()), "");
   const std::string_view found(reinterpret_cast<const char*>(magic.data()), magic.size());
@@ -395,6 +398,15 @@ std::optional<std::int64_t> IntegerAt(const GgufValue& value, std::uint64_t inde
   }
 }
 
+/// Of a value of any type but strings; an integer of 2^63 or more as the nearest double.
+double NumberAt(const GgufValue& value, std::uint64_t index) {
+  if (value.type == GgufType::kF32) return static_cast<double>(ItemAt<float>(value, index));
+  if (value.type == GgufType::kF64) return ItemAt<double>(value, index);
+  if (value.type == GgufType::kBool) return value.bytes[index] != std::byte{0} ? 1 : 0;
+  if (const auto integer = IntegerAt(value, index)) return static_cast<double>(*integer);
+  return static_cast<double>(ItemAt<std::uint64_t>(value, index));
+}
+
 }  // namespace
 
 std::string GgufKeys::Where(std::string_view key) const {
@@ -423,9 +435,7 @@ std::int64_t GgufKeys::Integer(std::string_view key) const {
 
 double GgufKeys::Number(std::string_view key) const {
   const GgufValue& value = At(key, false, "a number", IsNumber);
-  if (value.type == GgufType::kF32) return static_cast<double>(ItemAt<float>(value, 0));
-  if (value.type == GgufType::kF64) return ItemAt<double>(value, 0);
-  return static_cast<double>(Integer(key));
+  return IsInteger(value.type) ? static_cast<double>(Integer(key)) : NumberAt(value, 0);
 }
 
 bool GgufKeys::Boolean(std::string_view key) const {
@@ -461,6 +471,16 @@ std::vector<std::int64_t> GgufKeys::Integers(std::string_view key) const {
     integers.push_back(*integer);
   }
   return integers;
+}
+
+std::vector<double> GgufKeys::Numbers(std::string_view key) const {
+  const auto found = values_.find(key);
+  std::vector<double> numbers;
+  if (found == values_.end() || IsString(found->second.type)) return numbers;
+  for (std::uint64_t i = 0; i < found->second.count; ++i) {
+    numbers.push_back(NumberAt(found->second, i));
+  }
+  return numbers;
 }
 
 // ---- writing -----------------------------------------------------------------------------------
@@ -574,12 +594,13 @@ std::uint64_t GgufWriter::FileBytes(const GgufKeyWriter& keys, std::span<const G
 GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufKeyWriter& keys,
                        std::vector<GgufSpec> specs)
     : state_(std::make_unique<State>(path, std::move(specs))) {
-  std::set<std::string_view> names;
+  std::vector<std::string_view> names;
   for (const GgufSpec& spec : state_->specs) {
     LIEQ_ASSERT(!spec.name.empty() && spec.name.size() <= kMostNameBytes);
     LIEQ_ASSERT(!spec.shape.empty() && spec.shape.size() <= kMostExtents);
-    LIEQ_ASSERT(names.insert(spec.name).second);
+    names.push_back(spec.name);
   }
+  RequireUniqueNames(std::move(names), path);
   const std::string header = RenderGguf(keys, state_->specs);
   state_->file.Write(std::as_bytes(std::span(header)));
   if (!state_->specs.empty()) state_->missing = state_->specs[0].DataBytes();

@@ -88,6 +88,8 @@ class GgufKeys {
   [[nodiscard]] std::string String(std::string_view key) const;
   [[nodiscard]] std::vector<std::string_view> Strings(std::string_view key) const;
   [[nodiscard]] std::vector<std::int64_t> Integers(std::string_view key) const;
+  /// Of one number or truth value (0 and 1), or of an array of them; none for strings.
+  [[nodiscard]] std::vector<double> Numbers(std::string_view key) const;
   /// "model.gguf: key 'llama.block_count'"
   [[nodiscard]] std::string Where(std::string_view key) const;
 
@@ -164,7 +166,7 @@ class GgufWriter {
   [[nodiscard]] static std::uint64_t FileBytes(const GgufKeyWriter& keys,
                                                std::span<const GgufSpec> specs);
 
-  /// Begins `path` under a temporary name. Throws Error.
+  /// Begins `path` under a temporary name. Throws Error, also for two tensors of one name.
   GgufWriter(const std::filesystem::path& path, const GgufKeyWriter& keys,
              std::vector<GgufSpec> specs);
   ~GgufWriter();

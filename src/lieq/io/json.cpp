@@ -1,5 +1,6 @@
 #include "lieq/io/json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <type_traits>
@@ -8,12 +9,27 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/io/lfs_pointer.h"
 
 namespace lieq {
 namespace {
 
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMostOrderedKeys = 1 << 13;  // of an object: each is sought among the others
+
+/// What a download that needed a login, or had the wrong address, leaves under the file's name.
+void RefuseWebPage(std::string_view text, std::string_view where) {
+  const std::size_t begin = std::min(text.find_first_not_of(" \t\r\n"), text.size());
+  std::string head(text.substr(begin, 14));
+  std::ranges::transform(head, head.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; });
+  if (head != "<!doctype html" && !head.starts_with("<html")) return;
+  throw Error({.what = "a web page, not the file itself",
+               .where = std::string(where),
+               .expected = "JSON",
+               .found = "HTML",
+               .hint = "download the file again, logged in where the model asks for it"});
+}
 
 template <class J>
 J Parse(std::string_view text, std::string_view where) {
@@ -39,6 +55,8 @@ J Parse(std::string_view text, std::string_view where) {
     }
     return true;
   };
+  RefuseLfsPointer(text, std::string(where));
+  RefuseWebPage(text, where);
   // The library takes a NUL for the end of its input and would let anything follow.
   if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
     throw Error({.what = "not valid JSON: NUL byte at position " + std::to_string(nul),

@@ -11,59 +11,17 @@
 #include "lieq/io/json.h"
 #include "lieq/io/printable.h"
 #include "lieq/io/tensor_header.h"
+#include "lieq/io/unique_names.h"
+#include "lieq/io/weight_files.h"
 
 namespace lieq {
 namespace {
 
-constexpr std::string_view kSingleFile = "model.safetensors";
-constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::uint64_t kMostIndexBytes = std::uint64_t{1} << 26;
 
 bool Exists(const std::filesystem::path& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
-}
-
-/// Names of regular files in the folder (symbolic links followed), sorted.
-std::vector<std::string> FileNames(const std::filesystem::path& folder) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (entry.is_regular_file(error)) names.push_back(entry.path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-/// A folder without safetensors that we can open: says what is there instead.
-[[noreturn]] void NoTensors(const std::filesystem::path& folder) {
-  const std::vector<std::string> names = FileNames(folder);
-  const auto first = [&](auto&& accept) -> std::string {
-    const auto found = std::find_if(names.begin(), names.end(), accept);
-    return found == names.end() ? std::string() : Printable(*found);
-  };
-  const std::string expected = std::string(kSingleFile) + " or " + std::string(kIndexFile);
-  const std::string pickle = first([](const std::string& name) {
-    return (name.starts_with("pytorch_model") && name.ends_with(".bin")) || name.ends_with(".pth");
-  });
-  if (!pickle.empty()) {
-    throw Error({.what = "weights are in PyTorch's pickle format, which can run code when read",
-                 .where = folder.string(),
-                 .expected = expected,
-                 .found = pickle,
-                 .hint =
-                     "convert once where transformers is installed: python3 -c \"from transformers "
-                     "import AutoModelForCausalLM as M; M.from_pretrained('FOLDER', "
-                     "torch_dtype='auto').save_pretrained('OUT', safe_serialization=True)\""});
-  }
-  std::string found = first([](const std::string& name) { return name.ends_with(".safetensors"); });
-  if (found.empty()) {
-    found = first([](const std::string& name) { return name.ends_with(".gguf"); });
-  }
-  throw Error({.what = "no weights in the folder",
-               .where = folder.string(),
-               .expected = expected,
-               .found = found.empty() ? "neither" : found});
 }
 
 struct ShardIndex {
@@ -154,14 +112,25 @@ void TensorFile::Add(const std::filesystem::path& file) {
 }
 
 TensorFile TensorFile::OpenFolder(const std::filesystem::path& folder) {
-  const std::filesystem::path index_path = folder / kIndexFile;
-  if (!Exists(index_path)) {
-    if (!Exists(folder / kSingleFile)) NoTensors(folder);
-    TensorFile opened = Open(folder / kSingleFile);
-    opened.path_ = folder;
-    return opened;
-  }
+  const bool one = Exists(folder / kSingleFile), several = Exists(folder / kIndexFile);
+  if (!one && !several) RefuseWithoutWeights(folder);
+  if (!several) return OpenSingle(folder);
+  TensorFile shards = OpenShards(folder);
+  // Some writers make an index for one file too.
+  const bool same_file =
+      shards.maps_.size() == 1 && shards.maps_[0]->path().filename() == kSingleFile;
+  if (one && !same_file) RequireSameTensors(OpenSingle(folder), shards);
+  return shards;
+}
 
+TensorFile TensorFile::OpenSingle(const std::filesystem::path& folder) {
+  TensorFile opened = Open(folder / kSingleFile);
+  opened.path_ = folder;
+  return opened;
+}
+
+TensorFile TensorFile::OpenShards(const std::filesystem::path& folder) {
+  const std::filesystem::path index_path = folder / kIndexFile;
   const ShardIndex index = ReadIndex(index_path);
   TensorFile opened;
   opened.path_ = folder;
@@ -171,7 +140,7 @@ TensorFile TensorFile::OpenFolder(const std::filesystem::path& folder) {
                    .where = index_path.string(),
                    .expected = Printable(shard),
                    .found = "no such file",
-                   .hint = "the folder may be incomplete: copy or download it again"});
+                   .hint = MissingShardHint(folder)});
     }
     opened.Add(folder / shard);
   }
@@ -187,6 +156,26 @@ TensorFile TensorFile::OpenFolder(const std::filesystem::path& folder) {
     }
   }
   return opened;
+}
+
+void TensorFile::Rename(const std::function<std::string(const std::string&)>& name_of) {
+  std::map<std::string, TensorRef, std::less<>> renamed;
+  for (auto& [name, tensor] : tensors_) {
+    std::string now = name_of(name);
+    tensor.name = now;
+    const auto [at, inserted] = renamed.try_emplace(std::move(now), std::move(tensor));
+    if (!inserted) {
+      throw Error(
+          {.what = "two tensors whose names mean the same",
+           .where = path_.string(),
+           .found = Printable(name) + " and another that is read as " + Printable(at->first)});
+    }
+  }
+  tensors_ = std::move(renamed);
+}
+
+void TensorFile::Erase(std::string_view name) {
+  if (const auto found = tensors_.find(name); found != tensors_.end()) tensors_.erase(found);
 }
 
 bool TensorFile::Has(std::string_view name) const {
@@ -276,10 +265,12 @@ std::uint64_t TensorWriter::FileBytes(std::span<const TensorSpec> specs,
 TensorWriter::TensorWriter(const std::filesystem::path& path, std::vector<TensorSpec> specs,
                            std::map<std::string, std::string> metadata)
     : state_(std::make_unique<State>(path, std::move(specs))) {
-  std::set<std::string_view> names;
+  std::vector<std::string_view> names;
   for (const TensorSpec& spec : state_->specs) {
-    LIEQ_ASSERT(spec.name != "__metadata__" && names.insert(spec.name).second);
+    LIEQ_ASSERT(spec.name != "__metadata__");
+    names.push_back(spec.name);
   }
+  RequireUniqueNames(std::move(names), path);
   const std::string header = RenderHeader(state_->specs, WithFormat(std::move(metadata)));
   state_->file.Write(std::as_bytes(std::span(header)));
   if (!state_->specs.empty()) state_->missing = DataBytes(state_->specs[0]);

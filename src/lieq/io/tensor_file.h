@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -37,12 +38,19 @@ class TensorFile {
   /// One .safetensors file. Throws Error naming file, tensor, and what is wrong.
   [[nodiscard]] static TensorFile Open(const std::filesystem::path& file);
   /// A model folder: model.safetensors.index.json with its shards if there, else model.safetensors.
-  /// Throws Error; for a folder with pytorch_model*.bin alone the error says how to convert it.
+  /// Throws Error, also where both are there and hold different tensors; where neither is, it says
+  /// what is there instead and what to do with it.
   [[nodiscard]] static TensorFile OpenFolder(const std::filesystem::path& folder);
   /// Tensors that lie in the files of another format; their names differ.
   [[nodiscard]] static TensorFile Of(const std::filesystem::path& path,
                                      std::vector<TensorRef> tensors,
                                      std::vector<std::shared_ptr<const FileMap>> maps);
+
+  /// Every tensor under another name. Throws Error where two get the same.
+  void Rename(const std::function<std::string(const std::string&)>& name_of);
+
+  /// Forgets a tensor, where it is there.
+  void Erase(std::string_view name);
 
   [[nodiscard]] bool Has(std::string_view name) const;
   /// Throws Error naming the folder or file where the tensor is missing.
@@ -61,6 +69,8 @@ class TensorFile {
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
  private:
+  static TensorFile OpenSingle(const std::filesystem::path& folder);
+  static TensorFile OpenShards(const std::filesystem::path& folder);
   void Add(const std::filesystem::path& file);
 
   std::filesystem::path path_;

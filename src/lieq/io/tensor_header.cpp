@@ -10,6 +10,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/types.h"
 #include "lieq/io/json.h"
+#include "lieq/io/lfs_pointer.h"
 #include "lieq/io/printable.h"
 
 namespace lieq {
@@ -286,11 +287,7 @@ void CheckCoverage(const std::vector<TensorRef>& tensors, std::span<const std::b
 /// The JSON text between the length and the data.
 std::string_view HeaderText(std::span<const std::byte> file, const std::filesystem::path& path) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  if (text.starts_with("version https://git-lfs")) {
-    throw Error({.what = "a Git LFS pointer, not the file itself",
-                 .where = path.string(),
-                 .hint = "run 'git lfs pull' in the repository"});
-  }
+  RefuseLfsPointer(text, path.string());
   std::uint64_t length = 0;
   if (file.size() < sizeof(length)) {
     throw Error({.what = "not a safetensors file",

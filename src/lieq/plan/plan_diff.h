@@ -42,7 +42,7 @@ struct PlanDifference {
 [[nodiscard]] PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Json& b,
                                           const std::string& where_b);
 
-/// "schema": 1, "kind": "plan difference" (docs/json.md). names: of the two plans.
+/// "schema": 1, "kind": "plan difference" (docs/records.md). names: of the two plans.
 [[nodiscard]] Record ToJson(const PlanDifference& difference,
                             const std::array<std::string, 2>& names);
 

@@ -102,14 +102,15 @@ QMatrix QuantizeAwq(View<const float, 2> w, const InputStatistics* statistics, c
   const UnitStatistics& fit = *statistics->fit;
   LinearReport plain;
   QMatrix q = QuantizeRtn(w, {}, grid, options.clip, context, plain);
-  std::vector<double> errors = OutputErrors(w, q, fit, context);
+  std::vector<double> errors = OutputErrors(w, q, fit, context, statistics->residual_scale);
   if (options.clip == Clip::kSearch && !grid.k_quant) {  // those have a search of their own
     const Matrix<double> h = BothTriangles(fit.gram.view());
     QMatrix clipped(w.rows(), w.cols(), grid);
     context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
       ClipGroups(w, h.view(), task * kRowsPerTask, clipped);
     });
-    const std::vector<double> after = OutputErrors(w, clipped, fit, context);
+    const std::vector<double> after =
+        OutputErrors(w, clipped, fit, context, statistics->residual_scale);
     for (Index r = 0; r < w.rows(); ++r) {
       if (!(after[Size(r)] < errors[Size(r)])) continue;
       errors[Size(r)] = after[Size(r)];
@@ -117,7 +118,8 @@ QMatrix QuantizeAwq(View<const float, 2> w, const InputStatistics* statistics, c
     }
   }
   const QMatrix nothing(w.rows(), w.cols(), grid);
-  const std::vector<double> signal = OutputErrors(w, nothing, fit, context);
+  const std::vector<double> signal =
+      OutputErrors(w, nothing, fit, context, statistics->residual_scale);
   report.error = std::accumulate(errors.begin(), errors.end(), 0.0);
   report.signal = std::accumulate(signal.begin(), signal.end(), 0.0);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -37,8 +37,10 @@ void RefineRows(View<const float, 2> w, View<const double, 2> target,
   report.error = refined.after;
   report.moves = refined.moves;
   if (statistics.held_out == nullptr) return;
-  const std::vector<double> before = OutputErrors(w, start, *statistics.held_out, context);
-  const std::vector<double> after = OutputErrors(w, q, *statistics.held_out, context);
+  const std::vector<double> before =
+      OutputErrors(w, start, *statistics.held_out, context, statistics.residual_scale);
+  const std::vector<double> after =
+      OutputErrors(w, q, *statistics.held_out, context, statistics.residual_scale);
   report.held_out_start = Sum(before);
   Index kept = 0;
   for (Index r = 0; r < w.rows(); ++r) {
@@ -72,7 +74,8 @@ Matrix<double> BothTriangles(View<const double, 2> lower) {
 }
 
 std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
-                                 const UnitStatistics& share, Context& context) {
+                                 const UnitStatistics& share, Context& context,
+                                 double residual_scale) {
   const Index n = w.cols();
   LIEQ_ASSERT(q.rows() == w.rows() && q.cols() == n && share.gram.rows() == n);
   const Matrix<double> h = BothTriangles(share.gram.view());
@@ -96,7 +99,8 @@ std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
     for (Index r = 0; r < rows; ++r) {
       double sum = 0;
       for (Index c = 0; c < n; ++c) {
-        const double residual = share.residual.size() > 0 ? 2 * share.residual(first + r, c) : 0.0;
+        const double residual =
+            share.residual.size() > 0 ? 2 * residual_scale * share.residual(first + r, c) : 0.0;
         sum += error(r, c) * (product(r, c) + residual);
       }
       errors[Size(first + r)] = sum;
@@ -122,7 +126,7 @@ QMatrix QuantizeCalibrated(View<const float, 2> w, const InputStatistics* statis
   } else {
     const Matrix<double> target =
         CorrectedTarget(w, *statistics->fit, factor, options.drift->At(grid.bits),
-                        options.residual->At(grid.bits), context);
+                        statistics->residual_scale * options.residual->At(grid.bits), context);
     q = QuantizeGptq(Narrowed(target.view()).view(), factor, grid, options, context, report);
     if (*options.rounds > 0) {
       RefineRows(w, target.view(), *statistics, options, context, q, report);

@@ -17,9 +17,11 @@ namespace lieq {
 [[nodiscard]] std::vector<float> Importance(const UnitStatistics& statistics);
 
 /// By row, sum over the tokens of `share` of |W x + r - (Q u + r_u)|² less what does not depend on
-/// Q: e H eᵀ + 2 e (W D + F)ᵀ with e = W - Q. [out]
+/// Q: e H eᵀ + 2 e (W D + F)ᵀ with e = W - Q. [out]. residual_scale: what w is a multiple of the
+/// model's weights by; F is multiplied by it.
 [[nodiscard]] std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
-                                               const UnitStatistics& share, Context& context);
+                                               const UnitStatistics& share, Context& context,
+                                               double residual_scale = 1);
 
 /// A symmetric matrix whole, of its lower triangle. [n, n]
 [[nodiscard]] Matrix<double> BothTriangles(View<const double, 2> lower);

@@ -4,6 +4,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/quantize/layer_inputs.h"
+#include "lieq/quantize/scale_range.h"
 
 namespace lieq {
 
@@ -82,9 +83,14 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
       }
       for (std::size_t i = 0; i < widened.size(); ++i) {
         const auto site = static_cast<std::size_t>(SitesOf(unit)[i]);
-        layer[c].matrices[site] = std::make_shared<const QMatrix>(quantizer_.quantize(
-            widened[i].view(), quantizer_.needs_calibration ? &statistics : nullptr, grid, options_,
-            context_, layer[c].reports[site]));
+        LinearReport& report = layer[c].reports[site];
+        layer[c].matrices[site] = std::make_shared<const QMatrix>(QuantizeInRange(
+            widened[i].view(), grid, HasWideScales(weights_, options_), report,
+            [&](View<const float, 2> multiple, double) {  // nothing drifts: there is no residual
+              return quantizer_.quantize(multiple,
+                                         quantizer_.needs_calibration ? &statistics : nullptr, grid,
+                                         options_, context_, report);
+            }));
       }
     }
   }

@@ -40,7 +40,7 @@ struct GroupFit {
 /// 0.025, then refits the scale to the codes by least squares. kFloat: SearchOffset up to 4 bits,
 /// ranges shrunk by those steps above; then scales next to the rounded one, each with the minimum
 /// that its codes want. Scales are rounded by RoundScale, minima by RoundMinimum, and errors are
-/// those of the rounded values. A group of zeros gets the smallest scale. Deterministic: of equal
+/// those of the rounded values. A group of zeros gets RoundScale(0). Deterministic: of equal
 /// errors the first candidate wins.
 [[nodiscard]] GroupFit FitGroup(std::span<const float> w, std::span<const float> importance,
                                 const Grid& grid, Clip clip);

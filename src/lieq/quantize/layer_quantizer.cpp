@@ -8,6 +8,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/quantize/bias.h"
 #include "lieq/quantize/layer_inputs.h"
+#include "lieq/quantize/scale_range.h"
 
 namespace lieq {
 LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
@@ -214,9 +215,13 @@ void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids
     LIEQ_ASSERT(grids[index] == grid);
     const Matrix<float> w = WidenedWeights(layer().At(site).weight, next_, site, context_);
     LinearReport& report = result.reports[index];
-    result.matrices[index] = std::make_shared<const QMatrix>(
-        quantizer_.quantize(w.view(), quantizer_.needs_calibration ? &statistics : nullptr, grid,
-                            options_, context_, report));
+    result.matrices[index] = std::make_shared<const QMatrix>(QuantizeInRange(
+        w.view(), grid, HasWideScales(weights_, options_), report,
+        [&](View<const float, 2> multiple, double by) {
+          statistics.residual_scale = by;
+          return quantizer_.quantize(multiple, quantizer_.needs_calibration ? &statistics : nullptr,
+                                     grid, options_, context_, report);
+        }));
     Linear& linear = layer().At(site);
     linear.weight = result.matrices[index];
     if (CorrectsBias(unit) && !linear.bias.empty()) {

@@ -58,6 +58,7 @@ struct QuantOptions {
   std::optional<int> rounds;         // of coordinate descent and grid refits after GPTQ
   std::optional<bool> search;        // refits try grids with new codes too
   bool bias = false;                 // biases take over the mean of the output error
+  bool half_scales = false;          // scales are for a container that stores them as f16
   // Weights of tokens in the statistics.
   double sink_cap = 0;      // a token counts as at most this many median ones; 0: as it is
   double loss_weights = 0;  // power of the loss's squared gradient, by one backward pass; 0: none
@@ -78,6 +79,9 @@ struct LinearReport {
   bool fell_back = false;  // rounded to nearest, because no damping helped
   Index dead_columns = 0;  // inputs that were 0 on every calibration token
   double clamped = 0;      // share of weights that feedback pushed beyond the outermost level
+  /// Share of the squared weights that lie in groups whose scale f16 holds with few bits or not at
+  /// all, where that is what scales are stored as; 0 where it is too small to matter.
+  double coarse_scales = 0;
   double seconds = 0;
   // Of the steps after GPTQ, where there were some. `error` is that of the end.
   double start_error = 0;  // as `error`, before them

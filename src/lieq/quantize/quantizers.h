@@ -18,6 +18,7 @@ struct InputStatistics {
   const UnitStatistics* held_out = nullptr;  // null where nothing is held out
   GptqFactor factor;  // of fit->gram; its order is empty where that could not be factorised
   Matrix<double> h;   // fit->gram plus the factor's damping, both triangles; where rounds > 0
+  double residual_scale = 1;  // of weights that are a multiple of the model's: this one
 };
 
 /// Factorises, with whatever damping that takes. options: after WithDefaults.

@@ -1,4 +1,4 @@
-// The JSON records of a run as plain structs: what a report is made from (docs/json.md).
+// The JSON records of a run as plain structs: what a report is made from (docs/records.md).
 //
 // Every key may be missing, since older records have fewer; a key that is there must have the right
 // type. A number that is not finite counts as missing, so no figure ever meets one.

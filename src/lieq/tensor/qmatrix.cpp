@@ -27,7 +27,6 @@ constexpr std::array kKQuants{
            .scale_bits = 6,
            .scale_zero = 0},
 };
-constexpr float kLargest = 65280.0f;  // the largest number of 8 significant bits within f16
 
 }  // namespace
 
@@ -260,17 +259,28 @@ void UnpackCodes(std::span<const std::uint32_t> words, int bits, std::span<std::
   }
 }
 
+namespace {
+
+// f16's smallest number above 0, and its largest of 8 significant bits.
+constexpr float kLeastScale = 0x1.0p-24f, kMostScale = 65280.0f;
+
+/// The nearest number of 8 significant bits that f16 holds, for a magnitude within its range.
+float RoundMagnitude(float magnitude) noexcept {
+  // Below 2^-17 a multiple of 2^-24 has 7 bits at most; above, 8 bits end at 2^-24 or before.
+  return magnitude < 0x1.0p-17f ? std::nearbyint(magnitude * 0x1.0p24f) * 0x1.0p-24f
+                                : ToFloat(ToBf16(magnitude));
+}
+
+}  // namespace
+
 float RoundScale(float scale) noexcept {
-  constexpr float kSmallest = 0x1.0p-14f;
-  const float magnitude = std::clamp(ToFloat(ToBf16(std::fabs(scale))), kSmallest, kLargest);
-  return std::copysign(magnitude, scale);
+  constexpr float kOfNothing = 0x1.0p-14f;  // a scale of zeros alone: any number does
+  const float magnitude = scale == 0 ? kOfNothing : std::min(std::fabs(scale), kMostScale);
+  return std::copysign(std::max(RoundMagnitude(magnitude), kLeastScale), scale);
 }
 
 float RoundMinimum(float minimum) noexcept {
-  const float magnitude = std::min(std::fabs(minimum), kLargest);
-  // Below 2^-17 a multiple of 2^-24 has 7 bits at most; above, 8 bits end at 2^-24 or before.
-  const float rounded = magnitude < 0x1.0p-17f ? std::nearbyint(magnitude * 0x1.0p24f) * 0x1.0p-24f
-                                               : ToFloat(ToBf16(magnitude));
+  const float rounded = RoundMagnitude(std::min(std::fabs(minimum), kMostScale));
   return rounded == 0 ? 0.0f : std::copysign(rounded, minimum);
 }
 

@@ -175,13 +175,13 @@ class QMatrix {
 void PackCodes(std::span<const std::uint8_t> codes, int bits, std::span<std::uint32_t> words);
 void UnpackCodes(std::span<const std::uint32_t> words, int bits, std::span<std::uint8_t> codes);
 
-/// Rounds a scale to the nearest value that f16 and bf16 both hold exactly: 8 significant bits,
-/// |scale| between 2^-14 and 65504 (signs kept; 0 becomes 2^-14), so that the same model loads with
-/// the same numbers in every container and engine.
+/// Rounds a scale to the nearest value that f16 and bf16 both hold, so that a model has the same
+/// numbers in every container: 8 significant bits, below 2^-17 a multiple of 2^-24 (f16's step);
+/// |scale| between 2^-24 and 65280, ties to even, signs kept. 0, of zeros alone, becomes 2^-14.
 [[nodiscard]] float RoundScale(float scale) noexcept;
 
 /// The same for a minimum, which may be 0: 8 significant bits, |minimum| at most 65280, and below
-/// 2^-14 a multiple of 2^-24, the step of f16 there. Ties to even.
+/// 2^-17 a multiple of 2^-24. Ties to even.
 [[nodiscard]] float RoundMinimum(float minimum) noexcept;
 
 }  // namespace lieq

@@ -1,5 +1,6 @@
 #include "lieq/text/tokenizer.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <unordered_set>
 #include <utility>
@@ -73,8 +74,9 @@ AddedTokenFinder FinderOf(const Vocabulary& vocabulary, bool normalized, const s
 }  // namespace
 
 struct Tokenizer::Impl {
-  explicit Impl(const JsonObject& root)
-      : nfc(root.Has("normalizer") && ReadNormalizer(root.Object("normalizer"))),
+  Impl(const JsonObject& root, std::string document)
+      : where(std::move(document)),
+        nfc(root.Has("normalizer") && ReadNormalizer(root.Object("normalizer"))),
         vocabulary(root, nfc),
         raw_tokens(FinderOf(vocabulary, false, root.Where("added_tokens"))),
         normalized_tokens(FinderOf(vocabulary, true, root.Where("added_tokens"))),
@@ -84,6 +86,22 @@ struct Tokenizer::Impl {
     CheckDecoder(root);
   }
 
+  /// What the limit is for.
+  void CheckLimit(const std::vector<TokenId>& ids) const {
+    if (rows == 0 || rows >= vocabulary.size()) return;
+    const auto above = std::ranges::find_if(ids, [&](TokenId id) { return id >= rows; });
+    if (above == ids.end()) return;
+    throw Error(
+        {.what = "the text uses a token that the model has no row for",
+         .where = where,
+         .expected = "ids below " + std::to_string(rows) + ", the rows of the embedding",
+         .found = "'" + Printable(vocabulary.Name(*above)) + "', id " + std::to_string(*above),
+         .hint = "take it out of the text, or give the model rows for it with transformers: "
+                 "model.resize_token_embeddings(len(tokenizer))"});
+  }
+
+  std::string where;
+  Index rows = 0;
   bool nfc;
   Vocabulary vocabulary;
   AddedTokenFinder raw_tokens;
@@ -97,7 +115,7 @@ struct Tokenizer::Impl {
 // along, and transformers overrides them as well.
 Tokenizer Tokenizer::Parse(std::string_view json, const std::string& where) {
   const Json document = ParseJson(json, where);
-  return Tokenizer(std::make_unique<Impl>(JsonObject(document, where)));
+  return Tokenizer(std::make_unique<Impl>(JsonObject(document, where), where));
 }
 
 Tokenizer Tokenizer::Open(const std::filesystem::path& tokenizer_json) {
@@ -108,6 +126,10 @@ Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+void Tokenizer::LimitTo(Index rows) noexcept {
+  impl_->rows = rows;
+}
 
 std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool special) const {
   std::vector<TokenId> ids;
@@ -129,6 +151,7 @@ std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool special) cons
   impl_->raw_tokens.Split(ToValidUtf8(text, repaired), normalize);
 
   if (special) ids.insert(ids.end(), impl_->frame.after.begin(), impl_->frame.after.end());
+  impl_->CheckLimit(ids);
   return ids;
 }
 

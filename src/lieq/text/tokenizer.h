@@ -22,6 +22,10 @@ class Tokenizer {
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
+  /// From now on Encode throws Error for a text that uses an id of `rows` or more: tokens that the
+  /// model has no row of the embedding for. 0: no limit.
+  void LimitTo(Index rows) noexcept;
+
   /// Ids of the text. Bytes that are not UTF-8 are read as U+FFFD. With `special`, the template of
   /// the post-processor is applied (BOS); without it never.
   [[nodiscard]] std::vector<TokenId> Encode(std::string_view text, bool special = false) const;

@@ -1,0 +1,107 @@
+// A model whose gate and up are multiplied by a power of two, and the norm before them by its
+// inverse, is the same model: it loses the same, in every container, or quantize says which
+// matrices do not.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "lieq/io/json.h"
+#include "tests/cli/program.h"
+#include "tests/support/changed_tensors.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class ScaleInvariance : public testing::TestWithParam<int> {  // bits
+ protected:
+  void SetUp() override {
+    if (!fs::exists(Tiny())) GTEST_SKIP() << Tiny() << " is not there";
+  }
+  static fs::path Shared() { return fs::path(LIEQ_SOURCE_DIR) / "../shared"; }
+  static fs::path Tiny() { return Shared() / "models" / "llama-tiny"; }
+  std::string Path(const std::string& name) const { return (folder / name).string(); }
+  Outcome Lieq(const std::vector<std::string>& words) { return RunLieq(folder.path(), words); }
+
+  double Perplexity(const std::string& model) {
+    const Outcome done = Lieq({"evaluate", Path(model), "--text",
+                               (Shared() / "data" / "wikitext2.test.raw").string(), "--context",
+                               "256", "--samples", "4", "--json", "-q"});
+    EXPECT_EQ(done.exit, 0) << done.err;
+    return ParseJson(done.out, "stdout")["perplexity"].get<double>();
+  }
+  /// Quantizes the model times 2^power for a container, in its container; what quantize said.
+  std::string Make(int power, const std::string& container) {
+    fs::remove_all(folder / "m");
+    fs::remove_all(folder / "q");
+    fs::remove_all(folder / "out");
+    fs::copy(Tiny(), folder / "m", fs::copy_options::recursive);
+    for (const auto& entry : fs::directory_iterator(folder / "m")) {
+      fs::permissions(entry, fs::perms::owner_write, fs::perm_options::add);
+    }
+    ShiftGateAndUp(folder / "m", power);
+    std::vector<std::string> words{
+        "quantize", Path("m"), "-o",           Path("q"), "--uniform", std::to_string(GetParam()),
+        "--method", "rtn",     "--group-size", "32",      "--for",     container};
+    const Outcome quantized = Lieq(words);
+    EXPECT_EQ(quantized.exit, 0) << quantized.err;
+    const Outcome exported =
+        Lieq({"export", Path("q"), "--to", container, "-o", Path("out"), "-q"});
+    EXPECT_EQ(exported.exit, 0) << exported.err;
+    return quantized.err;
+  }
+
+  TempFolder folder;
+};
+
+TEST_P(ScaleInvariance, HoldsOrIsSaid) {
+  for (const std::string container : {"compressed-tensors", "mlx", "gptq", "gguf"}) {
+    const bool half = container == "gptq" || container == "gguf";
+    (void)Make(0, container);
+    const double expected = Perplexity("out");
+    for (const int power : {-16, -12, -8, -4, 4, 12, 20}) {
+      const std::string said = Make(power, container);
+      const double found = Perplexity("out");
+      if (said.find("gate_proj: ") != std::string::npos) {
+        EXPECT_TRUE(half) << container << " 2^" << power << said;
+        EXPECT_THAT(said, HasSubstr("model.layers.3.mlp.up_proj"));
+        EXPECT_FALSE(ReadJson(folder / "q" / "lieq.json")["warnings"].empty());
+      } else {
+        EXPECT_NEAR(found, expected, 0.01 * expected) << container << " 2^" << power;
+      }
+    }
+  }
+}
+
+class ScaleInvarianceExport : public ScaleInvariance {};
+
+INSTANTIATE_TEST_SUITE_P(Bits, ScaleInvariance, testing::Values(4, 8));
+
+TEST_F(ScaleInvarianceExport, ContainersOfF16NameWhatTheyDoNotHold) {
+  fs::copy(Tiny(), folder / "m", fs::copy_options::recursive);
+  for (const auto& entry : fs::directory_iterator(folder / "m")) {
+    fs::permissions(entry, fs::perms::owner_write, fs::perm_options::add);
+  }
+  ShiftGateAndUp(folder / "m", -16);
+  ASSERT_EQ(Lieq({"quantize", Path("m"), "-o", Path("q"), "--uniform", "4", "--method", "rtn",
+                  "--group-size", "32", "-q"})
+                .exit,
+            0);
+  for (const auto& [container, place] :
+       {std::pair<std::string, std::string>{"gptq", "model.layers.0.mlp.gate_proj"},
+        {"gguf", "layer 0, gate"}}) {
+    const Outcome refused = Lieq({"export", Path("q"), "--to", container, "-o", Path(container)});
+    EXPECT_EQ(refused.exit, 3) << refused.out;
+    EXPECT_THAT(refused.err, HasSubstr(place));
+    EXPECT_THAT(refused.err, HasSubstr("--for " + container));
+  }
+  EXPECT_EQ(Lieq({"export", Path("q"), "--to", "mlx", "-o", Path("mlx"), "-q"}).exit, 0);
+}
+
+}  // namespace
+}  // namespace lieq
