@@ -157,6 +157,7 @@ TEST(LossPicture, IsAnSvgOfItsOwnWithTheSameMarks) {
 
   EXPECT_TRUE(picture.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
   EXPECT_EQ(CountOf(picture, "class=\"mark\""), 6u);
+  EXPECT_LT(picture.find("<metadata>LieQ report</metadata>"), 1000u);  // what made it
   EXPECT_THAT(picture, AllOf(HasSubstr("base: file size against loss"), HasSubstr("<style>"),
                              HasSubstr("prefers-color-scheme: dark"), Not(HasSubstr("<script"))));
   EXPECT_EQ(Unbalanced(picture), "");
