@@ -54,7 +54,7 @@ constexpr std::array kCommands{
         "correlation: do the cheap scores predict the damage? layers: how many to protect, "
         "by which ranking? calibration: does the text matter? backend: do group size, order "
         "and method matter more than the plan? Writes study.json and the codes it used into a "
-        "folder; given again, it goes on where it stopped.",
+        "folder; given again, it resumes.",
         kStudyModel, "study layers Qwen3-0.6B --texts wiki.txt -o study-layers"},
     CommandRow{"plan", kPlan, "decide how many bits each layer gets",
                "Writes a plan that `quantize --plan` takes; it may be edited by hand. With --as it "
@@ -67,8 +67,8 @@ constexpr std::array kCommands{
                kPlans, "plan diff plan.json edited.json"},
     CommandRow{"quantize", kQuantize, "write a quantized model",
                "Writes a Hugging Face folder in compressed-tensors form that vLLM, transformers "
-               "and this program read. An interrupted run goes on where it stopped when the same "
-               "command is given again.",
+               "and this program read. An interrupted run resumes when the same command is given "
+               "again.",
                kModel, "quantize Qwen3-0.6B -o Qwen3-0.6B-2.25 --bits 2.25"},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text, or accuracy on tasks",
                "Works on float and quantized models, folders and GGUF files; with --reference also "

@@ -36,7 +36,7 @@ constexpr std::array kRows{
     OptionRow{.names = "--json",
               .value = "",
               .commands = kAllCommands,
-              .help = "print the result as JSON (docs/json.md)",
+              .help = "print the result as JSON (docs/records.md)",
               .set = [](Arguments& a, const std::string&) { a.json = true; }},
     OptionRow{.names = "--verbose,-v",
               .value = "",
