@@ -157,11 +157,43 @@ TEST(LossPicture, IsAnSvgOfItsOwnWithTheSameMarks) {
 
   EXPECT_TRUE(picture.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
   EXPECT_EQ(CountOf(picture, "class=\"mark\""), 6u);
+  EXPECT_LT(picture.find("<metadata>LieQ report</metadata>"), 1000u);  // what made it
   EXPECT_THAT(picture, AllOf(HasSubstr("base: file size against loss"), HasSubstr("<style>"),
                              HasSubstr("prefers-color-scheme: dark"), Not(HasSubstr("<script"))));
   EXPECT_EQ(Unbalanced(picture), "");
   EXPECT_EQ(BadCoordinate(picture), "");
   EXPECT_EQ(picture, RenderLossPicture(Ladder(3, true)));
+}
+
+TEST(LossPicture, HasNoMarkupOutOfNames) {
+  for (const std::string name : {"</svg><script>alert(1)</script>", "\" onload=\"alert(1)",
+                                 "]]>&lt;", "\x01\x1B[2J", "\xFF\xFE"}) {
+    std::vector<ReportInput> inputs = Ladder(2, true);
+    for (ReportInput& input : inputs) {
+      if (input.file == "lieq.json") {
+        input.json["base_model"] = name;
+        input.json["settings"]["method"] = name;
+      } else {
+        input.json["text"] = name;
+      }
+    }
+    const std::string picture = RenderLossPicture(inputs);
+
+    EXPECT_TRUE(StructureOf(picture) == StructureOf(RenderLossPicture(Ladder(2, true)))) << name;
+    EXPECT_EQ(Unbalanced(picture), "");
+  }
+}
+
+TEST(LossPicture, DrawsHugeAndTinyValues) {
+  for (const double value : {5e-324, 1.7e308, -1.7e308, 0.0}) {
+    std::vector<ReportInput> inputs = Ladder(3, true);
+    inputs[1].json["perplexity"] = value;
+    inputs[3].json["reference"]["mean_kl"] = value;
+    inputs[4].json["bytes"] = 1.7e308;
+
+    EXPECT_EQ(BadCoordinate(RenderLossPicture(inputs)), "") << value;
+    EXPECT_EQ(BadCoordinate(RenderReport(inputs)), "") << value;
+  }
 }
 
 TEST(LossPicture, SaysWhatIsMissing) {

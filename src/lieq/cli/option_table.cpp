@@ -83,7 +83,7 @@ std::span<const OptionGroup> OptionGroups() noexcept {
       OptionGroup{"Bits", BudgetOptions()},
       OptionGroup{"Grids", GridOptions()},
       OptionGroup{"Rounding", QuantizerOptions()},
-      OptionGroup{"Texts", TextOptions()},
+      OptionGroup{"Texts", TextRows()},
       OptionGroup{"Damage", DamageOptions()},
       OptionGroup{"Spectra", SpectrumOptions()},
       OptionGroup{"Studies", StudyOptions()},

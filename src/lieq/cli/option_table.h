@@ -97,7 +97,7 @@ struct OptionGroup {
 [[nodiscard]] std::span<const OptionRow> BudgetOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> GridOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> QuantizerOptions() noexcept;
-[[nodiscard]] std::span<const OptionRow> TextOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> TextRows() noexcept;
 [[nodiscard]] std::span<const OptionRow> DamageOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> SpectrumOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> StudyOptions() noexcept;

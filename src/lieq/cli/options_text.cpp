@@ -102,7 +102,7 @@ constexpr std::array kRows{
 
 }  // namespace
 
-std::span<const OptionRow> TextOptions() noexcept {
+std::span<const OptionRow> TextRows() noexcept {
   return kRows;
 }
 

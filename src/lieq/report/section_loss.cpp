@@ -111,8 +111,11 @@ std::vector<Comparable> Groups(const Records& records) {
 constexpr double kMegabyte = 1e6;
 
 /// A chart of one measure. Every chart of a group has the same series, so that one key is enough.
-Chart LossChart(const Comparable& group, const std::string& name, Value Evaluation::* measure) {
-  Chart chart{.title = name + " against file size", .x_label = "file size, MB", .y_label = name};
+Chart LossChart(const Comparable& group, const std::string& name, const std::string& unit,
+                Value Evaluation::* measure) {
+  Chart chart{.title = name + " against file size",
+              .x_label = "file size, MB",
+              .y_label = unit.empty() ? name : name + ", " + unit};
   for (const Measured& model : group.models) {
     auto series = std::ranges::find(chart.series, model.series, &Series::name);
     if (series == chart.series.end()) {
@@ -123,6 +126,7 @@ Chart LossChart(const Comparable& group, const std::string& name, Value Evaluati
     if (!value) continue;
     std::string tip =
         fmt::format("{}: {}, {} {}", model.name, BytesText(model.bytes), name, NumberText(*value));
+    if (!unit.empty()) tip += " " + unit;
     if (model.bits) tip += fmt::format(", {} bits a weight", NumberText(*model.bits, 3));
     series->points.push_back({.x = model.bytes / kMegabyte,
                               .y = *value,
@@ -133,13 +137,13 @@ Chart LossChart(const Comparable& group, const std::string& name, Value Evaluati
 }
 
 std::vector<Chart> ChartsOf(const Comparable& group) {
-  Chart perplexity = LossChart(group, "perplexity", &Evaluation::perplexity);
+  Chart perplexity = LossChart(group, "perplexity", "", &Evaluation::perplexity);
   if (group.source_perplexity) {
     std::string label = "source: " + NumberText(*group.source_perplexity);
     if (group.source_bytes) label += ", " + BytesText(*group.source_bytes);
     perplexity.level = {.y = *group.source_perplexity, .label = std::move(label)};
   }
-  return {std::move(perplexity), LossChart(group, "KL divergence, nats", &Evaluation::mean_kl)};
+  return {std::move(perplexity), LossChart(group, "KL divergence", "nats", &Evaluation::mean_kl)};
 }
 
 std::string ConditionsOf(const Comparable& group) {

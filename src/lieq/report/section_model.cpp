@@ -32,7 +32,7 @@ std::string EndsNote(const ModelFacts& model) {
     if (name == "embedding") embedding = bytes;
     if (name == "head") head = bytes;
   }
-  if (!embedding || !(whole > 0)) return {};
+  if (!embedding || !(whole > 0) || !std::isfinite(whole)) return {};
   const auto width = [](const Value& bits) {
     return bits && *bits < 16 ? fmt::format("was rounded to {:g} bits", *bits)
                               : std::string("has the width of the source");

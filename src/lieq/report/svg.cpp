@@ -376,6 +376,7 @@ std::string DrawPicture(const Picture& picture) {
                    {"role", "img"},
                    {"aria-label", picture.title}});
   svg.Element("title", picture.title);
+  svg.Element("metadata", "LieQ report");  // so that the file is known for one of this program's
   svg.Open("style").Trusted(ReportFigureStyle());
   svg.Trusted("@media (prefers-color-scheme: dark) {\n:root {\n").Trusted(ReportDark());
   svg.Trusted("}\n}\n").Close();
