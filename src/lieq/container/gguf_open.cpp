@@ -61,7 +61,8 @@ class Reader {
             .quantized = quantized_,
             .edges = edges,
             .tokenizer = TokenizerFromKeys(file_.keys()),
-            .tokenizer_config = TokenizerConfigFromKeys(file_.keys())};
+            .tokenizer_config = TokenizerConfigFromKeys(file_.keys()),
+            .record = file_.keys().Has(kGgufRecord) ? file_.keys().String(kGgufRecord) : ""};
   }
 
  private:

@@ -26,6 +26,7 @@ struct ModelFolder {
   EdgeGrids edges;  // of the embedding and the head, where they are quantized
   /// tokenizer.json and tokenizer_config.json, where the model's file holds them in another form.
   std::string tokenizer, tokenizer_config;
+  std::string record;  // lieq.json, where the model's file holds it
 };
 
 /// Throws Error: no such folder (for a hub name: how to download it), no config.json, unsupported
