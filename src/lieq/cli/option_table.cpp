@@ -28,11 +28,23 @@ constexpr std::array kOptions{
     OptionRow{.names = "--bits",
               .value = "B",
               .commands = kPlan | kQuantize | kStudy,
-              .help = "average code bits: the layers that score highest get the higher of two "
-                      "widths (default 2.25)",
+              .help = "average code bits, at most: as many of the layers that score highest as "
+                      "that allows get the higher of two widths (default 2.25)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
+                  }},
+    OptionRow{.names = "--rounding",
+              .value = "RULE",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "what --bits makes of a part of a layer: down (default: never above B) or "
+                      "paper (the nearest number of layers, up to half a layer above)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    if (v != "down" && v != "paper") {
+                      throw UsageError("--rounding: expected down or paper, found '" + v + "'");
+                    }
+                    a.rounding = v == "paper" ? Rounding::kPaper : Rounding::kDown;
                   }},
     OptionRow{.names = "--bpw",
               .value = "B",
@@ -164,7 +176,8 @@ constexpr std::array kOptions{
     OptionRow{.names = "--plan",
               .value = "FILE",
               .commands = kPlan | kQuantize | kStudy,
-              .help = "take the bits of each layer from this plan",
+              .help = "take the grid of each layer from this plan: a file of `lieq plan`, the "
+                      "lieq.json of a result, or a quantized model",
               .set = [](Arguments& a, const std::string& v) { a.plan = v; }},
     OptionRow{
         .names = "--as",

@@ -9,8 +9,10 @@
 #include "lieq/base/statistics.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/optimal_plan.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
+#include "lieq/cli/size_budget.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/plan/allocate.h"
@@ -92,6 +94,13 @@ void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagno
     LayerDiagnosis& row = diagnosis.layers[layer];
     (s.mode == DamageMode::kSolo ? row.solo_damage : row.context_damage) = damage[layer];
   }
+}
+
+Budget AverageOf(const Arguments& arguments) {
+  return {.bits = arguments.bits.value_or(kDefaultBits),
+          .low = arguments.low,
+          .high = arguments.high,
+          .rounding = arguments.rounding.value_or(Rounding::kDown)};
 }
 
 namespace {
@@ -185,9 +194,8 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
     if (!advice.empty()) session.log().Info(advice);
   }
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
-    return Allocate(ranking, diagnosis,
-                    {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},
-                    config, ReadRankingOptions(arguments));
+    return Allocate(ranking, diagnosis, AverageOf(arguments), config,
+                    ReadRankingOptions(arguments));
   }
   std::vector<double> scores = Score(ranking, diagnosis, ReadRankingOptions(arguments));
   if (static_cast<Index>(scores.size()) != config.layers) {
@@ -201,6 +209,9 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
     layers = HighestLayers(scores, *arguments.high_layers);
   } else {
     const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
+    if (arguments.size) {
+      CheckSizeHolds(arguments, model, GridsOf(arguments, RaiseLayers(layers, low, high, config)));
+    }
     const std::int64_t budget =
         arguments.size ? *arguments.size
                        : static_cast<std::int64_t>(std::floor(*arguments.bpw * weights + 1e-6));
@@ -248,12 +259,13 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
     CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
   };
   if (!arguments.plan.empty()) {
-    Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());
+    Plan plan = ReadPlan(arguments.plan, config);
     if (!plan.model_hash.empty() && plan.model_hash != model_hash) {
       session.log().Warning(arguments.plan.string() +
                             " was made for another model (or other weights)");
     }
     if (arguments.k_quant) UseKQuants(plan);
+    WarnOfUnusedGrids(arguments, plan, session);
     check(plan);
     return plan;
   }
@@ -269,14 +281,10 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
   return plan;
 }
 
-Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
-  const ModelConfig& config = model.weights.config;
+Record PlanRecord(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
+                  std::uint64_t bytes, std::uint64_t source, Plan plan) {
+  CompletePlan(grids, edges, config, plan);
   Record record = ToJson(plan, config);
-  const LayerGrids grids = GridsOf(arguments, plan);
-  const std::uint64_t bytes =
-      PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
-          .bytes;
-  const std::uint64_t source = SourceBytes(model);
   // In front of the layers, which are long.
   Record layers = std::move(record["layers"]);
   record.erase("layers");
@@ -296,6 +304,16 @@ RankingOptions ReadRankingOptions(const Arguments& arguments) {
     options.file_scores = ScoresFromJson(ReadJson(arguments.scores), arguments.scores.string());
   }
   return options;
+}
+
+std::string AskedText(const Plan& plan, const ModelConfig& config) {
+  const std::optional<double>& bits = plan.requested.bits;
+  if (!bits || plan.ranking == "edited" ||
+      fmt::format("{:.4f}", *bits) == fmt::format("{:.4f}", CodeBits(plan, config))) {
+    return "";
+  }
+  return fmt::format(" (asked for {}{:g})",
+                     plan.requested.rounding == Rounding::kDown ? "at most " : "", *bits);
 }
 
 std::string LayersAt(const Plan& plan, int bits) {

@@ -23,6 +23,7 @@
 #include "lieq/cli/version.h"
 #include "lieq/container/tensor_items.h"
 #include "lieq/plan/allocate.h"
+#include "lieq/container/engines.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
 
@@ -323,7 +324,7 @@ Record RunRecord(const Arguments& arguments, double seconds,
 }
 
 void PrintResult(const Arguments& arguments, const Record& result, const Record& run,
-                 const Session& session) {
+                 const std::string& asked, const std::vector<Fit>& fits, const Session& session) {
   if (arguments.json) {
     Record printed = result;
     printed["output"] = arguments.output.string();
@@ -334,8 +335,8 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
   }
   const auto number = [](const Record& value) { return value.get<double>(); };
   fmt::print("written to     {}\n", arguments.output.string());
-  fmt::print("linears        {:.4f} code bits a weight, {:.4f} with scales and zero-points\n",
-             number(result["code_bits_per_weight"]), number(result["bits_per_weight"]));
+  fmt::print("linears        {:.4f} code bits a weight{}, {:.4f} with scales and zero-points\n",
+             number(result["code_bits_per_weight"]), asked, number(result["bits_per_weight"]));
   fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
              result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
              number(result["compression_ratio"]["true_bytes"]));
@@ -344,7 +345,8 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
 }
 
 void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const OutputFiles& files,
-                   const Plan& plan, const ModelConfig& config, const Session& session) {
+                   const Plan& plan, const std::vector<Fit>& fits, const ModelConfig& config,
+                   const Session& session) {
   if (arguments.json) {
     session.Answer({{"schema", 1},
                     {"kind", "estimate"},
@@ -352,32 +354,32 @@ void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const O
                     {"code_bits_per_weight", CodeBits(plan, config)},
                     {"memory_bytes", estimate.memory_bytes},
                     {"disk_bytes", estimate.disk_bytes},
+  fmt::print("fits           {}\n", FitsText(fits));
                     {"seconds", estimate.seconds}});
     return;
   }
   fmt::print("weights        {} bytes ({}), exactly\n", files.bytes,
              FormatBytes(static_cast<double>(files.bytes)));
-  fmt::print("linears        {:.4f} code bits a weight\n", CodeBits(plan, config));
+  fmt::print("linears        {:.4f} code bits a weight{}\n", CodeBits(plan, config),
+             AskedText(plan, config));
+  fmt::print("fits           {}\n", FitsText(fits));
   fmt::print("time           about {}\n", FormatSeconds(estimate.seconds));
   fmt::print("memory         about {}\n", FormatBytes(static_cast<double>(estimate.memory_bytes)));
   fmt::print("disk           up to {} while it runs\n",
              FormatBytes(static_cast<double>(estimate.disk_bytes)));
 }
+                    {"fits", ToJson(fits)},
 
 }  // namespace
 
 int RunQuantize(const Arguments& given, Session& session) {
   const auto begin = Clock::now();
   CheckBudgetOptions(given);
-  const Inputs inputs = ReadInputs(given, session);
-  const ModelFolder& model = inputs.model;
   Arguments arguments = given;
-  if (!arguments.plan.empty()) {  // its embedding and head, where the command says nothing
-    const Plan plan =
-        PlanFromJson(ReadJson(arguments.plan), model.weights.config, arguments.plan.string());
-    if (!arguments.embedding_bits) arguments.embedding_bits = plan.embedding_bits;
-    if (!arguments.head_bits) arguments.head_bits = plan.head_bits;
-  }
+  TakeGroupSizeOfPlan(arguments);
+  const Inputs inputs = ReadInputs(arguments, session);
+  const ModelFolder& model = inputs.model;
+  TakeEndsOfPlan(model.weights.config, arguments);
   CheckOutputPlace(arguments.output, arguments.model);
   const DType scale_type = ScaleType(model.dtype);
   TransformList transforms = MostTransforms(arguments, model.weights.config);
@@ -395,9 +397,10 @@ int RunQuantize(const Arguments& given, Session& session) {
   };
   if (arguments.dry_run) {
     const Plan plan = PlanOfRun(arguments, inputs, nullptr, session);
-    const OutputFiles files =
-        PlanOutput(model, GridsOf(arguments, plan), edges, scale_type, Unties(transforms));
-    PrintEstimate(arguments, estimate(files), files, plan, model.weights.config, session);
+    const LayerGrids grids = GridsOf(arguments, plan);
+    const OutputFiles files = PlanOutput(model, grids, edges, scale_type, Unties(transforms));
+    PrintEstimate(arguments, estimate(files), files, plan, FitsOf(grids, edges, written_as()),
+                  model.weights.config, session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -474,7 +477,8 @@ int RunQuantize(const Arguments& given, Session& session) {
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
     folder.Finish();
-    PrintResult(arguments, result, run, session);
+    PrintResult(arguments, result, run, AskedText(plan, model.weights.config),
+                FitsOf(grids, edges, written.weights.config), session);
     return 0;
   } catch (const Stopped&) {
     session.log().Info("stopped; finished layers are kept. To go on:\n  " +

@@ -6,8 +6,8 @@
 #include "lieq/base/files.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/measuring.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/terminal.h"
-#include "lieq/plan/plan_json.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/candidate_quantizer.h"
 
@@ -34,7 +34,7 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
     }
     return base;
   }
-  const Plan plan = PlanFromJson(ReadJson(arguments.base), config, arguments.base.string());
+  const Plan plan = ReadPlan(arguments.base, config);
   for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       const Grid grid = plan.GridOf(static_cast<Index>(layer), kAllUnits[unit],
