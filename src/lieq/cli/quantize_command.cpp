@@ -13,6 +13,8 @@
 #include "lieq/cli/estimate.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/measuring.h"
+#include "lieq/cli/model_card.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
@@ -21,9 +23,9 @@
 #include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/engines.h"
 #include "lieq/container/tensor_items.h"
 #include "lieq/plan/allocate.h"
-#include "lieq/container/engines.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
 
@@ -130,7 +132,8 @@ bool AlreadyDone(const Arguments& arguments, const Record& settings) {
   const fs::path record = out / "lieq.json";
   if (!arguments.force && fs::is_regular_file(record)) {
     const Record found = ReadRecord(record);
-    if (found.value("settings", Record()) == settings) return true;
+    const bool exported = found.contains("exported_by");  // the same numbers elsewhere
+    if (!exported && found.value("settings", Record()) == settings) return true;
   }
   if (arguments.force) return false;
   throw Error({.what = "the output is there already",
@@ -291,6 +294,16 @@ void WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids&
   writer.Commit();
 }
 
+/// The card of a folder that `quantize` writes.
+std::string CardOf(const Record& result, const LayerGrids& grids, const EdgeGrids& edges,
+                   const ModelConfig& config) {
+  const std::string container = result["container"];
+  return ModelCard({.record = result,
+                    .container = container,
+                    .engines = RunnersOf(container, grids, edges, config),
+                    .tied = config.tied});
+}
+
 std::string UtcNow() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -340,6 +353,7 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
   fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
              result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
              number(result["compression_ratio"]["true_bytes"]));
+  fmt::print("fits           {}\n", FitsText(fits));
   fmt::print("took           {}, {} of memory\n", FormatSeconds(number(run["seconds"])),
              FormatBytes(number(run["peak_bytes"])));
 }
@@ -352,9 +366,9 @@ void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const O
                     {"kind", "estimate"},
                     {"bytes", files.bytes},
                     {"code_bits_per_weight", CodeBits(plan, config)},
+                    {"fits", ToJson(fits)},
                     {"memory_bytes", estimate.memory_bytes},
                     {"disk_bytes", estimate.disk_bytes},
-  fmt::print("fits           {}\n", FitsText(fits));
                     {"seconds", estimate.seconds}});
     return;
   }
@@ -368,7 +382,6 @@ void PrintEstimate(const Arguments& arguments, const Estimate& estimate, const O
   fmt::print("disk           up to {} while it runs\n",
              FormatBytes(static_cast<double>(estimate.disk_bytes)));
 }
-                    {"fits", ToJson(fits)},
 
 }  // namespace
 
@@ -459,8 +472,10 @@ int RunQuantize(const Arguments& given, Session& session) {
         edge_file, out);
     const Record run = RunRecord(arguments, SecondsSince(begin), reports, session);
     const Record no_transforms;
+    const Origin origin = OriginOf(model);
     const ResultFacts facts{.model = written,
                             .source_bytes = SourceBytes(model),
+                            .origin = origin,
                             .transforms = transformed ? transformed->record : no_transforms,
                             .transform_choice = choice.record,
                             .plan = plan,
@@ -473,7 +488,11 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
     const Record result = ResultRecord(facts);
-    WriteFileAtomically(out / "README.md", ModelCard(facts));
+    WriteFileAtomically(out / "README.md", CardOf(result, grids, edges, written.weights.config));
+    WriteFileAtomically(out / "plan.json", PlanRecord(grids, edges, written.weights.config,
+                                                      files.bytes, facts.source_bytes, plan)
+                                                   .dump(2) +
+                                               "\n");
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
     folder.Finish();
