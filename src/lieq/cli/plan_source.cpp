@@ -52,8 +52,9 @@ Json PlanOfRecord(const Json& result, const std::string& where) {
   const JsonObject settings = object.Has("settings") ? object.Object("settings")
                                                      : JsonObject(none, object.Where("settings"));
   Json plan{{"schema", 1}, {"kind", "plan"}};
-  for (const char* key : {"ranking", "allocation", "granularity", "requested", "requested_bits",
-                          "bits_per_weight", "bytes", "source_bytes", "predicted_kl"}) {
+  for (const char* key :
+       {"ranking", "allocation", "granularity", "requested", "requested_bits", "bits_per_weight",
+        "bytes", "source_bytes", "calibration_hash", "predicted_kl"}) {
     Copy(result, key, plan);
   }
   Copy(result, "code_bits_per_weight", plan, "code_bits");

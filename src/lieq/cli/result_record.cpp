@@ -204,6 +204,8 @@ Record ResultRecord(const ResultFacts& facts) {
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
   if (!facts.transform_choice.empty()) record["transform_choice"] = facts.transform_choice;
+  if (!facts.plan.calibration_hash.empty())
+    record["calibration_hash"] = facts.plan.calibration_hash;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
   if (!facts.plan.checks.empty()) record["measured_kl"] = facts.plan.checks.front().kl;
   if (facts.calibration != nullptr) {
