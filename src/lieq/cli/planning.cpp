@@ -264,6 +264,7 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
       session.log().Warning(arguments.plan.string() +
                             " was made for another model (or other weights)");
     }
+    plan.model_hash = model_hash;  // from here on it is a plan for this one
     if (arguments.k_quant) UseKQuants(plan);
     WarnOfUnusedGrids(arguments, plan, session);
     check(plan);
