@@ -53,6 +53,47 @@ TEST_F(Export, WritesEveryContainerAndVerifiesIt) {
   }
 }
 
+TEST_F(Export, SaysWhichEngineDoesNotRunItOrRunsItSlowlyAndTheWayOut) {
+  const auto notes = [&](const std::string& from, const std::string& to,
+                         const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"export",  Path(from), "--to",   to,  "-o",
+                                   Path("x"), "--force",  "--json", "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    fs::remove_all(folder / "x");
+    return ParseJson(outcome.out, "stdout")["notes"].dump();
+  };
+  ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("odd"), "--uniform", "4", "--group-size",
+                  "16", "--method", "rtn"})
+                .exit,
+            0);
+
+  EXPECT_THAT(notes("quantized", "gguf"), HasSubstr("llama.cpp runs Q2_0 slowly"));
+  EXPECT_THAT(notes("quantized", "gguf"), HasSubstr("21 of 28 matrices"));
+  EXPECT_THAT(notes("quantized", "gguf"), HasSubstr("--types Q4_0"));
+  EXPECT_EQ(notes("quantized", "gguf", {"--types", "Q4_0"}), "[]");
+  EXPECT_EQ(notes("model", "gguf"), "[]");
+  EXPECT_EQ(notes("quantized", "compressed-tensors"), "[]");
+  EXPECT_THAT(notes("odd", "compressed-tensors"), HasSubstr("vLLM does not run this model"));
+  EXPECT_THAT(notes("odd", "gptq"), HasSubstr("groups of 32, 64 and 128"));
+}
+
+TEST_F(Export, AGridThatTheContainerLacksNamesForAndWhatHoldsIt) {
+  ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("odd"), "--uniform", "2", "--asymmetric",
+                  "--group-size", "16", "--method", "rtn"})
+                .exit,
+            0);
+
+  for (const std::string to : {"gguf", "mlx"}) {
+    const Outcome outcome = Lieq({"export", Path("odd"), "--to", to, "-o", Path("n")});
+
+    EXPECT_EQ(outcome.exit, 3);
+    EXPECT_THAT(outcome.err, HasSubstr("lieq quantize --for " + to));
+    if (to == "mlx") EXPECT_THAT(outcome.err, HasSubstr("held by compressed-tensors, gptq"));
+  }
+}
+
 TEST_F(Export, QuantizesGgufFilesAsTheFolderTheyCameFrom) {
   const std::vector<std::string> options{"--bits", "2.5",      "--samples", "2", "--context",
                                          "64",     "--method", "gptq",      "-q"};

@@ -334,10 +334,13 @@ TEST_F(Program, NamesTheProcessThatHoldsTheOutput) {
 }
 
 TEST_F(Program, PlansAsQuantizeDoes) {
-  ASSERT_EQ(Lieq({"plan", Path("model"), "-o", Path("plan.json"), "--bits", "2.5"}).exit, 0);
+  ASSERT_EQ(
+      Lieq({"plan", Path("model"), "-o", Path("plan.json"), "--bits", "2.5", "--group-size", "32"})
+          .exit,
+      0);
   ASSERT_EQ(Lieq({"diagnose", Path("model"), "-o", Path("diagnostics.json")}).exit, 0);
   ASSERT_EQ(Lieq({"plan", Path("model"), "-o", Path("plan2.json"), "--bits", "2.5", "--diagnostics",
-                  Path("diagnostics.json")})
+                  Path("diagnostics.json"), "--group-size", "32"})
                 .exit,
             0);
   ASSERT_EQ(Lieq(Quantize("out", {"--bits", "2.5", "--context", "100"})).exit, 0);

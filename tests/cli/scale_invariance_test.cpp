@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "lieq/cli/quality_warnings.h"
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/changed_tensors.h"
@@ -101,6 +102,28 @@ TEST_F(ScaleInvarianceExport, ContainersOfF16NameWhatTheyDoNotHold) {
     EXPECT_THAT(refused.err, HasSubstr("--for " + container));
   }
   EXPECT_EQ(Lieq({"export", Path("q"), "--to", "mlx", "-o", Path("mlx"), "-q"}).exit, 0);
+}
+
+TEST(QualityWarnings, NameMatricesOfWhichLittleIsLeft) {
+  std::vector<LayerReports> layers(3);
+  for (LayerReports& layer : layers) {
+    for (LinearReport& report : layer) report = {.error = 0.2, .signal = 1};
+  }
+  EXPECT_TRUE(QualityWarnings(layers, {{"lm_head", {}}}).empty());  // of zeros alone: 0 of 0
+
+  layers[2][static_cast<std::size_t>(Site::kUp)].error = 0.95;
+  layers[1][static_cast<std::size_t>(Site::kO)].coarse_scales = 0.5;
+  const auto warnings = QualityWarnings(layers, {{"lm_head", {.error = 2, .signal = 2}}});
+  ASSERT_EQ(warnings.size(), 3u);
+  EXPECT_THAT(warnings[0], HasSubstr("lm_head: relative error 1.000"));
+  EXPECT_THAT(warnings[1], HasSubstr("model.layers.1.self_attn.o_proj: 50 %"));
+  EXPECT_THAT(warnings[2], HasSubstr("model.layers.2.mlp.up_proj: relative error 0.950"));
+
+  for (LayerReports& layer : layers) {
+    for (LinearReport& report : layer) report.error = report.signal;
+  }
+  EXPECT_EQ(QualityWarnings(layers, {}).size(), 11u);
+  EXPECT_THAT(QualityWarnings(layers, {}).back(), HasSubstr("11 more"));
 }
 
 }  // namespace

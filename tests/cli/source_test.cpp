@@ -208,7 +208,10 @@ TEST(ReadBack, FindsOneChangedBitOfAnyTensor) {
   ReadBack(model, grids, {}, layer_file, {}, out);
 
   std::vector<std::string> names;
-  for (const auto& [name, tensor] : TensorFile::OpenFolder(out).tensors()) names.push_back(name);
+  {
+    const TensorFile written = TensorFile::OpenFolder(out);
+    for (const auto& [name, tensor] : written.tensors()) names.push_back(name);
+  }
   for (const std::string& name : names) {
     FlipBit(out, name, 3);
     const std::string message = ErrorOf([&] {

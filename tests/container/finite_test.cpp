@@ -44,7 +44,8 @@ TEST_P(Finite, NamesEveryTensorThatIsNot) {
   MakeTinyModel(folder / "m", EveryKind(GetParam()));
   std::set<std::string> kinds;
   std::map<std::string, std::pair<std::int64_t, std::size_t>> tensors;  // columns, values
-  for (const auto& [name, tensor] : TensorFile::OpenFolder(folder / "m").tensors()) {
+  const TensorFile whole = TensorFile::OpenFolder(folder / "m");
+  for (const auto& [name, tensor] : whole.tensors()) {
     tensors[name] = {tensor.shape.back(), tensor.bytes.size() / ItemSize(tensor.dtype)};
   }
   EXPECT_EQ(Complaint(folder / "m"), "");
@@ -81,7 +82,8 @@ TEST(Finite, CountsWhatItReadAndWhatIsBroken) {
   const TempFolder folder;
   MakeTinyModel(folder / "m", {.layers = 1});
   std::int64_t values = 0;
-  for (const auto& [name, tensor] : TensorFile::OpenFolder(folder / "m").tensors()) {
+  const TensorFile whole = TensorFile::OpenFolder(folder / "m");
+  for (const auto& [name, tensor] : whole.tensors()) {
     values += static_cast<std::int64_t>(tensor.bytes.size() / 2);
   }
   ThreadPool pool(1);

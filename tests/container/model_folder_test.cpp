@@ -318,7 +318,7 @@ TEST_F(TinyFolder, NamesNormsThatAreNotFinite) {
   std::memcpy(FindRaw(tensors, "model.layers.1.input_layernorm.weight").bytes.data() + 10,
               nan.data(), 2);
   EXPECT_THAT(ErrorWith(tensors), AllOf(HasSubstr("model.layers.1.input_layernorm.weight"),
-                                        HasSubstr("value is not finite"), HasSubstr("at 5")));
+                                        HasSubstr("value is not finite"), HasSubstr("column 5")));
 }
 
 TEST_F(TinyFolder, RefusesAFileCutAtAnyOf64Places) {

@@ -64,8 +64,8 @@ TEST_P(TopM, WidensTheNumberOfLayersThatTheRuleSays) {
   const Golden& golden = GetParam();
   const ModelConfig config = Config(golden.layers);
 
-  const Plan plan =
-      Allocate(Falling(golden.layers), "first", {.bits = golden.bits, .low = 2, .high = 4}, config);
+  const Plan plan = Allocate(Falling(golden.layers), "first",
+                             {.bits = golden.bits, .rounding = Rounding::kPaper}, config);
 
   EXPECT_EQ(CountAt(plan, 4), golden.m);
   EXPECT_EQ(CountAt(plan, 2), golden.layers - golden.m);
@@ -75,26 +75,49 @@ TEST_P(TopM, WidensTheNumberOfLayersThatTheRuleSays) {
   EXPECT_EQ(plan.ranking, "first");
 }
 
+class Below : public testing::TestWithParam<Golden> {};
+INSTANTIATE_TEST_SUITE_P(Figures, Below,
+                         testing::Values(Golden{28, 2.25, 3, 2.2142857142857144},
+                                         Golden{30, 2.5, 7, 2.4666666666666668},
+                                         Golden{24, 2.25, 3, 2.25}, Golden{6, 2.33, 0, 2.0},
+                                         Golden{6, 2.34, 1, 2.3333333333333335},
+                                         Golden{20, 2.1, 1, 2.1}, Golden{28, 2.0, 0, 2.0},
+                                         Golden{28, 4.0, 28, 4.0}, Golden{1, 3.99, 0, 2.0}));
+
+TEST_P(Below, AsManyLayersAsStayBelowTheBudgetUnlessThePaperIsNamed) {
+  const Golden& golden = GetParam();
+  const ModelConfig config = Config(golden.layers);
+
+  const Plan plan = Allocate(Falling(golden.layers), "first", {.bits = golden.bits}, config);
+
+  EXPECT_EQ(CountAt(plan, 4), golden.m);
+  EXPECT_DOUBLE_EQ(CodeBits(plan, config), golden.code_bits);
+  EXPECT_EQ(plan.requested_bits, golden.bits);
+}
+
 class AllocateProperty : public testing::TestWithParam<std::uint64_t> {};  // the seed
 INSTANTIATE_TEST_SUITE_P(Seeds, AllocateProperty,
                          testing::Range(std::uint64_t{0}, std::uint64_t{200}));
 
-TEST_P(AllocateProperty, EqualLayersMeetTheBudgetToHalfALayerAndKeepTheBest) {
+TEST_P(AllocateProperty, EqualLayersKeepTheBudgetOrMeetItToHalfALayerAndKeepTheBest) {
   Rng rng(GetParam());
   const Index layers = 1 + rng.Below(48);
   const std::vector<int> widths{2, 3, 4, 8};
   const std::size_t low = rng.Below(3),
                     high = low + 1 + rng.Below(static_cast<std::uint32_t>(3 - low));
+  const bool paper = rng.Below(2) == 1;
   const Budget budget{widths[low] + rng.Uniform() * (widths[high] - widths[low]), widths[low],
-                      widths[high]};
+                      widths[high], paper ? Rounding::kPaper : Rounding::kDown};
   std::vector<double> scores(Size(layers));
   for (double& score : scores) score = static_cast<double>(rng.Below(5)) - 2;  // many ties
   const ModelConfig config = Config(layers);
 
   const Plan plan = Allocate(scores, "test", budget, config);
 
-  const double half_a_layer = (budget.high - budget.low) / (2.0 * static_cast<double>(layers));
-  EXPECT_NEAR(CodeBits(plan, config), budget.bits, half_a_layer + 1e-9);
+  const double a_layer = (budget.high - budget.low) / static_cast<double>(layers);
+  const double above = CodeBits(plan, config) - budget.bits;
+  EXPECT_LE(above, (paper ? a_layer / 2 : 0) + 1e-9);
+  EXPECT_GE(above, (paper ? -a_layer / 2 : -a_layer) - 1e-9);
   EXPECT_EQ(CountAt(plan, budget.low) + CountAt(plan, budget.high), layers);
   for (Index a = 0; a < layers; ++a) {
     for (Index b = 0; b < layers; ++b) {
@@ -107,7 +130,7 @@ TEST_P(AllocateProperty, EqualLayersMeetTheBudgetToHalfALayerAndKeepTheBest) {
   }
 }
 
-TEST_P(AllocateProperty, UnequalLayersGetTheShortestRunThatHoldsTheShare) {
+TEST_P(AllocateProperty, UnequalLayersGetTheRunThatHoldsTheShare) {
   Rng rng(GetParam());
   const std::size_t layers = 2 + rng.Below(11);
   std::vector<std::int64_t> weights(layers);
@@ -115,7 +138,8 @@ TEST_P(AllocateProperty, UnequalLayersGetTheShortestRunThatHoldsTheShare) {
   for (auto& weight : weights) weight = 1 + rng.Below(1000);
   weights[0] = 1001;  // so that not all are equal
   for (double& score : scores) score = static_cast<double>(rng.Below(6));
-  const Budget budget{2 + 2 * rng.Uniform(), 2, 4};
+  const bool paper = rng.Below(2) == 1;
+  const Budget budget{2 + 2 * rng.Uniform(), 2, 4, paper ? Rounding::kPaper : Rounding::kDown};
   const double total =
       static_cast<double>(std::accumulate(weights.begin(), weights.end(), std::int64_t{0}));
   const double share = (budget.bits - 2) / 2 * total;
@@ -123,7 +147,7 @@ TEST_P(AllocateProperty, UnequalLayersGetTheShortestRunThatHoldsTheShare) {
   const std::vector<Index> top = TopLayers(scores, weights, budget);
 
   // Brute force: of all sets of layers that are closed under "comes before", the smallest that
-  // holds the share.
+  // holds the share, or the largest that holds no more.
   const auto before = [&](std::size_t a, std::size_t b) {
     return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
   };
@@ -139,8 +163,8 @@ TEST_P(AllocateProperty, UnequalLayersGetTheShortestRunThatHoldsTheShare) {
       held += static_cast<double>(weights[i]);
       for (std::size_t j = 0; j < layers; ++j) closed &= !before(j, i) || (set >> j & 1) == 1;
     }
-    if (!closed || held < share) continue;
-    if (!found || members.size() < best.size()) best = members;
+    if (!closed || (paper ? held < share : held > share)) continue;
+    if (!found || (members.size() < best.size()) == paper) best = members;
     found = true;
   }
   EXPECT_EQ(top, best);
@@ -153,6 +177,8 @@ TEST(Allocate, UnequalLayersAtTheEndsOfTheRange) {
   EXPECT_EQ(TopLayers(scores, weights, {2, 2, 4}), std::vector<Index>{});
   EXPECT_EQ(TopLayers(scores, weights, {4, 2, 4}), (std::vector<Index>{0, 1, 2}));
   EXPECT_EQ(TopLayers(scores, weights, {3, 2, 4}), (std::vector<Index>{2}));  // exactly half
+  EXPECT_EQ(TopLayers(scores, weights, {3.01, 2, 4}), (std::vector<Index>{2}));
+  EXPECT_EQ(TopLayers(scores, weights, {3.01, 2, 4, Rounding::kPaper}), (std::vector<Index>{1, 2}));
 }
 
 TEST(Allocate, TiesGoToTheLowerLayer) {

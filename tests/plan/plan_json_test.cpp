@@ -26,7 +26,11 @@ Plan Ranked(std::uint64_t seed) {
   std::vector<double> scores(Size(kLayers));
   for (double& score : scores) score = rng.Normal() * 1e-3;
   Plan plan = Allocate(std::move(scores), "compactness",
-                       {.bits = 2 + 2 * rng.Uniform(), .low = 2, .high = 4}, Config());
+                       {.bits = 2 + 2 * rng.Uniform(),
+                        .low = 2,
+                        .high = 4,
+                        .rounding = seed % 2 == 1 ? Rounding::kPaper : Rounding::kDown},
+                       Config());
   plan.model_hash = "0123456789abcdef";
   plan.calibration_hash = "fedcba9876543210";
   return plan;
@@ -122,6 +126,21 @@ TEST(PlanJson, TheWeightsOfACombinedRankingComeBack) {
                  Error)
         << bad;
   }
+}
+
+TEST(PlanJson, TheEndsComeBack) {
+  Plan plan = UniformPlan(2, Config());
+  plan.embedding_bits = 8;
+  for (const Index group : {0, 48, 128}) {
+    plan.ends_group_size = group;
+
+    EXPECT_EQ(ThroughText(plan), plan);
+    const Plan layers = LayersFromJson(ParseJson(ToJson(plan, Config()).dump(), "p"), "p");
+    EXPECT_EQ(layers.embedding_bits, 8);
+    EXPECT_EQ(layers.ends_group_size, group);
+  }
+  EXPECT_THROW((void)Edited([](Json& json) { json["ends_group_size"] = "all"; }), Error);
+  EXPECT_THROW((void)Edited([](Json& json) { json["requested"]["rounding"] = "up"; }), Error);
 }
 
 TEST(PlanJson, ReadsLikeATableOfLayers) {

@@ -124,6 +124,9 @@ void CheckTogether(const Arguments& a) {
                     "found {:g}",
                     a.low, a.high, *a.bits));
   }
+  if (a.rounding && (a.bpw || a.size || a.high_layers || a.uniform || !a.plan.empty())) {
+    throw UsageError("--rounding is of --bits: leave it out");
+  }
   if ((a.ranking == "file") != !a.scores.empty()) {
     throw UsageError("--ranking file and --scores FILE are given together");
   }

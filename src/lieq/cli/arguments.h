@@ -16,6 +16,7 @@
 #include "lieq/evaluate/conventions.h"
 #include "lieq/evaluate/task_description.h"
 #include "lieq/model/sampling.h"
+#include "lieq/plan/plan.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
 #include "lieq/text/clean_text.h"
@@ -53,6 +54,7 @@ struct Arguments {
   std::vector<std::filesystem::path> plans;  // of `plan diff`
 
   std::optional<double> bits;
+  std::optional<Rounding> rounding;  // of `bits`; none: down
   int low = 2, high = 4;
   std::optional<int> uniform;
   std::string ranking = "compactness";
@@ -128,6 +130,7 @@ struct Arguments {
   bool chooses_transforms = false;      // auto: `transforms` may be tried, none is asked for
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
+  bool says_group_size = false;  // on the command line
   bool says_offset = false;      // on the command line
   bool says_ranking = false;     // a ranking, its widths, or what it measures
   bool k_quant = false;          // K-quant grids, by the width, in place of the two

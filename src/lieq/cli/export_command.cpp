@@ -4,8 +4,11 @@
 #include <optional>
 
 #include "lieq/base/error.h"
+#include "lieq/base/files.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/export_record.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/origin.h"
 #include "lieq/cli/run_folder.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/cli/verification.h"
@@ -39,6 +42,16 @@ std::uint64_t BytesOf(const fs::path& path) {
   return bytes;
 }
 
+/// A file has no room for its card; what lies there and is none is left alone.
+void WriteCardBeside(const fs::path& file, const std::string& card, const Log& log) {
+  const fs::path place = CardBeside(file);
+  if (place.empty()) {
+    log.Info("no model card: " + file.string() + ".md is no card of this program");
+    return;
+  }
+  WriteFileAtomically(place, card);
+}
+
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
                  const std::vector<std::string>& notes, double seconds, const Session& session) {
@@ -63,7 +76,9 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                FormatBytes(static_cast<double>(bytes)));
   }
   if (comparison) PrintComparison(*comparison);
-  if (!comparison || comparison->equal()) fmt::print("serve with     {}\n", serve);
+  if (comparison && !comparison->equal()) return;
+  fmt::print("serve with     {}\n", serve);
+  for (const std::string& note : notes) fmt::print("note           {}\n", note);
 }
 
 }  // namespace
@@ -82,18 +97,27 @@ int RunExport(const Arguments& arguments, Session& session) {
   // Beside OUT, which appears by one rename once the model was read back and found the same.
   RunFolder folder(arguments.output);
   fs::path written = folder.FreshOut();
+  Record record = BeforeExport(arguments, source);
+  const Origin origin = OriginFromJson(record["origin"]);
+  const ExportSettings settings{.writer = "lieq:" + std::string(kVersion),
+                                .gptq_version = arguments.gptq_version,
+                                .base_model = origin.name,
+                                .license = origin.license,
+                                .record = CompactText(record),
+                                .types = arguments.types,
+                                .embedding_type = arguments.embedding_type,
+                                .head_type = arguments.head_type,
+                                .approximate = arguments.approximate,
+                                .note = [&](const std::string& text) { session.log().Info(text); }};
   std::optional<Comparison> comparison;
+  std::string card;
   try {
     if (exporter.one_file) written /= arguments.output.filename();
-    exporter.write(source, written,
-                   {.writer = "lieq:" + std::string(kVersion),
-                    .gptq_version = arguments.gptq_version,
-                    .types = arguments.types,
-                    .embedding_type = arguments.embedding_type,
-                    .head_type = arguments.head_type,
-                    .approximate = arguments.approximate,
-                    .note = [&](const std::string& text) { session.log().Info(text); }});
-    if (arguments.verify) comparison = CompareModels(source, OpenModel(written), Told(arguments));
+    exporter.write(source, written, settings);
+    const ModelFolder opened = OpenModel(written);
+    if (arguments.verify) comparison = CompareModels(source, opened, Told(arguments));
+    record = AfterExport(std::move(record), opened);
+    card = CardOfExport(record, exporter, opened);
   } catch (...) {
     folder.Abandon();
     throw;
@@ -104,13 +128,17 @@ int RunExport(const Arguments& arguments, Session& session) {
     folder.Abandon();
   } else if (exporter.one_file) {
     folder.FinishFile(written);
+    WriteCardBeside(arguments.output, card, session.log());
   } else {
+    WriteFileAtomically(written / "README.md", card);
+    WriteFileAtomically(written / "lieq.json", record.dump(2) + "\n");
     folder.Finish();
   }
-  PrintExport(arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output),
-              source.notes,
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
-              session);
+  std::vector<std::string> notes = source.notes;
+  for (std::string& note : NotesOn(exporter, source, settings)) notes.push_back(std::move(note));
+  PrintExport(
+      arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output), notes,
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), session);
   return good ? 0 : kDiffer;
 }
 

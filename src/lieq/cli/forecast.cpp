@@ -10,6 +10,7 @@
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/container/engines.h"
 #include "lieq/quantize/quantizers.h"
 
 namespace lieq {
@@ -105,13 +106,19 @@ void AddCalibration(Session& session, Work& work) {
 }
 
 void Announce(const Arguments& arguments, const Estimate& estimate, const Forecast* forecast,
-              const ModelConfig& config, const Session& session) {
+              const EdgeGrids& edges, const ModelConfig& config, const Session& session) {
+  // Which grids an optimal plan will choose is not known before it is made.
+  std::vector<Fit> fits;
+  if (forecast != nullptr && forecast->candidates.empty()) {
+    fits = FitsOf(GridsOf(arguments, forecast->plan), edges, config);
+  }
   if (arguments.json) {
     Record record{{"schema", 1}, {"kind", "estimate"}};
     if (forecast != nullptr) {
       record["bytes"] = forecast->bytes;
       record["bytes_are"] = forecast->exact ? "exact" : "at most";
       record["code_bits_per_weight"] = CodeBits(forecast->plan, config);
+      if (!fits.empty()) record["fits"] = ToJson(fits);
     }
     AddToRecord(estimate, arguments.output, record);
     session.Answer(record);
@@ -122,7 +129,9 @@ void Announce(const Arguments& arguments, const Estimate& estimate, const Foreca
                FormatBytes(static_cast<double>(forecast->bytes)),
                forecast->exact ? "exactly" : "at most");
     if (forecast->candidates.empty()) {
-      fmt::print("linears        {:.4f} code bits a weight\n", CodeBits(forecast->plan, config));
+      fmt::print("linears        {:.4f} code bits a weight{}\n", CodeBits(forecast->plan, config),
+                 AskedText(forecast->plan, config));
+      fmt::print("fits           {}\n", FitsText(fits));
     }
   }
   PrintEstimate(estimate, arguments.output);

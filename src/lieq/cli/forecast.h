@@ -36,9 +36,10 @@ void AddPlanning(const Arguments& arguments, const EncodedText* text, const Fore
 /// Adds the windows of the calibration text that candidates are made on.
 void AddCalibration(Session& session, Work& work);
 
-/// What a dry run says. forecast: null where no plan is made.
+/// What a dry run says. forecast: null where no plan is made; edges and config: of the model as it
+/// will be written.
 void Announce(const Arguments& arguments, const Estimate& estimate, const Forecast* forecast,
-              const ModelConfig& config, const Session& session);
+              const EdgeGrids& edges, const ModelConfig& config, const Session& session);
 
 /// Where an optimal plan keeps its codes: --codes, or OUT.run/codes, or beside OUT.
 [[nodiscard]] std::filesystem::path CodesFolder(const Arguments& arguments, bool in_run);

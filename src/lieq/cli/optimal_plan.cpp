@@ -11,6 +11,7 @@
 #include "lieq/base/statistics.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/quantize_settings.h"
+#include "lieq/cli/size_budget.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/candidate_quantizer.h"
 
@@ -61,15 +62,6 @@ Choice Cheapest(const CostTable& costs, const std::vector<Grid>& candidates,
     }
   }
   return cheapest;
-}
-
-[[noreturn]] void TooSmall(const Arguments& arguments, double least) {
-  throw Error({.what = "the budget is below what the cheapest candidates take",
-               .where = arguments.bpw ? "--bpw" : "--size",
-               .expected = arguments.bpw ? fmt::format("at least {:.4f}", least)
-                                         : fmt::format("at least {:.0f} bytes", least),
-               .found = arguments.bpw ? fmt::format("{}", *arguments.bpw)
-                                      : fmt::format("{} bytes", *arguments.size)});
 }
 
 /// Throws Error for sensitivities of another shape of model, whose candidates fit elsewhere.
@@ -159,13 +151,18 @@ Purse MakePurse(const Arguments& arguments, const ModelFolder& model,
   const Choice cheapest = Cheapest(purse.costs, candidates, config);
   const std::int64_t least = TotalCost(purse.costs, cheapest);
   if (arguments.size) {
+    CheckSizeHolds(arguments, model, ToLayerGrids(GridsOfChoice(candidates, cheapest)));
     const std::int64_t whole = FileBytes(arguments, model, candidates, cheapest);
     purse.budget = *arguments.size - (whole - least);
-    if (purse.budget < least) TooSmall(arguments, static_cast<double>(whole));
   } else {
     const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
     purse.budget = static_cast<std::int64_t>(std::floor(*arguments.bpw * weights + 1e-6));
-    if (purse.budget < least) TooSmall(arguments, static_cast<double>(least) / weights);
+    if (purse.budget < least) {
+      throw Error({.what = "the budget is below what the cheapest candidates take",
+                   .where = "--bpw",
+                   .expected = fmt::format("at least {:.4f}", static_cast<double>(least) / weights),
+                   .found = fmt::format("{}", *arguments.bpw)});
+    }
   }
   return purse;
 }

@@ -128,6 +128,7 @@ void SetTransforms(Arguments& arguments, const std::string& text) {
 
 void SetGroupSize(Arguments& arguments, const std::string& text) {
   arguments.group_size = ParseGroup("--group-size", text);
+  arguments.says_group_size = true;
 }
 
 std::int64_t ParseSize(std::string_view option, const std::string& text) {

@@ -13,13 +13,26 @@ constexpr std::array kRows{
         .names = "--bits",
         .value = "B",
         .commands = kPlan | kQuantize | kStudy,
-        .help = "average code bits: the layers that score highest get the higher of two widths",
+        .help =
+            "average code bits, at most: as many of the layers that score highest as that allows "
+            "get the higher of two widths",
         .set =
             [](Arguments& a, const std::string& v) {
               a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
             },
         .first = kPlan | kQuantize,
         .preset = [](const Arguments&) { return Shown(kDefaultBits); }},
+    OptionRow{.names = "--rounding",
+              .value = "RULE",
+              .commands = kPlan | kQuantize | kStudy,
+              .help = "what --bits makes of a part of a layer: down (never above B) or paper (the "
+                      "nearest number of layers, up to half a layer above)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.rounding = v == "paper" ? Rounding::kPaper : Rounding::kDown;
+                  },
+              .preset = [](const Arguments&) { return Shown(std::string("down")); },
+              .choices = [] { return std::vector<std::string>{"down", "paper"}; }},
     OptionRow{.names = "--bpw",
               .value = "B",
               .commands = kPlan | kQuantize,
@@ -59,12 +72,15 @@ constexpr std::array kRows{
               .help = "the two widths that --bits mixes",
               .set = SetWidths,
               .preset = [](const Arguments& a) { return Shown(std::vector<int>{a.low, a.high}); }},
-    OptionRow{.names = "--plan",
-              .value = "FILE",
-              .commands = kPlan | kQuantize | kStudy,
-              .help = "take the bits of each layer from this plan",
-              .set = [](Arguments& a, const std::string& v) { a.plan = v; },
-              .first = kQuantize},
+    OptionRow{
+        .names = "--plan",
+        .value = "FILE",
+        .commands = kPlan | kQuantize | kStudy,
+        .help =
+            "take the grid of each layer from this plan: a file of `lieq plan`, the lieq.json of "
+            "a result, or a quantized model",
+        .set = [](Arguments& a, const std::string& v) { a.plan = v; },
+        .first = kQuantize},
     OptionRow{.names = "--allocation",
               .value = "NAME",
               .commands = kPlan | kQuantize,

@@ -6,14 +6,18 @@
 
 #include "lieq/base/files.h"
 #include "lieq/base/statistics.h"
+#include "lieq/cli/assemble.h"
 #include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/estimate.h"
 #include "lieq/cli/forecast.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
+#include "lieq/cli/result_record.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/container/engines.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/options.h"
@@ -23,7 +27,7 @@ namespace {
 
 /// A row for each run of equal layers where units differ, else layers by width.
 void PrintGrids(const Plan& plan) {
-  if (plan.grids.empty()) {
+  if (SaysWidthsAlone(plan)) {
     for (const int bits : kWidths) {
       const std::string layers = LayersAt(plan, bits);
       if (!layers.empty()) fmt::print("{} bits         layers {}\n", bits, layers);
@@ -65,11 +69,10 @@ void PrintChecks(const Plan& plan) {
 
 /// Writes the plan in the words of another tool.
 int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan,
-               const Session& session) {
+               const Record& record, const Session& session) {
   const PlannedGrids grids = GridsOfPlan(plan, arguments.group_size, arguments.offset);
   const std::string text = FindPlanExport(arguments.plan_as).text(grids, model.weights.config);
   WriteFileAtomically(arguments.output, text);
-  const Record record = PlanRecord(arguments, model, plan);
   if (arguments.json) {
     session.Answer({{"schema", 1},
                     {"kind", "plan export"},
@@ -97,11 +100,14 @@ Estimate EstimatePlan(const Arguments& arguments, const ModelFolder& model, cons
 
 }  // namespace
 
-int RunPlan(const Arguments& arguments, Session& session) {
+int RunPlan(const Arguments& given, Session& session) {
   const auto begin = std::chrono::steady_clock::now();
-  CheckBudgetOptions(arguments);
-  const ModelFolder model = OpenInput(arguments.model, session.log());
+  CheckBudgetOptions(given);
+  const ModelFolder model = OpenInput(given.model, session.log());
   const ModelConfig& config = model.weights.config;
+  Arguments arguments = given;
+  TakeGroupSizeOfPlan(arguments);
+  TakeEndsOfPlan(config, arguments);
   // An optimal plan has group sizes of its own, the embedding and the head have not.
   if (arguments.plan.empty() &&
       (arguments.allocation != "optimal" || arguments.embedding_bits || arguments.head_bits)) {
@@ -121,24 +127,28 @@ int RunPlan(const Arguments& arguments, Session& session) {
     const Estimate estimate =
         EstimatePlan(arguments, model, text ? &*text : nullptr, forecast, codes, begin, session);
     if (arguments.dry_run) {
-      Announce(arguments, estimate, &forecast, config, session);
+      Announce(arguments, estimate, &forecast, EdgesOf(arguments, config), config, session);
       return 0;
     }
     Declare(session.context().progress, estimate.stages);
   }
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
   if (plan.grids.empty()) CheckGroupSize(config, arguments.group_size);
-  if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, session);
-
-  const Record record = PlanRecord(arguments, model, plan);
+  const LayerGrids grids = GridsOf(arguments, plan);
+  const EdgeGrids edges = EdgesOf(arguments, config);
+  const std::vector<Fit> fits = FitsOf(grids, edges, config);
+  Record record = PlanRecord(grids, edges, config,
+                             PlanOutput(model, grids, edges, ScaleType(model.dtype)).bytes,
+                             SourceBytes(model), plan);
+  if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, record, session);
   WriteFileAtomically(arguments.output, record.dump(2) + "\n");
   if (arguments.json) {
+    record["fits"] = ToJson(fits);
     session.Answer(record);
     return 0;
   }
   const auto number = [&](const char* key) { return record[key].get<double>(); };
-  fmt::print("code bits      {:.4f} a weight", CodeBits(plan, config));
-  if (plan.requested.bits) fmt::print(" (asked for {:g})", *plan.requested.bits);
+  fmt::print("code bits      {:.4f} a weight{}", CodeBits(plan, config), AskedText(plan, config));
   fmt::print("\nall-in bits    {:.4f} with scales and zero-points", number("bits_per_weight"));
   if (plan.requested.bpw) fmt::print(" (at most {:g})", *plan.requested.bpw);
   fmt::print("\nweights        {} bytes ({}", record["bytes"].get<std::uint64_t>(),
@@ -148,6 +158,7 @@ int RunPlan(const Arguments& arguments, Session& session) {
              record["compression_ratio"]["true_bytes"].get<double>(),
              record["compression_ratio"]["codes_only"].get<double>());
   PrintGrids(plan);
+  fmt::print("fits           {}\n", FitsText(fits));
   PrintChecks(plan);
   fmt::print("written to     {}\n", arguments.output.string());
   return 0;

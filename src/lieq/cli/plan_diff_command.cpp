@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/plan/plan_diff.h"
 
@@ -47,8 +48,10 @@ void PrintUnits(const PlanDifference& difference) {
 
 int RunPlanDiff(const Arguments& arguments, Session& session) {
   const std::array<std::string, 2> names{arguments.plans[0].string(), arguments.plans[1].string()};
+  const PlanDocument first = ReadPlanDocument(arguments.plans[0]),
+                     second = ReadPlanDocument(arguments.plans[1]);
   const PlanDifference difference =
-      ComparePlans(ReadJson(arguments.plans[0]), names[0], ReadJson(arguments.plans[1]), names[1]);
+      ComparePlans(first.json, first.where, second.json, second.where);
   if (arguments.json) {
     session.Answer(ToJson(difference, names));
     return 0;

@@ -9,8 +9,10 @@
 #include "lieq/base/statistics.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/optimal_plan.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
+#include "lieq/cli/size_budget.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/plan/allocate.h"
@@ -95,6 +97,13 @@ void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagno
   }
 }
 
+Budget AverageOf(const Arguments& arguments) {
+  return {.bits = arguments.bits.value_or(kDefaultBits),
+          .low = arguments.low,
+          .high = arguments.high,
+          .rounding = arguments.rounding.value_or(Rounding::kDown)};
+}
+
 namespace {
 
 /// All-in bits or bytes of a plan, whichever is limited.
@@ -176,9 +185,7 @@ Plan PlanOfScores(const Arguments& arguments, const ModelFolder& model, std::vec
   const ModelConfig& config = model.weights.config;
   const int low = arguments.low, high = arguments.high;
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
-    return Allocate(std::move(scores), ranking,
-                    {.bits = arguments.bits.value_or(kDefaultBits), .low = low, .high = high},
-                    config);
+    return Allocate(std::move(scores), ranking, AverageOf(arguments), config);
   }
   if (static_cast<Index>(scores.size()) != config.layers) {
     throw Error({.what = "scores of another model",
@@ -191,6 +198,9 @@ Plan PlanOfScores(const Arguments& arguments, const ModelFolder& model, std::vec
     layers = HighestLayers(scores, *arguments.high_layers);
   } else {
     const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
+    if (arguments.size) {
+      CheckSizeHolds(arguments, model, GridsOf(arguments, RaiseLayers(layers, low, high, config)));
+    }
     const std::int64_t budget =
         arguments.size ? *arguments.size
                        : static_cast<std::int64_t>(std::floor(*arguments.bpw * weights + 1e-6));
@@ -274,12 +284,14 @@ Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::s
               const EncodedText* text, const std::filesystem::path& codes, Session& session) {
   const ModelConfig& config = model.weights.config;
   if (!arguments.plan.empty()) {
-    Plan plan = PlanFromJson(ReadJson(arguments.plan), config, arguments.plan.string());
+    Plan plan = ReadPlan(arguments.plan, config);
     if (!plan.model_hash.empty() && plan.model_hash != model_hash) {
       session.log().Warning(arguments.plan.string() +
                             " was made for another model (or other weights)");
     }
+    plan.model_hash = model_hash;  // from here on it is a plan for this one
     if (arguments.k_quant) UseKQuants(plan);
+    WarnOfUnusedGrids(arguments, plan, session);
     if (arguments.target != nullptr) {
       CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
     }
@@ -298,14 +310,10 @@ Plan StandInPlan(const Arguments& arguments, const ModelFolder& model,
                   PlanOfScores(arguments, model, std::move(scores), "stand-in"));
 }
 
-Record PlanRecord(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
-  const ModelConfig& config = model.weights.config;
+Record PlanRecord(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
+                  std::uint64_t bytes, std::uint64_t source, Plan plan) {
+  CompletePlan(grids, edges, config, plan);
   Record record = ToJson(plan, config);
-  const LayerGrids grids = GridsOf(arguments, plan);
-  const std::uint64_t bytes =
-      PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
-          .bytes;
-  const std::uint64_t source = SourceBytes(model);
   // In front of the layers, which are long.
   Record layers = std::move(record["layers"]);
   record.erase("layers");
@@ -325,6 +333,16 @@ RankingOptions ReadRankingOptions(const Arguments& arguments) {
     options.file_scores = ScoresFromJson(ReadJson(arguments.scores), arguments.scores.string());
   }
   return options;
+}
+
+std::string AskedText(const Plan& plan, const ModelConfig& config) {
+  const std::optional<double>& bits = plan.requested.bits;
+  if (!bits || plan.ranking == "edited" ||
+      fmt::format("{:.4f}", *bits) == fmt::format("{:.4f}", CodeBits(plan, config))) {
+    return "";
+  }
+  return fmt::format(" (asked for {}{:g})",
+                     plan.requested.rounding == Rounding::kDown ? "at most " : "", *bits);
 }
 
 std::string LayersAt(const Plan& plan, int bits) {

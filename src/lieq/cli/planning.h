@@ -5,6 +5,7 @@
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/session.h"
 #include "lieq/diagnose/diagnosis.h"
+#include "lieq/plan/allocate.h"
 #include "lieq/plan/plan.h"
 #include "lieq/plan/rankings.h"
 
@@ -17,6 +18,9 @@ inline constexpr double kDefaultBits = 2.25;
 
 /// Throws UsageError where the options that say what to spend contradict one another.
 void CheckBudgetOptions(const Arguments& arguments);
+
+/// The average of code bits that --bits, --widths and --rounding ask for.
+[[nodiscard]] Budget AverageOf(const Arguments& arguments);
 
 /// Gives a plan of widths the K-quants that have them. Throws Error for a width that none has, or
 /// where the plan has other grids.
@@ -35,9 +39,14 @@ void UseKQuants(Plan& plan);
 [[nodiscard]] Plan StandInPlan(const Arguments& arguments, const ModelFolder& model,
                                const std::string& model_hash, std::vector<double> scores);
 
-/// ToJson of a plan with what only the containers know: true bits, bytes and compression.
-[[nodiscard]] Record PlanRecord(const Arguments& arguments, const ModelFolder& model,
-                                const Plan& plan);
+/// ToJson of a plan with all its grids, and what only the containers know: true bits, bytes and
+/// compression. config: of the model as it is written; bytes: of its weight files and the source's.
+[[nodiscard]] Record PlanRecord(const LayerGrids& grids, const EdgeGrids& edges,
+                                const ModelConfig& config, std::uint64_t bytes,
+                                std::uint64_t source, Plan plan);
+
+/// " (asked for at most 2.25)" where --bits was told and the plan has other code bits.
+[[nodiscard]] std::string AskedText(const Plan& plan, const ModelConfig& config);
 
 /// A ranking's measurements for the model, on the spectrum windows of the text; without `spectra`
 /// what a forward pass alone gives.

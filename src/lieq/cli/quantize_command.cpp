@@ -15,6 +15,8 @@
 #include "lieq/cli/forecast.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/measuring.h"
+#include "lieq/cli/model_card.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quality_warnings.h"
 #include "lieq/cli/quantize_settings.h"
@@ -24,6 +26,7 @@
 #include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/engines.h"
 #include "lieq/container/finite.h"
 #include "lieq/container/tensor_items.h"
 #include "lieq/plan/plan_json.h"
@@ -129,7 +132,8 @@ bool AlreadyDone(const Arguments& arguments, const Record& settings) {
   const fs::path record = out / "lieq.json";
   if (!arguments.force && fs::is_regular_file(record)) {
     const Record found = ReadRecord(record);
-    if (found.value("settings", Record()) == settings) return true;
+    const bool exported = found.contains("exported_by");  // the same numbers elsewhere
+    if (!exported && found.value("settings", Record()) == settings) return true;
   }
   if (arguments.force) return false;
   throw Error({.what = "the output is there already",
@@ -293,6 +297,16 @@ EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const Edge
   return reports;
 }
 
+/// The card of a folder that `quantize` writes.
+std::string CardOf(const Record& result, const LayerGrids& grids, const EdgeGrids& edges,
+                   const ModelConfig& config) {
+  const std::string container = result["container"];
+  return ModelCard({.record = result,
+                    .container = container,
+                    .engines = RunnersOf(container, grids, edges, config),
+                    .tied = config.tied});
+}
+
 std::string UtcNow() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -327,7 +341,7 @@ Record RunRecord(const Arguments& arguments, const RunSeconds& seconds,
 }
 
 void PrintResult(const Arguments& arguments, const Record& result, const Record& run,
-                 const Session& session) {
+                 const std::string& asked, const std::vector<Fit>& fits, const Session& session) {
   if (arguments.json) {
     Record printed = result;
     printed["output"] = arguments.output.string();
@@ -339,11 +353,12 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
   }
   const auto number = [](const Record& value) { return value.get<double>(); };
   fmt::print("written to     {}\n", arguments.output.string());
-  fmt::print("linears        {:.4f} code bits a weight, {:.4f} with scales and zero-points\n",
-             number(result["code_bits_per_weight"]), number(result["bits_per_weight"]));
+  fmt::print("linears        {:.4f} code bits a weight{}, {:.4f} with scales and zero-points\n",
+             number(result["code_bits_per_weight"]), asked, number(result["bits_per_weight"]));
   fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
              result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
              number(result["compression_ratio"]["true_bytes"]));
+  fmt::print("fits           {}\n", FitsText(fits));
   const auto runs = run["runs"].get<int>();
   fmt::print("took           {}{}, {} of memory\n", FormatSeconds(number(run["seconds"])),
              runs > 1 ? fmt::format(" in {} runs", runs) : "",
@@ -407,15 +422,11 @@ Work WorkOf(const Arguments& arguments, const Inputs& inputs, const Forecast& fo
 int RunQuantize(const Arguments& given, Session& session) {
   const auto begin = Clock::now();
   CheckBudgetOptions(given);
-  const Inputs inputs = ReadInputs(given, session);
-  const ModelFolder& model = inputs.model;
   Arguments arguments = given;
-  if (!arguments.plan.empty()) {  // its embedding and head, where the command says nothing
-    const Plan plan =
-        PlanFromJson(ReadJson(arguments.plan), model.weights.config, arguments.plan.string());
-    if (!arguments.embedding_bits) arguments.embedding_bits = plan.embedding_bits;
-    if (!arguments.head_bits) arguments.head_bits = plan.head_bits;
-  }
+  TakeGroupSizeOfPlan(arguments);
+  const Inputs inputs = ReadInputs(arguments, session);
+  const ModelFolder& model = inputs.model;
+  TakeEndsOfPlan(model.weights.config, arguments);
   CheckOutputPlace(arguments.output, arguments.model);
   const DType scale_type = ScaleType(model.dtype);
   TransformList transforms = MostTransforms(arguments, model.weights.config);
@@ -443,7 +454,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     Announce(arguments,
              EstimateWork(WorkOf(arguments, inputs, plan, transforms, edges), SecondsSince(begin),
                           session),
-             &plan, model.weights.config, session);
+             &plan, edges, written_as(), session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -511,8 +522,10 @@ int RunQuantize(const Arguments& given, Session& session) {
     writing.Done();
     const Record run = RunRecord(arguments, seconds, reports, session);
     const Record no_transforms;
+    const Origin origin = OriginOf(model);
     const ResultFacts facts{.model = written,
                             .source_bytes = SourceBytes(model),
+                            .origin = origin,
                             .transforms = transformed ? transformed->record : no_transforms,
                             .transform_choice = choice.record,
                             .plan = plan,
@@ -527,11 +540,16 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .command = CanonicalCommand(arguments)};
     Record result = ResultRecord(facts);
     if (!warnings.empty()) result["warnings"] = warnings;
-    WriteFileAtomically(out / "README.md", ModelCard(facts));
+    WriteFileAtomically(out / "README.md", CardOf(result, grids, edges, written.weights.config));
+    WriteFileAtomically(out / "plan.json", PlanRecord(grids, edges, written.weights.config,
+                                                      files.bytes, facts.source_bytes, plan)
+                                                   .dump(2) +
+                                               "\n");
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
     folder.Finish();
-    PrintResult(arguments, result, run, session);
+    PrintResult(arguments, result, run, AskedText(plan, model.weights.config),
+                FitsOf(grids, edges, written.weights.config), session);
     return 0;
   } catch (const Stopped&) {
     seconds.Keep();

@@ -5,6 +5,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
 #include "lieq/cli/calibration_text.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
@@ -52,6 +53,12 @@ void AddOptions(const QuantOptions& given, Record& record) {
   record["search"] = *options.search;
 }
 
+void AddAverage(const Arguments& arguments, Record& record) {
+  const Budget budget = AverageOf(arguments);
+  record["bits"] = budget.bits;
+  if (budget.rounding == Rounding::kPaper) record["rounding"] = "paper";
+}
+
 Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
                         const EncodedText* calibration, const Windows& windows) {
   Record record{{"version", kVersion},
@@ -74,7 +81,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
     record["transform"] = NamesOf(transforms);
   }
   if (!a.plan.empty()) {
-    record["plan"] = HashFile(a.plan);
+    record["plan"] = HashPlan(a.plan);
   } else if (a.uniform) {
     record["uniform"] = *a.uniform;
   } else {
@@ -85,7 +92,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
     } else if (a.high_layers) {
       record["high_layers"] = *a.high_layers;
     } else {
-      record["bits"] = a.bits.value_or(kDefaultBits);
+      AddAverage(a, record);
     }
     if (a.allocation == "optimal") {
       record["allocation"] = a.allocation;
@@ -136,6 +143,7 @@ std::string CanonicalCommand(const Arguments& a) {
                : a.size        ? fmt::format(" --size {}", *a.size)
                : a.high_layers ? fmt::format(" --high-layers {}", *a.high_layers)
                                : fmt::format(" --bits {:g}", a.bits.value_or(kDefaultBits));
+    if (a.rounding == Rounding::kPaper) command += " --rounding paper";
     if (a.allocation == "optimal") {
       command +=
           fmt::format(" --allocation optimal --granularity {}", a.by_group ? "group" : "layer");

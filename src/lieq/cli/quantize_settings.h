@@ -13,6 +13,9 @@ namespace lieq {
 /// Adds what the quantizer is told, with the method's own values where the options say nothing.
 void AddOptions(const QuantOptions& options, Record& record);
 
+/// "bits", and "rounding" where it is the paper's.
+void AddAverage(const Arguments& arguments, Record& record);
+
 /// Everything that the bytes of the result depend on. calibration: null where none is used.
 [[nodiscard]] Record QuantizeSettings(const Arguments& arguments, const std::string& model_hash,
                                       const EncodedText* calibration, const Windows& windows);

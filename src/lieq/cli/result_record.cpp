@@ -1,12 +1,12 @@
 #include "lieq/cli/result_record.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "lieq/base/error.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/version.h"
+#include "lieq/container/engines.h"
 #include "lieq/plan/plan_json.h"
 
 namespace lieq {
@@ -15,6 +15,25 @@ namespace {
 /// 0 for a linear that is all zeros.
 double RelativeError(const LinearReport& report) {
   return report.signal > 0 ? report.error / report.signal : 0.0;
+}
+
+/// Of all linears together.
+double RelativeError(const std::vector<LayerReports>& reports) {
+  LinearReport sum;
+  for (const LayerReports& layer : reports) {
+    for (const LinearReport& report : layer) {
+      sum.error += report.error;
+      sum.signal += report.signal;
+    }
+  }
+  return RelativeError(sum);
+}
+
+/// "any" where engines would misread some grid.
+std::string_view Container(const LayerGrids& grids) {
+  const bool own = std::ranges::any_of(
+      grids, [](const auto& layer) { return std::ranges::any_of(layer, NeedsOwnMethod); });
+  return own ? "any" : "compressed-tensors";
 }
 
 std::string BaseName(const ModelFolder& model) {
@@ -157,11 +176,15 @@ Record ResultRecord(const ResultFacts& facts) {
     layers.push_back(std::move(row));
   }
   const std::uint64_t source = facts.source_bytes;
+  const auto bits = [](const std::optional<Grid>& grid) { return grid ? grid->bits : 16; };
+  const int embedding_bits = bits(facts.edges.embedding);
   Record record{
       {"schema", 1},
       {"kind", "quantized model"},
       {"program", fmt::format("lieq {} ({})", kVersion, kCommit)},
       {"base_model", BaseName(facts.model)},
+      {"origin", ToJson(facts.origin)},
+      {"container", Container(facts.grids)},
       {"architecture", config.architecture},
       {"command", facts.command},
       {"settings", facts.settings},
@@ -172,15 +195,21 @@ Record ResultRecord(const ResultFacts& facts) {
       {"requested_bits", facts.plan.requested_bits},
       {"code_bits_per_weight", CodeBits(facts.plan, config)},
       {"bits_per_weight", StoredBits(config, facts.grids)},
+      {"embedding_bits", embedding_bits},
+      {"head_bits", config.tied ? embedding_bits : bits(facts.edges.head)},
+      {"relative_error", RelativeError(facts.reports)},
       {"bytes", facts.output_bytes},
       {"source_bytes", source},
       {"size_by_part", SizeByPart(facts)},
+      {"fits", ToJson(FitsOf(facts.grids, facts.edges, config))},
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
   if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
   if (!facts.transform_choice.empty()) record["transform_choice"] = facts.transform_choice;
+  if (!facts.plan.calibration_hash.empty())
+    record["calibration_hash"] = facts.plan.calibration_hash;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
   if (!facts.plan.checks.empty()) record["measured_kl"] = facts.plan.checks.front().kl;
   if (facts.calibration != nullptr) {
@@ -190,72 +219,6 @@ Record ResultRecord(const ResultFacts& facts) {
   if (!facts.text_notes.empty()) record["text_notes"] = facts.text_notes;
   record["layers"] = std::move(layers);
   return record;
-}
-
-std::string ModelCard(const ResultFacts& facts) {
-  const ModelConfig& config = facts.model.weights.config;
-  const std::string base = BaseName(facts.model);
-  const double code_bits = CodeBits(facts.plan, config);
-  const double stored_bits = StoredBits(config, facts.grids);
-  const std::uint64_t source = facts.source_bytes;
-  const bool own = std::ranges::any_of(
-      facts.grids, [](const auto& layer) { return std::ranges::any_of(layer, NeedsOwnMethod); });
-  std::string card = fmt::format(
-      "---\nbase_model: {0}\nbase_model_relation: quantized\ntags:\n- lieq\n{3}- "
-      "{1:.0f}-bit\n---\n\n# {0}, {2:.2f} bits a weight\n\n",
-      base, code_bits, stored_bits, own ? "" : "- compressed-tensors\n");
-  card += fmt::format(
-      "{} quantized with [LieQ](https://arxiv.org/abs/2508.03332) by `{}`, in {}.\n\n", base,
-      facts.settings["method"].get<std::string>(),
-      own ? "a form of compressed-tensors `pack-quantized` with other grids, which LieQ alone "
-            "loads (docs/formats.md)"
-          : "compressed-tensors `pack-quantized` form");
-  card += "| | |\n|---|---|\n";
-  card += fmt::format("| code bits a weight | {:.3f} |\n", code_bits);
-  card += fmt::format("| with scales and zero-points | {:.3f} |\n", stored_bits);
-  card += fmt::format("| bytes of weights | {} (source {}, {:.2f} times smaller) |\n",
-                      facts.output_bytes, source,
-                      static_cast<double>(source) / static_cast<double>(facts.output_bytes));
-  for (const int bits : kWidths) {
-    const std::string layers = LayersAt(facts.plan, bits);
-    if (!layers.empty() && facts.plan.grids.empty())
-      card += fmt::format("| layers at {} bits | {} |\n", bits, layers);
-  }
-  std::string transforms;
-  for (const Record& row : facts.transforms) {
-    transforms += (transforms.empty() ? "" : ", ") + row["name"].get<std::string>();
-  }
-  const std::string_view floats = transforms.empty() ? "as in the source" : "float, transformed";
-  const auto end = [&](const std::optional<Grid>& grid) {
-    return grid ? fmt::format("{} bits", grid->bits) : std::string(floats);
-  };
-  card += fmt::format("| embedding | {} |\n", end(facts.edges.embedding));
-  if (!config.tied) card += fmt::format("| head | {} |\n", end(facts.edges.head));
-  card += fmt::format("| norms | {} |\n", floats);
-  if (!transforms.empty()) {
-    card += fmt::format("| transforms (other weights of the same function) | {} |\n", transforms);
-  }
-  card += "\n";
-  if (!facts.plan.grids.empty()) {
-    card += "| layers | qkv | o | gate and up | down |\n|---|---|---|---|---|\n";
-    for (const GridRun& run : GridRuns(facts.plan)) {
-      card += fmt::format("| {} | {} |\n", run.layers, fmt::join(run.grids, " | "));
-    }
-    card += "\n(bits:group size)\n\n";
-  }
-  card += "Made by\n\n    " + facts.command + "\n\n";
-  card += "`lieq.json` holds the plan, every setting and the error of every linear.";
-  if (!own) {
-    card +=
-        " 2-bit layers need compressed-tensors 0.17 or later (3-bit 0.18); vLLM loads them from "
-        "0.25 on.";
-  }
-  card +=
-      "\n\n## Citation\n\n```bibtex\n@article{xiao2025lieq,\n  title = {Exploring Layer-wise "
-      "Information Effectiveness for Post-Training Quantization in Small Language Models},\n  "
-      "author = {Xiao and others},\n  journal = {arXiv preprint arXiv:2508.03332},\n  year = "
-      "{2025}\n}\n```\n";
-  return card;
 }
 
 }  // namespace lieq

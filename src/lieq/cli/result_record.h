@@ -7,6 +7,7 @@
 #include "lieq/cli/arguments.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/origin.h"
 #include "lieq/io/json.h"
 #include "lieq/plan/plan.h"
 #include "lieq/quantize/layer_quantizer.h"
@@ -23,6 +24,7 @@ using LayerReports = std::array<LinearReport, kSites>;
 struct ResultFacts {
   const ModelFolder& model;  // the transformed one, where there were transforms
   std::uint64_t source_bytes = 0;
+  const Origin& origin;            // of the source
   const Record& transforms;        // TransformedModel; empty where there were none
   const Record& transform_choice;  // TransformChoice; empty where none was made
   const Plan& plan;
@@ -44,6 +46,5 @@ struct ResultFacts {
 [[nodiscard]] std::uint64_t SourceBytes(const ModelFolder& model);
 
 [[nodiscard]] Record ResultRecord(const ResultFacts& facts);
-[[nodiscard]] std::string ModelCard(const ResultFacts& facts);
 
 }  // namespace lieq

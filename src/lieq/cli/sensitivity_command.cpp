@@ -10,8 +10,8 @@
 #include "lieq/cli/estimate.h"
 #include "lieq/cli/forecast.h"
 #include "lieq/cli/measuring.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/terminal.h"
-#include "lieq/plan/plan_json.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/candidate_quantizer.h"
 
@@ -38,7 +38,7 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
     }
     return base;
   }
-  const Plan plan = PlanFromJson(ReadJson(arguments.base), config, arguments.base.string());
+  const Plan plan = ReadPlan(arguments.base, config);
   for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       const Grid grid = plan.GridOf(static_cast<Index>(layer), kAllUnits[unit],
@@ -108,7 +108,7 @@ int RunSensitivity(const Arguments& arguments, Session& session) {
                       .damage_length = lab.damage_windows.length},
                      spent.count(), session);
     if (arguments.dry_run) {
-      Announce(arguments, estimate, nullptr, config, session);
+      Announce(arguments, estimate, nullptr, {}, config, session);
       return 0;
     }
     Declare(session.context().progress, estimate.stages);

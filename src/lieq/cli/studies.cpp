@@ -12,6 +12,7 @@
 #include "lieq/base/rows.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/measuring.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/evaluate/perplexity.h"
@@ -52,11 +53,11 @@ Record Settings(const Arguments& a, const std::string& model_hash,
   if (a.study != "correlation") record["length"] = a.lengths.front();
   if (a.study == "calibration" || a.study == "backend") {
     if (!a.plan.empty()) {
-      record["plan"] = HashFile(a.plan);
+      record["plan"] = HashPlan(a.plan);
     } else if (a.high_layers) {
       record["high_layers"] = *a.high_layers;
     } else {
-      record["bits"] = a.bits.value_or(kDefaultBits);
+      AddAverage(a, record);
     }
   }
   if (!a.sensitivities.empty()) record["sensitivities"] = HashFile(a.sensitivities);

@@ -9,6 +9,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/statistics.h"
+#include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
@@ -18,7 +19,6 @@
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/exports.h"
-#include "lieq/plan/plan_json.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/plan/sensitivities_json.h"
 
@@ -134,19 +134,17 @@ std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
   return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.arguments));
 }
 
-/// The one plan of a study: --plan, or the layers that --ranking raises by --high-layers or by the
-/// paper's rule for --bits.
+/// The one plan of a study: --plan, or the layers that --ranking raises by --high-layers or --bits.
 Plan StudyPlan(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis) {
   const Arguments& a = bench.arguments;
   const ModelConfig& config = bench.model.weights.config;
-  if (!a.plan.empty()) return PlanFromJson(ReadJson(a.plan), config, a.plan.string());
+  if (!a.plan.empty()) return ReadPlan(a.plan, config);
   AddMeasurements(bench, calibration, {&a.ranking, 1}, diagnosis);
   const std::vector<double> scores = ScoreBy(bench, a.ranking, diagnosis);
   const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
-  const Budget budget{.bits = a.bits.value_or(kDefaultBits), .low = a.low, .high = a.high};
-  return RaiseLayers(
-      a.high_layers ? HighestLayers(scores, *a.high_layers) : TopLayers(scores, weights, budget),
-      a.low, a.high, config);
+  return RaiseLayers(a.high_layers ? HighestLayers(scores, *a.high_layers)
+                                   : TopLayers(scores, weights, AverageOf(a)),
+                     a.low, a.high, config);
 }
 
 /// Layers with a unit above the plan's lowest width.

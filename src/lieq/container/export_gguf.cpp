@@ -78,7 +78,8 @@ const BlockType* TypeFor(const QMatrix& matrix, const ExportSettings& settings) 
        .expected = std::string(FindTarget("gguf").description),
        .found = GridText(matrix),
        .hint = "types that hold this matrix: " + TypesThatHold(matrix) +
-               "; --types takes a list of those that may be used, --approximate rounds"});
+               "; --types takes a list of those that may be used, --approximate rounds; " +
+               WayOut(FindTarget("gguf"))});
 }
 
 /// What a matrix is written as.
@@ -300,6 +301,17 @@ std::string NameOf(const ModelFolder& source) {
   return path.stem().string();
 }
 
+/// "Qwen/Qwen3-0.6B" by the keys that gguf-py has for it.
+void AddBaseModel(const std::string& name, GgufKeyWriter& keys) {
+  if (name.empty()) return;
+  const auto slash = name.find('/');
+  keys.U32("general.base_model.count", 1);
+  keys.String("general.base_model.0.name", name.substr(slash + 1));  // npos + 1 is 0
+  if (slash == std::string::npos) return;
+  keys.String("general.base_model.0.organization", name.substr(0, slash));
+  keys.String("general.base_model.0.repo_url", "https://huggingface.co/" + name);
+}
+
 void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSettings& settings,
                   GgufKeyWriter& keys) {
   const ModelConfig& config = source.weights.config;
@@ -314,6 +326,9 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   keys.String("general.type", "model");
   keys.String("general.name", NameOf(source));
   keys.String("general.quantized_by", settings.writer);
+  if (!settings.license.empty()) keys.String("general.license", settings.license);
+  AddBaseModel(settings.base_model, keys);
+  if (!settings.record.empty()) keys.String(kGgufRecord, settings.record);
   if (plan.packed()) keys.U32("general.quantization_version", 2);
   keys.U32("general.file_type", plan.FileTypeNumber());
   number("block_count", config.layers);
@@ -375,6 +390,32 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
   GgufWriter writer(out, keys, plan.specs());
   plan.Write(writer);
   writer.Commit();
+}
+
+std::vector<std::string> NotesOfGguf(const ModelFolder& source, const ExportSettings& settings) {
+  constexpr std::string_view kSlow = "Q2_0", kQuick = "Q4_0";
+  Index matrices = 0, slow = 0;
+  bool quick = true, whole = true;
+  for (const LayerWeights& layer : source.weights.layers) {
+    for (const Linear& linear : layer.linears) {
+      ++matrices;
+      const auto* packed = std::get_if<Packed>(&linear.weight);
+      const BlockType* type = packed != nullptr ? TypeFor(**packed, settings) : nullptr;
+      if (type == nullptr || type->name != kSlow) continue;
+      ++slow;
+      quick = quick && Holds(*FindBlockType(kQuick), **packed);
+      whole = whole && Cols(linear.weight) % kSuperColumns == 0;
+    }
+  }
+  if (slow == 0) return {};
+  // Measured: docs/interop.md, "Q2_0 is slow in this llama.cpp".
+  std::string note =
+      "llama.cpp runs Q2_0 slowly on x86 processors, a prompt up to eight times; " +
+      std::to_string(slow) + " of " + std::to_string(matrices) +
+      " matrices are of it. Faster: `lieq quantize --for gguf --bpw B --candidates q2_k,q3_k,q4_k" +
+      (whole ? "`" : ",4:32`");
+  if (quick) note += ", or `export --types Q4_0` for the same numbers at 4.5 bits a weight";
+  return {note};
 }
 
 std::string ServeGguf(const ModelFolder& source, const std::filesystem::path& out) {

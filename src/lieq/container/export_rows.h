@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/container/exporters.h"
 #include "lieq/container/targets.h"
@@ -26,6 +27,10 @@ void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
 void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
                const ExportSettings& settings);
 [[nodiscard]] std::string ServeGguf(const ModelFolder& source, const std::filesystem::path& out);
+
+/// Types that llama.cpp multiplies with slowly.
+[[nodiscard]] std::vector<std::string> NotesOfGguf(const ModelFolder& source,
+                                                   const ExportSettings& settings);
 
 /// The grids of a model whose linears are all quantized. Throws Error naming `option` and the first
 /// linear that is float.

@@ -6,6 +6,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/rows.h"
+#include "lieq/container/engines.h"
 #include "lieq/container/export_rows.h"
 
 namespace lieq {
@@ -29,6 +30,7 @@ constexpr std::array kExporters{
              .one_file = true,
              .takes_float = true,
              .write = WriteGguf,
+             .notes = NotesOfGguf,
              .serve = ServeGguf},
 };
 
@@ -40,6 +42,20 @@ std::span<const Exporter> Exporters() noexcept {
 
 const Exporter& FindExporter(std::string_view name) {
   return FindRow(kExporters, name, "no such container", "--to");
+}
+
+std::vector<std::string> NotesOn(const Exporter& exporter, const ModelFolder& source,
+                                 const ExportSettings& settings) {
+  std::vector<std::string> notes;
+  if (!exporter.takes_float) {
+    notes = NotesOfEngines(exporter.name, GridsOf(source.weights, exporter.name), source.edges,
+                           source.weights.config);
+  }
+  if (exporter.notes != nullptr) {
+    const auto more = exporter.notes(source, settings);
+    notes.insert(notes.end(), more.begin(), more.end());
+  }
+  return notes;
 }
 
 LayerGrids GridsOf(const Weights& weights, std::string_view option) {

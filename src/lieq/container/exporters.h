@@ -17,6 +17,9 @@ namespace lieq {
 struct ExportSettings {
   std::string writer = "lieq";  // "lieq:0.1.0": who wrote the file, where a container has a place
   int gptq_version = 0;         // 1 or 2; 0: 1 where everything is symmetric, else 2
+  /// GGUF: where the model comes from, a hub name and the Hub's id of a licence, and the text of
+  /// its lieq.json; empty: not said. Folders have files for that.
+  std::string base_model, license, record;
   /// GGUF: names of types that packed matrices may take; none: those that store codes at their own
   /// width.
   std::vector<std::string> types;
@@ -40,11 +43,19 @@ struct Exporter {
   /// container does not hold exactly, and the containers that would, before anything is written.
   void (*write)(const ModelFolder& source, const std::filesystem::path& out,
                 const ExportSettings& settings) = nullptr;
+  /// What else is worth knowing of the result, a line each; null: nothing.
+  std::vector<std::string> (*notes)(const ModelFolder& source,
+                                    const ExportSettings& settings) = nullptr;
   /// The command that serves what was written to `out`, and what it needs.
   std::string (*serve)(const ModelFolder& source, const std::filesystem::path& out) = nullptr;
 };
 
 [[nodiscard]] std::span<const Exporter> Exporters() noexcept;
+/// What is worth knowing of a model that was written, a line each: engines that do not run it, or
+/// run it slowly, and the way out.
+[[nodiscard]] std::vector<std::string> NotesOn(const Exporter& exporter, const ModelFolder& source,
+                                               const ExportSettings& settings);
+
 /// Throws Error naming the rows there are.
 [[nodiscard]] const Exporter& FindExporter(std::string_view name);
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "lieq/base/assert.h"
@@ -738,6 +739,23 @@ std::size_t RowBytes(const GgmlType& type, Index cols) noexcept {
   return Size(cols) / type.columns * type.bytes;
 }
 
+namespace {
+
+/// ", column 64": of the first group of a row that decoding gave up at; nothing on K-quant grids.
+std::string ColumnOfBroken(const QMatrix& matrix, Index row) {
+  const bool offset = matrix.grid().offset == Offset::kFloat;
+  for (Index group = 0; group < matrix.groups(); ++group) {
+    if (std::isfinite(matrix.scales()(row, group)) &&
+        (!offset || std::isfinite(matrix.minima()(row, group)))) {
+      continue;
+    }
+    return ", column " + std::to_string(group * matrix.group_columns());
+  }
+  return "";
+}
+
+}  // namespace
+
 QMatrix DecodeBlocks(const BlockType& type, const GgufTensor& tensor, std::span<const Index> order,
                      const std::string& where) {
   LIEQ_ASSERT(type.decode != nullptr && tensor.shape.size() == 2 && tensor.type == &type.type());
@@ -752,7 +770,7 @@ QMatrix DecodeBlocks(const BlockType& type, const GgufTensor& tensor, std::span<
       throw Error({.what = "scale or minimum is not finite",
                    .where = where,
                    .expected = "finite numbers",
-                   .found = "row " + std::to_string(row)});
+                   .found = "row " + std::to_string(row) + ColumnOfBroken(matrix, to)});
     }
     matrix.SetRow(to, codes);
   }

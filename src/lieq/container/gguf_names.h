@@ -21,6 +21,8 @@ inline constexpr std::string_view kGgufMlpNorm = "ffn_norm.weight";
 inline constexpr std::string_view kGgufQNorm = "attn_q_norm.weight";
 inline constexpr std::string_view kGgufKNorm = "attn_k_norm.weight";
 
+inline constexpr std::string_view kGgufRecord = "lieq.record";  // lieq.json, as one string
+
 /// "blk.3.ffn_norm.weight"
 [[nodiscard]] std::string GgufLayerTensor(Index layer, std::string_view name);
 /// "blk.3.attn_q", without ".weight".

@@ -69,7 +69,8 @@ class Reader {
             .notes = std::move(notes_),
             .tokenizer = std::move(tokenizer.json),
             .tokenizer_config = TokenizerConfigFromKeys(file_.keys()),
-            .tokenizer_problem = std::move(tokenizer.problem)};
+            .tokenizer_problem = std::move(tokenizer.problem),
+            .record = file_.keys().Has(kGgufRecord) ? file_.keys().String(kGgufRecord) : ""};
   }
 
  private:

@@ -33,6 +33,7 @@ struct ModelFolder {
   std::string tokenizer, tokenizer_config;
   /// Why they are not read from it, where it should hold them.
   std::optional<Problem> tokenizer_problem;
+  std::string record;  // lieq.json, where the model's file holds it
 };
 
 /// Throws Error: what RequireModelFolder refuses, unsupported architecture or option (by its name),

@@ -92,17 +92,20 @@ bool HoldsEvery(const ContainerTarget& target, const LayerGrids& grids, const Mo
   });
 }
 
-/// "gguf, mlx": those that hold every grid, without the one that holds anything.
-std::string HoldersOf(const LayerGrids& grids, const ModelConfig& config) {
-  std::string names;
+}  // namespace
+
+std::vector<const ContainerTarget*> HoldersOf(const LayerGrids& grids, const ModelConfig& config) {
+  std::vector<const ContainerTarget*> holders;
   for (const ContainerTarget& target : kTargets) {
-    if (target.holds == Anything || !HoldsEvery(target, grids, config)) continue;
-    names += (names.empty() ? "" : ", ") + std::string(target.name);
+    if (target.holds != Anything && HoldsEvery(target, grids, config)) holders.push_back(&target);
   }
-  return names;
+  return holders;
 }
 
-}  // namespace
+std::string WayOut(const ContainerTarget& target) {
+  return "`lieq quantize --for " + std::string(target.name) +
+         "` refuses such grids at the start, and with --bpw or --size chooses among those it holds";
+}
 
 std::span<const ContainerTarget> Targets() noexcept {
   return kTargets;
@@ -119,7 +122,10 @@ void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const M
       const Grid& grid = grids[layer][static_cast<std::size_t>(site)];
       const Index cols = config.In(site);
       if (target.holds(grid, cols)) continue;
-      const std::string held = HoldersOf(grids, config);
+      std::string names;
+      for (const ContainerTarget* holder : HoldersOf(grids, config)) {
+        names += (names.empty() ? "" : ", ") + std::string(holder->name);
+      }
       throw Error(
           {.what = "a grid that " + std::string(target.name) + " does not hold exactly",
            .where = std::string(option) + " " + std::string(target.name) + ", layer " +
@@ -129,7 +135,8 @@ void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const M
                                  : std::to_string(grid.bits) + " bits, " +
                                        std::string(Describe(grid.offset)) + ", groups of " +
                                        std::to_string(GroupColumns(grid, cols)),
-           .hint = held.empty() ? "" : "containers that hold every grid of this model: " + held});
+           .hint = WayOut(target) +
+                   (names.empty() ? "" : "; all grids of this model are held by " + names)});
     }
   }
 }

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/model/config.h"
@@ -25,6 +27,13 @@ struct ContainerTarget {
 [[nodiscard]] std::span<const ContainerTarget> Targets() noexcept;
 /// Throws Error naming the rows there are.
 [[nodiscard]] const ContainerTarget& FindTarget(std::string_view name);
+
+/// The containers that hold every grid of a model, without the one that holds anything.
+[[nodiscard]] std::vector<const ContainerTarget*> HoldersOf(const LayerGrids& grids,
+                                                            const ModelConfig& config);
+
+/// What to do about a grid that the container does not hold, one line.
+[[nodiscard]] std::string WayOut(const ContainerTarget& target);
 
 /// Throws Error naming the first linear whose grid the container does not hold, and the containers
 /// that hold all of them. option: "--for", that named the container. grids.size() == config.layers.

@@ -119,12 +119,13 @@ std::string MissingShardHint(const std::filesystem::path& folder) {
 
 void RequireSameTensors(const TensorFile& single, const TensorFile& shards) {
   const auto refuse = [&](const std::string& tensor, std::string expected, std::string found) {
-    throw Error({.what = "model.safetensors and the shards of the index are two models",
-                 .where = single.path().string() + ": tensor '" + Printable(tensor) + "'",
-                 .expected = std::move(expected),
-                 .found = std::move(found),
-                 .hint = "transformers loads " + std::string(kSingleFile) + ": delete it, or " +
-                         std::string(kIndexFile) + " with its shards, whichever is not meant"});
+    throw Error(
+        {.what = "model.safetensors and the shards of the index are two models",
+         .where = (single.path() / kSingleFile).string() + ": tensor '" + Printable(tensor) + "'",
+         .expected = std::move(expected),
+         .found = std::move(found),
+         .hint = "transformers loads " + std::string(kSingleFile) + ": delete it, or " +
+                 std::string(kIndexFile) + " with its shards, whichever is not meant"});
   };
   const auto drop = [](const TensorFile& file, const TensorRef& tensor) {
     for (const auto& map : file.maps()) map->Drop(tensor.bytes);

@@ -64,16 +64,21 @@ std::vector<Index> TopLayers(std::span<const double> scores, std::span<const std
   std::vector<Index> order = ByFallingScore(scores);
 
   const double f = (budget.bits - budget.low) / (budget.high - budget.low);
+  const bool paper = budget.rounding == Rounding::kPaper;
   std::size_t m = 0;
   if (std::ranges::adjacent_find(weights, std::not_equal_to<>()) == weights.end()) {
     m = static_cast<std::size_t>(
-        std::floor(f * static_cast<double>(order.size()) + 0.5 + kRounding));
+        std::floor(f * static_cast<double>(order.size()) + (paper ? 0.5 : 0.0) + kRounding));
     m = std::min(m, order.size());
   } else {
     const double total =
         static_cast<double>(std::accumulate(weights.begin(), weights.end(), std::int64_t{0}));
+    const auto wanted = [&](std::int64_t held, Index next) {
+      return paper ? static_cast<double>(held) < (f - kRounding) * total
+                   : static_cast<double>(held + weights[Size(next)]) <= (f + kRounding) * total;
+    };
     std::int64_t held = 0;
-    while (static_cast<double>(held) < (f - kRounding) * total) held += weights[Size(order[m++])];
+    while (m < order.size() && wanted(held, order[m])) held += weights[Size(order[m++])];
   }
   order.resize(m);
   std::ranges::sort(order);
@@ -94,6 +99,7 @@ Plan Allocate(std::vector<double> scores, std::string ranking, const Budget& bud
   plan.ranking = std::move(ranking);
   plan.requested_bits = budget.bits;
   plan.requested.bits = budget.bits;
+  plan.requested.rounding = budget.rounding;
   return plan;
 }
 

@@ -19,12 +19,14 @@ struct Budget {
   double bits = 2.25;  // code bits per weight of the decoder's linears; low <= bits <= high
   int low = 2;         // both of kWidths, low < high
   int high = 4;
+  Rounding rounding{};
 };
 
-/// The layers that get the wider width, by the top-m rule (Xiao et al., LieQ, arXiv:2508.03332;
-/// exact form in docs/plans.md): with f = (bits - low) / (high - low), the m = floor(f L + 1/2)
-/// layers of highest score where all hold as many weights, else the shortest run of layers by
-/// falling score that holds at least f of all weights. Equal scores: the lower layer first.
+/// The layers that get the wider width, by the top-m rule (exact form in docs/plans.md): with
+/// f = (bits - low) / (high - low), the m = floor(f L) layers of highest score where all hold as
+/// many weights, else the longest run of layers by falling score that holds at most f of all
+/// weights. By the paper's rounding (Xiao et al., LieQ, arXiv:2508.03332) m = floor(f L + 1/2),
+/// else the shortest run that holds at least f. Equal scores: the lower layer first.
 ///
 /// scores   [layers], finite
 /// weights  [layers], quantizable weights of each, >= 1
@@ -35,9 +37,10 @@ struct Budget {
                                            std::span<const std::int64_t> weights,
                                            const Budget& budget);
 
-/// A plan by the top-m rule, all units of a layer at its width. Equal layers make CodeBits exceed
-/// budget.bits by up to (high - low) / (2 L), or fall short of it by as much. Throws Error as
-/// TopLayers, and where scores are not of this model (their number is not config.layers).
+/// A plan by the top-m rule, all units of a layer at its width. CodeBits never exceeds budget.bits,
+/// and equal layers make it fall short by less than (high - low) / L; by the paper's rounding it
+/// misses by up to half of that either way. Throws Error as TopLayers, and where scores are not of
+/// this model (their number is not config.layers).
 [[nodiscard]] Plan Allocate(std::vector<double> scores, std::string ranking, const Budget& budget,
                             const ModelConfig& config);
 

@@ -21,9 +21,14 @@ namespace lieq {
 inline constexpr std::array kWidths{2, 3, 4, 8};
 [[nodiscard]] bool IsWidth(std::int64_t bits) noexcept;
 
+/// Which whole number of layers an average becomes: as many as stay at or below it, or the nearest
+/// (the paper's rule), which may lie half a layer above.
+enum class Rounding : std::uint8_t { kDown, kPaper };
+
 /// What was asked for: one of them, or nothing where the plan is uniform or written by hand.
 struct PlanRequest {
-  std::optional<double> bits;        // average code bits, by the paper's rounding rule
+  std::optional<double> bits;        // average code bits
+  Rounding rounding{};               // of `bits`
   std::optional<double> bpw;         // ceiling on all-in bits a weight
   std::optional<std::int64_t> size;  // ceiling on the bytes of the weight files
   std::optional<Index> high_layers;  // how many layers get the higher width
@@ -54,8 +59,9 @@ struct Plan {
   double requested_bits = 0;  // code bits asked for; CodeBits is what came of it
   int low = 0, high = 0;      // the two widths mixed; equal where uniform
   int embedding_bits = 16, head_bits = 16;
-  std::string model_hash;        // of the model it was made for; may be empty
-  std::string calibration_hash;  // of the tokens behind the scores; may be empty
+  std::optional<Index> ends_group_size;  // of embedding and head, where they are quantized
+  std::string model_hash;                // of the model it was made for; may be empty
+  std::string calibration_hash;          // of the tokens behind the scores; may be empty
 
   // Of optimal plans: what was chosen from, and what it was expected to cost.
   std::vector<Grid> candidates;

@@ -34,10 +34,6 @@ ComparedPlan Read(const Json& json, const std::string& where) {
   return plan;
 }
 
-Record GroupRecord(Index size) {
-  return size == 0 ? Record("row") : Record(size);
-}
-
 }  // namespace
 
 bool PlanDifference::agree() const {

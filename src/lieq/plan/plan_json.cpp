@@ -20,6 +20,7 @@ constexpr int kSchema = 1;
 constexpr std::string_view kKind = "plan";
 constexpr std::string_view kEdited = "edited";
 constexpr std::string_view kUniform = "uniform";
+constexpr std::string_view kPaperRounding = "paper";
 constexpr std::string_view kAffine = "affine";  // of grids that are no K-quant
 
 std::string Shortened(const Json& value) {
@@ -247,8 +248,12 @@ bool FollowsItsRanking(const Plan& plan, const ModelConfig& config) {
       plan.requested_bits > plan.high) {
     return false;
   }
-  const Budget budget{.bits = plan.requested_bits, .low = plan.low, .high = plan.high};
-  return plan.bits == Allocate(plan.scores, plan.ranking, budget, config).bits;
+  // Either rounding: documents older than the choice do not say it.
+  return std::ranges::any_of(std::array{Rounding::kDown, Rounding::kPaper}, [&](Rounding rounding) {
+    const Budget budget{
+        .bits = plan.requested_bits, .low = plan.low, .high = plan.high, .rounding = rounding};
+    return plan.bits == Allocate(plan.scores, plan.ranking, budget, config).bits;
+  });
 }
 
 /// One value where all units have the same.
@@ -264,10 +269,23 @@ Record ByUnit(const std::array<T, kUnits>& values, const ToRecord& to_record) {
   return units;
 }
 
+std::string OneOf(const JsonObject& object, std::string_view key,
+                  std::initializer_list<std::string_view> names) {
+  const std::string value = object.String(key, *names.begin());
+  if (std::ranges::find(names, value) == names.end()) {
+    Wrong(object, key, fmt::format("one of {}", fmt::join(names, ", ")));
+  }
+  return value;
+}
+
 PlanRequest RequestFromJson(const JsonObject& object) {
-  RefuseUnknownKeys(object, std::array<std::string_view, 4>{"bits", "bpw", "size", "high_layers"});
+  RefuseUnknownKeys(
+      object, std::array<std::string_view, 5>{"bits", "bpw", "size", "high_layers", "rounding"});
   PlanRequest request;
   if (object.Has("bits")) request.bits = Finite(object, "bits");
+  if (OneOf(object, "rounding", {"down", kPaperRounding}) == kPaperRounding) {
+    request.rounding = Rounding::kPaper;
+  }
   if (object.Has("bpw")) request.bpw = Finite(object, "bpw");
   if (object.Has("size")) request.size = object.Integer("size");
   if (object.Has("high_layers")) request.high_layers = object.Integer("high_layers");
@@ -280,13 +298,10 @@ int EdgeBits(const JsonObject& object, std::string_view key) {
   return static_cast<int>(bits);
 }
 
-std::string OneOf(const JsonObject& object, std::string_view key,
-                  std::initializer_list<std::string_view> names) {
-  const std::string value = object.String(key, *names.begin());
-  if (std::ranges::find(names, value) == names.end()) {
-    Wrong(object, key, fmt::format("one of {}", fmt::join(names, ", ")));
-  }
-  return value;
+void ParseEnds(const JsonObject& object, Plan& plan) {
+  plan.embedding_bits = EdgeBits(object, "embedding_bits");
+  plan.head_bits = EdgeBits(object, "head_bits");
+  if (object.Has("ends_group_size")) plan.ends_group_size = GroupSize(object, "ends_group_size");
 }
 
 void ParseChecks(const JsonObject& object, Plan& plan) {
@@ -340,10 +355,12 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
 
 }  // namespace
 
+Record GroupRecord(Index group_size) {
+  return group_size == 0 ? Record("row") : Record(group_size);
+}
+
 void AddGrids(const std::array<Grid, kUnits>& grids, Record& row) {
-  row["group_size"] = ByUnit(grids, [](const Grid& grid) {
-    return grid.group_size == 0 ? Record("row") : Record(grid.group_size);
-  });
+  row["group_size"] = ByUnit(grids, [](const Grid& grid) { return GroupRecord(grid.group_size); });
   row["offset"] = ByUnit(grids, [](const Grid& grid) { return Record(Name(grid.offset)); });
   if (std::ranges::none_of(grids, &Grid::k_quant)) return;
   row["grid"] = ByUnit(
@@ -353,6 +370,7 @@ void AddGrids(const std::array<Grid, kUnits>& grids, Record& row) {
 Record RequestToJson(const PlanRequest& request) {
   Record json;
   if (request.bits) json["bits"] = *request.bits;
+  if (request.rounding == Rounding::kPaper) json["rounding"] = kPaperRounding;
   if (request.bpw) json["bpw"] = *request.bpw;
   if (request.size) json["size"] = *request.size;
   if (request.high_layers) json["high_layers"] = *request.high_layers;
@@ -376,6 +394,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["widths"] = {plan.low, plan.high};
   json["embedding_bits"] = plan.embedding_bits;
   json["head_bits"] = plan.head_bits;
+  if (plan.ends_group_size) json["ends_group_size"] = GroupRecord(*plan.ends_group_size);
   json["digest"] = Digest(plan);
   if (plan.predicted_kl) json["predicted_kl"] = *plan.predicted_kl;
   for (const PredictionCheck& check : plan.checks) {
@@ -406,6 +425,7 @@ Plan LayersFromJson(const Json& json, const std::string& where) {
   CheckKind(object);
   Plan plan;
   ParseLayers(object, std::nullopt, plan);
+  ParseEnds(object, plan);
   return plan;
 }
 
@@ -421,8 +441,7 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
   ParseDamage(object, plan);
   plan.allocation = OneOf(object, "allocation", {"top-m", "optimal", "uniform"});
   plan.granularity = OneOf(object, "granularity", {"layer", "group"});
-  plan.embedding_bits = EdgeBits(object, "embedding_bits");
-  plan.head_bits = EdgeBits(object, "head_bits");
+  ParseEnds(object, plan);
   if (object.Has("requested")) plan.requested = RequestFromJson(object.Object("requested"));
 
   // A plan written by hand may leave out where it comes from.

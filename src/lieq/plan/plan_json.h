@@ -31,13 +31,16 @@ namespace lieq {
 /// for each unit by name.
 void AddGrids(const std::array<Grid, kUnits>& grids, Record& row);
 
+/// "row" for 0.
+[[nodiscard]] Record GroupRecord(Index group_size);
+
 /// {"bits": 2.25}, {"bpw": ..}, {"size": ..}, {"high_layers": ..}; null where nothing was asked
-/// for.
+/// for. "rounding": "paper" beside bits.
 [[nodiscard]] Record RequestToJson(const PlanRequest& request);
 
-/// What a plan says of the layers, for those who have no model: bits, grids and scores, all
-/// else left as it is in Plan{}. As many layers as the document has, at least one. Throws Error as
-/// PlanFromJson, as far as kind, schema and layers go.
+/// What a plan says of the layers and the ends, for those who have no model: bits, grids and
+/// scores, all else left as it is in Plan{}. As many layers as the document has, at least one.
+/// Throws Error as PlanFromJson, as far as kind, schema and layers go.
 [[nodiscard]] Plan LayersFromJson(const Json& json, const std::string& where);
 
 }  // namespace lieq

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
@@ -54,9 +55,13 @@ bool SaysHash(const ReportInput& input) {
 /// Names of the files of a folder that may hold records, in the order of a run.
 std::vector<std::string> CandidateFiles(const fs::path& folder) {
   std::vector<std::string> names;
+  // A result's plan.json says again what its lieq.json does.
+  const bool result = fs::exists(folder / "lieq.json");
   for (const char* name : {"lieq.json", "run.json", "diagnostics.json", "sensitivities.json",
                            "plan.json", "study.json"}) {
-    if (fs::exists(folder / name)) names.emplace_back(name);
+    if (fs::exists(folder / name) && !(result && std::string_view(name) == "plan.json")) {
+      names.emplace_back(name);
+    }
   }
   std::vector<std::string> evaluations;
   for (const auto& entry : fs::directory_iterator(folder)) {

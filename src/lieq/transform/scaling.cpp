@@ -45,11 +45,12 @@ std::vector<double> Scales(const std::vector<double>& sizes, double exponent) {
 /// of 1.
 std::vector<float> DividedNorm(const std::vector<float>& norm, DType type,
                                std::vector<double>& scales) {
-  constexpr float kLeast = 0x1.0p-14F, kMost = 65504.0F;  // of F16
+  const float least = type == DType::kF16 ? 0x1.0p-14F : 0x1.0p-126F;
+  const float most = type == DType::kF16 ? 65504.0F : 0x1.0p127F;
   std::vector<float> divided = norm;
   for (std::size_t c = 0; c < norm.size(); ++c) {
     const float value = Stored(static_cast<float>(static_cast<double>(norm[c]) / scales[c]), type);
-    if (std::fabs(value) >= kLeast && std::fabs(value) <= kMost) {
+    if (std::fabs(value) >= least && std::fabs(value) <= most) {
       divided[c] = value;
       scales[c] = static_cast<double>(norm[c]) / static_cast<double>(value);
     } else {

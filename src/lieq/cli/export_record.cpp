@@ -1,0 +1,116 @@
+#include "lieq/cli/export_record.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/cli/model_card.h"
+#include "lieq/cli/model_sizes.h"
+#include "lieq/cli/origin.h"
+#include "lieq/cli/plan_source.h"
+#include "lieq/cli/version.h"
+#include "lieq/container/engines.h"
+#include "lieq/container/export_rows.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Of a model that no run of ours made.
+Record RecordOfWeights(const ModelFolder& source) {
+  Record record{{"schema", 1},
+                {"kind", "exported model"},
+                {"base_model", fs::weakly_canonical(source.path).filename().string()},
+                {"architecture", source.weights.config.architecture}};
+  if (!source.quantized) return record;
+  try {
+    const Record plan = PlanOfWeights(source);
+    for (const char* key : {"embedding_bits", "head_bits", "ends_group_size", "layers"}) {
+      if (plan.contains(key)) record[key] = plan[key];
+    }
+  } catch (const Error&) {  // no plan of ours says such grids: floats among them, or mixed units
+  }
+  return record;
+}
+
+}  // namespace
+
+Record BeforeExport(const Arguments& arguments, const ModelFolder& source) {
+  Record record = RecordOf(source);
+  if (record.empty()) record = RecordOfWeights(source);
+  for (const char* of_the_file :
+       {"bits_per_weight", "bytes", "size_by_part", "compression_ratio", "fits"}) {
+    record.erase(of_the_file);
+  }
+  record["origin"] = ToJson(OriginOf(source));
+  record["container"] = arguments.exporter->name;
+  record["exported_by"] = fmt::format("lieq {} ({})", kVersion, kCommit);
+  if (!arguments.embedding_type.empty()) record["embedding_type"] = arguments.embedding_type;
+  if (!arguments.head_type.empty()) record["head_type"] = arguments.head_type;
+  if (arguments.approximate) {  // matrices may have been rounded again
+    for (const char* of_the_codes : {"layers", "relative_error", "measured_kl", "predicted_kl"}) {
+      record.erase(of_the_codes);
+    }
+    record["kind"] = "exported model";
+    record["approximate"] = true;
+  }
+  if (record.contains("layers")) {
+    Record layers = std::move(record["layers"]);  // to the end: they are long
+    record.erase("layers");
+    record["layers"] = std::move(layers);
+  }
+  return record;
+}
+
+std::string CompactText(Record record) {
+  if (!record.contains("layers")) return record.dump();
+  for (Record& layer : record["layers"]) layer.erase("linears");
+  return record.dump();
+}
+
+Record AfterExport(Record record, const ModelFolder& written) {
+  const ModelSizes sizes = MeasureSizes(written);
+  Record layers;
+  if (record.contains("layers")) {
+    layers = std::move(record["layers"]);
+    record.erase("layers");
+  }
+  record["code_bits_per_weight"] = sizes.code_bits / static_cast<double>(sizes.weights);
+  record["bits_per_weight"] = sizes.BitsPerWeight();
+  record["bytes"] = sizes.bytes;
+  if (!layers.is_null()) record["layers"] = std::move(layers);
+  return record;
+}
+
+std::string CardOfExport(const Record& record, const Exporter& exporter,
+                         const ModelFolder& written) {
+  std::vector<std::string_view> engines;
+  if (exporter.takes_float) {  // whose grids need no check
+    for (const Engine& engine : Engines()) {
+      if (engine.container == exporter.name) engines.push_back(engine.name);
+    }
+  } else {
+    engines = RunnersOf(exporter.name, GridsOf(written.weights, exporter.name), written.edges,
+                        written.weights.config);
+  }
+  return ModelCard({.record = record,
+                    .container = std::string(exporter.name),
+                    .engines = engines,
+                    .tied = written.weights.config.tied});
+}
+
+fs::path CardBeside(const fs::path& file) {
+  fs::path card = file;
+  card += ".md";
+  if (!fs::exists(fs::symlink_status(card))) return card;
+  if (!fs::is_regular_file(card)) return {};
+  for (const auto& [key, values] : FrontMatter(ReadText(card))) {
+    if (key == "tags" && std::ranges::find(values, "lieq") != values.end()) return card;
+  }
+  return {};
+}
+
+}  // namespace lieq

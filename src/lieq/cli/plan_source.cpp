@@ -1,0 +1,205 @@
+#include "lieq/cli/plan_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "lieq/base/hash.h"
+#include "lieq/cli/origin.h"
+#include "lieq/container/export_rows.h"
+#include "lieq/container/gguf_open.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/plan/plan_json.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kFloatBits = 16;  // of ends that are not quantized
+
+bool IsKind(const Json& json, std::string_view kind) {
+  return json.is_object() && json.contains("kind") && json["kind"] == kind;
+}
+
+void Copy(const Json& from, const char* key, Json& to, const char* name = nullptr) {
+  if (from.contains(key)) to[name != nullptr ? name : key] = from[key];
+}
+
+/// A GGUF file may hold its lieq.json; else the grids of the weights, whoever made them.
+PlanDocument OfModel(const fs::path& path) {
+  const ModelFolder model = OpenModel(path);
+  const std::string where = path.string();
+  Json record = ParseJson(RecordOf(model).dump(), where);
+  if (IsKind(record, "quantized model")) return {PlanOfRecord(record, where), where};
+  return {ParseJson(PlanOfWeights(model).dump(), where), where};
+}
+
+PlanDocument OfFile(const fs::path& file) {
+  PlanDocument document{ReadJson(file), file.string()};
+  if (IsKind(document.json, "quantized model")) {
+    document.json = PlanOfRecord(document.json, document.where);
+  }
+  return document;
+}
+
+}  // namespace
+
+Json PlanOfRecord(const Json& result, const std::string& where) {
+  const JsonObject object(result, where);
+  const Json none = Json::object();
+  const JsonObject settings = object.Has("settings") ? object.Object("settings")
+                                                     : JsonObject(none, object.Where("settings"));
+  Json plan{{"schema", 1}, {"kind", "plan"}};
+  for (const char* key :
+       {"ranking", "allocation", "granularity", "requested", "requested_bits", "bits_per_weight",
+        "bytes", "source_bytes", "calibration_hash", "predicted_kl"}) {
+    Copy(result, key, plan);
+  }
+  Copy(result, "code_bits_per_weight", plan, "code_bits");
+  Copy(settings.value(), "model", plan, "model_hash");
+  Copy(settings.value(), "widths", plan);
+  for (const char* key : {"embedding_bits", "head_bits"}) {
+    Copy(settings.value(), key, plan);
+    Copy(result, key, plan);
+  }
+  Copy(settings.value(), "group_size", plan, "ends_group_size");
+  Copy(result, "ends_group_size", plan);
+  const std::string offset =
+      settings.String("offset", settings.Boolean("symmetric", true) ? Name(Offset::kSymmetric)
+                                                                    : Name(Offset::kInteger));
+  const Json& layers = object.At("layers");
+  plan["layers"] = Json::array();
+  for (const Json& layer : layers) {
+    Json row;
+    for (const char* key : {"layer", "bits", "group_size", "offset", "grid", "score"}) {
+      Copy(layer, key, row);
+    }
+    if (!row.contains("group_size") && settings.Has("group_size")) {
+      row["group_size"] = settings.At("group_size");
+      row["offset"] = offset;
+    }
+    plan["layers"].push_back(std::move(row));
+  }
+  plan["digest"] = Digest(LayersFromJson(plan, where));
+  return plan;
+}
+
+Record PlanOfWeights(const ModelFolder& model) {
+  const LayerGrids grids = GridsOf(model.weights, model.path.string());
+  CheckUnits(grids, model.path.string());
+  Plan plan;
+  CompletePlan(grids, model.edges, model.weights.config, plan);
+  Record record = ToJson(plan, model.weights.config);
+  for (const char* unknown : {"model_hash", "ranking", "requested_bits", "widths"}) {
+    record.erase(unknown);  // a plan written by hand does not say them either
+  }
+  return record;
+}
+
+PlanDocument ReadPlanDocument(const fs::path& source) {
+  if (fs::is_directory(source)) {
+    for (const char* name : {"plan.json", "lieq.json"}) {
+      if (!fs::is_regular_file(source / name)) continue;
+      PlanDocument document = OfFile(source / name);
+      if (IsKind(document.json, "plan")) return document;
+    }
+    return OfModel(source);
+  }
+  if (IsGguf(source)) return OfModel(source);
+  return OfFile(source);
+}
+
+Plan ReadPlan(const fs::path& source, const ModelConfig& config) {
+  const PlanDocument document = ReadPlanDocument(source);
+  return PlanFromJson(document.json, config, document.where);
+}
+
+std::string HashPlan(const fs::path& source) {
+  return Hasher().Add(ReadPlanDocument(source).json.dump()).Hex();
+}
+
+void TakeGroupSizeOfPlan(Arguments& arguments) {
+  if (arguments.plan.empty() || arguments.says_group_size) return;
+  const PlanDocument document = ReadPlanDocument(arguments.plan);
+  const Plan plan = LayersFromJson(document.json, document.where);
+  if (plan.ends_group_size) {
+    arguments.group_size = *plan.ends_group_size;
+    return;
+  }
+  for (const auto& layer : plan.grids) {
+    for (const Grid& grid : layer) {
+      if (grid.k_quant) continue;
+      arguments.group_size = grid.group_size;
+      return;
+    }
+  }
+}
+
+void TakeEndsOfPlan(const ModelConfig& config, Arguments& arguments) {
+  if (arguments.plan.empty()) return;
+  const PlanDocument document = ReadPlanDocument(arguments.plan);
+  const Plan plan = LayersFromJson(document.json, document.where);
+  const bool says_embedding = arguments.embedding_bits.has_value();
+  if (!says_embedding) arguments.embedding_bits = plan.embedding_bits;
+  // A head that is tied is the embedding, of which the command line may have spoken.
+  if (!arguments.head_bits && !(config.tied && says_embedding)) {
+    arguments.head_bits = plan.head_bits;
+  }
+}
+
+void WarnOfUnusedGrids(const Arguments& arguments, const Plan& plan, Session& session) {
+  const auto differs = [&](const auto& other) {
+    return std::ranges::any_of(plan.grids, [&](const auto& layer) {
+      return std::ranges::any_of(layer,
+                                 [&](const Grid& grid) { return grid.k_quant || other(grid); });
+    });
+  };
+  const auto warn = [&](std::string_view option) {
+    session.log().Warning(fmt::format("{} names the grid of every layer: {} is not used for them",
+                                      arguments.plan.string(), option));
+  };
+  if (arguments.says_group_size &&
+      differs([&](const Grid& grid) { return grid.group_size != arguments.group_size; })) {
+    warn("--group-size");
+  }
+  if (arguments.says_offset &&
+      differs([&](const Grid& grid) { return grid.offset != arguments.offset; })) {
+    warn("--offset");
+  }
+}
+
+void CompletePlan(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
+                  Plan& plan) {
+  plan.bits.clear();
+  plan.grids.clear();
+  for (const auto& layer : grids) {
+    std::array<Grid, kUnits> units;
+    for (const Unit unit : kAllUnits) {
+      units[static_cast<std::size_t>(unit)] =
+          layer[static_cast<std::size_t>(SitesOf(unit).front())];
+    }
+    plan.AddLayer(units);
+  }
+  const auto bits = [](const std::optional<Grid>& grid) { return grid ? grid->bits : kFloatBits; };
+  plan.embedding_bits = bits(edges.embedding);
+  plan.head_bits = config.tied ? plan.embedding_bits : bits(edges.head);
+  plan.ends_group_size.reset();
+  if (edges.embedding) plan.ends_group_size = edges.embedding->group_size;
+  if (edges.head) plan.ends_group_size = edges.head->group_size;
+}
+
+bool SaysWidthsAlone(const Plan& plan) {
+  if (!plan.grids.empty() && plan.allocation == "optimal") return false;
+  std::map<int, Grid> of_width;
+  for (const auto& layer : plan.grids) {
+    for (const Grid& grid : layer) {
+      if (grid.k_quant || grid.bits != layer.front().bits) return false;
+      if (of_width.try_emplace(grid.bits, grid).first->second != grid) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace lieq

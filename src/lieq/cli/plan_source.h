@@ -1,0 +1,57 @@
+// A plan from whatever holds one: plan.json, lieq.json, or a quantized model in any container.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "lieq/cli/arguments.h"
+#include "lieq/cli/session.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/io/json.h"
+#include "lieq/plan/plan.h"
+
+namespace lieq {
+
+/// A document as PlanFromJson reads it.
+struct PlanDocument {
+  Json json;
+  std::string where;  // names it in errors: the file that it was read from
+};
+
+/// Of a folder its plan.json, else the plan in its lieq.json, else the grids of its weights; of a
+/// file the document itself, the plan in a lieq.json, or the grids of a GGUF file. Throws Error
+/// where there is none.
+[[nodiscard]] PlanDocument ReadPlanDocument(const std::filesystem::path& source);
+
+/// The plan in a lieq.json: what its layers say, and where they say widths alone the grid of its
+/// settings. Throws Error naming what is missing.
+[[nodiscard]] Json PlanOfRecord(const Json& result, const std::string& where);
+
+/// The plan of --plan, --base and the like for a model.
+[[nodiscard]] Plan ReadPlan(const std::filesystem::path& source, const ModelConfig& config);
+
+/// Of the document's content: two files that say the same have the same.
+[[nodiscard]] std::string HashPlan(const std::filesystem::path& source);
+
+/// Where --plan is given and the options do not say otherwise: the group size of its ends, else of
+/// its first layer. No model is needed yet.
+void TakeGroupSizeOfPlan(Arguments& arguments);
+/// The same of the widths of embedding and head.
+void TakeEndsOfPlan(const ModelConfig& config, Arguments& arguments);
+
+/// What a model without a record says of itself: "layers" and the ends' bits, as in lieq.json.
+[[nodiscard]] Record PlanOfWeights(const ModelFolder& model);
+
+/// One line at the default level where the plan names grids and the command line others.
+void WarnOfUnusedGrids(const Arguments& arguments, const Plan& plan, Session& session);
+
+/// Gives a plan of widths the grids that a run makes of them, and the ends theirs, so that its
+/// document says all that decides the bytes. config: of the model as it is written.
+void CompletePlan(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
+                  Plan& plan);
+
+/// Whether a plan reads as layers by width, without grids: none was chosen among others, every
+/// layer has one width, and every width one grid.
+[[nodiscard]] bool SaysWidthsAlone(const Plan& plan);
+
+}  // namespace lieq

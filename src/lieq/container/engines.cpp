@@ -1,0 +1,142 @@
+#include "lieq/container/engines.h"
+
+#include <algorithm>
+#include <array>
+
+#include "lieq/container/targets.h"
+
+namespace lieq {
+namespace {
+
+bool AsItIs(const Grid&, Index) noexcept {
+  return true;
+}
+
+/// CompressedTensorsWNA16 and its kernels know three group sizes, and whole rows.
+bool Vllm(const Grid& grid, Index cols) noexcept {
+  const Index group = GroupColumns(grid, cols);
+  const bool sized = group == cols || group == 32 || group == 64 || group == 128;
+  return sized && (grid.symmetric() || grid.bits < 8);
+}
+
+/// Its version of the library makes room for zero-points that are not packed.
+bool Transformers(const Grid& grid, Index) noexcept {
+  return grid.symmetric();
+}
+
+/// It asks an embedding for its weight, and one of codes has none (docs/serving.md).
+bool TransformersEnds(const EdgeGrids& edges) noexcept {
+  return !edges.embedding;
+}
+
+bool VllmGptq(const Grid& grid, Index cols) noexcept {
+  return Vllm(grid, cols) && grid.symmetric() && grid.bits >= 4;
+}
+
+bool GptqModel(const Grid& grid, Index cols) noexcept {
+  constexpr Index kLeast = 16, kMost = 1024;
+  const Index group = GroupColumns(grid, cols);
+  const bool power = (group & (group - 1)) == 0;
+  return cols % 32 == 0 && (group == cols || (power && group >= kLeast && group <= kMost));
+}
+
+constexpr std::array kEngines{
+    Engine{.name = "vLLM",
+           .container = "compressed-tensors",
+           .takes = "groups of 32, 64 and 128 and whole rows, at 8 bits symmetric",
+           .runs = Vllm},
+    Engine{.name = "transformers",
+           .container = "compressed-tensors",
+           .takes = "symmetric grids, and an embedding of floats",
+           .runs = Transformers,
+           .loads_ends = TransformersEnds},
+    Engine{.name = "vLLM",
+           .container = "gptq",
+           .takes = "4 and 8 bits, symmetric, in groups of 32, 64 and 128 or whole rows",
+           .runs = VllmGptq},
+    Engine{.name = "GPTQModel",
+           .container = "gptq",
+           .takes = "groups of 16 to 1024 by powers of two and whole rows",
+           .runs = GptqModel},
+    Engine{.name = "llama.cpp", .container = "gguf", .takes = "all", .runs = AsItIs},
+    Engine{.name = "mlx-lm", .container = "mlx", .takes = "all", .runs = AsItIs},
+};
+
+/// Embedding and head have rows of the hidden size.
+bool HoldsEnds(const ContainerTarget& target, const EdgeGrids& edges, const ModelConfig& config) {
+  const auto holds = [&](const std::optional<Grid>& grid) {
+    return !grid || (target.name != "gptq" && target.holds(*grid, config.hidden));
+  };
+  return holds(edges.embedding) && holds(edges.head);
+}
+
+}  // namespace
+
+std::span<const Engine> Engines() noexcept {
+  return kEngines;
+}
+
+bool RunsIn(const Engine& engine, const LayerGrids& grids, const EdgeGrids& edges,
+            const ModelConfig& config) {
+  if (engine.loads_ends != nullptr && !engine.loads_ends(edges)) return false;
+  return std::ranges::all_of(grids, [&](const auto& layer) {
+    return std::ranges::all_of(kAllSites, [&](Site site) {
+      return engine.runs(layer[static_cast<std::size_t>(site)], config.In(site));
+    });
+  });
+}
+
+std::vector<Fit> FitsOf(const LayerGrids& grids, const EdgeGrids& edges,
+                        const ModelConfig& config) {
+  std::vector<Fit> fits;
+  for (const ContainerTarget* target : HoldersOf(grids, config)) {
+    if (!HoldsEnds(*target, edges, config)) continue;
+    fits.push_back({target->name, RunnersOf(target->name, grids, edges, config)});
+  }
+  return fits;
+}
+
+std::vector<std::string_view> RunnersOf(std::string_view container, const LayerGrids& grids,
+                                        const EdgeGrids& edges, const ModelConfig& config) {
+  std::vector<std::string_view> names;
+  for (const Engine& engine : kEngines) {
+    if (engine.container == container && RunsIn(engine, grids, edges, config)) {
+      names.push_back(engine.name);
+    }
+  }
+  return names;
+}
+
+std::string FitsText(const std::vector<Fit>& fits) {
+  if (fits.empty()) {
+    return "LieQ's own folders alone; `quantize --for CONTAINER` takes grids that one holds";
+  }
+  std::string text;
+  for (const Fit& fit : fits) {
+    text += (text.empty() ? "" : ", ") + std::string(fit.container) + " (";
+    for (std::size_t i = 0; i < fit.engines.size(); ++i) {
+      text += (i == 0 ? "" : ", ") + std::string(fit.engines[i]);
+    }
+    text += fit.engines.empty() ? "no engine known)" : ")";
+  }
+  return text;
+}
+
+Record ToJson(const std::vector<Fit>& fits) {
+  Record record = Record::object();
+  for (const Fit& fit : fits) record[std::string(fit.container)] = fit.engines;
+  return record;
+}
+
+std::vector<std::string> NotesOfEngines(std::string_view container, const LayerGrids& grids,
+                                        const EdgeGrids& edges, const ModelConfig& config) {
+  std::vector<std::string> notes;
+  for (const Engine& engine : kEngines) {
+    if (engine.container != container || RunsIn(engine, grids, edges, config)) continue;
+    notes.push_back(std::string(engine.name) + " does not run this model: of " +
+                    std::string(container) + " it takes " + std::string(engine.takes));
+  }
+  return notes;
+}
+
+}  // namespace lieq
