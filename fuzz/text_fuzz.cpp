@@ -2,6 +2,8 @@
 //   0  rows of JSON, by their layout or by named fields
 //   1  a gzip file as it stands
 //   2  a text, packed, and changed in one place, or cut off
+//   3  bytes that may be text
+//   4  as 0, of an array
 #include <zlib.h>
 
 #include <cstddef>
@@ -14,20 +16,36 @@
 #include "fuzz/fuzz_input.h"
 #include "fuzz/promises.h"
 #include "lieq/base/error.h"
+#include "lieq/text/clean_text.h"
 #include "lieq/text/gzip.h"
 #include "lieq/text/text_file.h"
+#include "lieq/text/utf8.h"
 
 namespace lieq {
 namespace {
 
 constexpr std::uint64_t kLimit = std::uint64_t{1} << 20;
 
-void CheckRows(FuzzInput& input) {
+void CheckRows(FuzzInput& input, bool array) {
   const std::vector<std::vector<std::string>> choices{{}, {"text"}, {"a", "b"}};
   const std::vector<std::string>& fields = choices[input.Below(3)];
-  const std::string text = JoinRows(input.Text(), fields, "fuzz.jsonl");
+  const TextOptions options{.fields = fields};
+  const std::string text = (array ? JoinArray(input.Text(), options, "fuzz.json")
+                                  : JoinRows(input.Text(), options, "fuzz.jsonl"))
+                               .text;
   Require(!text.empty(), "rows without text are refused");
   Require(text.size() <= input.Text().size() + 2, "the text is no longer than the rows");
+  Require(text.find('\r') == std::string::npos, "line ends are LF");
+}
+
+void CheckBytes(FuzzInput& input) {
+  std::vector<TextNote> notes;
+  std::string text = CleanText(std::string(input.Text()), "fuzz.txt", notes);
+  Require(FindFaults(text).bytes == 0, "what is taken is UTF-8 then");
+  Require(!notes.empty() || text == input.Text(), "what is changed is said");
+  const std::size_t before = text.size(), ends = ToLf(text);
+  Require(text.find('\r') == std::string::npos, "line ends are LF");
+  Require(text.size() <= before && before <= text.size() + ends, "an end is a byte or two");
 }
 
 std::string Pack(std::string_view text) {
@@ -64,15 +82,17 @@ void CheckPacked(FuzzInput& input) {
 // NOLINTNEXTLINE(readability-identifier-naming): the name is libFuzzer's
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   lieq::FuzzInput input(data, size);
-  const std::uint32_t mode = input.Below(3);
+  const std::uint32_t mode = input.Below(5);
   try {
-    if (mode == 0) {
-      lieq::CheckRows(input);
+    if (mode == 0 || mode == 4) {
+      lieq::CheckRows(input, mode == 4);
     } else if (mode == 1) {
       lieq::Require(lieq::Gunzip(input.Text(), lieq::kLimit, "fuzz.gz").size() <= lieq::kLimit,
                     "the limit holds");
-    } else {
+    } else if (mode == 2) {
       lieq::CheckPacked(input);
+    } else {
+      lieq::CheckBytes(input);
     }
   } catch (const lieq::Error&) {
     return 0;  // what a hostile input is meant to give

@@ -38,7 +38,11 @@ TEST(Windows, AreLimited) {
 TEST(Windows, NeedATextOfAtLeastOne) {
   EXPECT_THAT(ErrorOf([] { return CutWindows(Counting(3), 4, 0, "wiki.txt"); }),
               HasSubstr("wiki.txt: text is shorter than one window"));
+  EXPECT_THAT(ErrorOf([] { return CutWindows(Counting(3), 4, 0, "wiki.txt", "--damage-context"); }),
+              HasSubstr("try:      --damage-context 3 or less, or a longer text"));
   EXPECT_THAT(ErrorOf([] { return CutWindows({}, 4, 0, "wiki.txt"); }), HasSubstr("found:    0"));
+  EXPECT_THAT(ErrorOf([] { return CutWindows(Counting(1), 4, 0, "wiki.txt"); }),
+              HasSubstr("try:      a longer text"));
   EXPECT_EQ(ErrorOf([] { return CutWindows(Counting(4), 4, 0, "wiki.txt"); }), "");
 }
 

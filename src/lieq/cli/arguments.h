@@ -18,6 +18,7 @@
 #include "lieq/model/sampling.h"
 #include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/options.h"
+#include "lieq/text/clean_text.h"
 
 namespace lieq {
 
@@ -45,6 +46,7 @@ struct Arguments {
   std::filesystem::path text;
   std::vector<std::filesystem::path> calibration;  // empty: the bundled text
   std::vector<std::string> text_fields;            // of rows of JSON; empty: by their layout
+  LineEnds line_ends = LineEnds::kLf;              // of texts
   std::filesystem::path diagnostics;
   std::filesystem::path plan;
   std::string plan_as;                       // a row of PlanExports(); empty: plan.json

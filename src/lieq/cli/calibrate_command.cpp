@@ -49,10 +49,8 @@ Record Spreads(const Importance& importance) {
 
 int RunCalibrate(const Arguments& arguments, Session& session) {
   const ModelFolder model = OpenModel(arguments.model);
-  EncodedText text = CalibrationText(arguments, model, session);
-  const Windows windows =
-      CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),
-                 arguments.samples.value_or(kDefaultSamples), "the calibration text");
+  const EncodedText text = CalibrationText(arguments, model, session);
+  const Windows windows = CalibrationWindows(arguments, text, model.weights.config, session.log());
   const Importance importance =
       MeasureImportance(model.weights, session.device(), windows.view(), session.context());
   WriteImatrix(importance, model.weights.config,
@@ -65,7 +63,7 @@ int RunCalibrate(const Arguments& arguments, Session& session) {
                     {"output", arguments.imatrix.string()},
                     {"tokens", importance.tokens},
                     {"windows", windows.count},
-                    {"calibration", {{"files", text.names}, {"hash", text.hash}}},
+                    {"calibration", TextRecord(text)},
                     {"spread", Spreads(importance)}});
     return 0;
   }

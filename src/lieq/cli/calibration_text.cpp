@@ -1,5 +1,7 @@
 #include "lieq/cli/calibration_text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <span>
 
@@ -58,7 +60,7 @@ EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model
                             Session& session) {
   const Tokenizer tokenizer = OpenTokenizer(model);
   if (!CalibratesOnItself(arguments)) {
-    return EncodeFiles(tokenizer, arguments.calibration, arguments.text_fields);
+    return EncodeFiles(tokenizer, arguments.calibration, HowToRead(arguments), session.log());
   }
   if (arguments.calibration.size() > 1 || !arguments.text_fields.empty()) {
     throw UsageError(
@@ -81,7 +83,21 @@ EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model
   text.ids.assign(windows.data(), windows.data() + windows.size());
   text.hash = Hasher().Add(std::as_bytes(std::span(text.ids))).Hex();
   text.names = {"self"};
+  text.where = "the text that the model wrote";
   return text;
+}
+
+Windows CalibrationWindows(const Arguments& arguments, const EncodedText& text,
+                           const ModelConfig& config, const Log& log) {
+  const Index wanted = arguments.samples.value_or(kDefaultSamples);
+  Windows windows =
+      CutWindows(text.ids, arguments.context.value_or(kDefaultContext), wanted, text.where);
+  JudgeCalibration(text, windows.count * windows.length, config, log);
+  if (arguments.samples && windows.count < wanted) {
+    log.Warning(fmt::format("{}: {} windows of {} tokens, fewer than --samples {}", text.where,
+                            windows.count, windows.length, wanted));
+  }
+  return windows;
 }
 
 }  // namespace lieq

@@ -18,6 +18,11 @@ namespace lieq {
 [[nodiscard]] EncodedText CalibrationText(const Arguments& arguments, const ModelFolder& model,
                                           Session& session);
 
+/// Its windows of --context tokens: --samples of them, by default kDefaultSamples, or as many as
+/// the text has. Says what they are worth, and warns where --samples asks for more than there are.
+[[nodiscard]] Windows CalibrationWindows(const Arguments& arguments, const EncodedText& text,
+                                         const ModelConfig& config, const Log& log);
+
 /// BOS of the tokenizer's template, else what the model's configuration names (BeginToken). Throws
 /// Error where there is none.
 [[nodiscard]] TokenId FirstToken(const ModelFolder& model, const Tokenizer& tokenizer);

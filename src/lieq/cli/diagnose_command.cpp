@@ -51,14 +51,13 @@ std::string StabilityLine(const Stability& stability) {
 
 /// What the arguments ask of a calibration text, measured on `text`.
 Diagnosis MeasureOnText(const Arguments& arguments, const ModelFolder& model,
-                        const EncodedText& text, const std::string& where,
-                        const DiagnoseOptions& options, Session& session) {
+                        const EncodedText& text, const DiagnoseOptions& options, Session& session) {
   const Index wanted = arguments.spectrum_windows.value_or(kSpectrumWindows);
   const Windows windows = arguments.context
-                              ? CutWindows(text.ids, *arguments.context, wanted, where)
-                              : SpectrumWindows(text, where, wanted);
+                              ? CutWindows(text.ids, *arguments.context, wanted, text.where)
+                              : SpectrumWindows(text, wanted);
   if (windows.count < wanted && arguments.spectrum_windows) {
-    session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than {}", where,
+    session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than {}", text.where,
                                       windows.count, windows.length, wanted));
   }
   Diagnosis diagnosis;
@@ -66,12 +65,15 @@ Diagnosis MeasureOnText(const Arguments& arguments, const ModelFolder& model,
                  diagnosis);
   diagnosis.calibration_hash = text.hash;
   diagnosis.calibration_files = text.names;
+  diagnosis.calibration_notes = text.notes;
   return diagnosis;
 }
 
 /// Of each ranking that is measured on a calibration text alone.
 Stability CompareRankings(const Diagnosis& first, const Diagnosis& second) {
-  Stability stability{.text_hash = second.calibration_hash, .text_files = second.calibration_files};
+  Stability stability{.text_hash = second.calibration_hash,
+                      .text_files = second.calibration_files,
+                      .text_notes = second.calibration_notes};
   for (const Ranking& ranking : Rankings()) {
     if (!ranking.needs.calibration() || ranking.needs.perplexity_drop) continue;
     const auto tau = KendallTau(Score(ranking, first), Score(ranking, second));
@@ -87,19 +89,18 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
   std::optional<Tokenizer> tokenizer;  // the weights alone need none
   if (!weights_alone || !arguments.text.empty()) tokenizer = OpenTokenizer(model);
   const auto encode = [&](std::span<const std::filesystem::path> files) {
-    return EncodeFiles(*tokenizer, files, arguments.text_fields);
+    return EncodeFiles(*tokenizer, files, HowToRead(arguments), session.log());
   };
 
   Diagnosis diagnosis;
   if (weights_alone) {
     MeasureWeightSpectra(model.weights, options, session.context(), diagnosis);
   } else {
-    diagnosis = MeasureOnText(arguments, model, encode(arguments.calibration),
-                              "the calibration text", options, session);
+    diagnosis = MeasureOnText(arguments, model, encode(arguments.calibration), options, session);
     if (!arguments.second_text.empty()) {
-      diagnosis.stability =
-          CompareRankings(diagnosis, MeasureOnText(arguments, model, encode(arguments.second_text),
-                                                   "the second text", options, session));
+      diagnosis.stability = CompareRankings(
+          diagnosis,
+          MeasureOnText(arguments, model, encode(arguments.second_text), options, session));
     }
   }
   diagnosis.model_hash = HashModel(model);
@@ -107,9 +108,10 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
     EncodedText text = encode({&arguments.text, 1});
     diagnosis.text_hash = text.hash;
     diagnosis.text_files = text.names;
+    diagnosis.text_notes = text.notes;
     const Windows windows =
         CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),
-                   arguments.samples.value_or(0), arguments.text.string());
+                   arguments.samples.value_or(0), text.where);
     MeasurePerplexityDrop(model.weights, session.device(), windows.view(), session.context(),
                           diagnosis);
   }

@@ -13,7 +13,6 @@
 #include "lieq/cli/terminal.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
-#include "lieq/text/rows.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {
@@ -30,8 +29,9 @@ struct Model {
 };
 
 struct Evaluation {
-  std::string hash;  // of the text's bytes
-  Index tokens = 0;  // in the text
+  std::string hash;                // of the text as it is used
+  std::vector<std::string> notes;  // what was changed in it or left aside
+  Index tokens = 0;                // in the text
   PerplexityResult result;
   std::optional<DivergenceResult> divergence;
   double seconds = 0;  // of the passes over the windows
@@ -70,10 +70,9 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
                     const Model* reference, Session& session) {
   Convention convention = *arguments.convention;
   // Rows of JSON are joined by blank lines already.
-  if (IsJsonLines(file)) convention.joins_rows = false;
-  const std::string content =
-      ReadTextFile(file, {.fields = arguments.text_fields, .limit = TextOptions{}.limit});
-  Evaluation evaluation{.hash = Hasher().Add(content).Hex()};
+  if (HoldsRows(file)) convention.joins_rows = false;
+  const auto [content, notes] = ReadTextFile(file, HowToRead(arguments));
+  Evaluation evaluation{.hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
   std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
   if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
     throw Error({.what = "the reference has another tokenizer: it gives other tokens",
@@ -133,6 +132,7 @@ Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path&
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
                 {"convention", arguments.convention->name},
+                {"line_ends", Name(arguments.line_ends)},
                 {"stride", arguments.stride},
                 {"perplexity", result.perplexity},
                 {"mean_nll", result.mean_nll},
@@ -149,6 +149,7 @@ Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path&
                 {"threads", session.pool().size()}};
   if (evaluation.divergence) record["reference"] = ToJson(arguments, *evaluation.divergence);
   return record;
+  if (!evaluation.notes.empty()) record["text_notes"] = evaluation.notes;
 }
 
 void Print(const Arguments& arguments, const Evaluation& evaluation) {

@@ -6,13 +6,14 @@ namespace lieq {
 namespace {
 
 constexpr std::array kRows{
-    OptionRow{.names = "--text",
-              .value = "FILE",
-              .commands = kEvaluate,
-              .help = "UTF-8 texts, .jsonl, or gzip of either to measure perplexity on, each of "
-                      "which gets a result of its own",
-              .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
+    OptionRow{
+        .names = "--text",
+        .value = "FILE",
+        .commands = kEvaluate,
+        .help = "UTF-8 texts, .jsonl or .json, or gzip of these to measure perplexity on, each of "
+                "which gets a result of its own",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); }},
     OptionRow{.names = "--convention",
               .value = "NAME",
               .commands = kEvaluate,

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstdio>
 
-#include "lieq/base/files.h"
 #include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
@@ -143,9 +142,18 @@ int RunGenerate(const Arguments& arguments, Session& session) {
   CheckOptions(arguments);
   const ModelFolder model = OpenModel(arguments.model);
   const Tokenizer tokenizer = OpenTokenizer(model);
-  const std::string prompt = arguments.prompt ? *arguments.prompt : ReadText(arguments.prompt_file);
-  std::string repaired;
-  Generation result{.prompt = std::string(ToValidUtf8(prompt, repaired))};
+  Generation result;
+  if (arguments.prompt) {
+    std::string repaired;
+    result.prompt = ToValidUtf8(*arguments.prompt, repaired);
+    if (result.prompt != *arguments.prompt) {
+      session.log().Warning("--prompt: bytes that are no UTF-8 are read as U+FFFD");
+    }
+  } else {
+    FileText read = ReadPlainText(arguments.prompt_file, HowToRead(arguments));
+    Say(read.notes, session.log());
+    result.prompt = std::move(read.text);
+  }
   result.prompt_ids = EncodePrompt(result.prompt, model, tokenizer);
   Generate(arguments, model, tokenizer, !arguments.json, session, result);
   if (arguments.json) {

@@ -4,8 +4,6 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
-#include "lieq/text/rows.h"
-#include "lieq/text/text_file.h"
 
 namespace lieq {
 
@@ -68,33 +66,60 @@ std::string HashModel(const ModelFolder& model) {
   return hasher.Hex();
 }
 
+TextOptions HowToRead(const Arguments& arguments) {
+  return {.fields = arguments.text_fields, .line_ends = arguments.line_ends};
+}
+
+std::vector<std::string> Say(const std::vector<TextNote>& notes, const Log& log) {
+  std::vector<std::string> lines;
+  for (const TextNote& note : notes) {
+    if (note.warning) {
+      log.Warning(note.text);
+    } else {
+      log.Info(note.text);
+    }
+    lines.push_back(note.text);
+  }
+  return lines;
+}
+
 EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files,
-                        std::span<const std::string> fields) {
-  if (!fields.empty() && std::ranges::none_of(files, IsJsonLines)) {
+                        const TextOptions& options, const Log& log) {
+  if (!options.fields.empty() && std::ranges::none_of(files, HoldsRows)) {
     throw Error({.what = "fields are named, and no file holds rows of JSON",
                  .where = "--text-field",
-                 .expected = "a file whose name ends in .jsonl or .jsonl.gz",
+                 .expected = "a file whose name ends in .jsonl or .json, perhaps with .gz behind",
                  .found = files.empty() ? "the bundled text" : files.front().string()});
   }
-  EncodedText text;
+  EncodedText text{.line_ends = options.line_ends};
   Hasher hasher;
-  const auto add = [&](std::string_view content, std::string name) {
+  const auto add = [&](std::string_view content, std::string name, const std::string& where) {
     hasher.Add(content);
     const std::vector<TokenId> ids = tokenizer.Encode(content);
     text.ids.insert(text.ids.end(), ids.begin(), ids.end());
     text.names.push_back(std::move(name));
+    text.where += (text.where.empty() ? "" : ", ") + where;
   };
-  if (files.empty()) add(BundledCalibration(), "bundled");
+  if (files.empty()) add(BundledCalibration(), "bundled", "the bundled calibration text");
   for (const auto& file : files) {
-    add(ReadTextFile(file, {.fields = {fields.begin(), fields.end()}}), file.filename().string());
+    const FileText read = ReadTextFile(file, options);
+    add(read.text, file.filename().string(), file.string());
+    const std::vector<std::string> lines = Say(read.notes, log);
+    text.notes.insert(text.notes.end(), lines.begin(), lines.end());
   }
   text.hash = hasher.Hex();
   return text;
 }
 
-Windows SpectrumWindows(const EncodedText& text, const std::string& where, Index windows) {
+Record TextRecord(const EncodedText& text) {
+  Record record{{"files", text.names}, {"hash", text.hash}, {"line_ends", Name(text.line_ends)}};
+  if (!text.notes.empty()) record["notes"] = text.notes;
+  return record;
+}
+
+Windows SpectrumWindows(const EncodedText& text, Index windows) {
   const auto tokens = static_cast<Index>(text.ids.size());
-  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), windows, where);
+  return CutWindows(text.ids, std::clamp<Index>(tokens, 2, kDefaultContext), windows, text.where);
 }
 
 void JudgeCalibration(const EncodedText& text, Index tokens, const ModelConfig& config,

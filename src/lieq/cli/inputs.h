@@ -7,14 +7,17 @@
 #include <vector>
 
 #include "lieq/base/log.h"
+#include "lieq/cli/arguments.h"
 #include "lieq/container/model_folder.h"
+#include "lieq/io/json.h"
+#include "lieq/text/text_file.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/windows.h"
 
 namespace lieq {
 
 inline constexpr Index kDefaultContext = 1024;
-inline constexpr Index kDefaultSamples = 128;  // windows of `quantize`
+inline constexpr Index kDefaultSamples = 128;  // most windows of `quantize` by default
 inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for compactness
 
 /// The tokenizer of a model folder. Throws Error where it has ids the model lacks.
@@ -33,21 +36,34 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
 /// Texts encoded one after another, without special tokens.
 struct EncodedText {
   std::vector<TokenId> ids;
-  std::string hash;                // of the texts' bytes
+  std::string hash;                // of the texts as they are used, line ends treated
   std::vector<std::string> names;  // of the files, without folders; "bundled" for the bundled text
+  std::string where;               // the files as they were given, in messages
+  LineEnds line_ends = LineEnds::kLf;
+  std::vector<std::string> notes;  // what was changed in the texts or left aside, as in the log
 };
 
+/// What the arguments say about reading texts.
+[[nodiscard]] TextOptions HowToRead(const Arguments& arguments);
+
+/// Logs the notes and gives their lines, for a record.
+std::vector<std::string> Say(const std::vector<TextNote>& notes, const Log& log);
+
 /// files: plain text, rows of JSON, or gzip of either (text/text_file.h); empty means the bundled
-/// calibration text. fields: of rows of JSON. Throws Error, also for fields where no file has rows.
+/// calibration text. Logs what was changed in them. Throws Error, also for fields where no file has
+/// rows.
 [[nodiscard]] EncodedText EncodeFiles(const Tokenizer& tokenizer,
                                       std::span<const std::filesystem::path> files,
-                                      std::span<const std::string> fields);
+                                      const TextOptions& options, const Log& log);
+
+/// What a record says of a text: files, hash (of the text as it was used), line_ends, and notes
+/// where there are any.
+[[nodiscard]] Record TextRecord(const EncodedText& text);
 
 /// The windows that spectra are measured on: the first kSpectrumWindows of kDefaultContext tokens,
 /// fewer or one shorter one where the text has no more, whatever --context and --samples say, so
 /// that every command ranks layers alike. `diagnose` may ask for more windows.
-[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, const std::string& where,
-                                      Index windows = kSpectrumWindows);
+[[nodiscard]] Windows SpectrumWindows(const EncodedText& text, Index windows = kSpectrumWindows);
 
 /// Says what a calibration text is worth: notes the bundled one, warns where there are fewer tokens
 /// than eight times the widest input of a linear.

@@ -134,16 +134,15 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
     lab.calibration = CalibrationText(arguments, lab.model, session);
   }
   if (calibrated) {
-    lab.windows = CutWindows(lab.calibration->ids, arguments.context.value_or(kDefaultContext),
-                             arguments.samples.value_or(kDefaultSamples), "the calibration text");
-    JudgeCalibration(*lab.calibration, lab.windows.count * lab.windows.length,
-                     lab.model.weights.config, session.log());
+    lab.windows =
+        CalibrationWindows(arguments, *lab.calibration, lab.model.weights.config, session.log());
   }
   const Index length = arguments.damage_context, count = arguments.damage_windows;
   if (!arguments.text.empty()) {
     const std::filesystem::path files[] = {arguments.text};
-    lab.text = EncodeFiles(tokenizer, files, arguments.text_fields);
-    lab.damage_windows = CutWindows(lab.text.ids, length, count, arguments.text.string());
+    lab.text = EncodeFiles(tokenizer, files, HowToRead(arguments), session.log());
+    lab.damage_windows =
+        CutWindows(lab.text.ids, length, count, lab.text.where, "--damage-context");
   } else {
     lab.text = *lab.calibration;
     const std::size_t wanted = std::min(lab.text.ids.size(), Size(length * count));
@@ -156,7 +155,7 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
     }
     lab.damage_windows = CutWindows({lab.text.ids.begin() + begin, lab.text.ids.end()},
                                     std::min<Index>(length, static_cast<Index>(wanted)), count,
-                                    "the calibration text");
+                                    lab.text.where, "--damage-context");
   }
   lab.store.emplace(codes, lab.model,
                     CodeSettings(arguments, lab.model_hash,

@@ -297,20 +297,22 @@ constexpr std::array kOptions{
                   [](Arguments& a, const std::string& v) {
                     a.quant.loss_weights = Parse<double>("--loss-weights", v, 0.0, 1.0, "0 to 1");
                   }},
-    OptionRow{.names = "--text",
-              .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
-              .help = "UTF-8 text, .jsonl, or gzip of either to measure perplexity or damage on",
-              .set = [](Arguments& a, const std::string& v) { a.text = v; }},
-    OptionRow{.names = "--calibration",
-              .value = "FILE",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
-              .help =
-                  "UTF-8 texts, .jsonl, or gzip of either whose activations are used (default: a "
-                  "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
-                  "model writes (by --seed)",
-              .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
+    OptionRow{
+        .names = "--text",
+        .value = "FILE",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
+        .help = "UTF-8 text, .jsonl or .json, or gzip of these to measure perplexity or damage on",
+        .set = [](Arguments& a, const std::string& v) { a.text = v; }},
+    OptionRow{
+        .names = "--calibration",
+        .value = "FILE",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+        .help =
+            "UTF-8 texts, .jsonl or .json, or gzip of these whose activations are used (default: a "
+            "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
+            "model writes (by --seed)",
+        .many = true,
+        .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); }},
     OptionRow{
         .names = "--second-text",
         .value = "FILE",
@@ -381,9 +383,17 @@ constexpr std::array kOptions{
         .names = "--text-field",
         .value = "NAME,..",
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "fields of a row that are its text, for .jsonl files (default: text, or those "
-                "of a known layout)",
+        .help = "fields of a row that are its text, for .jsonl and .json files (default: text, or "
+                "those of a known layout)",
         .set = SetTextFields},
+    OptionRow{.names = "--line-ends",
+              .value = "KIND",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help =
+                  "of texts: lf (default: CRLF and CR are read as LF, as Python and the loaders "
+                  "of data sets do) or keep",
+              .set = SetLineEnds},
     OptionRow{
         .names = "--context",
         .value = "T",
@@ -399,7 +409,8 @@ constexpr std::array kOptions{
         .value = "N",
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
         .help =
-            "windows from the start of the text (default: quantize and calibrate 128, else all)",
+            "windows from the start of the text (default: quantize and calibrate 128, or as many "
+            "as the text has, else all)",
         .set =
             [](Arguments& a, const std::string& v) {
               a.samples =

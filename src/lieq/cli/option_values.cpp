@@ -68,6 +68,13 @@ void SetTextFields(Arguments& arguments, const std::string& text) {
   }
 }
 
+void SetLineEnds(Arguments& arguments, const std::string& text) {
+  if (text != "lf" && text != "keep") {
+    throw UsageError("--line-ends: expected lf or keep, found '" + text + "'");
+  }
+  arguments.line_ends = text == "keep" ? LineEnds::kKeep : LineEnds::kLf;
+}
+
 void SetRankingWeights(Arguments& arguments, const std::string& text) {
   constexpr std::string_view kExpected = "three numbers from 0 to 1e6 such as 1,1,2, not all 0";
   const std::vector<std::string> parts = SplitAtCommas(text);

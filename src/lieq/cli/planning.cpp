@@ -28,7 +28,7 @@ bool NeedsSpectra(const Arguments& arguments) {
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
                             const EncodedText& text, std::uint64_t seed, Session& session,
                             bool spectra) {
-  const Windows windows = SpectrumWindows(text, "the calibration text");
+  const Windows windows = SpectrumWindows(text);
   DiagnoseOptions options;
   options.seed = seed;
   options.spectra = spectra;
@@ -38,6 +38,7 @@ Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_h
   diagnosis.model_hash = model_hash;
   diagnosis.calibration_hash = text.hash;
   diagnosis.calibration_files = text.names;
+  diagnosis.calibration_notes = text.notes;
   return diagnosis;
 }
 

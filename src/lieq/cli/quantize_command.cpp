@@ -57,7 +57,8 @@ struct Inputs {
   ModelFolder model;
   std::string model_hash;
   std::optional<EncodedText> calibration;
-  Windows windows;  // empty where the quantizer needs no calibration
+  Windows windows;                      // empty where the quantizer needs no calibration
+  std::vector<std::string> text_notes;  // of --text
   Record settings;
 };
 
@@ -104,17 +105,11 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
     inputs.calibration = CalibrationText(arguments, inputs.model, session);
   }
   if (calibrated) {
-    const Index wanted = arguments.samples.value_or(kDefaultSamples);
-    inputs.windows =
-        CutWindows(inputs.calibration->ids, arguments.context.value_or(kDefaultContext), wanted,
-                   "the calibration text");
-    JudgeCalibration(*inputs.calibration, inputs.windows.count * inputs.windows.length, config,
-                     session.log());
-    if (inputs.windows.count < wanted) {
-      session.log().Info(
-          fmt::format("the calibration text has {} windows of {} tokens, fewer than {}",
-                      inputs.windows.count, inputs.windows.length, wanted));
-    }
+    inputs.windows = CalibrationWindows(arguments, *inputs.calibration, config, session.log());
+  }
+  if (arguments.allocation == "optimal" && !arguments.text.empty()) {
+    const FileText text = ReadTextFile(arguments.text, HowToRead(arguments));
+    inputs.text_notes = Say(text.notes, session.log());
   }
   inputs.settings =
       QuantizeSettings(arguments, inputs.model_hash,
@@ -466,6 +461,7 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .settings = inputs.settings,
                             .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
                             .calibration_tokens = inputs.windows.count * inputs.windows.length,
+                            .text_notes = inputs.text_notes,
                             .edges = edges,
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};

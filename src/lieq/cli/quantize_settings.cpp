@@ -97,6 +97,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
         }
       }
       if (!a.text.empty()) record["text"] = HashFile(a.text);
+      if (!a.text.empty() && !a.text_fields.empty()) record["text_fields"] = a.text_fields;
       record["damage_windows"] = a.damage_windows;
       record["damage_context"] = a.damage_context;
       record["measure_all"] = a.measure_all;
@@ -110,6 +111,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
   if (a.assemble) record["assembled"] = true;
   if (a.embedding_bits) record["embedding_bits"] = *a.embedding_bits;
   if (a.head_bits) record["head_bits"] = *a.head_bits;
+  if (a.line_ends != LineEnds::kLf) record["line_ends"] = Name(a.line_ends);
   if (calibration != nullptr) {
     record["calibration"] = calibration->hash;
     if (CalibratesOnItself(a)) record["calibration_source"] = "self";
@@ -174,6 +176,10 @@ std::string CanonicalCommand(const Arguments& a) {
   for (std::size_t i = 0; i < a.calibration.size(); ++i) {
     command += (i == 0 ? " --calibration " : " ") + name(a.calibration[i]);
   }
+  for (std::size_t i = 0; i < a.text_fields.size(); ++i) {
+    command += (i == 0 ? " --text-field " : ",") + a.text_fields[i];
+  }
+  if (a.line_ends != LineEnds::kLf) command += fmt::format(" --line-ends {}", Name(a.line_ends));
   command +=
       fmt::format(" --samples {} --context {} --seed {}", a.samples.value_or(kDefaultSamples),
                   a.context.value_or(kDefaultContext), a.seed);

@@ -180,10 +180,10 @@ Record ResultRecord(const ResultFacts& facts) {
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
   if (!facts.plan.checks.empty()) record["measured_kl"] = facts.plan.checks.front().kl;
   if (facts.calibration != nullptr) {
-    record["calibration"] = {{"files", facts.calibration->names},
-                             {"hash", facts.calibration->hash},
-                             {"tokens", facts.calibration_tokens}};
+    record["calibration"] = TextRecord(*facts.calibration);
+    record["calibration"]["tokens"] = facts.calibration_tokens;
   }
+  if (!facts.text_notes.empty()) record["text_notes"] = facts.text_notes;
   record["layers"] = std::move(layers);
   return record;
 }

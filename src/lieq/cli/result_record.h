@@ -31,6 +31,7 @@ struct ResultFacts {
   const Record& settings;
   const EncodedText* calibration;  // null where none was used
   Index calibration_tokens = 0;
+  const std::vector<std::string>& text_notes;  // of --text, which the damage was measured on
   const EdgeGrids& edges;
   std::uint64_t output_bytes = 0;
   std::string command;

@@ -61,6 +61,7 @@ Record Settings(const Arguments& a, const std::string& model_hash,
   }
   if (!a.sensitivities.empty()) record["sensitivities"] = HashFile(a.sensitivities);
   if (!a.text_fields.empty()) record["text_fields"] = a.text_fields;
+  if (a.line_ends != LineEnds::kLf) record["line_ends"] = Name(a.line_ends);
   for (const StudyText& text : texts) {
     Hasher hasher;
     hasher.Add(std::as_bytes(std::span(text.ids)));
@@ -274,11 +275,11 @@ void StudyBench::Flag(std::string_view name, std::string text) {
 }
 
 EncodedText StudyBench::Encode(std::span<const fs::path> files) const {
-  return EncodeFiles(*tokenizer_, files, arguments.text_fields);
+  return EncodeFiles(*tokenizer_, files, HowToRead(arguments), session.log());
 }
 
 Windows StudyBench::TextWindows(const StudyText& text, Index length) const {
-  return CutWindows(text.ids, length, arguments.windows, text.name);
+  return CutWindows(text.ids, length, arguments.windows, text.name, "--lengths");
 }
 
 Record StudyBench::Perplexities(const Weights& weights) {
@@ -319,7 +320,7 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
                             std::span<const Grid> grids, const ModelFolder* transformed) {
   const bool calibrated = FindQuantizer(options.method).needs_calibration;
   Windows windows;
-  if (calibrated) windows = CutWindows(calibration->ids, context, samples, "the calibration text");
+  if (calibrated) windows = CutWindows(calibration->ids, context, samples, calibration->where);
   Arguments told = arguments;
   told.quant = options;
   const fs::path folder = name.empty() && !arguments.codes.empty()

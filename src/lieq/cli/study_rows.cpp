@@ -116,7 +116,7 @@ void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
     return FindRanking(name).needs.perplexity_drop;
   };
   if (std::ranges::any_of(rankings, needs_drop)) {
-    const Windows windows = SpectrumWindows(calibration, "the calibration text");
+    const Windows windows = SpectrumWindows(calibration);
     MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
                           bench.session.context(), diagnosis);
   }
@@ -260,7 +260,7 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
       folder += "-" + GroupText(backend.size);
       Windows windows;
       if (NeedsCalibration(rows)) {
-        windows = CutWindows(calibration.ids, context, samples, "the calibration text");
+        windows = CutWindows(calibration.ids, context, samples, calibration.where);
       }
       Arguments told = a;
       told.group_size = backend.size;

@@ -48,6 +48,7 @@ struct LayerDiagnosis {
 struct Stability {
   std::string text_hash;                  // of the second text
   std::vector<std::string> text_files;    // its names, without folders
+  std::vector<std::string> text_notes;    // what was changed in it or left aside on reading
   std::map<std::string, double> kendall;  // tau-b by name of ranking; a ranking without order: none
 };
 
@@ -58,6 +59,7 @@ struct Diagnosis {
   std::string model_hash;                      // of config.json and the weight files
   std::string calibration_hash;                // of the tokens the spectra were measured on
   std::vector<std::string> calibration_files;  // their names, without folders
+  std::vector<std::string> calibration_notes;  // what was changed in them or left aside on reading
   Index context = 0;                           // tokens in a window; 0: no text was needed
   Index spectrum_windows = 0;  // windows behind spectra and block influence; 0: none
   int twins = 0;               // random projections behind each value; 0: no spectra
@@ -66,7 +68,7 @@ struct Diagnosis {
   std::optional<double> base_perplexity;  // of the unchanged model on the text of the drop
   std::optional<Index> drop_windows;
   std::string text_hash;
-  std::vector<std::string> text_files;
+  std::vector<std::string> text_files, text_notes;
   std::uint64_t seed = 0;
   std::optional<Stability> stability;
 };

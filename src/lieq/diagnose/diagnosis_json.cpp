@@ -145,7 +145,7 @@ LayerDiagnosis ParseRow(const JsonObject& row, std::size_t index, const Diagnosi
   return layer;
 }
 
-/// File names, or nothing.
+/// File names or notes, or nothing.
 std::vector<std::string> Names(const JsonObject& object, std::string_view key) {
   std::vector<std::string> names;
   if (!object.Has(key)) return names;
@@ -181,7 +181,8 @@ Record ToJson(const SpectrumSettings& settings) {
 
 Stability ParseStability(const JsonObject& object) {
   Stability stability{.text_hash = object.String("text_hash", ""),
-                      .text_files = Names(object, "text_files")};
+                      .text_files = Names(object, "text_files"),
+                      .text_notes = Names(object, "text_notes")};
   const JsonObject kendall = object.Object("kendall_tau");
   for (const auto& [name, value] : kendall.value().items()) {
     const double tau = Finite(kendall, name);
@@ -192,9 +193,10 @@ Stability ParseStability(const JsonObject& object) {
 }
 
 Record ToJson(const Stability& stability) {
-  return {{"text_hash", stability.text_hash},
-          {"text_files", stability.text_files},
-          {"kendall_tau", Record(stability.kendall)}};
+  Record record{{"text_hash", stability.text_hash}, {"text_files", stability.text_files}};
+  if (!stability.text_notes.empty()) record["text_notes"] = stability.text_notes;
+  record["kendall_tau"] = Record(stability.kendall);
+  return record;
 }
 
 /// What the spectra were made with. Diagnostics of before there were settings have the defaults.
@@ -236,6 +238,9 @@ Record ToJson(const Diagnosis& diagnosis) {
     if (!diagnosis.calibration_files.empty()) {
       json["calibration_files"] = diagnosis.calibration_files;
     }
+    if (!diagnosis.calibration_notes.empty()) {
+      json["calibration_notes"] = diagnosis.calibration_notes;
+    }
     json["spectrum_windows"] = diagnosis.spectrum_windows;
   }
   if (diagnosis.twins > 0) {
@@ -247,6 +252,7 @@ Record ToJson(const Diagnosis& diagnosis) {
   if (diagnosis.drop_windows) {
     json["text_hash"] = diagnosis.text_hash;
     if (!diagnosis.text_files.empty()) json["text_files"] = diagnosis.text_files;
+    if (!diagnosis.text_notes.empty()) json["text_notes"] = diagnosis.text_notes;
     json["drop_windows"] = *diagnosis.drop_windows;
   }
   if (diagnosis.base_perplexity) json["base_perplexity"] = *diagnosis.base_perplexity;
@@ -287,6 +293,7 @@ Diagnosis DiagnosisFromJson(const Json& json, const std::string& where) {
   }
   diagnosis.calibration_hash = object.String("calibration_hash", "");
   diagnosis.calibration_files = Names(object, "calibration_files");
+  diagnosis.calibration_notes = Names(object, "calibration_notes");
   if (object.Has("spectrum_windows")) {
     diagnosis.spectrum_windows = Count(object, "spectrum_windows", 1);
   }
@@ -294,6 +301,7 @@ Diagnosis DiagnosisFromJson(const Json& json, const std::string& where) {
   diagnosis.seed = Seed(object, "seed");
   diagnosis.text_hash = object.String("text_hash", "");
   diagnosis.text_files = Names(object, "text_files");
+  diagnosis.text_notes = Names(object, "text_notes");
   if (object.Has("stability")) diagnosis.stability = ParseStability(object.Object("stability"));
   if (object.Has("drop_windows")) diagnosis.drop_windows = Count(object, "drop_windows", 1);
   if (object.Has("base_perplexity")) {

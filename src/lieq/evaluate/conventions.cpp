@@ -5,6 +5,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/rows.h"
+#include "lieq/text/windows.h"
 
 namespace lieq {
 namespace {
@@ -98,10 +99,7 @@ ScoredText CutScored(std::vector<TokenId> ids, const Convention& convention, Ind
            stride);
   }
   const auto tokens = static_cast<Index>(ids.size());
-  if (tokens < length) {
-    Refuse("text is shorter than one window", where,
-           "at least " + std::to_string(length) + " tokens", tokens);
-  }
+  if (tokens < length) RefuseShortText(tokens, length, shortest, where, "--context");
   ScoredText text{.ids = std::move(ids), .bos = {}, .windows = {}, .length = length};
   if (convention.bos_first) text.bos = bos;
   const auto full = [&] { return limit > 0 && static_cast<Index>(text.windows.size()) == limit; };

@@ -67,22 +67,42 @@ std::size_t AsciiWords(std::string_view text, std::size_t position) noexcept {
   return bytes;
 }
 
-std::string_view ToValidUtf8(std::string_view text, std::string& storage) {
-  std::size_t copied = 0;  // bytes of `text` that are in `storage`
-  bool changed = false;
+namespace {
+
+/// Calls see(position, sequence) for each ill-formed sequence.
+template <class F>
+void ForFaults(std::string_view text, F&& see) {
   for (std::size_t position = 0; position < text.size();) {
     position += AsciiWords(text, position);
     if (position == text.size()) break;
     const Sequence sequence = SequenceAt(text, position);
-    if (!sequence.valid) {
-      if (!changed) storage.clear();
-      changed = true;
-      storage.append(text, copied, position - copied);
-      AppendUtf8(storage, kReplacement);
-      copied = position + sequence.bytes;
-    }
+    if (!sequence.valid) see(position, sequence);
     position += sequence.bytes;
   }
+}
+
+}  // namespace
+
+Utf8Faults FindFaults(std::string_view text) noexcept {
+  Utf8Faults faults;
+  ForFaults(text, [&](std::size_t position, const Sequence& sequence) {
+    if (faults.bytes == 0) faults.first = position;
+    faults.bytes += sequence.bytes;
+    faults.cut = sequence.cut;
+  });
+  return faults;
+}
+
+std::string_view ToValidUtf8(std::string_view text, std::string& storage) {
+  std::size_t copied = 0;  // bytes of `text` that are in `storage`
+  bool changed = false;
+  ForFaults(text, [&](std::size_t position, const Sequence& sequence) {
+    if (!changed) storage.clear();
+    changed = true;
+    storage.append(text, copied, position - copied);
+    AppendUtf8(storage, kReplacement);
+    copied = position + sequence.bytes;
+  });
   if (!changed) return text;
   storage.append(text, copied);
   return storage;

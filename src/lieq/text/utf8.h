@@ -14,6 +14,14 @@ inline constexpr char32_t kReplacement = 0xFFFD;
 /// else a view of `storage`.
 [[nodiscard]] std::string_view ToValidUtf8(std::string_view text, std::string& storage);
 
+/// What ToValidUtf8 changes, counted.
+struct Utf8Faults {
+  std::size_t bytes = 0;  // of all ill-formed sequences
+  std::size_t first = 0;  // the place of the first one
+  bool cut = false;       // the text ends inside a character, whose bytes count too
+};
+[[nodiscard]] Utf8Faults FindFaults(std::string_view text) noexcept;
+
 /// Bytes of `text` before a character that its end cuts off (up to 3 bytes that more could make
 /// whole): what may be shown of a text that goes on. ToValidUtf8 of the two parts, one after
 /// another, is that of the whole.

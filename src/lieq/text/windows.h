@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lieq/base/types.h"
@@ -22,8 +23,14 @@ struct Windows {
 };
 
 /// The first `limit` whole windows (0: all); a last partial window is dropped (method "plain").
-/// Throws Error naming `where`: fewer tokens than one window, length < 2.
+/// option: what sets the length, for the message. Throws Error naming `where`: fewer tokens than
+/// one window, length < 2.
 [[nodiscard]] Windows CutWindows(std::vector<TokenId> ids, Index length, Index limit,
-                                 const std::string& where);
+                                 const std::string& where, std::string_view option = "--context");
+
+/// Throws Error for a text of `tokens` tokens, fewer than a window of `length`; names the length
+/// that fits, unless it is below the shortest that there is.
+[[noreturn]] void RefuseShortText(Index tokens, Index length, Index shortest,
+                                  const std::string& where, std::string_view option);
 
 }  // namespace lieq
