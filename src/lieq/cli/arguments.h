@@ -138,6 +138,7 @@ struct Arguments {
   int threads = 0;  // 0: all processors
   std::string kernels;
   Arithmetic arithmetic = Arithmetic::kFloat32;
+  bool probes_arithmetic = false;  // auto: whichever is faster, in place of `arithmetic`
 
   bool force = false;
   bool dry_run = false;

@@ -11,6 +11,7 @@
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/device/cpu/bf16_gain.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/text/text_file.h"
@@ -131,8 +132,8 @@ Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path&
                 {"model", model.string()},
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
-                {"convention", arguments.convention->name},
                 {"line_ends", Name(arguments.line_ends)},
+                {"convention", arguments.convention->name},
                 {"stride", arguments.stride},
                 {"perplexity", result.perplexity},
                 {"mean_nll", result.mean_nll},
@@ -146,10 +147,11 @@ Record ToJson(const Arguments& arguments, const fs::path& model, const fs::path&
                 {"seconds", evaluation.seconds},
                 {"peak_bytes", PeakMemoryBytes()},
                 {"device", session.device().description()},
+                {"arithmetic", Name(session.arithmetic())},
                 {"threads", session.pool().size()}};
+  if (!evaluation.notes.empty()) record["text_notes"] = evaluation.notes;
   if (evaluation.divergence) record["reference"] = ToJson(arguments, *evaluation.divergence);
   return record;
-  if (!evaluation.notes.empty()) record["text_notes"] = evaluation.notes;
 }
 
 void Print(const Arguments& arguments, const Evaluation& evaluation) {

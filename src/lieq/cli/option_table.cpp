@@ -649,11 +649,13 @@ constexpr std::array kOptions{
                           kCalibrate | kGenerate,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.kernels = v; }},
-    OptionRow{.names = "--arithmetic",
-              .value = "TYPE",
-              .commands = kEvaluate | kGenerate,
-              .help = "of products: float32 (default) or bf16, where the processor has it",
-              .set = SetArithmetic},
+    OptionRow{
+        .names = "--arithmetic",
+        .value = "TYPE",
+        .commands = kEvaluate | kGenerate,
+        .help = "of products: float32 (default), bf16, where the processor has it, or auto, what a "
+                "short probe finds faster (the last digits of results follow it)",
+        .set = SetArithmetic},
     OptionRow{.names = "--force",
               .value = "",
               .commands = kQuantize | kExport,

@@ -113,9 +113,10 @@ void SetGrid(Arguments& arguments, const std::string& text) {
 }
 
 void SetArithmetic(Arguments& arguments, const std::string& text) {
-  if (text != "float32" && text != "bf16") {
-    throw UsageError("--arithmetic: expected float32 or bf16, found '" + text + "'");
+  if (text != "float32" && text != "bf16" && text != "auto") {
+    throw UsageError("--arithmetic: expected float32, bf16 or auto, found '" + text + "'");
   }
+  arguments.probes_arithmetic = text == "auto";
   arguments.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
 }
 

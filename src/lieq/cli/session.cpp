@@ -1,6 +1,7 @@
 #include "lieq/cli/session.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <thread>
 
 #include "lieq/base/error.h"
+#include "lieq/device/cpu/bf16_gain.h"
 #include "lieq/device/cpu/cpu_device.h"
 
 namespace lieq {
@@ -25,6 +27,16 @@ std::int64_t KilobyteLine(const char* file, std::string_view key) {
     if (line.starts_with(key)) return std::atoll(line.c_str() + key.size()) * 1024;
   }
   return 0;
+}
+
+void SayTo(const Log& log, LogLevel level, std::string_view text) {
+  if (level == LogLevel::kDebug) {
+    log.Debug(text);
+  } else if (level == LogLevel::kInfo) {
+    log.Info(text);
+  } else {
+    log.Warning(text);
+  }
 }
 
 int ThreadCount(const Arguments& arguments) {
@@ -94,13 +106,27 @@ int SignalStop::signal() const noexcept {
 Session::Session(const Arguments& arguments, Outputs outputs, std::stop_token stop)
     : arguments_(arguments),
       outputs_(std::move(outputs)),
+      log_([this](LogLevel level, std::string_view text) {
+        {
+          const std::lock_guard lock(said_mutex_);
+          if (!said_.emplace(text).second) return;
+        }
+        SayTo(outputs_.log, level, text);
+      }),
       pool_(ThreadCount(arguments)),
-      context_{pool_, outputs_.log, outputs_.progress, std::move(stop)} {}
+      context_{pool_, log_, outputs_.progress, std::move(stop)} {}
 
 Device& Session::device() {
   if (!device_) {
-    device_ =
-        MakeCpuDevice(pool_, {.kernels = arguments_.kernels, .arithmetic = arguments_.arithmetic});
+    arithmetic_ = arguments_.arithmetic;
+    if (arguments_.probes_arithmetic) {
+      const double gain = Bf16Gain(pool_, arguments_.kernels);
+      arithmetic_ = gain > 1 ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+      log().Info(gain == 0 ? "products in float32: this processor has no bf16 arithmetic"
+                           : fmt::format("products in {}: bf16 is {:.2f} times as fast here",
+                                         Name(arithmetic_), gain));
+    }
+    device_ = MakeCpuDevice(pool_, {.kernels = arguments_.kernels, .arithmetic = arithmetic_});
     log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
   }
   return *device_;

@@ -3,7 +3,10 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <stop_token>
+#include <string>
 
 #include "lieq/base/context.h"
 #include "lieq/cli/arguments.h"
@@ -44,18 +47,29 @@ class Session {
 
   [[nodiscard]] Context& context() noexcept { return context_; }
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
-  [[nodiscard]] const Log& log() const noexcept { return outputs_.log; }
+  /// Says a thing once: what a command says of an input that it reads again, it has said.
+  [[nodiscard]] const Log& log() const noexcept { return log_; }
+  /// Of the device's products.
+  [[nodiscard]] Arithmetic arithmetic() {
+    (void)device();
+    return arithmetic_;
+  }
   /// Gives the result of a command under --json.
   void Answer(const Record& record) const { outputs_.record(record); }
-  /// Made on first use, so that commands without arithmetic do not pay for it.
+  /// Made on first use, so that commands without arithmetic do not pay for it. --arithmetic auto
+  /// is what a short probe finds faster then, and is said.
   [[nodiscard]] Device& device();
 
  private:
   const Arguments& arguments_;
   Outputs outputs_;
+  std::mutex said_mutex_;
+  std::set<std::string, std::less<>> said_;
+  Log log_;
   ThreadPool pool_;
   Context context_;
   std::unique_ptr<Device> device_;
+  Arithmetic arithmetic_ = Arithmetic::kFloat32;
 };
 
 /// Highest resident memory of this process so far, file pages included (VmHWM), bytes.
