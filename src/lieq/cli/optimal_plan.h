@@ -25,8 +25,8 @@ struct Purse {
 /// What an optimal plan is known to be before anything is measured.
 struct OptimalForecast {
   std::vector<Grid> candidates;
-  Plan plan;                // a stand-in: what the budget buys where bits alone decide
-  std::int64_t bytes = 0;   // of the weight files, at most
+  Plan plan;               // a stand-in: what the budget buys where bits alone decide
+  std::int64_t bytes = 0;  // of the weight files, at most
 };
 
 /// Writes and measures nothing. Throws Error where the budget cannot be met.
