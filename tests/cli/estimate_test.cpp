@@ -85,7 +85,7 @@ const std::vector<Words> kAtMost{
     {"--bpw", "3.2", "--method", "gptq", "--damage-windows", "2", "--damage-context", "32"},
     {"--bpw", "3", "--granularity", "layer", "--method", "rtn", "--damage-windows", "2",
      "--damage-context", "32", "--refine", "2"},
-    {"--size", "400000", "--method", "rtn", "--damage-windows", "2", "--damage-context", "32"},
+    {"--size", "700000", "--method", "rtn", "--damage-windows", "2", "--damage-context", "32"},
     {"--bpw", "3.5", "--ranking", "compactness", "--method", "rtn"},
 };
 

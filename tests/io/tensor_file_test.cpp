@@ -229,6 +229,21 @@ TEST(OpenFolder, SaysWhatItFoundInstead) {
   EXPECT_THAT(error(), AllOf(HasSubstr("adapter_model.safetensors"), Not(HasSubstr("pickle"))));
 }
 
+TEST(Writer, MakesFilesWhoseSizeDoesNotDependOnTheOrderOfTensors) {
+  Rng rng(11);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<TensorSpec> specs;
+    for (std::uint32_t i = 0; i < 2 + rng.Below(40); ++i) {  // offsets of one digit up to seven
+      specs.push_back({"layer." + std::to_string(i), DType::kU8, {1 + rng.Below(1u << (i % 18))}});
+    }
+    const std::uint64_t bytes = TensorWriter::FileBytes(specs, {});
+    std::ranges::sort(specs, {}, [](const TensorSpec& spec) { return spec.shape[0]; });
+    EXPECT_EQ(TensorWriter::FileBytes(specs, {}), bytes) << round;
+    std::ranges::reverse(specs);
+    EXPECT_EQ(TensorWriter::FileBytes(specs, {}), bytes) << round;
+  }
+}
+
 TEST(Describe, WritesTypeAndShape) {
   EXPECT_EQ(Describe(DType::kF32, std::vector<std::int64_t>{3072, 1024}), "F32 [3072, 1024]");
   EXPECT_EQ(Describe(DType::kI64, std::vector<std::int64_t>{}), "I64 []");

@@ -57,14 +57,16 @@ Forecast ForecastPlan(const Arguments& arguments, const ModelFolder& model,
     forecast.bytes = bytes(forecast.plan);
     return forecast;
   }
-  // Where wide layers come first, all offsets in the headers are the largest they can be, and have
-  // the most digits; where they come last, the fewest.
+  // In one file it does not matter which layers are wide. Where several are cut, it may: wide
+  // layers that come first, and last, are the ends of what can be.
   const Index layers = model.weights.config.layers;
   Forecast forecast{.plan = StandInPlan(arguments, model, model_hash, ByName(layers, true)),
                     .candidates = {}};
-  forecast.bytes = bytes(forecast.plan);
-  const Plan least = StandInPlan(arguments, model, model_hash, ByName(layers, false));
-  forecast.exact = bytes(least) == forecast.bytes;
+  const std::uint64_t first = bytes(forecast.plan);
+  const std::uint64_t last =
+      bytes(StandInPlan(arguments, model, model_hash, ByName(layers, false)));
+  forecast.bytes = std::max(first, last);
+  forecast.exact = first == last;
   return forecast;
 }
 

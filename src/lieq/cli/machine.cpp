@@ -67,7 +67,7 @@ double Machine::Recall(const std::string& piece, const std::function<double()>& 
 }
 
 double Machine::Seconds(const std::string& piece, const std::function<Work()>& prepare) {
-  constexpr double kEnough = 0.1;  // seconds in all; a first call that takes more is the only one
+  constexpr double kEnough = 0.05;  // seconds in all; a first call that takes more is the only one
   constexpr int kMostCalls = 5;
   return Recall(piece, [&] {
     const Work work = prepare();

@@ -34,7 +34,7 @@ class Memory {
     if (work_.spectrum_tokens > 0) most = std::max(most, Spectra());
     if (!work_.candidates.empty()) most = std::max({most, Codes(), Damage()});
     if (!work_.transforms.empty()) most = std::max(most, Transforming());
-    if (!work_.grids.empty()) most = std::max(most, Quantizing());
+    if (!work_.grids.empty()) most = std::max({most, Quantizing(), Ends()});
     return most;
   }
 
@@ -159,7 +159,14 @@ class Memory {
     // The layers behind a variant are read again and again, so the model stays.
     const double layers = static_cast<double>(config_.layers) * LayerWeights();
     const double model = ItemBytes() * (layers + vocab * hidden_);
-    return logits + passes + model;
+    const double mix = work_.mixes > 0 ? 0.5 * layers : 0;  // 4 bits or less a weight
+    return logits + passes + model + mix;
+  }
+
+  /// Rounding the embedding, then the head: widened whole, with its codes.
+  [[nodiscard]] double Ends() const {
+    if (work_.edges == EdgeGrids{}) return 0;
+    return (kFloat + ItemBytes() + 1) * static_cast<double>(config_.vocab) * hidden_;
   }
 
   [[nodiscard]] double Transforming() const {
@@ -194,8 +201,9 @@ std::int64_t ResidentBytes() {
 }
 
 std::int64_t StageMemory(const Work& work, int threads) {
-  constexpr double kBuffers = 4 << 20;  // of BLAS, for each thread
-  return static_cast<std::int64_t>(Memory(work, threads).Most() + kBuffers * threads);
+  const bool products = work.windows > 0 || work.spectrum_tokens > 0 || work.damage_windows > 0;
+  const double buffers = products ? 4 << 20 : 0;  // of BLAS, for each thread
+  return static_cast<std::int64_t>(Memory(work, threads).Most() + buffers * threads);
 }
 
 }  // namespace lieq

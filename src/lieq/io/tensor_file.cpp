@@ -214,7 +214,9 @@ std::string Quoted(const std::string& text) {
   return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-/// u64 length and JSON, padded with spaces so that the data begin at a multiple of 8.
+/// u64 length and JSON, padded with spaces so that the data begin at a multiple of 8; and as if
+/// every offset had as many digits as the last, so that the size of a file does not depend on the
+/// order of its tensors: it is known before it is known which layers get which width.
 std::string RenderHeader(std::span<const TensorSpec> specs,
                          const std::map<std::string, std::string>& metadata) {
   std::string json = "{\"__metadata__\":{";
@@ -223,7 +225,16 @@ std::string RenderHeader(std::span<const TensorSpec> specs,
     json += Quoted(key) + ':' + Quoted(value);
   }
   json += '}';
+  std::uint64_t total = 0;
+  for (const TensorSpec& spec : specs) total += DataBytes(spec);
+  const std::size_t most_digits = std::to_string(total).size();
+  std::size_t spared = 0;
   std::uint64_t offset = 0;
+  const auto add_offset = [&] {
+    const std::string digits = std::to_string(offset);
+    spared += most_digits - digits.size();
+    json += digits;
+  };
   for (const TensorSpec& spec : specs) {
     json += ',' + Quoted(spec.name) + ":{\"dtype\":\"" + std::string(Name(spec.dtype)) +
             "\",\"shape\":[";
@@ -231,11 +242,15 @@ std::string RenderHeader(std::span<const TensorSpec> specs,
       if (json.back() != '[') json += ',';
       json += std::to_string(extent);
     }
-    json += "],\"data_offsets\":[" + std::to_string(offset);
+    json += "],\"data_offsets\":[";
+    add_offset();
     offset += DataBytes(spec);
-    json += ',' + std::to_string(offset) + "]}";
+    json += ',';
+    add_offset();
+    json += "]}";
   }
   json += '}';
+  json.append(spared, ' ');
   json.append((8 - json.size() % 8) % 8, ' ');
   LIEQ_ASSERT(json.size() <= kMostHeaderBytes);
 

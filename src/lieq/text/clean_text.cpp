@@ -32,7 +32,7 @@ std::string Share(std::size_t part, std::size_t whole) {
   throw Error({.what = "not UTF-8 text",
                .where = path,
                .expected = "UTF-8: plain text, rows of JSON (.jsonl, .json), or gzip of either",
-               .found = format.name + (place.empty() ? "" : ", by its bytes; " + place),
+               .found = format.name + ", " + place,
                .hint = format.hint});
 }
 
@@ -57,7 +57,7 @@ std::string CleanText(std::string bytes, const std::string& path, std::vector<Te
   const auto zeros = static_cast<std::size_t>(std::ranges::count(bytes, '\0'));
   const bool utf8 = faults.bytes == 0 && zeros == 0;
   if (const ForeignFormat known = FormatOfFirstBytes(bytes, utf8, path); !known.name.empty()) {
-    Refuse(path, known, "");
+    Refuse(path, known, "by its first bytes");
   }
   const std::string name = FileName(path);
   if (!utf8) {
@@ -69,7 +69,7 @@ std::string CleanText(std::string bytes, const std::string& path, std::vector<Te
     const std::size_t counted = faults.cut ? all - (bytes.size() - WholeCharacters(bytes)) : all;
     if (counted * kBytesPerFault > bytes.size()) {
       Refuse(path, GuessFormat(bytes, path),
-             fmt::format("{} of it {} no text, {}", Share(all, bytes.size()),
+             fmt::format("by its bytes; {} of it {} no text, {}", Share(all, bytes.size()),
                          all == 1 ? "is" : "are", place));
     }
     if (faults.bytes > 0) {
