@@ -3,9 +3,11 @@
 #include <chrono>
 #include <optional>
 
-#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/base/shell.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/inputs.h"
+#include "lieq/cli/model_sizes.h"
 #include "lieq/cli/run_folder.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/cli/verification.h"
@@ -15,14 +17,6 @@ namespace lieq {
 namespace {
 
 namespace fs = std::filesystem;
-
-void CheckOutput(const Arguments& arguments) {
-  CheckOutputPlace(arguments.output, arguments.model);
-  if (!fs::exists(arguments.output) || arguments.force) return;
-  throw Error({.what = "the output is there already",
-               .where = arguments.output.string(),
-               .hint = "give --force to replace it"});
-}
 
 /// What the command line lets the export round.
 RoundedMatrices Told(const Arguments& arguments) {
@@ -38,6 +32,30 @@ std::uint64_t BytesOf(const fs::path& path) {
   return bytes;
 }
 
+/// The command that repeats the check.
+std::string VerifyCommand(const Arguments& arguments) {
+  return "lieq verify " + ShellQuoted(arguments.output.string()) + " --against " +
+         ShellQuoted(arguments.model.string()) +
+         (Told(arguments) != RoundedMatrices::kNone ? " --approximate" : "");
+}
+
+/// lieq.json of an exported folder: by it a later --force knows that the folder may be replaced.
+Record ExportRecord(const ModelFolder& source, const Exporter& exporter, const fs::path& written) {
+  const ModelSizes sizes = MeasureSizes(source);
+  std::uint64_t bytes = 0;  // of the weights, as in the lieq.json of `quantize`
+  for (const auto& entry : fs::directory_iterator(written)) {
+    if (entry.path().extension() == ".safetensors") bytes += entry.file_size();
+  }
+  return {{"schema", 1},
+          {"kind", "export"},
+          {"program", fmt::format("lieq {} ({})", kVersion, kCommit)},
+          {"to", exporter.name},
+          {"base_model", fs::weakly_canonical(source.path).filename().string()},
+          {"code_bits_per_weight", sizes.code_bits / static_cast<double>(sizes.weights)},
+          {"bits_per_weight", sizes.BitsPerWeight()},
+          {"bytes", bytes}};
+}
+
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
                  double seconds, const Session& session) {
@@ -49,6 +67,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                   {"output", arguments.output.string()},
                   {"bytes", bytes},
                   {"serve", serve},
+                  {"verify", VerifyCommand(arguments)},
                   {"verified", comparison.has_value()}};
     if (comparison) record.update(ToJson(*comparison));
     record["seconds"] = seconds;
@@ -61,7 +80,9 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                FormatBytes(static_cast<double>(bytes)));
   }
   if (comparison) PrintComparison(*comparison);
-  if (!comparison || comparison->equal()) fmt::print("serve with     {}\n", serve);
+  if (comparison && !comparison->equal()) return;
+  fmt::print("check again    {}\n", VerifyCommand(arguments));
+  fmt::print("serve with     {}\n", serve);
 }
 
 }  // namespace
@@ -72,7 +93,6 @@ int RunExport(const Arguments& arguments, Session& session) {
   if (Told(arguments) != RoundedMatrices::kNone && exporter.name != "gguf") {
     throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
   }
-  CheckOutput(arguments);
   const ModelFolder source = OpenModel(arguments.model);
 
   // Beside OUT, which appears by one rename once the model was read back and found the same.
@@ -88,6 +108,10 @@ int RunExport(const Arguments& arguments, Session& session) {
                     .embedding_type = arguments.embedding_type,
                     .head_type = arguments.head_type,
                     .approximate = arguments.approximate});
+    if (!exporter.one_file) {
+      WriteFileAtomically(written / "lieq.json",
+                          ExportRecord(source, exporter, written).dump(2) + "\n");
+    }
     if (arguments.verify) comparison = CompareModels(source, OpenModel(written), Told(arguments));
   } catch (...) {
     folder.Abandon();
