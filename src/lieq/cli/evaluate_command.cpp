@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <optional>
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/cli/cache_folder.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/cli/inputs.h"
@@ -36,16 +36,6 @@ struct Evaluation {
   std::optional<DivergenceResult> divergence;
   double seconds = 0;  // of the passes over the windows
 };
-
-/// Where files that can be made again are kept.
-fs::path CacheFolder() {
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != 0) {
-    return fs::path(folder) / "lieq";
-  }
-  const char* home = std::getenv("HOME");
-  return (home != nullptr && *home != 0 ? fs::path(home) / ".cache" : fs::temp_directory_path()) /
-         "lieq";
-}
 
 /// How far the model is from its reference on the text.
 DivergenceResult Diverge(const Arguments& arguments, const Model& model, const Model& reference,

@@ -103,6 +103,14 @@ bool HasKeys(const fs::path& file, std::string_view start, bool (*other)(std::st
   return any;
 }
 
+/// Plans in the words of others have no mark of ours: they are told by what every line says.
+bool IsPlanForOthers(const fs::path& file) {
+  const auto none = [](std::string_view) { return false; };
+  const auto defaults = [](std::string_view key) { return key == "group_size" || key == "bits"; };
+  return Head(file, 6) == "^blk\\." || HasKeys(file, "+:^model", none) ||
+         HasKeys(file, "model.layers.", defaults);
+}
+
 struct KindRow {
   std::string_view name;
   FileKind kind;
@@ -122,27 +130,7 @@ constexpr std::array kKinds{
              }}},
     KindRow{"imatrix", {"an importance matrix", IsImatrix}},
     KindRow{"predictions", {"a file of predictions", IsPredictions}},
-    // Plans in the words of others have no mark of ours: they are told by what every line says.
-    KindRow{
-        "llama-quantize",
-        {"a plan for llama-quantize", [](const fs::path& f) { return Head(f, 6) == "^blk\\."; }}},
-    KindRow{"gptqmodel",
-            {"a plan for gptqmodel",
-             [](const fs::path& f) {
-               return HasKeys(f, "+:^model", [](std::string_view) { return false; });
-             }}},
-    KindRow{"auto-round",
-            {"a plan for auto-round",
-             [](const fs::path& f) {
-               return HasKeys(f, "model.layers.", [](std::string_view) { return false; });
-             }}},
-    KindRow{"mlx",
-            {"a plan for mlx",
-             [](const fs::path& f) {
-               return HasKeys(f, "model.layers.", [](std::string_view key) {
-                 return key == "group_size" || key == "bits";
-               });
-             }}},
+    KindRow{"plan --as", {"a plan for another tool", IsPlanForOthers}},
 };
 
 /// "lieq.json" while it is written: lieq.json.tmp123.
