@@ -107,9 +107,14 @@ void ReadBlocks(const std::filesystem::path& path,
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  temporary_ = path_;
-  temporary_ += ".tmp" + std::to_string(::getpid());
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  // A name that nothing has: what lies beside `path` may be anyone's.
+  const std::string process = std::to_string(::getpid());
+  for (int attempt = 0; descriptor_ < 0 && attempt < 1000; ++attempt) {
+    temporary_ = path_;
+    temporary_ += ".tmp" + process + (attempt > 0 ? std::to_string(attempt) : "");
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor_ < 0 && errno != EEXIST) break;
+  }
   if (descriptor_ < 0) Fail("cannot write", temporary_);
 }
 

@@ -97,6 +97,7 @@ struct Arguments {
   std::filesystem::path cache;                            // of references; empty: CacheFolder()
   std::vector<std::filesystem::path> models;              // of `evaluate`
   std::vector<TaskDescription> tasks;
+  std::vector<std::filesystem::path> task_files;  // those of them that describe a task
   std::filesystem::path task_data = "tasks";
   Index limit = 0;             // questions of a task; 0: all
   std::optional<Index> shots;  // examples before each; none: as the task says

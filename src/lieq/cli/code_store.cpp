@@ -6,11 +6,38 @@
 #include "lieq/base/files.h"
 #include "lieq/cli/assemble.h"
 #include "lieq/cli/result_record.h"
+#include "lieq/cli/run_folder.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/quantize/candidate_quantizer.h"
 
 namespace lieq {
 namespace fs = std::filesystem;
+
+namespace {
+
+/// False where the file is not there, or was cut: it is made again.
+bool IsWhole(const fs::path& file, const Log& log) {
+  if (!fs::exists(file)) return false;
+  try {
+    (void)TensorFile::Open(file);
+    return true;
+  } catch (const Error& error) {
+    log.Warning(fmt::format("{} cannot be read and is made again: {}", file.string(),
+                            error.problem().what));
+    return false;
+  }
+}
+
+bool HoldsCodes(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return false;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("layer-") && name.ends_with(".safetensors")) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 void WriteLayerCodes(const fs::path& file, Index layer, const QuantizedLayer& codes,
                      DType scale_type) {
@@ -38,12 +65,14 @@ void WriteLayerCodes(const fs::path& file, Index layer, const QuantizedLayer& co
 }
 
 CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& settings)
-    : folder_(std::move(folder)), model_(&model) {
+    : folder_(std::move(folder)), model_(&model), settings_(settings) {
   const fs::path file = folder_ / "settings.json";
-  fs::create_directories(folder_);
+  if (!HoldsCodes(folder_)) return;  // settings alone bind nobody
   if (!fs::exists(file)) {
-    WriteFileAtomically(file, settings.dump(2) + "\n");
-    return;
+    throw Error({.what = "codes, and nothing that says what they were made by",
+                 .where = folder_.string(),
+                 .expected = "settings.json",
+                 .hint = "name another folder with --codes, or remove this one"});
   }
   const Record found = ReadRecord(file);
   for (const auto& [key, value] : settings.items()) {
@@ -51,8 +80,8 @@ CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& se
     if (there == value) continue;
     throw Error({.what = "codes of other settings",
                  .where = file.string() + ": " + key,
-                 .expected = value.dump(),
-                 .found = there.dump(),
+                 .expected = SettingText(value),
+                 .found = SettingText(there),
                  .hint = "name another folder with --codes, or remove this one"});
   }
 }
@@ -78,11 +107,15 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
   Index last = -1;
   for (Index layer = 0; layer < layers; ++layer) {
     for (const Grid& grid : candidates) {
-      if (!fs::exists(File(layer, grid))) missing[Size(layer)].push_back(grid);
+      if (!IsWhole(File(layer, grid), session.log())) missing[Size(layer)].push_back(grid);
     }
     if (!missing[Size(layer)].empty()) last = layer;
   }
   if (last < 0) return;
+  fs::create_directories(folder_);
+  if (!HoldsCodes(folder_)) {
+    WriteFileAtomically(folder_ / "settings.json", settings_.dump(2) + "\n");
+  }
   const DType scale_type = ScaleType(model_->dtype);
   CandidateQuantizer quantizer(model_->weights, session.device(), options, windows.view(),
                                session.context());

@@ -33,11 +33,12 @@ void WriteLayerCodes(const std::filesystem::path& file, Index layer, const Quant
 
 class CodeStore {
  public:
-  /// Makes the folder where it is missing. `settings`: CodeSettings. Throws Error naming the first
-  /// setting in which the codes that are there differ. `model` outlives this.
+  /// Writes nothing yet. `settings`: CodeSettings. Throws Error naming the first setting in which
+  /// the codes that are there differ. `model` outlives this.
   CodeStore(std::filesystem::path folder, const ModelFolder& model, const Record& settings);
 
-  /// Makes the codes that are missing. windows: calibration, may be empty for a method without.
+  /// Makes the codes that are missing, and the folder. windows: calibration, may be empty for a
+  /// method without.
   void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
             Session& session) const;
 
@@ -54,6 +55,7 @@ class CodeStore {
  private:
   std::filesystem::path folder_;
   const ModelFolder* model_;
+  Record settings_;
 };
 
 }  // namespace lieq

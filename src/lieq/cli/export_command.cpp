@@ -3,8 +3,8 @@
 #include <chrono>
 #include <optional>
 
-#include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/base/shell.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/export_record.h"
 #include "lieq/cli/inputs.h"
@@ -19,14 +19,6 @@ namespace lieq {
 namespace {
 
 namespace fs = std::filesystem;
-
-void CheckOutput(const Arguments& arguments) {
-  CheckOutputPlace(arguments.output, arguments.model);
-  if (!fs::exists(arguments.output) || arguments.force) return;
-  throw Error({.what = "the output is there already",
-               .where = arguments.output.string(),
-               .hint = "give --force to replace it"});
-}
 
 /// What the command line lets the export round.
 RoundedMatrices Told(const Arguments& arguments) {
@@ -52,6 +44,13 @@ void WriteCardBeside(const fs::path& file, const std::string& card, const Log& l
   WriteFileAtomically(place, card);
 }
 
+/// The command that repeats the check.
+std::string VerifyCommand(const Arguments& arguments) {
+  return "lieq verify " + ShellQuoted(arguments.output.string()) + " --against " +
+         ShellQuoted(arguments.model.string()) +
+         (Told(arguments) != RoundedMatrices::kNone ? " --approximate" : "");
+}
+
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
                  const std::vector<std::string>& notes, double seconds, const Session& session) {
@@ -63,6 +62,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                   {"output", arguments.output.string()},
                   {"bytes", bytes},
                   {"serve", serve},
+                  {"verify", VerifyCommand(arguments)},
                   {"verified", comparison.has_value()}};
     if (!notes.empty()) record["notes"] = notes;
     if (comparison) record.update(ToJson(*comparison));
@@ -77,6 +77,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
   }
   if (comparison) PrintComparison(*comparison);
   if (comparison && !comparison->equal()) return;
+  fmt::print("check again    {}\n", VerifyCommand(arguments));
   fmt::print("serve with     {}\n", serve);
   for (const std::string& note : notes) fmt::print("note           {}\n", note);
 }
@@ -89,9 +90,7 @@ int RunExport(const Arguments& arguments, Session& session) {
   if (Told(arguments) != RoundedMatrices::kNone && exporter.name != "gguf") {
     throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
   }
-  CheckOutput(arguments);
   const ModelFolder source = OpenInput(arguments.model, session.log());
-
   RequireFinite(source, session.pool());
 
   // Beside OUT, which appears by one rename once the model was read back and found the same.

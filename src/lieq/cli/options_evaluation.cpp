@@ -58,6 +58,7 @@ constexpr std::array kRows{
                   [](Arguments& a, const std::string& v) {
                     for (const std::string& name : SplitAtCommas(v)) {
                       a.tasks.push_back(FindTask(name));
+                      if (name.ends_with(".json")) a.task_files.emplace_back(name);
                     }
                   },
               .first = kEvaluate,

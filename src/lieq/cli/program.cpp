@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <new>
 
 #include "lieq/base/error.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/output_check.h"
 #include "lieq/cli/terminal.h"
 
 namespace lieq {
@@ -20,7 +23,7 @@ void PrintJson(const Record& record) {
 
 }  // namespace
 
-int RunCommand(const Arguments& arguments, Session& session) {
+int RunCommand(const Arguments& given, Session& session) {
   struct Row {
     std::string_view name;
     int (*run)(const Arguments&, Session&);
@@ -31,10 +34,11 @@ int RunCommand(const Arguments& arguments, Session& session) {
       {"export", RunExport},       {"verify", RunVerify},     {"report", RunReport},
       {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff},
       {"generate", RunGenerate},   {"compare", RunCompare}};
-  for (const Row& row : kRows) {
-    if (row.name == arguments.command) return row.run(arguments, session);
-  }
-  throw UsageError("no such command: " + arguments.command);
+  const auto* row = std::ranges::find(kRows, given.command, &Row::name);
+  if (row == std::end(kRows)) throw UsageError("no such command: " + given.command);
+  const Arguments arguments = WithPlainOutputs(given);
+  CheckOutputs(arguments);  // of every command, before it does anything
+  return row->run(arguments, session);
 }
 
 int RunProgram(int count, const char* const* words) {

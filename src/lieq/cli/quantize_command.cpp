@@ -22,6 +22,7 @@
 #include "lieq/cli/quantize_settings.h"
 #include "lieq/cli/result_record.h"
 #include "lieq/cli/run_folder.h"
+#include "lieq/cli/shell_command.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
@@ -41,22 +42,6 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-/// The command line as given, quoted for a shell.
-std::string ShellCommand(const Arguments& arguments) {
-  std::string line;
-  for (const std::string& word : arguments.words) {
-    const bool plain = !word.empty() && word.find_first_not_of(
-                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                            "0123456789_-./,=:+") == std::string::npos;
-    std::string quoted = word;
-    for (std::size_t at = 0; (at = quoted.find('\'', at)) != std::string::npos; at += 4) {
-      quoted.replace(at, 1, "'\\''");
-    }
-    line += (line.empty() ? "" : " ") + (plain ? word : "'" + quoted + "'");
-  }
-  return line;
 }
 
 /// What the command works on, read and checked before anything is written.
@@ -128,29 +113,48 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
 /// True where OUT is there and was made by the same settings. Throws Error where something else is.
 bool AlreadyDone(const Arguments& arguments, const Record& settings) {
   const fs::path& out = arguments.output;
-  if (!fs::exists(fs::symlink_status(out))) return false;
+  if (!fs::exists(fs::symlink_status(out)) || fs::is_empty(out)) return false;
   const fs::path record = out / "lieq.json";
   if (!arguments.force && fs::is_regular_file(record)) {
     const Record found = ReadRecord(record);
     const bool exported = found.contains("exported_by");  // the same numbers elsewhere
     if (!exported && found.value("settings", Record()) == settings) return true;
   }
-  if (arguments.force) return false;
+  if (arguments.force || IsHalfFilled(out)) return false;
   throw Error({.what = "the output is there already",
                .where = out.string(),
                .hint = "choose another -o, or --force to replace it"});
+}
+
+/// What an earlier start left in OUT.run, or nothing where it is not there. A file that was cut is
+/// made again.
+template <class Read>
+auto Kept(const fs::path& file, Session& session, const Read& read)
+    -> std::optional<decltype(read())> {
+  if (!fs::exists(file)) return std::nullopt;
+  try {
+    return read();
+  } catch (const Error& error) {
+    session.log().Warning(fmt::format("{} cannot be read and is made again: {}", file.string(),
+                                      error.problem().what));
+  } catch (const Json::exception& error) {
+    session.log().Warning(
+        fmt::format("{} cannot be read and is made again: {}", file.string(), error.what()));
+  }
+  return std::nullopt;
 }
 
 /// What the run applies, chosen once: OUT.run keeps it.
 TransformChoice ChoiceOfRun(const Arguments& arguments, const Inputs& inputs,
                             const LayerGrids& grids, const RunFolder& folder, Session& session) {
   const fs::path file = folder.path() / "transform_choice.json";
-  if (fs::exists(file)) {
+  const auto kept = Kept(file, session, [&] {
     Record record = ReadRecord(file);
-    return {.rows = TransformsOf(record["chosen"].get<std::vector<std::string>>(),
-                                 arguments.quant.method),
-            .record = std::move(record)};
-  }
+    return TransformChoice{.rows = TransformsOf(record["chosen"].get<std::vector<std::string>>(),
+                                                arguments.quant.method),
+                           .record = std::move(record)};
+  });
+  if (kept) return *kept;
   TransformChoice choice = ChooseTransforms(inputs.model, arguments, grids, inputs.windows,
                                             folder.path() / "trial", session);
   WriteFileAtomically(file, choice.record.dump(2) + "\n");
@@ -161,7 +165,9 @@ Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder
                Session& session) {
   const fs::path file = folder.path() / "plan.json";
   const ModelConfig& config = inputs.model.weights.config;
-  if (fs::exists(file)) return PlanFromJson(ReadJson(file), config, file.string());
+  const auto kept =
+      Kept(file, session, [&] { return PlanFromJson(ReadJson(file), config, file.string()); });
+  if (kept) return *kept;
   Plan plan = MakePlan(arguments, inputs.model, inputs.model_hash,
                        inputs.calibration ? &*inputs.calibration : nullptr,
                        CodesFolder(arguments, true), session);
@@ -196,27 +202,30 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
                                          DType scale_type, const RunFolder& folder,
                                          const RunSeconds& seconds, Session& session) {
   const Index layers = weights.config.layers;
-  Index finished = 0;
-  while (finished < layers && fs::exists(folder.LayerFile(finished))) ++finished;
+  std::vector<LayerReports> reports;
+  // Read layer by layer, so that a file that was cut is found before any work is built on it.
+  const auto read = [&](Index layer) {
+    const fs::path file = folder.LayerFile(layer);
+    return Kept(file, session, [&] { return ReadLayer(file, layer, grids[Size(layer)]); });
+  };
+  for (std::optional<QuantizedLayer> done;
+       static_cast<Index>(reports.size()) < layers && (done = read(std::ssize(reports)));) {
+    reports.push_back(done->reports);
+  }
+  const Index finished = std::ssize(reports);
   if (finished > 0) {
     session.log().Info(fmt::format("{} of {} layers are done already", finished, layers));
   }
-  std::vector<LayerReports> reports;
-  if (finished == layers) {
-    for (Index layer = 0; layer < layers; ++layer) {
-      reports.push_back(ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]).reports);
-    }
-    return reports;
-  }
+  if (finished == layers) return reports;
+  // Those behind it saw what it had made.
+  for (Index layer = finished; layer < layers; ++layer) fs::remove(folder.LayerFile(layer));
 
   LayerQuantizer quantizer(weights, session.device(), arguments.quant, inputs.windows.view(),
                            session.context(), BiasType(inputs.model));
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {
-    const QuantizedLayer done = ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]);
-    quantizer.Skip(done);
-    reports.push_back(done.reports);
+    quantizer.Skip(ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]));
     progress.Update(layer + 1);
   }
   progress.Begin("quantizing", "layer", layers - finished);
@@ -427,7 +436,6 @@ int RunQuantize(const Arguments& given, Session& session) {
   const Inputs inputs = ReadInputs(arguments, session);
   const ModelFolder& model = inputs.model;
   TakeEndsOfPlan(model.weights.config, arguments);
-  CheckOutputPlace(arguments.output, arguments.model);
   const DType scale_type = ScaleType(model.dtype);
   TransformList transforms = MostTransforms(arguments, model.weights.config);
   const auto written_as = [&] {
@@ -437,13 +445,17 @@ int RunQuantize(const Arguments& given, Session& session) {
   };
   EdgeGrids edges = EdgesOf(arguments, written_as());
   const auto forecast = [&]() -> Forecast {
-    const fs::path made = (fs::path(arguments.output) += ".run") / "plan.json";
+    const fs::path made = RunFolderOf(arguments.output) / "plan.json";
     if (arguments.dry_run || arguments.force || !fs::exists(made)) {
       return ForecastPlan(arguments, model, inputs.model_hash, edges, Unties(transforms), session);
     }
-    Forecast earlier{.plan = PlanFromJson(ReadJson(made), model.weights.config, made.string()),
-                     .candidates = {},
-                     .planned = true};
+    const auto kept = Kept(made, session, [&] {
+      return PlanFromJson(ReadJson(made), model.weights.config, made.string());
+    });
+    if (!kept) {
+      return ForecastPlan(arguments, model, inputs.model_hash, edges, Unties(transforms), session);
+    }
+    Forecast earlier{.plan = *kept, .candidates = {}, .planned = true};
     earlier.bytes =
         PlanOutput(model, GridsOf(arguments, earlier.plan), edges, scale_type, Unties(transforms))
             .bytes;
@@ -458,7 +470,10 @@ int RunQuantize(const Arguments& given, Session& session) {
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
-    if (fs::exists(fs::path(arguments.output) += ".run")) RunFolder(arguments.output).Abandon();
+    if (fs::exists(RunFolderOf(arguments.output))) {
+      RunFolder left(arguments.output);
+      if (left.IsOf(inputs.settings)) left.Abandon();  // else another one, that is not done
+    }
     if (arguments.json) {
       Record done = ReadRecord(arguments.output / "lieq.json");
       done["output"] = arguments.output.string();
@@ -480,6 +495,7 @@ int RunQuantize(const Arguments& given, Session& session) {
   seconds.Keep();
   Declare(session.context().progress,
           std::span(estimate.stages).first(StagesBeforeChoice(estimate.stages)));
+  const bool planned = NeedsSpectra(arguments) || arguments.allocation == "optimal";
   try {
     const Plan plan = PlanOfRun(arguments, inputs, folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
@@ -555,6 +571,10 @@ int RunQuantize(const Arguments& given, Session& session) {
     seconds.Keep();
     session.log().Info("stopped; finished layers are kept. To go on:\n  " +
                        ShellCommand(arguments));
+    folder.AbandonUnlessWorked(planned);
+    throw;
+  } catch (...) {  // what is refused leaves nothing that the next command stumbles over
+    folder.AbandonUnlessWorked(planned);
     throw;
   }
 }

@@ -4,6 +4,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/base/shell.h"
 #include "lieq/cli/calibration_text.h"
 #include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
@@ -131,7 +132,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
 std::string CanonicalCommand(const Arguments& a) {
   const auto name = [](const std::filesystem::path& path) {
     const auto last = path.filename().empty() ? path.parent_path().filename() : path.filename();
-    return last.string();
+    return ShellQuoted(last.string());
   };
   std::string command = "lieq quantize " + name(a.model) + " -o OUT";
   if (!a.plan.empty()) {

@@ -6,13 +6,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
+#include <vector>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/cli/file_kinds.h"
 
 namespace lieq {
 namespace {
@@ -21,6 +25,22 @@ namespace fs = std::filesystem;
 
 [[noreturn]] void Fail(const std::string& what, const fs::path& path) {
   throw Error({.what = what + ": " + std::strerror(errno), .where = path.string()});
+}
+
+/// Throws Error with the way out where they are cut.
+Record SettingsIn(const fs::path& file) {
+  try {
+    Record settings = ReadRecord(file);
+    if (settings.is_object()) return settings;
+  } catch (const Error& error) {
+    throw Error(
+        {.what = "the settings of the unfinished run cannot be read: " + error.problem().what,
+         .where = file.string(),
+         .hint = "--force starts over"});
+  }
+  throw Error({.what = "the settings of the unfinished run are no object",
+               .where = file.string(),
+               .hint = "--force starts over"});
 }
 
 std::string ReadPid(int descriptor) {
@@ -52,26 +72,39 @@ int TryLock(const fs::path& file) {
   return descriptor;
 }
 
-std::string Short(const Record& value) {
-  const std::string text = value.dump();
-  return text.size() > 80 ? text.substr(0, 77) + "..." : text;
+bool HoldsTensors(const fs::path& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") return true;
+  }
+  return false;
+}
+
+/// Removes what a run put into OUT.run, but for the lock.
+void Empty(const fs::path& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "lock" && IsRunName(name)) fs::remove_all(entry.path());
+  }
 }
 
 }  // namespace
 
-void CheckOutputPlace(const fs::path& output, const fs::path& model) {
-  const fs::path out = fs::weakly_canonical(output);
-  if (out == fs::weakly_canonical(model)) {
-    throw Error({.what = "the output would replace the source model", .where = output.string()});
-  }
-  if (out.has_parent_path() && !fs::is_directory(out.parent_path())) {
-    throw Error(
-        {.what = "the folder to write into does not exist", .where = out.parent_path().string()});
-  }
+fs::path RunFolderOf(const fs::path& output) {
+  return fs::path(output) += ".run";
 }
 
-RunFolder::RunFolder(const fs::path& output) : output_(output), path_(output) {
-  path_ += ".run";
+bool IsHalfFilled(const fs::path& output) {
+  std::error_code error;
+  return fs::exists(RunFolderOf(output) / "filling", error);
+}
+
+std::string SettingText(const Record& value) {
+  if (value.is_null()) return "none";
+  const std::string text = value.dump();
+  return text.size() > 80 ? text.substr(0, 77) + "..." : text;
+}
+
+RunFolder::RunFolder(const fs::path& output) : output_(output), path_(RunFolderOf(output)) {
   const fs::path file = path_ / "lock";
   for (int attempt = 0; lock_ < 0 && attempt < 100; ++attempt) {
     fs::create_directories(path_);
@@ -91,16 +124,12 @@ RunFolder::~RunFolder() {
 
 bool RunFolder::Begin(const Record& settings, bool start_over) {
   const fs::path file = path_ / "settings.json";
-  if (start_over) {
-    for (const auto& entry : fs::directory_iterator(path_)) {
-      if (entry.path().filename() != "lock") fs::remove_all(entry.path());
-    }
-  }
+  if (start_over) Empty(path_);
   if (!fs::exists(file)) {
     WriteFileAtomically(file, settings.dump(2) + "\n");
     return false;
   }
-  const Record before = ReadRecord(file);
+  const Record before = SettingsIn(file);
   Record keys = settings;  // of either: options that are off have none
   for (const auto& [key, value] : before.items()) keys[key] = value;
   for (const auto& [key, unused] : keys.items()) {
@@ -108,11 +137,20 @@ bool RunFolder::Begin(const Record& settings, bool start_over) {
     if (earlier == value) continue;
     throw Error({.what = "an unfinished run with another " + key + " is here",
                  .where = path_.string(),
-                 .expected = Short(earlier),
-                 .found = Short(value),
+                 .expected = SettingText(earlier),
+                 .found = SettingText(value),
                  .hint = "give the same command as before, or --force to start over"});
   }
   return true;
+}
+
+bool RunFolder::IsOf(const Record& settings) const {
+  const fs::path file = path_ / "settings.json";
+  try {
+    return !fs::exists(file) || SettingsIn(file) == settings;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 std::string RunFolder::LayerName(std::int64_t layer) {
@@ -133,7 +171,11 @@ fs::path RunFolder::FreshOut() const {
 void RunFolder::Finish() {
   const fs::path out = path_ / "out";
   SyncFolder(out);
-  if (fs::exists(output_)) {
+  CheckStillOurs();
+  std::error_code unknown;
+  if (fs::exists(output_) && fs::equivalent(output_, ".", unknown)) {
+    Fill(out);
+  } else if (fs::exists(output_)) {
     // One step, so that OUT is there at every moment.
     if (::renameat2(AT_FDCWD, out.c_str(), AT_FDCWD, output_.c_str(), RENAME_EXCHANGE) != 0) {
       Fail("cannot replace", output_);
@@ -151,10 +193,50 @@ void RunFolder::FinishFile(const fs::path& file) {
   Abandon();
 }
 
-void RunFolder::Abandon() {
-  for (const auto& entry : fs::directory_iterator(path_)) {
-    if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+void RunFolder::CheckStillOurs() const {
+  if (!fs::exists(output_)) return;
+  const std::vector<std::string> foreign = ForeignToResult(output_);
+  if (foreign.empty()) return;
+  throw Error({.what = "something came into the output while the command ran; it is left alone",
+               .where = output_.string(),
+               .found = foreign.front(),
+               .hint = "move it away and give the same command again; the result is in " +
+                       (path_ / "out").string()});
+}
+
+void RunFolder::Fill(const fs::path& out) {
+  WriteFileAtomically(path_ / "filling", "");
+  constexpr const char* kLast = "lieq.json";  // a folder that has it is whole
+  const bool last = fs::exists(out / kLast);
+  if (last) fs::remove(output_ / kLast);
+  for (const auto& entry : fs::directory_iterator(output_)) {
+    if (!fs::exists(out / entry.path().filename())) fs::remove(entry.path());
   }
+  for (const auto& entry : fs::directory_iterator(out)) {
+    if (entry.path().filename() == kLast) continue;
+    fs::rename(entry.path(), output_ / entry.path().filename());
+  }
+  SyncFolder(output_);
+  if (last) fs::rename(out / kLast, output_ / kLast);
+}
+
+void RunFolder::AbandonUnlessWorked(bool plan_is_work) noexcept {
+  try {
+    const auto is_idle = [&](const fs::directory_entry& entry) {
+      const std::string name = entry.path().filename().string();
+      if (name == "plan.json") return !plan_is_work;
+      if (name == "out") return !fs::exists(entry.path() / "lieq.json");
+      if (entry.is_directory()) return !HoldsTensors(entry.path());
+      return name == "lock" || name == "settings.json" || name == "seconds.json" ||
+             name == "edges.safetensors";
+    };
+    if (std::ranges::all_of(fs::directory_iterator(path_), is_idle)) Abandon();
+  } catch (const std::exception&) {  // what is left is said by the error that led here
+  }
+}
+
+void RunFolder::Abandon() {
+  Empty(path_);
   // The lock goes last. A process that makes a new one from here on keeps the folder.
   fs::remove(path_ / "lock");
   ::rmdir(path_.c_str());

@@ -6,7 +6,9 @@
 //   seconds.json     how long the starts so far have worked
 //   layer-00012.safetensors   packed tensors of a finished layer, reports in its metadata
 //   out/             the model being put together; renamed to OUT at the very end
+//   filling          while its files move into an OUT that cannot be renamed
 //
+// Nothing else that lies here is ever touched: output_check.h refuses a folder with it beforehand.
 // Every file appears by one rename, so whatever is there is whole.
 #pragma once
 
@@ -19,8 +21,14 @@
 
 namespace lieq {
 
-/// Throws Error where `output` is the model itself, or in a folder that is not there.
-void CheckOutputPlace(const std::filesystem::path& output, const std::filesystem::path& model);
+/// OUT.run.
+[[nodiscard]] std::filesystem::path RunFolderOf(const std::filesystem::path& output);
+
+/// True where a run ended while it moved its files into `output`: what is there is its own.
+[[nodiscard]] bool IsHalfFilled(const std::filesystem::path& output);
+
+/// A setting in a message; "none" where it is not there.
+[[nodiscard]] std::string SettingText(const Record& value);
 
 class RunFolder {
  public:
@@ -35,6 +43,8 @@ class RunFolder {
   /// `start_over` says to forget what is there. Throws Error naming the first setting that differs.
   /// True where there is earlier work to go on with.
   bool Begin(const Record& settings, bool start_over);
+  /// True where there is no earlier start, or one with these settings.
+  [[nodiscard]] bool IsOf(const Record& settings) const;
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
   [[nodiscard]] std::filesystem::path LayerFile(std::int64_t layer) const;
@@ -42,14 +52,23 @@ class RunFolder {
   [[nodiscard]] static std::string LayerName(std::int64_t layer);
   /// An empty folder for the finished model.
   [[nodiscard]] std::filesystem::path FreshOut() const;
-  /// out/ becomes OUT (in exchange with an older OUT), then OUT.run goes.
+  /// out/ becomes OUT (in exchange with an older OUT), then OUT.run goes. The folder that the
+  /// process works in stays itself, so that a shell there sees the files: they move into it.
   void Finish();
   /// The same of a file in out/, which becomes OUT.
   void FinishFile(const std::filesystem::path& file);
   /// Removes OUT.run without a result.
   void Abandon();
+  /// The same where it holds nothing that took work: no layer, no codes, and no plan but one that
+  /// is made at once.
+  void AbandonUnlessWorked(bool plan_is_work) noexcept;
 
  private:
+  /// Throws Error where OUT holds what this program did not write.
+  void CheckStillOurs() const;
+  /// Moves the files of out/ into OUT, lieq.json last, and removes what OUT had of an older model.
+  void Fill(const std::filesystem::path& out);
+
   std::filesystem::path output_, path_;
   int lock_ = -1;
 };

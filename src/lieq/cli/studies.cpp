@@ -15,6 +15,8 @@
 #include "lieq/cli/plan_source.h"
 #include "lieq/cli/planning.h"
 #include "lieq/cli/quantize_settings.h"
+#include "lieq/cli/run_folder.h"
+#include "lieq/cli/shell_command.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/io/printable.h"
 #include "lieq/plan/sensitivities_json.h"
@@ -163,8 +165,8 @@ void CheckSame(const Record& there, const Record& here, const std::string& where
   if (there == here) return;
   throw Error({.what = "another study, or one of other settings, is there already",
                .where = where,
-               .expected = here.dump(),
-               .found = there.dump(),
+               .expected = SettingText(here),
+               .found = SettingText(there),
                .hint = "choose another -o, or remove the folder"});
 }
 
@@ -233,7 +235,6 @@ StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
     }
     texts.push_back(std::move(text));
   }
-  fs::create_directories(arguments.output);
   file_ = arguments.output / "study.json";
   const Record settings = Settings(arguments, model_hash, texts);
   if (fs::exists(file_)) {
@@ -268,6 +269,7 @@ const Record& StudyBench::Row(const std::string& key, const std::function<Record
 }
 
 void StudyBench::Save() {
+  fs::create_directories(arguments.output);
   WriteFileAtomically(file_, study_.dump(1) + "\n");
 }
 
@@ -336,7 +338,12 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
 int RunStudy(const Arguments& arguments, Session& session) {
   StudyBench bench(arguments, session);
   CheckGroupSize(bench.model.weights.config, arguments.group_size);
-  FindStudy(arguments.study).run(bench);
+  try {
+    FindStudy(arguments.study).run(bench);
+  } catch (const Stopped&) {
+    session.log().Info("stopped; finished rows are kept. To go on:\n  " + ShellCommand(arguments));
+    throw;
+  }
   bench.Save();
   if (arguments.json) {
     session.Answer(bench.record());

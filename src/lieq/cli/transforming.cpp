@@ -1,5 +1,6 @@
 #include "lieq/cli/transforming.h"
 
+#include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/container/float_folder.h"
 #include "lieq/quantize/quantizers.h"
@@ -53,7 +54,12 @@ TransformedModel TransformModel(const ModelFolder& source, const TransformList& 
                                 const Windows& windows, const fs::path& folder, Session& session) {
   const fs::path record_file = folder / "transforms.json";
   if (fs::exists(folder / "model.safetensors")) {
-    return {.model = OpenFloatFolder(folder, source), .record = ReadRecord(record_file)};
+    try {
+      return {.model = OpenFloatFolder(folder, source), .record = ReadRecord(record_file)};
+    } catch (const Error& error) {  // cut on its way to the disk
+      session.log().Warning("the transformed model of " + folder.string() +
+                            " cannot be read and is made again: " + error.problem().what);
+    }
   }
   Record record = Record::array();
   for (const Transform* row : rows) record.push_back({{"name", row->name}});

@@ -23,13 +23,13 @@ constexpr std::array<std::string_view, 10> kNames{"tokenizer.json",
                                                   "chat_template.json"};
 constexpr std::array<std::string_view, 4> kPrefixes{"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"};
 
-bool IsSidecar(std::string_view name) {
+}  // namespace
+
+bool IsSidecar(std::string_view name) noexcept {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end() ||
          std::any_of(kPrefixes.begin(), kPrefixes.end(),
                      [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
-
-}  // namespace
 
 std::vector<std::filesystem::path> SidecarFiles(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;

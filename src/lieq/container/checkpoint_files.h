@@ -2,9 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
 namespace lieq {
+
+/// True for the name of a file that goes along.
+[[nodiscard]] bool IsSidecar(std::string_view name) noexcept;
 
 /// Tokenizer, generation settings, chat template and licence files of `folder`, sorted by name:
 /// regular files, symbolic links followed (snapshots of the Hugging Face cache are links to blobs).

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "lieq/base/error.h"
+#include "lieq/base/shell.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/container/export_rows.h"
 #include "lieq/container/folder_writer.h"
@@ -69,7 +70,7 @@ std::string ServeCompressedTensors(const ModelFolder& source, const std::filesys
       moved = moved || (grid.bits < 4 && !grid.symmetric());
     }
   }
-  std::string command = "vllm serve " + out.string();
+  std::string command = "vllm serve " + ShellQuoted(out.string());
   if (narrow) {  // CompressedTensorsWNA16 and its kernels, by version
     command += moved ? "  # vLLM from 0.32 on" : "  # vLLM from 0.25 on";
     command += " with humming-kernels, on CUDA";

@@ -9,6 +9,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/rows.h"
+#include "lieq/base/shell.h"
 #include "lieq/container/export_rows.h"
 #include "lieq/container/ggml_blocks.h"
 #include "lieq/container/gguf_names.h"
@@ -428,7 +429,7 @@ std::string ServeGguf(const ModelFolder& source, const std::filesystem::path& ou
     }
   }
   // Q2_0 came to llama.cpp on 9 July 2026.
-  return "llama-server -m " + out.string() +
+  return "llama-server -m " + ShellQuoted(out.string()) +
          (narrow ? "  # builds from July 2026 on, which know Q2_0" : "");
 }
 

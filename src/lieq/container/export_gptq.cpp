@@ -5,6 +5,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/base/shell.h"
 #include "lieq/container/export_rows.h"
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/gptq_folder.h"
@@ -70,9 +71,11 @@ std::string ServeGptq(const ModelFolder& source, const std::filesystem::path& ou
   for (const auto& layer : GridsOf(source.weights, "--to gptq")) {
     for (const Grid& grid : layer) all = all && grid.symmetric() && grid.bits >= 4;
   }
-  return all ? "vllm serve " + out.string()
-             : "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('" + out.string() +
-                   "')\"  # vLLM from 0.22 on takes symmetric 4 and 8 bits alone";
+  if (all) return "vllm serve " + ShellQuoted(out.string());
+  const std::string python =
+      "from gptqmodel import GPTQModel; GPTQModel.load(" + Json(out.string()).dump() + ")";
+  return "python -c " + ShellQuoted(python) +
+         "  # vLLM from 0.22 on takes symmetric 4 and 8 bits alone";
 }
 
 }  // namespace lieq

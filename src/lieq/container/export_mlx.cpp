@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "lieq/base/error.h"
+#include "lieq/base/shell.h"
 #include "lieq/container/export_rows.h"
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/mlx_folder.h"
@@ -89,7 +90,7 @@ void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
 }
 
 std::string ServeMlx(const ModelFolder&, const std::filesystem::path& out) {
-  return "mlx_lm.server --model " + out.string();
+  return "mlx_lm.server --model " + ShellQuoted(out.string());
 }
 
 }  // namespace lieq

@@ -22,9 +22,13 @@ std::string TensorName(Index window) {
 
 bool Holds(const fs::path& file, const std::string& hash) {
   if (!fs::exists(file)) return false;
-  const TensorFile found = TensorFile::Open(file);
-  const auto entry = found.metadata().find("hash");
-  return entry != found.metadata().end() && entry->second == hash;
+  try {
+    const TensorFile found = TensorFile::Open(file);
+    const auto entry = found.metadata().find("hash");
+    return entry != found.metadata().end() && entry->second == hash;
+  } catch (const Error&) {  // cut: it is a cache, and made again
+    return false;
+  }
 }
 
 /// Sums over tokens, as windows are seen.

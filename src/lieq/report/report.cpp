@@ -72,6 +72,7 @@ Html Head(const std::string& title) {
   head.Open("head").Void("meta", {{"charset", "utf-8"}});
   head.Void("meta", {{"http-equiv", "Content-Security-Policy"}, {"content", Policy()}});
   head.Void("meta", {{"name", "viewport"}, {"content", "width=device-width, initial-scale=1"}});
+  head.Void("meta", {{"name", "generator"}, {"content", "LieQ report"}});  // so that it is known
   head.Void("meta", {{"name", "color-scheme"}, {"content", "light dark"}});
   head.Element("title", title + " · LieQ report");
   head.Open("style").Trusted(ReportFigureStyle()).Trusted(ReportStyle());
