@@ -44,6 +44,11 @@ float LargestSize(View<const float, 2> w) noexcept {
   return most;
 }
 
+/// The power of two that brings the largest weight to 0.5 ... 1.
+int PowerToOne(View<const float, 2> w) noexcept {
+  return -1 - std::ilogb(LargestSize(w));
+}
+
 /// Whether f16 has few bits or none for the numbers of a group.
 bool IsCoarse(const QMatrix& q, Index row, Index group) noexcept {
   const float fine = LeastFineScale(q.grid());
@@ -71,7 +76,7 @@ int PowerFor(View<const float, 2> w, const Grid& grid) noexcept {
   if (!(most > 0)) return 0;
   if (most >= LeastTopScale(grid) * static_cast<float>(grid.middle()) && most <= kMostWeight)
     return 0;
-  return -1 - std::ilogb(most);
+  return PowerToOne(w);
 }
 
 double CoarseShare(View<const float, 2> w, const QMatrix& q) {
@@ -93,7 +98,7 @@ double CoarseShare(View<const float, 2> w, const QMatrix& q) {
 QMatrix QuantizeInRange(
     View<const float, 2> w, const Grid& grid, bool wide, LinearReport& report,
     const std::function<QMatrix(View<const float, 2> w, double multiple)>& quantize) {
-  const int power = wide ? PowerFor(w, grid) : 0;
+  int power = wide ? PowerFor(w, grid) : 0;
   if (power == 0) {
     QMatrix q = quantize(w, 1);
     bool any = false;
@@ -101,7 +106,10 @@ QMatrix QuantizeInRange(
       for (Index g = 0; g < q.groups() && !any; ++g) any = IsCoarse(q, r, g);
     }
     if (any) report.coarse_scales = CoarseShare(w, q);
-    return q;
+    if (report.coarse_scales == 0 || !wide || grid.k_quant) return q;
+    // One weight was large enough, and the others are not: bf16 has room for them.
+    report = {};
+    power = PowerToOne(w);
   }
   Matrix<float> multiple(w.rows(), w.cols());
   for (Index r = 0; r < w.rows(); ++r) {
