@@ -36,10 +36,11 @@ endfunction()
 # Builds the programs of all tests with the label "fast": what the sanitizer run of ./test needs.
 add_custom_target(fast_tests)
 
-# lieq_test(NAME [DEPENDS folder...] [LABELS label...]): tests/NAME/*_test.cpp as one program. Its
-# label is "fast" (run under the sanitizers too) unless LABELS says otherwise: "slow".
+# lieq_test(NAME [DEPENDS folder...] [LABELS label...] [PARTS n]): tests/NAME/*_test.cpp as one
+# program. Its label is "fast" (run under the sanitizers too) unless LABELS says otherwise: "slow".
+# PARTS: one that takes minutes is run as n tests, which go side by side.
 function(lieq_test NAME)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "PARTS" "DEPENDS;LABELS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
   if(NOT sources)
     return()
@@ -60,6 +61,17 @@ function(lieq_test NAME)
   if("fast" IN_LIST ARG_LABELS)
     add_dependencies(fast_tests ${NAME}_tests)
   endif()
-  add_test(NAME ${NAME} COMMAND ${NAME}_tests)
-  set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900)
+  if(NOT ARG_PARTS)
+    set(ARG_PARTS 1)
+  endif()
+  foreach(part RANGE 1 ${ARG_PARTS})
+    set(test ${NAME})
+    if(ARG_PARTS GREATER 1)
+      set(test ${NAME}_${part})
+    endif()
+    math(EXPR index "${part} - 1")
+    add_test(NAME ${test} COMMAND ${NAME}_tests)
+    set_tests_properties(${test} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900
+      COST ${ARG_PARTS} ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_PARTS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()

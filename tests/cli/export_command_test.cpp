@@ -90,7 +90,9 @@ TEST_F(Export, AGridThatTheContainerLacksNamesForAndWhatHoldsIt) {
 
     EXPECT_EQ(outcome.exit, 3);
     EXPECT_THAT(outcome.err, HasSubstr("lieq quantize --for " + to));
-    if (to == "mlx") EXPECT_THAT(outcome.err, HasSubstr("held by compressed-tensors, gptq"));
+    if (to == "mlx") {
+      EXPECT_THAT(outcome.err, HasSubstr("held by compressed-tensors, gptq"));
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 // Quantized matrices with random content, for round trips.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -23,7 +25,8 @@ namespace lieq {
   return super;
 }
 
-/// Codes and zero-points uniform, scales and minima of either sign that f16 and bf16 both hold.
+/// Codes and zero-points uniform, scales and minima of either sign that f16 and bf16 both hold, and
+/// scales whose halves f16 holds too, as biases of half offsets are in MLX.
 [[nodiscard]] inline QMatrix RandomQMatrix(Index rows, Index cols, const Grid& grid,
                                            std::uint64_t seed) {
   Rng rng(seed);
@@ -38,7 +41,8 @@ namespace lieq {
     }
     if (grid.k_quant) continue;
     for (float& scale : matrix.scales().Row(row)) {
-      scale = RoundScale(static_cast<float>(0.02 * rng.Normal()));
+      const auto drawn = static_cast<float>(0.02 * rng.Normal());
+      scale = RoundScale(std::copysign(std::max(std::fabs(drawn), 0x1.0p-16f), drawn));
     }
     if (grid.offset == Offset::kInteger) {
       for (std::uint8_t& zero : matrix.zeros().Row(row)) {

@@ -64,7 +64,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
                   {"serve", serve},
                   {"verify", VerifyCommand(arguments)},
                   {"verified", comparison.has_value()}};
-    if (!notes.empty()) record["notes"] = notes;
+    record["notes"] = notes;
     if (comparison) record.update(ToJson(*comparison));
     record["seconds"] = seconds;
     record["peak_bytes"] = PeakMemoryBytes();
