@@ -230,8 +230,8 @@ TEST_F(Program, GivesTheSameBytesForAnyNumberOfThreads) {
 TEST_F(Program, EndsWithTheSameBytesAfterBeingKilledAtTenMoments) {
   MakeTinyModel(folder / "larger", {.layers = 8, .hidden = 256, .intermediate = 512});
   const auto command = [&](const std::string& out, const char* threads) {
-    return std::vector<std::string>{"quantize",  Path("larger"), "-o",        Path(out),
-                                    "--bits",    "2.5",          "--samples", "16",
+    return std::vector<std::string>{"quantize",  Path("larger"), "-o", Path(out),  "--bits",
+                                    "2.5",       "--samples",    "16", "--method", "gptq",
                                     "--threads", threads,        "-q"};
   };
   const auto begin = std::chrono::steady_clock::now();
@@ -489,7 +489,7 @@ TEST_F(Program, SaysWhatIsWrongWithTheInputAndWritesNothing) {
   fails("one of 16, 32, 64, 128, row", Quantize("out", {"--group-size", "256"}));
   WriteText(folder / "one", "a");
   fails("one", {"evaluate", Path("model"), "--text", Path("one")});
-  fails("calibration", Quantize("out", {"--calibration", Path("one")}));
+  fails("one", Quantize("out", {"--calibration", Path("one")}));
   WriteText(folder / "bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
   fails("bad.jsonl:2: /text", Quantize("out", {"--calibration", Path("bad.jsonl")}));
   fails("missing.txt", Quantize("out", {"--calibration", Path("missing.txt")}));

@@ -317,7 +317,10 @@ TEST_F(StudyCommand, BackendFollowsAPlanUnitByUnit) {
   const double bits = 2 + (144 * 1 + 16 * 6 + 32 * 2) / (3 * 144.0);
   EXPECT_NEAR(Study()["rows"][0]["code_bits"].get<double>(), bits, 1e-12);
 
-  WriteText(folder / "plan.json", plan.dump(1));  // another file
+  WriteText(folder / "plan.json", plan.dump(1));  // the same plan
+  EXPECT_EQ(Run("backend", more).exit, 0);
+  plan["layers"][0]["bits"] = 3;
+  WriteText(folder / "plan.json", plan.dump());
   EXPECT_EQ(Run("backend", more).exit, 3);
 }
 

@@ -233,11 +233,8 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
     if (!advice.empty()) session.log().Info(advice);
   }
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
-    return Allocate(ranking, diagnosis,
-                    {.bits = arguments.bits.value_or(kDefaultBits),
-                     .low = arguments.low,
-                     .high = arguments.high},
-                    config, ReadRankingOptions(arguments));
+    return Allocate(ranking, diagnosis, AverageOf(arguments), config,
+                    ReadRankingOptions(arguments));
   }
   Plan plan =
       PlanOfScores(arguments, model, Score(ranking, diagnosis, ReadRankingOptions(arguments)),
