@@ -214,22 +214,6 @@ TEST(Allocate, RefusesScoresOfAnotherModel) {
             "diagnostics | 4 layers | 3");
 }
 
-TEST(Allocate, TakesScoresAndHashesFromADiagnosis) {
-  Diagnosis diagnosis{.layers = std::vector<LayerDiagnosis>(4),
-                      .model_hash = "model",
-                      .calibration_hash = "calibration"};
-  for (std::size_t i = 0; i < 4; ++i) diagnosis.layers[i].compactness = i == 2 ? 0.5 : 0.25;
-
-  const Plan plan = Allocate(FindRanking("compactness"), diagnosis, {.bits = 2.5}, Config(4));
-
-  EXPECT_EQ(plan.scores, (std::vector<double>{0.25, 0.25, 0.5, 0.25}));
-  EXPECT_EQ(plan.BitsOf(2, Unit::kQkv), 4);
-  EXPECT_EQ(CountAt(plan, 2), 3);
-  EXPECT_EQ(plan.ranking, "compactness");
-  EXPECT_EQ(plan.model_hash, "model");
-  EXPECT_EQ(plan.calibration_hash, "calibration");
-}
-
 TEST(HighestLayers, AreThoseOfHighestScoreInOrder) {
   const std::vector<double> scores{1, 5, 3, 5, -2};
 

@@ -232,13 +232,12 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
         Advice(arguments, Score(ranking, diagnosis, ReadRankingOptions(arguments)), diagnosis);
     if (!advice.empty()) session.log().Info(advice);
   }
-  if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
-    return Allocate(ranking, diagnosis, AverageOf(arguments), config,
-                    ReadRankingOptions(arguments));
-  }
+  const RankingOptions options = ReadRankingOptions(arguments);
   Plan plan =
-      PlanOfScores(arguments, model, Score(ranking, diagnosis, ReadRankingOptions(arguments)),
-                   std::string(ranking.name));
+      PlanOfScores(arguments, model, Score(ranking, diagnosis, options), std::string(ranking.name));
+  if (ranking.name == "combined") {
+    plan.ranking_weights.assign(options.weights.begin(), options.weights.end());
+  }
   plan.calibration_hash = diagnosis.calibration_hash;
   return plan;
 }

@@ -145,18 +145,6 @@ std::vector<Index> LayersWithin(std::span<const double> scores, int low, int hig
   return raised;
 }
 
-Plan Allocate(const Ranking& ranking, const Diagnosis& diagnosis, const Budget& budget,
-              const ModelConfig& config, const RankingOptions& options) {
-  Plan plan =
-      Allocate(Score(ranking, diagnosis, options), std::string(ranking.name), budget, config);
-  if (ranking.name == "combined") {
-    plan.ranking_weights.assign(options.weights.begin(), options.weights.end());
-  }
-  plan.model_hash = diagnosis.model_hash;
-  plan.calibration_hash = diagnosis.calibration_hash;
-  return plan;
-}
-
 Plan UniformPlan(int bits, const ModelConfig& config) {
   if (!IsWidth(bits)) {
     throw Error({.what = "no such width",

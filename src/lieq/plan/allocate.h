@@ -64,11 +64,6 @@ struct Budget {
                                               const std::function<std::int64_t(const Plan&)>& cost,
                                               std::int64_t budget, const std::string& option);
 
-/// The plan of a ranking: Score, then Allocate, with the hashes of the diagnosis taken over.
-[[nodiscard]] Plan Allocate(const Ranking& ranking, const Diagnosis& diagnosis,
-                            const Budget& budget, const ModelConfig& config,
-                            const RankingOptions& options = {});
-
 /// Every unit at one width. Throws Error where it is not one of kWidths.
 [[nodiscard]] Plan UniformPlan(int bits, const ModelConfig& config);
 
