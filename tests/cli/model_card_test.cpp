@@ -97,7 +97,7 @@ TEST_F(ModelCards, SayWhatTheHubAndAReaderNeed) {
             "---\nlicense: mit\nlanguage:\n- en\n- \"no\"\npipeline_tag: text-generation\n---\n");
   Quantize("model", "out");
   Quantize("model", "own", {"--uniform", "2", "--offset", "half"});
-  Quantize("model", "tied", {"--uniform", "4", "--embedding-bits", "8"});
+  Quantize("model", "tied", {"--uniform", "2", "--embedding-bits", "4"});
 
   EXPECT_THAT(Card("out"),
               StartsWith("---\nlicense: mit\nlanguage:\n- en\n- \"no\"\nbase_model: model\n"
@@ -114,7 +114,7 @@ TEST_F(ModelCards, SayWhatTheHubAndAReaderNeed) {
   EXPECT_THAT(Card("own"), HasSubstr("LieQ alone loads"));
   EXPECT_THAT(Card("tied"), HasSubstr("transformers does not load this model"));
   EXPECT_THAT(Card("tied"), Not(HasSubstr("AutoModelForCausalLM")));
-  EXPECT_THAT(Card("tied"), HasSubstr("| embedding | 8 bits |"));
+  EXPECT_THAT(Card("tied"), HasSubstr("| embedding | 4 bits |"));
 }
 
 TEST_F(ModelCards, GoAlongToEveryContainerAndOn) {

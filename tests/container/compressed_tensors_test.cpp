@@ -8,6 +8,7 @@
 #include <cstring>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -226,6 +227,63 @@ TEST(PackedFormat, ZeroPointsRunAlongTheRowsOfEachColumn) {
   EXPECT_EQ(Describe(file.At("m.weight_packed").dtype, file.At("m.weight_packed").shape),
             "I32 [16, 1]");
 }
+
+/// An embedding of 8 bits and the head beside it, written and opened.
+class Ends : public testing::TestWithParam<bool> {  // tied
+ protected:
+  void SetUp() override {
+    config.vocab = 37;
+    config.hidden = 24;
+    config.tied = GetParam();
+    std::vector<TensorSpec> specs = EndSpecs(kEmbeddingModule, config, grid, DType::kBF16);
+    const auto head_specs = EndSpecs(kHeadModule, config, grid, DType::kBF16);
+    if (!config.tied) specs.insert(specs.end(), head_specs.begin(), head_specs.end());
+    TensorWriter writer(folder / "m.safetensors", specs, {});
+    WriteEnd(writer, kEmbeddingModule, config, embedding, DType::kBF16);
+    if (!config.tied) WriteEnd(writer, kHeadModule, config, head, DType::kBF16);
+    writer.Commit();
+    file = TensorFile::Open(folder / "m.safetensors");
+  }
+  const Grid grid{.bits = 8, .group_size = 8};
+  const QMatrix embedding = RandomQMatrix(37, 24, grid, 5), head = RandomQMatrix(37, 24, grid, 6);
+  ModelConfig config;
+  TempFolder folder;
+  std::optional<TensorFile> file;
+};
+
+TEST_P(Ends, OfEightBitsAreBytesInTheEmbeddingAndWordsInTheHead) {
+  const TensorRef& bytes = file->At("model.embed_tokens.weight");
+  EXPECT_EQ(Describe(bytes.dtype, bytes.shape), "I8 [37, 24]");
+  const std::vector<std::int8_t> items = Items<std::int8_t>(bytes);
+  Matrix<float> meant(37, 24);
+  embedding.Dequantize(0, meant.view());
+  for (Index row = 0; row < 37; ++row) {
+    for (Index col = 0; col < 24; ++col) {
+      // What it means: an item times its scale.
+      EXPECT_EQ(meant(row, col),
+                static_cast<float>(items[Size(row * 24 + col)]) * embedding.scales()(row, col / 8));
+    }
+  }
+  EXPECT_FALSE(file->Has("model.embed_tokens.weight_packed"));
+  EXPECT_EQ(file->Has("lm_head.weight_packed"), !config.tied);
+  EXPECT_EQ(Items<std::uint16_t>(file->At("model.embed_tokens.weight_scale")) ==
+                Items<std::uint16_t>(file->At("lm_head.weight_scale")),
+            config.tied);
+  ExpectEqual(ReadPacked(*file, kEmbeddingModule, grid), embedding);
+  if (!config.tied) ExpectEqual(ReadPacked(*file, kHeadModule, grid), head);
+}
+
+TEST_P(Ends, BytesAreReadOnTheirOwnGridAlone) {
+  for (const Grid& other : {Grid{.bits = 4, .group_size = 8},
+                            Grid{.bits = 8, .group_size = 8, .offset = Offset::kInteger},
+                            Grid{.bits = 8, .group_size = 5}, Grid{.bits = 8, .group_size = 12}}) {
+    EXPECT_THAT(ErrorOf([&] { return ReadPacked(*file, kEmbeddingModule, other); }),
+                HasSubstr("model.embed_tokens.weight"))
+        << other.bits << " " << other.group_size;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(TiedOrNot, Ends, testing::Bool());
 
 TEST(WritePacked, RefusesScalesThatTheTypeDoesNotHold) {
   for (const float scale : {0.1f, 1e30f, std::numeric_limits<float>::quiet_NaN(),

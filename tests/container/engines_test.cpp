@@ -78,11 +78,13 @@ TEST(Engines, OneLinearIsEnough) {
 
 TEST(Engines, EndsCountWhereAContainerOrAnEngineHasNoPlaceForThem) {
   const LayerGrids grids = Everywhere({.bits = 4, .group_size = 64});
-  const Grid byte{.bits = 8, .group_size = 64};
+  const Grid byte{.bits = 8, .group_size = 64}, nibble{.bits = 4, .group_size = 64};
   ModelConfig untied = kConfig;
   untied.tied = false;
 
   EXPECT_EQ(FitsText(FitsOf(grids, {.embedding = byte, .head = {}}, kConfig)),
+            "compressed-tensors (transformers), gguf (llama.cpp), mlx (mlx-lm)");
+  EXPECT_EQ(FitsText(FitsOf(grids, {.embedding = nibble, .head = {}}, kConfig)),
             "compressed-tensors (vLLM), gguf (llama.cpp), mlx (mlx-lm)");
   EXPECT_EQ(FitsText(FitsOf(grids, {.embedding = {}, .head = byte}, untied)),
             "compressed-tensors (vLLM, transformers), gguf (llama.cpp), mlx (mlx-lm)");

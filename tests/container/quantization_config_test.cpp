@@ -97,6 +97,30 @@ TEST(QuantizationConfig, SaysTheSameAsTheLibraryWould) {
       R"(["re:^model\\.layers\\.(?:[2-9]|2[0-2]|1[0-9])\\.(?:self_attn|mlp)\\.[a-z_]+_proj$"])");
 }
 
+TEST(QuantizationConfig, GivesAnEmbeddingOfEightBitsAFormatOfItsOwn) {
+  const Grid byte{.bits = 8, .group_size = 64};
+  const LayerGrids grids = Uniform(2, byte);  // of the same grid, and yet another group
+  ModelConfig config = Model(2);
+  for (const bool tied : {false, true}) {
+    config.tied = tied;
+    EdgeGrids edges{.embedding = byte, .head = {}};
+    if (!tied) edges.head = byte;
+
+    const Record record = QuantizationConfig(grids, edges, tied);
+
+    EXPECT_EQ(record.at("format"), "mixed-precision");
+    EXPECT_EQ(record.at("ignore"), Record::array());
+    const Record& packed = record.at("config_groups").at("group_0");
+    const Record& bytes = record.at("config_groups").at("group_1");
+    EXPECT_EQ(packed.at("format"), "pack-quantized");
+    EXPECT_EQ(bytes.at("format"), "int-quantized");
+    EXPECT_EQ(bytes.at("targets"), tied ? Record::array({"model.embed_tokens", "lm_head"})
+                                        : Record::array({"model.embed_tokens"}));
+    EXPECT_EQ(ParseEdgeGrids(Json::parse(record.dump()), config, "config.json"), edges);
+    EXPECT_EQ(ParseQuantizationConfig(Json::parse(record.dump()), config, "config.json"), grids);
+  }
+}
+
 TEST(QuantizationConfig, NamesSitesWhereTheUnitsOfALayerDiffer) {
   LayerGrids grids = Uniform(2, kTwoBits);
   for (const Site site : {Site::kQ, Site::kK, Site::kV, Site::kDown}) {
@@ -349,7 +373,7 @@ INSTANTIATE_TEST_SUITE_P(
     Table, SpoiltConfig,
     testing::Values(
         Spoilt{"/quant_method", "\"gptq\"", "gptq"},
-        Spoilt{"/config_groups/group_0/format", "\"int-quantized\"", "int-quantized"},
+        Spoilt{"/config_groups/group_0/format", "\"float-quantized\"", "float-quantized"},
         Spoilt{"/config_groups/group_0/format", "\"marlin-24\"", "marlin-24"},
         Spoilt{"/quantization_status", "\"frozen\"", "frozen"},
         Spoilt{"/kv_cache_scheme", R"({"num_bits":8})", "KV cache"},

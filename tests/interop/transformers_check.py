@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Whether transformers with compressed-tensors loads quantized folders and finds our perplexity.
 
-Both run the first 8 windows of 512 tokens of the text, tokenized by each itself, in float32. A quantized
-embedding cannot be loaded there, and the program must say so: its `fits` leaves transformers out.
+Both run the first 8 windows of 512 tokens of the text, tokenized by each itself, in float32. An embedding of
+4 bits cannot be loaded there, and the program must say so: its `fits` leaves transformers out. One of 8 bits
+can, tied to the head or not.
 """
 
 import json
@@ -22,6 +23,8 @@ CASES = [
     ("2 bits", ["--uniform", "2"]),
     ("2 and 4 bits", ["--high-layers", "1"]),
     ("4 bits, embedding 8", ["--uniform", "4", "--embedding-bits", "8"]),
+    ("8 bits, embedding 8", ["--uniform", "8", "--embedding-bits", "8"]),
+    ("2 bits, embedding 4", ["--uniform", "2", "--embedding-bits", "4"]),
     ("4 bits, rows as groups", ["--uniform", "4", "--group-size", "row"]),
 ]
 

@@ -84,8 +84,7 @@ OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const 
   std::vector<TensorSpec> specs;
   const auto add = [&](const std::string& name, const TensorSpec& tensor) {
     if (const std::optional<Grid> grid = EdgeGrid(edges, config, name)) {
-      const auto packed = PackedSpecs(name.substr(0, name.rfind('.')), config.vocab, config.hidden,
-                                      *grid, scale_type);
+      const auto packed = EndSpecs(name.substr(0, name.rfind('.')), config, *grid, scale_type);
       specs.insert(specs.end(), packed.begin(), packed.end());
       return;
     }
@@ -157,10 +156,13 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
     for (const TensorSpec& spec : file.specs) {
       const std::string module = spec.name.substr(0, spec.name.rfind('.'));
       const auto place = places.find(module);
-      const bool edge = module == kEmbeddingModule || module == kHeadModule;
+      // A tied head may have scales beside the embedding that it shares.
+      const bool tied = model.weights.config.tied;
+      const bool edge = (module == kEmbeddingModule && edges.embedding) ||
+                        (module == kHeadModule && (tied ? edges.embedding : edges.head));
       const bool linear = place != places.end();
-      const bool packed = (edge || linear) && !model.tensors.Has(spec.name);
-      if (const AnyMatrix* end = PackedEnd(model, spec.name)) {
+      const bool packed = edge || (linear && !model.tensors.Has(spec.name));
+      if (const AnyMatrix* end = PackedEnd(model, spec.name); end != nullptr && !edge) {
         WidenEnd(model, *end, spec, writer);
         continue;
       }
@@ -188,7 +190,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
   WriteIndex(files, folder);
 
   Record config = FloatConfig(model);
-  config["quantization_config"] = QuantizationConfig(grids, edges);
+  config["quantization_config"] = QuantizationConfig(grids, edges, model.weights.config.tied);
   WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
   WriteSidecars(model, folder);
 }

@@ -297,11 +297,13 @@ EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const Edge
   if (edges.head) add(kHeadModule, model.weights.head, *edges.head);
   std::vector<TensorSpec> specs;
   for (const auto& [module, matrix] : packed) {
-    const auto more = PackedSpecs(module, config.vocab, config.hidden, matrix.grid(), scale_type);
+    const auto more = EndSpecs(module, config, matrix.grid(), scale_type);
     specs.insert(specs.end(), more.begin(), more.end());
   }
   TensorWriter writer(file, std::move(specs), {{"format", "pt"}});
-  for (const auto& [module, matrix] : packed) WritePacked(writer, module, matrix, scale_type);
+  for (const auto& [module, matrix] : packed) {
+    WriteEnd(writer, module, config, matrix, scale_type);
+  }
   writer.Commit();
   return reports;
 }

@@ -123,25 +123,28 @@ Record SizeByPart(const ResultFacts& facts) {
   const ModelConfig& config = facts.model.weights.config;
   const DType scale_type = ScaleType(facts.model.dtype);
   std::uint64_t codes = 0, scales = 0;
-  const auto packed = [&](Index rows, Index cols, const Grid& grid) {
-    std::uint64_t all = 0;
-    for (const TensorSpec& spec : PackedSpecs("m", rows, cols, grid, scale_type)) {
-      std::uint64_t bytes = ItemSize(spec.dtype);
-      for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
-      all += bytes;
-      if (spec.name == "m.weight_packed") codes += bytes;
-      if (spec.name != "m.weight_packed") scales += bytes;
-    }
-    return all;
+  const auto bytes_of = [](const TensorSpec& spec) {
+    std::uint64_t bytes = ItemSize(spec.dtype);
+    for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
+    return bytes;
   };
   for (const auto& layer : facts.grids) {
     for (const Site site : kAllSites) {
-      packed(config.Out(site), config.In(site), layer[static_cast<std::size_t>(site)]);
+      for (const TensorSpec& spec :
+           PackedSpecs("m", config.Out(site), config.In(site),
+                       layer[static_cast<std::size_t>(site)], scale_type)) {
+        (spec.name == "m.weight_packed" ? codes : scales) += bytes_of(spec);
+      }
     }
   }
-  const std::uint64_t linear_codes = codes, linear_scales = scales;
   const auto end = [&](const std::optional<Grid>& grid, std::string_view module) {
-    if (grid) return packed(config.vocab, config.hidden, *grid);
+    if (grid) {
+      std::uint64_t all = 0;
+      for (const TensorSpec& spec : EndSpecs(module, config, *grid, scale_type)) {
+        all += bytes_of(spec);
+      }
+      return all;
+    }
     const std::string name = std::string(module) + ".weight";
     return facts.model.tensors.Has(name)
                ? static_cast<std::uint64_t>(facts.model.tensors.At(name).bytes.size())
@@ -150,11 +153,11 @@ Record SizeByPart(const ResultFacts& facts) {
   };
   const std::uint64_t embedding = end(facts.edges.embedding, kEmbeddingModule);
   const std::uint64_t head = config.tied ? 0 : end(facts.edges.head, kHeadModule);
-  return {{"codes", linear_codes},
-          {"scales", linear_scales},
+  return {{"codes", codes},
+          {"scales", scales},
           {"embedding", embedding},
           {"head", head},
-          {"other", facts.output_bytes - linear_codes - linear_scales - embedding - head}};
+          {"other", facts.output_bytes - codes - scales - embedding - head}};
 }
 
 Record ResultRecord(const ResultFacts& facts) {

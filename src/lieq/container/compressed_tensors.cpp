@@ -196,7 +196,94 @@ void WriteSupers(TensorWriter& writer, std::string_view module, const QMatrix& m
   if (kind.has_minima()) floats("weight_super_minimum", &SuperBlock::dmin);
 }
 
+// ---- "int-quantized": a byte a code ------------------------------------------------------------
+
+constexpr int kByteZero = 128;  // of symmetric codes of 8 bits; stored is code - 128
+
+QMatrix ReadBytes(const TensorFile& file, std::string_view module, const Grid& grid) {
+  const TensorRef& tensor = file.At(TensorName(module, "weight"));
+  if (grid.bits != 8 || grid.offset != Offset::kSymmetric) {
+    FailAt(tensor, "a grid that is not read as int-quantized", "8 bits, symmetric",
+           std::to_string(grid.bits) + " bits, " + std::string(Describe(grid.offset)));
+  }
+  if (tensor.shape.size() != 2) {
+    FailAt(tensor, "wrong shape", "two dimensions", Describe(tensor.dtype, tensor.shape));
+  }
+  const Index rows = tensor.shape[0], cols = tensor.shape[1];
+  if (const Index step = RowStep(grid, cols); rows < 1 || cols < 1 || cols % step != 0) {
+    FailAt(tensor, "group size does not divide the row",
+           "columns in groups of " + std::to_string(step), std::to_string(cols));
+  }
+  const TensorRef& scale = file.At(TensorName(module, "weight_scale"));
+  (void)Checked(file, module, "weight_scale", scale.dtype, {rows, cols / GroupColumns(grid, cols)});
+  QMatrix matrix(rows, cols, grid);
+  std::vector<std::uint8_t> codes(Size(cols));
+  for (Index row = 0; row < rows; ++row) {
+    const auto bytes = tensor.bytes.subspan(Size(row * cols), Size(cols));
+    std::ranges::transform(bytes, codes.begin(), [](std::byte item) {
+      return static_cast<std::uint8_t>(static_cast<std::int8_t>(item) + kByteZero);
+    });
+    PackCodes(
+        codes, grid.bits,
+        matrix.words().subspan(Size(row * matrix.words_per_row()), Size(matrix.words_per_row())));
+  }
+  ReadFloats(file, module, "weight_scale", "scale", matrix.scales());
+  return matrix;
+}
+
+void WriteBytes(TensorWriter& writer, std::string_view module, const QMatrix& matrix) {
+  const std::string name = TensorName(module, "weight");
+  std::vector<std::uint8_t> codes(Size(matrix.cols()));
+  std::vector<std::int8_t> items(codes.size());
+  for (Index row = 0; row < matrix.rows(); ++row) {
+    UnpackCodes(
+        matrix.words().subspan(Size(row * matrix.words_per_row()), Size(matrix.words_per_row())),
+        matrix.grid().bits, codes);
+    std::ranges::transform(codes, items.begin(), [](std::uint8_t code) {
+      return static_cast<std::int8_t>(static_cast<int>(code) - kByteZero);
+    });
+    writer.Write(name, std::as_bytes(std::span(items)));
+  }
+}
+
+bool IsByteEnd(std::string_view module, const Grid& grid) noexcept {
+  return module == kEmbeddingModule && IsByteEmbedding(grid);
+}
+
 }  // namespace
+
+bool IsByteEmbedding(const Grid& grid) noexcept {
+  return grid.bits == 8 && grid.offset == Offset::kSymmetric && !grid.k_quant;
+}
+
+bool HasByteCodes(const TensorFile& file, std::string_view module) {
+  const std::string name = TensorName(module, "weight");
+  return file.Has(name) && file.At(name).dtype == DType::kI8;
+}
+
+std::vector<TensorSpec> EndSpecs(std::string_view module, const ModelConfig& config,
+                                 const Grid& grid, DType scale_type) {
+  if (!IsByteEnd(module, grid)) {
+    return PackedSpecs(module, config.vocab, config.hidden, grid, scale_type);
+  }
+  const std::vector scales{config.vocab, config.hidden / GroupColumns(grid, config.hidden)};
+  std::vector<TensorSpec> specs{
+      {TensorName(module, "weight"), DType::kI8, {config.vocab, config.hidden}},
+      {TensorName(module, "weight_scale"), scale_type, scales}};
+  if (config.tied) specs.push_back({TensorName(kHeadModule, "weight_scale"), scale_type, scales});
+  return specs;
+}
+
+void WriteEnd(TensorWriter& writer, std::string_view module, const ModelConfig& config,
+              const QMatrix& matrix, DType scale_type) {
+  if (!IsByteEnd(module, matrix.grid())) return WritePacked(writer, module, matrix, scale_type);
+  WriteBytes(writer, module, matrix);
+  const std::vector<std::uint16_t> scales = Narrow(module, "scale", matrix.scales(), scale_type);
+  writer.Write(TensorName(module, "weight_scale"), std::as_bytes(std::span(scales)));
+  if (config.tied) {
+    writer.Write(TensorName(kHeadModule, "weight_scale"), std::as_bytes(std::span(scales)));
+  }
+}
 
 std::vector<TensorSpec> PackedSpecs(std::string_view module, Index rows, Index cols,
                                     const Grid& grid, DType scale_type) {
@@ -256,6 +343,7 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
 
 QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid) {
   LIEQ_ASSERT(grid.bits == 2 || grid.bits == 3 || grid.bits == 4 || grid.bits == 8);
+  if (HasByteCodes(file, module)) return ReadBytes(file, module, grid);
   const auto [rows, cols] = ReadShape(file, module, grid);
   const Index words = StreamWords(cols, grid.bits);
 

@@ -34,10 +34,14 @@ namespace lieq {
 void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& matrix,
                  DType scale_type);
 
-/// Reads them back; scales and minima may be F16, BF16 or F32. Throws Error naming the tensor:
-/// missing, wrong dtype, shape or group size, a scale or minimum that is not finite, set bits in
-/// the tail of a stream.
+/// Reads them back; scales and minima may be F16, BF16 or F32. Also the format "int-quantized":
+/// codes of 8 bits, symmetric, as weight I8 [rows, cols] of code - 128, without words and shape.
+/// Throws Error naming the tensor: missing, wrong dtype, shape or group size, a scale or minimum
+/// that is not finite, set bits in the tail of a stream.
 [[nodiscard]] QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid);
+
+/// Whether module's codes lie in bytes, as "int-quantized" has them.
+[[nodiscard]] bool HasByteCodes(const TensorFile& file, std::string_view module);
 
 /// Whether engines would misread the grid: offsets that compressed-tensors does not know, K-quants.
 [[nodiscard]] bool NeedsOwnMethod(const Grid& grid) noexcept;
@@ -55,11 +59,27 @@ struct EdgeGrids {
 inline constexpr std::string_view kEmbeddingModule = "model.embed_tokens";
 inline constexpr std::string_view kHeadModule = "lm_head";
 
+/// Whether an embedding on this grid is written as "int-quantized": at 8 bits. transformers asks an
+/// embedding for a tensor of the name weight, which packed codes do not have (docs/interop.md).
+[[nodiscard]] bool IsByteEmbedding(const Grid& grid) noexcept;
+
+/// The tensors of a quantized embedding or head, as PackedSpecs; of an embedding that
+/// IsByteEmbedding weight I8 and weight_scale, and where the head is tied to it the scales once
+/// more, as lm_head.weight_scale: a loader that ties the codes looks for them there.
+[[nodiscard]] std::vector<TensorSpec> EndSpecs(std::string_view module, const ModelConfig& config,
+                                               const Grid& grid, DType scale_type);
+
+/// Writes those tensors, as WritePacked.
+void WriteEnd(TensorWriter& writer, std::string_view module, const ModelConfig& config,
+              const QMatrix& matrix, DType scale_type);
+
 /// The "quantization_config" object for config.json: one config group for each different grid,
 /// widest first, with disjoint anchored regular expressions as targets (vLLM and the library sort
-/// and match them). Its method is "compressed-tensors", or "lieq" where some grid needs it
-/// (NeedsOwnMethod): no engine loads those, and none shall misread them.
-[[nodiscard]] Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges = {});
+/// and match them). Each group names its format where an embedding IsByteEmbedding; `tied` says
+/// whether its codes are the head's too. Its method is "compressed-tensors", or "lieq" where some
+/// grid needs it (NeedsOwnMethod): no engine loads those, and none shall misread them.
+[[nodiscard]] Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges = {},
+                                        bool tied = false);
 
 /// The grid of each linear by the config groups of a "quantization_config" object.
 ///

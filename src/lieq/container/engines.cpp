@@ -24,9 +24,15 @@ bool Transformers(const Grid& grid, Index) noexcept {
   return grid.symmetric();
 }
 
-/// It asks an embedding for its weight, and one of codes has none (docs/serving.md).
+/// It asks an embedding for a tensor named weight, which only codes in bytes have
+/// (docs/serving.md).
 bool TransformersEnds(const EdgeGrids& edges) noexcept {
-  return !edges.embedding;
+  return !edges.embedding || IsByteEmbedding(*edges.embedding);
+}
+
+/// Its lookup (CompressedTensorsEmbeddingWNA16Int) takes packed codes alone.
+bool VllmEnds(const EdgeGrids& edges) noexcept {
+  return !edges.embedding || !IsByteEmbedding(*edges.embedding);
 }
 
 bool VllmGptq(const Grid& grid, Index cols) noexcept {
@@ -43,11 +49,14 @@ bool GptqModel(const Grid& grid, Index cols) noexcept {
 constexpr std::array kEngines{
     Engine{.name = "vLLM",
            .container = "compressed-tensors",
-           .takes = "groups of 32, 64 and 128 and whole rows, at 8 bits symmetric",
-           .runs = Vllm},
+           .takes =
+               "groups of 32, 64 and 128 and whole rows, at 8 bits symmetric, and an embedding "
+               "of floats or 4 bits",
+           .runs = Vllm,
+           .loads_ends = VllmEnds},
     Engine{.name = "transformers",
            .container = "compressed-tensors",
-           .takes = "symmetric grids, and an embedding of floats",
+           .takes = "symmetric grids, and an embedding of floats or 8 bits",
            .runs = Transformers,
            .loads_ends = TransformersEnds},
     Engine{.name = "vLLM",

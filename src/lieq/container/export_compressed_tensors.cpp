@@ -50,15 +50,24 @@ void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::pa
   CheckUnits(grids, "--to compressed-tensors");
   const EdgeGrids edges = CheckedEdges(source);
   const DType scale_type = ScaleTypeFor(source);
+  const ModelConfig& model = source.weights.config;
+  const auto is_end = [](std::string_view module) {
+    return module == kEmbeddingModule || module == kHeadModule;
+  };
   const PackedForm form{
       .specs =
           [&](const std::string& module, const QMatrix& matrix) {
-            return PackedSpecs(module, matrix.rows(), matrix.cols(), matrix.grid(), scale_type);
+            return is_end(module) ? EndSpecs(module, model, matrix.grid(), scale_type)
+                                  : PackedSpecs(module, matrix.rows(), matrix.cols(), matrix.grid(),
+                                                scale_type);
           },
-      .write = [&](TensorWriter& writer, const std::string& module,
-                   const QMatrix& matrix) { WritePacked(writer, module, matrix, scale_type); }};
+      .write =
+          [&](TensorWriter& writer, const std::string& module, const QMatrix& matrix) {
+            if (is_end(module)) return WriteEnd(writer, module, model, matrix, scale_type);
+            WritePacked(writer, module, matrix, scale_type);
+          }};
   Record config = FloatConfig(source);
-  config["quantization_config"] = QuantizationConfig(grids, edges);
+  config["quantization_config"] = QuantizationConfig(grids, edges, model.tied);
   WriteModelFolder(source, config, form, "pt", out);
 }
 

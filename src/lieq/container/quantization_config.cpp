@@ -15,6 +15,7 @@
 #include "lieq/container/name_pattern.h"
 #include "lieq/container/packed_reader.h"
 #include "lieq/container/refusal.h"
+#include "lieq/container/tensor_items.h"
 #include "lieq/io/printable.h"
 #include "lieq/model/config.h"
 
@@ -26,6 +27,9 @@ constexpr std::string_view kMethod = "compressed-tensors";
 // which they would else read with zero in the middle of the codes.
 constexpr std::string_view kOwnMethod = "lieq";
 constexpr std::string_view kFormat = "pack-quantized";
+// A byte a code; which of the two a module has is told by its tensors.
+constexpr std::string_view kByteFormat = "int-quantized";
+constexpr std::string_view kMixedFormat = "mixed-precision";  // each group names its own
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr std::string_view kClassName = "Linear";
 
@@ -185,9 +189,9 @@ void AddTarget(const std::string& text, const Grid& grid, const std::string& whe
 void ReadGroup(const JsonObject& group, const std::string& default_format, bool own_method,
                PatternBudget& budget, Targets& targets) {
   const std::string format = group.String("format", default_format);
-  if (format != kFormat) {
-    Refuse("format is not supported", group.Where("format"), std::string(kFormat),
-           Printable(format));
+  if (format != kFormat && format != kByteFormat) {
+    Refuse("format is not supported", group.Where("format"),
+           std::string(kFormat) + " or " + std::string(kByteFormat), Printable(format));
   }
   RequireNull(group, "input_activations", "quantized activations are not supported");
   RequireNull(group, "output_activations", "quantized activations are not supported");
@@ -407,6 +411,24 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
   return grids;
 }
 
+namespace {
+
+constexpr std::string_view kTiedScale = "lm_head.weight_scale";
+
+/// A tied head has the embedding's codes; its scales are there once more, and must be the same.
+void CheckTiedScales(const TensorFile& file, const QMatrix& embedding) {
+  Matrix<float> scales(embedding.rows(), embedding.groups());
+  (void)CheckedFloats(file, kHeadModule, "weight_scale", {scales.rows(), scales.cols()});
+  ReadFloats(file, kHeadModule, "weight_scale", "scale", scales.view());
+  for (Index row = 0; row < scales.rows(); ++row) {
+    if (std::ranges::equal(scales.view().Row(row), embedding.scales().Row(row))) continue;
+    FailAt(file.At(kTiedScale), "the scales of the tied head are not the embedding's",
+           "those of model.embed_tokens.weight_scale", "row " + std::to_string(row) + " differs");
+  }
+}
+
+}  // namespace
+
 PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig& config,
                                      const std::string& where) {
   const LayerGrids grids = ParseQuantizationConfig(quantization, config, where);
@@ -419,19 +441,29 @@ PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig
   }
   if (edges.embedding) modules[std::string(kEmbeddingModule)] = *edges.embedding;
   if (edges.head) modules[std::string(kHeadModule)] = *edges.head;
-  return [modules = std::move(modules)](const TensorFile& file, const std::string& module,
-                                        Index rows, Index cols) -> std::optional<PackedModule> {
+  return [modules = std::move(modules), tied = config.tied](
+             const TensorFile& file, const std::string& module, Index rows,
+             Index cols) -> std::optional<PackedModule> {
     const auto found = modules.find(module);
     if (found == modules.end()) return std::nullopt;
     auto matrix = std::make_shared<const QMatrix>(ReadPacked(file, module, found->second));
+    const bool bytes = HasByteCodes(file, module);
     if (matrix->rows() != rows || matrix->cols() != cols) {
-      const TensorRef& shape = file.At(module + ".weight_shape");
+      const TensorRef& shape = file.At(module + (bytes ? ".weight" : ".weight_shape"));
       Refuse("shape does not agree with config.json",
              shape.file.string() + ": tensor '" + Printable(shape.name) + "'",
              std::to_string(rows) + ", " + std::to_string(cols),
              std::to_string(matrix->rows()) + ", " + std::to_string(matrix->cols()));
     }
     PackedModule read{.matrix = std::move(matrix), .tensors = {}};
+    if (bytes) {
+      read.tensors = {module + ".weight", module + ".weight_scale"};
+      if (tied && module == kEmbeddingModule && file.Has(kTiedScale)) {
+        CheckTiedScales(file, *read.matrix);
+        read.tensors.emplace_back(kTiedScale);
+      }
+      return read;
+    }
     for (const TensorSpec& spec : PackedSpecs(module, rows, cols, found->second, DType::kF16)) {
       read.tensors.push_back(spec.name);
     }
@@ -439,7 +471,22 @@ PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig
   };
 }
 
-Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {
+namespace {
+
+Record GroupOf(Record targets, const Grid& grid, std::string_view format) {
+  Record group;
+  group["targets"] = std::move(targets);
+  group["weights"] = Scheme(grid);
+  group["input_activations"] = nullptr;
+  group["output_activations"] = nullptr;
+  if (!format.empty()) group["format"] = format;
+  return group;
+}
+
+}  // namespace
+
+Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges, bool tied) {
+  const bool bytes = edges.embedding && IsByteEmbedding(*edges.embedding);
   const auto key = [](const Grid& grid) {  // widest first, then a fixed order
     return std::tuple(-grid.bits, grid.group_size, grid.offset, grid.k_quant);
   };
@@ -457,35 +504,37 @@ Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges) {
   }
 
   std::map<Grid, std::vector<std::string_view>, decltype(before)> ends(before);
-  if (edges.embedding) ends[*edges.embedding].push_back(kEmbeddingModule);
+  if (edges.embedding && !bytes) ends[*edges.embedding].push_back(kEmbeddingModule);
   if (edges.head) ends[*edges.head].push_back(kHeadModule);
   for (const auto& [grid, modules] : ends)
     members[grid];  // a group of its own where no layer has it
 
   Record groups = Record::object();
+  const auto add = [&](Record targets, const Grid& grid, std::string_view format) {
+    groups["group_" + std::to_string(groups.size())] = GroupOf(std::move(targets), grid, format);
+  };
   for (const auto& [grid, layers_of] : members) {
-    Record group;
-    group["targets"] = Record::array();
-    for (const auto& [sites, layers] : layers_of) {
-      AppendTargets(layers, count, sites, group["targets"]);
-    }
+    Record targets = Record::array();
+    for (const auto& [sites, layers] : layers_of) AppendTargets(layers, count, sites, targets);
     if (const auto found = ends.find(grid); found != ends.end()) {
-      for (const std::string_view module : found->second) group["targets"].push_back(module);
+      for (const std::string_view module : found->second) targets.push_back(module);
     }
-    group["weights"] = Scheme(grid);
-    group["input_activations"] = nullptr;
-    group["output_activations"] = nullptr;
-    groups["group_" + std::to_string(groups.size())] = std::move(group);
+    add(std::move(targets), grid, bytes ? kFormat : std::string_view{});
+  }
+  if (bytes) {
+    Record targets = Record::array({kEmbeddingModule});
+    if (tied) targets.push_back(kHeadModule);
+    add(std::move(targets), *edges.embedding, kByteFormat);
   }
   Record record;
   const bool own =
       std::ranges::any_of(members, [](const auto& member) { return NeedsOwnMethod(member.first); });
   record["quant_method"] = own ? kOwnMethod : kMethod;
-  record["format"] = kFormat;
+  record["format"] = bytes ? kMixedFormat : kFormat;
   record["quantization_status"] = "compressed";
   record["global_compression_ratio"] = nullptr;
   record["kv_cache_scheme"] = nullptr;
-  record["ignore"] = edges.head ? Record::array() : Record::array({"lm_head"});
+  record["ignore"] = edges.head || (bytes && tied) ? Record::array() : Record::array({kHeadModule});
   record["config_groups"] = std::move(groups);
   return record;
 }
