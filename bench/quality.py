@@ -42,7 +42,7 @@ SETS = {
     "ladder": ["--uniform 2 --method rtn --clip none", "--uniform 2 --method rtn",
                "--uniform 2 --method gptq", "--uniform 2 --method gptq --rounds 4 --no-search",
                "--uniform 2 --method gptq --rounds 4", "--uniform 2 --residual 0",
-               "--uniform 2", "--uniform 2 --loss-weights 0.5", "--uniform 2 --offset half"],
+               "--uniform 2", "--uniform 2 --offset half"],
     "wide": [f"--uniform {bits} --group-size {group} --method {method}" for bits in (3, 4)
              for group in (64, 128) for method in ("gptq", "best")],
     "k-quants": [f"--grid {grid} --method {method}" for grid in ("q2_k", "q3_k", "q4_k")

@@ -220,9 +220,6 @@ class Clock {
           if (adds) seconds += pieces_.Cross(rows, config_.hidden, In(unit));
         }
       }
-      if (options.loss_weights > 0) {  // a pass backward is two forward
-        seconds += 3 * pieces_.Layer(rows, work_.length, nullptr);
-      }
     }
     for (const Unit unit : kAllUnits) {
       const Grid& grid = GridOfUnit(layer, unit);

@@ -29,7 +29,6 @@
 #include "lieq/cli/version.h"
 #include "lieq/container/engines.h"
 #include "lieq/container/finite.h"
-#include "lieq/container/tensor_items.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/scale_range.h"
@@ -180,13 +179,8 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
   QuantizedLayer result;
   for (const Site site : kAllSites) {
     const auto index = static_cast<std::size_t>(site);
-    const std::string module = ModuleName(layer, site);
     result.matrices[index] =
-        std::make_shared<const QMatrix>(ReadPacked(tensors, module, grids[index]));
-    if (!tensors.Has(module + ".bias")) continue;
-    const TensorRef& bias = tensors.At(module + ".bias");
-    result.biases[index].resize(bias.bytes.size() / sizeof(float));
-    CopyItems(bias, std::span(result.biases[index]));
+        std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), grids[index]));
   }
   const auto reports = tensors.metadata().find("reports");
   if (reports == tensors.metadata().end()) {
@@ -221,7 +215,7 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   for (Index layer = finished; layer < layers; ++layer) fs::remove(folder.LayerFile(layer));
 
   LayerQuantizer quantizer(weights, session.device(), arguments.quant, inputs.windows.view(),
-                           session.context(), BiasType(inputs.model));
+                           session.context());
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {

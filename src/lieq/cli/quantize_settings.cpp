@@ -46,9 +46,6 @@ void AddOptions(const QuantOptions& given, Record& record) {
     record["drift"] = ToRecord(*options.drift);
     record["residual"] = ToRecord(*options.residual);
   }
-  if (options.sink_cap > 0) record["sink_cap"] = options.sink_cap;
-  if (options.loss_weights > 0) record["loss_weights"] = options.loss_weights;
-  if (options.bias) record["correct_bias"] = true;
   if (*options.rounds == 0) return;
   record["rounds"] = *options.rounds;
   record["search"] = *options.search;
@@ -168,11 +165,6 @@ std::string CanonicalCommand(const Arguments& a) {
   command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
                          Text(*options.residual), *options.rounds);
   if (!*options.search) command += " --no-search";
-  if (options.bias) command += " --correct-bias";
-  if (options.sink_cap > 0) command += fmt::format(" --sink-cap {}", options.sink_cap);
-  if (options.loss_weights > 0) {
-    command += fmt::format(" --loss-weights {}", options.loss_weights);
-  }
   if (a.target != nullptr) command += " --for " + std::string(a.target->name);
   std::vector<std::string> transforms = a.transforms;
   if (a.chooses_transforms) transforms.insert(transforms.begin(), "auto");

@@ -72,17 +72,14 @@ Gain GainOver(const Trial& plain, const Trial& trial) {
 }
 
 Weights Quantized(const ModelFolder& model, const QuantOptions& options, const LayerGrids& grids,
-                  View<const TokenId, 2> windows, DType bias_type, Session& session) {
-  LayerQuantizer quantizer(model.weights, session.device(), options, windows, session.context(),
-                           bias_type);
+                  View<const TokenId, 2> windows, Session& session) {
+  LayerQuantizer quantizer(model.weights, session.device(), options, windows, session.context());
   Weights result = model.weights;
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
     QuantizedLayer done = quantizer.Quantize(grids[layer]);
     for (const Site site : kAllSites) {
-      const auto at = static_cast<std::size_t>(site);
-      Linear& linear = result.layers[layer].At(site);
-      linear.weight = std::move(done.matrices[at]);
-      if (!done.biases[at].empty()) linear.bias = std::move(done.biases[at]);
+      result.layers[layer].At(site).weight =
+          std::move(done.matrices[static_cast<std::size_t>(site)]);
     }
   }
   return result;
@@ -121,7 +118,7 @@ class Trials {
                                            own, folder_, session_));
       }
       const Weights quantized = Quantized(transformed ? transformed->model : source_, options_,
-                                          grids_, part, BiasType(source_), session_);
+                                          grids_, part, session_);
       trial.kl.push_back(meter_.Model(quantized).window_kl);
     }
     fs::remove_all(folder_);
