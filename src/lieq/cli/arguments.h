@@ -128,7 +128,6 @@ struct Arguments {
 
   QuantOptions quant;
   std::vector<std::string> transforms;  // rows of Transforms()
-  bool chooses_transforms = false;      // auto: `transforms` may be tried, none is asked for
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
   bool says_group_size = false;  // on the command line

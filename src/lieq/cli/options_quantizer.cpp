@@ -20,12 +20,6 @@ std::string OfMethods(T Quantizer::* member) {
   return shown + others;
 }
 
-std::vector<std::string> TransformChoices() {
-  std::vector<std::string> names = NamesIn(Transforms());
-  names.insert(names.begin(), "auto");
-  return names;
-}
-
 constexpr std::array kRows{
     OptionRow{
         .names = "--method",
@@ -43,7 +37,7 @@ constexpr std::array kRows{
               .commands = kQuantize,
               .help = "other weights of the same function first",  // the names follow: Options()
               .set = SetTransforms,
-              .choices = [] { return TransformChoices(); }},
+              .choices = [] { return NamesIn(Transforms()); }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",

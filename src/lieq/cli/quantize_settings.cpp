@@ -72,12 +72,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
     AddOffset(a.offset, record);
   }
   const TransformList transforms = TransformsOf(a.transforms, a.quant.method);
-  if (a.chooses_transforms) {
-    record["transform"] = {"auto"};
-    for (const std::string& name : a.transforms) record["transform"].push_back(name);
-  } else if (!transforms.empty()) {
-    record["transform"] = NamesOf(transforms);
-  }
+  if (!transforms.empty()) record["transform"] = NamesOf(transforms);
   if (!a.plan.empty()) {
     record["plan"] = HashPlan(a.plan);
   } else if (a.uniform) {
@@ -166,10 +161,8 @@ std::string CanonicalCommand(const Arguments& a) {
                          Text(*options.residual), *options.rounds);
   if (!*options.search) command += " --no-search";
   if (a.target != nullptr) command += " --for " + std::string(a.target->name);
-  std::vector<std::string> transforms = a.transforms;
-  if (a.chooses_transforms) transforms.insert(transforms.begin(), "auto");
-  for (std::size_t i = 0; i < transforms.size(); ++i) {
-    command += (i == 0 ? " --transform " : ",") + transforms[i];
+  for (std::size_t i = 0; i < a.transforms.size(); ++i) {
+    command += (i == 0 ? " --transform " : ",") + a.transforms[i];
   }
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);

@@ -199,7 +199,6 @@ Record ResultRecord(const ResultFacts& facts) {
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
   if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
-  if (!facts.transform_choice.empty()) record["transform_choice"] = facts.transform_choice;
   if (!facts.plan.calibration_hash.empty())
     record["calibration_hash"] = facts.plan.calibration_hash;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;
