@@ -110,7 +110,6 @@ struct Arguments {
   // Of `generate`.
   std::optional<std::string> prompt;
   std::filesystem::path prompt_file;
-  bool chat = false;
   Index new_tokens = 64;
   SamplingOptions sampling;
 
