@@ -16,12 +16,6 @@
 namespace lieq {
 namespace {
 
-std::string OffsetOption(Offset offset) {
-  if (offset == Offset::kSymmetric) return "--symmetric";
-  if (offset == Offset::kInteger) return "--asymmetric";
-  return "--offset " + std::string(Name(offset));
-}
-
 /// One number where the widths do not differ.
 Record ToRecord(const Strength& strength) {
   if (strength.narrow == strength.wide) return strength.narrow;
@@ -154,7 +148,7 @@ std::string CanonicalCommand(const Arguments& a) {
   }
   command += fmt::format(" --method {} --group-size {} {} --act-order {} --damping {} --clip {}",
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
-                         a.k_quant ? "--grid k-quant" : OffsetOption(a.offset),
+                         a.k_quant ? "--grid k-quant" : fmt::format("--offset {}", Name(a.offset)),
                          Name(a.quant.act_order), a.quant.damping, Name(a.quant.clip));
   const QuantOptions options = WithDefaults(a.quant);
   command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
