@@ -23,7 +23,7 @@ TEXTS = ["wikitext2.test.raw", "c4.sample.txt"]
 RANDOM = [f"--bits 2.25 --ranking random --seed {seed}" for seed in (1, 2, 3)]
 SETS = {
     "issue": [
-        "--method rtn --uniform 2 --group-size 128 --asymmetric",
+        "--method rtn --uniform 2 --group-size 128 --offset integer",
         "--uniform 2 --method gptq",
         "--uniform 3 --method gptq",
         "--uniform 4 --method gptq",
@@ -32,7 +32,7 @@ SETS = {
             "--bits 2.25 --ranking energy", *RANDOM],
     "uniform": ["--uniform 2", "--uniform 3", "--uniform 4", "--uniform 8"],
     "act-order": ["--uniform 2 --act-order none", "--uniform 2 --act-order group",
-                  "--uniform 2 --act-order static", "--uniform 2 --asymmetric",
+                  "--uniform 2 --act-order static", "--uniform 2 --offset integer",
                   "--uniform 2 --clip none"],
     # What 2 bits can carry: all-in 2.125, 2.25 on the grid that engines load, 2.25 on others, 2.5.
     "grids": ["--uniform 2 --group-size 128", "--uniform 2", "--uniform 2 --offset half",
@@ -42,7 +42,7 @@ SETS = {
     "ladder": ["--uniform 2 --method rtn --clip none", "--uniform 2 --method rtn",
                "--uniform 2 --method gptq", "--uniform 2 --method gptq --rounds 4 --no-search",
                "--uniform 2 --method gptq --rounds 4", "--uniform 2 --residual 0",
-               "--uniform 2", "--uniform 2 --loss-weights 0.5", "--uniform 2 --offset half"],
+               "--uniform 2", "--uniform 2 --offset half"],
     "wide": [f"--uniform {bits} --group-size {group} --method {method}" for bits in (3, 4)
              for group in (64, 128) for method in ("gptq", "best")],
     "k-quants": [f"--grid {grid} --method {method}" for grid in ("q2_k", "q3_k", "q4_k")

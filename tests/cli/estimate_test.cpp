@@ -95,7 +95,7 @@ TEST_F(Estimates, OfADryRunAreAllThatItDoes) {
   for (const auto& rows : {kExact, kAtMost}) {
     for (const Words& options : rows) commands.push_back(Quantize("out", options));
   }
-  commands.push_back(Quantize("out", {"--bits", "2.5", "--transform", "auto"}));
+  commands.push_back(Quantize("out", {"--bits", "2.5", "--transform", "awq"}));
   commands.push_back(Quantize("out", {"--bits", "2.5", "--calibration", "self"}));
   commands.push_back(Command("plan", "plan.json", {"--bits", "2.5", "--group-size", "32"}));
   commands.push_back(Command("plan", "plan.json", {"--bpw", "3.2"}));

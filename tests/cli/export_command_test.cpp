@@ -80,8 +80,8 @@ TEST_F(Export, SaysWhichEngineDoesNotRunItOrRunsItSlowlyAndTheWayOut) {
 }
 
 TEST_F(Export, AGridThatTheContainerLacksNamesForAndWhatHoldsIt) {
-  ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("odd"), "--uniform", "2", "--asymmetric",
-                  "--group-size", "16", "--method", "rtn"})
+  ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("odd"), "--uniform", "2", "--offset",
+                  "integer", "--group-size", "16", "--method", "rtn"})
                 .exit,
             0);
 

@@ -198,7 +198,7 @@ TEST_F(GenerateCommand, RefusesWhatItCannotDo) {
   refused({"-p", "a", "--temperature", "-1"}, 2, "--temperature: expected");
   refused({"-p", "a", "--temperature", "nan"}, 2, "--temperature: expected");
   refused({"-p", "a", "-n", "0"}, 2, "--new-tokens: expected");
-  refused({"-p", "a", "--chat"}, 3, "apply_chat_template");
+  refused({"-p", "a", "--chat"}, 2, "does not take '--chat'");
   Configure(R"({"eos_token_id": 9999})");
   refused({"-p", "a"}, 3, "/eos_token_id");
 }

@@ -104,7 +104,7 @@ TEST_F(PlanCommand, WritesAPlanForOtherTools) {
   EXPECT_EQ(record["kind"], "plan export");
   EXPECT_EQ(record["as"], "llama-quantize");
 
-  ASSERT_EQ(write("auto-round", {"--group-size", "128", "--asymmetric"}).exit, 0);
+  ASSERT_EQ(write("auto-round", {"--group-size", "128", "--offset", "integer"}).exit, 0);
   EXPECT_EQ(ReadJson(folder / "out")["model.layers.2.mlp.down_proj"].dump(),
             R"({"bits":4,"group_size":128,"sym":false})");
   ASSERT_EQ(write("mlx").exit, 0);

@@ -47,7 +47,7 @@ TEST_F(PlanSource, ThePlanOfAResultMakesTheSameBytes) {
       {"tied", {"--high-layers", "1"}},
       {"tied", {"--bits", "2.7", "--ranking", "last"}},
       {"tied", {"--uniform", "2", "--group-size", "16", "--offset", "half"}},
-      {"tied", {"--uniform", "3", "--group-size", "row", "--asymmetric"}},
+      {"tied", {"--uniform", "3", "--group-size", "row", "--offset", "integer"}},
       {"tied", {"--uniform", "8", "--embedding-bits", "8", "--group-size", "32"}},
       {"untied", {"--uniform", "2", "--embedding-bits", "8", "--head-bits", "4"}},
       {"untied", {"--uniform", "4", "--head-bits", "8", "--group-size", "128"}},
@@ -108,8 +108,8 @@ TEST_F(PlanSource, NoOptionChangesGridsThatAPlanNamesWithoutAWord) {
   }
 
   const Outcome plain = Quantize("model", "plain", {"--plan", Path("p.json")});
-  const Outcome other =
-      Quantize("model", "other", {"--plan", Path("p.json"), "--group-size", "64", "--symmetric"});
+  const Outcome other = Quantize(
+      "model", "other", {"--plan", Path("p.json"), "--group-size", "64", "--offset", "symmetric"});
 
   ASSERT_EQ(plain.exit, 0) << plain.err;
   EXPECT_THAT(plain.err, Not(HasSubstr("is not used")));

@@ -90,39 +90,7 @@ TEST_F(Program, HasOffsetsThatItLoadsItselfAndOthersRefuse) {
         {"evaluate", Path(offset), "--text", Path("text"), "--context", "256", "--samples", "3"});
     EXPECT_EQ(evaluated.exit, 0) << evaluated.err;
   }
-  ASSERT_EQ(Lieq(Quantize("alias", {"--uniform", "2", "--asymmetric"})).exit, 0);
-  EXPECT_EQ(Contents(folder / "alias"), Contents(folder / "integer"));
   EXPECT_EQ(Lieq(Quantize("out", {"--offset", "real"})).exit, 2);
-}
-
-TEST_F(Program, StoresCorrectedBiasesInThePlaceOfTheModelsOwn) {
-  fs::remove_all(folder / "model");
-  MakeTinyModel(folder / "model", {.architecture = "Qwen2ForCausalLM", .layers = 2});
-  ASSERT_EQ(Lieq(Quantize("plain", {"--uniform", "2"})).exit, 0);
-  const Outcome made = Lieq(Quantize("corrected", {"--uniform", "2", "--correct-bias"}));
-  ASSERT_EQ(made.exit, 0) << made.err;
-  const ModelFolder source = OpenModel(folder / "model"), plain = OpenModel(folder / "plain"),
-                    corrected = OpenModel(folder / "corrected");
-  const Json record = ReadJson(folder / "corrected/lieq.json");
-
-  EXPECT_EQ(fs::file_size(folder / "corrected/model.safetensors"),
-            fs::file_size(folder / "plain/model.safetensors"));
-  for (const std::size_t layer : {0u, 1u}) {
-    for (const Site site : kAllSites) {
-      const std::vector<float>& own = source.weights.layers[layer].At(site).bias;
-      const std::vector<float>& after = corrected.weights.layers[layer].At(site).bias;
-      EXPECT_EQ(plain.weights.layers[layer].At(site).bias, own);
-      ASSERT_EQ(after.size(), own.size());
-      const Json& linear = record["layers"][layer]["linears"][std::string(Name(site))];
-      EXPECT_EQ(linear.contains("bias"), !own.empty());
-      if (own.empty()) continue;
-      double changed = 0;
-      for (std::size_t r = 0; r < own.size(); ++r) changed += after[r] != own[r] ? 1 : 0;
-      EXPECT_GT(changed, 0);
-      EXPECT_EQ(linear["bias"]["rows"], changed / static_cast<double>(own.size()));
-      EXPECT_LT(linear["bias"]["held_out_change"], 0);
-    }
-  }
 }
 
 TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
@@ -456,6 +424,12 @@ TEST_F(Program, SaysWhatIsWrongWithTheCommandLine) {
       {{"quantise", Path("model")}, "did you mean 'quantize'"},
       {Quantize("out", {"--bit", "2"}), "did you mean '--bits'"},
       {Quantize("out", {"--grup-size", "64"}), "did you mean '--group-size'"},
+      {Quantize("out", {"--asymmetric"}),
+       "does not take '--asymmetric'\n  give '--offset integer'"},
+      {Quantize("out", {"--bits", "2", "--symmetric"}), "give '--offset symmetric'"},
+      {Quantize("out", {"--correct-bias"}), "does not take '--correct-bias'"},
+      {Quantize("out", {"--sink-cap", "2"}), "does not take '--sink-cap'"},
+      {Quantize("out", {"--loss-weights", "1"}), "does not take '--loss-weights'"},
       {Quantize("out", {"--bits", "2.5", "--uniform", "3"}), "one of --bits, --uniform"},
       {Quantize("out", {"--uniform", "5"}), "2, 3, 4 or 8"},
       {Quantize("out", {"--widths", "4,2"}), "lower width first"},

@@ -48,15 +48,15 @@ class Source : public testing::Test {
 
 TEST_F(Source, CodesOfEightBitsGiveTheSameInEveryContainer) {
   MakeTinyModel(folder / "model", {.layers = 2});
-  for (const std::string offset : {"--symmetric", "--asymmetric"}) {
-    const std::string ct = "ct" + offset;
+  for (const std::string offset : {"symmetric", "integer"}) {
+    const std::string ct = "ct-" + offset;
     const Outcome made = Lieq({"quantize", Path("model"), "-o", Path(ct), "--uniform", "8",
-                               "--method", "rtn", "--group-size", "32", offset, "-q"});
+                               "--method", "rtn", "--group-size", "32", "--offset", offset, "-q"});
     ASSERT_EQ(made.exit, 0) << made.err;
     ASSERT_EQ(Quantize(ct, ct + "-4").exit, 0);
     for (const std::string to : {"gptq", "mlx", "gguf"}) {
-      if (offset == "--asymmetric" && to != "gptq") continue;  // no such grid
-      const std::string copy = to + offset + (to == "gguf" ? ".gguf" : "");
+      if (offset == "integer" && to != "gptq") continue;  // no such grid
+      const std::string copy = to + "-" + offset + (to == "gguf" ? ".gguf" : "");
       const Outcome exported = Lieq({"export", Path(ct), "--to", to, "-o", Path(copy), "-q"});
       ASSERT_EQ(exported.exit, 0) << exported.err;
 

@@ -337,22 +337,6 @@ TEST(Subtract, WorksInPlace) {
   }
 }
 
-TEST(ScaleRows, GivesEachRowItsFactorInPlaceToo) {
-  ThreadPool pool(2);
-  const auto device = MakeCpuDevice(pool);
-  const Matrix<float> x = RandomMatrix(35, 18, 1), factors = RandomMatrix(1, 35, 2);
-  const DeviceMatrix in = Uploaded(*device, x), out = device->Alloc(35, 18);
-  device->ScaleRows(in.view(), factors.view().Row(0), out.view());
-  device->ScaleRows(in.view(), factors.view().Row(0), in.view());
-  const Matrix<float> apart = Downloaded(*device, out), in_place = Downloaded(*device, in);
-  for (Index r = 0; r < 35; ++r) {
-    for (Index c = 0; c < 18; ++c) {
-      ASSERT_EQ(apart(r, c), x(r, c) * factors(0, r));
-      ASSERT_EQ(in_place(r, c), x(r, c) * factors(0, r));
-    }
-  }
-}
-
 TEST(LogSoftmaxNll, IsTheNegativeLogProbability) {
   ThreadPool pool(2);
   const auto device = MakeCpuDevice(pool);

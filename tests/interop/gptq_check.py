@@ -19,8 +19,8 @@ CASES = [  # the grid, arguments of quantize, of export
     ("3 bits, groups of 32", ["--uniform", "3", "--group-size", "32"], []),
     ("2 and 4 bits", ["--high-layers", "1"], []),
     ("8 bits, whole rows", ["--uniform", "8", "--group-size", "row"], []),
-    ("2 bits, zero-points", ["--uniform", "2", "--asymmetric"], []),
-    ("4 bits, zero-points", ["--uniform", "4", "--asymmetric"], []),
+    ("2 bits, zero-points", ["--uniform", "2", "--offset", "integer"], []),
+    ("4 bits, zero-points", ["--uniform", "4", "--offset", "integer"], []),
 ]
 FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj", "gate_proj": "gate_up_proj",
          "up_proj": "gate_up_proj"}

@@ -18,7 +18,7 @@ CASES = [
     ("3 bits, groups of 32", ["--uniform", "3", "--group-size", "32"]),
     ("2 and 4 bits", ["--high-layers", "1"]),
     ("8 bits, groups of 128", ["--uniform", "8", "--group-size", "128"]),
-    ("2 bits, zero-points", ["--uniform", "2", "--asymmetric"]),
+    ("2 bits, zero-points", ["--uniform", "2", "--offset", "integer"]),
     ("2 bits, half offsets", ["--uniform", "2", "--offset", "half"]),
     ("4 bits, minima", ["--uniform", "4", "--offset", "float"]),
 ]

@@ -136,12 +136,9 @@ TEST(CheckGroupSize, ListsTheSizesThatDivide) {
   EXPECT_NE(message.find("one of 16, 32, 48, 64, 96, 192, row"), std::string::npos) << message;
 }
 
-TEST_F(LayerQuantizerTest, EveryMethodAndWeightingResumesAndIgnoresThreads) {
+TEST_F(LayerQuantizerTest, EveryMethodResumesAndIgnoresThreads) {
   std::vector<QuantOptions> all;
   for (const Quantizer& row : Quantizers()) all.push_back({.method = std::string(row.name)});
-  all.push_back({.sink_cap = 1.5});
-  all.push_back({.loss_weights = 0.5});
-  all.push_back({.method = "gptq", .loss_weights = 1});
   all.push_back({.drift = 1, .residual = 0, .rounds = 0});
   // Sixteen windows, so that two of them are held out.
   std::vector<TokenId> many;
@@ -162,38 +159,6 @@ TEST_F(LayerQuantizerTest, EveryMethodAndWeightingResumesAndIgnoresThreads) {
       EXPECT_EQ(Codes(resumed.Quantize(grids)), Codes(layers[layer])) << layer;
     }
   }
-}
-
-TEST_F(LayerQuantizerTest, CorrectedBiasesResumeAndAreThoseOfLinearsThatHaveSome) {
-  MakeTinyModel(folder / "biased", {.architecture = "Qwen2ForCausalLM"});
-  const ModelFolder biased = OpenModel(folder / "biased");
-  const QuantOptions options{.bias = true};
-  LayerQuantizer whole(biased.weights, *device, options, windows(), test.context, DType::kBF16);
-  std::vector<QuantizedLayer> layers;
-  for (Index layer = 0; layer < biased.weights.config.layers; ++layer) {
-    layers.push_back(whole.Quantize(grids));
-  }
-  LayerQuantizer resumed(biased.weights, *device, options, windows(), test.context, DType::kBF16);
-  resumed.Skip(layers[0]);
-
-  const QuantizedLayer second = resumed.Quantize(grids);
-
-  EXPECT_EQ(Codes(second), Codes(layers[1]));
-  EXPECT_EQ(second.biases, layers[1].biases);
-  for (const Site site : kAllSites) {
-    const auto at = static_cast<std::size_t>(site);
-    EXPECT_EQ(second.biases[at].empty(), UnitOf(site) != Unit::kQkv);
-    EXPECT_EQ(second.reports[at].bias_rows.has_value(), UnitOf(site) == Unit::kQkv);
-  }
-}
-
-TEST_F(LayerQuantizerTest, ACapThatNoTokenReachesChangesNothing) {
-  LayerQuantizer plain(model.weights, *device, {}, windows(), test.context);
-  LayerQuantizer capped(model.weights, *device, {.sink_cap = 1e9}, windows(), test.context);
-  LayerQuantizer cut(model.weights, *device, {.sink_cap = 0.5}, windows(), test.context);
-  const std::vector<std::uint32_t> codes = Codes(plain.Quantize(grids));
-  EXPECT_EQ(Codes(capped.Quantize(grids)), codes);
-  EXPECT_NE(Codes(cut.Quantize(grids)), codes);
 }
 
 TEST_F(LayerQuantizerTest, RefinementNeverLosesOnTheWindowsHeldOut) {

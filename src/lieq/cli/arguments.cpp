@@ -99,6 +99,11 @@ std::string UnknownWord(const std::vector<std::string>& words, const CommandRow*
         command == nullptr
             ? "no such command: '" + name + "' (there are " + CommandNames() + ")"
             : "`lieq " + std::string(command->name) + "` does not take '" + name + "'";
+    const std::string_view instead = SuccessorOf(name);
+    const std::string_view option = instead.substr(0, instead.find(' '));
+    if (!option.empty() && std::ranges::find(names, option) != names.end()) {
+      return text + "\n  give '" + std::string(instead) + "' in its place";
+    }
     return text + DidYouMean(name, names);
   }
   return "too many words on the command line";

@@ -110,7 +110,6 @@ struct Arguments {
   // Of `generate`.
   std::optional<std::string> prompt;
   std::filesystem::path prompt_file;
-  bool chat = false;
   Index new_tokens = 64;
   SamplingOptions sampling;
 
@@ -128,7 +127,6 @@ struct Arguments {
 
   QuantOptions quant;
   std::vector<std::string> transforms;  // rows of Transforms()
-  bool chooses_transforms = false;      // auto: `transforms` may be tried, none is asked for
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
   bool says_group_size = false;  // on the command line

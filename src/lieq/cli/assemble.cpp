@@ -12,7 +12,6 @@
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/model_by_layers.h"
 #include "lieq/container/narrow.h"
-#include "lieq/container/tensor_items.h"
 #include "lieq/container/tensor_names.h"
 
 namespace lieq {
@@ -131,13 +130,6 @@ void WidenEnd(const ModelFolder& model, const AnyMatrix& matrix, const TensorSpe
   model.weights.Release(matrix);
 }
 
-/// Writes a bias that was corrected: floats in the layer's file, of `type` in the model's.
-void WriteBias(const TensorRef& tensor, DType type, TensorWriter& writer) {
-  std::vector<float> values(tensor.bytes.size() / sizeof(float));
-  CopyItems(tensor, std::span(values));
-  WriteRounded(writer, tensor.name, values, type);
-}
-
 }  // namespace
 
 void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
@@ -166,7 +158,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
         WidenEnd(model, *end, spec, writer);
         continue;
       }
-      if (!packed && !linear) {
+      if (!packed) {
         CopyTensor(model, model.tensors.At(spec.name), writer);
         continue;
       }
@@ -177,13 +169,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
         open = TensorFile::Open(packed_file);
         open_file = packed_file;
       }
-      if (packed) {
-        writer.Write(spec.name, open->At(spec.name).bytes);
-      } else if (open->Has(spec.name)) {
-        WriteBias(open->At(spec.name), spec.dtype, writer);
-      } else {
-        CopyTensor(model, model.tensors.At(spec.name), writer);
-      }
+      writer.Write(spec.name, open->At(spec.name).bytes);
     }
     writer.Commit();
   }
@@ -227,19 +213,14 @@ void ExpectEnds(const ModelFolder& model, const EdgeGrids& edges,
   }
 }
 
-/// A layer of the source with the codes and the biases that its files hold.
+/// A layer of the source with the codes that its files hold.
 LayerWeights ExpectedLayer(const ModelFolder& model, Index layer, const LayerGrids& grids,
                            const std::function<std::filesystem::path(Index, Site)>& layer_file) {
   LayerWeights expected = model.weights.layers[Size(layer)];
   for (const Site site : kAllSites) {
-    const std::string module = ModuleName(layer, site), bias = module + ".bias";
     const TensorFile file = TensorFile::Open(layer_file(layer, site));
-    Linear& linear = expected.At(site);
-    linear.weight = std::make_shared<const QMatrix>(
-        ReadPacked(file, module, grids[Size(layer)][static_cast<std::size_t>(site)]));
-    if (!file.Has(bias)) continue;
-    CopyItems(file.At(bias), std::span(linear.bias));
-    for (float& value : linear.bias) value = Rounded(value, model.tensors.At(bias).dtype);
+    expected.At(site).weight = std::make_shared<const QMatrix>(ReadPacked(
+        file, ModuleName(layer, site), grids[Size(layer)][static_cast<std::size_t>(site)]));
   }
   return expected;
 }

@@ -16,8 +16,8 @@ namespace lieq {
                                      const EdgeGrids& edges, DType scale_type, bool untied = false);
 
 /// Writes config.json, the weight files and the source's tokenizer and licence files into `folder`.
-/// layer_file(layer, site) is the file that holds a linear's packed tensors, and its bias where
-/// that changed; edge_file that of the ends'.
+/// layer_file(layer, site) is the file that holds a linear's packed tensors, edge_file that of
+/// the ends'.
 void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
                    const OutputFiles& files,
                    const std::function<std::filesystem::path(Index, Site)>& layer_file,

@@ -48,18 +48,12 @@ void WriteLayerCodes(const fs::path& file, Index layer, const QuantizedLayer& co
     const auto packed = PackedSpecs(ModuleName(layer, site), matrix->rows(), matrix->cols(),
                                     matrix->grid(), scale_type);
     specs.insert(specs.end(), packed.begin(), packed.end());
-    const std::vector<float>& bias = codes.biases[static_cast<std::size_t>(site)];
-    if (bias.empty()) continue;
-    specs.push_back({ModuleName(layer, site) + ".bias", DType::kF32, {matrix->rows()}});
   }
   TensorWriter writer(file, std::move(specs),
                       {{"format", "pt"}, {"reports", ReportsToJson(codes.reports).dump()}});
   for (const Site site : kAllSites) {
     const auto& matrix = codes.matrices[static_cast<std::size_t>(site)];
     if (matrix != nullptr) WritePacked(writer, ModuleName(layer, site), *matrix, scale_type);
-    const std::vector<float>& bias = codes.biases[static_cast<std::size_t>(site)];
-    if (bias.empty()) continue;
-    writer.Write(ModuleName(layer, site) + ".bias", std::as_bytes(std::span(bias)));
   }
   writer.Commit();
 }

@@ -26,8 +26,7 @@ namespace lieq {
 /// By layer and Unit: the grid of each unit of a model.
 using UnitGrids = std::vector<std::array<Grid, kUnits>>;
 
-/// Packed tensors of a layer's linears, those that are there, biases that changed as F32, and the
-/// reports in the metadata.
+/// Packed tensors of a layer's linears, those that are there, and the reports in the metadata.
 void WriteLayerCodes(const std::filesystem::path& file, Index layer, const QuantizedLayer& codes,
                      DType scale_type);
 

@@ -43,9 +43,8 @@ class Clock {
     if (work_.measures_damage) Add("measuring damage", Damage());
     if (work_.mixes > 0) Mixes();
     if (work_.grids.empty()) return std::move(stages_);
-    if (work_.arguments.chooses_transforms) Add("choosing transforms", Trials());
-    if (!work_.transforms.empty()) Add("transforming", Transforming(work_.windows));
-    if (!work_.arguments.assemble) Add("quantizing", Quantizing(options_, work_.windows));
+    if (!work_.transforms.empty()) Add("transforming", Transforming());
+    if (!work_.arguments.assemble) Add("quantizing", Quantizing());
     Add("writing", Writing());
     return std::move(stages_);
   }
@@ -166,8 +165,8 @@ class Clock {
     if (check > 0) Add("checking the prediction", check * mix);
   }
 
-  double Transforming(Index windows) {
-    const Index rows = windows * work_.length;
+  double Transforming() {
+    const Index rows = work_.windows * work_.length;
     const bool calibrated = NeedsCalibration(work_.transforms);
     double seconds = 0;
     if (calibrated) seconds += pieces_.Layer(rows, work_.length, nullptr) + Grams(rows);
@@ -181,38 +180,37 @@ class Clock {
     return Layers() * seconds + pieces_.Write(TransformedBytes(config_), 1);
   }
 
-  double Quantizing(const QuantOptions& options, Index windows) {
+  double Quantizing() {
     double seconds = 0;
     std::map<std::string, double> known;  // layers of one plan have few kinds of grids
-    const bool calibrated = FindQuantizer(options.method).needs_calibration;
+    const bool calibrated = FindQuantizer(options_.method).needs_calibration;
     for (const auto& layer : std::span(work_.grids).subspan(Size(work_.finished))) {
       std::string kind;
       for (const Grid& grid : layer) kind += Label(grid) + " ";
       auto found = known.find(kind);
       if (found == known.end()) {
-        found = known.emplace(kind, QuantizedLayer(options, windows, layer)).first;
+        found = known.emplace(kind, QuantizedLayer(layer)).first;
       }
       seconds += found->second;
     }
     if (calibrated && work_.finished > 0) {  // windows go through what is there
       const Grid& grid = GridOfUnit(work_.grids.front(), Unit::kGateUp);
       seconds += static_cast<double>(work_.finished) *
-                 pieces_.Layer(windows * work_.length, work_.length, &grid);
+                 pieces_.Layer(work_.windows * work_.length, work_.length, &grid);
     }
     return seconds;
   }
 
-  double QuantizedLayer(const QuantOptions& options, Index windows,
-                        const std::array<Grid, kSites>& layer) {
-    const bool calibrated = FindQuantizer(options.method).needs_calibration;
-    const Index rows = windows * work_.length;
-    const bool held_out = calibrated && options.judges() && HeldOutWindows(windows) > 0;
+  double QuantizedLayer(const std::array<Grid, kSites>& layer) {
+    const bool calibrated = FindQuantizer(options_.method).needs_calibration;
+    const Index rows = work_.windows * work_.length;
+    const bool held_out = calibrated && options_.judges() && HeldOutWindows(work_.windows) > 0;
     double seconds = 0;
     if (calibrated) {
       const Grid& grid = GridOfUnit(layer, Unit::kGateUp);
       const double packed = pieces_.Layer(rows, work_.length, &grid);
       seconds += packed + Grams(rows);
-      if (options.corrects()) {
+      if (options_.corrects()) {
         seconds += pieces_.Layer(rows, work_.length, nullptr);
         for (const Unit unit : kAllUnits) {
           seconds += pieces_.Cross(rows, In(unit), In(unit));
@@ -220,33 +218,15 @@ class Clock {
           if (adds) seconds += pieces_.Cross(rows, config_.hidden, In(unit));
         }
       }
-      if (options.loss_weights > 0) {  // a pass backward is two forward
-        seconds += 3 * pieces_.Layer(rows, work_.length, nullptr);
-      }
     }
     for (const Unit unit : kAllUnits) {
       const Grid& grid = GridOfUnit(layer, unit);
-      if (calibrated) seconds += pieces_.Prepare(In(unit), grid, options);
+      if (calibrated) seconds += pieces_.Prepare(In(unit), grid, options_);
       for (const Site site : SitesOf(unit)) {
-        seconds += pieces_.Quantize(config_.Out(site), config_.In(site), grid, options, held_out);
+        seconds += pieces_.Quantize(config_.Out(site), config_.In(site), grid, options_, held_out);
       }
     }
     return seconds + pieces_.WriteCodes(layer.front());
-  }
-
-  /// Short runs that judge transforms (transform_choice.h): without any, and each alone.
-  double Trials() {
-    constexpr Index kDraws = 3, kFitted = 16, kJudged = 16;
-    const Index judged = std::min(kJudged, work_.windows / 4);
-    const Index fitted = std::min(kFitted, (work_.windows - judged) / kDraws);
-    QuantOptions options = options_;
-    options.rounds = std::min(*options.rounds, 1);
-    const double run = Quantizing(options, fitted) +
-                       Layers() * pieces_.Layer(judged * work_.length, work_.length,
-                                                &work_.grids.front().front()) +
-                       pieces_.Logits(judged * work_.length);
-    const auto tried = static_cast<double>(work_.transforms.size());
-    return kDraws * ((1 + tried) * run + tried * Transforming(fitted));
   }
 
   double Writing() {

@@ -208,17 +208,9 @@ std::vector<std::string> ForeignToRun(const fs::path& folder) {
 }
 
 bool IsRunName(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 11> kNames{"lock",
-                                                    "seconds.json",
-                                                    "settings.json",
-                                                    "plan.json",
-                                                    "transform_choice.json",
-                                                    "edges.safetensors",
-                                                    "out",
-                                                    "model",
-                                                    "trial",
-                                                    "codes",
-                                                    "filling"};
+  constexpr std::array<std::string_view, 9> kNames{
+      "lock", "seconds.json", "settings.json", "plan.json", "edges.safetensors",
+      "out",  "model",        "codes",         "filling"};
   name = WithoutTemporary(name);
   return std::ranges::find(kNames, name) != kNames.end() || Matches(name, "layer-", ".safetensors");
 }

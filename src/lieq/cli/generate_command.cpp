@@ -30,16 +30,6 @@ void CheckOptions(const Arguments& arguments) {
   if (sampling.temperature == 0 && (sampling.top_k > 0 || sampling.top_p < 1)) {
     throw UsageError("--top-k and --top-p want --temperature above 0: at 0 nothing is drawn");
   }
-  if (arguments.chat) {
-    throw Error(
-        {.what = "chat templates are Jinja programs, which this program does not run",
-         .where = "--chat",
-         .expected = "a prompt in the template's form, without --chat",
-         .hint = "write it with transformers: python3 -c \"from transformers import AutoTokenizer; "
-                 "print(AutoTokenizer.from_pretrained('MODEL').apply_chat_template([{'role': "
-                 "'user', 'content': 'TEXT'}], tokenize=False, add_generation_prompt=True), "
-                 "end='')\" > prompt.txt, and give --prompt-file prompt.txt"});
-  }
 }
 
 /// Ids of the prompt behind the special tokens of the tokenizer's template, unless it begins with

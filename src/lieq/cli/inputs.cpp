@@ -58,15 +58,6 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
   log.Info("the source has codes of 8 bits; one of 16 bits is better, if it can be had");
 }
 
-DType BiasType(const ModelFolder& model) {
-  DType narrowest = DType::kF32;
-  for (const auto& [name, tensor] : model.tensors.tensors()) {
-    const bool narrower = ItemSize(tensor.dtype) < ItemSize(narrowest);
-    if (name.ends_with(".bias") && narrower) narrowest = tensor.dtype;
-  }
-  return narrowest;
-}
-
 std::string HashModel(const ModelFolder& model) {
   Hasher hasher;
   const auto config = model.path / "config.json";  // a GGUF file has it in itself

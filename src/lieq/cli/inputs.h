@@ -31,9 +31,6 @@ inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for
 /// round or to measure on. `hint`: what to do instead. Warns where they have 8.
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log);
 
-/// The narrowest type that a bias of the model is stored in, whose values all of them hold.
-[[nodiscard]] DType BiasType(const ModelFolder& model);
-
 /// XXH3-128 over config.json and the weight files, in order of name.
 [[nodiscard]] std::string HashModel(const ModelFolder& model);
 

@@ -108,9 +108,7 @@ std::span<const OptionRow> Options() noexcept {
       "zero-shot tasks: " + NamesOfRows(Tasks()) + ", or files that describe one (NAME.json)";
   static const std::string transforms =
       "other weights of the same function, before anything is rounded: " + TransformNames() +
-      " (default none, of awq as method its own); or auto: those that lower the damage on held-out "
-      "calibration windows, found by 12 to 15 short runs of the method, with rows that part a tied "
-      "head only where named too: auto,rotate (docs/transforms.md)";
+      " (default none, of awq as method its own; docs/transforms.md)";
   static const auto options = [] {
     std::vector<OptionRow> rows;
     for (const OptionGroup& group : OptionGroups()) {

@@ -122,7 +122,6 @@ void SetArithmetic(Arguments& arguments, const std::string& text) {
 
 void SetTransforms(Arguments& arguments, const std::string& text) {
   arguments.transforms = SplitAtCommas(text);
-  arguments.chooses_transforms = std::erase(arguments.transforms, "auto") > 0;
   (void)ResolveTransforms(arguments.transforms);
 }
 

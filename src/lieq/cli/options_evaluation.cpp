@@ -119,12 +119,6 @@ constexpr std::array kRows{
               .help = "the same from a file, newlines at its end included",
               .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; },
               .first = kGenerate},
-    OptionRow{.names = "--chat",
-              .value = "",
-              .commands = kGenerate,
-              .help = "put the prompt into the model's chat template: refused, with the way to do "
-                      "it outside (templates need Jinja)",
-              .set = [](Arguments& a, const std::string&) { a.chat = true; }},
     OptionRow{.names = "--new-tokens,-n",
               .value = "N",
               .commands = kGenerate,

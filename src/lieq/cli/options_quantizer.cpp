@@ -20,12 +20,6 @@ std::string OfMethods(T Quantizer::* member) {
   return shown + others;
 }
 
-std::vector<std::string> TransformChoices() {
-  std::vector<std::string> names = NamesIn(Transforms());
-  names.insert(names.begin(), "auto");
-  return names;
-}
-
 constexpr std::array kRows{
     OptionRow{
         .names = "--method",
@@ -43,7 +37,7 @@ constexpr std::array kRows{
               .commands = kQuantize,
               .help = "other weights of the same function first",  // the names follow: Options()
               .set = SetTransforms,
-              .choices = [] { return TransformChoices(); }},
+              .choices = [] { return NamesIn(Transforms()); }},
     OptionRow{
         .names = "--act-order",
         .value = "KIND",
@@ -99,33 +93,6 @@ constexpr std::array kRows{
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "refit grids to the codes there are, without trying grids with other codes",
               .set = [](Arguments& a, const std::string&) { a.quant.search = false; }},
-    OptionRow{.names = "--correct-bias",
-              .value = "",
-              .commands = kQuantize | kStudy,
-              .help = "where linears have biases, these take over the mean of the output error in "
-                      "each row whose held-out error falls by it (gptq, best, weighted, awq)",
-              .set = [](Arguments& a, const std::string&) { a.quant.bias = true; }},
-    OptionRow{.names = "--sink-cap",
-              .value = "T",
-              .commands = kQuantize | kStudy,
-              .help = "count a token whose input is larger than T times the median (of squared "
-                      "norms) as that much and no more; 0: off",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.quant.sink_cap = Parse<double>("--sink-cap", v, 0.0, 1e9, "0 to 1e9");
-                  },
-              .preset = [](const Arguments& a) { return Shown(a.quant.sink_cap); }},
-    OptionRow{.names = "--loss-weights",
-              .value = "P",
-              .commands = kQuantize | kStudy,
-              .help =
-                  "weigh calibration tokens by the P-th power of the loss's squared gradient: one "
-                  "backward pass, so no longer gradient-free; 0: off, and 0.5 is steadier than 1",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.quant.loss_weights = Parse<double>("--loss-weights", v, 0.0, 1.0, "0 to 1");
-                  },
-              .preset = [](const Arguments& a) { return Shown(a.quant.loss_weights); }},
 };
 
 }  // namespace

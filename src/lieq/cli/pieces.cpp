@@ -61,7 +61,7 @@ Matrix<double> LikeAGram(Index n, double factor) {
 }
 
 UnitStatistics LikeStatistics(Index n, Index rows, const QuantOptions& options) {
-  UnitStatistics statistics{.gram = LikeAGram(n, 1000), .drift = {}, .residual = {}, .sums = {}};
+  UnitStatistics statistics{.gram = LikeAGram(n, 1000), .drift = {}, .residual = {}};
   statistics.tokens = 1000;
   if (!options.corrects()) return statistics;
   statistics.drift = LikeAGram(n, 10);

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <ctime>
 #include <optional>
-#include <span>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
@@ -24,12 +23,10 @@
 #include "lieq/cli/run_folder.h"
 #include "lieq/cli/shell_command.h"
 #include "lieq/cli/terminal.h"
-#include "lieq/cli/transform_choice.h"
 #include "lieq/cli/transforming.h"
 #include "lieq/cli/version.h"
 #include "lieq/container/engines.h"
 #include "lieq/container/finite.h"
-#include "lieq/container/tensor_items.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/scale_range.h"
@@ -53,12 +50,6 @@ struct Inputs {
   std::vector<std::string> text_notes;  // of --text
   Record settings;
 };
-
-/// All that the run may apply.
-TransformList MostTransforms(const Arguments& arguments, const ModelConfig& config) {
-  return arguments.chooses_transforms ? AllowedTransforms(arguments, config)
-                                      : TransformsOf(arguments.transforms, arguments.quant.method);
-}
 
 /// Throws UsageError where transforms cannot work with the other options.
 void CheckTransforms(const Arguments& arguments, const TransformList& transforms,
@@ -89,7 +80,7 @@ Inputs ReadInputs(const Arguments& arguments, Session& session) {
   CheckGroupSize(config, arguments.group_size);
   if (arguments.k_quant) CheckKQuant(config);
   inputs.model_hash = HashModel(inputs.model);
-  const TransformList transforms = MostTransforms(arguments, config);
+  const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
   CheckTransforms(arguments, transforms, inputs.model);
   RequireFinite(inputs.model, session.pool());  // now, and not in layer 20
   const bool calibrated =
@@ -144,23 +135,6 @@ auto Kept(const fs::path& file, Session& session, const Read& read)
   return std::nullopt;
 }
 
-/// What the run applies, chosen once: OUT.run keeps it.
-TransformChoice ChoiceOfRun(const Arguments& arguments, const Inputs& inputs,
-                            const LayerGrids& grids, const RunFolder& folder, Session& session) {
-  const fs::path file = folder.path() / "transform_choice.json";
-  const auto kept = Kept(file, session, [&] {
-    Record record = ReadRecord(file);
-    return TransformChoice{.rows = TransformsOf(record["chosen"].get<std::vector<std::string>>(),
-                                                arguments.quant.method),
-                           .record = std::move(record)};
-  });
-  if (kept) return *kept;
-  TransformChoice choice = ChooseTransforms(inputs.model, arguments, grids, inputs.windows,
-                                            folder.path() / "trial", session);
-  WriteFileAtomically(file, choice.record.dump(2) + "\n");
-  return choice;
-}
-
 Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder& folder,
                Session& session) {
   const fs::path file = folder.path() / "plan.json";
@@ -180,13 +154,8 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
   QuantizedLayer result;
   for (const Site site : kAllSites) {
     const auto index = static_cast<std::size_t>(site);
-    const std::string module = ModuleName(layer, site);
     result.matrices[index] =
-        std::make_shared<const QMatrix>(ReadPacked(tensors, module, grids[index]));
-    if (!tensors.Has(module + ".bias")) continue;
-    const TensorRef& bias = tensors.At(module + ".bias");
-    result.biases[index].resize(bias.bytes.size() / sizeof(float));
-    CopyItems(bias, std::span(result.biases[index]));
+        std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), grids[index]));
   }
   const auto reports = tensors.metadata().find("reports");
   if (reports == tensors.metadata().end()) {
@@ -221,7 +190,7 @@ std::vector<LayerReports> QuantizeLayers(const Arguments& arguments, const Input
   for (Index layer = finished; layer < layers; ++layer) fs::remove(folder.LayerFile(layer));
 
   LayerQuantizer quantizer(weights, session.device(), arguments.quant, inputs.windows.view(),
-                           session.context(), BiasType(inputs.model));
+                           session.context());
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {
@@ -376,23 +345,6 @@ void PrintResult(const Arguments& arguments, const Record& result, const Record&
              FormatBytes(number(run["peak_bytes"])));
 }
 
-/// How many stages come up to the choice of transforms; all where none is made.
-std::size_t StagesBeforeChoice(std::span<const PlannedStage> stages) {
-  const auto found = std::ranges::find(stages, "choosing transforms", &PlannedStage::name);
-  return found == stages.end() ? stages.size()
-                               : static_cast<std::size_t>(found - stages.begin()) + 1;
-}
-
-/// The stages once transforms were chosen: what the choice ran had the same names, so that only the
-/// stages up to it were declared before.
-void DeclareChosen(std::span<const PlannedStage> stages, bool transforms, Session& session) {
-  std::vector<PlannedStage> rest;
-  for (const PlannedStage& stage : stages.subspan(StagesBeforeChoice(stages))) {
-    if (transforms || stage.name != "transforming") rest.push_back(stage);
-  }
-  Declare(session.context().progress, rest);
-}
-
 /// Layers that an earlier start left in OUT.run.
 Index FinishedLayers(const Arguments& arguments) {
   const fs::path folder = fs::path(arguments.output) += ".run";
@@ -439,13 +391,10 @@ int RunQuantize(const Arguments& given, Session& session) {
   const ModelFolder& model = inputs.model;
   TakeEndsOfPlan(model.weights.config, arguments);
   const DType scale_type = ScaleType(model.dtype);
-  TransformList transforms = MostTransforms(arguments, model.weights.config);
-  const auto written_as = [&] {
-    ModelConfig config = model.weights.config;
-    if (Unties(transforms)) config.tied = false;
-    return config;
-  };
-  EdgeGrids edges = EdgesOf(arguments, written_as());
+  const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
+  ModelConfig written_as = model.weights.config;
+  if (Unties(transforms)) written_as.tied = false;
+  const EdgeGrids edges = EdgesOf(arguments, written_as);
   const auto forecast = [&]() -> Forecast {
     const fs::path made = RunFolderOf(arguments.output) / "plan.json";
     if (arguments.dry_run || arguments.force || !fs::exists(made)) {
@@ -468,7 +417,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     Announce(arguments,
              EstimateWork(WorkOf(arguments, inputs, plan, transforms, edges), SecondsSince(begin),
                           session),
-             &plan, edges, written_as(), session);
+             &plan, edges, written_as, session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -495,19 +444,11 @@ int RunQuantize(const Arguments& given, Session& session) {
   folder.Begin(inputs.settings, arguments.force);
   const RunSeconds seconds(folder.path(), begin);
   seconds.Keep();
-  Declare(session.context().progress,
-          std::span(estimate.stages).first(StagesBeforeChoice(estimate.stages)));
+  Declare(session.context().progress, estimate.stages);
   const bool planned = NeedsSpectra(arguments) || arguments.allocation == "optimal";
   try {
     const Plan plan = PlanOfRun(arguments, inputs, folder, session);
     const LayerGrids grids = GridsOf(arguments, plan);
-    TransformChoice choice;
-    if (arguments.chooses_transforms) {
-      choice = ChoiceOfRun(arguments, inputs, grids, folder, session);
-      transforms = choice.rows;
-      edges = EdgesOf(arguments, written_as());
-      DeclareChosen(estimate.stages, !transforms.empty(), session);
-    }
     std::optional<TransformedModel> transformed;
     if (!transforms.empty()) {
       transformed.emplace(TransformModel(model, transforms, arguments.seed, arguments.quant.clip,
@@ -545,7 +486,6 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .source_bytes = SourceBytes(model),
                             .origin = origin,
                             .transforms = transformed ? transformed->record : no_transforms,
-                            .transform_choice = choice.record,
                             .plan = plan,
                             .grids = grids,
                             .reports = reports,

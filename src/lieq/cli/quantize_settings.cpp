@@ -16,12 +16,6 @@
 namespace lieq {
 namespace {
 
-std::string OffsetOption(Offset offset) {
-  if (offset == Offset::kSymmetric) return "--symmetric";
-  if (offset == Offset::kInteger) return "--asymmetric";
-  return "--offset " + std::string(Name(offset));
-}
-
 /// One number where the widths do not differ.
 Record ToRecord(const Strength& strength) {
   if (strength.narrow == strength.wide) return strength.narrow;
@@ -46,9 +40,6 @@ void AddOptions(const QuantOptions& given, Record& record) {
     record["drift"] = ToRecord(*options.drift);
     record["residual"] = ToRecord(*options.residual);
   }
-  if (options.sink_cap > 0) record["sink_cap"] = options.sink_cap;
-  if (options.loss_weights > 0) record["loss_weights"] = options.loss_weights;
-  if (options.bias) record["correct_bias"] = true;
   if (*options.rounds == 0) return;
   record["rounds"] = *options.rounds;
   record["search"] = *options.search;
@@ -75,12 +66,7 @@ Record QuantizeSettings(const Arguments& a, const std::string& model_hash,
     AddOffset(a.offset, record);
   }
   const TransformList transforms = TransformsOf(a.transforms, a.quant.method);
-  if (a.chooses_transforms) {
-    record["transform"] = {"auto"};
-    for (const std::string& name : a.transforms) record["transform"].push_back(name);
-  } else if (!transforms.empty()) {
-    record["transform"] = NamesOf(transforms);
-  }
+  if (!transforms.empty()) record["transform"] = NamesOf(transforms);
   if (!a.plan.empty()) {
     record["plan"] = HashPlan(a.plan);
   } else if (a.uniform) {
@@ -162,22 +148,15 @@ std::string CanonicalCommand(const Arguments& a) {
   }
   command += fmt::format(" --method {} --group-size {} {} --act-order {} --damping {} --clip {}",
                          a.quant.method, a.group_size == 0 ? "row" : std::to_string(a.group_size),
-                         a.k_quant ? "--grid k-quant" : OffsetOption(a.offset),
+                         a.k_quant ? "--grid k-quant" : fmt::format("--offset {}", Name(a.offset)),
                          Name(a.quant.act_order), a.quant.damping, Name(a.quant.clip));
   const QuantOptions options = WithDefaults(a.quant);
   command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
                          Text(*options.residual), *options.rounds);
   if (!*options.search) command += " --no-search";
-  if (options.bias) command += " --correct-bias";
-  if (options.sink_cap > 0) command += fmt::format(" --sink-cap {}", options.sink_cap);
-  if (options.loss_weights > 0) {
-    command += fmt::format(" --loss-weights {}", options.loss_weights);
-  }
   if (a.target != nullptr) command += " --for " + std::string(a.target->name);
-  std::vector<std::string> transforms = a.transforms;
-  if (a.chooses_transforms) transforms.insert(transforms.begin(), "auto");
-  for (std::size_t i = 0; i < transforms.size(); ++i) {
-    command += (i == 0 ? " --transform " : ",") + transforms[i];
+  for (std::size_t i = 0; i < a.transforms.size(); ++i) {
+    command += (i == 0 ? " --transform " : ",") + a.transforms[i];
   }
   if (a.embedding_bits) command += fmt::format(" --embedding-bits {}", *a.embedding_bits);
   if (a.head_bits) command += fmt::format(" --head-bits {}", *a.head_bits);

@@ -65,9 +65,6 @@ Record ReportsToJson(const LayerReports& reports) {
                         {"held_out", report.held_out},
                         {"kept_rows", report.kept_rows}};
     }
-    if (report.bias_rows) {
-      row["bias"] = {{"rows", *report.bias_rows}, {"held_out_change", report.bias_change}};
-    }
     if (report.coarse_scales > 0) row["coarse_scales"] = report.coarse_scales;
     if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
     if (report.retries > 0) row["damping_retries"] = report.retries;
@@ -91,11 +88,6 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
     report.dead_columns = row.Integer("dead_columns", 0);
     report.retries = static_cast<int>(row.Integer("damping_retries", 0));
     report.fell_back = row.Has("fallback");
-    if (row.Has("bias")) {
-      const JsonObject bias = row.Object("bias");
-      report.bias_rows = bias.Number("rows");
-      report.bias_change = bias.Number("held_out_change");
-    }
     if (!row.Has("refined")) continue;
     const JsonObject refined = row.Object("refined");
     report.start_error = refined.Number("start_error");
@@ -210,7 +202,6 @@ Record ResultRecord(const ResultFacts& facts) {
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
   if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
-  if (!facts.transform_choice.empty()) record["transform_choice"] = facts.transform_choice;
   if (!facts.plan.calibration_hash.empty())
     record["calibration_hash"] = facts.plan.calibration_hash;
   if (facts.plan.predicted_kl) record["predicted_kl"] = *facts.plan.predicted_kl;

@@ -24,9 +24,8 @@ using LayerReports = std::array<LinearReport, kSites>;
 struct ResultFacts {
   const ModelFolder& model;  // the transformed one, where there were transforms
   std::uint64_t source_bytes = 0;
-  const Origin& origin;            // of the source
-  const Record& transforms;        // TransformedModel; empty where there were none
-  const Record& transform_choice;  // TransformChoice; empty where none was made
+  const Origin& origin;      // of the source
+  const Record& transforms;  // TransformedModel; empty where there were none
   const Plan& plan;
   const LayerGrids& grids;
   const std::vector<LayerReports>& reports;  // [layers]

@@ -132,7 +132,6 @@ class Memory {
     const double widest = std::max({hidden_, attention_, inner_});
     bytes += kFloat * stream * (options_.corrects() ? 2 : 1) + Steps(batch);
     if (options_.corrects()) bytes += kFloat * batch * widest;
-    if (options_.sink_cap > 0 || options_.loss_weights > 0) bytes += kFloat * batch * widest;
     return bytes;
   }
 

@@ -43,4 +43,10 @@ std::string DidYouMean(std::string_view word, std::span<const std::string> names
   return nearest.empty() ? "" : "\n  did you mean '" + nearest + "'?";
 }
 
+std::string_view SuccessorOf(std::string_view option) noexcept {
+  if (option == "--symmetric") return "--offset symmetric";
+  if (option == "--asymmetric") return "--offset integer";
+  return {};
+}
+
 }  // namespace lieq

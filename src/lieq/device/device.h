@@ -209,9 +209,6 @@ class Device {
   /// out = a - b. All [n, cols]; out may be a or b.
   virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b,
                         DeviceView<float> out) = 0;
-  /// out = each row of x times its factor. x, out [n, cols], may be the same; factors [n].
-  virtual void ScaleRows(DeviceView<const float> x, std::span<const float> factors,
-                         DeviceView<float> out) = 0;
   virtual void Sync() = 0;
 };
 

@@ -15,7 +15,6 @@ bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
 
 QuantOptions FloatInputs(QuantOptions options) {
   options.drift = options.residual = Strength(0);
-  options.bias = false;  // units are chosen by their codes alone
   return WithDefaults(options);
 }
 

@@ -1,26 +1,21 @@
 #include "lieq/quantize/layer_quantizer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
-#include <utility>
 
 #include "lieq/base/assert.h"
-#include "lieq/quantize/bias.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
 
 namespace lieq {
 LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
-                               View<const TokenId, 2> calibration, Context& context,
-                               DType bias_type)
+                               View<const TokenId, 2> calibration, Context& context)
     : weights_(weights),
       device_(device),
       options_(WithDefaults(options)),
       quantizer_(FindQuantizer(options.method)),
       context_(context),
-      forward_(weights, device, std::max<Index>(1, calibration.cols())),
-      bias_type_(bias_type) {
+      forward_(weights, device, std::max<Index>(1, calibration.cols())) {
   if (!quantizer_.needs_calibration) return;
   LIEQ_ASSERT(calibration.rows() > 0);
   const ModelConfig& config = weights.config;
@@ -28,13 +23,6 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   const Index batch = std::min(quantized_->rows(),
                                forward_.BatchWindows(quantized_->length()) * quantized_->length());
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
-  if (options_.loss_weights > 0) {
-    sensitivity_ = MeasureOutputSensitivity(weights, device, calibration, context);
-  }
-  if (options_.loss_weights > 0 || options_.sink_cap > 0) weighted_ = device.Alloc(batch, widest);
-  if (std::ranges::any_of(kAllUnits, [&](Unit unit) { return CorrectsBias(unit); })) {
-    factors_ = device.Alloc(batch, 1);
-  }
   if (options_.corrects()) {
     reference_.emplace(config, device, forward_, forward_.Embed(calibration));
     difference_ = device.Alloc(batch, widest);
@@ -45,12 +33,6 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
 Index LayerQuantizer::HeldOutRows() const noexcept {
   if (!options_.judges()) return 0;
   return HeldOutWindows(quantized_->rows() / quantized_->length()) * quantized_->length();
-}
-
-bool LayerQuantizer::CorrectsBias(Unit unit) const {
-  return quantizer_.needs_calibration && options_.bias &&
-         std::ranges::any_of(SitesOf(unit),
-                             [&](Site site) { return weights_.config.HasBias(site); });
 }
 
 /// batch(first row, rows): whole windows, none of them on both sides of the held-out ones' begin.
@@ -66,97 +48,38 @@ void LayerQuantizer::ForBatches(const Function& batch) {
   }
 }
 
-std::vector<float> LayerQuantizer::RowFactors(Unit unit, Index first, DeviceView<const float> u,
-                                              double& median) {
-  if (options_.loss_weights == 0 && options_.sink_cap == 0) return {};
-  std::vector<float> factors(Size(u.rows()), 1.0f);
-  if (options_.loss_weights > 0) {
-    const std::vector<float>& weights =
-        sensitivity_.weights[Size(next_)][static_cast<std::size_t>(unit)];
-    for (Index r = 0; r < u.rows(); ++r) {
-      factors[Size(r)] = static_cast<float>(
-          std::pow(static_cast<double>(weights[Size(first + r)]), options_.loss_weights));
-    }
-  }
-  if (options_.sink_cap > 0) {
-    std::vector<double> squares(Size(u.rows()));
-    device_.RowSquares(u, squares);
-    if (first == 0) {
-      std::vector<double> sorted = squares;
-      const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
-      std::nth_element(sorted.begin(), middle, sorted.end());
-      median = *middle;
-    }
-    for (std::size_t r = 0; r < squares.size(); ++r) {
-      const double most = options_.sink_cap * median;
-      if (squares[r] > most) factors[r] *= static_cast<float>(most / squares[r]);
-    }
-  }
-  for (float& factor : factors) factor = std::sqrt(factor);
-  return factors;
-}
-
 CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   const ModelConfig& config = weights_.config;
   const Index in = config.In(SitesOf(unit).front());
   const bool adds = unit == Unit::kO || unit == Unit::kDown;
   const Index fitted = quantized_->rows() - HeldOutRows();
   CalibrationStatistics measured;
-  double median = 0;
-  const bool sums = CorrectsBias(unit);
   const auto allocate = [&](UnitStatistics& share) {
     share.gram = Matrix<double>(in, in);
-    if (sums) share.sums.input = Matrix<double>(1, in);
     if (!reference_) return;
     share.drift = Matrix<double>(in, in);
-    if (sums) share.sums.drift = Matrix<double>(1, in);
     if (!adds) return;
     share.residual = Matrix<double>(config.hidden, in);
-    if (sums) share.sums.residual = Matrix<double>(1, config.hidden);
   };
   allocate(measured.fit);
   if (HeldOutRows() > 0) allocate(measured.held_out);
   ForBatches([&](Index first, Index rows) {
     UnitStatistics& share = first < fitted ? measured.fit : measured.held_out;
     share.tokens += rows;
-    DeviceView<const float> u = quantized_->Input(unit, first, rows);
-    const std::vector<float> factors = RowFactors(unit, first, u, median);
-    const auto weigh = [&](DeviceView<float> difference) {
-      if (!factors.empty()) device_.ScaleRows(difference, factors, difference);
-    };
-    DeviceView<float> counts;  // with what is weighted by the factors: once more, for the sums
-    if (sums) {
-      Matrix<float> column(rows, 1);
-      for (Index r = 0; r < rows; ++r) {
-        column(r, 0) = factors.empty() ? 1.0f : factors[Size(r)];
-        share.sums.weight += static_cast<double>(column(r, 0)) * static_cast<double>(column(r, 0));
-      }
-      counts = factors_.Shaped(rows, 1);
-      device_.Upload(column.view(), counts);
-    }
+    const DeviceView<const float> u = quantized_->Input(unit, first, rows);
     DeviceView<float> drift;
     if (reference_) {
       drift = difference_.Shaped(rows, in);
       device_.Subtract(reference_->Input(unit, first, rows), u, drift);
-      weigh(drift);
-    }
-    if (!factors.empty()) {  // a copy: the stream goes on from its own
-      const DeviceView<float> weighted = weighted_.Shaped(rows, in);
-      device_.ScaleRows(u, factors, weighted);
-      u = weighted;
     }
     device_.GramUpdate(u, share.gram.view());
-    if (sums) device_.CrossGramUpdate(counts, u, share.sums.input.view());
     if (!reference_) return;
     device_.CrossGramUpdate(drift, u, share.drift.view());
-    if (sums) device_.CrossGramUpdate(counts, drift, share.sums.drift.view());
     if (!adds) return;
     const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
     device_.Subtract(reference_->residual(first, rows), quantized_->residual(first, rows),
                      residual);
-    weigh(residual);
     device_.CrossGramUpdate(residual, u, share.residual.view());
-    if (sums) device_.CrossGramUpdate(counts, residual, share.sums.residual.view());
   });
   return measured;
 }
@@ -186,9 +109,7 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
   layer() = weights_.layers[Size(index)];
   if (reference_) reference_->layer = layer();
   for (const Site site : kAllSites) {
-    const auto at = static_cast<std::size_t>(site);
-    layer().At(site).weight = done.matrices[at];
-    if (!done.biases[at].empty()) layer().At(site).bias = done.biases[at];
+    layer().At(site).weight = done.matrices[static_cast<std::size_t>(site)];
   }
   ForBatches([&](Index first, Index rows) {
     for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
@@ -222,14 +143,7 @@ void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids
           return quantizer_.quantize(multiple, quantizer_.needs_calibration ? &statistics : nullptr,
                                      grid, options_, context_, report);
         }));
-    Linear& linear = layer().At(site);
-    linear.weight = result.matrices[index];
-    if (CorrectsBias(unit) && !linear.bias.empty()) {
-      linear.bias = CorrectedBias(
-          {.w = w.view(), .q = *result.matrices[index], .bias = linear.bias, .type = bias_type_},
-          measured, options_, context_, report);
-      result.biases[index] = linear.bias;
-    }
+    layer().At(site).weight = result.matrices[index];
     if (report.fell_back) {
       context_.log.Warning(LinearPlace(next_, Name(site)) +
                            ": the Gram matrix could not be factorised with any damping up to 1; "

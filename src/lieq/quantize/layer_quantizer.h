@@ -7,7 +7,6 @@
 #include <span>
 
 #include "lieq/base/context.h"
-#include "lieq/model/backward.h"
 #include "lieq/model/forward.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
@@ -18,7 +17,6 @@ namespace lieq {
 struct QuantizedLayer {  // in the order of Site
   std::array<std::shared_ptr<const QMatrix>, kSites> matrices;
   std::array<LinearReport, kSites> reports;
-  std::array<std::vector<float>, kSites> biases;  // those that changed, [out] each
 };
 
 /// Holds the calibration windows' activations before the next layer: [windows * length, hidden]
@@ -26,11 +24,9 @@ struct QuantizedLayer {  // in the order of Site
 class LayerQuantizer {
  public:
   /// weights, device and context outlive this. calibration [windows, length]: may be empty (0
-  /// windows) for a quantizer that needs none. bias_type: in which biases will be stored. Throws
-  /// Error for options that cannot work together.
+  /// windows) for a quantizer that needs none. Throws Error for options that cannot work together.
   LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
-                 View<const TokenId, 2> calibration, Context& context,
-                 DType bias_type = DType::kF32);
+                 View<const TokenId, 2> calibration, Context& context);
 
   /// Quantizes the next layer, unit after unit: inputs of a unit are taken after everything before
   /// it was quantized ("true sequential"), so a layer is run once. grids: in the order of Site,
@@ -48,12 +44,7 @@ class LayerQuantizer {
   template <class Function>
   void ForBatches(const Function& batch);
   [[nodiscard]] CalibrationStatistics Measure(Unit unit);
-  /// Square roots of the weights of tokens first, first + 1, ... whose inputs are u; empty where
-  /// all are 1. median: of |u|² over the unit's first batch, computed there.
-  [[nodiscard]] std::vector<float> RowFactors(Unit unit, Index first, DeviceView<const float> u,
-                                              double& median);
   [[nodiscard]] Index HeldOutRows() const noexcept;
-  [[nodiscard]] bool CorrectsBias(Unit unit) const;
   void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
                     const CalibrationStatistics& measured, QuantizedLayer& result);
   /// The quantized stream's weights.
@@ -68,10 +59,7 @@ class LayerQuantizer {
   Index next_ = 0;
   LayerWeights layer_;  // where no activations are followed
   std::optional<ActivationStream> quantized_, reference_;
-  DeviceMatrix difference_, weighted_;
-  DeviceMatrix factors_;  // [batch, 1], of tokens; where biases are corrected
-  const DType bias_type_;
-  OutputSensitivity sensitivity_;  // empty unless tokens are weighted by it
+  DeviceMatrix difference_;
 };
 
 }  // namespace lieq

@@ -57,17 +57,13 @@ struct QuantOptions {
   std::optional<Strength> residual;  // of that for the drifted residual stream, in o and down
   std::optional<int> rounds;         // of coordinate descent and grid refits after GPTQ
   std::optional<bool> search;        // refits try grids with new codes too
-  bool bias = false;                 // biases take over the mean of the output error
   bool half_scales = false;          // scales are for a container that stores them as f16
-  // Weights of tokens in the statistics.
-  double sink_cap = 0;      // a token counts as at most this many median ones; 0: as it is
-  double loss_weights = 0;  // power of the loss's squared gradient, by one backward pass; 0: none
 
   /// True where the float model's activations are wanted beside the quantized one's. Once
   /// WithDefaults was applied.
   [[nodiscard]] bool corrects() const { return drift->any() || residual->any(); }
   /// True where windows are held out to judge what was fitted to the others. As above.
-  [[nodiscard]] bool judges() const { return corrects() || *rounds > 0 || bias; }
+  [[nodiscard]] bool judges() const { return corrects() || *rounds > 0; }
 };
 
 /// How one linear fared. Errors are sums over the calibration tokens of squared output errors.
@@ -90,10 +86,6 @@ struct LinearReport {
   // change (so it may be below 0).
   double held_out_start = 0, held_out = 0;
   double kept_rows = 0;  // share of rows that stayed as GPTQ had them, being better so held out
-  // Of a linear whose bias was to be corrected: share of rows where it was, and what that changed
-  // of the held-out error (of that of the fitted windows where none are held out); never above 0.
-  std::optional<double> bias_rows;
-  double bias_change = 0;
 };
 
 /// Group sizes are multiples of the first up to the second, or a row: any that divides the rows

@@ -8,21 +8,12 @@
 
 namespace lieq {
 
-/// Sums of vectors, for biases: each token counts by its weight.
-struct TokenSums {
-  Matrix<double> input;     // [1, in], of u
-  Matrix<double> drift;     // [1, in], of x - u; empty where x was not followed
-  Matrix<double> residual;  // [1, hidden], of r - r_u; for o and down where x was followed
-  double weight = 0;        // of all tokens together
-};
-
 /// Sums over the tokens of some calibration windows.
 struct UnitStatistics {
   Matrix<double> gram;      // [in, in], lower triangle of uᵀu
   Matrix<double> drift;     // [in, in], (x - u)ᵀu; empty where x was not followed
   Matrix<double> residual;  // [hidden, in], (r - r_u)ᵀu; for o and down where x was followed
   Index tokens = 0;
-  TokenSums sums;  // where biases are corrected
 };
 
 /// Windows that nothing is fitted to: what is tried is judged on them. The last eighth, none of

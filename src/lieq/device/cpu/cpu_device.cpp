@@ -374,19 +374,6 @@ class CpuDevice final : public Device {
     });
   }
 
-  void ScaleRows(DeviceView<const float> x_, std::span<const float> factors,
-                 DeviceView<float> out_) override {
-    const View<const float, 2> x = Host(x_);
-    const View<float, 2> out = Host(out_);
-    LIEQ_ASSERT(x.rows() == out.rows() && x.cols() == out.cols());
-    LIEQ_ASSERT(static_cast<Index>(factors.size()) == x.rows());
-    ForRows(x.rows(), [&](Index r) {
-      const float* from = x.Row(r).data();
-      float* to = out.Row(r).data();
-      for (Index c = 0; c < x.cols(); ++c) to[c] = from[c] * factors[Size(r)];
-    });
-  }
-
   void Sync() override {}
 
  private:
