@@ -56,7 +56,8 @@ TEST_P(Matmul, AgreesWithTheDefinitionForEveryFormAndAnyThreads) {
         ThreadPool pool(threads);
         const auto device = MakeCpuDevice(pool);
         const DeviceMatrix dx = Uploaded(*device, x), dy = Uploaded(*device, start);
-        device->Matmul(dx.view(), *device->Prepare(form), bias.view().Row(0), dy.view(), add);
+        device->Matmul(dx.view(), *device->Prepare(form), Uploaded(*device, bias).view(), dy.view(),
+                       add);
         Matrix<float> y = Downloaded(*device, dy);
         if (threads > 1) {
           EXPECT_TRUE(SameBytes(y, first)) << threads << " threads";
@@ -225,29 +226,35 @@ TEST(LogProbabilities, AgreesWithTheDefinitionWhereRowsRepeat) {
 
 TEST(Rope, TurnsEachRowByItsPosition) {
   constexpr Index kPast = 3, kLength = 4, kHalf = 3, kWindows = 2;
-  RopeTable table{Matrix<float>(kPast + kLength, kHalf), Matrix<float>(kPast + kLength, kHalf)};
-  for (Index i = 0; i < table.sine.size(); ++i) {
-    table.cosine.data()[i] = std::cos(static_cast<float>(i) * 0.3f);
-    table.sine.data()[i] = std::sin(static_cast<float>(i) * 0.3f);
+  Matrix<float> cosine(kPast + kLength, kHalf), sine(kPast + kLength, kHalf);
+  for (Index i = 0; i < sine.size(); ++i) {
+    cosine.data()[i] = std::cos(static_cast<float>(i) * 0.3f);
+    sine.data()[i] = std::sin(static_cast<float>(i) * 0.3f);
   }
-  const Matrix<float> x = RandomMatrix(kWindows * kLength, 2 * 2 * kHalf, 1);
+  const Matrix<float> x = RandomMatrix(kWindows * kLength + 1, 2 * 2 * kHalf, 1);
   ThreadPool pool(2);
   const auto device = MakeCpuDevice(pool);
   const DeviceMatrix turned = Uploaded(*device, x);
 
-  std::vector<Index> positions;
-  for (Index r = 0; r < x.rows(); ++r) positions.push_back(kPast + r % kLength);
-  device->Rope(turned.view(), table, positions, 2 * kHalf);
+  const DeviceMatrix cosines = Uploaded(*device, cosine), sines = Uploaded(*device, sine);
+  std::vector<AttentionSpan> spans;
+  for (Index w = 0; w < kWindows; ++w) {
+    spans.push_back({.begin = w * kLength, .length = kLength, .past = kPast});
+  }
+  device->Rope(turned.view(), {cosines.view(), sines.view()}, spans, 2 * kHalf);
 
   const Matrix<float> y = Downloaded(*device, turned);
-  for (Index r = 0; r < x.rows(); ++r) {
+  for (Index c = 0; c < x.cols(); ++c) {  // a row of no span
+    EXPECT_EQ(y(kWindows * kLength, c), x(kWindows * kLength, c));
+  }
+  for (Index r = 0; r < kWindows * kLength; ++r) {
     const Index position = kPast + r % kLength;
     for (Index h = 0; h < x.cols(); h += 2 * kHalf) {
       for (Index i = 0; i < kHalf; ++i) {
         const float a = x(r, h + i), b = x(r, h + kHalf + i);
-        const float cosine = table.cosine(position, i), sine = table.sine(position, i);
-        EXPECT_NEAR(y(r, h + i), a * cosine - b * sine, 1e-6);
-        EXPECT_NEAR(y(r, h + kHalf + i), b * cosine + a * sine, 1e-6);
+        const float c = cosine(position, i), s = sine(position, i);
+        EXPECT_NEAR(y(r, h + i), a * c - b * s, 1e-6);
+        EXPECT_NEAR(y(r, h + kHalf + i), b * c + a * s, 1e-6);
       }
     }
   }
@@ -265,8 +272,8 @@ TEST(GramUpdate, AddsTheLowerTriangleAloneAndTheSameForAnyThreads) {
       for (Index i = 0; i < n; ++i) {
         for (Index j = i + 1; j < n; ++j) gram(i, j) = -1;
       }
-      device->GramUpdate(Uploaded(*device, x).view(), gram.view());
-      device->GramUpdate(Uploaded(*device, x).view(), gram.view());
+      device->calibration()->GramUpdate(Uploaded(*device, x).view(), gram.view());
+      device->calibration()->GramUpdate(Uploaded(*device, x).view(), gram.view());
       for (Index i = 0; i < n; ++i) {
         for (Index j = 0; j < n; ++j) {
           if (j > i) {
@@ -296,10 +303,10 @@ TEST(CrossGramUpdate, AddsAllProductsAndTheSameForAnyThreads) {
       ThreadPool pool(threads);
       const auto device = MakeCpuDevice(pool);
       Matrix<double> cross(m, n);
-      device->CrossGramUpdate(Uploaded(*device, a).view(), Uploaded(*device, b).view(),
-                              cross.view());
-      device->CrossGramUpdate(Uploaded(*device, a).view(), Uploaded(*device, b).view(),
-                              cross.view());
+      device->calibration()->CrossGramUpdate(Uploaded(*device, a).view(),
+                                             Uploaded(*device, b).view(), cross.view());
+      device->calibration()->CrossGramUpdate(Uploaded(*device, a).view(),
+                                             Uploaded(*device, b).view(), cross.view());
       for (Index i = 0; i < m; ++i) {
         for (Index j = 0; j < n; ++j) {
           double sum = 0, magnitude = 0;
@@ -326,8 +333,8 @@ TEST(Subtract, WorksInPlace) {
   const Matrix<float> a = RandomMatrix(37, 19, 1), b = RandomMatrix(37, 19, 2);
   const DeviceMatrix left = Uploaded(*device, a), right = Uploaded(*device, b);
   const DeviceMatrix out = device->Alloc(37, 19);
-  device->Subtract(left.view(), right.view(), out.view());
-  device->Subtract(left.view(), right.view(), right.view());
+  device->calibration()->Subtract(left.view(), right.view(), out.view());
+  device->calibration()->Subtract(left.view(), right.view(), right.view());
   const Matrix<float> apart = Downloaded(*device, out), in_place = Downloaded(*device, right);
   for (Index r = 0; r < 37; ++r) {
     for (Index c = 0; c < 19; ++c) {
@@ -342,8 +349,8 @@ TEST(ScaleRows, GivesEachRowItsFactorInPlaceToo) {
   const auto device = MakeCpuDevice(pool);
   const Matrix<float> x = RandomMatrix(35, 18, 1), factors = RandomMatrix(1, 35, 2);
   const DeviceMatrix in = Uploaded(*device, x), out = device->Alloc(35, 18);
-  device->ScaleRows(in.view(), factors.view().Row(0), out.view());
-  device->ScaleRows(in.view(), factors.view().Row(0), in.view());
+  device->calibration()->ScaleRows(in.view(), factors.view().Row(0), out.view());
+  device->calibration()->ScaleRows(in.view(), factors.view().Row(0), in.view());
   const Matrix<float> apart = Downloaded(*device, out), in_place = Downloaded(*device, in);
   for (Index r = 0; r < 35; ++r) {
     for (Index c = 0; c < 18; ++c) {

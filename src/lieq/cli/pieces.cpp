@@ -129,7 +129,10 @@ double Pieces::Layer(Index rows, Index length, const Grid* packed) {
     forward.emplace(model_.weights, session_.device(), timed_length);
     hidden.x = session_.device().Alloc(timed, config.hidden);
     session_.device().Upload(NormalRows(timed, config.hidden, 1).view(), hidden.x.view());
-    return [&] { forward->Layer(layer, hidden); };
+    return [&] {
+      forward->Layer(layer, hidden);
+      session_.device().Sync();
+    };
   });
   return seconds / Threads() * static_cast<double>(rows) / static_cast<double>(timed);
 }
@@ -156,6 +159,7 @@ double Pieces::Logits(Index rows) {
       forward->Logits(x.view(), logits.view());
       session_.device().SoftmaxKl(reference.view(), logits.view(), kl);
       session_.device().LogSoftmaxNll(logits.view(), targets, nll);
+      session_.device().Sync();
     };
   });
   return seconds / Threads() * static_cast<double>(rows) / static_cast<double>(timed);
@@ -175,7 +179,10 @@ double Pieces::Cross(Index rows, Index a_columns, Index b_columns) {
     device.Upload(NormalRows(kRows, a_timed, 3).view(), a.view());
     device.Upload(NormalRows(kRows, b_timed, 4).view(), b.view());
     sums = Matrix<double>(a_timed, b_timed);
-    return [&] { device.CrossGramUpdate(a.view(), b.view(), sums.view()); };
+    return [&] {
+      RequireCalibration(device).CrossGramUpdate(a.view(), b.view(), sums.view());
+      device.Sync();
+    };
   });
   return seconds / Threads() * static_cast<double>(rows) / kRows * Beyond(a_columns, a_timed, 1) *
          Beyond(b_columns, b_timed, 1);
@@ -191,7 +198,10 @@ double Pieces::Gram(Index rows, Index columns) {
     x = device.Alloc(kRows, timed);
     device.Upload(NormalRows(kRows, timed, 5).view(), x.view());
     sums = Matrix<double>(timed, timed);
-    return [&] { device.GramUpdate(x.view(), sums.view()); };
+    return [&] {
+      RequireCalibration(device).GramUpdate(x.view(), sums.view());
+      device.Sync();
+    };
   });
   return seconds / Threads() * static_cast<double>(rows) / kRows * Beyond(columns, timed, 2);
 }

@@ -51,9 +51,10 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
       measured[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
     }
     context_.ThrowIfStopped();
+    CalibrationOps& sums = RequireCalibration(device_);
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
       UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
-      device_.GramUpdate(input, share.gram.view());
+      sums.GramUpdate(input, share.gram.view());
       share.tokens += input.rows();
     });
     device_.Sync();

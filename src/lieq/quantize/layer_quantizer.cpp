@@ -23,6 +23,7 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
       bias_type_(bias_type) {
   if (!quantizer_.needs_calibration) return;
   LIEQ_ASSERT(calibration.rows() > 0);
+  sums_ = &RequireCalibration(device);
   const ModelConfig& config = weights.config;
   quantized_.emplace(config, device, forward_, forward_.Embed(calibration));
   const Index batch = std::min(quantized_->rows(),
@@ -80,7 +81,8 @@ std::vector<float> LayerQuantizer::RowFactors(Unit unit, Index first, DeviceView
   }
   if (options_.sink_cap > 0) {
     std::vector<double> squares(Size(u.rows()));
-    device_.RowSquares(u, squares);
+    sums_->RowSquares(u, squares);
+    device_.Sync();
     if (first == 0) {
       std::vector<double> sorted = squares;
       const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
@@ -122,7 +124,7 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
     DeviceView<const float> u = quantized_->Input(unit, first, rows);
     const std::vector<float> factors = RowFactors(unit, first, u, median);
     const auto weigh = [&](DeviceView<float> difference) {
-      if (!factors.empty()) device_.ScaleRows(difference, factors, difference);
+      if (!factors.empty()) sums_->ScaleRows(difference, factors, difference);
     };
     DeviceView<float> counts;  // with what is weighted by the factors: once more, for the sums
     if (sums) {
@@ -137,35 +139,47 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
     DeviceView<float> drift;
     if (reference_) {
       drift = difference_.Shaped(rows, in);
-      device_.Subtract(reference_->Input(unit, first, rows), u, drift);
+      sums_->Subtract(reference_->Input(unit, first, rows), u, drift);
       weigh(drift);
     }
     if (!factors.empty()) {  // a copy: the stream goes on from its own
       const DeviceView<float> weighted = weighted_.Shaped(rows, in);
-      device_.ScaleRows(u, factors, weighted);
+      sums_->ScaleRows(u, factors, weighted);
       u = weighted;
     }
-    device_.GramUpdate(u, share.gram.view());
-    if (sums) device_.CrossGramUpdate(counts, u, share.sums.input.view());
+    sums_->GramUpdate(u, share.gram.view());
+    if (sums) sums_->CrossGramUpdate(counts, u, share.sums.input.view());
     if (!reference_) return;
-    device_.CrossGramUpdate(drift, u, share.drift.view());
-    if (sums) device_.CrossGramUpdate(counts, drift, share.sums.drift.view());
+    sums_->CrossGramUpdate(drift, u, share.drift.view());
+    if (sums) sums_->CrossGramUpdate(counts, drift, share.sums.drift.view());
     if (!adds) return;
     const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
-    device_.Subtract(reference_->residual(first, rows), quantized_->residual(first, rows),
-                     residual);
+    sums_->Subtract(reference_->residual(first, rows), quantized_->residual(first, rows), residual);
     weigh(residual);
-    device_.CrossGramUpdate(residual, u, share.residual.view());
-    if (sums) device_.CrossGramUpdate(counts, residual, share.sums.residual.view());
+    sums_->CrossGramUpdate(residual, u, share.residual.view());
+    if (sums) sums_->CrossGramUpdate(counts, residual, share.sums.residual.view());
   });
+  device_.Sync();
   return measured;
+}
+
+void LayerQuantizer::BeginLayer() {
+  layer_ = weights_.layers[Size(next_)];
+  if (!quantized_) return;
+  const PlacedLayer placed = Place(layer_, device_);
+  quantized_->SetLayer(placed);
+  if (reference_) reference_->SetLayer(placed);
+}
+
+void LayerQuantizer::Replace(Site site, Linear linear) {
+  layer_.At(site) = std::move(linear);
+  if (quantized_) quantized_->Replace(site, layer_.At(site));
 }
 
 QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   QuantizedLayer result;
-  layer() = weights_.layers[Size(next_)];
-  if (reference_) reference_->layer = layer();
+  BeginLayer();
   for (const Unit unit : kAllUnits) {
     QuantizeUnit(unit, grids, quantized_ ? Measure(unit) : CalibrationStatistics{}, result);
   }
@@ -181,14 +195,17 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
 
 void LayerQuantizer::Skip(const QuantizedLayer& done) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
-  const Index index = next_++;
-  if (!quantized_) return;
-  layer() = weights_.layers[Size(index)];
-  if (reference_) reference_->layer = layer();
+  if (!quantized_) {
+    ++next_;
+    return;
+  }
+  BeginLayer();
+  ++next_;
   for (const Site site : kAllSites) {
     const auto at = static_cast<std::size_t>(site);
-    layer().At(site).weight = done.matrices[at];
-    if (!done.biases[at].empty()) layer().At(site).bias = done.biases[at];
+    const std::vector<float>& bias =
+        done.biases[at].empty() ? layer_.At(site).bias : done.biases[at];
+    Replace(site, {done.matrices[at], bias});
   }
   ForBatches([&](Index first, Index rows) {
     for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
@@ -213,7 +230,7 @@ void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids
   for (const Site site : SitesOf(unit)) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
-    const Matrix<float> w = WidenedWeights(layer().At(site).weight, next_, site, context_);
+    const Matrix<float> w = WidenedWeights(layer_.At(site).weight, next_, site, context_);
     LinearReport& report = result.reports[index];
     result.matrices[index] = std::make_shared<const QMatrix>(QuantizeInRange(
         w.view(), grid, HasWideScales(weights_, options_), report,
@@ -222,14 +239,14 @@ void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids
           return quantizer_.quantize(multiple, quantizer_.needs_calibration ? &statistics : nullptr,
                                      grid, options_, context_, report);
         }));
-    Linear& linear = layer().At(site);
-    linear.weight = result.matrices[index];
+    Linear linear{result.matrices[index], layer_.At(site).bias};
     if (CorrectsBias(unit) && !linear.bias.empty()) {
       linear.bias = CorrectedBias(
           {.w = w.view(), .q = *result.matrices[index], .bias = linear.bias, .type = bias_type_},
           measured, options_, context_, report);
       result.biases[index] = linear.bias;
     }
+    Replace(site, std::move(linear));
     if (report.fell_back) {
       context_.log.Warning(LinearPlace(next_, Name(site)) +
                            ": the Gram matrix could not be factorised with any damping up to 1; "

@@ -56,17 +56,20 @@ class LayerQuantizer {
   [[nodiscard]] bool CorrectsBias(Unit unit) const;
   void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
                     const CalibrationStatistics& measured, QuantizedLayer& result);
-  /// The quantized stream's weights.
-  LayerWeights& layer() { return quantized_ ? quantized_->layer : layer_; }
+  /// Takes up the next layer, in both streams.
+  void BeginLayer();
+  /// Puts a linear in the place of that of the layer, which the quantized stream goes on with.
+  void Replace(Site site, Linear linear);
 
   const Weights& weights_;
   Device& device_;
+  CalibrationOps* sums_ = nullptr;  // where activations are followed
   const QuantOptions options_;
   const Quantizer& quantizer_;
   Context& context_;
   Forward forward_;
   Index next_ = 0;
-  LayerWeights layer_;  // where no activations are followed
+  LayerWeights layer_;  // at work, as far as it is quantized
   std::optional<ActivationStream> quantized_, reference_;
   DeviceMatrix difference_, weighted_;
   DeviceMatrix factors_;  // [batch, 1], of tokens; where biases are corrected

@@ -1,6 +1,8 @@
 // The calibration windows' activations in one model, unit by unit.
 #pragma once
 
+#include <utility>
+
 #include "lieq/device/device.h"
 #include "lieq/model/forward.h"
 
@@ -15,8 +17,10 @@ class ActivationStream {
   /// device and forward outlive this; forward is shared by streams that take turns.
   ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden);
 
-  /// The weights that the next calls run on.
-  LayerWeights layer;
+  /// The layer that the next calls run on. What it was made of stays alive until the next one.
+  void SetLayer(PlacedLayer layer) { layer_ = std::move(layer); }
+  /// Puts another linear in the place of one of the layer's.
+  void Replace(Site site, const Linear& linear) { layer_.At(site) = Place(linear, device_); }
 
   /// The unit's input on rows first .. first + rows - 1, whole windows, at most BatchWindows of
   /// them; valid until the next call. Units must be asked for in order, each once for every batch:
@@ -35,7 +39,9 @@ class ActivationStream {
  private:
   DeviceView<float> Gated(Index first, Index rows);
 
+  Device& device_;
   Forward& forward_;
+  PlacedLayer layer_;
   Hidden hidden_;
   DeviceMatrix in_, attention_, gated_;
   bool keep_gated_ = false;

@@ -60,12 +60,13 @@ void ModelTransformer::Measure(const FloatLayer& layer,
     const Index in = weights_.config.In(SitesOf(unit).front());
     inputs[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
   }
+  CalibrationOps& sums = RequireCalibration(device_);
   forward_->Layer(layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
     const auto index = static_cast<std::size_t>(unit);
     const Index count = std::min(input.rows(), fitted - std::min(fitted, seen[index]));
     seen[index] += input.rows();
     if (count == 0) return;
-    device_.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
+    sums.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
     inputs[index].tokens += count;
   });
   device_.Sync();
