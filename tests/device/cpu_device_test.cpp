@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "lieq/device/cpu/bf16_product.h"
+#include "lieq/device/cpu/products.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/device_matrices.h"
 #include "tests/support/random_matrix.h"
@@ -88,8 +89,12 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Matmul,
 
 TEST(Bf16Product, AgreesWithRoundedFactors) {
   if (!HasBf16Product()) GTEST_SKIP() << "this processor has no AVX512_BF16";
-  for (const auto& [rows, in, out] :
-       {Shape{1, 1, 1}, {3, 17, 5}, {7, 64, 130}, {513, 33, 31}, {13, 96, 1040}, {6, 256, 64}}) {
+  for (const auto& [rows, in, out] : {Shape{17, 1, 1},
+                                      {21, 17, 5},
+                                      {25, 64, 130},
+                                      {513, 33, 31},
+                                      {31, 96, 1040},
+                                      {24, 256, 64}}) {
     const Matrix<float> x = RandomMatrix(rows, in, 1), start = RandomMatrix(rows, out, 2);
     const Matrix<float> w = RandomMatrix(out, in, 3);
     for (const bool add : {false, true}) {
@@ -120,6 +125,20 @@ TEST(Bf16Product, AgreesWithRoundedFactors) {
       }
     }
   }
+}
+
+TEST(Bf16Product, OfFewRowsIsThatOfFloat32) {
+  if (!HasBf16Product()) GTEST_SKIP() << "this processor has no AVX512_BF16";
+  const Matrix<float> x = RandomMatrix(kFewRows, 70, 1), w = RandomMatrix(33, 70, 2);
+  std::vector<Matrix<float>> found;
+  for (const Arithmetic arithmetic : {Arithmetic::kFloat32, Arithmetic::kBf16}) {
+    ThreadPool pool(2);
+    const auto device = MakeCpuDevice(pool, {.arithmetic = arithmetic});
+    const DeviceMatrix in = Uploaded(*device, x), y = device->Alloc(kFewRows, 33);
+    device->Matmul(in.view(), *device->Prepare(w.view()), {}, y.view(), false);
+    found.push_back(Downloaded(*device, y));
+  }
+  EXPECT_TRUE(SameBytes(found[0], found[1]));
 }
 
 struct AttentionCase {

@@ -158,7 +158,7 @@ struct TokenPick {
 };
 
 /// Arithmetic of Products; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
-/// in float.
+/// in float, where rows are so many that it is faster.
 enum class Arithmetic { kFloat32, kBf16 };
 
 /// What a device is made with.

@@ -83,7 +83,8 @@ void CpuProducts::Multiply(View<const float, 2> x, std::span<const Product> prod
     LIEQ_ASSERT(x.rows() == product.y.rows());
     LIEQ_ASSERT(product.bias.empty() || product.bias.cols() == product.w.rows());
   }
-  if (arithmetic_ == Arithmetic::kBf16) {
+  const bool few = x.rows() <= kFewRows;
+  if (arithmetic_ == Arithmetic::kBf16 && !few) {
     const Index width = EvenColumns(x.cols());
     rounded_.resize(Size(x.rows() * width));
     pool_.ParallelFor(x.rows(), [&](Index r, int) {
@@ -101,7 +102,6 @@ void CpuProducts::Multiply(View<const float, 2> x, std::span<const Product> prod
       }
     }
   }
-  const bool few = x.rows() <= kFewRows;
   pool_.ParallelFor(static_cast<Index>(tiles.size()), [&](Index task, int worker) {
     const Tile& tile = tiles[Size(task)];
     const Product& product = products[tile.product];
