@@ -2,11 +2,14 @@
 #include "lieq/device/cpu/products.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -89,9 +92,9 @@ Matrix<float> Multiplied(const std::string& kernels, int threads, const AnyMatri
   return Downloaded(*device, y);
 }
 
-class FewRows : public testing::TestWithParam<Index> {};
+class ProductsOf : public testing::TestWithParam<Index> {};
 
-TEST_P(FewRows, OfEveryGridAgreeWithTheDefinitionAndAreTheSameInEveryKernelRow) {
+TEST_P(ProductsOf, RowsAndEveryGridAgreeWithTheDefinitionAndAreTheSameInEveryKernelRow) {
   const Index rows = GetParam();
   for (const Index in : {Index{5}, Index{37}, Index{48}, Index{96}, Index{256}, Index{1280}}) {
     const Index out = in == 1280 ? 61 : 9;  // several tiles, and outputs that fill no block
@@ -113,7 +116,7 @@ TEST_P(FewRows, OfEveryGridAgreeWithTheDefinitionAndAreTheSameInEveryKernelRow) 
   }
 }
 
-TEST_P(FewRows, OfFloatsAgreeWithTheDefinitionAndAreTheSameInEveryKernelRow) {
+TEST_P(ProductsOf, RowsAndFloatsAgreeWithTheDefinitionAndAreTheSameInEveryKernelRow) {
   const Index rows = GetParam();
   for (const auto& [in, out] : {std::pair<Index, Index>{1, 1}, {17, 5}, {64, 130}, {1031, 67}}) {
     const Matrix<float> x = RandomMatrix(rows, in, 1), bias = RandomMatrix(1, out, 2);
@@ -140,7 +143,7 @@ TEST_P(FewRows, OfFloatsAgreeWithTheDefinitionAndAreTheSameInEveryKernelRow) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Rows, FewRows, testing::Values(1, 2, 3, 4, 5, 7, 8, 15, 16, 17));
+INSTANTIATE_TEST_SUITE_P(Rows, ProductsOf, testing::Values(1, 2, 3, 4, 5, 7, 8, 15, 16, 17));
 
 TEST(Products, OfARowDoNotDependOnTheRowsBesideIt) {
   const Matrix<float> x = RandomMatrix(kFewRows, 96, 1), bias = RandomMatrix(1, 41, 2);
@@ -184,6 +187,80 @@ TEST(Products, OfAUnitAreThoseOfItsMatricesAlone) {
 
       EXPECT_TRUE(SameBytes(Downloaded(*device, y1), Downloaded(*device, z1))) << rows;
       EXPECT_TRUE(SameBytes(Downloaded(*device, y2), Downloaded(*device, z2))) << rows;
+    }
+  }
+}
+
+/// A copy that ends where memory does: one byte more ends the process.
+template <class T>
+class AtTheEdge {
+ public:
+  explicit AtTheEdge(std::span<const T> values) {
+    constexpr std::size_t kPage = 4096;
+    const std::size_t bytes = values.size_bytes(), whole = (bytes + kPage - 1) / kPage * kPage;
+    size_ = whole + kPage;
+    pages_ = static_cast<std::byte*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    EXPECT_EQ(mprotect(pages_ + whole, kPage, PROT_NONE), 0);
+    data_ = reinterpret_cast<T*>(pages_ + whole - bytes);
+    std::ranges::copy(values, data_);
+  }
+  ~AtTheEdge() { munmap(pages_, size_); }
+  AtTheEdge(const AtTheEdge&) = delete;
+  AtTheEdge& operator=(const AtTheEdge&) = delete;
+  [[nodiscard]] T* data() const noexcept { return data_; }
+
+ private:
+  std::byte* pages_;
+  std::size_t size_;
+  T* data_;
+};
+
+template <class T>
+std::span<const std::remove_const_t<T>> All(View<T, 2> view) {
+  return {view.data(), Size(view.size())};
+}
+
+TEST(Products, OfFewRowsReadAndWriteNothingBehindTheirArguments) {
+  for (const KernelSet* kernels : KernelSets()) {
+    if (!kernels->supported()) continue;
+    for (const Index in : {Index{5}, Index{16}, Index{31}, Index{48}, Index{256}}) {
+      for (const Index rows : {Index{1}, Index{3}, Index{6}}) {
+        const Index out = 7;
+        const Matrix<float> x = RandomMatrix(rows, in, 1), bias = RandomMatrix(1, out, 2);
+        const Matrix<float> w = RandomMatrix(out, in, 3), start(rows, out);
+        const AtTheEdge<float> from(All(x.view())), added(All(bias.view())), to(All(start.view()));
+        const FewRows product{.x = from.data(),
+                              .x_stride = in,
+                              .rows = rows,
+                              .in = in,
+                              .outs = out,
+                              .y = to.data(),
+                              .y_stride = out,
+                              .bias = added.data(),
+                              .add = true};
+        std::vector<std::uint16_t> bf16;
+        for (const float value : All(w.view())) bf16.push_back(ToBf16(value).bits);
+        kernels->multiply_float(product, AtTheEdge<float>(All(w.view())).data(), in);
+        kernels->multiply_bf16(product, AtTheEdge<std::uint16_t>(bf16).data(), in);
+        for (const Form& form : PackedForms(out, in)) {
+          const QMatrix& q = *std::get<std::shared_ptr<const QMatrix>>(form.matrix);
+          if (!HasFewRowsKernel(q)) continue;
+          const AtTheEdge<std::uint32_t> words(q.words());
+          const AtTheEdge<std::uint8_t> zeros(All(q.zeros()));
+          const AtTheEdge<float> scales(All(q.scales())), minima(All(q.minima()));
+          kernels->multiply_packed(product,
+                                   {.words = words.data(),
+                                    .scales = scales.data(),
+                                    .zeros = q.zeros().size() > 0 ? zeros.data() : nullptr,
+                                    .minima = q.minima().size() > 0 ? minima.data() : nullptr,
+                                    .words_per_row = q.words_per_row(),
+                                    .groups = q.groups(),
+                                    .group_columns = q.group_columns(),
+                                    .zero = q.grid().shared_zero(),
+                                    .bits = q.grid().bits});
+        }
+      }
     }
   }
 }

@@ -32,13 +32,6 @@ const float* Data(DeviceView<const float> bias) {
   return bias.empty() ? nullptr : Host(bias).data();
 }
 
-/// Whether a kernel can read the codes where they lie.
-bool HasKernel(const QMatrix& w) {
-  const int bits = w.grid().bits;
-  return (bits == 2 || bits == 3 || bits == 4 || bits == 8) &&
-         (w.group_columns() % 16 == 0 || w.groups() == 1);
-}
-
 PackedRows RowsFrom(const QMatrix& w, Index row) {
   return {.words = w.words().data() + row * w.words_per_row(),
           .scales = w.scales().Row(row).data(),
@@ -65,6 +58,12 @@ View<float, 2> WorkerScratch::Get(int worker, Index rows, Index cols) {
 Index TileSize(Index extent, Index most) {
   const Index tiles = CeilDiv(extent, most);
   return std::min(extent, CeilDiv(CeilDiv(extent, tiles), 16) * 16);
+}
+
+bool HasFewRowsKernel(const QMatrix& w) {
+  const int bits = w.grid().bits;
+  return (bits == 2 || bits == 3 || bits == 4 || bits == 8) &&
+         (w.group_columns() % 16 == 0 || w.groups() == 1);
 }
 
 Index OutsOfTile(Index rows, Index out, Index in) {
@@ -132,7 +131,7 @@ void CpuProducts::RunFewRows(View<const float, 2> x, const Product& product, con
     return;
   }
   if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
-    if (HasKernel(**packed)) {
+    if (HasFewRowsKernel(**packed)) {
       kernels_.multiply_packed(work, RowsFrom(**packed, tile.out));
       return;
     }

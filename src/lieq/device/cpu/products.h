@@ -41,6 +41,9 @@ class WorkerScratch {
 /// are widened by tiles for BLAS, which many rows share (decode_bench).
 inline constexpr Index kFewRows = 16;
 
+/// Whether a kernel reads the codes where they lie; where none does, rows are widened first.
+[[nodiscard]] bool HasFewRowsKernel(const QMatrix& w);
+
 /// Outputs that a task of a product takes: by what there is to do.
 [[nodiscard]] Index OutsOfTile(Index rows, Index out, Index in);
 
