@@ -76,11 +76,15 @@ class Bytes {
 /// What drivers are run on.
 struct Bench {
   Bench() {
-    MakeTinyModel(folder / "model", {.architecture = "Qwen2ForCausalLM", .layers = 2});
+    const TinyModelOptions options{.architecture = "Qwen2ForCausalLM",
+                                   .layers = 2,
+                                   .hidden = 64,
+                                   .intermediate = 128,
+                                   .heads = 2,
+                                   .kv_heads = 1};
+    MakeTinyModel(folder / "model", options);
     model = OpenModel(folder / "model");
-    coarse =
-        RandomQuantizedModel(folder / "coarse", {.architecture = "Qwen2ForCausalLM", .layers = 2},
-                             {.bits = 2, .group_size = 32});
+    coarse = RandomQuantizedModel(folder / "coarse", options, {.bits = 2, .group_size = 32});
     for (Index i = 0; i < kWindows * kLength; ++i) {
       tokens.push_back(static_cast<TokenId>((i * i + 3 * i) % 250));
     }
