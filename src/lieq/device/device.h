@@ -16,8 +16,9 @@
 //
 // Owners. A DeviceMatrix belongs to whoever allocated it, and a Prepared to all who hold it. Either
 // may be let go of while operations on it are queued: the device keeps the memory until they have
-// run. A Prepared may go on reading the matrix that it was made of, so that mapped weights need no
-// copy: who holds the one keeps the other, unchanged. All of them die before their device.
+// run. A Prepared may read the matrix that it was made of for as long as it is held, and no longer,
+// so that mapped weights need no copy: who holds the one keeps the other, unchanged. All of them
+// die before their device.
 //
 // Parts. Device is what a forward pass needs. CalibrationOps and GradientOps are what quantizing
 // and tuning need beyond it: a device has a part whole or not at all. Their operations share the
