@@ -50,8 +50,11 @@ std::vector<double> Product(const std::vector<Device*>& devices, const AnyMatrix
       devices[d]->Upload(std::as_const(x).view(), from.view());
       const Prepared prepared = devices[d]->Prepare(w);
       devices[d]->Matmul(from.view(), *prepared, {}, to.view(), false);  // touches all pages
-      seconds[d].push_back(
-          Seconds([&] { devices[d]->Matmul(from.view(), *prepared, {}, to.view(), false); }));
+      devices[d]->Sync();
+      seconds[d].push_back(Seconds([&] {
+        devices[d]->Matmul(from.view(), *prepared, {}, to.view(), false);
+        devices[d]->Sync();
+      }));
     }
   }
   for (const auto& each : seconds) medians.push_back(Median(each));

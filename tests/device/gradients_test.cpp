@@ -87,7 +87,7 @@ TEST_P(MatmulGradient, AgreesWithTheDefinitionForEveryFormAndAnyThreads) {
         ThreadPool pool(threads);
         const auto device = MakeCpuDevice(pool);
         const DeviceMatrix ddy = Uploaded(*device, dy), ddx = Uploaded(*device, start);
-        device->MatmulGradient(ddy.view(), *device->Prepare(form), ddx.view(), add);
+        device->gradients()->MatmulGradient(ddy.view(), *device->Prepare(form), ddx.view(), add);
         Matrix<float> dx = Downloaded(*device, ddx);
         if (threads > 1) {
           EXPECT_TRUE(SameBytes(dx, first)) << threads << " threads";
@@ -139,10 +139,11 @@ TEST(RmsNormGradient, AgreesWithDifferencesInPlaceAndAdded) {
       ThreadPool pool(threads);
       const auto device = MakeCpuDevice(pool);
       const DeviceMatrix dx = Uploaded(*device, start), both = Uploaded(*device, c);
-      device->RmsNormGradient(Uploaded(*device, x).view(), weight.view().Row(0), kEps,
-                              Uploaded(*device, c).view(), dx.view(), true);
-      device->RmsNormGradient(Uploaded(*device, x).view(), weight.view().Row(0), kEps, both.view(),
-                              both.view(), false);
+      const DeviceMatrix norm = Uploaded(*device, weight);
+      device->gradients()->RmsNormGradient(Uploaded(*device, x).view(), norm.view(), kEps,
+                                           Uploaded(*device, c).view(), dx.view(), true);
+      device->gradients()->RmsNormGradient(Uploaded(*device, x).view(), norm.view(), kEps,
+                                           both.view(), both.view(), false);
 
       ExpectNear(Downloaded(*device, both), expected, 1e-5, "dx");
       const Matrix<float> added = Downloaded(*device, dx);
@@ -157,12 +158,11 @@ TEST(RmsNormGradient, AgreesWithDifferencesInPlaceAndAdded) {
 TEST(Rope, TurnedBackIsItsTranspose) {
   constexpr Index kWindows = 2, kLength = 5, kHeads = 3;
   for (const Index dim : {Index{2}, Index{6}, Index{40}}) {
-    RopeTable table{Matrix<float>(kLength, dim / 2), Matrix<float>(kLength, dim / 2)};
-    RopeTable back{Matrix<float>(kLength, dim / 2), Matrix<float>(kLength, dim / 2)};
-    for (Index i = 0; i < table.sine.size(); ++i) {
-      table.cosine.data()[i] = back.cosine.data()[i] = std::cos(static_cast<float>(i) * 0.3f);
-      table.sine.data()[i] = std::sin(static_cast<float>(i) * 0.3f);
-      back.sine.data()[i] = -table.sine.data()[i];
+    Matrix<float> cosine(kLength, dim / 2), sine(kLength, dim / 2), minus(kLength, dim / 2);
+    for (Index i = 0; i < sine.size(); ++i) {
+      cosine.data()[i] = std::cos(static_cast<float>(i) * 0.3f);
+      sine.data()[i] = std::sin(static_cast<float>(i) * 0.3f);
+      minus.data()[i] = -sine.data()[i];
     }
     const Matrix<float> x = RandomMatrix(kWindows * kLength, kHeads * dim, 1);
     const Matrix<float> c = RandomMatrix(kWindows * kLength, kHeads * dim, 2);
@@ -170,10 +170,14 @@ TEST(Rope, TurnedBackIsItsTranspose) {
     const auto device = MakeCpuDevice(pool);
     const DeviceMatrix turned = Uploaded(*device, x), gradient = Uploaded(*device, c);
 
-    std::vector<Index> positions;
-    for (Index r = 0; r < x.rows(); ++r) positions.push_back(r % kLength);
-    device->Rope(turned.view(), table, positions, dim);
-    device->Rope(gradient.view(), back, positions, dim);
+    const DeviceMatrix cosines = Uploaded(*device, cosine), sines = Uploaded(*device, sine);
+    const DeviceMatrix back = Uploaded(*device, minus);
+    std::vector<AttentionSpan> spans;
+    for (Index w = 0; w < kWindows; ++w) {
+      spans.push_back({.begin = w * kLength, .length = kLength, .keys = w * kLength});
+    }
+    device->Rope(turned.view(), {cosines.view(), sines.view()}, spans, dim);
+    device->Rope(gradient.view(), {cosines.view(), back.view()}, spans, dim);
 
     // The loss is linear: c . Rope(x) = (gradient) . x
     EXPECT_NEAR(Dot(Wide(Downloaded(*device, turned)), c),
@@ -218,9 +222,9 @@ Attended AttentionGradientOf(Device& device, const Matrix<float>& q, const Matri
                              const AttentionShape& shape) {
   // Filled with what must not be kept.
   const DeviceMatrix dq = Uploaded(device, q), dk = Uploaded(device, k), dv = Uploaded(device, v);
-  device.AttentionGradient(Uploaded(device, q).view(), Uploaded(device, k).view(),
-                           Uploaded(device, v).view(), Uploaded(device, c).view(), shape, dq.view(),
-                           dk.view(), dv.view());
+  device.gradients()->AttentionGradient(Uploaded(device, q).view(), Uploaded(device, k).view(),
+                                        Uploaded(device, v).view(), Uploaded(device, c).view(),
+                                        shape, dq.view(), dk.view(), dv.view());
   return {Downloaded(device, dq), Downloaded(device, dk), Downloaded(device, dv)};
 }
 
@@ -307,7 +311,7 @@ TEST(SwiGluGradient, AgreesWithDifferences) {
       const auto device = MakeCpuDevice(pool);
       const DeviceMatrix g = Uploaded(*device, gate), u = Uploaded(*device, up);
 
-      device->SwiGluGradient(g.view(), u.view(), Uploaded(*device, c).view());
+      device->gradients()->SwiGluGradient(g.view(), u.view(), Uploaded(*device, c).view());
 
       ExpectNear(Downloaded(*device, g), dgate, 1e-5, "dgate");
       ExpectNear(Downloaded(*device, u), dup, 1e-5, "dup");
@@ -336,7 +340,7 @@ TEST(NllGradient, IsTheProbabilityLessTheTargetAndGivesTheNll) {
       const DeviceMatrix x = Uploaded(*device, logits), again = Uploaded(*device, logits);
       std::vector<double> nll(Size(rows)), nll_alone(Size(rows));
 
-      device->NllGradient(x.view(), targets, nll);
+      device->gradients()->NllGradient(x.view(), targets, nll);
 
       ExpectNear(Downloaded(*device, x), expected, 2e-6, "dlogits");
       device->LogSoftmaxNll(again.view(), targets, nll_alone);
@@ -353,7 +357,7 @@ TEST(RowSquares, AddsTheSquaresOfEachRow) {
       const auto device = MakeCpuDevice(pool);
       std::vector<double> sums(Size(rows), 2.0);
 
-      device->RowSquares(Uploaded(*device, x).view(), sums);
+      device->calibration()->RowSquares(Uploaded(*device, x).view(), sums);
 
       for (Index r = 0; r < rows; ++r) {
         double expected = 2;
@@ -395,7 +399,7 @@ TEST(ColumnSquares, AddsTheSquaresOfEachColumn) {
       const auto device = MakeCpuDevice(pool);
       std::vector<double> sums(Size(cols), 2.0);
 
-      device->ColumnSquares(Uploaded(*device, x).view(), sums);
+      device->calibration()->ColumnSquares(Uploaded(*device, x).view(), sums);
 
       for (Index c = 0; c < cols; ++c) {
         double expected = 2;

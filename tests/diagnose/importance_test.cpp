@@ -45,7 +45,7 @@ TEST(Importance, IsTheDiagonalOfTheGramMatrixOfEachUnit) {
   for (Index layer = 0; layer < 3; ++layer) {
     forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
       Matrix<double> gram(input.cols(), input.cols());
-      device->GramUpdate(input, gram.view());
+      device->calibration()->GramUpdate(input, gram.view());
       const auto& squares = found.squares[Size(layer)][static_cast<std::size_t>(unit)];
       ASSERT_EQ(static_cast<Index>(squares.size()), input.cols());
       for (Index i = 0; i < input.cols(); ++i) {

@@ -122,16 +122,16 @@ TEST_P(LinalgProperty, DivideByUnitLowerSolvesWhatMultiplyingByTheTriangleMade) 
   Rng rng(GetParam());
   const Index m = Draw(rng, 1, 40), n = Draw(rng, 1, 40);
   for (const Transpose transposed : {Transpose::kNo, Transpose::kYes}) {
-    const Padded<double> x(m, n, rng);
-    Padded<double> l(n, n, rng), b(m, n, rng);
-    double size = 1;  // of the largest solution that rounding errors can grow to
+    const Padded<float> x(m, n, rng);
+    Padded<float> l(n, n, rng), b(m, n, rng);
+    float size = 1;  // of the largest solution that rounding errors can grow to
     for (Index i = 0; i < n; ++i) {
-      for (Index j = 0; j < i; ++j) l.view(i, j) /= static_cast<double>(n);
-      for (Index j = i; j < n; ++j) l.view(i, j) = std::numeric_limits<double>::quiet_NaN();
+      for (Index j = 0; j < i; ++j) l.view(i, j) /= static_cast<float>(n);
+      for (Index j = i; j < n; ++j) l.view(i, j) = std::numeric_limits<float>::quiet_NaN();
     }
     for (Index row = 0; row < m; ++row) {
       for (Index col = 0; col < n; ++col) {
-        double sum = x.view(row, col);  // the diagonal of ones
+        float sum = x.view(row, col);  // the diagonal of ones
         for (Index i = 0; i < n; ++i) {
           if (transposed == Transpose::kNo ? i > col : i < col) {
             sum +=
@@ -147,10 +147,39 @@ TEST_P(LinalgProperty, DivideByUnitLowerSolvesWhatMultiplyingByTheTriangleMade) 
 
     for (Index row = 0; row < m; ++row) {
       for (Index col = 0; col < n; ++col) {
-        ASSERT_NEAR(b.view(row, col), x.view(row, col), 1e-9 * size);
+        ASSERT_NEAR(b.view(row, col), x.view(row, col), 1e-5f * size);
       }
     }
   }
+}
+
+TEST_P(LinalgProperty, CholeskyByBlocksIsTheFactorWithAnyNumberOfThreads) {
+  Rng rng(GetParam());
+  const Index n = GetParam() < 3 ? Draw(rng, 250, 700) : Draw(rng, 1, 40);  // more than one block
+  Matrix<double> x(n + 5, n), a(n, n);
+  for (Index i = 0; i < x.size(); ++i) x.data()[i] = rng.Normal();
+  Gram(x.view(), Transpose::kYes, a.view());
+  std::vector<Matrix<double>> factors;
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    factors.push_back(a.Clone());
+    ASSERT_TRUE(Cholesky(factors.back().view(), pool));
+    for (Index i = 0; i < n; ++i) {
+      for (Index j = 0; j <= i; ++j) ASSERT_EQ(factors.back()(i, j), factors.front()(i, j));
+    }
+  }
+  const Matrix<double>& l = factors.front();
+  for (Index i = 0; i < n; i += 1 + n / 40) {
+    for (Index j = 0; j <= i; j += 1 + n / 40) {
+      double sum = 0;
+      for (Index k = 0; k <= j; ++k) sum += l(i, k) * l(j, k);
+      ASSERT_NEAR(sum, a(i, j), 1e-9 * static_cast<double>(n));
+    }
+  }
+  Matrix<double> indefinite = a.Clone();
+  indefinite(n - 1, n - 1) = -1;  // found in the last block
+  ThreadPool pool(2);
+  EXPECT_FALSE(Cholesky(indefinite.view(), pool));
 }
 
 TEST_P(LinalgProperty, GramWritesTheLowerTriangleAlone) {
@@ -305,7 +334,8 @@ TEST(Linalg, EmptyMatricesAreNoSpecialCase) {
 
   EXPECT_TRUE(SymmetricEigenvalues(none.view()).empty());
   MultiplyByLower(row.view(), none.view());
-  DivideByUnitLower(row.view(), none.view(), Transpose::kNo);
+  Matrix<float> narrow_row(3, 0), narrow_none;
+  DivideByUnitLower(narrow_row.view(), narrow_none.view(), Transpose::kNo);
   Gram(row.view(), Transpose::kYes, none.view());
 }
 

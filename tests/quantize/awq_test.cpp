@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "lieq/quantize/calibrated.h"
+#include "lieq/quantize/gptq.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/test_context.h"
 
@@ -38,6 +39,13 @@ UnitStatistics Inputs(Index cols, std::uint64_t seed) {
   return input;
 }
 
+QMatrix QuantizeAwq(View<const float, 2> w, const UnitStatistics& input, const Grid& grid,
+                    const QuantOptions& options, Context& context, LinearReport& report) {
+  CalibrationStatistics statistics;
+  statistics.fit.gram = input.gram.Clone();
+  return BeginAwq(std::move(statistics), options, context)->Quantize(w, grid, 1, report);
+}
+
 double Sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }
@@ -51,14 +59,15 @@ TEST(Awq, NoRowIsWorseThanRoundToNearest) {
       for (const int bits : {2, 3, 4, 8}) {
         const Grid grid{.bits = bits, .group_size = 32, .offset = offset};
         const QuantOptions options = WithDefaults({.method = "awq"});
-        const InputStatistics statistics = Prepare(input, nullptr, grid, options);
         LinearReport report, plain;
 
-        const QMatrix q = QuantizeAwq(w.view(), &statistics, grid, options, test.context, report);
+        const QMatrix q = QuantizeAwq(w.view(), input, grid, options, test.context, report);
 
         const QMatrix rtn = QuantizeRtn(w.view(), {}, grid, Clip::kSearch, test.context, plain);
-        const std::vector<double> mine = OutputErrors(w.view(), q, input, test.context);
-        const std::vector<double> nearest = OutputErrors(w.view(), rtn, input, test.context);
+        const std::vector<double> mine =
+            OutputErrors(w.view(), q, OutputStatisticsOf(input), test.context);
+        const std::vector<double> nearest =
+            OutputErrors(w.view(), rtn, OutputStatisticsOf(input), test.context);
         for (std::size_t r = 0; r < mine.size(); ++r) {
           EXPECT_LE(mine[r], nearest[r]) << Name(offset) << bits << " row " << r;
         }
@@ -81,10 +90,10 @@ TEST(Awq, FindsTheClipOfLeastOutputErrorOfOneGroup) {
     input.gram = GramOf(x.view());
     const Grid grid{.bits = 3, .group_size = 0};
     const QuantOptions options = WithDefaults({.method = "awq"});
-    const InputStatistics statistics = Prepare(input, nullptr, grid, options);
     LinearReport report;
-    const QMatrix q = QuantizeAwq(w.view(), &statistics, grid, options, test.context, report);
-    const std::vector<double> errors = OutputErrors(w.view(), q, input, test.context);
+    const QMatrix q = QuantizeAwq(w.view(), input, grid, options, test.context, report);
+    const std::vector<double> errors =
+        OutputErrors(w.view(), q, OutputStatisticsOf(input), test.context);
     for (Index r = 0; r < w.rows(); ++r) {
       double extreme = 0;
       for (const float value : w.view().Row(r)) {
@@ -119,10 +128,9 @@ TEST(Awq, WithoutClipIsRoundToNearest) {
   const UnitStatistics input = Inputs(64, 9);
   const Grid grid{.bits = 2, .group_size = 32};
   const QuantOptions options = WithDefaults({.method = "awq", .clip = Clip::kNone});
-  const InputStatistics statistics = Prepare(input, nullptr, grid, options);
   LinearReport report, plain;
 
-  const QMatrix q = QuantizeAwq(w.view(), &statistics, grid, options, test.context, report);
+  const QMatrix q = QuantizeAwq(w.view(), input, grid, options, test.context, report);
 
   const QMatrix rtn = QuantizeRtn(w.view(), {}, grid, Clip::kNone, test.context, plain);
   EXPECT_TRUE(std::ranges::equal(q.words(), rtn.words()));

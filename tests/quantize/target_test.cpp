@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "lieq/quantize/calibrated.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/test_context.h"
@@ -9,17 +12,19 @@
 namespace lieq {
 namespace {
 
-/// aᵀ b in double
-Matrix<double> Cross(View<const float, 2> a, View<const float, 2> b) {
-  Matrix<double> sum(a.cols(), b.cols());
-  for (Index t = 0; t < a.rows(); ++t) {
-    for (Index i = 0; i < a.cols(); ++i) {
-      for (Index j = 0; j < b.cols(); ++j) {
-        sum(i, j) += static_cast<double>(a(t, i)) * static_cast<double>(b(t, j));
+/// aᵀ b, summed in double
+Matrix<float> Cross(View<const float, 2> a, View<const float, 2> b) {
+  Matrix<float> sums(a.cols(), b.cols());
+  for (Index i = 0; i < a.cols(); ++i) {
+    for (Index j = 0; j < b.cols(); ++j) {
+      double sum = 0;
+      for (Index t = 0; t < a.rows(); ++t) {
+        sum += static_cast<double>(a(t, i)) * static_cast<double>(b(t, j));
       }
+      sums(i, j) = static_cast<float>(sum);
     }
   }
-  return sum;
+  return sums;
 }
 
 Matrix<float> Difference(View<const float, 2> a, View<const float, 2> b) {
@@ -46,6 +51,21 @@ struct Drifted {
                   .residual = Cross(stream.view(), u.view()),
                   .tokens = 400};
   }
+  /// Made of two parts: rows know nothing of one another.
+  Matrix<float> Target(const UnitStatistics& sums, const GptqFactor& factor, double strength) {
+    Matrix<float> target(24, 48);
+    for (const Index first : {0, 7}) {
+      const Index rows = first == 0 ? 7 : 17;
+      const Matrix<float> part = CorrectedTarget(std::as_const(w).view().Rows(first, rows), first,
+                                                 {.drift = sums.drift.view(),
+                                                  .residual = sums.residual.view(),
+                                                  .drift_strength = strength,
+                                                  .residual_strength = strength},
+                                                 factor);
+      std::copy_n(part.data(), part.size(), target.view().Row(first).data());
+    }
+    return target;
+  }
   QMatrix Quantized(std::uint64_t seed) {
     LinearReport report;
     return QuantizeRtn(RandomMatrix(24, 48, seed, 0.1).view(), {}, {.bits = 4, .group_size = 16},
@@ -71,8 +91,10 @@ struct Drifted {
 TEST(OutputErrors, AreThoseOfTheTokensLessAConstant) {
   Drifted d;
   const QMatrix a = d.Quantized(10), b = d.Quantized(11);
-  const std::vector<double> of_a = OutputErrors(d.w.view(), a, d.statistics, d.test.context);
-  const std::vector<double> of_b = OutputErrors(d.w.view(), b, d.statistics, d.test.context);
+  const std::vector<double> of_a =
+      OutputErrors(d.w.view(), a, OutputStatisticsOf(d.statistics), d.test.context);
+  const std::vector<double> of_b =
+      OutputErrors(d.w.view(), b, OutputStatisticsOf(d.statistics), d.test.context);
   for (Index row = 0; row < 24; ++row) {
     const double expected = d.Error(a, row) - d.Error(b, row);
     EXPECT_NEAR(of_a[Size(row)] - of_b[Size(row)], expected,
@@ -84,20 +106,19 @@ TEST(CorrectedTarget, IsTheMinimumOfTheOutputError) {
   // With full strength and no damping, the error of any Q is a constant plus the quadratic of its
   // distance to the target.
   Drifted d;
-  const GptqFactor factor =
-      FactorGram(d.statistics.gram.view(), {.group_size = 16}, {.damping = 0});
+  const GptqFactor factor = FactorGram(BothTriangles(d.statistics.gram.view()).view(),
+                                       {.group_size = 16}, {.damping = 0});
   ASSERT_EQ(factor.damping, 0);
-  const Matrix<double> target =
-      CorrectedTarget(d.w.view(), d.statistics, factor, 1, 1, d.test.context);
+  const Matrix<float> target = d.Target(d.statistics, factor, 1);
   const auto quadratic = [&](const QMatrix& q, Index row) {
     Matrix<float> levels(1, 48);
     q.Dequantize(row, levels.view());
     double total = 0;
     for (Index i = 0; i < 48; ++i) {
       for (Index j = 0; j < 48; ++j) {
-        total += (target(row, i) - static_cast<double>(levels(0, i))) *
+        total += static_cast<double>(target(row, i) - levels(0, i)) *
                  d.statistics.gram(std::max(i, j), std::min(i, j)) *
-                 (target(row, j) - static_cast<double>(levels(0, j)));
+                 static_cast<double>(target(row, j) - levels(0, j));
       }
     }
     return total;
@@ -112,15 +133,16 @@ TEST(CorrectedTarget, IsTheMinimumOfTheOutputError) {
 
 TEST(CorrectedTarget, IsTheWeightsWhereNothingIsToBeCorrected) {
   Drifted d;
-  const GptqFactor factor = FactorGram(d.statistics.gram.view(), {.group_size = 16}, {});
-  const Matrix<double> none =
-      CorrectedTarget(d.w.view(), d.statistics, factor, 0, 0, d.test.context);
-  const UnitStatistics alone{.gram = GramOf(d.u.view()), .tokens = 400};
-  const Matrix<double> unknown = CorrectedTarget(d.w.view(), alone, factor, 1, 1, d.test.context);
+  const GptqFactor factor =
+      FactorGram(BothTriangles(d.statistics.gram.view()).view(), {.group_size = 16}, {});
+  const Matrix<float> none = d.Target(d.statistics, factor, 0);
+  const UnitStatistics alone{
+      .gram = GramOf(d.u.view()), .drift = {}, .residual = {}, .tokens = 400};
+  const Matrix<float> unknown = d.Target(alone, factor, 1);
   for (Index r = 0; r < 24; ++r) {
     for (Index c = 0; c < 48; ++c) {
-      ASSERT_EQ(none(r, c), static_cast<double>(d.w(r, c)));
-      ASSERT_EQ(unknown(r, c), static_cast<double>(d.w(r, c)));
+      ASSERT_EQ(none(r, c), d.w(r, c));
+      ASSERT_EQ(unknown(r, c), d.w(r, c));
     }
   }
 }

@@ -139,6 +139,7 @@ struct Arguments {
   std::optional<Index> samples;
   std::uint64_t seed = 0;
   int threads = 0;  // 0: all processors
+  std::string device = "cpu";
   std::string kernels;
   Arithmetic arithmetic = Arithmetic::kFloat32;
   bool probes_arithmetic = false;  // auto: whichever is faster, in place of `arithmetic`

@@ -1,6 +1,7 @@
 // Options of the machine, and of messages.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/device/devices.h"
 
 namespace lieq {
 namespace {
@@ -13,6 +14,18 @@ constexpr std::array kRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
+                  }},
+    OptionRow{.names = "--device",
+              .value = "NAME",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate,
+              .help = "what computes (default: cpu)",
+              .set = [](Arguments& a, const std::string& v) { a.device = v; },
+              .choices =
+                  [] {
+                    std::vector<std::string> names;
+                    for (const DeviceRow& row : Devices()) names.emplace_back(row.name);
+                    return names;
                   }},
     OptionRow{.names = "--kernels",
               .value = "ROW",

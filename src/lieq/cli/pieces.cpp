@@ -60,12 +60,16 @@ Matrix<double> LikeAGram(Index n, double factor) {
   return gram;
 }
 
-UnitStatistics LikeStatistics(Index n, Index rows, const QuantOptions& options) {
-  UnitStatistics statistics{.gram = LikeAGram(n, 1000), .drift = {}, .residual = {}};
-  statistics.tokens = 1000;
-  if (!options.corrects()) return statistics;
-  statistics.drift = LikeAGram(n, 10);
-  statistics.residual = Matrix<double>(rows, n);
+CalibrationStatistics LikeStatistics(Index n, Index rows, const QuantOptions& options,
+                                     bool held_out) {
+  CalibrationStatistics statistics;
+  statistics.fit.gram = LikeAGram(n, 1000);
+  statistics.fit.tokens = 1000;
+  if (options.corrects()) {
+    statistics.fit.drift = BothTriangles(LikeAGram(n, 10).view());
+    statistics.fit.residual = Matrix<float>(rows, n);
+  }
+  if (held_out) statistics.held_out = OutputStatisticsOf(statistics.fit);
   return statistics;
 }
 
@@ -129,7 +133,10 @@ double Pieces::Layer(Index rows, Index length, const Grid* packed) {
     forward.emplace(model_.weights, session_.device(), timed_length);
     hidden.x = session_.device().Alloc(timed, config.hidden);
     session_.device().Upload(NormalRows(timed, config.hidden, 1).view(), hidden.x.view());
-    return [&] { forward->Layer(layer, hidden); };
+    return [&] {
+      forward->Layer(layer, hidden);
+      session_.device().Sync();
+    };
   });
   return seconds / Threads() * static_cast<double>(rows) / static_cast<double>(timed);
 }
@@ -156,6 +163,7 @@ double Pieces::Logits(Index rows) {
       forward->Logits(x.view(), logits.view());
       session_.device().SoftmaxKl(reference.view(), logits.view(), kl);
       session_.device().LogSoftmaxNll(logits.view(), targets, nll);
+      session_.device().Sync();
     };
   });
   return seconds / Threads() * static_cast<double>(rows) / static_cast<double>(timed);
@@ -165,17 +173,20 @@ double Pieces::Cross(Index rows, Index a_columns, Index b_columns) {
   constexpr Index kRows = 1024;
   const Index a_timed = std::min(a_columns, kMostColumns),
               b_timed = std::min(b_columns, kMostColumns);
-  const std::string piece = fmt::format("cross gram {}x{}", a_timed, b_timed);
+  const std::string piece = fmt::format("cross products {}x{}", a_timed, b_timed);
   DeviceMatrix a, b;
-  Matrix<double> sums;
+  Matrix<float> sums;
   Device& device = session_.device();
   const double seconds = machine_.Seconds(piece, [&]() -> Machine::Work {
     a = device.Alloc(kRows, a_timed);
     b = device.Alloc(kRows, b_timed);
     device.Upload(NormalRows(kRows, a_timed, 3).view(), a.view());
     device.Upload(NormalRows(kRows, b_timed, 4).view(), b.view());
-    sums = Matrix<double>(a_timed, b_timed);
-    return [&] { device.CrossGramUpdate(a.view(), b.view(), sums.view()); };
+    sums = Matrix<float>(a_timed, b_timed);
+    return [&] {
+      RequireCalibration(device).CrossGramUpdate(a.view(), b.view(), sums.view());
+      device.Sync();
+    };
   });
   return seconds / Threads() * static_cast<double>(rows) / kRows * Beyond(a_columns, a_timed, 1) *
          Beyond(b_columns, b_timed, 1);
@@ -191,18 +202,23 @@ double Pieces::Gram(Index rows, Index columns) {
     x = device.Alloc(kRows, timed);
     device.Upload(NormalRows(kRows, timed, 5).view(), x.view());
     sums = Matrix<double>(timed, timed);
-    return [&] { device.GramUpdate(x.view(), sums.view()); };
+    return [&] {
+      RequireCalibration(device).GramUpdate(x.view(), sums.view());
+      device.Sync();
+    };
   });
   return seconds / Threads() * static_cast<double>(rows) / kRows * Beyond(columns, timed, 2);
 }
 
 double Pieces::Prepare(Index columns, const Grid& grid, const QuantOptions& options) {
   const Index timed = TimedColumns(columns, grid);
-  const std::string piece = fmt::format("factor {} {}", timed, *options.rounds > 0);
-  UnitStatistics statistics;
-  const double seconds = machine_.Seconds(piece, [&]() -> Machine::Work {
-    statistics = LikeStatistics(timed, 0, options);
-    return [&] { (void)lieq::Prepare(statistics, nullptr, grid, options); };
+  Matrix<double> gram;
+  const double seconds = machine_.Seconds(fmt::format("factor {}", timed), [&]() -> Machine::Work {
+    gram = LikeAGram(timed, 1000);
+    return [&] {
+      const Matrix<float> whole = BothTriangles(std::as_const(gram).view());
+      (void)FactorGram(whole.view(), grid, options, &session_.pool());
+    };
   });
   return seconds * Beyond(columns, timed, 3);
 }
@@ -216,29 +232,20 @@ double Pieces::Quantize(Index rows, Index columns, const Grid& grid, const Quant
   const std::string piece = fmt::format("rounding {}x{}, {}, held out {}", timed_rows, timed,
                                         Settings(grid, options), held_out);
   Matrix<float> w;
-  UnitStatistics fit, judge;
-  InputStatistics statistics;
+  std::unique_ptr<UnitSolver> solver;
   const double seconds = machine_.Seconds(piece, [&]() -> Machine::Work {
     w = NormalRows(timed_rows, timed, 6);
-    fit = LikeStatistics(timed, timed_rows, options);
-    judge = LikeStatistics(timed, timed_rows, options);
-    statistics = lieq::Prepare(fit, held_out ? &judge : nullptr, grid, options);
-    return [&] {
+    solver = quantizer.begin(LikeStatistics(timed, timed_rows, options, held_out), options,
+                             session_.context());
+    const auto round = [&](Index count) {
       LinearReport report;
-      (void)quantizer.quantize(w.view(), &statistics, grid, options, session_.context(), report);
+      (void)solver->Quantize(w.view().Rows(0, count), grid, 1, report);
     };
+    round(1);  // factorises
+    return [&, round] { round(timed_rows); };
   });
-  // Of each matrix once, on one thread: what is judged wants the Gram matrix whole.
-  double once = 0;
-  if (held_out && *options.rounds > 0) {
-    once = 2 * machine_.Seconds(fmt::format("triangles {}", timed), [&]() -> Machine::Work {
-      if (fit.tokens == 0) fit = LikeStatistics(timed, 0, options);
-      return [&] { (void)BothTriangles(fit.gram.view()); };
-    });
-  }
-  once = std::min(once, 0.9 * seconds);
-  const double each = (seconds - once) / static_cast<double>(CeilDiv(timed_rows, kRowsPerTask));
-  return (once + InTasks(each, rows)) * Beyond(columns, timed, 2);
+  const double each = seconds / static_cast<double>(CeilDiv(timed_rows, kRowsPerTask));
+  return InTasks(each, rows) * Beyond(columns, timed, 2);
 }
 
 double Pieces::Round(Index rows, Index columns, const Grid& grid, Clip clip) {

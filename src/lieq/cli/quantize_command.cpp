@@ -28,6 +28,7 @@
 #include "lieq/container/engines.h"
 #include "lieq/container/finite.h"
 #include "lieq/plan/plan_json.h"
+#include "lieq/quantize/gptq.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/scale_range.h"
 

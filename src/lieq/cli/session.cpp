@@ -14,7 +14,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/device/cpu/bf16_gain.h"
-#include "lieq/device/cpu/cpu_device.h"
+#include "lieq/device/devices.h"
 
 namespace lieq {
 namespace {
@@ -126,7 +126,8 @@ Device& Session::device() {
                            : fmt::format("products in {}: bf16 is {:.2f} times as fast here",
                                          Name(arithmetic_), gain));
     }
-    device_ = MakeCpuDevice(pool_, {.kernels = arguments_.kernels, .arithmetic = arithmetic_});
+    device_ = MakeDevice(arguments_.device, pool_,
+                         {.kernels = arguments_.kernels, .arithmetic = arithmetic_});
     log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
   }
   return *device_;

@@ -34,7 +34,7 @@ class Memory {
     if (work_.spectrum_tokens > 0) most = std::max(most, Spectra());
     if (!work_.candidates.empty()) most = std::max({most, Codes(), Damage()});
     if (!work_.transforms.empty()) most = std::max(most, Transforming());
-    if (!work_.grids.empty()) most = std::max({most, Quantizing(), Ends()});
+    if (!work_.grids.empty()) most = std::max({most, Quantizing(), Ends(), ReadingBack()});
     return most;
   }
 
@@ -82,38 +82,37 @@ class Memory {
     return bytes + threads_ * 3 * kDouble * widest;
   }
 
-  /// A matrix while it is rounded, on all threads; n columns.
+  /// A matrix while it is rounded, on all threads; n columns. Rows go from weights to codes a block
+  /// at a time, in float.
   [[nodiscard]] double Rounding(double rows, double n, const QuantOptions& options) const {
-    double bytes = (kFloat + 1) * rows * n;  // the weights, the codes
+    const double bytes = (kFloat + 1) * rows * n;  // the weights, the codes
     const double block = threads_ * 64 * n;
     if (!FindQuantizer(options.method).needs_calibration) return bytes + block;
-    if (options.judges()) bytes += (kDouble + kFloat + 1) * rows * n;
-    if (*options.rounds > 0) bytes += kDouble * n * n;  // OutputErrors
-    return bytes + block * 5 * kDouble;
-  }
-
-  [[nodiscard]] double Prepared(double n, const QuantOptions& options) const {
-    return kDouble * n * n * (*options.rounds > 0 ? 2 : 1);
+    return bytes + block * kFloat * (options.judges() ? 8 : 4);
   }
 
   /// The largest of any unit: its statistics, factors and matrices.
-  [[nodiscard]] double LargestUnit(const QuantOptions& options, double shares, bool grams) const {
+  [[nodiscard]] double LargestUnit(const QuantOptions& options, bool held_out) const {
     double most = 0;
     for (const Unit unit : kAllUnits) {
-      const double n = In(unit);
-      double bytes = 0, widest = 0;
+      const double n = In(unit), square = n * n;
+      double widest = 0;
       for (const Site site : SitesOf(unit)) {
         widest = std::max(widest, static_cast<double>(config_.Out(site)));
       }
-      if (FindQuantizer(options.method).needs_calibration) {
-        const bool adds = unit == Unit::kO || unit == Unit::kDown;
-        if (grams) {
-          bytes += shares * kDouble * n *
-                   (n * (options.corrects() ? 2 : 1) + (options.corrects() && adds ? hidden_ : 0));
-        }
-        bytes += Prepared(n, options);
+      const double rounding = Rounding(widest, n, options);
+      if (!FindQuantizer(options.method).needs_calibration) {
+        most = std::max(most, rounding);
+        continue;
       }
-      most = std::max(most, bytes + Rounding(widest, n, options));
+      const bool adds = unit == Unit::kO || unit == Unit::kDown;
+      double followed = 0;  // of fitted windows and of those held out
+      if (options.corrects()) followed = kFloat * (square + (adds ? hidden_ * n : 0));
+      const double judge = held_out ? kFloat * square + followed : 0;
+      // Sums in double become floats; those are factorised in double, and factors are floats.
+      const double factorised = (2 * kFloat + kDouble) * square;
+      most =
+          std::max(most, followed + judge + std::max(factorised, 2 * kFloat * square + rounding));
     }
     return most;
   }
@@ -121,24 +120,22 @@ class Memory {
   [[nodiscard]] double Quantizing() const {
     double bytes = (ItemBytes() + 1) * LayerWeights();  // mapped, and as codes
     const bool calibrated = FindQuantizer(options_.method).needs_calibration;
-    const bool held_out = options_.judges() && HeldOutWindows(work_.windows) > 0;
-    bytes += LargestUnit(options_, held_out ? 2 : 1, true);
+    bytes += LargestUnit(options_, options_.judges() && HeldOutWindows(work_.windows) > 0);
     if (!calibrated) return bytes;
     const auto rows = static_cast<double>(work_.windows * work_.length);
     const double batch = Batch(work_.windows, work_.length);
     const bool keeps = rows * inner_ <= static_cast<double>(kMostKeptFloats);
-    const double stream =
-        rows * (hidden_ + attention_) + batch * hidden_ + (keeps ? rows : batch) * inner_;
+    const double stream = rows * (hidden_ + attention_) + batch * hidden_;
     const double widest = std::max({hidden_, attention_, inner_});
-    bytes += kFloat * stream * (options_.corrects() ? 2 : 1) + Steps(batch);
-    if (options_.corrects()) bytes += kFloat * batch * widest;
+    bytes += kFloat * (stream + (keeps ? rows : batch) * inner_) + Steps(batch);
+    if (options_.corrects()) bytes += kFloat * (stream + batch * (inner_ + widest));
     return bytes;
   }
 
   [[nodiscard]] double Codes() const {
     const QuantOptions options = FloatInputs(work_.arguments.quant);
     double bytes = (ItemBytes() + static_cast<double>(work_.candidates.size())) * LayerWeights();
-    bytes += LargestUnit(options, 1, false);
+    bytes += LargestUnit(options, false);
     if (!FindQuantizer(options.method).needs_calibration) return bytes;
     const auto rows = static_cast<double>(work_.windows * work_.length);
     for (const Unit unit : kAllUnits) bytes += kDouble * In(unit) * In(unit);
@@ -166,6 +163,12 @@ class Memory {
   [[nodiscard]] double Ends() const {
     if (work_.edges == EdgeGrids{}) return 0;
     return (kFloat + ItemBytes() + 1) * static_cast<double>(config_.vocab) * hidden_;
+  }
+
+  /// The result beside the source, both mapped: their largest matrices are the ends.
+  [[nodiscard]] double ReadingBack() const {
+    const double end = static_cast<double>(config_.vocab) * hidden_;
+    return (ItemBytes() + (work_.edges.embedding ? 1 : ItemBytes())) * end;
   }
 
   [[nodiscard]] double Transforming() const {

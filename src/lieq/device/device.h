@@ -1,8 +1,28 @@
 // The one seam for compute: everything above it is written once, kernels live below it.
 //
-// Device memory is a type of its own (DeviceView), so that host code that would dereference it does
-// not compile by accident. Nothing is optional, and there is no default to fall back on: a device
-// implements every operation.
+// Place. What a device works on lies in its own memory, and is named by types of its own
+// (DeviceView, DeviceMatrix, Prepared), so that host code that would read it does not compile.
+// What is used more than once is placed there once: weights, biases, norms, rotary angles, the
+// embedding. Arguments in host memory (spans, tokens, targets, picks, factors) are small, and are
+// read before a call returns.
+//
+// Time. Operations are queued, and run in the order of the calls; a call may return before it has
+// run. What an operation writes to host memory (its arguments of double, TokenId or View<..., 2>
+// that are not const) is there after the next Sync or Download, whichever comes first, and not
+// before. Until then that memory stays alive, and the host neither reads nor writes it; operations
+// that add to sums may be queued one after another. On a CPU all this is over when a call returns,
+// which is no reason to rely on it: tests/support/strict_device.h is a device that does as it is
+// written here, and every driver runs on it.
+//
+// Owners. A DeviceMatrix belongs to whoever allocated it, and a Prepared to all who hold it. Either
+// may be let go of while operations on it are queued: the device keeps the memory until they have
+// run. A Prepared may read the matrix that it was made of for as long as it is held, and no longer,
+// so that mapped weights need no copy: who holds the one keeps the other, unchanged. All of them
+// die before their device.
+//
+// Parts. Device is what a forward pass needs. CalibrationOps and GradientOps are what quantizing
+// and tuning need beyond it: a device has a part whole or not at all. Their operations share the
+// device's queue. One thread at a time calls a device.
 #pragma once
 
 #include <functional>
@@ -18,6 +38,8 @@
 
 namespace lieq {
 
+class DeviceAccess;
+
 /// [rows, cols] in device memory, row stride >= cols, in elements.
 template <class T>
 class DeviceView {
@@ -28,10 +50,8 @@ class DeviceView {
   template <class U>
     requires std::is_same_v<const U, T>
   DeviceView(DeviceView<U> other)  // NOLINT(google-explicit-constructor): mutable to constant
-      : DeviceView(other.device_pointer(), other.rows(), other.cols(), other.stride()) {}
+      : DeviceView(other.pointer_, other.rows(), other.cols(), other.stride()) {}
 
-  /// For the device's own code; host code has no business with it.
-  [[nodiscard]] T* device_pointer() const noexcept { return pointer_; }
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
   [[nodiscard]] Index stride() const noexcept { return stride_; }
@@ -39,8 +59,23 @@ class DeviceView {
     LIEQ_ASSERT(begin >= 0 && count >= 0 && begin + count <= rows_);
     return {pointer_ + begin * stride_, count, cols_, stride_};
   }
+  /// Rows begin, begin + step, ...: `count` of them.
+  [[nodiscard]] DeviceView EveryRow(Index begin, Index step, Index count) const {
+    LIEQ_ASSERT(begin >= 0 && step >= 1 && count >= 1 && begin + (count - 1) * step < rows_);
+    return {pointer_ + begin * stride_, count, cols_, step * stride_};
+  }
+  /// [rows, n * cols] without gaps as [rows * n, cols].
+  [[nodiscard]] DeviceView Reshaped(Index cols) const {
+    LIEQ_ASSERT(stride_ == cols_ && cols_ % cols == 0);
+    return {pointer_, rows_ * (cols_ / cols), cols, cols};
+  }
+  [[nodiscard]] bool empty() const noexcept { return rows_ * cols_ == 0; }
 
  private:
+  template <class U>
+  friend class DeviceView;
+  friend class DeviceAccess;  // devices alone (device_access.h)
+
   T* pointer_ = nullptr;
   Index rows_ = 0, cols_ = 0, stride_ = 0;
 };
@@ -69,7 +104,7 @@ class DeviceMatrix {
   Index rows_ = 0, cols_ = 0;
 };
 
-/// A weight matrix made ready for one device.
+/// A weight matrix made ready for one device: for products, and to look rows up in.
 class PreparedMatrix {
  public:
   virtual ~PreparedMatrix() = default;
@@ -78,10 +113,17 @@ class PreparedMatrix {
 };
 using Prepared = std::shared_ptr<const PreparedMatrix>;
 
-/// cos and sin of the rotary angles, [positions, head_dim / 2] each, on the host.
+/// One matrix that x is multiplied with, and where its result goes.
+struct Product {
+  const PreparedMatrix& w;       // [out, in]
+  DeviceView<const float> bias;  // [1, out] or empty
+  DeviceView<float> y;           // [n, out]
+};
+
+/// cos and sin of the rotary angles, [positions, head_dim / 2] each.
 struct RopeTable {
-  Matrix<float> cosine;
-  Matrix<float> sine;
+  DeviceView<const float> cosine;
+  DeviceView<const float> sine;
 };
 
 /// How heads lie in rows: q [rows, heads * head_dim], k and v [rows, kv_heads * head_dim].
@@ -116,76 +158,50 @@ struct TokenPick {
   TokenId token = 0;
 };
 
-/// Arithmetic of Matmul; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
-/// in float.
+/// Arithmetic of Products; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
+/// in float, where rows are so many that it is faster.
 enum class Arithmetic { kFloat32, kBf16 };
 
-class Device {
+/// What a device is made with.
+struct DeviceOptions {
+  std::string kernels;  // name of a kernel row; empty: the best one this processor runs
+  Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products; attention stays in float32
+};
+
+/// Sums over the activations that calibration is made of, on the host; in double but where it is
+/// said.
+class CalibrationOps {
  public:
-  virtual ~Device() = default;
+  virtual ~CalibrationOps() = default;
 
-  /// "cpu avx512, OpenBLAS 0.3.21 SkylakeX": recorded with every result.
-  [[nodiscard]] virtual std::string description() const = 0;
-
-  [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
-  virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
-  virtual void Download(DeviceView<const float> from, View<float, 2> to) = 0;
-  virtual void Copy(DeviceView<const float> from, DeviceView<float> to) = 0;
-  /// Keeps views into mapped memory as they are; the caller keeps that memory alive.
-  [[nodiscard]] virtual Prepared Prepare(const AnyMatrix& matrix) = 0;
-
-  /// y = x Wᵀ + bias, or y += x Wᵀ + bias where `add`. x [n, in], w [out, in], bias [out] or empty,
-  /// y [n, out].
-  virtual void Matmul(DeviceView<const float> x, const PreparedMatrix& w,
-                      std::span<const float> bias, DeviceView<float> y, bool add) = 0;
-
-  /// y = x / sqrt(mean(x²) + eps) * weight, each row (Zhang and Sennrich, arXiv:1910.07467), the
-  /// mean in double. x, y [n, cols], may be the same; weight [cols].
-  virtual void RmsNorm(DeviceView<const float> x, std::span<const float> weight, double eps,
-                       DeviceView<float> y) = 0;
-  /// Rotates the two halves of each head by the angles of its row's position, in place
-  /// (Su et al., arXiv:2104.09864, in Hugging Face's half-split order).
-  /// x [rows, heads * head_dim]; positions [rows], below those of the table.
-  virtual void Rope(DeviceView<float> x, const RopeTable& table, std::span<const Index> positions,
-                    Index head_dim) = 0;
-  /// Causal softmax(q kᵀ / sqrt(head_dim)) v of each span; query head h reads key head
-  /// h * kv_heads / heads. out [rows, heads * head_dim]; rows of no span are left as they are.
-  virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
-                         DeviceView<const float> v, const AttentionHeads& heads,
-                         std::span<const AttentionSpan> spans, DeviceView<float> out) = 0;
-  /// gate = silu(gate) * up, in place.
-  virtual void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) = 0;
-  /// out [n, hidden] = rows of the table. Tokens are checked by the caller.
-  virtual void EmbedRows(const AnyMatrix& table, std::span<const TokenId> tokens,
-                         DeviceView<float> out) = 0;
-  /// nll[i] = -log softmax(logits[i])[targets[i]], nats. logits [n, vocab] is overwritten.
-  virtual void LogSoftmaxNll(DeviceView<float> logits, std::span<const TokenId> targets,
-                             std::span<double> nll) = 0;
-  /// log_probabilities[i] = log softmax(logits[picks[i].row])[picks[i].token], nats; rows of picks
-  /// may repeat. logits [n, vocab].
-  virtual void LogProbabilities(DeviceView<const float> logits, std::span<const TokenPick> picks,
-                                std::span<double> log_probabilities) = 0;
-  /// kl[i] = KL(softmax(reference[i]) || softmax(logits[i])), nats; rounding may carry it some 1e-7
-  /// below 0. reference, logits [n, vocab].
-  virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
-                         std::span<double> kl) = 0;
-  /// The column of the largest value of each row, the first one of equals. x [n, cols].
-  virtual void ArgMax(DeviceView<const float> x, std::span<TokenId> columns) = 0;
-  /// Sum of squares of each row: sums[i] += sum(x[i]²), in double. x [n, cols].
+  /// gram += xᵀ x, lower triangle. x [n, in], gram [in, in].
+  virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
+  /// cross += aᵀ b, in float. a [n, rows], b [n, cols], cross [rows, cols].
+  virtual void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
+                               View<float, 2> cross) = 0;
+  /// Sum of squares of each row: sums[i] += sum(x[i]²). x [n, cols].
   virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
-  /// Of each column: sums[j] += sum over rows of x[i][j]², in double, rows in order. x [n, cols].
+  /// Of each column: sums[j] += sum over rows of x[i][j]², rows in order. x [n, cols].
   virtual void ColumnSquares(DeviceView<const float> x, std::span<double> sums) = 0;
+  /// out = a - b. All [n, cols]; out may be a or b.
+  virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b,
+                        DeviceView<float> out) = 0;
+};
 
-  // Gradients, of a loss that is not named: d followed by a name is the gradient with respect to
-  // it. That of Rope is Rope itself with the sines of the table negated.
+/// Gradients of the forward pass, of a loss that is not named: d followed by a name is the gradient
+/// with respect to it. That of Rope is Rope itself with the sines of the table negated.
+class GradientOps {
+ public:
+  virtual ~GradientOps() = default;
 
-  /// Of Matmul: dx = dy W, or dx += dy W where `add`. dy [n, out], w [out, in], dx [n, in].
+  /// Of a product: dx = dy W, or dx += dy W where `add`. dy [n, out], w [out, in], dx [n, in].
   virtual void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w,
                               DeviceView<float> dx, bool add) = 0;
   /// Of RmsNorm: dx, or dx += where `add`, from dy; sums over a row in double. x, dy, dx [n, cols];
-  /// dx may be dy.
-  virtual void RmsNormGradient(DeviceView<const float> x, std::span<const float> weight, double eps,
-                               DeviceView<const float> dy, DeviceView<float> dx, bool add) = 0;
+  /// dx may be dy; weight [1, cols].
+  virtual void RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight,
+                               double eps, DeviceView<const float> dy, DeviceView<float> dx,
+                               bool add) = 0;
   /// Of Attention on windows without a past, whose probabilities are computed again. dout as out;
   /// dq as q; dk, dv as k, v, overwritten: none may overlap another argument.
   virtual void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,
@@ -200,16 +216,75 @@ class Device {
   /// LogSoftmaxNll.
   virtual void NllGradient(DeviceView<float> logits, std::span<const TokenId> targets,
                            std::span<double> nll) = 0;
-
-  /// gram += xᵀ x on the host in double, lower triangle. x [n, in], gram [in, in].
-  virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
-  /// cross += aᵀ b on the host in double. a [n, rows], b [n, cols], cross [rows, cols].
-  virtual void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
-                               View<double, 2> cross) = 0;
-  /// out = a - b. All [n, cols]; out may be a or b.
-  virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b,
-                        DeviceView<float> out) = 0;
-  virtual void Sync() = 0;
 };
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// "cpu avx512, OpenBLAS 0.3.21 SkylakeX": recorded with every result.
+  [[nodiscard]] virtual std::string description() const = 0;
+  /// The parts beyond a forward pass; null where the device has none. See RequireCalibration.
+  [[nodiscard]] virtual CalibrationOps* calibration() noexcept { return nullptr; }
+  [[nodiscard]] virtual GradientOps* gradients() noexcept { return nullptr; }
+
+  [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
+  /// From host memory, read before the call returns.
+  virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
+  /// To host memory. Waits, as Sync does: all that was queued before has run, and is there.
+  virtual void Download(DeviceView<const float> from, View<float, 2> to) = 0;
+  virtual void Copy(DeviceView<const float> from, DeviceView<float> to) = 0;
+  [[nodiscard]] virtual Prepared Prepare(const AnyMatrix& matrix) = 0;
+  /// Waits until all that was queued has run: what it wrote to host memory is there then.
+  virtual void Sync() = 0;
+
+  /// y = x Wᵀ + bias for each product, or y += x Wᵀ + bias where `add`: a unit of matrices that
+  /// share an input at once. x [n, in]. No y may overlap x or another y.
+  virtual void Products(DeviceView<const float> x, std::span<const Product> products, bool add) = 0;
+  /// The same for one.
+  void Matmul(DeviceView<const float> x, const PreparedMatrix& w, DeviceView<const float> bias,
+              DeviceView<float> y, bool add) {
+    const Product product{w, bias, y};
+    Products(x, {&product, 1}, add);
+  }
+
+  /// y = x / sqrt(mean(x²) + eps) * weight, each row (Zhang and Sennrich, arXiv:1910.07467), the
+  /// mean in double. x, y [n, cols], may be the same; weight [1, cols].
+  virtual void RmsNorm(DeviceView<const float> x, DeviceView<const float> weight, double eps,
+                       DeviceView<float> y) = 0;
+  /// Rotates the two halves of each head by the angles of its row's position, in place
+  /// (Su et al., arXiv:2104.09864, in Hugging Face's half-split order). Positions are those of the
+  /// spans, below those of the table; rows of no span are left as they are.
+  /// x [rows, heads * head_dim]
+  virtual void Rope(DeviceView<float> x, const RopeTable& table,
+                    std::span<const AttentionSpan> spans, Index head_dim) = 0;
+  /// Causal softmax(q kᵀ / sqrt(head_dim)) v of each span; query head h reads key head
+  /// h * kv_heads / heads. out [rows, heads * head_dim]; rows of no span are left as they are.
+  virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
+                         DeviceView<const float> v, const AttentionHeads& heads,
+                         std::span<const AttentionSpan> spans, DeviceView<float> out) = 0;
+  /// gate = silu(gate) * up, in place.
+  virtual void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) = 0;
+  /// out [n, hidden] = rows of the table. Tokens are checked by the caller.
+  virtual void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
+                         DeviceView<float> out) = 0;
+  /// nll[i] = -log softmax(logits[i])[targets[i]], nats. logits [n, vocab] is overwritten.
+  virtual void LogSoftmaxNll(DeviceView<float> logits, std::span<const TokenId> targets,
+                             std::span<double> nll) = 0;
+  /// log_probabilities[i] = log softmax(logits[picks[i].row])[picks[i].token], nats; rows of picks
+  /// may repeat. logits [n, vocab].
+  virtual void LogProbabilities(DeviceView<const float> logits, std::span<const TokenPick> picks,
+                                std::span<double> log_probabilities) = 0;
+  /// kl[i] = KL(softmax(reference[i]) || softmax(logits[i])), nats; rounding may carry it some 1e-7
+  /// below 0. reference, logits [n, vocab].
+  virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
+                         std::span<double> kl) = 0;
+  /// The column of the largest value of each row, the first one of equals. x [n, cols].
+  virtual void ArgMax(DeviceView<const float> x, std::span<TokenId> columns) = 0;
+};
+
+/// The part of the device. Throws Error, naming the device, where it has none.
+[[nodiscard]] CalibrationOps& RequireCalibration(Device& device);
+[[nodiscard]] GradientOps& RequireGradients(Device& device);
 
 }  // namespace lieq

@@ -46,9 +46,7 @@ DamageMeter::DamageMeter(const Weights& whole, Device& device, View<const TokenI
 }
 
 DeviceView<const float> DamageMeter::Scored(const Hidden& hidden, Index window) const {
-  const DeviceView<const float> x = hidden.x.view();
-  const Index first = window * hidden.length + offset_;
-  return {x.device_pointer() + first * x.stride(), positions_, x.cols(), stride_ * x.stride()};
+  return hidden.x.view().EveryRow(window * hidden.length + offset_, stride_, positions_);
 }
 
 Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::string& run) {
@@ -62,6 +60,7 @@ Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::str
     forward.Logits(Scored(hidden, w), logits_.view());
     device_.SoftmaxKl(reference_.view().Rows(w * positions_, positions_), logits_.view(), kl);
     device_.LogSoftmaxNll(logits_.view(), targets, nll);
+    device_.Sync();
     damage.window_kl.push_back(Mean(kl));
     damage.window_nll_rise.push_back(Mean(nll) - whole_window_nll_[Size(w)]);
     if (std::isfinite(damage.window_kl.back()) && std::isfinite(damage.window_nll_rise.back()))

@@ -114,7 +114,7 @@ void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 
       std::array<Matrix<double>, kUnits> grams = EmptyGrams(config, options.settings.projections);
       forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
         const View<double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
-        if (gram.rows() > 0) device.GramUpdate(input, gram);
+        if (gram.rows() > 0) RequireCalibration(device).GramUpdate(input, gram);
       });
       device.Sync();
       SetSpectra(MeasureLayer(weights.layers[Size(layer)], config, std::move(grams),

@@ -27,6 +27,7 @@ Importance MeasureImportance(const Weights& weights, Device& device, View<const 
                              Context& context) {
   const ModelConfig& config = weights.config;
   Importance result{.tokens = windows.size(), .squares = {}};
+  CalibrationOps& sums = RequireCalibration(device);
   Forward forward(weights, device, windows.cols());
   Hidden hidden = forward.Embed(windows);
   Stage stage(context.progress, "importance", "layer", config.layers);
@@ -37,7 +38,7 @@ Importance MeasureImportance(const Weights& weights, Device& device, View<const 
       squares[static_cast<std::size_t>(unit)].resize(Size(config.In(SitesOf(unit).front())));
     }
     forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
-      device.ColumnSquares(input, squares[static_cast<std::size_t>(unit)]);
+      sums.ColumnSquares(input, squares[static_cast<std::size_t>(unit)]);
     });
     device.Sync();
     for (const Unit unit : kAllUnits) {

@@ -67,6 +67,7 @@ class Comparer {
       device_.LogSoftmaxNll(ours, targets, part(nll));
       device_.LogSoftmaxNll(theirs, targets, part(reference_nll));
     }
+    device_.Sync();
     std::vector<double> difference(next.size()), same(next.size());
     for (std::size_t i = 0; i < next.size(); ++i) {
       kl[i] = std::max(kl[i], 0.0);  // below by rounding alone

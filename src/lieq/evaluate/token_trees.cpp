@@ -147,7 +147,7 @@ SequenceScores ScoreSequences(const Weights& weights, Device& device,
     for (Index layer = 0; layer < layers; ++layer) {
       for (std::size_t b = 0; b < lot.size(); ++b) {
         context.ThrowIfStopped();
-        forward.Layer(weights.layers[Size(layer)], lot[b].x.view(), batches[begin + b].spans);
+        forward.Layer(layer, lot[b].x.view(), batches[begin + b].spans);
       }
       weights.ReleaseLayer(layer);
     }

@@ -99,14 +99,14 @@ void MultiplyByLower(View<double, 2> b, View<const double, 2> l) {
   dtrmm_("L", "U", "N", "N", &n, &m, &one, l.data(), &ldl, b.data(), &ldb);
 }
 
-void DivideByUnitLower(View<double, 2> b, View<const double, 2> l, Transpose transposed) {
+void DivideByUnitLower(View<float, 2> b, View<const float, 2> l, Transpose transposed) {
   PrepareBlas();
   LIEQ_ASSERT(l.rows() == l.cols() && b.cols() == l.rows());
   if (b.rows() == 0 || b.cols() == 0) return;
   // Column-major sees bᵀ [n, m] and lᵀ, an upper triangle: (b l⁻¹)ᵀ = (lᵀ)⁻¹ bᵀ.
   const int n = Int(b.cols()), m = Int(b.rows()), ldl = Int(l.stride()), ldb = Int(b.stride());
-  const double one = 1;
-  dtrsm_("L", "U", transposed == Transpose::kYes ? "T" : "N", "U", &n, &m, &one, l.data(), &ldl,
+  const float one = 1;
+  strsm_("L", "U", transposed == Transpose::kYes ? "T" : "N", "U", &n, &m, &one, l.data(), &ldl,
          b.data(), &ldb);
 }
 
@@ -132,6 +132,42 @@ bool Cholesky(View<double, 2> a) {
   // OpenBLAS 0.3.21 stops at pivots <= 0, and NaN is not; it reaches the diagonal of its row.
   for (Index i = 0; i < a.rows(); ++i) {
     if (!std::isfinite(a(i, i))) return false;
+  }
+  return true;
+}
+
+bool Cholesky(View<double, 2> a, ThreadPool& pool) {
+  PrepareBlas();
+  LIEQ_ASSERT(a.rows() == a.cols());
+  constexpr Index kTile = 256;
+  const Index n = a.rows(), tiles = CeilDiv(n, kTile);
+  const auto size = [&](Index tile) { return std::min(kTile, n - tile * kTile); };
+  const auto at = [&](Index i, Index j) {
+    return a.Rows(i * kTile, size(i)).Cols(j * kTile, size(j));
+  };
+  for (Index k = 0; k < tiles; ++k) {
+    if (!Cholesky(at(k, k))) return false;
+    const Index below = tiles - k - 1;
+    pool.ParallelFor(below, [&](Index task, int) {
+      // a_ik = a_ik L_kk⁻ᵀ. Column-major sees a_ikᵀ and L_kkᵀ, an upper triangle.
+      const View<double, 2> b = at(k + 1 + task, k), l = at(k, k);
+      const int rows = Int(b.cols()), cols = Int(b.rows()), lda = Int(a.stride());
+      const double one = 1;
+      dtrsm_("L", "U", "T", "N", &rows, &cols, &one, l.data(), &lda, b.data(), &lda);
+    });
+    // Tiles of the triangle below, the long rows first.
+    pool.ParallelFor(below * (below + 1) / 2, [&](Index task, int) {
+      Index row = 0;
+      while ((row + 1) * (row + 2) / 2 <= task) ++row;
+      const Index i = k + 1 + row, j = k + 1 + task - row * (row + 1) / 2;
+      if (i != j) {
+        Gemm(-1.0, at(i, k), Transpose::kNo, at(j, k), Transpose::kYes, 1.0, at(i, j));
+        return;
+      }
+      const int rows = Int(size(i)), depth = kTile, lda = Int(a.stride());
+      const double minus = -1, one = 1;
+      dsyrk_("U", "T", &rows, &depth, &minus, at(i, k).data(), &lda, &one, at(i, i).data(), &lda);
+    });
   }
   return true;
 }

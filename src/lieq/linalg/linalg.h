@@ -1,12 +1,13 @@
 // Dense linear algebra: BLAS and LAPACK behind a few functions on row-major views.
 //
-// Every call runs on the calling thread alone and gives the same bits wherever it runs; parallel
-// work is split by the caller, by shape (see docs/numerics.md).
+// Every call that is not given a pool runs on the calling thread alone and gives the same bits
+// wherever it runs; parallel work is split by shape (see docs/numerics.md).
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "lieq/base/thread_pool.h"
 #include "lieq/base/types.h"
 #include "lieq/tensor/view.h"
 
@@ -27,7 +28,7 @@ void MultiplyByLower(View<double, 2> b, View<const double, 2> l);
 
 /// b = b L⁻¹, or b L⁻ᵀ where transposed, in place, L unit lower triangular: the diagonal of l and
 /// what lies above are not read. b [m, n]; l [n, n]. b must not overlap l.
-void DivideByUnitLower(View<double, 2> b, View<const double, 2> l, Transpose transposed);
+void DivideByUnitLower(View<float, 2> b, View<const float, 2> l, Transpose transposed);
 
 /// The lower triangle of c = a aᵀ, or of c = aᵀ a where `transposed`: half the arithmetic of Gemm;
 /// the upper triangle is neither read nor written. a [m, n]; c [m, m], or [n, n] where transposed.
@@ -37,6 +38,9 @@ void Gram(View<const double, 2> a, Transpose transposed, View<double, 2> c);
 /// factor L, a = L Lᵀ; the upper triangle is neither read nor written.
 /// False where the matrix is not positive definite or not finite: `a` is spoiled then.
 [[nodiscard]] bool Cholesky(View<double, 2> a);
+/// The same by blocks, spread over the pool's threads: other bits than above, the same for any
+/// number of threads. Not to be called from inside a task.
+[[nodiscard]] bool Cholesky(View<double, 2> a, ThreadPool& pool);
 
 /// Eigenvalues of a symmetric matrix [n, n] in rising order; the lower triangle is read, the matrix
 /// is spoiled. Throws Error where the iteration does not converge (only for non-finite input).

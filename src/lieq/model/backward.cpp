@@ -10,32 +10,12 @@
 #include "lieq/model/passes.h"
 
 namespace lieq {
-namespace {
-
-/// Turns by minus the angles: the transpose of a rotation.
-RopeTable Backwards(const RopeTable& table) {
-  RopeTable back{table.cosine.Clone(), table.sine.Clone()};
-  for (Index i = 0; i < back.sine.size(); ++i) back.sine.data()[i] = -back.sine.data()[i];
-  return back;
-}
-
-}  // namespace
-
 Backward::Backward(const Weights& weights, Device& device, Index max_length)
     : weights_(weights),
       device_(device),
-      rope_(MakeRopeTable(weights.config.rope, weights.config.head_dim, max_length)),
-      rope_back_(Backwards(rope_)) {}
-
-void Backward::Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y,
-                        bool add) {
-  device_.Matmul(x, *device_.Prepare(linear.weight), linear.bias, y, add);
-}
-
-void Backward::MultiplyBack(const Linear& linear, DeviceView<const float> dy, DeviceView<float> dx,
-                            bool add) {
-  device_.MatmulGradient(dy, *device_.Prepare(linear.weight), dx, add);
-}
+      gradients_(RequireGradients(device)),
+      placed_(weights, device, Residency::kOneLayer),
+      rope_(weights.config.rope, weights.config.head_dim, max_length, device) {}
 
 void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
                     Index first_window) {
@@ -44,7 +24,7 @@ void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceV
   LIEQ_ASSERT(hidden.length >= 2 && gradient.rows() == hidden.x.rows());
   const Index scored = hidden.length - 1;
   const Index chunk = std::clamp<Index>(kLogitElements / config.vocab, 1, scored);
-  const Prepared head = device_.Prepare(weights_.head);
+  const PreparedMatrix& head = placed_.head();
   const Matrix<float> nothing(1, config.hidden);
   std::vector<double> nll(Size(chunk));
   for (Index w = 0; w < hidden.windows; ++w) {
@@ -54,20 +34,22 @@ void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceV
       const auto in = Sized(device_, in_, rows, config.hidden);
       const auto logits = Sized(device_, logits_, rows, config.vocab);
       const std::span<double> losses(nll.data(), Size(rows));
-      device_.RmsNorm(x, weights_.final_norm, config.rms_eps, in);
-      device_.Matmul(in, *head, {}, logits, false);
-      device_.NllGradient(logits, tokens.Row(w).subspan(Size(begin + 1), Size(rows)), losses);
+      device_.RmsNorm(x, placed_.final_norm(), config.rms_eps, in);
+      device_.Matmul(in, head, {}, logits, false);
+      gradients_.NllGradient(logits, tokens.Row(w).subspan(Size(begin + 1), Size(rows)), losses);
+      device_.Sync();
       CheckFinite(losses, first_window + w, begin);
-      device_.MatmulGradient(logits, *head, in, false);
-      device_.RmsNormGradient(x, weights_.final_norm, config.rms_eps, in,
-                              gradient.Rows(first, rows), false);
+      gradients_.MatmulGradient(logits, head, in, false);
+      gradients_.RmsNormGradient(x, placed_.final_norm(), config.rms_eps, in,
+                                 gradient.Rows(first, rows), false);
     }
     device_.Upload(nothing.view(), gradient.Rows((w + 1) * hidden.length - 1, 1));
   }
 }
 
-void Backward::Layer(const LayerWeights& layer, DeviceView<const float> x, Index length,
+void Backward::Layer(const LayerWeights& weights, DeviceView<const float> x, Index length,
                      DeviceView<float> gradient, const GradientObserver& observer) {
+  const PlacedLayer layer = Place(weights, device_);
   LIEQ_ASSERT(x.rows() == gradient.rows() && x.rows() % length == 0);
   const Index batch = std::max<Index>(1, kGradientRows / length) * length;
   for (Index first = 0; first < x.rows(); first += batch) {
@@ -80,43 +62,49 @@ void Backward::Layer(const LayerWeights& layer, DeviceView<const float> x, Index
 
 /// The layer forward from its input x, all that is needed on the way back kept: q, k (turned), v,
 /// the residual stream in the middle, gate and up.
-void Backward::Recompute(const LayerWeights& layer, DeviceView<const float> x, Index length) {
+void Backward::Recompute(const PlacedLayer& layer, DeviceView<const float> x, Index length) {
   const ModelConfig& config = weights_.config;
   const Index rows = x.rows(), dim = config.head_dim;
   const auto in = Sized(device_, in_, rows, config.hidden);
   const auto q = Sized(device_, q_, rows, config.Out(Site::kQ));
   const auto k = Sized(device_, k_, rows, config.Out(Site::kK));
   const auto v = Sized(device_, v_, rows, config.Out(Site::kV));
-  device_.RmsNorm(x, layer.attention_norm, config.rms_eps, in);
+  device_.RmsNorm(x, layer.attention_norm->view(), config.rms_eps, in);
+  const auto multiply = [&](DeviceView<float> to_q, DeviceView<float> to_k) {
+    device_.Products(
+        in,
+        std::array{ProductOf(layer.At(Site::kQ), to_q), ProductOf(layer.At(Site::kK), to_k),
+                   ProductOf(layer.At(Site::kV), v)},
+        false);
+  };
   if (config.qk_norm) {
     const auto q_raw = Sized(device_, q_raw_, rows, q.cols());
     const auto k_raw = Sized(device_, k_raw_, rows, k.cols());
-    Multiply(layer.At(Site::kQ), in, q_raw, false);
-    Multiply(layer.At(Site::kK), in, k_raw, false);
-    device_.RmsNorm(Reshaped(q_raw, dim), layer.q_norm, config.rms_eps, Reshaped(q, dim));
-    device_.RmsNorm(Reshaped(k_raw, dim), layer.k_norm, config.rms_eps, Reshaped(k, dim));
+    multiply(q_raw, k_raw);
+    device_.RmsNorm(q_raw.Reshaped(dim), layer.q_norm->view(), config.rms_eps, q.Reshaped(dim));
+    device_.RmsNorm(k_raw.Reshaped(dim), layer.k_norm->view(), config.rms_eps, k.Reshaped(dim));
   } else {
-    Multiply(layer.At(Site::kQ), in, q, false);
-    Multiply(layer.At(Site::kK), in, k, false);
+    multiply(q, k);
   }
-  Multiply(layer.At(Site::kV), in, v, false);
   const std::vector<AttentionSpan> spans = WindowSpans(rows / length, length);
-  const std::vector<Index> positions = Positions(spans);
-  device_.Rope(q, rope_, positions, dim);
-  device_.Rope(k, rope_, positions, dim);
+  device_.Rope(q, rope_.table(), spans, dim);
+  device_.Rope(k, rope_.table(), spans, dim);
   const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
   device_.Attention(q, k, v, {.heads = config.heads, .kv_heads = config.kv_heads, .head_dim = dim},
                     spans, attention);
   const auto middle = Sized(device_, middle_, rows, config.hidden);
   device_.Copy(x, middle);
-  Multiply(layer.At(Site::kO), attention, middle, true);
-  device_.RmsNorm(middle, layer.mlp_norm, config.rms_eps, in);
-  Multiply(layer.At(Site::kGate), in, Sized(device_, gate_, rows, config.intermediate), false);
-  Multiply(layer.At(Site::kUp), in, Sized(device_, up_, rows, config.intermediate), false);
+  device_.Products(attention, std::array{ProductOf(layer.At(Site::kO), middle)}, true);
+  device_.RmsNorm(middle, layer.mlp_norm->view(), config.rms_eps, in);
+  const auto gate = Sized(device_, gate_, rows, config.intermediate);
+  const auto up = Sized(device_, up_, rows, config.intermediate);
+  device_.Products(
+      in, std::array{ProductOf(layer.At(Site::kGate), gate), ProductOf(layer.At(Site::kUp), up)},
+      false);
 }
 
 /// gradient: with respect to the layer's output, then to the residual stream in the middle.
-void Backward::Mlp(const LayerWeights& layer, Index first, DeviceView<float> gradient,
+void Backward::Mlp(const PlacedLayer& layer, Index first, DeviceView<float> gradient,
                    const GradientObserver& observer) {
   const ModelConfig& config = weights_.config;
   const Index rows = gradient.rows();
@@ -124,21 +112,21 @@ void Backward::Mlp(const LayerWeights& layer, Index first, DeviceView<float> gra
   const auto up = up_.Shaped(rows, config.intermediate);
   const auto dgated = Sized(device_, dgated_, rows, config.intermediate);
   if (observer) observer(Site::kDown, first, gradient);
-  MultiplyBack(layer.At(Site::kDown), gradient, dgated, false);
-  device_.SwiGluGradient(gate, up, dgated);
+  gradients_.MatmulGradient(gradient, *layer.At(Site::kDown).weight, dgated, false);
+  gradients_.SwiGluGradient(gate, up, dgated);
   if (observer) {
     observer(Site::kGate, first, gate);
     observer(Site::kUp, first, up);
   }
   const auto din = in_.Shaped(rows, config.hidden);
-  MultiplyBack(layer.At(Site::kGate), gate, din, false);
-  MultiplyBack(layer.At(Site::kUp), up, din, true);
-  device_.RmsNormGradient(middle_.Shaped(rows, config.hidden), layer.mlp_norm, config.rms_eps, din,
-                          gradient, true);
+  gradients_.MatmulGradient(gate, *layer.At(Site::kGate).weight, din, false);
+  gradients_.MatmulGradient(up, *layer.At(Site::kUp).weight, din, true);
+  gradients_.RmsNormGradient(middle_.Shaped(rows, config.hidden), layer.mlp_norm->view(),
+                             config.rms_eps, din, gradient, true);
 }
 
 /// gradient: with respect to the residual stream in the middle, then to the layer's input x.
-void Backward::Attention(const LayerWeights& layer, DeviceView<const float> x, Index length,
+void Backward::Attention(const PlacedLayer& layer, DeviceView<const float> x, Index length,
                          Index first, DeviceView<float> gradient,
                          const GradientObserver& observer) {
   const ModelConfig& config = weights_.config;
@@ -148,24 +136,24 @@ void Backward::Attention(const LayerWeights& layer, DeviceView<const float> x, I
   const auto dq = Sized(device_, dq_, rows, queries);
   const auto dk = Sized(device_, dk_, rows, keys), dv = Sized(device_, dv_, rows, keys);
   if (observer) observer(Site::kO, first, gradient);
-  MultiplyBack(layer.At(Site::kO), gradient, dattention, false);
-  device_.AttentionGradient(q_.Shaped(rows, queries), k_.Shaped(rows, keys), v_.Shaped(rows, keys),
-                            dattention,
-                            {.windows = rows / length,
-                             .length = length,
-                             .heads = config.heads,
-                             .kv_heads = config.kv_heads,
-                             .head_dim = dim},
-                            dq, dk, dv);
-  const std::vector<Index> positions = Positions(WindowSpans(rows / length, length));
-  device_.Rope(dq, rope_back_, positions, dim);
-  device_.Rope(dk, rope_back_, positions, dim);
+  gradients_.MatmulGradient(gradient, *layer.At(Site::kO).weight, dattention, false);
+  gradients_.AttentionGradient(q_.Shaped(rows, queries), k_.Shaped(rows, keys),
+                               v_.Shaped(rows, keys), dattention,
+                               {.windows = rows / length,
+                                .length = length,
+                                .heads = config.heads,
+                                .kv_heads = config.kv_heads,
+                                .head_dim = dim},
+                               dq, dk, dv);
+  const std::vector<AttentionSpan> spans = WindowSpans(rows / length, length);
+  device_.Rope(dq, rope_.back(), spans, dim);
+  device_.Rope(dk, rope_.back(), spans, dim);
   if (config.qk_norm) {
-    const auto norm_back = [&](const DeviceMatrix& raw, std::span<const float> weight,
+    const auto norm_back = [&](const DeviceMatrix& raw, const PlacedVector& weight,
                                DeviceView<float> d) {
-      const auto heads = Reshaped(d, dim);
-      device_.RmsNormGradient(raw.Shaped(heads.rows(), dim), weight, config.rms_eps, heads, heads,
-                              false);
+      const auto heads = d.Reshaped(dim);
+      gradients_.RmsNormGradient(raw.Shaped(heads.rows(), dim), weight->view(), config.rms_eps,
+                                 heads, heads, false);
     };
     norm_back(q_raw_, layer.q_norm, dq);
     norm_back(k_raw_, layer.k_norm, dk);
@@ -176,10 +164,10 @@ void Backward::Attention(const LayerWeights& layer, DeviceView<const float> x, I
     observer(Site::kV, first, dv);
   }
   const auto din = in_.Shaped(rows, config.hidden);
-  MultiplyBack(layer.At(Site::kQ), dq, din, false);
-  MultiplyBack(layer.At(Site::kK), dk, din, true);
-  MultiplyBack(layer.At(Site::kV), dv, din, true);
-  device_.RmsNormGradient(x, layer.attention_norm, config.rms_eps, din, gradient, true);
+  gradients_.MatmulGradient(dq, *layer.At(Site::kQ).weight, din, false);
+  gradients_.MatmulGradient(dk, *layer.At(Site::kK).weight, din, true);
+  gradients_.MatmulGradient(dv, *layer.At(Site::kV).weight, din, true);
+  gradients_.RmsNormGradient(x, layer.attention_norm->view(), config.rms_eps, din, gradient, true);
 }
 
 OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& device,
@@ -197,6 +185,7 @@ OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& devic
   }
   Forward forward(weights, device, length);
   Backward backward(weights, device, length);
+  CalibrationOps& sums_of_rows = RequireCalibration(device);
   const DeviceMatrix kept = device.Alloc(layers * batch * length, config.hidden);
   const DeviceMatrix gradients = device.Alloc(batch * length, config.hidden);
   std::array<std::vector<double>, kUnits> sums;
@@ -226,8 +215,10 @@ OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& devic
       backward.Layer(weights.layers[Size(layer)], input(layer), length, gradient,
                      [&](Site site, Index first, DeviceView<const float> dy) {
                        auto& unit = sums[static_cast<std::size_t>(UnitOf(site))];
-                       device.RowSquares(dy, std::span(unit).subspan(Size(first), Size(dy.rows())));
+                       sums_of_rows.RowSquares(
+                           dy, std::span(unit).subspan(Size(first), Size(dy.rows())));
                      });
+      device.Sync();
       weights.ReleaseLayer(layer);
       for (const Unit unit : kAllUnits) {
         const auto u = static_cast<std::size_t>(unit);

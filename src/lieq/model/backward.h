@@ -12,6 +12,8 @@
 #include "lieq/base/context.h"
 #include "lieq/device/device.h"
 #include "lieq/model/config.h"
+#include "lieq/model/placed_weights.h"
+#include "lieq/model/rope.h"
 #include "lieq/model/weights.h"
 
 namespace lieq {
@@ -30,7 +32,8 @@ using GradientObserver =
 /// gradients of a window do not depend on the other ones.
 class Backward {
  public:
-  /// weights and device outlive this. max_length: the longest window that will be run.
+  /// weights and device outlive this. max_length: the longest window that will be run. Throws Error
+  /// where the device has no gradients.
   Backward(const Weights& weights, Device& device, Index max_length);
 
   /// gradient [windows * length, hidden] with respect to hidden.x after the last layer; 0 for the
@@ -44,18 +47,17 @@ class Backward {
              DeviceView<float> gradient, const GradientObserver& observer = {});
 
  private:
-  void Recompute(const LayerWeights& layer, DeviceView<const float> x, Index length);
-  void Mlp(const LayerWeights& layer, Index first, DeviceView<float> gradient,
+  void Recompute(const PlacedLayer& layer, DeviceView<const float> x, Index length);
+  void Mlp(const PlacedLayer& layer, Index first, DeviceView<float> gradient,
            const GradientObserver& observer);
-  void Attention(const LayerWeights& layer, DeviceView<const float> x, Index length, Index first,
+  void Attention(const PlacedLayer& layer, DeviceView<const float> x, Index length, Index first,
                  DeviceView<float> gradient, const GradientObserver& observer);
-  void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
-  void MultiplyBack(const Linear& linear, DeviceView<const float> dy, DeviceView<float> dx,
-                    bool add);
 
   const Weights& weights_;
   Device& device_;
-  RopeTable rope_, rope_back_;
+  GradientOps& gradients_;
+  PlacedWeights placed_;  // its ends alone
+  PlacedRope rope_;
   DeviceMatrix in_, middle_;               // [rows, hidden]
   DeviceMatrix q_raw_, k_raw_;             // before their norms
   DeviceMatrix q_, k_, v_, dq_, dk_, dv_;  // [rows, heads or kv_heads * head_dim]

@@ -9,7 +9,7 @@ namespace lieq {
 Decoder::Decoder(const Weights& weights, Device& device, Index sequences, Index capacity)
     : weights_(weights),
       device_(device),
-      forward_(weights, device, capacity),
+      forward_(weights, device, capacity, Residency::kAllLayers),
       sequences_(sequences),
       capacity_(capacity) {
   LIEQ_ASSERT(sequences >= 1 && capacity >= 1);
@@ -47,13 +47,13 @@ Hidden Decoder::Run(View<const TokenId, 2> tokens) {
   const auto gated = Sized(device_, gated_, rows, config.intermediate);
   LayerSteps& steps = forward_.steps();
   for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
-    const LayerWeights& weights = weights_.layers[layer];
-    steps.QkvInput(weights, x, in);
-    steps.AttentionOutput(weights, in, tokens.cols(), caches_[layer], length_, attention);
-    steps.AddO(weights, attention, x);
-    steps.MlpInput(weights, x, in);
-    steps.Gated(weights, in, gated);
-    steps.AddDown(weights, gated, x);
+    const PlacedLayer& placed = forward_.placed().Layer(static_cast<Index>(layer));
+    steps.QkvInput(placed, x, in);
+    steps.AttentionOutput(placed, in, tokens.cols(), caches_[layer], length_, attention);
+    steps.AddO(placed, attention, x);
+    steps.MlpInput(placed, x, in);
+    steps.Gated(placed, in, gated);
+    steps.AddDown(placed, gated, x);
   }
   return hidden;
 }

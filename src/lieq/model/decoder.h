@@ -9,8 +9,8 @@
 
 namespace lieq {
 
-/// Sequences of equal length, side by side. The cache takes 2 * layers * sequences * capacity *
-/// kv_heads * head_dim floats.
+/// Sequences of equal length, side by side. All layers lie on the device. The cache takes 2 *
+/// layers * sequences * capacity * kv_heads * head_dim floats.
 class Decoder {
  public:
   /// weights and device outlive this. sequences, capacity (the most tokens of one) >= 1.

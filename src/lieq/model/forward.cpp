@@ -1,8 +1,8 @@
 #include "lieq/model/forward.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <numbers>
 #include <string>
 
 #include "lieq/base/error.h"
@@ -33,75 +33,35 @@ std::vector<AttentionSpan> WindowSpans(Index windows, Index length, Index past, 
   return spans;
 }
 
-std::vector<Index> Positions(std::span<const AttentionSpan> spans) {
-  std::vector<Index> positions;
-  for (const AttentionSpan& span : spans) {
-    LIEQ_ASSERT(span.begin == static_cast<Index>(positions.size()));
-    for (Index i = 0; i < span.length; ++i) positions.push_back(span.past + i);
-  }
-  return positions;
-}
-
-RopeTable MakeRopeTable(const Rope& rope, Index head_dim, Index length) {
-  const Index half = head_dim / 2;
-  RopeTable table{Matrix<float>(length, half), Matrix<float>(length, half)};
-  for (Index i = 0; i < half; ++i) {
-    double frequency =
-        std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-    if (rope.llama3) {
-      // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated
-      // (transformers, modeling_rope_utils.py, _compute_llama3_parameters).
-      const double wavelength = 2.0 * std::numbers::pi / frequency;
-      const double turns = rope.original_context / wavelength;
-      const double kept = std::clamp(
-          (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0,
-          1.0);
-      frequency = (1.0 - kept) * frequency / rope.factor + kept * frequency;
-    }
-    // The reference holds frequencies and angles in float; double angles of float frequencies stay
-    // within its rounding.
-    const auto step = static_cast<double>(static_cast<float>(frequency));
-    for (Index p = 0; p < length; ++p) {
-      const double angle = static_cast<double>(p) * step;
-      table.cosine(p, i) = static_cast<float>(std::cos(angle));
-      table.sine(p, i) = static_cast<float>(std::sin(angle));
-    }
-  }
-  return table;
-}
-
 LayerSteps::LayerSteps(const ModelConfig& config, Device& device, Index max_length)
-    : config_(config),
-      device_(device),
-      rope_(MakeRopeTable(config.rope, config.head_dim, max_length)) {}
+    : config_(config), device_(device), rope_(config.rope, config.head_dim, max_length, device) {}
 
-void LayerSteps::Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y,
-                          bool add) {
-  device_.Matmul(x, *device_.Prepare(linear.weight), linear.bias, y, add);
+void LayerSteps::RmsNorm(DeviceView<const float> x, const PlacedVector& weight,
+                         DeviceView<float> y) {
+  device_.RmsNorm(x, weight->view(), config_.rms_eps, y);
 }
 
-void LayerSteps::QkvInput(const LayerWeights& layer, DeviceView<const float> x,
+void LayerSteps::QkvInput(const PlacedLayer& layer, DeviceView<const float> x,
                           DeviceView<float> in) {
-  device_.RmsNorm(x, layer.attention_norm, config_.rms_eps, in);
+  RmsNorm(x, layer.attention_norm, in);
 }
 
-LayerSteps::Heads LayerSteps::Project(const LayerWeights& layer, DeviceView<const float> in,
+LayerSteps::Heads LayerSteps::Project(const PlacedLayer& layer, DeviceView<const float> in,
                                       std::span<const AttentionSpan> spans) {
   const Index rows = in.rows(), dim = config_.head_dim;
   const auto q = Sized(device_, q_, rows, config_.Out(Site::kQ));
   const auto k = Sized(device_, k_, rows, config_.Out(Site::kK));
   const auto v = Sized(device_, v_, rows, config_.Out(Site::kV));
-  Multiply(layer.At(Site::kQ), in, q, false);
-  Multiply(layer.At(Site::kK), in, k, false);
-  Multiply(layer.At(Site::kV), in, v, false);
+  device_.Products(in,
+                   std::array{ProductOf(layer.At(Site::kQ), q), ProductOf(layer.At(Site::kK), k),
+                              ProductOf(layer.At(Site::kV), v)},
+                   false);
   if (config_.qk_norm) {
-    const auto q_heads = Reshaped(q, dim), k_heads = Reshaped(k, dim);
-    device_.RmsNorm(q_heads, layer.q_norm, config_.rms_eps, q_heads);
-    device_.RmsNorm(k_heads, layer.k_norm, config_.rms_eps, k_heads);
+    RmsNorm(q.Reshaped(dim), layer.q_norm, q.Reshaped(dim));
+    RmsNorm(k.Reshaped(dim), layer.k_norm, k.Reshaped(dim));
   }
-  const std::vector<Index> positions = Positions(spans);
-  device_.Rope(q, rope_, positions, dim);
-  device_.Rope(k, rope_, positions, dim);
+  device_.Rope(q, rope_.table(), spans, dim);
+  device_.Rope(k, rope_.table(), spans, dim);
   return {q, k, v};
 }
 
@@ -109,20 +69,19 @@ AttentionHeads LayerSteps::HeadShape() const {
   return {.heads = config_.heads, .kv_heads = config_.kv_heads, .head_dim = config_.head_dim};
 }
 
-void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+void LayerSteps::AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in,
                                  std::span<const AttentionSpan> spans, DeviceView<float> out) {
   const Heads heads = Project(layer, in, spans);
   device_.Attention(heads.q, heads.k, heads.v, HeadShape(), spans, out);
 }
 
-void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
-                                 Index length, DeviceView<float> out) {
+void LayerSteps::AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in, Index length,
+                                 DeviceView<float> out) {
   AttentionOutput(layer, in, WindowSpans(in.rows() / length, length), out);
 }
 
-void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
-                                 Index length, LayerCache& cache, Index past,
-                                 DeviceView<float> out) {
+void LayerSteps::AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in, Index length,
+                                 LayerCache& cache, Index past, DeviceView<float> out) {
   const Index windows = in.rows() / length, capacity = cache.keys.rows() / windows;
   LIEQ_ASSERT(past + length <= capacity);
   const std::vector<AttentionSpan> spans = WindowSpans(windows, length, past, capacity);
@@ -134,31 +93,35 @@ void LayerSteps::AttentionOutput(const LayerWeights& layer, DeviceView<const flo
   device_.Attention(heads.q, cache.keys.view(), cache.values.view(), HeadShape(), spans, out);
 }
 
-void LayerSteps::AddO(const LayerWeights& layer, DeviceView<const float> attention,
+void LayerSteps::AddO(const PlacedLayer& layer, DeviceView<const float> attention,
                       DeviceView<float> x) {
-  Multiply(layer.At(Site::kO), attention, x, true);
+  device_.Products(attention, std::array{ProductOf(layer.At(Site::kO), x)}, true);
 }
 
-void LayerSteps::MlpInput(const LayerWeights& layer, DeviceView<const float> x,
+void LayerSteps::MlpInput(const PlacedLayer& layer, DeviceView<const float> x,
                           DeviceView<float> in) {
-  device_.RmsNorm(x, layer.mlp_norm, config_.rms_eps, in);
+  RmsNorm(x, layer.mlp_norm, in);
 }
 
-void LayerSteps::Gated(const LayerWeights& layer, DeviceView<const float> in,
+void LayerSteps::Gated(const PlacedLayer& layer, DeviceView<const float> in,
                        DeviceView<float> out) {
   const auto up = Sized(device_, up_, in.rows(), config_.intermediate);
-  Multiply(layer.At(Site::kGate), in, out, false);
-  Multiply(layer.At(Site::kUp), in, up, false);
+  device_.Products(
+      in, std::array{ProductOf(layer.At(Site::kGate), out), ProductOf(layer.At(Site::kUp), up)},
+      false);
   device_.SwiGlu(out, up);
 }
 
-void LayerSteps::AddDown(const LayerWeights& layer, DeviceView<const float> gated,
+void LayerSteps::AddDown(const PlacedLayer& layer, DeviceView<const float> gated,
                          DeviceView<float> x) {
-  Multiply(layer.At(Site::kDown), gated, x, true);
+  device_.Products(gated, std::array{ProductOf(layer.At(Site::kDown), x)}, true);
 }
 
-Forward::Forward(const Weights& weights, Device& device, Index max_length)
-    : weights_(weights), device_(device), steps_(weights.config, device, max_length) {}
+Forward::Forward(const Weights& weights, Device& device, Index max_length, Residency residency)
+    : weights_(weights),
+      device_(device),
+      placed_(weights, device, residency),
+      steps_(weights.config, device, max_length) {}
 
 Hidden Forward::Embed(View<const TokenId, 2> tokens) {
   const Index vocab = weights_.config.vocab;
@@ -174,7 +137,7 @@ Hidden Forward::Embed(View<const TokenId, 2> tokens) {
   }
   LIEQ_ASSERT(tokens.stride() == tokens.cols());
   Hidden hidden{device_.Alloc(tokens.size(), weights_.config.hidden), tokens.rows(), tokens.cols()};
-  device_.EmbedRows(weights_.embedding, {tokens.data(), Size(tokens.size())}, hidden.x.view());
+  device_.EmbedRows(placed_.embedding(), {tokens.data(), Size(tokens.size())}, hidden.x.view());
   return hidden;
 }
 
@@ -183,35 +146,43 @@ Index Forward::BatchWindows(Index length) const noexcept {
 }
 
 void Forward::Layer(Index layer, Hidden& hidden, const Observer& observer) {
-  Layer(weights_.layers[Size(layer)], hidden, observer);
+  Run(placed_.Layer(layer), hidden, observer);
 }
 
 void Forward::Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer) {
+  Run(Place(weights, device_), hidden, observer);
+}
+
+void Forward::Layer(Index layer, DeviceView<float> x, std::span<const AttentionSpan> spans) {
+  Run(placed_.Layer(layer), x, spans, {});
+}
+
+void Forward::Run(const PlacedLayer& layer, Hidden& hidden, const Observer& observer) {
   const Index batch = BatchWindows(hidden.length);
   for (Index w = 0; w < hidden.windows; w += batch) {
     const Index windows = std::min(batch, hidden.windows - w);
-    Layer(weights, hidden.x.view().Rows(w * hidden.length, windows * hidden.length),
-          WindowSpans(windows, hidden.length), observer);
+    Run(layer, hidden.x.view().Rows(w * hidden.length, windows * hidden.length),
+        WindowSpans(windows, hidden.length), observer);
   }
 }
 
-void Forward::Layer(const LayerWeights& weights, DeviceView<float> x,
-                    std::span<const AttentionSpan> spans, const Observer& observer) {
+void Forward::Run(const PlacedLayer& layer, DeviceView<float> x,
+                  std::span<const AttentionSpan> spans, const Observer& observer) {
   const ModelConfig& config = weights_.config;
   const auto in = Sized(device_, in_, x.rows(), config.hidden);
   const auto attention = Sized(device_, attention_, x.rows(), config.In(Site::kO));
   const auto gated = Sized(device_, gated_, x.rows(), config.intermediate);
 
-  steps_.QkvInput(weights, x, in);
+  steps_.QkvInput(layer, x, in);
   if (observer) observer(Unit::kQkv, in);
-  steps_.AttentionOutput(weights, in, spans, attention);
+  steps_.AttentionOutput(layer, in, spans, attention);
   if (observer) observer(Unit::kO, attention);
-  steps_.AddO(weights, attention, x);
-  steps_.MlpInput(weights, x, in);
+  steps_.AddO(layer, attention, x);
+  steps_.MlpInput(layer, x, in);
   if (observer) observer(Unit::kGateUp, in);
-  steps_.Gated(weights, in, gated);
+  steps_.Gated(layer, in, gated);
   if (observer) observer(Unit::kDown, gated);
-  steps_.AddDown(weights, gated, x);
+  steps_.AddDown(layer, gated, x);
 }
 
 void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
@@ -221,26 +192,26 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
   const Index scored = hidden.length - 1 - first;
   LIEQ_ASSERT(first >= 0 && scored >= 1 && nll.cols() == scored);
   const Index chunk = std::clamp<Index>(kLogitElements / config.vocab, 1, scored);
-  const Prepared head = device_.Prepare(weights_.head);
   for (Index w = 0; w < hidden.windows; ++w) {
     for (Index begin = 0; begin < scored; begin += chunk) {
       const Index rows = std::min(chunk, scored - begin);
       const auto in = Sized(device_, in_, rows, config.hidden);
       const auto logits = Sized(device_, logits_, rows, config.vocab);
       device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + first + begin, rows),
-                      weights_.final_norm, config.rms_eps, in);
-      device_.Matmul(in, *head, {}, logits, false);
+                      placed_.final_norm(), config.rms_eps, in);
+      device_.Matmul(in, placed_.head(), {}, logits, false);
       device_.LogSoftmaxNll(logits, tokens.Row(w).subspan(Size(first + begin + 1), Size(rows)),
                             nll.Row(w).subspan(Size(begin), Size(rows)));
     }
-    CheckFinite(nll.Row(w), w, first);
   }
+  device_.Sync();
+  for (Index w = 0; w < hidden.windows; ++w) CheckFinite(nll.Row(w), w, first);
 }
 
 void Forward::Logits(DeviceView<const float> x, DeviceView<float> logits) {
   const auto in = Sized(device_, in_, x.rows(), weights_.config.hidden);
-  device_.RmsNorm(x, weights_.final_norm, weights_.config.rms_eps, in);
-  device_.Matmul(in, *device_.Prepare(weights_.head), {}, logits, false);
+  device_.RmsNorm(x, placed_.final_norm(), weights_.config.rms_eps, in);
+  device_.Matmul(in, placed_.head(), {}, logits, false);
 }
 
 void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenPick> picks,
@@ -248,7 +219,6 @@ void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenP
   const ModelConfig& config = weights_.config;
   LIEQ_ASSERT(picks.size() == log_probabilities.size());
   const Index most = std::max<Index>(1, kLogitElements / config.vocab);
-  const Prepared head = device_.Prepare(weights_.head);
   for (std::size_t begin = 0; begin < picks.size();) {
     std::vector<TokenPick> chunk;  // rows counted within it
     std::vector<Index> rows;
@@ -264,27 +234,28 @@ void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenP
     const auto in = Sized(device_, in_, count, config.hidden);
     const auto logits = Sized(device_, logits_, count, config.vocab);
     for (Index i = 0; i < count; ++i) {
-      device_.RmsNorm(x.Rows(rows[Size(i)], 1), weights_.final_norm, config.rms_eps, in.Rows(i, 1));
+      device_.RmsNorm(x.Rows(rows[Size(i)], 1), placed_.final_norm(), config.rms_eps,
+                      in.Rows(i, 1));
     }
-    device_.Matmul(in, *head, {}, logits, false);
+    device_.Matmul(in, placed_.head(), {}, logits, false);
     device_.LogProbabilities(logits, chunk, log_probabilities.subspan(begin, chunk.size()));
     begin += chunk.size();
   }
+  device_.Sync();
 }
 
 void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {
   const ModelConfig& config = weights_.config;
-  const Prepared head = device_.Prepare(weights_.head);
   const Index batch = std::clamp<Index>(kLogitElements / config.vocab, 1, hidden.windows);
   for (Index w = 0; w < hidden.windows; w += batch) {
     const Index rows = std::min(batch, hidden.windows - w);
     const auto in = Sized(device_, in_, rows, config.hidden);
     const auto out = Sized(device_, logits_, rows, config.vocab);
     for (Index i = 0; i < rows; ++i) {
-      device_.RmsNorm(hidden.x.view().Rows((w + i + 1) * hidden.length - 1, 1), weights_.final_norm,
-                      config.rms_eps, in.Rows(i, 1));
+      device_.RmsNorm(hidden.x.view().Rows((w + i + 1) * hidden.length - 1, 1),
+                      placed_.final_norm(), config.rms_eps, in.Rows(i, 1));
     }
-    device_.Matmul(in, *head, {}, out, false);
+    device_.Matmul(in, placed_.head(), {}, out, false);
     device_.Download(out, logits.Rows(w, rows));
   }
 }

@@ -11,13 +11,15 @@
 #include "lieq/base/context.h"
 #include "lieq/device/device.h"
 #include "lieq/model/config.h"
+#include "lieq/model/placed_weights.h"
+#include "lieq/model/rope.h"
 #include "lieq/model/weights.h"
 
 namespace lieq {
 
 /// Rows of activations that one batch of a layer takes: enough for products at full speed, few
 /// enough that the intermediates of an 8B model stay below a gigabyte.
-inline constexpr Index kBatchRows = 8192;
+inline constexpr Index kBatchRows = 2048;
 
 /// Windows of activations, [windows * length, hidden] on the device.
 struct Hidden {
@@ -43,47 +45,48 @@ class LayerSteps {
   LayerSteps(const ModelConfig& config, Device& device, Index max_length);
 
   /// in = norm(x): the input of q, k, v. x, in [rows, hidden]
-  void QkvInput(const LayerWeights& layer, DeviceView<const float> x, DeviceView<float> in);
+  void QkvInput(const PlacedLayer& layer, DeviceView<const float> x, DeviceView<float> in);
   /// out = attention of q, k, v of `in`: the input of o. in [rows, hidden], out [rows, heads *
   /// head_dim]. The spans fill the rows in order.
-  void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in,
+  void AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in,
                        std::span<const AttentionSpan> spans, DeviceView<float> out);
   /// The same for windows of one length.
-  void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in, Index length,
+  void AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in, Index length,
                        DeviceView<float> out);
   /// The same for tokens that follow `past` others of their window: their keys and values are added
   /// to the cache, which has room for them.
-  void AttentionOutput(const LayerWeights& layer, DeviceView<const float> in, Index length,
+  void AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in, Index length,
                        LayerCache& cache, Index past, DeviceView<float> out);
   /// x += o(attention)
-  void AddO(const LayerWeights& layer, DeviceView<const float> attention, DeviceView<float> x);
+  void AddO(const PlacedLayer& layer, DeviceView<const float> attention, DeviceView<float> x);
   /// in = norm(x): the input of gate and up.
-  void MlpInput(const LayerWeights& layer, DeviceView<const float> x, DeviceView<float> in);
+  void MlpInput(const PlacedLayer& layer, DeviceView<const float> x, DeviceView<float> in);
   /// out = silu(gate(in)) * up(in): the input of down. out [rows, intermediate]
-  void Gated(const LayerWeights& layer, DeviceView<const float> in, DeviceView<float> out);
+  void Gated(const PlacedLayer& layer, DeviceView<const float> in, DeviceView<float> out);
   /// x += down(gated)
-  void AddDown(const LayerWeights& layer, DeviceView<const float> gated, DeviceView<float> x);
+  void AddDown(const PlacedLayer& layer, DeviceView<const float> gated, DeviceView<float> x);
 
  private:
   struct Heads {
     DeviceView<float> q, k, v;
   };
   /// q, k and v of `in`, normed and rotated: in q_, k_ and v_.
-  Heads Project(const LayerWeights& layer, DeviceView<const float> in,
+  Heads Project(const PlacedLayer& layer, DeviceView<const float> in,
                 std::span<const AttentionSpan> spans);
   [[nodiscard]] AttentionHeads HeadShape() const;
-  void Multiply(const Linear& linear, DeviceView<const float> x, DeviceView<float> y, bool add);
+  void RmsNorm(DeviceView<const float> x, const PlacedVector& weight, DeviceView<float> y);
 
   const ModelConfig& config_;
   Device& device_;
-  RopeTable rope_;
+  PlacedRope rope_;
   DeviceMatrix q_, k_, v_, up_;
 };
 
 class Forward {
  public:
   /// weights and device outlive this. max_length: the longest window that will be run.
-  Forward(const Weights& weights, Device& device, Index max_length);
+  Forward(const Weights& weights, Device& device, Index max_length,
+          Residency residency = Residency::kOneLayer);
 
   /// tokens [windows, length], each below the vocabulary (throws Error otherwise).
   [[nodiscard]] Hidden Embed(View<const TokenId, 2> tokens);
@@ -94,8 +97,7 @@ class Forward {
   void Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer = {});
   /// One layer on packed sequences, x [rows, hidden] in place. The spans fill the rows in order and
   /// find the keys of their past among them; rows: kBatchRows at most keep memory bounded.
-  void Layer(const LayerWeights& weights, DeviceView<float> x, std::span<const AttentionSpan> spans,
-             const Observer& observer = {});
+  void Layer(Index layer, DeviceView<float> x, std::span<const AttentionSpan> spans);
   /// nll [windows, length - 1 - first]: minus the log probability of the token after each position
   /// from `first` on, nats. Throws Error naming the window where one is not finite.
   void Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
@@ -110,17 +112,20 @@ class Forward {
   void LastLogits(const Hidden& hidden, View<float, 2> logits);
 
   [[nodiscard]] LayerSteps& steps() noexcept { return steps_; }
+  [[nodiscard]] PlacedWeights& placed() noexcept { return placed_; }
   /// Windows of `length` that one batch of Layer takes.
   [[nodiscard]] Index BatchWindows(Index length) const noexcept;
 
  private:
+  void Run(const PlacedLayer& layer, Hidden& hidden, const Observer& observer);
+  void Run(const PlacedLayer& layer, DeviceView<float> x, std::span<const AttentionSpan> spans,
+           const Observer& observer);
+
   const Weights& weights_;
   Device& device_;
+  PlacedWeights placed_;
   LayerSteps steps_;
   DeviceMatrix in_, attention_, gated_, logits_;
 };
-
-/// cos and sin of positions 0 .. length - 1 (llama3 scaling as in Hugging Face transformers).
-[[nodiscard]] RopeTable MakeRopeTable(const Rope& rope, Index head_dim, Index length);
 
 }  // namespace lieq

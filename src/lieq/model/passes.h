@@ -11,12 +11,6 @@ namespace lieq {
 /// Floats of logits held at once: 128 MiB.
 inline constexpr Index kLogitElements = Index{1} << 25;
 
-/// [rows, n * cols] without gaps as [rows * n, cols].
-[[nodiscard]] inline DeviceView<float> Reshaped(DeviceView<float> v, Index cols) {
-  LIEQ_ASSERT(v.stride() == v.cols() && v.cols() % cols == 0);
-  return {v.device_pointer(), v.rows() * (v.cols() / cols), cols, cols};
-}
-
 /// The buffer as [rows, cols], grown where it is too small; contents are undefined.
 [[nodiscard]] inline DeviceView<float> Sized(Device& device, DeviceMatrix& buffer, Index rows,
                                              Index cols) {
@@ -28,12 +22,9 @@ inline constexpr Index kLogitElements = Index{1} << 25;
 }
 
 /// Windows of one length side by side, each behind `past` tokens and with room for `capacity` in k
-/// and v: a span each.
+/// and v: a span each. They fill the rows in order.
 [[nodiscard]] std::vector<AttentionSpan> WindowSpans(Index windows, Index length, Index past = 0,
                                                      Index capacity = 0);
-
-/// [rows]: the position of each row of q. The spans, in order, fill the rows.
-[[nodiscard]] std::vector<Index> Positions(std::span<const AttentionSpan> spans);
 
 /// Throws Error naming the window and the position of the first that is not finite; nll[0] is of
 /// position `first`.

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
 #include "lieq/quantize/calibrated.h"
+#include "lieq/quantize/gptq.h"
 #include "lieq/quantize/grid_fit.h"
 
 namespace lieq {
@@ -45,19 +47,19 @@ std::vector<GroupFit> Candidates(std::span<const float> w, std::span<const float
   return fits;
 }
 
-void ClipGroups(View<const float, 2> w, View<const double, 2> h, Index first, QMatrix& q) {
+void ClipGroups(View<const float, 2> w, View<const float, 2> h, Index first, QMatrix& q) {
   const Index rows = std::min(kRowsPerTask, w.rows() - first), columns = q.group_columns();
   const int levels = q.grid().levels();
   Matrix<std::uint8_t> codes(rows, w.cols());
-  Matrix<double> error(rows, columns), product(rows, columns);
+  Matrix<float> error(rows, columns), product(rows, columns);
   std::vector<std::vector<GroupFit>> fits(Size(rows));
   for (Index g = 0; g < q.groups(); ++g) {
     const Index begin = g * columns;
     std::vector<float> importance;
     for (Index j = begin; j < begin + columns; ++j) {
-      importance.push_back(static_cast<float>(h(j, j)));
+      importance.push_back(h(j, j));
     }
-    const View<const double, 2> block = h.Rows(begin, columns).Cols(begin, columns);
+    const View<const float, 2> block = h.Rows(begin, columns).Cols(begin, columns);
     for (Index r = 0; r < rows; ++r) {
       fits[Size(r)] =
           Candidates(w.Row(first + r).subspan(Size(begin), Size(columns)), importance, q.grid());
@@ -69,13 +71,15 @@ void ClipGroups(View<const float, 2> w, View<const double, 2> h, Index first, QM
         const GroupFit& fit = fits[Size(r)][i];
         for (Index c = 0; c < columns; ++c) {
           const auto value = static_cast<double>(w(first + r, begin + c));
-          error(r, c) = value - fit.Level(NearestCode(value, fit, levels));
+          error(r, c) = static_cast<float>(value - fit.Level(NearestCode(value, fit, levels)));
         }
       }
-      Gemm(1.0, error.view(), Transpose::kNo, block, Transpose::kNo, 0.0, product.view());
+      Gemm(1.0f, error.view(), Transpose::kNo, block, Transpose::kNo, 0.0f, product.view());
       for (Index r = 0; r < rows; ++r) {
         const auto e = error.view().Row(r), p = product.view().Row(r);
-        const double loss = std::inner_product(e.begin(), e.end(), p.begin(), 0.0);
+        const double loss = std::inner_product(
+            e.begin(), e.end(), p.begin(), 0.0, std::plus<>{},
+            [](float x, float y) { return static_cast<double>(x) * static_cast<double>(y); });
         if (!(loss < least[Size(r)])) continue;
         least[Size(r)] = loss;
         best[Size(r)] = i;
@@ -93,37 +97,49 @@ void ClipGroups(View<const float, 2> w, View<const double, 2> h, Index first, QM
   for (Index r = 0; r < rows; ++r) q.SetRow(first + r, codes.view().Row(r));
 }
 
+class AwqSolver : public UnitSolver {
+ public:
+  AwqSolver(const UnitStatistics& statistics, Clip clip, Context& context)
+      : inputs_(OutputStatisticsOf(statistics)), clip_(clip), context_(context) {}
+
+  QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
+                   LinearReport& report) override {
+    const auto start = std::chrono::steady_clock::now();
+    LinearReport plain;
+    QMatrix q = QuantizeRtn(w, {}, grid, clip_, context_, plain);
+    std::vector<double> errors = OutputErrors(w, q, inputs_, context_, multiple);
+    if (clip_ == Clip::kSearch && !grid.k_quant) {  // those have a search of their own
+      QMatrix clipped(w.rows(), w.cols(), grid);
+      context_.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
+        ClipGroups(w, inputs_.gram.view(), task * kRowsPerTask, clipped);
+      });
+      const std::vector<double> after = OutputErrors(w, clipped, inputs_, context_, multiple);
+      for (Index r = 0; r < w.rows(); ++r) {
+        if (!(after[Size(r)] < errors[Size(r)])) continue;
+        errors[Size(r)] = after[Size(r)];
+        q.CopyRow(r, clipped);
+      }
+    }
+    const QMatrix nothing(w.rows(), w.cols(), grid);
+    const std::vector<double> signal = OutputErrors(w, nothing, inputs_, context_, multiple);
+    report.error = std::accumulate(errors.begin(), errors.end(), 0.0);
+    report.signal = std::accumulate(signal.begin(), signal.end(), 0.0);
+    report.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return q;
+  }
+
+ private:
+  const OutputStatistics inputs_;
+  const Clip clip_;
+  Context& context_;
+};
+
 }  // namespace
 
-QMatrix QuantizeAwq(View<const float, 2> w, const InputStatistics* statistics, const Grid& grid,
-                    const QuantOptions& options, Context& context, LinearReport& report) {
-  LIEQ_ASSERT(statistics != nullptr && statistics->fit != nullptr);
-  const auto start = std::chrono::steady_clock::now();
-  const UnitStatistics& fit = *statistics->fit;
-  LinearReport plain;
-  QMatrix q = QuantizeRtn(w, {}, grid, options.clip, context, plain);
-  std::vector<double> errors = OutputErrors(w, q, fit, context, statistics->residual_scale);
-  if (options.clip == Clip::kSearch && !grid.k_quant) {  // those have a search of their own
-    const Matrix<double> h = BothTriangles(fit.gram.view());
-    QMatrix clipped(w.rows(), w.cols(), grid);
-    context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
-      ClipGroups(w, h.view(), task * kRowsPerTask, clipped);
-    });
-    const std::vector<double> after =
-        OutputErrors(w, clipped, fit, context, statistics->residual_scale);
-    for (Index r = 0; r < w.rows(); ++r) {
-      if (!(after[Size(r)] < errors[Size(r)])) continue;
-      errors[Size(r)] = after[Size(r)];
-      q.CopyRow(r, clipped);
-    }
-  }
-  const QMatrix nothing(w.rows(), w.cols(), grid);
-  const std::vector<double> signal =
-      OutputErrors(w, nothing, fit, context, statistics->residual_scale);
-  report.error = std::accumulate(errors.begin(), errors.end(), 0.0);
-  report.signal = std::accumulate(signal.begin(), signal.end(), 0.0);
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return q;
+std::unique_ptr<UnitSolver> BeginAwq(CalibrationStatistics statistics, const QuantOptions& options,
+                                     Context& context) {
+  return std::make_unique<AwqSolver>(statistics.fit, options.clip, context);
 }
 
 }  // namespace lieq

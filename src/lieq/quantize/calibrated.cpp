@@ -1,7 +1,8 @@
 #include "lieq/quantize/calibrated.h"
 
+#include <algorithm>
 #include <chrono>
-#include <numeric>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
@@ -13,47 +14,164 @@ namespace {
 
 constexpr Index kRowsPerTask = 64;
 
-Matrix<float> Narrowed(View<const double, 2> wide) {
-  Matrix<float> narrow(wide.rows(), wide.cols());
-  for (Index r = 0; r < wide.rows(); ++r) {
-    for (Index c = 0; c < wide.cols(); ++c) narrow(r, c) = static_cast<float>(wide(r, c));
-  }
-  return narrow;
-}
+/// What some rows add to the report of their matrix.
+struct RowSums {
+  RoundingSums rounding;
+  double refined = 0;
+  Index moves = 0, kept = 0;
+  double held_out_start = 0, held_out = 0;
+};
 
-double Sum(std::span<const double> values) {
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
-
-/// Refines, and takes back the rows that lost by it on the windows held out.
-void RefineRows(View<const float, 2> w, View<const double, 2> target,
-                const InputStatistics& statistics, const QuantOptions& options, Context& context,
-                QMatrix& q, LinearReport& report) {
-  const QMatrix start = q;
-  const RefineReport refined =
-      Refine(target, statistics.h.view(), {.rounds = *options.rounds, .search = *options.search},
-             context, q);
-  report.start_error = refined.before;
-  report.error = refined.after;
-  report.moves = refined.moves;
-  if (statistics.held_out == nullptr) return;
-  const std::vector<double> before =
-      OutputErrors(w, start, *statistics.held_out, context, statistics.residual_scale);
-  const std::vector<double> after =
-      OutputErrors(w, q, *statistics.held_out, context, statistics.residual_scale);
-  report.held_out_start = Sum(before);
-  Index kept = 0;
-  for (Index r = 0; r < w.rows(); ++r) {
-    const bool better = after[Size(r)] <= before[Size(r)];
-    report.held_out += better ? after[Size(r)] : before[Size(r)];
-    if (better) continue;
-    q.CopyRow(r, start);
-    ++kept;
+class CalibratedSolver : public UnitSolver {
+ public:
+  CalibratedSolver(CalibrationStatistics statistics, const QuantOptions& options, Context& context)
+      : options_(options), context_(context) {
+    UnitStatistics& fit = statistics.fit;
+    importance_ = Importance(fit);
+    h_ = BothTriangles(std::as_const(fit.gram).view());
+    fit.gram = {};
+    drift_ = std::move(fit.drift);
+    residual_ = std::move(fit.residual);
+    held_out_ = std::move(statistics.held_out);
   }
-  report.kept_rows = static_cast<double>(kept) / static_cast<double>(w.rows());
-}
+
+  QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
+                   LinearReport& report) override {
+    const auto begin = std::chrono::steady_clock::now();
+    FactorFor(grid);
+    report.retries = factor_.retries;
+    report.dead_columns = factor_.dead_columns;
+    QMatrix q;
+    if (factor_.order.empty()) {
+      report.fell_back = true;
+      q = QuantizeRtn(w, importance_, grid, options_.clip, context_, report);
+    } else {
+      report.damping = factor_.damping;
+      q = QMatrix(w.rows(), w.cols(), grid);
+      const Index tasks = CeilDiv(w.rows(), kRowsPerTask);
+      std::vector<RowSums> sums(Size(tasks));
+      context_.pool.ParallelFor(tasks, [&](Index task, int) {
+        const Index first = task * kRowsPerTask;
+        const View<const float, 2> rows = w.Rows(first, std::min(kRowsPerTask, w.rows() - first));
+        sums[Size(task)] = RoundRows(rows, first, multiple, q);
+      });
+      Add(sums, w, report);
+    }
+    report.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    return q;
+  }
+
+ private:
+  /// Factorises once for all grids whose columns are rounded in the same order.
+  void FactorFor(const Grid& grid) {
+    const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
+    if (factored_ < 0 || (options_.act_order == ActOrder::kGroup && columns != factored_)) {
+      for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = importance_[Size(i)];
+      factor_ = FactorGram(std::as_const(h_).view(), grid, options_, &context_.pool);
+      factored_ = columns;
+      if (*options_.rounds == 0 && options_.act_order != ActOrder::kGroup) h_ = {};
+      for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = factor_.diagonal[Size(i)];
+      grouped_ = 0;
+    }
+    if (*options_.rounds == 0 || factor_.order.empty() || grouped_ == columns) return;
+    group_factors_ = GroupFactors(std::as_const(h_).view(), grid, context_);
+    grouped_ = columns;
+  }
+
+  /// From weights to codes: rows know nothing of one another, so these never leave the cache.
+  RowSums RoundRows(View<const float, 2> w, Index first, double multiple, QMatrix& q) const {
+    RowSums sums;
+    Matrix<float> corrected;
+    if (options_.corrects()) corrected = Target(w, first, multiple, q.grid());
+    const Matrix<float> target =
+        ColumnsByRows(options_.corrects() ? std::as_const(corrected).view() : w);
+    CodeBlock block =
+        RoundByGptq(target.view(), w.rows(), factor_, q.grid(), options_, sums.rounding);
+    if (*options_.rounds > 0) Refined(w, target.view(), first, multiple, block, sums);
+    block.Store(q, first);
+    return sums;
+  }
+
+  [[nodiscard]] Matrix<float> Target(View<const float, 2> w, Index first, double multiple,
+                                     const Grid& grid) const {
+    return CorrectedTarget(w, first,
+                           {.drift = drift_.view(),
+                            .residual = residual_.view(),
+                            .drift_strength = options_.drift->At(grid.bits),
+                            .residual_strength = multiple * options_.residual->At(grid.bits)},
+                           factor_);
+  }
+
+  /// Refines, and takes back the rows that lost by it on the windows held out.
+  void Refined(View<const float, 2> w, View<const float, 2> target, Index first, double multiple,
+               CodeBlock& block, RowSums& sums) const {
+    const CodeBlock start = block.Clone();
+    const RefineReport refined =
+        Refine(target, {.h = h_.view(), .factors = group_factors_},
+               {.rounds = *options_.rounds, .search = *options_.search}, block);
+    sums.refined = refined.after;
+    sums.moves = refined.moves;
+    if (!held_out_) return;
+    const RowJudge judge(w, first, *held_out_, multiple);
+    const std::vector<double> before = judge.Errors(Levels(start).view());
+    const std::vector<double> after = judge.Errors(Levels(block).view());
+    for (Index r = 0; r < w.rows(); ++r) {
+      const bool better = after[Size(r)] <= before[Size(r)];
+      sums.held_out_start += before[Size(r)];
+      sums.held_out += better ? after[Size(r)] : before[Size(r)];
+      if (better) continue;
+      block.CopyRow(r, start);
+      ++sums.kept;
+    }
+  }
+
+  /// Row by row.
+  [[nodiscard]] static Matrix<float> Levels(const CodeBlock& block) {
+    Matrix<float> levels(block.rows(), block.cols());
+    for (Index c = 0; c < block.cols(); ++c) {
+      for (Index r = 0; r < block.rows(); ++r) levels(r, c) = block.Level(c, r);
+    }
+    return levels;
+  }
+
+  void Add(std::span<const RowSums> sums, View<const float, 2> w, LinearReport& report) const {
+    double refined = 0;
+    Index clamped = 0, kept = 0;
+    for (const RowSums& part : sums) {
+      report.error += part.rounding.error;
+      report.signal += part.rounding.signal;
+      refined += part.refined;
+      report.moves += part.moves;
+      report.held_out_start += part.held_out_start;
+      report.held_out += part.held_out;
+      clamped += part.rounding.clamped;
+      kept += part.kept;
+    }
+    report.clamped = static_cast<double>(clamped) / static_cast<double>(w.size());
+    if (*options_.rounds == 0) return;
+    report.start_error = std::exchange(report.error, refined);
+    report.kept_rows = static_cast<double>(kept) / static_cast<double>(w.rows());
+  }
+
+  const QuantOptions& options_;
+  Context& context_;
+  std::vector<float> importance_;  // the diagonal of the Gram matrix
+  Matrix<float> h_;  // the Gram matrix with the factor's damping, where it is needed once more
+  GptqFactor factor_;
+  Index factored_ = -1;  // columns of the groups that the order was made for
+  std::vector<GptqFactor> group_factors_;
+  Index grouped_ = 0;  // their columns
+  Matrix<float> drift_, residual_;
+  std::optional<OutputStatistics> held_out_;
+};
 
 }  // namespace
+
+std::unique_ptr<UnitSolver> BeginCalibrated(CalibrationStatistics statistics,
+                                            const QuantOptions& options, Context& context) {
+  return std::make_unique<CalibratedSolver>(std::move(statistics), options, context);
+}
 
 std::vector<float> Importance(const UnitStatistics& statistics) {
   std::vector<float> importance(Size(statistics.gram.rows()));
@@ -64,89 +182,72 @@ std::vector<float> Importance(const UnitStatistics& statistics) {
   return importance;
 }
 
-Matrix<double> BothTriangles(View<const double, 2> lower) {
+Matrix<float> BothTriangles(View<const double, 2> lower) {
   const Index n = lower.rows();
-  Matrix<double> whole(n, n);
+  Matrix<float> whole(n, n);
   for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j <= i; ++j) whole(i, j) = whole(j, i) = lower(i, j);
+    for (Index j = 0; j <= i; ++j) whole(i, j) = whole(j, i) = static_cast<float>(lower(i, j));
   }
   return whole;
 }
 
-std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
-                                 const UnitStatistics& share, Context& context,
-                                 double residual_scale) {
-  const Index n = w.cols();
-  LIEQ_ASSERT(q.rows() == w.rows() && q.cols() == n && share.gram.rows() == n);
-  const Matrix<double> h = BothTriangles(share.gram.view());
-  std::vector<double> errors(Size(w.rows()));
-  context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
-    const Index first = task * kRowsPerTask, rows = std::min(kRowsPerTask, w.rows() - first);
-    Matrix<float> levels(rows, n);
-    q.Dequantize(first, levels.view());
-    Matrix<double> wide(rows, n), error(rows, n), product(rows, n);
-    for (Index r = 0; r < rows; ++r) {
-      for (Index c = 0; c < n; ++c) {
-        wide(r, c) = static_cast<double>(w(first + r, c));
-        error(r, c) = wide(r, c) - static_cast<double>(levels(r, c));
-      }
+OutputStatistics OutputStatisticsOf(const UnitStatistics& statistics) {
+  return {.gram = BothTriangles(statistics.gram.view()),
+          .drift = statistics.drift.Clone(),
+          .residual = statistics.residual.Clone()};
+}
+
+RowJudge::RowJudge(View<const float, 2> w, Index first, const OutputStatistics& statistics,
+                   double multiple)
+    : w_(w), statistics_(statistics) {
+  const bool streams = statistics.residual.size() > 0;
+  if (!streams && statistics.drift.size() == 0) return;
+  drifted_ = Matrix<float>(w.rows(), w.cols());
+  if (streams) {
+    const auto twice = static_cast<float>(2 * multiple);
+    for (Index r = 0; r < w.rows(); ++r) {
+      std::ranges::transform(statistics.residual.view().Row(first + r),
+                             drifted_.view().Row(r).begin(),
+                             [&](float value) { return twice * value; });
     }
-    Gemm(1.0, error.view(), Transpose::kNo, h.view(), Transpose::kNo, 0.0, product.view());
-    if (share.drift.size() > 0) {
-      Gemm(2.0, wide.view(), Transpose::kNo, share.drift.view(), Transpose::kNo, 1.0,
-           product.view());
+  }
+  if (statistics.drift.size() > 0) {
+    Gemm(2.0f, w, Transpose::kNo, statistics.drift.view(), Transpose::kNo, 1.0f, drifted_.view());
+  }
+}
+
+std::vector<double> RowJudge::Errors(View<const float, 2> levels) const {
+  Matrix<float> error(w_.rows(), w_.cols()), product(w_.rows(), w_.cols());
+  for (Index r = 0; r < w_.rows(); ++r) {
+    for (Index c = 0; c < w_.cols(); ++c) error(r, c) = w_(r, c) - levels(r, c);
+  }
+  if (drifted_.size() > 0) std::copy_n(drifted_.data(), drifted_.size(), product.data());
+  Gemm(1.0f, error.view(), Transpose::kNo, statistics_.gram.view(), Transpose::kNo, 1.0f,
+       product.view());
+  std::vector<double> errors(Size(w_.rows()));
+  for (Index r = 0; r < w_.rows(); ++r) {
+    for (Index c = 0; c < w_.cols(); ++c) {
+      errors[Size(r)] += static_cast<double>(error(r, c)) * static_cast<double>(product(r, c));
     }
-    for (Index r = 0; r < rows; ++r) {
-      double sum = 0;
-      for (Index c = 0; c < n; ++c) {
-        const double residual =
-            share.residual.size() > 0 ? 2 * residual_scale * share.residual(first + r, c) : 0.0;
-        sum += error(r, c) * (product(r, c) + residual);
-      }
-      errors[Size(first + r)] = sum;
-    }
-  });
+  }
   return errors;
 }
 
-QMatrix QuantizeCalibrated(View<const float, 2> w, const InputStatistics* statistics,
-                           const Grid& grid, const QuantOptions& options, Context& context,
-                           LinearReport& report) {
-  LIEQ_ASSERT(statistics != nullptr && statistics->fit != nullptr);
-  const auto begin = std::chrono::steady_clock::now();
-  const GptqFactor& factor = statistics->factor;
-  QMatrix q;
-  if (factor.order.empty()) {
-    report.fell_back = true;
-    report.retries = factor.retries;
-    report.dead_columns = factor.dead_columns;
-    q = QuantizeRtn(w, Importance(*statistics->fit), grid, options.clip, context, report);
-  } else if (!options.judges()) {
-    q = QuantizeGptq(w, factor, grid, options, context, report);
-  } else {
-    const Matrix<double> target =
-        CorrectedTarget(w, *statistics->fit, factor, options.drift->At(grid.bits),
-                        statistics->residual_scale * options.residual->At(grid.bits), context);
-    q = QuantizeGptq(Narrowed(target.view()).view(), factor, grid, options, context, report);
-    if (*options.rounds > 0) {
-      RefineRows(w, target.view(), *statistics, options, context, q, report);
-    }
-  }
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return q;
-}
-
-InputStatistics Prepare(const UnitStatistics& fit, const UnitStatistics* held_out, const Grid& grid,
-                        const QuantOptions& options) {
-  InputStatistics statistics{.fit = &fit,
-                             .held_out = held_out,
-                             .factor = FactorGram(fit.gram.view(), grid, options),
-                             .h = {}};
-  const GptqFactor& factor = statistics.factor;
-  if (*options.rounds == 0 || factor.order.empty()) return statistics;
-  statistics.h = BothTriangles(fit.gram.view());
-  for (Index i = 0; i < statistics.h.rows(); ++i) statistics.h(i, i) = factor.diagonal[Size(i)];
-  return statistics;
+std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
+                                 const OutputStatistics& statistics, Context& context,
+                                 double multiple) {
+  LIEQ_ASSERT(q.rows() == w.rows() && q.cols() == w.cols());
+  LIEQ_ASSERT(statistics.gram.rows() == w.cols());
+  std::vector<double> errors(Size(w.rows()));
+  context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
+    const Index first = task * kRowsPerTask, rows = std::min(kRowsPerTask, w.rows() - first);
+    Matrix<float> levels(rows, w.cols());
+    q.Dequantize(first, levels.view());
+    const auto found =
+        RowJudge(w.Rows(first, rows), first, statistics, multiple).Errors(levels.view());
+    std::ranges::copy(found, errors.begin() + first);
+  });
+  return errors;
 }
 
 }  // namespace lieq

@@ -50,9 +50,10 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
       measured[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
     }
     context_.ThrowIfStopped();
+    CalibrationOps& sums = RequireCalibration(device_);
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
       UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
-      device_.GramUpdate(input, share.gram.view());
+      sums.GramUpdate(input, share.gram.view());
       share.tokens += input.rows();
     });
     device_.Sync();
@@ -60,36 +61,27 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
 
   std::vector<QuantizedLayer> layer(candidates.size());
   for (const Unit unit : kAllUnits) {
-    const UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
+    UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
     if (quantizer_.needs_calibration) RequireFiniteGram(share.gram.view(), next_, unit);
     std::vector<Matrix<float>> widened;
     for (const Site site : SitesOf(unit)) {
       widened.push_back(
           WidenedWeights(weights_.layers[Size(next_)].At(site).weight, next_, site, context_));
     }
-    InputStatistics statistics;
-    Index factored = -1;  // columns of the groups the order was made for
+    const std::unique_ptr<UnitSolver> solver =
+        quantizer_.begin({.fit = std::move(share), .held_out = std::nullopt}, options_, context_);
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       const Grid& grid = candidates[c];
       if (!Fits(grid, config, unit)) continue;
       context_.ThrowIfStopped();
-      const Index columns = GroupColumns(grid, widened.front().cols());
-      const bool same_order =
-          factored >= 0 && (options_.act_order != ActOrder::kGroup || factored == columns);
-      if (quantizer_.needs_calibration && !same_order) {
-        statistics = Prepare(share, nullptr, grid, options_);
-        factored = columns;
-      }
       for (std::size_t i = 0; i < widened.size(); ++i) {
         const auto site = static_cast<std::size_t>(SitesOf(unit)[i]);
         LinearReport& report = layer[c].reports[site];
-        layer[c].matrices[site] = std::make_shared<const QMatrix>(QuantizeInRange(
-            widened[i].view(), grid, HasWideScales(weights_, options_), report,
-            [&](View<const float, 2> multiple, double) {  // nothing drifts: there is no residual
-              return quantizer_.quantize(multiple,
-                                         quantizer_.needs_calibration ? &statistics : nullptr, grid,
-                                         options_, context_, report);
-            }));
+        layer[c].matrices[site] = std::make_shared<const QMatrix>(
+            QuantizeInRange(widened[i].view(), grid, HasWideScales(weights_, options_), report,
+                            [&](View<const float, 2> w, double multiple) {
+                              return solver->Quantize(w, grid, multiple, report);
+                            }));
       }
     }
   }

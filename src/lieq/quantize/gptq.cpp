@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
@@ -11,18 +12,17 @@
 namespace lieq {
 namespace {
 
-constexpr Index kRowsPerTask = 64;
 constexpr Index kBlock = 128;  // columns rounded between two products with all earlier errors
 
 /// Columns in the order of rounding.
-std::vector<Index> RoundingOrder(std::span<const double> diagonal, Index group, ActOrder kind) {
+std::vector<Index> RoundingOrder(std::span<const float> diagonal, Index group, ActOrder kind) {
   std::vector<Index> order(diagonal.size());
   std::iota(order.begin(), order.end(), Index{0});
   const auto falling = [&](Index a, Index b) { return diagonal[Size(a)] > diagonal[Size(b)]; };
   if (kind == ActOrder::kStatic) std::stable_sort(order.begin(), order.end(), falling);
   if (kind != ActOrder::kGroup) return order;
 
-  std::vector<std::pair<double, Index>> groups;  // largest H_jj, first column
+  std::vector<std::pair<float, Index>> groups;  // largest H_jj, first column
   for (Index begin = 0; begin < static_cast<Index>(order.size()); begin += group) {
     std::stable_sort(order.begin() + begin, order.begin() + begin + group, falling);
     groups.emplace_back(diagonal[Size(order[Size(begin)])], begin);
@@ -36,30 +36,35 @@ std::vector<Index> RoundingOrder(std::span<const double> diagonal, Index group, 
   return result;
 }
 
-/// Everything one task needs to round its rows; positions are those of GptqFactor.
-class RowBlock {
+/// Rows of values with columns in their own order, once more row by row. [rows, n]
+Matrix<float> RowByRow(View<const float, 2> by_column, Index rows) {
+  Matrix<float> values(rows, by_column.rows());
+  for (Index r = 0; r < rows; ++r) {
+    for (Index c = 0; c < by_column.rows(); ++c) values(r, c) = by_column(c, r);
+  }
+  return values;
+}
+
+/// Rounds the rows of one task; positions are those of GptqFactor.
+class RowRounder {
  public:
-  RowBlock(View<const float, 2> w, Index first, Index rows, const GptqFactor& factor,
-           const Grid& grid, const QuantOptions& options, QMatrix& result)
-      : w_(w),
-        first_(first),
+  RowRounder(View<const float, 2> target, Index rows, const GptqFactor& factor, const Grid& grid,
+             const QuantOptions& options)
+      : block(rows, target.rows(), grid),
+        target_(target),
         rows_(rows),
+        padded_(target.cols()),
         factor_(factor),
-        grid_(grid),
         options_(options),
-        result_(result),
-        errors_(rows, w.cols()),
-        fits_(Size(rows * result.groups())),
-        codes_(rows, w.cols()) {
+        errors_(target.rows(), target.cols()) {
     // Groups must be fitted before the pass where the order leaves a group and comes back to it,
     // and where there is one group alone, or one super-block holds several.
-    fit_on_entry_ = options.act_order != ActOrder::kStatic && result.groups() > 1 && !grid.k_quant;
-    importance_.resize(Size(w.cols()));
-    for (Index p = 0; p < w.cols(); ++p) {
-      const double pivot = factor.pivots[Size(p)];
-      importance_[Size(factor.order[Size(p)])] = static_cast<float>(pivot * pivot);
+    fit_on_entry_ = options.act_order != ActOrder::kStatic && block.groups() > 1 && !grid.k_quant;
+    importance_.resize(factor.order.size());
+    for (std::size_t p = 0; p < importance_.size(); ++p) {
+      importance_[Size(factor.order[p])] = factor.pivots[p] * factor.pivots[p];
     }
-    if (!fit_on_entry_) FitAll(w.Rows(first, rows));
+    if (!fit_on_entry_) FitAll(target);
   }
 
   void Run() {
@@ -67,193 +72,205 @@ class RowBlock {
     // rounded last. So the scales fitted to the weights serve a first pass only, and the real one
     // has scales fitted to the targets that the first one met.
     if (!fit_on_entry_ && options_.clip == Clip::kSearch) {
-      targets_seen_ = Matrix<float>(rows_, w_.cols());
+      targets_seen_ = Matrix<float>(target_.rows(), padded_);
       Pass();
-      FitAll(targets_seen_.view());
+      FitAll(std::as_const(targets_seen_).view());
       targets_seen_ = {};
-      error = 0;
-      clamped = 0;
     }
+    sums = {.signal = Signal()};
     Pass();
-    Store();
   }
 
-  double error = 0;
-  Index clamped = 0;
+  CodeBlock block;
+  RoundingSums sums;
 
  private:
+  [[nodiscard]] Index n() const noexcept { return target_.rows(); }
+
   void Pass() {
-    const Index n = w_.cols();
-    const Index block = fit_on_entry_ ? std::max(kBlock, result_.group_columns()) : kBlock;
+    const Index step = fit_on_entry_ ? std::max(kBlock, block.group_columns()) : kBlock;
     // Aligned to groups counted from the column rounded first, which has the last position.
-    for (Index end = n; end > 0; end -= std::min(block, end)) {
-      const Index begin = std::max<Index>(0, end - block);
-      RoundBlock(begin, end);
+    for (Index end = n(); end > 0; end -= std::min(step, end)) {
+      RoundBlock(std::max<Index>(0, end - step), end);
     }
   }
 
-  void Store() {
-    for (Index r = 0; r < rows_; ++r) {
-      result_.SetRow(first_ + r, codes_.view().Row(r));
-      if (!fit_on_entry_) continue;  // else FitAll wrote them
-      for (Index g = 0; g < result_.groups(); ++g) {
-        StoreFit(Fit(r, g), first_ + r, g, result_);
-      }
-    }
-  }
-
-  GroupFit& Fit(Index row, Index group) { return fits_[Size(row * result_.groups() + group)]; }
-
-  /// Fits every group on rows of values [rows, n].
   void FitAll(View<const float, 2> values) {
+    const Matrix<float> by_row = RowByRow(values, rows_);
     for (Index r = 0; r < rows_; ++r) {
-      FitRow(values.Row(r), importance_, options_.clip, first_ + r, result_);
-      for (Index g = 0; g < result_.groups(); ++g) Fit(r, g) = StoredFit(result_, first_ + r, g);
+      FitRow(std::as_const(by_row).view().Row(r), importance_, options_.clip, r, block);
     }
   }
 
   /// Fits the group whose columns are rounded next, on the targets with all feedback so far.
   /// targets [block columns, rows]; the group's columns are positions last - group + 1 .. last.
-  void FitOnEntry(const Matrix<double>& targets, Index block_begin, Index last) {
-    const Index columns = result_.group_columns();
+  void FitOnEntry(View<const float, 2> targets, Index block_begin, Index last) {
+    const Index columns = block.group_columns();
     const Index group = factor_.order[Size(last)] / columns;
     std::vector<float> w(Size(columns)), importance(Size(columns));
     for (Index r = 0; r < rows_; ++r) {
       for (Index p = last - columns + 1; p <= last; ++p) {
         const std::size_t i = Size(factor_.order[Size(p)] - group * columns);
-        w[i] = static_cast<float>(targets(p - block_begin, r));
+        w[i] = targets(p - block_begin, r);
         importance[i] = importance_[Size(factor_.order[Size(p)])];
       }
-      Fit(r, group) = FitGroup(w, importance, grid_, options_.clip);
+      block.SetFit(r, group, FitGroup(w, importance, block.grid(), options_.clip));
     }
   }
 
   void RoundBlock(Index begin, Index end) {
-    const Index n = w_.cols(), width = end - begin;
+    const Index width = end - begin;
     // Targets of the block with the errors of all columns rounded before: W_K + E B_K.
-    Matrix<double> fed(rows_, width);
-    if (end < n) {
-      Gemm(1.0, errors_.view().Cols(end, n - end), Transpose::kNo,
-           factor_.feedback.view().Rows(end, n - end).Cols(begin, width), Transpose::kNo, 0.0,
-           fed.view());
-    }
-    Matrix<double> targets(width, rows_);  // transposed: rows are the fast index below
+    Matrix<float> targets(width, padded_);
     for (Index p = begin; p < end; ++p) {
-      const Index column = factor_.order[Size(p)];
-      for (Index r = 0; r < rows_; ++r) {
-        targets(p - begin, r) = static_cast<double>(w_(first_ + r, column)) + fed(r, p - begin);
-      }
+      std::ranges::copy(target_.Row(factor_.order[Size(p)]), targets.view().Row(p - begin).begin());
     }
-
-    const Index columns = result_.group_columns();
-    std::vector<double> errors(Size(rows_));
+    if (end < n()) {
+      Gemm(1.0f, factor_.feedback.view().Rows(end, n() - end).Cols(begin, width), Transpose::kYes,
+           errors_.view().Rows(end, n() - end), Transpose::kNo, 1.0f, targets.view());
+    }
+    const Index columns = block.group_columns();
+    std::vector<double> losses(Size(padded_));
+    Matrix<float> levels(1, padded_);
     for (Index p = end - 1; p >= begin; --p) {
-      if (fit_on_entry_ && (n - 1 - p) % columns == 0) FitOnEntry(targets, begin, p);
-      RoundColumn(p, {targets.view().Row(p - begin).data(), Size(rows_)}, errors);
-      const double* feedback = factor_.feedback.view().Row(p).data();
-      for (Index q = begin; q < p; ++q) {
-        double* target = targets.view().Row(q - begin).data();
-        const double factor = feedback[q];
-        for (Index r = 0; r < rows_; ++r) target[r] += factor * errors[Size(r)];
+      if (fit_on_entry_ && (n() - 1 - p) % columns == 0) {
+        FitOnEntry(std::as_const(targets).view(), begin, p);
       }
-      for (Index r = 0; r < rows_; ++r) errors_(r, p) = errors[Size(r)];
+      const Index column = factor_.order[Size(p)];
+      const auto wanted = targets.view().Row(p - begin);
+      RoundToLines(wanted.data(), block.Lines(column / columns), padded_,
+                   block.codes.view().Row(column).data(), levels.data());
+      Count(p, column / columns, wanted.data(), levels.data());
+      if (targets_seen_.size() > 0) {
+        std::ranges::copy(wanted, targets_seen_.view().Row(column).begin());
+      }
+      float* errors = errors_.view().Row(p).data();
+      const float* weights = target_.Row(column).data();
+      for (Index r = 0; r < padded_; ++r) errors[r] = weights[r] - levels(0, r);
+      AddMultiples(errors, factor_.feedback.view().Row(p).data() + begin, p - begin, targets.data(),
+                   padded_);
     }
   }
 
-  void RoundColumn(Index position, std::span<const double> targets, std::span<double> errors) {
-    const Index column = factor_.order[Size(position)];
-    const Index group = column / result_.group_columns();
-    const double pivot = factor_.pivots[Size(position)];
+  void Count(Index position, Index group, const float* targets, const float* levels) {
+    const float pivot = factor_.pivots[Size(position)];
+    const float* scale = block.Lines(group).scale;
+    float error = 0;
+    Index clamped = 0;
     for (Index r = 0; r < rows_; ++r) {
-      const GroupFit& fit = Fit(r, group);
-      const double target = targets[Size(r)];
-      const std::uint8_t code = NearestCode(target, fit, grid_.levels());
-      const double level = fit.Level(code);
-      const double miss = target - level;
-      codes_(r, column) = code;
-      if (targets_seen_.size() > 0) targets_seen_(r, column) = static_cast<float>(target);
-      errors[Size(r)] = static_cast<double>(w_(first_ + r, column)) - level;
-      error += pivot * pivot * miss * miss;
-      if (std::fabs(miss) > 0.5 * std::fabs(static_cast<double>(fit.scale)) * (1 + 1e-9)) ++clamped;
+      const float miss = targets[r] - levels[r], weighed = pivot * miss;
+      error += weighed * weighed;
+      clamped += std::fabs(miss) > 0.50001f * std::fabs(scale[r]) ? 1 : 0;
     }
+    sums.error += static_cast<double>(error);
+    sums.clamped += clamped;
   }
 
-  View<const float, 2> w_;
-  Index first_, rows_;
+  /// Sum over rows of w H wᵀ = |w U|², the size that errors are measured against.
+  [[nodiscard]] double Signal() const {
+    Matrix<float> permuted(n(), padded_);
+    for (Index p = 0; p < n(); ++p) {
+      std::ranges::copy(target_.Row(factor_.order[Size(p)]), permuted.view().Row(p).begin());
+    }
+    double total = 0;
+    for (Index begin = 0; begin < n(); begin += kBlock) {
+      const Index width = std::min(kBlock, n() - begin), below = n() - begin;
+      // |w U| by columns: U_kk (w_k + sum of w_j U_jk / U_kk); feedback is 0 on and above the
+      // diagonal.
+      Matrix<float> sum(width, padded_);
+      Gemm(1.0f, factor_.feedback.view().Rows(begin, below).Cols(begin, width), Transpose::kYes,
+           permuted.view().Rows(begin, below), Transpose::kNo, 0.0f, sum.view());
+      for (Index k = 0; k < width; ++k) {
+        float squares = 0;
+        for (Index r = 0; r < rows_; ++r) {
+          const float value =
+              factor_.pivots[Size(begin + k)] * (permuted(begin + k, r) + sum(k, r));
+          squares += value * value;
+        }
+        total += static_cast<double>(squares);
+      }
+    }
+    return total;
+  }
+
+  View<const float, 2> target_;  // [n, padded] by column
+  Index rows_, padded_;
   const GptqFactor& factor_;
-  const Grid& grid_;
   const QuantOptions& options_;
-  QMatrix& result_;
-  Matrix<double> errors_;          // [rows, n] by position: original weight less its level
-  std::vector<GroupFit> fits_;     // [rows, groups]
-  Matrix<std::uint8_t> codes_;     // [rows, n] by column
+  Matrix<float> errors_;           // [n, padded] by position: original weight less its level
   std::vector<float> importance_;  // [n] by column: U_kk², what an error of this column costs
   bool fit_on_entry_ = false;
-  Matrix<float> targets_seen_;  // [rows, n] by column in a first pass, else empty
+  Matrix<float> targets_seen_;  // [n, padded] by column in a first pass, else empty
 };
 
-/// Sum over rows of w H wᵀ = |w U|², the size that errors are measured against.
-double Signal(View<const float, 2> w, const GptqFactor& factor, Index first, Index rows) {
-  const Index n = w.cols();
-  Matrix<double> permuted(rows, n);
-  for (Index r = 0; r < rows; ++r) {
-    for (Index p = 0; p < n; ++p) {
-      permuted(r, p) = static_cast<double>(w(first + r, factor.order[Size(p)]));
-    }
+/// Takes the factor L of the permuted H apart: pivots, and what is below them in units of them.
+void Normalize(View<const double, 2> l, GptqFactor& factor, ThreadPool* pool) {
+  const Index n = l.rows();
+  factor.feedback = Matrix<float>(n, n);
+  std::vector<double> inverse(Size(n));
+  factor.pivots.resize(Size(n));
+  for (Index p = 0; p < n; ++p) {
+    factor.pivots[Size(p)] = static_cast<float>(l(p, p));
+    inverse[Size(p)] = 1 / l(p, p);
   }
-  double total = 0;
-  for (Index begin = 0; begin < n; begin += kBlock) {
-    const Index width = std::min(kBlock, n - begin), below = n - begin;
-    // |w U| by columns: U_kk (w_k + sum of w_j U_jk / U_kk); feedback is 0 on and above the
-    // diagonal.
-    Matrix<double> sums(rows, width);
-    Gemm(1.0, permuted.view().Cols(begin, below), Transpose::kNo,
-         factor.feedback.view().Rows(begin, below).Cols(begin, width), Transpose::kNo, 0.0,
-         sums.view());
-    for (Index r = 0; r < rows; ++r) {
-      for (Index k = 0; k < width; ++k) {
-        const double value = factor.pivots[Size(begin + k)] * (permuted(r, begin + k) + sums(r, k));
-        total += value * value;
-      }
+  const auto row = [&](Index p) {
+    for (Index q = 0; q < p; ++q) {
+      factor.feedback(p, q) = static_cast<float>(l(p, q) * inverse[Size(q)]);
     }
+  };
+  constexpr Index kRows = 64;
+  const auto rows = [&](Index task, int) {
+    for (Index p = task * kRows; p < std::min(n, (task + 1) * kRows); ++p) row(p);
+  };
+  if (pool != nullptr) {
+    pool->ParallelFor(CeilDiv(n, kRows), rows);
+  } else {
+    for (Index task = 0; task < CeilDiv(n, kRows); ++task) rows(task, 0);
   }
-  return total;
 }
 
 }  // namespace
 
-GptqFactor FactorGram(View<const double, 2> gram, const Grid& grid, const QuantOptions& options) {
+Matrix<float> ColumnsByRows(View<const float, 2> rows) {
+  Matrix<float> columns(rows.cols(), PaddedRows(rows.rows()));
+  for (Index r = 0; r < rows.rows(); ++r) {
+    for (Index c = 0; c < rows.cols(); ++c) columns(c, r) = rows(r, c);
+  }
+  return columns;
+}
+
+GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid, const QuantOptions& options,
+                      ThreadPool* pool) {
   const Index n = gram.rows();
   LIEQ_ASSERT(n == gram.cols() && n > 0);
   GptqFactor factor;
-  std::vector<double> diagonal(Size(n));
+  factor.diagonal.resize(Size(n));
   double trace = 0;
   for (Index j = 0; j < n; ++j) {
-    diagonal[Size(j)] = gram(j, j);
+    factor.diagonal[Size(j)] = gram(j, j);
     if (gram(j, j) <= 0) ++factor.dead_columns;
-    trace += gram(j, j);
+    trace += static_cast<double>(gram(j, j));
   }
   const Index alive = n - factor.dead_columns;
   const double mean = alive > 0 ? trace / static_cast<double>(alive) : 1.0;
-  for (double& value : diagonal) {
-    if (value <= 0) value = mean;
+  for (float& value : factor.diagonal) {
+    if (value <= 0) value = static_cast<float>(mean);
   }
-  factor.order = RoundingOrder(diagonal, GroupColumns(grid, n), options.act_order);
+  factor.order = RoundingOrder(factor.diagonal, GroupColumns(grid, n), options.act_order);
   std::reverse(factor.order.begin(), factor.order.end());
 
-  Matrix<double>& h = factor.feedback;
-  h = Matrix<double>(n, n);
+  Matrix<double> h(n, n);
   factor.damping = options.damping;
   while (true) {
     for (Index p = 0; p < n; ++p) {
       const Index row = factor.order[Size(p)];
       for (Index q = 0; q < p; ++q) {
         const Index col = factor.order[Size(q)];
-        h(p, q) = row > col ? gram(row, col) : gram(col, row);
+        h(p, q) = static_cast<double>(row > col ? gram(row, col) : gram(col, row));
       }
-      h(p, p) = diagonal[Size(row)] + factor.damping * mean;
+      h(p, p) = static_cast<double>(factor.diagonal[Size(row)]) + factor.damping * mean;
     }
-    if (Cholesky(h.view())) break;
+    if (pool != nullptr ? Cholesky(h.view(), *pool) : Cholesky(h.view())) break;
     if (factor.damping >= 1.0) {
       factor.order.clear();
       return factor;
@@ -261,20 +278,14 @@ GptqFactor FactorGram(View<const double, 2> gram, const Grid& grid, const QuantO
     factor.damping = std::max(factor.damping, 1e-6) * 10;
     ++factor.retries;
   }
-  factor.diagonal = diagonal;
-  for (double& value : factor.diagonal) value += factor.damping * mean;
-  factor.pivots.resize(Size(n));
-  for (Index p = 0; p < n; ++p) factor.pivots[Size(p)] = h(p, p);
-  for (Index p = 0; p < n; ++p) {
-    for (Index q = 0; q < p; ++q) h(p, q) /= factor.pivots[Size(q)];
-    for (Index q = p; q < n; ++q) h(p, q) = 0;
-  }
+  for (float& value : factor.diagonal) value += static_cast<float>(factor.damping * mean);
+  Normalize(std::as_const(h).view(), factor, pool);
   return factor;
 }
 
-void DivideByGram(View<double, 2> b, const GptqFactor& factor) {
+void DivideByGram(View<float, 2> b, const GptqFactor& factor) {
   const Index n = b.cols();
-  Matrix<double> permuted(b.rows(), n);
+  Matrix<float> permuted(b.rows(), n);
   for (Index r = 0; r < b.rows(); ++r) {
     for (Index p = 0; p < n; ++p) permuted(r, p) = b(r, factor.order[Size(p)]);
   }
@@ -291,57 +302,14 @@ void DivideByGram(View<double, 2> b, const GptqFactor& factor) {
   }
 }
 
-void RoundWithFeedback(View<const double, 2> targets, const GptqFactor& factor,
-                       std::span<const GroupFit> fits, int levels, Matrix<std::uint8_t>& codes) {
-  const Index rows = targets.rows(), width = targets.cols();
-  Matrix<double> fed(width, rows);  // by position
-  for (Index p = 0; p < width; ++p) {
-    for (Index r = 0; r < rows; ++r) fed(p, r) = targets(r, factor.order[Size(p)]);
-  }
-  std::vector<double> errors(Size(rows));
-  for (Index p = width - 1; p >= 0; --p) {
-    const Index column = factor.order[Size(p)];
-    for (Index r = 0; r < rows; ++r) {
-      const std::uint8_t code = NearestCode(fed(p, r), fits[Size(r)], levels);
-      codes(column, r) = code;
-      errors[Size(r)] = targets(r, column) - fits[Size(r)].Level(code);
-    }
-    const double* feedback = factor.feedback.view().Row(p).data();
-    for (Index k = 0; k < p; ++k) {
-      double* to = fed.view().Row(k).data();
-      for (Index r = 0; r < rows; ++r) to[r] += feedback[k] * errors[Size(r)];
-    }
-  }
-}
-
-QMatrix QuantizeGptq(View<const float, 2> w, const GptqFactor& factor, const Grid& grid,
-                     const QuantOptions& options, Context& context, LinearReport& report) {
-  LIEQ_ASSERT(static_cast<Index>(factor.order.size()) == w.cols());
-  QMatrix result(w.rows(), w.cols(), grid);
-  struct Sums {
-    double error = 0, signal = 0;
-    Index clamped = 0;
-  };
-  const Index tasks = CeilDiv(w.rows(), kRowsPerTask);
-  std::vector<Sums> sums(Size(tasks));
-  context.pool.ParallelFor(tasks, [&](Index task, int) {
-    const Index first = task * kRowsPerTask;
-    const Index rows = std::min(kRowsPerTask, w.rows() - first);
-    RowBlock block(w, first, rows, factor, grid, options, result);
-    block.Run();
-    sums[Size(task)] = {block.error, Signal(w, factor, first, rows), block.clamped};
-  });
-  Index clamped = 0;
-  for (const Sums& part : sums) {
-    report.error += part.error;
-    report.signal += part.signal;
-    clamped += part.clamped;
-  }
-  report.clamped = static_cast<double>(clamped) / static_cast<double>(w.size());
-  report.damping = factor.damping;
-  report.retries = factor.retries;
-  report.dead_columns = factor.dead_columns;
-  return result;
+CodeBlock RoundByGptq(View<const float, 2> target, Index rows, const GptqFactor& factor,
+                      const Grid& grid, const QuantOptions& options, RoundingSums& sums) {
+  LIEQ_ASSERT(static_cast<Index>(factor.order.size()) == target.rows());
+  LIEQ_ASSERT(target.cols() == PaddedRows(rows) && target.stride() == target.cols());
+  RowRounder rounder(target, rows, factor, grid, options);
+  rounder.Run();
+  sums = rounder.sums;
+  return std::move(rounder.block);
 }
 
 }  // namespace lieq

@@ -1,18 +1,11 @@
-// GPTQ (Frantar et al., arXiv:2210.17323) in the form without an inverse, equal to LDLQ (Chee et
-// al., arXiv:2307.13304).
-//
-// Let H be the Gram matrix of a linear's inputs plus damping, columns in the order of rounding, and
-// U the upper triangular matrix with U Uᵀ = H. With E = W - Q the loss trace(E H Eᵀ) is the sum
-// over columns k of U_kk² |t_k - q_k|², where t_k = w_k + sum over j < k of e_j U_jk / U_kk. So
-// columns are rounded one after another, each to the level nearest to t_k: the textbook algorithm,
-// with the original weights left alone and the loss known exactly, clipping included.
+// GPTQ: rounding with error feedback (Frantar et al., arXiv:2210.17323).
 #pragma once
 
 #include <span>
 #include <vector>
 
 #include "lieq/base/context.h"
-#include "lieq/quantize/grid_fit.h"
+#include "lieq/quantize/code_block.h"
 #include "lieq/quantize/options.h"
 #include "lieq/tensor/qmatrix.h"
 #include "lieq/tensor/view.h"
@@ -22,40 +15,49 @@ namespace lieq {
 /// The factorisation that all linears with one input share.
 ///
 /// Columns are held in reverse order of rounding, so that one lower Cholesky factor serves:
-/// position p is the column order[p], and the last position is rounded first.
+/// position p is the column order[p], and the last position is rounded first. Factorised in double
+/// and held in float: what float rounds there is far below the damping (docs/numerics.md).
 struct GptqFactor {
-  Matrix<double> feedback;       // [n, n], strictly lower: U_jk / U_kk at (position j, position k)
-  std::vector<double> pivots;    // [n]: U_kk by position
-  std::vector<Index> order;      // [n]: column by position
-  std::vector<double> diagonal;  // [n]: H_jj with all damping, by column
-  double damping = 0;            // relative to the mean of diag(H)
+  Matrix<float> feedback;       // [n, n], strictly lower: U_jk / U_kk at (position j, position k)
+  std::vector<float> pivots;    // [n]: U_kk by position
+  std::vector<Index> order;     // [n]: column by position
+  std::vector<float> diagonal;  // [n]: H_jj with all damping, by column
+  double damping = 0;           // relative to the mean of diag(H)
   int retries = 0;
   Index dead_columns = 0;
 };
 
-/// Factorises. gram [n, n]: lower triangle of xᵀx, finite. Columns that were never active get the
-/// mean diagonal, so that they are rounded to nearest and feed nothing. Where the factorisation
+/// Factorises. gram [n, n]: of xᵀx the lower triangle, finite. Columns that were never active get
+/// the mean diagonal, so that they are rounded to nearest and feed nothing. Where the factorisation
 /// fails, damping is raised tenfold up to the size of the mean diagonal; an empty `order` says that
-/// even that did not help.
-[[nodiscard]] GptqFactor FactorGram(View<const double, 2> gram, const Grid& grid,
-                                    const QuantOptions& options);
+/// even that did not help. pool: what the work is spread over, null for the calling thread alone;
+/// same bytes either way.
+[[nodiscard]] GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid,
+                                    const QuantOptions& options, ThreadPool* pool = nullptr);
 
 /// b = b (H + damping)⁻¹ in place. b [m, n], columns in their own order.
-void DivideByGram(View<double, 2> b, const GptqFactor& factor);
+void DivideByGram(View<float, 2> b, const GptqFactor& factor);
 
-/// codes [n, m]: error feedback alone, each row of targets [m, n] on one grid of its own; fits [m].
-/// For n that is small: no blocks.
-void RoundWithFeedback(View<const double, 2> targets, const GptqFactor& factor,
-                       std::span<const GroupFit> fits, int levels, Matrix<std::uint8_t>& codes);
+/// What rounding some rows cost, in the metric of the damped H.
+struct RoundingSums {
+  double error = 0, signal = 0;  // as of LinearReport
+  Index clamped = 0;             // weights pushed beyond the outermost level
+};
 
-/// Rounds w [m, n] by that factor (not empty). Same bytes for any number of threads.
+/// Rounds some rows by that factor (not empty).
+///
+/// target  [n, padded rows]: rows of weights, as CodeBlock has them; those of the padding are 0
+/// rows    how many of them count
 ///
 /// Scales are fitted with each column's error weighted by U_kk², which is what it costs: where the
 /// order allows it before the pass, on the targets t of a pass made for that purpose
 /// (Clip::kSearch; else on the weights), and otherwise when a group is reached, on its targets.
-[[nodiscard]] QMatrix QuantizeGptq(View<const float, 2> w, const GptqFactor& factor,
-                                   const Grid& grid, const QuantOptions& options, Context& context,
-                                   LinearReport& report);
+[[nodiscard]] CodeBlock RoundByGptq(View<const float, 2> target, Index rows,
+                                    const GptqFactor& factor, const Grid& grid,
+                                    const QuantOptions& options, RoundingSums& sums);
+
+/// Some rows of a matrix as CodeBlock has them. [cols, padded rows]
+[[nodiscard]] Matrix<float> ColumnsByRows(View<const float, 2> rows);
 
 /// Round to nearest, each row by FitRow. importance [n] or empty: it weighs the reported error too.
 [[nodiscard]] QMatrix QuantizeRtn(View<const float, 2> w, std::span<const float> importance,

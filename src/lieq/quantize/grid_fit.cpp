@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "lieq/quantize/instruction_sets.h"
 #include "lieq/quantize/offset_search.h"
 #include "lieq/quantize/weighted_group.h"
 
@@ -129,6 +130,7 @@ GroupFit MinMax(const WeightedGroup& group, const Grid& grid) {
 
 }  // namespace
 
+LIEQ_FOR_EACH_SET
 GroupFit FitGroup(std::span<const float> w, std::span<const float> importance, const Grid& grid,
                   Clip clip) {
   const WeightedGroup group(w, importance);

@@ -18,13 +18,14 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
       forward_(weights, device, std::max<Index>(1, calibration.cols())) {
   if (!quantizer_.needs_calibration) return;
   LIEQ_ASSERT(calibration.rows() > 0);
+  sums_ = &RequireCalibration(device);
   const ModelConfig& config = weights.config;
-  quantized_.emplace(config, device, forward_, forward_.Embed(calibration));
+  quantized_.emplace(config, device, forward_, forward_.Embed(calibration), /*at_once=*/false);
   const Index batch = std::min(quantized_->rows(),
                                forward_.BatchWindows(quantized_->length()) * quantized_->length());
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
   if (options_.corrects()) {
-    reference_.emplace(config, device, forward_, forward_.Embed(calibration));
+    reference_.emplace(config, device, forward_, forward_.Embed(calibration), /*at_once=*/true);
     difference_ = device.Alloc(batch, widest);
   }
   weights_.Release(weights_.embedding);
@@ -54,49 +55,60 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   const bool adds = unit == Unit::kO || unit == Unit::kDown;
   const Index fitted = quantized_->rows() - HeldOutRows();
   CalibrationStatistics measured;
-  const auto allocate = [&](UnitStatistics& share) {
-    share.gram = Matrix<double>(in, in);
-    if (!reference_) return;
-    share.drift = Matrix<double>(in, in);
-    if (!adds) return;
-    share.residual = Matrix<double>(config.hidden, in);
+  measured.fit.gram = Matrix<double>(in, in);
+  measured.fit.tokens = fitted;
+  if (HeldOutRows() > 0) measured.held_out.emplace().gram = Matrix<float>(in, in);
+  const auto follow = [&](auto& share) {
+    share.drift = Matrix<float>(in, in);
+    if (adds) share.residual = Matrix<float>(config.hidden, in);
   };
-  allocate(measured.fit);
-  if (HeldOutRows() > 0) allocate(measured.held_out);
+  if (reference_) follow(measured.fit);
+  if (reference_ && measured.held_out) follow(*measured.held_out);
   ForBatches([&](Index first, Index rows) {
-    UnitStatistics& share = first < fitted ? measured.fit : measured.held_out;
-    share.tokens += rows;
+    const bool fits = first < fitted;
     const DeviceView<const float> u = quantized_->Input(unit, first, rows);
-    DeviceView<float> drift;
-    if (reference_) {
-      drift = difference_.Shaped(rows, in);
-      device_.Subtract(reference_->Input(unit, first, rows), u, drift);
+    if (fits) {
+      sums_->GramUpdate(u, measured.fit.gram.view());
+    } else {
+      sums_->CrossGramUpdate(u, u, measured.held_out->gram.view());
     }
-    device_.GramUpdate(u, share.gram.view());
     if (!reference_) return;
-    device_.CrossGramUpdate(drift, u, share.drift.view());
+    const DeviceView<float> drift = difference_.Shaped(rows, in);
+    sums_->Subtract(reference_->Input(unit, first, rows), u, drift);
+    sums_->CrossGramUpdate(drift, u, (fits ? measured.fit.drift : measured.held_out->drift).view());
     if (!adds) return;
     const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
-    device_.Subtract(reference_->residual(first, rows), quantized_->residual(first, rows),
-                     residual);
-    device_.CrossGramUpdate(residual, u, share.residual.view());
+    sums_->Subtract(reference_->residual(first, rows), quantized_->residual(first, rows), residual);
+    sums_->CrossGramUpdate(residual, u,
+                           (fits ? measured.fit.residual : measured.held_out->residual).view());
+    if (unit == Unit::kDown) reference_->Finish(first, rows);
   });
+  device_.Sync();
   return measured;
+}
+
+void LayerQuantizer::BeginLayer() {
+  layer_ = weights_.layers[Size(next_)];
+  if (!quantized_) return;
+  const PlacedLayer placed = Place(layer_, device_);
+  quantized_->SetLayer(placed);
+  if (reference_) reference_->SetLayer(placed);
+}
+
+void LayerQuantizer::Replace(Site site, Linear linear) {
+  layer_.At(site) = std::move(linear);
+  if (quantized_) quantized_->Replace(site, layer_.At(site));
 }
 
 QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   QuantizedLayer result;
-  layer() = weights_.layers[Size(next_)];
-  if (reference_) reference_->layer = layer();
+  BeginLayer();
   for (const Unit unit : kAllUnits) {
     QuantizeUnit(unit, grids, quantized_ ? Measure(unit) : CalibrationStatistics{}, result);
   }
   if (quantized_) {
-    ForBatches([&](Index first, Index rows) {
-      quantized_->Finish(first, rows);
-      if (reference_) reference_->Finish(first, rows);
-    });
+    ForBatches([&](Index first, Index rows) { quantized_->Finish(first, rows); });
   }
   weights_.ReleaseLayer(next_++);
   return result;
@@ -104,12 +116,14 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
 
 void LayerQuantizer::Skip(const QuantizedLayer& done) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
-  const Index index = next_++;
-  if (!quantized_) return;
-  layer() = weights_.layers[Size(index)];
-  if (reference_) reference_->layer = layer();
+  if (!quantized_) {
+    ++next_;
+    return;
+  }
+  BeginLayer();
+  ++next_;
   for (const Site site : kAllSites) {
-    layer().At(site).weight = done.matrices[static_cast<std::size_t>(site)];
+    Replace(site, {done.matrices[static_cast<std::size_t>(site)], layer_.At(site).bias});
   }
   ForBatches([&](Index first, Index rows) {
     for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
@@ -122,28 +136,23 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
 }
 
 void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
-                                  const CalibrationStatistics& measured, QuantizedLayer& result) {
+                                  CalibrationStatistics measured, QuantizedLayer& result) {
   context_.ThrowIfStopped();
   const Grid& grid = grids[static_cast<std::size_t>(SitesOf(unit).front())];
-  InputStatistics statistics;
-  if (quantizer_.needs_calibration) {
-    RequireFiniteGram(measured.fit.gram.view(), next_, unit);
-    statistics = Prepare(measured.fit, measured.held_out.tokens > 0 ? &measured.held_out : nullptr,
-                         grid, options_);
-  }
+  if (quantizer_.needs_calibration) RequireFiniteGram(measured.fit.gram.view(), next_, unit);
+  const std::unique_ptr<UnitSolver> solver =
+      quantizer_.begin(std::move(measured), options_, context_);
   for (const Site site : SitesOf(unit)) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
-    const Matrix<float> w = WidenedWeights(layer().At(site).weight, next_, site, context_);
+    const Matrix<float> w = WidenedWeights(layer_.At(site).weight, next_, site, context_);
     LinearReport& report = result.reports[index];
-    result.matrices[index] = std::make_shared<const QMatrix>(QuantizeInRange(
-        w.view(), grid, HasWideScales(weights_, options_), report,
-        [&](View<const float, 2> multiple, double by) {
-          statistics.residual_scale = by;
-          return quantizer_.quantize(multiple, quantizer_.needs_calibration ? &statistics : nullptr,
-                                     grid, options_, context_, report);
-        }));
-    layer().At(site).weight = result.matrices[index];
+    result.matrices[index] = std::make_shared<const QMatrix>(
+        QuantizeInRange(w.view(), grid, HasWideScales(weights_, options_), report,
+                        [&](View<const float, 2> some, double multiple) {
+                          return solver->Quantize(some, grid, multiple, report);
+                        }));
+    Replace(site, {result.matrices[index], layer_.At(site).bias});
     if (report.fell_back) {
       context_.log.Warning(LinearPlace(next_, Name(site)) +
                            ": the Gram matrix could not be factorised with any damping up to 1; "

@@ -45,19 +45,22 @@ class LayerQuantizer {
   void ForBatches(const Function& batch);
   [[nodiscard]] CalibrationStatistics Measure(Unit unit);
   [[nodiscard]] Index HeldOutRows() const noexcept;
-  void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
-                    const CalibrationStatistics& measured, QuantizedLayer& result);
-  /// The quantized stream's weights.
-  LayerWeights& layer() { return quantized_ ? quantized_->layer : layer_; }
+  void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids, CalibrationStatistics measured,
+                    QuantizedLayer& result);
+  /// Takes up the next layer, in both streams.
+  void BeginLayer();
+  /// Puts a linear in the place of that of the layer, which the quantized stream goes on with.
+  void Replace(Site site, Linear linear);
 
   const Weights& weights_;
   Device& device_;
+  CalibrationOps* sums_ = nullptr;  // where activations are followed
   const QuantOptions options_;
   const Quantizer& quantizer_;
   Context& context_;
   Forward forward_;
   Index next_ = 0;
-  LayerWeights layer_;  // where no activations are followed
+  LayerWeights layer_;  // at work, as far as it is quantized
   std::optional<ActivationStream> quantized_, reference_;
   DeviceMatrix difference_;
 };

@@ -5,25 +5,35 @@
 #include <string>
 #include <vector>
 
-#include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/base/rows.h"
 #include "lieq/quantize/awq.h"
 #include "lieq/quantize/calibrated.h"
+#include "lieq/quantize/gptq.h"
 
 namespace lieq {
 namespace {
 
-QMatrix Rtn(View<const float, 2> w, const InputStatistics*, const Grid& grid,
-            const QuantOptions& options, Context& context, LinearReport& report) {
-  return QuantizeRtn(w, {}, grid, options.clip, context, report);
-}
+/// To nearest, each column's error weighted by its mean square where there is calibration: what
+/// other programs do with an importance matrix.
+class NearestSolver : public UnitSolver {
+ public:
+  NearestSolver(const UnitStatistics& statistics, Clip clip, Context& context)
+      : importance_(Importance(statistics)), clip_(clip), context_(context) {}
+  QMatrix Quantize(View<const float, 2> w, const Grid& grid, double,
+                   LinearReport& report) override {
+    return QuantizeRtn(w, importance_, grid, clip_, context_, report);
+  }
 
-/// What other programs do with an importance matrix: the diagonal of the Gram matrix alone counts.
-QMatrix Weighted(View<const float, 2> w, const InputStatistics* statistics, const Grid& grid,
-                 const QuantOptions& options, Context& context, LinearReport& report) {
-  LIEQ_ASSERT(statistics != nullptr && statistics->fit != nullptr);
-  return QuantizeRtn(w, Importance(*statistics->fit), grid, options.clip, context, report);
+ private:
+  std::vector<float> importance_;
+  const Clip clip_;
+  Context& context_;
+};
+
+std::unique_ptr<UnitSolver> BeginNearest(CalibrationStatistics statistics,
+                                         const QuantOptions& options, Context& context) {
+  return std::make_unique<NearestSolver>(statistics.fit, options.clip, context);
 }
 
 constexpr std::array kRows{
@@ -34,7 +44,7 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .quantize = Rtn},
+              .begin = BeginNearest},
     Quantizer{.name = "weighted",
               .description = "round to nearest, errors weighted by the mean square of each input: "
                              "what an importance matrix does",
@@ -43,7 +53,7 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .quantize = Weighted},
+              .begin = BeginNearest},
     Quantizer{.name = "gptq",
               .description = "GPTQ: rounding with error feedback (arXiv:2210.17323)",
               .needs_calibration = true,
@@ -51,7 +61,7 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .quantize = QuantizeCalibrated},
+              .begin = BeginCalibrated},
     Quantizer{.name = "awq",
               .description = "activation-aware scales folded into the model, grids clipped by "
                              "output error, round to nearest (arXiv:2306.00978)",
@@ -60,7 +70,7 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .quantize = QuantizeAwq},
+              .begin = BeginAwq},
     Quantizer{.name = "best",
               .description = "GPTQ towards a target that makes up for drifted inputs, then "
                              "coordinate descent and grid refits",
@@ -69,7 +79,7 @@ constexpr std::array kRows{
               .drift = {0.5, 1.0},
               .residual = {0.5, 1.0},
               .rounds = 4,
-              .quantize = QuantizeCalibrated},
+              .begin = BeginCalibrated},
 };
 
 }  // namespace

@@ -1,29 +1,27 @@
-// The table of quantizers. To add one: a file with its function, and one row in quantizers.cpp.
+// The table of quantizers. To add one: a file with its solver, and one row in quantizers.cpp.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string_view>
 
 #include "lieq/base/context.h"
-#include "lieq/quantize/gptq.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/unit_statistics.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
 
-/// What calibration tells about the input of a unit, and the factorisation that its linears share.
-struct InputStatistics {
-  const UnitStatistics* fit = nullptr;
-  const UnitStatistics* held_out = nullptr;  // null where nothing is held out
-  GptqFactor factor;  // of fit->gram; its order is empty where that could not be factorised
-  Matrix<double> h;   // fit->gram plus the factor's damping, both triangles; where rounds > 0
-  double residual_scale = 1;  // of weights that are a multiple of the model's: this one
+/// Rounds the linears of one unit: what they share, a factorisation for one, it makes once. One on
+/// another device keeps that there.
+class UnitSolver {
+ public:
+  virtual ~UnitSolver() = default;
+  /// w [out, in], finite. multiple: what power of two w is of the model's weights; sums of the
+  /// residual stream are for those. `report` is filled in.
+  [[nodiscard]] virtual QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
+                                         LinearReport& report) = 0;
 };
-
-/// Factorises, with whatever damping that takes. options: after WithDefaults.
-[[nodiscard]] InputStatistics Prepare(const UnitStatistics& fit, const UnitStatistics* held_out,
-                                      const Grid& grid, const QuantOptions& options);
 
 struct Quantizer {
   std::string_view name;
@@ -33,10 +31,10 @@ struct Quantizer {
   // Where the options say nothing:
   Strength drift, residual;
   int rounds;
-  /// w [out, in], finite. statistics: null where the row needs no calibration. options: after
-  /// WithDefaults. `report` is filled in.
-  QMatrix (*quantize)(View<const float, 2> w, const InputStatistics* statistics, const Grid& grid,
-                      const QuantOptions& options, Context& context, LinearReport& report);
+  /// Takes the statistics over; those of a row that needs no calibration are empty. options: after
+  /// WithDefaults; they and context outlive the solver.
+  std::unique_ptr<UnitSolver> (*begin)(CalibrationStatistics statistics,
+                                       const QuantOptions& options, Context& context);
 };
 
 [[nodiscard]] std::span<const Quantizer> Quantizers() noexcept;

@@ -5,12 +5,14 @@
 #include <utility>
 
 #include "lieq/linalg/linalg.h"
+#include "lieq/quantize/kquant_fit.h"
+#include "lieq/quantize/local_group.h"
 
 namespace lieq {
 namespace {
 
 /// A gain smaller than this share of what the loss adds up may be rounding.
-constexpr double kLeastGain = 1e-9;
+constexpr float kLeastGain = 1e-5f;
 
 /// Steps of factors that are tried beside 0: factors of 6 bits lie closer than those of 4.
 std::vector<int> StepSizes(const KQuant& kind) {
@@ -21,155 +23,123 @@ std::vector<int> StepSizes(const KQuant& kind) {
 
 SuperBlock SuperRefit::Stepped(SuperBlock super, std::size_t group, const Step& step) const {
   const int scale = step.mirror ? -super.scales[group] : super.scales[group];
-  super.scales[group] = static_cast<std::int8_t>(MovedScale(scale, step.scale, s_.kind));
-  if (s_.kind.has_minima()) {
+  super.scales[group] = static_cast<std::int8_t>(MovedScale(scale, step.scale, kind()));
+  if (kind().has_minima()) {
     super.minima[group] =
-        static_cast<std::uint8_t>(MovedMinimum(super.minima[group], step.minimum, s_.kind));
+        static_cast<std::uint8_t>(MovedMinimum(super.minima[group], step.minimum, kind()));
   }
   return super;
 }
 
-void SuperRefit::Run(bool search) {
-  for (Index block = 0; block < supers(); ++block) {
-    RefitBlock(block);
-    for (Index g = 0; g < groups(); ++g) MoveFactors(block, g, search);
-    RefitBlock(block);
-  }
+void SuperRefit::Run(Index super_block, bool search) {
+  RefitBlock(super_block);
+  for (Index g = 0; g < kind().groups(); ++g) MoveFactors(super_block, g, search);
+  RefitBlock(super_block);
 }
 
 void SuperRefit::MoveFactors(Index block, Index group_in_block, bool search) {
-  const Index rows = s_.rows, width = s_.kind.grid.group_size;
-  const Index group = block * groups() + group_in_block, begin = group * width;
-  const View<const double, 2> h = s_.h.Rows(begin, width).Cols(begin, width);
-  const int levels = s_.kind.grid.levels();
-  search = search && !s_.factors[Size(group)].order.empty();
-
-  // Columns by rows, so that rows are the fast index: levels there are and the gradient.
-  Matrix<double> q(width, rows), gradient(width, rows), target(rows, width);
-  for (Index r = 0; r < rows; ++r) {
-    for (Index k = 0; k < width; ++k) {
-      q(k, r) = Fit(r, group).Level(s_.codes(begin + k, r));
-      gradient(k, r) = target(r, k) = s_.gradient(r, begin + k);
-    }
-  }
-  if (search) {
-    DivideByGram(target.view(), s_.factors[Size(group)]);
-    for (Index r = 0; r < rows; ++r) {
-      for (Index k = 0; k < width; ++k) target(r, k) += q(k, r);
-    }
-  }
-
-  std::vector<GroupFit> fits(Size(rows));
+  const Index width = kind().grid.group_size, rows = s_.block.rows(), padded = s_.block.padded();
+  const Index group = block * kind().groups() + group_in_block, begin = group * width;
+  if (s_.factors[Size(group)].order.empty()) return;
+  LocalGroup local(s_.factors[Size(group)], s_.block, group,
+                   s_.gradient.Rows(group_in_block * width, width));
+  GroupLines tried(padded, static_cast<float>(kind().grid.levels() - 1));
   std::vector<SuperBlock> stepped(Size(rows)), best(Size(rows));
-  std::vector<double> best_loss(Size(rows), 0.0), linear(Size(rows)), square(Size(rows)),
-      sum(Size(rows));
-  Matrix<std::uint8_t> codes(width, rows), best_codes(width, rows);
-  Matrix<double> change(width, rows), best_change(width, rows);
-  bool any = false;
-  const auto judge = [&] {
-    std::ranges::fill(linear, 0.0);
-    std::ranges::fill(square, 0.0);
-    for (Index i = 0; i < width; ++i) {
-      for (Index r = 0; r < rows; ++r) {
-        change(i, r) = fits[Size(r)].Level(codes(i, r)) - q(i, r);
-        linear[Size(r)] += gradient(i, r) * change(i, r);
-        sum[Size(r)] = 0.5 * h(i, i) * change(i, r);
-      }
-      for (Index j = 0; j < i; ++j) {
-        const double coupling = h(i, j);
-        const double* other = change.view().Row(j).data();
-        for (Index r = 0; r < rows; ++r) sum[Size(r)] += coupling * other[r];
-      }
-      for (Index r = 0; r < rows; ++r) square[Size(r)] += 2 * sum[Size(r)] * change(i, r);
-    }
+  std::vector<float> least(Size(rows));
+  std::vector<bool> improved(Size(rows), false);
+  Matrix<float> found(1, padded);
+  Matrix<std::uint8_t> codes(width, padded), best_codes = local.codes().Clone();
+  for (Index r = 0; r < rows; ++r) least[Size(r)] = local.loss()[r] * (1 - kLeastGain);
+  const auto keep = [&](const Matrix<std::uint8_t>& from) {
     for (Index r = 0; r < rows; ++r) {
-      const double loss = square[Size(r)] - 2 * linear[Size(r)];
-      const double size = square[Size(r)] + 2 * std::fabs(linear[Size(r)]);
-      if (!(loss < best_loss[Size(r)] - kLeastGain * size)) continue;
-      best_loss[Size(r)] = loss;
+      if (!(found(0, r) < least[Size(r)])) continue;
+      improved[Size(r)] = true;
+      least[Size(r)] = found(0, r);
       best[Size(r)] = stepped[Size(r)];
-      any = true;
-      for (Index k = 0; k < width; ++k) {
-        best_codes(k, r) = codes(k, r);
-        best_change(k, r) = change(k, r);
-      }
+      for (Index k = 0; k < width; ++k) best_codes(k, r) = from(k, r);
     }
   };
   const auto attempt = [&](const Step& step) {
     for (Index r = 0; r < rows; ++r) {
-      stepped[Size(r)] = Stepped(Super(r, block), Size(group_in_block), step);
-      fits[Size(r)] = FitOf(stepped[Size(r)], Size(group_in_block), s_.kind);
+      stepped[Size(r)] = Stepped(s_.block.Super(r, block), Size(group_in_block), step);
+      tried.Set(r, FitOf(stepped[Size(r)], Size(group_in_block), kind()));
     }
     if (search) {
-      RoundWithFeedback(target.view(), s_.factors[Size(group)], fits, levels, codes);
-      judge();
+      local.Round(tried.view(), codes, found.data());
+      keep(codes);
     }
     if (step.mirror) return;
-    for (Index k = 0; k < width; ++k) {
-      for (Index r = 0; r < rows; ++r) codes(k, r) = s_.codes(begin + k, r);
-    }
-    judge();
+    local.LossOf(local.codes(), tried.view(), found.data());
+    keep(local.codes());
   };
   attempt({});
-  for (const int size : StepSizes(s_.kind)) {
+  for (const int size : StepSizes(kind())) {
     for (const int scale : {0, -size, size}) {
       for (const int minimum : {0, -size, size}) {
-        if ((minimum != 0 && !s_.kind.has_minima()) || (scale == 0 && minimum == 0)) continue;
+        if ((minimum != 0 && !kind().has_minima()) || (scale == 0 && minimum == 0)) continue;
         attempt({.scale = scale, .minimum = minimum});
       }
     }
   }
-  if (s_.kind.least_scale() < 0) attempt({.mirror = true});
-  if (!any) return;
+  if (kind().least_scale() < 0) attempt({.mirror = true});
+  if (std::ranges::find(improved, true) == improved.end()) return;
 
-  Matrix<double> by_row(rows, width);
   for (Index r = 0; r < rows; ++r) {
-    if (!(best_loss[Size(r)] < 0)) continue;
-    Super(r, block) = best[Size(r)];
-    Fit(r, group) = FitOf(best[Size(r)], Size(group_in_block), s_.kind);
-    for (Index k = 0; k < width; ++k) {
-      s_.codes(begin + k, r) = best_codes(k, r);
-      by_row(r, k) = best_change(k, r);
-    }
+    if (!improved[Size(r)]) continue;
+    s_.gains[r] += local.loss()[r] - least[Size(r)];
+    s_.block.SetSuper(r, block, best[Size(r)]);
   }
-  s_.apply(by_row.view(), begin);
+  Matrix<float> change(width, padded);
+  for (Index k = 0; k < width; ++k) {
+    std::ranges::copy(best_codes.view().Row(k), s_.block.codes.view().Row(begin + k).begin());
+    float* to = change.view().Row(k).data();
+    LevelsOf(best_codes.view().Row(k).data(), s_.block.Lines(group), padded, to);
+    for (Index r = 0; r < padded; ++r) to[r] -= local.Levels(k)[r];
+  }
+  s_.apply(std::as_const(change).view(), begin);
 }
 
 void SuperRefit::RefitBlock(Index block) {
-  const Index rows = s_.rows, width = s_.kind.grid.group_size, begin = block * kSuperColumns;
-  const View<const double, 2> h = s_.h.Rows(begin, kSuperColumns).Cols(begin, kSuperColumns);
-  const bool minima = s_.kind.has_minima();
-  const double zero = minima ? 0 : s_.kind.grid.middle();
+  const Index rows = s_.block.rows(), padded = s_.block.padded(), width = kind().grid.group_size;
+  const Index begin = block * kSuperColumns;
+  const View<const float, 2> h = s_.h.Rows(begin, kSuperColumns).Cols(begin, kSuperColumns);
+  const bool minima = kind().has_minima();
+  const float zero = minima ? 0 : static_cast<float>(kind().grid.middle());
 
   // A weight is d a + dmin b.
-  Matrix<double> a(rows, kSuperColumns), b(rows, kSuperColumns), ah(rows, kSuperColumns),
-      bh(rows, kSuperColumns);
+  Matrix<float> a(kSuperColumns, padded), b(kSuperColumns, padded), ah(kSuperColumns, padded),
+      bh(kSuperColumns, padded);
   for (Index r = 0; r < rows; ++r) {
+    const SuperBlock& super = s_.block.Super(r, block);
     for (Index k = 0; k < kSuperColumns; ++k) {
       const auto g = Size(k / width);
-      a(r, k) = Super(r, block).scales[g] * (s_.codes(begin + k, r) - zero);
-      b(r, k) = -static_cast<double>(Super(r, block).minima[g]);
+      a(k, r) = static_cast<float>(super.scales[g]) *
+                (static_cast<float>(s_.block.codes(begin + k, r)) - zero);
+      b(k, r) = -static_cast<float>(super.minima[g]);
     }
   }
-  Gemm(1.0, a.view(), Transpose::kNo, h, Transpose::kNo, 0.0, ah.view());
-  if (minima) Gemm(1.0, b.view(), Transpose::kNo, h, Transpose::kNo, 0.0, bh.view());
+  Gemm(1.0f, h, Transpose::kNo, a.view(), Transpose::kNo, 0.0f, ah.view());
+  if (minima) Gemm(1.0f, h, Transpose::kNo, b.view(), Transpose::kNo, 0.0f, bh.view());
 
   std::vector<SuperBlock> refitted(Size(rows));
-  Matrix<double> change(rows, kSuperColumns), product(rows, kSuperColumns);
+  Matrix<float> change(kSuperColumns, padded), product(kSuperColumns, padded);
   for (Index r = 0; r < rows; ++r) {
     double aa = 0, ab = 0, bb = 0, ag = 0, bg = 0;
     for (Index k = 0; k < kSuperColumns; ++k) {
-      aa += a(r, k) * ah(r, k);
-      ag += a(r, k) * s_.gradient(r, begin + k);
+      const auto here = static_cast<double>(a(k, r)),
+                 slope = static_cast<double>(s_.gradient(k, r));
+      aa += here * static_cast<double>(ah(k, r));
+      ag += here * slope;
       if (!minima) continue;
-      ab += b(r, k) * ah(r, k);
-      bb += b(r, k) * bh(r, k);
-      bg += b(r, k) * s_.gradient(r, begin + k);
+      const auto below = static_cast<double>(b(k, r));
+      ab += below * static_cast<double>(ah(k, r));
+      bb += below * static_cast<double>(bh(k, r));
+      bg += below * slope;
     }
-    SuperBlock super = Super(r, block);
+    SuperBlock super = s_.block.Super(r, block);
     const auto d = static_cast<double>(super.d), dmin = static_cast<double>(super.dmin);
     const double determinant = aa * bb - ab * ab;
-    if (determinant > 1e-12 * aa * bb) {
+    if (determinant > 1e-9 * aa * bb) {
       super.d = RoundSuperScale(d + (ag * bb - bg * ab) / determinant);
     } else if (aa > 0) {
       super.d = RoundSuperScale(d + ag / aa);
@@ -179,31 +149,31 @@ void SuperRefit::RefitBlock(Index block) {
     }
     refitted[Size(r)] = super;
     for (Index k = 0; k < kSuperColumns; ++k) {
-      const Index group = k / width;
-      const int code = s_.codes(begin + k, r);
-      change(r, k) = FitOf(super, Size(group), s_.kind).Level(code) -
-                     Fit(r, block * groups() + group).Level(code);
+      const int code = s_.block.codes(begin + k, r);
+      const Index group = block * kind().groups() + k / width;
+      change(k, r) = static_cast<float>(FitOf(super, Size(k / width), kind()).Level(code) -
+                                        s_.block.Fit(r, group).Level(code));
     }
   }
-  Gemm(1.0, change.view(), Transpose::kNo, h, Transpose::kNo, 0.0, product.view());
+  Gemm(1.0f, h, Transpose::kNo, change.view(), Transpose::kNo, 0.0f, product.view());
   bool any = false;
   for (Index r = 0; r < rows; ++r) {
     double linear = 0, square = 0;
     for (Index k = 0; k < kSuperColumns; ++k) {
-      linear += change(r, k) * s_.gradient(r, begin + k);
-      square += change(r, k) * product(r, k);
+      const auto d = static_cast<double>(change(k, r));
+      linear += d * static_cast<double>(s_.gradient(k, r));
+      square += d * static_cast<double>(product(k, r));
     }
-    if (square - 2 * linear < -kLeastGain * (square + 2 * std::fabs(linear))) {
+    const double gain = 2 * linear - square;
+    if (gain > static_cast<double>(kLeastGain) * (square + 2 * std::fabs(linear))) {
       any = true;
-      Super(r, block) = refitted[Size(r)];
-      for (Index g = 0; g < groups(); ++g) {
-        Fit(r, block * groups() + g) = FitOf(refitted[Size(r)], Size(g), s_.kind);
-      }
+      s_.gains[r] += static_cast<float>(gain);
+      s_.block.SetSuper(r, block, refitted[Size(r)]);
     } else {
-      for (Index k = 0; k < kSuperColumns; ++k) change(r, k) = 0;
+      for (Index k = 0; k < kSuperColumns; ++k) change(k, r) = 0;
     }
   }
-  if (any) s_.apply(change.view(), begin);
+  if (any) s_.apply(std::as_const(change).view(), begin);
 }
 
 }  // namespace lieq

@@ -1,29 +1,24 @@
 // Refits of K-quant grids in the metric of the layer loss, factors of scales and minima included.
 #pragma once
 
-#include <cstdint>
 #include <functional>
-#include <span>
 #include <vector>
 
+#include "lieq/quantize/code_block.h"
 #include "lieq/quantize/gptq.h"
-#include "lieq/quantize/kquant_fit.h"
 #include "lieq/tensor/view.h"
 
 namespace lieq {
 
 /// What refinement holds of some rows of a matrix, changed in place.
 struct SuperRefitState {
-  const KQuant& kind;
-  View<const double, 2> h;                 // [n, n]
-  const std::vector<GptqFactor>& factors;  // of h inside each group; empty ones: no new codes
-  Index rows = 0;
-  Matrix<std::uint8_t>& codes;      // [n, rows]
-  std::vector<GroupFit>& fits;      // [rows, groups], those of `supers`
-  std::vector<SuperBlock>& supers;  // [rows, super-blocks]
-  View<const double, 2> gradient;   // [rows, n]: (target - Q) h, kept by `apply`
-  /// Q gains change [rows, width] in the columns from `begin` on.
-  std::function<void(View<const double, 2> change, Index begin)> apply;
+  View<const float, 2> h;                  // [n, n]
+  const std::vector<GptqFactor>& factors;  // of h inside each group; empty ones: left alone
+  CodeBlock& block;
+  View<const float, 2> gradient;  // [kSuperColumns, padded rows]: of the block's columns
+  float* gains;                   // [padded rows]: what is gained is added
+  /// Q gains change [width, padded rows] in the columns from `begin` on.
+  std::function<void(View<const float, 2> change, Index begin)> apply;
 };
 
 /// A change c of some columns of a row changes its loss by -2 G cᵀ + c H cᵀ, G the gradient there:
@@ -36,8 +31,8 @@ class SuperRefit {
  public:
   explicit SuperRefit(SuperRefitState state) : s_(std::move(state)) {}
 
-  /// All groups and super-blocks once. search: new codes too, not the factors alone.
-  void Run(bool search);
+  /// A super-block and its groups once. search: new codes too, not the factors alone.
+  void Run(Index super_block, bool search);
 
  private:
   struct Step {
@@ -45,10 +40,7 @@ class SuperRefit {
     bool mirror = false;  // the other sign of the scale, where it has one
   };
 
-  [[nodiscard]] Index groups() const noexcept { return s_.kind.groups(); }
-  [[nodiscard]] Index supers() const noexcept { return s_.h.rows() / kSuperColumns; }
-  SuperBlock& Super(Index row, Index block) { return s_.supers[Size(row * supers() + block)]; }
-  GroupFit& Fit(Index row, Index group) { return s_.fits[Size(row * supers() * groups() + group)]; }
+  [[nodiscard]] const KQuant& kind() const noexcept { return KQuantOf(s_.block.grid()); }
   [[nodiscard]] SuperBlock Stepped(SuperBlock super, std::size_t group, const Step& step) const;
   void MoveFactors(Index block, Index group_in_block, bool search);
   void RefitBlock(Index block);

@@ -1,6 +1,8 @@
 // The calibration windows' activations in one model, unit by unit.
 #pragma once
 
+#include <utility>
+
 #include "lieq/device/device.h"
 #include "lieq/model/forward.h"
 
@@ -12,11 +14,16 @@ namespace lieq {
 /// while those of all windows fit in kMostKeptFloats.
 class ActivationStream {
  public:
-  /// device and forward outlive this; forward is shared by streams that take turns.
-  ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden);
+  /// device and forward outlive this; forward is shared by streams that take turns. at_once: each
+  /// batch is finished right after the input of down was asked for, as is possible where down is
+  /// not replaced in between: no gated products are kept then.
+  ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden,
+                   bool at_once);
 
-  /// The weights that the next calls run on.
-  LayerWeights layer;
+  /// The layer that the next calls run on. What it was made of stays alive until the next one.
+  void SetLayer(PlacedLayer layer) { layer_ = std::move(layer); }
+  /// Puts another linear in the place of one of the layer's.
+  void Replace(Site site, const Linear& linear) { layer_.At(site) = Place(linear, device_); }
 
   /// The unit's input on rows first .. first + rows - 1, whole windows, at most BatchWindows of
   /// them; valid until the next call. Units must be asked for in order, each once for every batch:
@@ -35,9 +42,12 @@ class ActivationStream {
  private:
   DeviceView<float> Gated(Index first, Index rows);
 
+  Device& device_;
   Forward& forward_;
+  PlacedLayer layer_;
   Hidden hidden_;
   DeviceMatrix in_, attention_, gated_;
+  const bool at_once_;
   bool keep_gated_ = false;
 };
 

@@ -6,42 +6,29 @@
 #include "lieq/linalg/linalg.h"
 
 namespace lieq {
-namespace {
 
-constexpr Index kRowsPerTask = 64;
-
-}  // namespace
-
-Matrix<double> CorrectedTarget(View<const float, 2> w, const UnitStatistics& statistics,
-                               const GptqFactor& factor, double drift, double residual,
-                               Context& context) {
-  const Index n = w.cols();
+Matrix<float> CorrectedTarget(View<const float, 2> w, Index first, const Correction& correction,
+                              const GptqFactor& factor) {
+  const Index rows = w.rows(), n = w.cols();
   LIEQ_ASSERT(static_cast<Index>(factor.order.size()) == n);
-  Matrix<double> target(w.rows(), n);
-  const bool drifts = drift != 0 && statistics.drift.size() > 0;
-  const bool streams = residual != 0 && statistics.residual.size() > 0;
-  context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
-    const Index first = task * kRowsPerTask, rows = std::min(kRowsPerTask, w.rows() - first);
-    const View<double, 2> out = target.view().Rows(first, rows);
-    Matrix<double> wide(rows, n);
+  Matrix<float> target(rows, n);
+  const bool drifts = correction.drift_strength != 0 && correction.drift.size() > 0;
+  const bool streams = correction.residual_strength != 0 && correction.residual.size() > 0;
+  if (streams) {
+    const auto strength = static_cast<float>(correction.residual_strength);
     for (Index r = 0; r < rows; ++r) {
-      for (Index c = 0; c < n; ++c) wide(r, c) = static_cast<double>(w(first + r, c));
+      std::ranges::transform(correction.residual.Row(first + r), target.view().Row(r).begin(),
+                             [&](float value) { return strength * value; });
     }
-    if (drifts || streams) {
-      if (streams) {
-        for (Index r = 0; r < rows; ++r) {
-          for (Index c = 0; c < n; ++c) out(r, c) = residual * statistics.residual(first + r, c);
-        }
-      }
-      if (drifts) {
-        Gemm(drift, wide.view(), Transpose::kNo, statistics.drift.view(), Transpose::kNo, 1.0, out);
-      }
-      DivideByGram(out, factor);
-    }
-    for (Index r = 0; r < rows; ++r) {
-      for (Index c = 0; c < n; ++c) out(r, c) += wide(r, c);
-    }
-  });
+  }
+  if (drifts) {
+    Gemm(static_cast<float>(correction.drift_strength), w, Transpose::kNo, correction.drift,
+         Transpose::kNo, 1.0f, target.view());
+  }
+  if (drifts || streams) DivideByGram(target.view(), factor);
+  for (Index r = 0; r < rows; ++r) {
+    for (Index c = 0; c < n; ++c) target(r, c) += w(r, c);
+  }
   return target;
 }
 

@@ -1,25 +1,21 @@
-// Weights that make up for what quantization did to a linear's inputs.
+// What GPTQ and the refinement approximate instead of W where the inputs have drifted.
 #pragma once
 
-#include "lieq/base/context.h"
 #include "lieq/quantize/gptq.h"
-#include "lieq/quantize/unit_statistics.h"
-#include "lieq/tensor/view.h"
 
 namespace lieq {
 
-/// The W* that a linear is rounded to.
-///
-/// E|W x - Q u|² = const + trace((Q - W*) H (Q - W*)ᵀ) with H = E[u uᵀ] and
-/// W* = W + W D H⁻¹, D = E[(x - u) uᵀ]: the exact quadratic behind QEP (NeurIPS 2025) and GPTAQ
-/// (arXiv:2504.02692). For o and down, W x + r is what must be met, r the residual stream, which
-/// adds F H⁻¹, F = E[(r - r_u) uᵀ] (LoaQ, arXiv:2509.06297). Here W* = W + (drift W D + residual F)
-/// (H + damping)⁻¹: strengths below 1 keep the noise of D and F out.
-///
-/// w [out, in], factor of statistics.gram; returns [out, in].
-[[nodiscard]] Matrix<double> CorrectedTarget(View<const float, 2> w,
-                                             const UnitStatistics& statistics,
-                                             const GptqFactor& factor, double drift,
-                                             double residual, Context& context);
+/// Sums that say how far the inputs are from the float model's, and how much of it is corrected.
+struct Correction {
+  View<const float, 2> drift;     // [in, in]; may be empty
+  View<const float, 2> residual;  // [out, in]; may be empty
+  double drift_strength = 0, residual_strength = 0;
+};
+
+/// Rows first, first + 1, ... of W* = W + (a W D + b F) (H + damping)⁻¹, the minimum of E|W x + r -
+/// (Q u + r_u)|² over Q for a = b = 1, where D = (x - u)ᵀu and F = (r - r_u)ᵀu. w [rows, in]: those
+/// rows. [rows, in]
+[[nodiscard]] Matrix<float> CorrectedTarget(View<const float, 2> w, Index first,
+                                            const Correction& correction, const GptqFactor& factor);
 
 }  // namespace lieq

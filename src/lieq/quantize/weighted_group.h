@@ -5,10 +5,10 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/quantize/grid_fit.h"
+#include "lieq/tensor/view.h"
 
 namespace lieq {
 
@@ -23,11 +23,13 @@ class WeightedGroup {
 
  public:
   WeightedGroup(std::span<const float> w, std::span<const float> importance)
-      : w_((w.size() + kLanes - 1) / kLanes), h_(w_.size()) {
+      : vectors_((w.size() + kLanes - 1) / kLanes),
+        values_(2, static_cast<Index>(vectors_ * kLanes)) {
     LIEQ_ASSERT(importance.empty() || importance.size() == w.size());
     for (std::size_t i = 0; i < w.size(); ++i) {
-      w_[i / kLanes][i % kLanes] = w[i];
-      h_[i / kLanes][i % kLanes] = importance.empty() ? 1.0f : importance[i];
+      const auto at = static_cast<Index>(i);
+      values_(0, at) = w[i];
+      values_(1, at) = importance.empty() ? 1.0f : importance[i];
       low_ = std::min(low_, w[i]);
       high_ = std::max(high_, w[i]);
     }
@@ -104,12 +106,12 @@ class WeightedGroup {
     const float whole = std::floor(zero), part = zero - whole;
     const Floats lowest = Floats{} - whole;
     const Floats highest = Floats{} + (static_cast<float>(levels - 1) - whole);
-    for (std::size_t i = 0; i < w_.size(); ++i) {
-      Floats step = w_[i] * inverse + part;
+    for (std::size_t i = 0; i < vectors_; ++i) {
+      Floats step = W(i) * inverse + part;
       step = step > lowest ? step : lowest;
       step = step < highest ? step : highest;
       step = (step + kRound) - kRound;
-      use(w_[i], h_[i], step - part);
+      use(W(i), H(i), step - part);
     }
   }
   /// Calls use(w, h, code) for every vector.
@@ -117,11 +119,11 @@ class WeightedGroup {
   void ForLevels(const GroupFit& fit, int levels, const Function& use) const noexcept {
     const float inverse = 1.0f / fit.scale;
     const Floats lowest{}, highest = Floats{} + static_cast<float>(levels - 1);
-    for (std::size_t i = 0; i < w_.size(); ++i) {
-      Floats code = (w_[i] - fit.minimum) * inverse;
+    for (std::size_t i = 0; i < vectors_; ++i) {
+      Floats code = (W(i) - fit.minimum) * inverse;
       code = code > lowest ? code : lowest;
       code = code < highest ? code : highest;
-      use(w_[i], h_[i], (code + kRound) - kRound);
+      use(W(i), H(i), (code + kRound) - kRound);
     }
   }
   static float Total(const Floats& v) noexcept {
@@ -130,7 +132,14 @@ class WeightedGroup {
     return total;
   }
 
-  std::vector<Floats> w_, h_;
+  [[nodiscard]] const Floats& W(std::size_t i) const noexcept {
+    return reinterpret_cast<const Floats*>(values_.data())[i];
+  }
+  [[nodiscard]] const Floats& H(std::size_t i) const noexcept { return W(vectors_ + i); }
+
+  std::size_t vectors_;
+  Matrix<float>
+      values_;  // weights and importance, whole vectors (std::vector would not align them)
   float low_ = 0, high_ = 0;
 };
 

@@ -5,7 +5,6 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
-#include "lieq/quantize/calibrated.h"
 #include "lieq/quantize/layer_inputs.h"
 
 namespace lieq {
@@ -60,19 +59,22 @@ void ModelTransformer::Measure(const FloatLayer& layer,
     const Index in = weights_.config.In(SitesOf(unit).front());
     inputs[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
   }
+  CalibrationOps& sums = RequireCalibration(device_);
   forward_->Layer(layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
     const auto index = static_cast<std::size_t>(unit);
     const Index count = std::min(input.rows(), fitted - std::min(fitted, seen[index]));
     seen[index] += input.rows();
     if (count == 0) return;
-    device_.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
+    sums.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
     inputs[index].tokens += count;
   });
   device_.Sync();
   for (const Unit unit : kAllUnits) {
     Matrix<double>& gram = inputs[static_cast<std::size_t>(unit)].gram;
     RequireFiniteGram(gram.view(), next_, unit);
-    gram = BothTriangles(gram.view());
+    for (Index i = 0; i < gram.rows(); ++i) {
+      for (Index j = 0; j < i; ++j) gram(j, i) = gram(i, j);
+    }
   }
 }
 

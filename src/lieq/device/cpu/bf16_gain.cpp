@@ -40,6 +40,7 @@ std::array<double, 2> Seconds(const std::array<Device*, 2>& devices, Index outs,
     for (std::size_t d = 0; d < devices.size(); ++d) {
       const auto begin = Clock::now();
       devices[d]->Matmul(works[d].from.view(), *works[d].matrix, {}, works[d].to.view(), false);
+      devices[d]->Sync();
       const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
       if (round > 0) least[d] = std::min(least[d], seconds);
     }

@@ -2,58 +2,49 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/kernels.h"
+#include "lieq/device/cpu/products.h"
+#include "lieq/device/device_access.h"
 #include "lieq/linalg/linalg.h"
 
 namespace lieq {
 namespace {
 
 // Sizes of tiles depend on shapes alone, so that results do not depend on the number of threads.
-// Large enough that packing the factors costs BLAS little (forward_bench): 512 rows by up to 1,024
-// outputs; a widened tile of weights stays within 8 MiB.
-constexpr Index kRowTile = 512;
-constexpr Index kOutTile = 1024;
-constexpr Index kWidenedTile = Index{1} << 21;  // floats
-constexpr Index kQueryTile = 128;               // rows of queries in one softmax block
-
-class CpuPrepared final : public PreparedMatrix {
- public:
-  explicit CpuPrepared(AnyMatrix held) : matrix(std::move(held)) {}
-  [[nodiscard]] Index rows() const noexcept override { return Rows(matrix); }
-  [[nodiscard]] Index cols() const noexcept override { return Cols(matrix); }
-  AnyMatrix matrix;
-};
+constexpr Index kQueryTile = 128;  // rows of queries in one softmax block
 
 View<float, 2> Host(DeviceView<float> v) {
-  return {v.device_pointer(), v.rows(), v.cols(), v.stride()};
+  return DeviceAccess::Shared(v);
 }
 View<const float, 2> Host(DeviceView<const float> v) {
-  return {v.device_pointer(), v.rows(), v.cols(), v.stride()};
+  return DeviceAccess::Shared(v);
 }
 
-/// Tiles of at most `most`, as equal as multiples of 16 allow.
-Index TileSize(Index extent, Index most) {
-  const Index tiles = CeilDiv(extent, most);
-  return std::min(extent, CeilDiv(CeilDiv(extent, tiles), 16) * 16);
-}
-
-class CpuDevice final : public Device {
+class CpuDevice final : public Device, public CalibrationOps, public GradientOps {
  public:
   CpuDevice(ThreadPool& pool, const KernelSet& kernels, Arithmetic arithmetic)
-      : pool_(pool), kernels_(kernels), arithmetic_(arithmetic), scratch_(Size(pool.size())) {}
+      : pool_(pool),
+        kernels_(kernels),
+        arithmetic_(arithmetic),
+        scratch_(pool.size()),
+        products_(pool, kernels, scratch_, arithmetic) {}
 
   std::string description() const override {
     return "cpu " + std::string(kernels_.name) + ", " + BlasDescription() +
            (arithmetic_ == Arithmetic::kBf16 ? ", bf16 products" : "");
   }
+
+  CalibrationOps* calibration() noexcept override { return this; }
+  GradientOps* gradients() noexcept override { return this; }
 
   DeviceMatrix Alloc(Index rows, Index cols) override {
     const std::size_t bytes = (Size(rows * cols) * sizeof(float) + 63) / 64 * 64;
@@ -76,48 +67,37 @@ class CpuDevice final : public Device {
     return std::make_shared<CpuPrepared>(matrix);
   }
 
-  void Matmul(DeviceView<const float> x_, const PreparedMatrix& w, std::span<const float> bias,
-              DeviceView<float> y_, bool add) override {
-    const AnyMatrix& matrix = static_cast<const CpuPrepared&>(w).matrix;
-    const View<const float, 2> x = Host(x_);
-    const View<float, 2> y = Host(y_);
-    const Index out = w.rows(), in = w.cols();
-    LIEQ_ASSERT(x.cols() == in && y.cols() == out && x.rows() == y.rows());
-    if (arithmetic_ == Arithmetic::kBf16) {
-      MatmulInBf16(x, matrix, bias, y, add);
-      return;
-    }
-    const Index out_tile = TileSize(out, std::clamp<Index>(kWidenedTile / in, 16, kOutTile));
-    const Index out_tiles = CeilDiv(out, out_tile), row_tiles = CeilDiv(x.rows(), kRowTile);
-    pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int worker) {
-      const Index o = task / row_tiles * out_tile, r = task % row_tiles * kRowTile;
-      const Index outs = std::min(out_tile, out - o), rows = std::min(kRowTile, x.rows() - r);
-      const View<const float, 2> weights = Widened(matrix, o, outs, 0, in, worker);
-      const View<float, 2> part = y.Rows(r, rows).Cols(o, outs);
-      Gemm(1.0f, x.Rows(r, rows), Transpose::kNo, weights, Transpose::kYes, add ? 1.0f : 0.0f,
-           part);
-      if (bias.empty()) return;
-      for (Index i = 0; i < rows; ++i) kernels_.add(bias.data() + o, part.Row(i).data(), outs);
-    });
+  void Products(DeviceView<const float> x, std::span<const Product> products, bool add) override {
+    products_.Multiply(Host(x), products, add);
   }
 
-  void RmsNorm(DeviceView<const float> x_, std::span<const float> weight, double eps,
+  void RmsNorm(DeviceView<const float> x_, DeviceView<const float> weight_, double eps,
                DeviceView<float> y_) override {
     const View<const float, 2> x = Host(x_);
+    const std::span<const float> weight = Host(weight_).Row(0);
+    LIEQ_ASSERT(weight_.cols() == x_.cols());
     const View<float, 2> y = Host(y_);
     ForRows(x.rows(), [&](Index r) {
       kernels_.rms_norm(x.Row(r).data(), weight.data(), eps, y.Row(r).data(), x.cols());
     });
   }
 
-  void Rope(DeviceView<float> x_, const RopeTable& table, std::span<const Index> positions,
+  void Rope(DeviceView<float> x_, const RopeTable& table, std::span<const AttentionSpan> spans,
             Index head_dim) override {
     const View<float, 2> x = Host(x_);
+    const View<const float, 2> cosines = Host(table.cosine), sines = Host(table.sine);
     const Index half = head_dim / 2;
-    LIEQ_ASSERT(static_cast<Index>(positions.size()) == x.rows() && half == table.cosine.cols());
+    LIEQ_ASSERT(half == cosines.cols() && half == sines.cols());
+    constexpr Index kNone = -1;
+    std::vector<Index> positions(Size(x.rows()), kNone);
+    for (const AttentionSpan& span : spans) {
+      const auto first = positions.begin() + span.begin;
+      std::iota(first, first + span.length, span.past);
+    }
     ForRows(x.rows(), [&](Index r) {
-      const float* cosine = table.cosine.view().Row(positions[Size(r)]).data();
-      const float* sine = table.sine.view().Row(positions[Size(r)]).data();
+      if (positions[Size(r)] == kNone) return;
+      const float* cosine = cosines.Row(positions[Size(r)]).data();
+      const float* sine = sines.Row(positions[Size(r)]).data();
       for (Index h = 0; h < x.cols(); h += head_dim) {
         kernels_.rope(x.Row(r).data() + h, cosine, sine, half);
       }
@@ -174,10 +154,11 @@ class CpuDevice final : public Device {
             [&](Index r) { kernels_.swiglu(gate.Row(r).data(), up.Row(r).data(), gate.cols()); });
   }
 
-  void EmbedRows(const AnyMatrix& table, std::span<const TokenId> tokens,
+  void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
                  DeviceView<float> out_) override {
     const View<float, 2> out = Host(out_);
-    ForRows(out.rows(), [&](Index r) { WidenRows(table, tokens[Size(r)], out.Rows(r, 1)); });
+    const AnyMatrix& matrix = static_cast<const CpuPrepared&>(table).matrix;
+    ForRows(out.rows(), [&](Index r) { WidenRows(matrix, tokens[Size(r)], out.Rows(r, 1)); });
   }
 
   void LogSoftmaxNll(DeviceView<float> logits_, std::span<const TokenId> targets,
@@ -248,33 +229,15 @@ class CpuDevice final : public Device {
     });
   }
 
-  void MatmulGradient(DeviceView<const float> dy_, const PreparedMatrix& w, DeviceView<float> dx_,
+  void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w, DeviceView<float> dx,
                       bool add) override {
-    const AnyMatrix& matrix = static_cast<const CpuPrepared&>(w).matrix;
-    const View<const float, 2> dy = Host(dy_);
-    const View<float, 2> dx = Host(dx_);
-    const Index out = w.rows(), in = w.cols();
-    LIEQ_ASSERT(dy.cols() == out && dx.cols() == in && dx.rows() == dy.rows());
-    // Narrow tiles where rows are few, as of the head's: all threads should have work.
-    const Index row_tiles = CeilDiv(dx.rows(), kRowTile);
-    const Index in_tile = TileSize(in, row_tiles >= 4 ? kOutTile : row_tiles >= 2 ? 512 : 256);
-    const Index depth = TileSize(out, std::clamp<Index>(kWidenedTile / in, 16, kOutTile));
-    pool_.ParallelFor(CeilDiv(in, in_tile) * row_tiles, [&](Index task, int worker) {
-      const Index c = task / row_tiles * in_tile, r = task % row_tiles * kRowTile;
-      const Index cols = std::min(in_tile, in - c), rows = std::min(kRowTile, dx.rows() - r);
-      const View<float, 2> part = dx.Rows(r, rows).Cols(c, cols);
-      for (Index o = 0; o < out; o += depth) {
-        const Index outs = std::min(depth, out - o);
-        Gemm(1.0f, dy.Rows(r, rows).Cols(o, outs), Transpose::kNo,
-             Widened(matrix, o, outs, c, cols, worker), Transpose::kNo, add || o > 0 ? 1.0f : 0.0f,
-             part);
-      }
-    });
+    products_.MultiplyBack(Host(dy), static_cast<const CpuPrepared&>(w).matrix, Host(dx), add);
   }
 
-  void RmsNormGradient(DeviceView<const float> x_, std::span<const float> weight, double eps,
+  void RmsNormGradient(DeviceView<const float> x_, DeviceView<const float> weight_, double eps,
                        DeviceView<const float> dy_, DeviceView<float> dx_, bool add) override {
     const View<const float, 2> x = Host(x_), dy = Host(dy_);
+    const std::span<const float> weight = Host(weight_).Row(0);
     const View<float, 2> dx = Host(dx_);
     ForRows(x.rows(), [&](Index r) {
       kernels_.rms_norm_gradient(x.Row(r).data(), weight.data(), eps, dy.Row(r).data(),
@@ -352,13 +315,21 @@ class CpuDevice final : public Device {
 
   void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override {
     LIEQ_ASSERT(gram.rows() == x.cols() && gram.cols() == x.cols());
-    AddProducts(Host(x), Host(x), true, gram);
+    AddGram(Host(x), gram);
   }
 
-  void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
-                       View<double, 2> cross) override {
-    LIEQ_ASSERT(a.rows() == b.rows() && cross.rows() == a.cols() && cross.cols() == b.cols());
-    AddProducts(Host(a), Host(b), false, cross);
+  void CrossGramUpdate(DeviceView<const float> a_, DeviceView<const float> b_,
+                       View<float, 2> cross) override {
+    LIEQ_ASSERT(a_.rows() == b_.rows() && cross.rows() == a_.cols() && cross.cols() == b_.cols());
+    const View<const float, 2> a = Host(a_), b = Host(b_);
+    const Index tile = GramTile(std::max(a.cols(), b.cols()));
+    const Index across = CeilDiv(b.cols(), tile), down = CeilDiv(a.cols(), tile);
+    pool_.ParallelFor(down * across, [&](Index task, int) {
+      const Index i = task / across * tile, j = task % across * tile;
+      const Index rows = std::min(tile, a.cols() - i), cols = std::min(tile, b.cols() - j);
+      Gemm(1.0f, a.Cols(i, rows), Transpose::kYes, b.Cols(j, cols), Transpose::kNo, 1.0f,
+           cross.Rows(i, rows).Cols(j, cols));
+    });
   }
 
   void Subtract(DeviceView<const float> a_, DeviceView<const float> b_,
@@ -394,122 +365,49 @@ class CpuDevice final : public Device {
     });
   }
 
-  /// sums += aᵀ b, tile by tile; of a symmetric product (a is b) the lower triangle alone.
-  void AddProducts(View<const float, 2> a, View<const float, 2> b, bool lower,
-                   View<double, 2> sums) {
-    // Small tiles where there are few, so that all threads have work.
-    const Index n = std::max(a.cols(), b.cols());
-    const Index tile = TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256);
-    const Index across = CeilDiv(b.cols(), tile), down = CeilDiv(a.cols(), tile);
+  /// Small tiles where there are few, so that all threads have work.
+  static Index GramTile(Index n) { return TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256); }
+
+  /// gram += xᵀ x, the lower triangle tile by tile.
+  void AddGram(View<const float, 2> x, View<double, 2> gram) {
+    const Index tile = GramTile(x.cols()), down = CeilDiv(x.cols(), tile);
     // Added up in float before they go to double: few, since an error of 1e-6 already makes a Gram
     // matrix of dependent inputs indefinite.
     constexpr Index kMostRows = 512;
-    pool_.ParallelFor(lower ? down * (down + 1) / 2 : down * across, [&](Index task, int worker) {
+    pool_.ParallelFor(down * (down + 1) / 2, [&](Index task, int worker) {
       Index i = 0;
-      if (lower) {
-        while ((i + 1) * (i + 2) / 2 <= task) ++i;
-      } else {
-        i = task / across;
-      }
-      const Index j = lower ? task - i * (i + 1) / 2 : task % across;
-      const Index rows = std::min(tile, a.cols() - i * tile);
-      const Index cols = std::min(tile, b.cols() - j * tile);
+      while ((i + 1) * (i + 2) / 2 <= task) ++i;
+      const Index j = task - i * (i + 1) / 2;
+      const Index rows = std::min(tile, x.cols() - i * tile);
+      const Index cols = std::min(tile, x.cols() - j * tile);
       const View<float, 2> part = Scratch(worker, rows, cols);
-      for (Index begin = 0; begin < a.rows(); begin += kMostRows) {
-        const Index count = std::min(kMostRows, a.rows() - begin);
-        Gemm(1.0f, a.Rows(begin, count).Cols(i * tile, rows), Transpose::kYes,
-             b.Rows(begin, count).Cols(j * tile, cols), Transpose::kNo, 0.0f, part);
+      for (Index begin = 0; begin < x.rows(); begin += kMostRows) {
+        const View<const float, 2> some = x.Rows(begin, std::min(kMostRows, x.rows() - begin));
+        Gemm(1.0f, some.Cols(i * tile, rows), Transpose::kYes, some.Cols(j * tile, cols),
+             Transpose::kNo, 0.0f, part);
         for (Index r = 0; r < rows; ++r) {
           const Index row = i * tile + r;
-          const Index added = lower ? std::min(cols, row - j * tile + 1) : cols;
-          kernels_.add_to_double(part.Row(r).data(), sums.Row(row).data() + j * tile, added);
+          kernels_.add_to_double(part.Row(r).data(), gram.Row(row).data() + j * tile,
+                                 std::min(cols, row - j * tile + 1));
         }
       }
     });
-  }
-
-  /// Both factors are rounded and packed once, and not for each tile that reads them; of the
-  /// weights a part at a time.
-  void MatmulInBf16(View<const float, 2> x, const AnyMatrix& matrix, std::span<const float> bias,
-                    View<float, 2> y, bool add) {
-    constexpr Index kPanel = 64;                    // outputs that one task packs
-    constexpr Index kMostPacked = Index{1} << 22;   // words: 8 MiB
-    constexpr Index kMostRounded = Index{1} << 17;  // of a row tile: a quarter MiB, well within L2
-    const Index in = x.cols(), out = y.cols(), width = EvenColumns(in);
-    rounded_.resize(Size(x.rows() * width));
-    ForRows(x.rows(), [&](Index r) {
-      RoundRowsToBf16(x.Row(r).data(), 1, in, x.stride(), rounded_.data() + r * width);
-    });
-    const Index part =
-        std::clamp(kMostPacked / width / kPanel * kPanel, kPanel, CeilDiv(out, kPanel) * kPanel);
-    const Index row_tile = std::clamp(kMostRounded / width / 6 * 6, Index{48}, kRowTile);
-    const Index row_tiles = CeilDiv(x.rows(), row_tile);
-    for (Index o = 0; o < out; o += part) {
-      const Index outs = std::min(part, out - o);
-      packed_.resize(PackedBf16Words(outs, in));
-      const auto packed = [&](Index at) { return packed_.data() + PackedBf16Words(at, in); };
-      pool_.ParallelFor(CeilDiv(outs, kPanel), [&](Index task, int worker) {
-        const Index at = task * kPanel, count = std::min(kPanel, outs - at);
-        const View<const float, 2> w = Widened(matrix, o + at, count, 0, in, worker);
-        PackBf16Weights(w.data(), count, in, w.stride(), packed(at));
-      });
-      const Index out_tile = TileSize(outs, kOutTile), out_tiles = CeilDiv(outs, out_tile);
-      pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int) {
-        const Index at = task / row_tiles * out_tile, r = task % row_tiles * row_tile;
-        const Index count = std::min(out_tile, outs - at), rows = std::min(row_tile, x.rows() - r);
-        const View<float, 2> tile = y.Rows(r, rows).Cols(o + at, count);
-        MultiplyBf16(rounded_.data() + r * width, packed(at), tile.data(), rows, count, in,
-                     tile.stride(), add);
-        if (bias.empty()) return;
-        for (Index i = 0; i < rows; ++i) {
-          kernels_.add(bias.data() + o + at, tile.Row(i).data(), count);
-        }
-      });
-    }
   }
 
   View<float, 2> Scratch(int worker, Index rows, Index cols) {
-    Matrix<float>& buffer = scratch_[Size(worker)];
-    if (buffer.size() < rows * cols) {
-      buffer = {};  // the old block goes first
-      buffer = Matrix<float>(1, rows * cols);
-    }
-    return {buffer.data(), rows, cols};
-  }
-
-  /// The block [rows, cols] from (row, col) on as float; a QMatrix is widened by whole rows.
-  View<const float, 2> Widened(const AnyMatrix& matrix, Index row, Index rows, Index col,
-                               Index cols, int worker) {
-    if (const auto* held = std::get_if<View<const float, 2>>(&matrix)) {
-      return held->Rows(row, rows).Cols(col, cols);
-    }
-    if (std::holds_alternative<std::shared_ptr<const QMatrix>>(matrix)) {
-      const View<float, 2> wide = Scratch(worker, rows, Cols(matrix));
-      WidenRows(matrix, row, wide);
-      return wide.Cols(col, cols);
-    }
-    const View<float, 2> wide = Scratch(worker, rows, cols);
-    if (const auto* held = std::get_if<View<const Bf16, 2>>(&matrix)) {
-      for (Index r = 0; r < rows; ++r) {
-        const Bf16* from = held->Row(row + r).data() + col;
-        kernels_.widen_bf16(&from->bits, wide.Row(r).data(), cols);
-      }
-    } else {
-      WidenRows(std::get<View<const F16, 2>>(matrix).Cols(col, cols), row, wide);
-    }
-    return wide;
+    return scratch_.Get(worker, rows, cols);
   }
 
   ThreadPool& pool_;
   const KernelSet& kernels_;
   const Arithmetic arithmetic_;
-  std::vector<Matrix<float>> scratch_;  // of each thread; they grow to the largest tile
-  std::vector<std::uint16_t> rounded_, packed_;
+  WorkerScratch scratch_;
+  CpuProducts products_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, const CpuOptions& options) {
+std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, const DeviceOptions& options) {
   PrepareBlas();
   if (options.arithmetic == Arithmetic::kBf16 && !HasBf16Product()) {
     throw Error({.what = "this processor has no bf16 arithmetic (AVX512_BF16)",

@@ -2,21 +2,15 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "lieq/base/thread_pool.h"
 #include "lieq/device/device.h"
 
 namespace lieq {
 
-struct CpuOptions {
-  std::string kernels;  // name of a kernel row; empty: the best one this processor runs
-  Arithmetic arithmetic = Arithmetic::kFloat32;  // of Matmul; attention stays in float32
-};
-
 /// pool outlives the device. Results are the same bytes for any number of threads.
 /// Throws Error for a kernel row or an arithmetic that does not exist or cannot run here.
 [[nodiscard]] std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool,
-                                                    const CpuOptions& options = {});
+                                                    const DeviceOptions& options = {});
 
 }  // namespace lieq

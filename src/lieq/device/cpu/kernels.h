@@ -1,7 +1,7 @@
 // Kernel rows of the CPU: one body (kernels_body.inc) compiled for several instruction sets.
 //
 // The body works on fixed vectors of 16 floats and never fuses or reorders, so every row gives the
-// same bits; only speed differs. Matrix products are BLAS (linalg/), not rows.
+// same bits; only speed differs. Matrix products of many rows are BLAS (linalg/), not rows.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,34 @@
 #include <string_view>
 
 namespace lieq {
+
+/// Rows of x [rows, in] that are multiplied with rows of a matrix w [outs, in]: y [rows, outs] = x
+/// wᵀ, or y += where `add`, and then + bias, [outs] or null. Strides in elements.
+struct FewRows {
+  const float* x;
+  std::ptrdiff_t x_stride;
+  std::ptrdiff_t rows;
+  std::ptrdiff_t in;
+  std::ptrdiff_t outs;
+  float* y;
+  std::ptrdiff_t y_stride;
+  const float* bias;
+  bool add;
+};
+
+/// Rows of codes as a QMatrix holds them: the first row is row 0 of all of these. A weight is
+/// scale * (code - zero) + minimum in float, each step rounded: what QMatrix::Dequantize gives.
+struct PackedRows {
+  const std::uint32_t* words;  // [rows, words_per_row]
+  const float* scales;         // [rows, groups]
+  const std::uint8_t* zeros;   // [rows, groups] or null: `zero` is that of all
+  const float* minima;         // [rows, groups] or null: there are none
+  std::ptrdiff_t words_per_row;
+  std::ptrdiff_t groups;
+  std::ptrdiff_t group_columns;  // a multiple of 16, or all columns
+  float zero;
+  int bits;  // 2, 3, 4 or 8
+};
 
 /// All pointers may be unaligned; n >= 0 elements. Nothing is read or written past n.
 struct KernelSet {
@@ -49,6 +77,11 @@ struct KernelSet {
   void (*swiglu_gradient)(float* gate, float* up, const float* d, std::ptrdiff_t n);
   /// to[i] += from[i]
   void (*add)(const float* from, float* to, std::ptrdiff_t n);
+  /// Products of few rows, straight from what the weights are held in. Each sum runs over the
+  /// columns in one order, so that its bits depend neither on the other rows nor on the tile.
+  void (*multiply_packed)(const FewRows& product, const PackedRows& w);
+  void (*multiply_bf16)(const FewRows& product, const std::uint16_t* w, std::ptrdiff_t w_stride);
+  void (*multiply_float)(const FewRows& product, const float* w, std::ptrdiff_t w_stride);
   /// to[i] += from[i], float to double.
   void (*add_to_double)(const float* from, double* to, std::ptrdiff_t n);
 };

@@ -1,0 +1,83 @@
+// Products of activations and weights on the processor, whatever the weights are held in.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lieq/base/thread_pool.h"
+#include "lieq/device/cpu/kernels.h"
+#include "lieq/device/device.h"
+
+namespace lieq {
+
+/// A matrix for the processor: as it was given. It shares the host's memory, and kernels read every
+/// form where it lies.
+class CpuPrepared final : public PreparedMatrix {
+ public:
+  explicit CpuPrepared(AnyMatrix held) : matrix(std::move(held)) {}
+  [[nodiscard]] Index rows() const noexcept override { return Rows(matrix); }
+  [[nodiscard]] Index cols() const noexcept override { return Cols(matrix); }
+  AnyMatrix matrix;
+};
+
+/// Floats for each thread of a pool; blocks grow to the largest that was asked for.
+class WorkerScratch {
+ public:
+  explicit WorkerScratch(int workers) : blocks_(Size(workers)) {}
+
+  /// [rows, cols], contents undefined, until the worker asks again.
+  [[nodiscard]] View<float, 2> Get(int worker, Index rows, Index cols);
+
+ private:
+  std::vector<Matrix<float>> blocks_;
+};
+
+/// Tiles of at most `most`, as equal as multiples of 16 allow.
+[[nodiscard]] Index TileSize(Index extent, Index most);
+
+/// Rows of activations up to which a product reads packed weights where they lie; above, weights
+/// are widened by tiles for BLAS, which many rows share (decode_bench).
+inline constexpr Index kFewRows = 16;
+
+/// Whether a kernel reads the codes where they lie; where none does, rows are widened first.
+[[nodiscard]] bool HasFewRowsKernel(const QMatrix& w);
+
+/// Outputs that a task of a product takes: by what there is to do.
+[[nodiscard]] Index OutsOfTile(Index rows, Index out, Index in);
+
+/// Work is cut by shapes alone, so that results do not depend on the number of threads.
+class CpuProducts {
+ public:
+  /// All outlive this.
+  CpuProducts(ThreadPool& pool, const KernelSet& kernels, WorkerScratch& scratch,
+              Arithmetic arithmetic);
+
+  /// As Device::Products.
+  void Multiply(View<const float, 2> x, std::span<const Product> products, bool add);
+  /// As GradientOps::MatmulGradient.
+  void MultiplyBack(View<const float, 2> dy, const AnyMatrix& w, View<float, 2> dx, bool add);
+
+ private:
+  struct Tile {
+    std::size_t product;
+    Index out, outs, row, rows;
+  };
+  void RunFewRows(View<const float, 2> x, const Product& product, const Tile& tile, bool add,
+                  int worker);
+  void RunTile(View<const float, 2> x, const Product& product, const Tile& tile, bool add,
+               int worker);
+  void MultiplyInBf16(View<const float, 2> x, const Product& product, bool add);
+  /// The block [rows, cols] from (row, col) on as float; a QMatrix is widened by whole rows.
+  [[nodiscard]] View<const float, 2> Widened(const AnyMatrix& matrix, Index row, Index rows,
+                                             Index col, Index cols, int worker);
+
+  ThreadPool& pool_;
+  const KernelSet& kernels_;
+  WorkerScratch& scratch_;
+  const Arithmetic arithmetic_;
+  std::vector<std::uint16_t> rounded_, packed_;
+};
+
+}  // namespace lieq

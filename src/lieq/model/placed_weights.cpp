@@ -1,0 +1,85 @@
+#include "lieq/model/placed_weights.h"
+
+#include <algorithm>
+
+#include "lieq/base/assert.h"
+
+namespace lieq {
+namespace {
+
+bool SameMemory(const AnyMatrix& a, const AnyMatrix& b) {
+  const auto of_a = MappedBytes(a), of_b = MappedBytes(b);
+  return !of_a.empty() && of_a.data() == of_b.data() && of_a.size() == of_b.size();
+}
+
+}  // namespace
+
+PlacedVector Place(std::span<const float> values, Device& device) {
+  if (values.empty()) return nullptr;
+  const auto count = static_cast<Index>(values.size());
+  auto placed = std::make_shared<DeviceMatrix>(device.Alloc(1, count));
+  device.Upload({values.data(), 1, count}, placed->view());
+  return placed;
+}
+
+PlacedLinear Place(const Linear& linear, Device& device) {
+  return {device.Prepare(linear.weight), Place(linear.bias, device)};
+}
+
+PlacedLayer Place(const LayerWeights& layer, Device& device) {
+  PlacedLayer placed;
+  std::ranges::transform(layer.linears, placed.linears.begin(),
+                         [&](const Linear& linear) { return Place(linear, device); });
+  placed.attention_norm = Place(layer.attention_norm, device);
+  placed.mlp_norm = Place(layer.mlp_norm, device);
+  placed.q_norm = Place(layer.q_norm, device);
+  placed.k_norm = Place(layer.k_norm, device);
+  return placed;
+}
+
+Product ProductOf(const PlacedLinear& linear, DeviceView<float> y) {
+  return {*linear.weight,
+          linear.bias ? DeviceView<const float>(linear.bias->view()) : DeviceView<const float>(),
+          y};
+}
+
+PlacedWeights::PlacedWeights(const Weights& weights, Device& device, Residency residency)
+    : weights_(weights), device_(device), residency_(residency) {
+  if (residency == Residency::kOneLayer) {
+    layers_.resize(1);
+    return;
+  }
+  for (const LayerWeights& layer : weights.layers) layers_.push_back(Place(layer, device));
+}
+
+const PlacedLayer& PlacedWeights::Layer(Index layer) {
+  LIEQ_ASSERT(layer >= 0 && layer < static_cast<Index>(weights_.layers.size()));
+  if (residency_ == Residency::kAllLayers) return layers_[Size(layer)];
+  if (held_ != layer) {
+    layers_.front() = {};  // the old one goes before the new one comes
+    layers_.front() = Place(weights_.layers[Size(layer)], device_);
+    held_ = layer;
+  }
+  return layers_.front();
+}
+
+const PreparedMatrix& PlacedWeights::embedding() {
+  if (!embedding_) embedding_ = device_.Prepare(weights_.embedding);
+  return *embedding_;
+}
+
+const PreparedMatrix& PlacedWeights::head() {
+  if (!head_ && SameMemory(weights_.head, weights_.embedding)) {
+    (void)embedding();
+    head_ = embedding_;
+  }
+  if (!head_) head_ = device_.Prepare(weights_.head);
+  return *head_;
+}
+
+DeviceView<const float> PlacedWeights::final_norm() {
+  if (!final_norm_) final_norm_ = Place(weights_.final_norm, device_);
+  return final_norm_->view();
+}
+
+}  // namespace lieq

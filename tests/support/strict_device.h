@@ -1,0 +1,131 @@
+// A device that does all that device.h allows and a CPU does not do.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lieq/base/thread_pool.h"
+#include "lieq/device/device.h"
+
+namespace lieq {
+
+/// Memory that can be touched only while it is open: pages of its own.
+class GuardedMemory {
+ public:
+  GuardedMemory();
+  ~GuardedMemory();
+  GuardedMemory(const GuardedMemory&) = delete;
+  GuardedMemory& operator=(const GuardedMemory&) = delete;
+
+  [[nodiscard]] std::byte* Take(std::size_t bytes);
+  void GiveBack(std::byte* block);
+  void Open();
+  void Close();
+
+ private:
+  std::byte* base_;
+  std::size_t used_ = 0;                         // from base_ on
+  std::map<std::byte*, std::size_t> sizes_;      // of blocks
+  std::multimap<std::size_t, std::byte*> free_;  // by size
+};
+
+/// The CPU's operations, and so its bytes; but
+/// - its memory, weights included, cannot be touched by the host: that ends the process;
+/// - new memory holds NaN;
+/// - what an operation writes to host memory comes with the next Sync or Download. Until then NaN
+///   (-1 for tokens) is there.
+class StrictDevice final : public Device, public CalibrationOps, public GradientOps {
+ public:
+  explicit StrictDevice(ThreadPool& pool);
+  ~StrictDevice() override;
+
+  /// Syncs so far that brought something.
+  [[nodiscard]] int syncs() const noexcept { return syncs_; }
+  /// As if one of them, counted from 0, had been left out: what it would have brought never comes.
+  void LeaveOut(int sync) noexcept { left_out_ = sync; }
+
+  std::string description() const override;
+  CalibrationOps* calibration() noexcept override { return this; }
+  GradientOps* gradients() noexcept override { return this; }
+  DeviceMatrix Alloc(Index rows, Index cols) override;
+  void Upload(View<const float, 2> from, DeviceView<float> to) override;
+  void Download(DeviceView<const float> from, View<float, 2> to) override;
+  void Copy(DeviceView<const float> from, DeviceView<float> to) override;
+  Prepared Prepare(const AnyMatrix& matrix) override;
+  void Sync() override;
+
+  void Products(DeviceView<const float> x, std::span<const Product> products, bool add) override;
+  void RmsNorm(DeviceView<const float> x, DeviceView<const float> weight, double eps,
+               DeviceView<float> y) override;
+  void Rope(DeviceView<float> x, const RopeTable& table, std::span<const AttentionSpan> spans,
+            Index head_dim) override;
+  void Attention(DeviceView<const float> q, DeviceView<const float> k, DeviceView<const float> v,
+                 const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                 DeviceView<float> out) override;
+  void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) override;
+  void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
+                 DeviceView<float> out) override;
+  void LogSoftmaxNll(DeviceView<float> logits, std::span<const TokenId> targets,
+                     std::span<double> nll) override;
+  void LogProbabilities(DeviceView<const float> logits, std::span<const TokenPick> picks,
+                        std::span<double> log_probabilities) override;
+  void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
+                 std::span<double> kl) override;
+  void ArgMax(DeviceView<const float> x, std::span<TokenId> columns) override;
+
+  void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override;
+  void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
+                       View<float, 2> cross) override;
+  void RowSquares(DeviceView<const float> x, std::span<double> sums) override;
+  void ColumnSquares(DeviceView<const float> x, std::span<double> sums) override;
+  void Subtract(DeviceView<const float> a, DeviceView<const float> b,
+                DeviceView<float> out) override;
+
+  void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w, DeviceView<float> dx,
+                      bool add) override;
+  void RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight, double eps,
+                       DeviceView<const float> dy, DeviceView<float> dx, bool add) override;
+  void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,
+                         DeviceView<const float> v, DeviceView<const float> dout,
+                         const AttentionShape& shape, DeviceView<float> dq, DeviceView<float> dk,
+                         DeviceView<float> dv) override;
+  void SwiGluGradient(DeviceView<float> gate, DeviceView<float> up,
+                      DeviceView<const float> d) override;
+  void NllGradient(DeviceView<float> logits, std::span<const TokenId> targets,
+                   std::span<double> nll) override;
+
+ private:
+  class Held;
+  struct Result {  // of host memory: rows of bytes
+    std::size_t row_bytes, stride_bytes;
+    std::vector<std::byte> values;  // without gaps
+  };
+  /// The memory is open while one of these lives.
+  class Opened {
+   public:
+    explicit Opened(GuardedMemory& memory) : memory_(memory) { memory_.Open(); }
+    ~Opened() { memory_.Close(); }
+    Opened(const Opened&) = delete;
+    Opened& operator=(const Opened&) = delete;
+
+   private:
+    GuardedMemory& memory_;
+  };
+
+  /// What stands for `to` until it is delivered, with what is there already; `to` is spoilt.
+  template <class T>
+  [[nodiscard]] View<T, 2> Later(View<T, 2> to);
+  template <class T>
+  [[nodiscard]] std::span<T> Later(std::span<T> to);
+  void Deliver();
+
+  std::unique_ptr<Device> cpu_;
+  GuardedMemory memory_;
+  std::map<std::byte*, Result> results_;  // by where they go
+  int syncs_ = 0, left_out_ = -1;
+};
+
+}  // namespace lieq
