@@ -97,7 +97,8 @@ double PeakMegabytes() {
   return 0;
 }
 
-/// Multiply-adds of one layer outside its forward passes, those of products and triangles alone.
+/// Multiply-adds of one layer outside its forward passes, those of products and triangles alone,
+/// and of all four rounds of refinement, also where rows stop earlier.
 double Work(const ModelConfig& config, double tokens, const QuantOptions& options) {
   double sum = 0;
   const double held_out = options.judges() ? tokens / 8 : 0, fitted = tokens - held_out;

@@ -35,7 +35,6 @@ UnitStatistics Inputs(Index cols, std::uint64_t seed) {
   }
   UnitStatistics input;
   input.gram = GramOf(x.view());
-  input.tokens = x.rows();
   return input;
 }
 

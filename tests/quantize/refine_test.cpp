@@ -157,6 +157,7 @@ TEST_P(RefineProperty, NoRowEverGetsWorseAndTheLossIsWhatItSays) {
         before += was;
         after += is;
       }
+      // The report's gradient was kept up by products in float over all rounds.
       EXPECT_NEAR(report.after, after, 1e-3 * before + 1e-12);
       for (Index r = 0; r < q.rows() && !grid.k_quant; ++r) {
         for (const float scale : q.scales().Row(r)) ASSERT_EQ(scale, RoundScale(scale));

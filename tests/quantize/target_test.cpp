@@ -48,8 +48,7 @@ struct Drifted {
     u = Difference(x.view(), noise.view());
     statistics = {.gram = GramOf(u.view()),
                   .drift = Cross(noise.view(), u.view()),
-                  .residual = Cross(stream.view(), u.view()),
-                  .tokens = 400};
+                  .residual = Cross(stream.view(), u.view())};
   }
   /// Made of two parts: rows know nothing of one another.
   Matrix<float> Target(const UnitStatistics& sums, const GptqFactor& factor, double strength) {
@@ -136,8 +135,7 @@ TEST(CorrectedTarget, IsTheWeightsWhereNothingIsToBeCorrected) {
   const GptqFactor factor =
       FactorGram(BothTriangles(d.statistics.gram.view()).view(), {.group_size = 16}, {});
   const Matrix<float> none = d.Target(d.statistics, factor, 0);
-  const UnitStatistics alone{
-      .gram = GramOf(d.u.view()), .drift = {}, .residual = {}, .tokens = 400};
+  const UnitStatistics alone{.gram = GramOf(d.u.view()), .drift = {}, .residual = {}};
   const Matrix<float> unknown = d.Target(alone, factor, 1);
   for (Index r = 0; r < 24; ++r) {
     for (Index c = 0; c < 48; ++c) {

@@ -64,7 +64,6 @@ CalibrationStatistics LikeStatistics(Index n, Index rows, const QuantOptions& op
                                      bool held_out) {
   CalibrationStatistics statistics;
   statistics.fit.gram = LikeAGram(n, 1000);
-  statistics.fit.tokens = 1000;
   if (options.corrects()) {
     statistics.fit.drift = BothTriangles(LikeAGram(n, 10).view());
     statistics.fit.residual = Matrix<float>(rows, n);

@@ -54,7 +54,6 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
       UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
       sums.GramUpdate(input, share.gram.view());
-      share.tokens += input.rows();
     });
     device_.Sync();
   }

@@ -56,7 +56,6 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   const Index fitted = quantized_->rows() - HeldOutRows();
   CalibrationStatistics measured;
   measured.fit.gram = Matrix<double>(in, in);
-  measured.fit.tokens = fitted;
   if (HeldOutRows() > 0) measured.held_out.emplace().gram = Matrix<float>(in, in);
   const auto follow = [&](auto& share) {
     share.drift = Matrix<float>(in, in);

@@ -90,9 +90,20 @@ LocalGroup::LocalGroup(const GptqFactor& factor, const CodeBlock& block, Index g
   }
   SolveBackward(feedback, columns, columns, target_.data(), padded());
   for (Index p = 0; p < columns; ++p) {
-    const float* level = Levels(factor.order[Size(p)]);
+    const float* level = levels_.view().Row(factor.order[Size(p)]).data();
     for (Index r = 0; r < padded(); ++r) target_(p, r) += level[r];
   }
+}
+
+Matrix<float> LocalGroup::ChangeTo(const Matrix<std::uint8_t>& codes,
+                                   const GridLines& lines) const {
+  Matrix<float> change(width(), padded());
+  for (Index k = 0; k < width(); ++k) {
+    float* to = change.view().Row(k).data();
+    LevelsOf(codes.view().Row(k).data(), lines, padded(), to);
+    for (Index r = 0; r < padded(); ++r) to[r] -= levels_(k, r);
+  }
+  return change;
 }
 
 void LocalGroup::Round(const GridLines& lines, Matrix<std::uint8_t>& codes, float* losses) {

@@ -32,6 +32,9 @@ class GroupLines {
   Matrix<float> values_;  // scale, 1 / scale, minimum
 };
 
+/// A gain smaller than this share of the loss may be what float rounded (docs/numerics.md).
+inline constexpr float kLeastGain = 1e-5f;
+
 /// What the loss of a group is made of where its codes c are given: with the local target t, loss =
 /// tHt - 2 (s cHt + m 1Ht) + s² cHc + 2 s m cH1 + m² 1H1 for levels s c + m.
 struct LevelSums {
@@ -62,10 +65,9 @@ class LocalGroup {
   /// Of the levels there are. [padded]
   [[nodiscard]] const float* loss() const noexcept { return loss_.data(); }
   [[nodiscard]] const Matrix<std::uint8_t>& codes() const noexcept { return codes_; }
-  /// The levels there are, column j of the group. [padded]
-  [[nodiscard]] const float* Levels(Index column) const noexcept {
-    return levels_.view().Row(column).data();
-  }
+  /// What other codes on other lines mean, less the levels there are. By column.
+  [[nodiscard]] Matrix<float> ChangeTo(const Matrix<std::uint8_t>& codes,
+                                       const GridLines& lines) const;
 
   /// Codes that error feedback inside the group makes of the local target on another grid.
   void Round(const GridLines& lines, Matrix<std::uint8_t>& codes, float* losses);

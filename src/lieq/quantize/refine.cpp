@@ -18,9 +18,6 @@ constexpr Index kBlock = 128;
 /// Groups wider than this are refitted with their codes alone.
 constexpr Index kWidestSearched = 256;
 
-/// A gain smaller than this share of the loss may be rounding.
-constexpr float kLeastGain = 1e-5f;
-
 /// How a searched grid differs from the group's own.
 struct Change {
   double stretch = 1;   // of the scale, about the middle of the levels
@@ -249,15 +246,11 @@ class RefinedRows {
       gains_(0, r) += local.loss()[r] - least[r];
       block_.SetFit(r, g, best.Fit(r));
     }
-    Matrix<float> change(width, padded());
     for (Index k = 0; k < width; ++k) {
       std::ranges::copy(best_codes.view().Row(k), block_.codes.view().Row(g * width + k).begin());
-      float* to = change.view().Row(k).data();
-      LevelsOf(best_codes.view().Row(k).data(), block_.Lines(g), padded(), to);
-      const float* before = local.Levels(k);
-      for (Index r = 0; r < padded(); ++r) to[r] -= before[r];
     }
-    apply(std::as_const(change).view(), g * width);
+    const Matrix<float> change = local.ChangeTo(best_codes, block_.Lines(g));
+    apply(change.view(), g * width);
   }
 
   /// The same for a group without a factor of its own, by its codes alone.

@@ -11,9 +11,6 @@
 namespace lieq {
 namespace {
 
-/// A gain smaller than this share of what the loss adds up may be rounding.
-constexpr float kLeastGain = 1e-5f;
-
 /// Steps of factors that are tried beside 0: factors of 6 bits lie closer than those of 4.
 std::vector<int> StepSizes(const KQuant& kind) {
   return kind.scale_bits > 4 ? std::vector{1, 3} : std::vector{1};
@@ -89,14 +86,11 @@ void SuperRefit::MoveFactors(Index block, Index group_in_block, bool search) {
     s_.gains[r] += local.loss()[r] - least[Size(r)];
     s_.block.SetSuper(r, block, best[Size(r)]);
   }
-  Matrix<float> change(width, padded);
   for (Index k = 0; k < width; ++k) {
     std::ranges::copy(best_codes.view().Row(k), s_.block.codes.view().Row(begin + k).begin());
-    float* to = change.view().Row(k).data();
-    LevelsOf(best_codes.view().Row(k).data(), s_.block.Lines(group), padded, to);
-    for (Index r = 0; r < padded; ++r) to[r] -= local.Levels(k)[r];
   }
-  s_.apply(std::as_const(change).view(), begin);
+  const Matrix<float> change = local.ChangeTo(best_codes, s_.block.Lines(group));
+  s_.apply(change.view(), begin);
 }
 
 void SuperRefit::RefitBlock(Index block) {

@@ -15,7 +15,6 @@ struct UnitStatistics {
   Matrix<double> gram;     // [in, in], lower triangle of uᵀu
   Matrix<float> drift;     // [in, in], (x - u)ᵀu; empty where x was not followed
   Matrix<float> residual;  // [hidden, in], (r - r_u)ᵀu; for o and down where x was followed
-  Index tokens = 0;
 };
 
 /// What the output error of any rounding is made of (OutputErrors).

@@ -66,7 +66,6 @@ void ModelTransformer::Measure(const FloatLayer& layer,
     seen[index] += input.rows();
     if (count == 0) return;
     sums.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
-    inputs[index].tokens += count;
   });
   device_.Sync();
   for (const Unit unit : kAllUnits) {
