@@ -92,7 +92,7 @@ struct RandomModel {
 double PeakMegabytes() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::atof(line.c_str() + 6) / 1024;
+    if (line.starts_with("VmHWM:")) return std::atof(line.c_str() + 6) * 1024e-6;  // from KiB
   }
   return 0;
 }
