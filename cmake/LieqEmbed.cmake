@@ -26,5 +26,8 @@ std::string_view @ARG_FUNCTION@() noexcept {
 @hash@
 }  // namespace lieq
 ]] @ONLY)
-  target_sources(${TARGET} PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/embedded_${name}.cpp)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/embedded_${name}.cpp)
+  target_sources(${TARGET} PRIVATE ${source})
+  set_source_files_properties(${source} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON
+    SKIP_PRECOMPILE_HEADERS ON)
 endfunction()

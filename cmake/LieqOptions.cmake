@@ -5,6 +5,7 @@ option(LIEQ_PYTHON "Build the Python package (needs pybind11)" OFF)
 option(LIEQ_PIC "Compile so that the Python package can be linked later" OFF)
 option(LIEQ_ASSERTS "Check internal invariants at run time" OFF)
 option(LIEQ_WERROR "Warnings are errors" OFF)
+option(LIEQ_TOGETHER "Compile files that are not hot in groups: faster" ON)
 set(LIEQ_SANITIZE "" CACHE STRING "Value of -fsanitize=, empty for none")
 
 if(NOT CMAKE_BUILD_TYPE)
@@ -23,7 +24,7 @@ endif()
 find_program(LIEQ_CCACHE ccache)
 if(LIEQ_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
-    CCACHE_NOHASHDIR=1 ${LIEQ_CCACHE})
+    CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros ${LIEQ_CCACHE})
 endif()
 
 add_library(lieq_flags INTERFACE)

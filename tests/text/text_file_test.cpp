@@ -29,7 +29,7 @@ std::string Zip(std::string_view text) {
   stream.next_out = reinterpret_cast<Bytef*>(out.data());
   stream.avail_out = static_cast<uInt>(out.size());
   const int code = deflate(&stream, Z_FINISH);
-  out.resize(out.size() - stream.avail_out);
+  out.resize(stream.total_out);
   deflateEnd(&stream);
   if (code != Z_STREAM_END) throw std::runtime_error("deflate");
   return out;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "lieq/base/error.h"
+#include "lieq/cli/cache_folder.h"
 #include "lieq/cli/code_store.h"
 #include "lieq/cli/machine.h"
 #include "lieq/cli/pieces.h"

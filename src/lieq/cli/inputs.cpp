@@ -4,6 +4,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/cli/bundled_text.h"
 
 namespace lieq {
 

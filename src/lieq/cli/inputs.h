@@ -71,7 +71,4 @@ std::vector<std::string> Say(const std::vector<TextNote>& notes, const Log& log)
 void JudgeCalibration(const EncodedText& text, Index tokens, const ModelConfig& config,
                       const Log& log);
 
-/// models/texts/calibration.txt, which travels inside the program.
-[[nodiscard]] std::string_view BundledCalibration() noexcept;
-
 }  // namespace lieq

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
 
 #include "lieq/base/error.h"
@@ -35,15 +34,6 @@ std::string ProcessorName() {
 }
 
 }  // namespace
-
-fs::path CacheFolder() {
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != 0) {
-    return fs::path(folder) / "lieq";
-  }
-  const char* home = std::getenv("HOME");
-  return (home != nullptr && *home != 0 ? fs::path(home) / ".cache" : fs::temp_directory_path()) /
-         "lieq";
-}
 
 Machine::Machine(const fs::path& folder, const std::string& device, int threads) {
   const std::string key =

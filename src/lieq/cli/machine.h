@@ -9,9 +9,6 @@
 
 namespace lieq {
 
-/// Where files that can be made again are kept: lieq in $XDG_CACHE_HOME or ~/.cache.
-[[nodiscard]] std::filesystem::path CacheFolder();
-
 class Machine {
  public:
   /// Reads what was remembered in `folder` for this processor, version, number of threads and

@@ -8,7 +8,7 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kRows{
+constexpr std::array kBudgetRows{
     OptionRow{
         .names = "--bits",
         .value = "B",
@@ -161,7 +161,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> BudgetOptions() noexcept {
-  return kRows;
+  return kBudgetRows;
 }
 
 }  // namespace lieq

@@ -5,7 +5,7 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kRows{
+constexpr std::array kDamageRows{
     OptionRow{.names = "--sensitivities",
               .value = "FILE",
               .commands = kPlan | kQuantize | kStudy,
@@ -97,7 +97,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> DamageOptions() noexcept {
-  return kRows;
+  return kDamageRows;
 }
 
 }  // namespace lieq

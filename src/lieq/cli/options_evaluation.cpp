@@ -10,7 +10,7 @@ std::vector<std::string> TaskNames() {
   return NamesIn(Tasks());
 }
 
-constexpr std::array kRows{
+constexpr std::array kEvaluationRows{
     OptionRow{
         .names = "--text",
         .value = "FILE",
@@ -166,7 +166,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> EvaluationOptions() noexcept {
-  return kRows;
+  return kEvaluationRows;
 }
 
 }  // namespace lieq

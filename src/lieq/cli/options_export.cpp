@@ -5,7 +5,7 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kRows{
+constexpr std::array kExportRows{
     OptionRow{.names = "--imatrix",
               .value = "FILE",
               .commands = kCalibrate,
@@ -83,7 +83,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> ExportOptions() noexcept {
-  return kRows;
+  return kExportRows;
 }
 
 }  // namespace lieq

@@ -15,7 +15,7 @@ std::vector<std::string> GridNames() {
   return {"affine", "q2_k", "q3_k", "q4_k", "k-quant"};
 }
 
-constexpr std::array kRows{
+constexpr std::array kGridRows{
     OptionRow{.names = "--for",
               .value = "CONTAINER",
               .commands = kSensitivity | kPlan | kQuantize,
@@ -67,7 +67,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> GridOptions() noexcept {
-  return kRows;
+  return kGridRows;
 }
 
 }  // namespace lieq

@@ -6,7 +6,7 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kRows{
+constexpr std::array kMachineRows{
     OptionRow{.names = "--threads",
               .value = "N",
               .commands = kAllCommands,
@@ -66,7 +66,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> MachineOptions() noexcept {
-  return kRows;
+  return kMachineRows;
 }
 
 }  // namespace lieq

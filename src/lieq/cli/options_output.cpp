@@ -9,7 +9,7 @@ void SetOutput(Arguments& a, const std::string& v) {
   a.output = v;
 }
 
-constexpr std::array kRows{
+constexpr std::array kOutputRows{
     OptionRow{.names = "--output,-o",
               .value = "FOLDER",
               .commands = kQuantize,
@@ -83,7 +83,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> OutputOptions() noexcept {
-  return kRows;
+  return kOutputRows;
 }
 
 }  // namespace lieq

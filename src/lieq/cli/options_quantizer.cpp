@@ -20,7 +20,7 @@ std::string OfMethods(T Quantizer::* member) {
   return shown + others;
 }
 
-constexpr std::array kRows{
+constexpr std::array kQuantizerRows{
     OptionRow{
         .names = "--method",
         .value = "NAME",
@@ -98,7 +98,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> QuantizerOptions() noexcept {
-  return kRows;
+  return kQuantizerRows;
 }
 
 }  // namespace lieq

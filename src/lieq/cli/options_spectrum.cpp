@@ -6,7 +6,7 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kRows{
+constexpr std::array kSpectrumRows{
     OptionRow{.names = "--projections",
               .value = "KIND",
               .commands = kDiagnose,
@@ -82,7 +82,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> SpectrumOptions() noexcept {
-  return kRows;
+  return kSpectrumRows;
 }
 
 }  // namespace lieq

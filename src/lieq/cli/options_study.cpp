@@ -8,7 +8,7 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kRows{
+constexpr std::array kStudyRows{
     OptionRow{.names = "--texts",
               .value = "FILE",
               .commands = kStudy,
@@ -109,7 +109,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> StudyOptions() noexcept {
-  return kRows;
+  return kStudyRows;
 }
 
 }  // namespace lieq

@@ -14,7 +14,7 @@ void SetSamples(Arguments& a, const std::string& v) {
   a.samples = Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
 }
 
-constexpr std::array kRows{
+constexpr std::array kTextRows{
     OptionRow{
         .names = "--text",
         .value = "FILE",
@@ -103,7 +103,7 @@ constexpr std::array kRows{
 }  // namespace
 
 std::span<const OptionRow> TextRows() noexcept {
-  return kRows;
+  return kTextRows;
 }
 
 }  // namespace lieq
