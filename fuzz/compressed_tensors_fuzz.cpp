@@ -45,10 +45,10 @@ FolderInput Assemble(FuzzInput& input) {
     layer.fill(grid);
     layer[static_cast<std::size_t>(Site::kDown)] = other;
   }
-  EdgeGrids edges;
-  if (input.Below(4) == 1) edges.embedding = {.bits = 4, .group_size = 32};
-  if (!folder.tied && input.Below(4) == 1) edges.head = {.bits = 8, .group_size = 32};
-  folder.config["quantization_config"] = QuantizationConfig(grids, edges);
+  EndGrids ends;
+  if (input.Below(4) == 1) ends.embedding = {.bits = 4, .group_size = 32};
+  if (!folder.tied && input.Below(4) == 1) ends.head = {.bits = 8, .group_size = 32};
+  folder.config["quantization_config"] = QuantizationConfig({.layers = grids, .ends = ends});
   const auto add = [&](const std::string& module, std::uint64_t rows, std::uint64_t cols) {
     AddModule(folder, module, rows, cols, module.ends_with("down_proj") ? other : grid, input);
   };
@@ -59,8 +59,8 @@ FolderInput Assemble(FuzzInput& input) {
         std::ranges::find(folder.tensors, module + ".weight", &FolderTensor::name));
     AddModule(folder, module, folder.vocab, folder.hidden, *packed, input);
   };
-  end("model.embed_tokens", edges.embedding);
-  end("lm_head", edges.head);
+  end("model.embed_tokens", ends.embedding);
+  end("lm_head", ends.head);
   return folder;
 }
 

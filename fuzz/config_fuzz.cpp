@@ -47,7 +47,7 @@ void ParseGrids(const Json& json) {
     }
   }
   // What was read can be said again in our own words.
-  const Json again = Json::parse(QuantizationConfig(grids).dump());
+  const Json again = Json::parse(QuantizationConfig({.layers = grids}).dump());
   Require(ParseQuantizationConfig(again, config, "again") == grids, "written as it was read");
 }
 

@@ -502,7 +502,7 @@ TEST_F(Allocation, SaysWhatIsWrongWithItsInputs) {
   WriteText(folder / "wide.json", wide.dump());
   std::vector<std::string> wider = base("2:128,2:64");
   wider.insert(wider.end(), {"--group-size", "128"});
-  Fails("layer 0, down", wider);
+  Fails("--group-size: group size does not divide", wider);
   Run(Command("quantize", "out", {"--uniform", "2", "--group-size", "64"}));
   std::vector<std::string> quantized = Command("sensitivity", "t.json");
   quantized[1] = Path("out");

@@ -188,8 +188,7 @@ TEST(ReadBack, FindsOneChangedBitOfAnyTensor) {
   const ModelFolder model = OpenModel(folder / "m");
   const ModelFolder codes =
       RandomQuantizedModel(folder / "c", {.layers = 2, .attention_bias = true}, grid);
-  LayerGrids grids(2);
-  for (auto& layer : grids) layer.fill(grid);
+  const ModelGrids grids = ModelGrids::Uniform(2, grid);
   const auto layer_file = [&](Index layer, Site) {
     return folder / ("layer-" + std::to_string(layer));
   };
@@ -203,9 +202,9 @@ TEST(ReadBack, FindsOneChangedBitOfAnyTensor) {
   }
   const fs::path out = folder / "out";
   fs::create_directory(out);
-  AssembleModel(model, grids, {}, PlanOutput(model, grids, {}, DType::kBF16), layer_file, {}, out);
+  AssembleModel(model, grids, PlanOutput(model, grids, DType::kBF16), layer_file, {}, out);
 
-  ReadBack(model, grids, {}, layer_file, {}, out);
+  ReadBack(model, grids, layer_file, {}, out);
 
   std::vector<std::string> names;
   {
@@ -215,14 +214,14 @@ TEST(ReadBack, FindsOneChangedBitOfAnyTensor) {
   for (const std::string& name : names) {
     FlipBit(out, name, 3);
     const std::string message = ErrorOf([&] {
-      ReadBack(model, grids, {}, layer_file, {}, out);
+      ReadBack(model, grids, layer_file, {}, out);
       return 0;
     });
     FlipBit(out, name, 3);
     const std::string module = name.substr(0, name.rfind('.'));
     EXPECT_THAT(message, HasSubstr(module)) << name;
   }
-  ReadBack(model, grids, {}, layer_file, {}, out);
+  ReadBack(model, grids, layer_file, {}, out);
 }
 
 // ---- NaN and infinity

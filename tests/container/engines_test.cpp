@@ -22,10 +22,8 @@ const ModelConfig kConfig{.layers = 2,
                           .vocab = 1000,
                           .tied = true};
 
-LayerGrids Everywhere(const Grid& grid) {
-  LayerGrids grids(2);
-  for (auto& layer : grids) layer.fill(grid);
-  return grids;
+ModelGrids Everywhere(const Grid& grid) {
+  return ModelGrids::Uniform(2, grid);
 }
 
 std::vector<std::string> Containers(const std::vector<Fit>& fits) {
@@ -37,13 +35,12 @@ std::vector<std::string> Containers(const std::vector<Fit>& fits) {
 TEST(Engines, EachReadsAContainerThatThereIs) {
   for (const Engine& engine : Engines()) {
     EXPECT_EQ(FindTarget(engine.container).name, engine.container);
-    EXPECT_TRUE(RunsIn(engine, Everywhere({.bits = 4, .group_size = 64}), {}, kConfig))
-        << engine.name;
+    EXPECT_TRUE(RunsIn(engine, Everywhere({.bits = 4, .group_size = 64}), kConfig)) << engine.name;
   }
 }
 
 TEST(Engines, TheGridThatAllShareFitsEverywhere) {
-  const std::vector<Fit> fits = FitsOf(Everywhere({.bits = 2, .group_size = 64}), {}, kConfig);
+  const std::vector<Fit> fits = FitsOf(Everywhere({.bits = 2, .group_size = 64}), kConfig);
 
   EXPECT_EQ(FitsText(fits),
             "compressed-tensors (vLLM, transformers), gptq (GPTQModel), gguf (llama.cpp), mlx "
@@ -52,42 +49,45 @@ TEST(Engines, TheGridThatAllShareFitsEverywhere) {
 }
 
 TEST(Engines, AGroupSizeThatOneDoesNotKnowIsSaid) {
-  const LayerGrids grids = Everywhere({.bits = 4, .group_size = 48});
+  const ModelGrids grids = Everywhere({.bits = 4, .group_size = 48});
 
-  EXPECT_THAT(Containers(FitsOf(grids, {}, kConfig)), ElementsAre("compressed-tensors", "gptq"));
-  EXPECT_EQ(FitsText(FitsOf(grids, {}, kConfig)),
+  EXPECT_THAT(Containers(FitsOf(grids, kConfig)), ElementsAre("compressed-tensors", "gptq"));
+  EXPECT_EQ(FitsText(FitsOf(grids, kConfig)),
             "compressed-tensors (transformers), gptq (no engine known)");
-  EXPECT_THAT(NotesOfEngines("compressed-tensors", grids, {}, kConfig),
+  EXPECT_THAT(NotesOfEngines("compressed-tensors", grids, kConfig),
               ElementsAre(HasSubstr("vLLM does not run this model")));
-  EXPECT_THAT(NotesOfEngines("gptq", grids, {}, kConfig), SizeIs(2));
+  EXPECT_THAT(NotesOfEngines("gptq", grids, kConfig), SizeIs(2));
   for (const Index known : {32, 64, 128, 0}) {
-    EXPECT_THAT(NotesOfEngines("compressed-tensors", Everywhere({.bits = 4, .group_size = known}),
-                               {}, kConfig),
-                IsEmpty())
+    EXPECT_THAT(
+        NotesOfEngines("compressed-tensors", Everywhere({.bits = 4, .group_size = known}), kConfig),
+        IsEmpty())
         << known;
   }
 }
 
 TEST(Engines, OneLinearIsEnough) {
-  LayerGrids grids = Everywhere({.bits = 4, .group_size = 64});
-  grids[1][static_cast<std::size_t>(Site::kDown)].offset = Offset::kHalf;
+  ModelGrids grids = Everywhere({.bits = 4, .group_size = 64});
+  grids.layers[1][static_cast<std::size_t>(Site::kDown)].offset = Offset::kHalf;
 
-  EXPECT_THAT(FitsOf(grids, {}, kConfig), IsEmpty());
+  EXPECT_THAT(FitsOf(grids, kConfig), IsEmpty());
   EXPECT_THAT(FitsText({}), HasSubstr("quantize --for"));
 }
 
 TEST(Engines, EndsCountWhereAContainerOrAnEngineHasNoPlaceForThem) {
-  const LayerGrids grids = Everywhere({.bits = 4, .group_size = 64});
+  const ModelGrids grids = Everywhere({.bits = 4, .group_size = 64});
   const Grid byte{.bits = 8, .group_size = 64}, nibble{.bits = 4, .group_size = 64};
   ModelConfig untied = kConfig;
   untied.tied = false;
 
-  EXPECT_EQ(FitsText(FitsOf(grids, {.embedding = byte, .head = {}}, kConfig)),
-            "compressed-tensors (transformers), gguf (llama.cpp), mlx (mlx-lm)");
-  EXPECT_EQ(FitsText(FitsOf(grids, {.embedding = nibble, .head = {}}, kConfig)),
+  EXPECT_EQ(
+      FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = byte, .head = {}}}, kConfig)),
+      "compressed-tensors (transformers), gguf (llama.cpp), mlx (mlx-lm)");
+  EXPECT_EQ(FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = nibble, .head = {}}},
+                            kConfig)),
             "compressed-tensors (vLLM), gguf (llama.cpp), mlx (mlx-lm)");
-  EXPECT_EQ(FitsText(FitsOf(grids, {.embedding = {}, .head = byte}, untied)),
-            "compressed-tensors (vLLM, transformers), gguf (llama.cpp), mlx (mlx-lm)");
+  EXPECT_EQ(
+      FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = {}, .head = byte}}, untied)),
+      "compressed-tensors (vLLM, transformers), gguf (llama.cpp), mlx (mlx-lm)");
 }
 
 }  // namespace

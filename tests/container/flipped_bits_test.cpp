@@ -121,7 +121,7 @@ TEST(FlippedBits, AreFoundInFoldersOfOurOwn) {
     Record config = FloatConfig(source);
     std::array<Grid, kSites> layer;
     layer.fill(grid);
-    config["quantization_config"] = QuantizationConfig(LayerGrids{layer});
+    config["quantization_config"] = QuantizationConfig({.layers = {layer}});
     fs::create_directory(folder / "out");
     WriteModelFolder(source, config, form, "pt", folder / "out");
     ExpectEachFlipFound(

@@ -384,7 +384,7 @@ TEST_F(GptqOfOthers, AQuantizedHeadIsRead) {
 
   const ModelFolder opened = OpenModel(out());
 
-  ASSERT_TRUE(opened.edges.head.has_value());
+  ASSERT_TRUE(opened.ends.head.has_value());
   const auto& read = *std::get<std::shared_ptr<const QMatrix>>(opened.weights.head);
   EXPECT_TRUE(std::ranges::equal(read.words(), head.words()));
 }
@@ -396,9 +396,9 @@ TEST(GptqExport, RefusesAQuantizedEmbeddingAndUnitsOfSeveralGrids) {
   const auto error = [&] {
     return ErrorOf([&] { FindExporter("gptq").write(source, folder / "out", {}); });
   };
-  source.edges.embedding = Of(4);
+  source.ends.embedding = Of(4);
   EXPECT_THAT(error(), HasSubstr("no quantized embedding"));
-  source.edges.embedding.reset();
+  source.ends.embedding.reset();
   source.weights.layers[1].At(Site::kK).weight =
       std::make_shared<const QMatrix>(RandomQMatrix(64, 128, Of(4), 1));
   EXPECT_THAT(error(), AllOf(HasSubstr("different grids"), HasSubstr("layers.1.self_attn.k_proj")));

@@ -152,13 +152,13 @@ TEST_F(MlxOfOthers, AQuantizedEmbeddingSurvives) {
   source = RandomQuantizedModel(folder / "model", {}, Of(2));
   source.weights.embedding = std::make_shared<const QMatrix>(RandomQMatrix(288, 128, Of(8), 3));
   source.weights.head = source.weights.embedding;
-  source.edges.embedding = Of(8);
+  source.ends.embedding = Of(8);
   std::filesystem::create_directory(out());
   FindExporter("mlx").write(source, out(), {});
 
   const ModelFolder opened = OpenModel(out());
 
-  EXPECT_EQ(opened.edges.embedding, Of(8));
+  EXPECT_EQ(opened.ends.embedding, Of(8));
   EXPECT_TRUE(CompareModels(source, opened).equal());
 }
 

@@ -399,7 +399,8 @@ std::vector<QMatrix> QuantizeFolder(const std::filesystem::path& folder,
   }
   for (const RawTensor& tensor : tensors) writer.Write(tensor.spec.name, tensor.bytes);
   writer.Commit();
-  SetConfig(folder, "quantization_config", Json::parse(QuantizationConfig(grids).dump()));
+  SetConfig(folder, "quantization_config",
+            Json::parse(QuantizationConfig({.layers = grids}).dump()));
   return matrices;
 }
 

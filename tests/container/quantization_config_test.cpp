@@ -71,7 +71,7 @@ TEST_P(RandomGrids, AreReadAsTheyWereWritten) {
     }
   }
 
-  const Record record = QuantizationConfig(grids);
+  const Record record = QuantizationConfig({.layers = grids});
 
   EXPECT_EQ(Parse(Json::parse(record.dump()), Model(layers)), grids) << record.dump(1);
 }
@@ -81,7 +81,7 @@ TEST(QuantizationConfig, SaysTheSameAsTheLibraryWould) {
   LayerGrids grids = Uniform(24, kTwoBits);
   for (const std::size_t layer : {0u, 1u, 23u}) grids[layer].fill(kFourBits);
 
-  const Record record = QuantizationConfig(grids);
+  const Record record = QuantizationConfig({.layers = grids});
 
   EXPECT_EQ(record.at("quant_method"), "compressed-tensors");
   EXPECT_EQ(record.at("format"), "pack-quantized");
@@ -103,10 +103,10 @@ TEST(QuantizationConfig, GivesAnEmbeddingOfEightBitsAFormatOfItsOwn) {
   ModelConfig config = Model(2);
   for (const bool tied : {false, true}) {
     config.tied = tied;
-    EdgeGrids edges{.embedding = byte, .head = {}};
-    if (!tied) edges.head = byte;
+    EndGrids ends{.embedding = byte, .head = {}};
+    if (!tied) ends.head = byte;
 
-    const Record record = QuantizationConfig(grids, edges, tied);
+    const Record record = QuantizationConfig({.layers = grids, .ends = ends}, tied);
 
     EXPECT_EQ(record.at("format"), "mixed-precision");
     EXPECT_EQ(record.at("ignore"), Record::array());
@@ -116,7 +116,7 @@ TEST(QuantizationConfig, GivesAnEmbeddingOfEightBitsAFormatOfItsOwn) {
     EXPECT_EQ(bytes.at("format"), "int-quantized");
     EXPECT_EQ(bytes.at("targets"), tied ? Record::array({"model.embed_tokens", "lm_head"})
                                         : Record::array({"model.embed_tokens"}));
-    EXPECT_EQ(ParseEdgeGrids(Json::parse(record.dump()), config, "config.json"), edges);
+    EXPECT_EQ(ParseEndGrids(Json::parse(record.dump()), config, "config.json"), ends);
     EXPECT_EQ(ParseQuantizationConfig(Json::parse(record.dump()), config, "config.json"), grids);
   }
 }
@@ -127,7 +127,7 @@ TEST(QuantizationConfig, NamesSitesWhereTheUnitsOfALayerDiffer) {
     grids[1][static_cast<std::size_t>(site)] = kFourBits;
   }
 
-  const Record groups = QuantizationConfig(grids).at("config_groups");
+  const Record groups = QuantizationConfig({.layers = grids}).at("config_groups");
 
   EXPECT_EQ(groups.at("group_0").at("targets").dump(),
             R"(["re:^model\\.layers\\.1\\.(?:self_attn\\.(?:q|k|v)|mlp\\.down)_proj$"])");
@@ -138,11 +138,11 @@ TEST(QuantizationConfig, NamesSitesWhereTheUnitsOfALayerDiffer) {
 
 TEST(QuantizationConfig, IsOfAMethodOfItsOwnWhereEnginesWouldMisreadAnOffset) {
   LayerGrids grids = Uniform(2, kFourBits);
-  EXPECT_EQ(QuantizationConfig(grids).at("quant_method"), "compressed-tensors");
+  EXPECT_EQ(QuantizationConfig({.layers = grids}).at("quant_method"), "compressed-tensors");
   for (const Offset offset : {Offset::kHalf, Offset::kFloat}) {
     grids[1].fill({.bits = 2, .group_size = 64, .offset = offset});
 
-    const Record record = QuantizationConfig(grids);
+    const Record record = QuantizationConfig({.layers = grids});
 
     EXPECT_EQ(record.at("quant_method"), "lieq");
     EXPECT_FALSE(record.at("config_groups").at("group_0").at("weights").contains("offset"));
@@ -158,7 +158,7 @@ TEST(QuantizationConfig, NamesKQuants) {
   for (const KQuant& kind : KQuants()) {
     grids[1].fill(kind.grid);
 
-    const Record record = QuantizationConfig(grids);
+    const Record record = QuantizationConfig({.layers = grids});
 
     EXPECT_EQ(record.at("quant_method"), "lieq");
     const std::string dumped = record.dump();
@@ -169,7 +169,7 @@ TEST(QuantizationConfig, NamesKQuants) {
 }
 
 TEST(QuantizationConfig, NeedsOneTargetForAUniformModelAndNullForWholeRows) {
-  const Record record = QuantizationConfig(Uniform(12, {.bits = 8, .group_size = 0}));
+  const Record record = QuantizationConfig({.layers = Uniform(12, {.bits = 8, .group_size = 0})});
 
   const Record& group = record.at("config_groups").at("group_0");
   EXPECT_EQ(group.at("targets").dump(),
@@ -184,7 +184,7 @@ TEST(QuantizationConfig, TargetsAreDisjointAndMatchFusedNamesToo) {
   for (auto& layer : grids) {
     if (rng.Below(2) == 0) layer.fill(kFourBits);
   }
-  const Record record = QuantizationConfig(grids);
+  const Record record = QuantizationConfig({.layers = grids});
   std::vector<NamePattern> patterns;
   for (const auto& group : record.at("config_groups")) {
     for (const auto& target : group.at("targets")) {
@@ -211,7 +211,7 @@ TEST(QuantizationConfig, SplitsTargetsThatWouldGrowTooLong) {
     if (rng.Below(2) == 0) layer.fill(kFourBits);
   }
 
-  const Json json = Json::parse(QuantizationConfig(grids).dump());
+  const Json json = Json::parse(QuantizationConfig({.layers = grids}).dump());
 
   for (const auto& group : json.at("config_groups")) {
     EXPECT_GT(group.at("targets").size(), 1u);

@@ -12,6 +12,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
+#include "tests/support/row_grid.h"
 
 namespace lieq {
 namespace {
@@ -30,7 +31,9 @@ std::vector<double> Falling(Index layers) {
 Index CountAt(const Plan& plan, int bits) {
   std::array<int, kUnits> row{};
   row.fill(bits);
-  return std::ranges::count(plan.bits, row);
+  Index count = 0;
+  for (Index layer = 0; layer < plan.layers(); ++layer) count += WidthsOf(plan, layer) == row;
+  return count;
 }
 
 std::string ErrorOf(const std::function<void()>& call) {
@@ -106,19 +109,20 @@ TEST_P(AllocateProperty, EqualLayersKeepTheBudgetOrMeetItToHalfALayerAndKeepTheB
   const std::size_t low = rng.Below(3),
                     high = low + 1 + rng.Below(static_cast<std::uint32_t>(3 - low));
   const bool paper = rng.Below(2) == 1;
-  const Budget budget{widths[low] + rng.Uniform() * (widths[high] - widths[low]), widths[low],
-                      widths[high], paper ? Rounding::kPaper : Rounding::kDown};
+  const Budget budget{widths[low] + rng.Uniform() * (widths[high] - widths[low]),
+                      RowGrid(widths[low]), RowGrid(widths[high]),
+                      paper ? Rounding::kPaper : Rounding::kDown};
   std::vector<double> scores(Size(layers));
   for (double& score : scores) score = static_cast<double>(rng.Below(5)) - 2;  // many ties
   const ModelConfig config = Config(layers);
 
   const Plan plan = Allocate(scores, "test", budget, config);
 
-  const double a_layer = (budget.high - budget.low) / static_cast<double>(layers);
+  const double a_layer = (budget.high.bits - budget.low.bits) / static_cast<double>(layers);
   const double above = CodeBits(plan, config) - budget.bits;
   EXPECT_LE(above, (paper ? a_layer / 2 : 0) + 1e-9);
   EXPECT_GE(above, (paper ? -a_layer / 2 : -a_layer) - 1e-9);
-  EXPECT_EQ(CountAt(plan, budget.low) + CountAt(plan, budget.high), layers);
+  EXPECT_EQ(CountAt(plan, budget.low.bits) + CountAt(plan, budget.high.bits), layers);
   for (Index a = 0; a < layers; ++a) {
     for (Index b = 0; b < layers; ++b) {
       const bool a_first =
@@ -139,7 +143,8 @@ TEST_P(AllocateProperty, UnequalLayersGetTheRunThatHoldsTheShare) {
   weights[0] = 1001;  // so that not all are equal
   for (double& score : scores) score = static_cast<double>(rng.Below(6));
   const bool paper = rng.Below(2) == 1;
-  const Budget budget{2 + 2 * rng.Uniform(), 2, 4, paper ? Rounding::kPaper : Rounding::kDown};
+  const Budget budget{2 + 2 * rng.Uniform(), RowGrid(2), RowGrid(4),
+                      paper ? Rounding::kPaper : Rounding::kDown};
   const double total =
       static_cast<double>(std::accumulate(weights.begin(), weights.end(), std::int64_t{0}));
   const double share = (budget.bits - 2) / 2 * total;
@@ -177,8 +182,9 @@ TEST(Allocate, UnequalLayersAtTheEndsOfTheRange) {
   EXPECT_EQ(TopLayers(scores, weights, {2, 2, 4}), std::vector<Index>{});
   EXPECT_EQ(TopLayers(scores, weights, {4, 2, 4}), (std::vector<Index>{0, 1, 2}));
   EXPECT_EQ(TopLayers(scores, weights, {3, 2, 4}), (std::vector<Index>{2}));  // exactly half
-  EXPECT_EQ(TopLayers(scores, weights, {3.01, 2, 4}), (std::vector<Index>{2}));
-  EXPECT_EQ(TopLayers(scores, weights, {3.01, 2, 4, Rounding::kPaper}), (std::vector<Index>{1, 2}));
+  EXPECT_EQ(TopLayers(scores, weights, {3.01, RowGrid(2), RowGrid(4)}), (std::vector<Index>{2}));
+  EXPECT_EQ(TopLayers(scores, weights, {3.01, RowGrid(2), RowGrid(4), Rounding::kPaper}),
+            (std::vector<Index>{1, 2}));
 }
 
 TEST(Allocate, TiesGoToTheLowerLayer) {
@@ -195,13 +201,17 @@ TEST(Allocate, SaysWhichAveragesTheWidthsReach) {
     return ErrorOf([=] { (void)Allocate(Falling(4), "test", budget, Config(4)); });
   };
 
-  EXPECT_EQ(with({1.9, 2, 4}), "bits | 2 to 4 | 1.9");
-  EXPECT_EQ(with({4.25, 2, 4}), "bits | 2 to 4 | 4.25");
-  EXPECT_EQ(with({2.5, 3, 8}), "bits | 3 to 8 | 2.5");
-  EXPECT_EQ(with({std::numeric_limits<double>::quiet_NaN(), 2, 4}), "bits | 2 to 4 | nan");
-  EXPECT_EQ(with({4, 4, 4}), "widths | two of 2, 3, 4, 8, the smaller one first | 4,4");
-  EXPECT_EQ(with({4, 4, 2}), "widths | two of 2, 3, 4, 8, the smaller one first | 4,2");
-  EXPECT_EQ(with({5, 5, 8}), "widths | two of 2, 3, 4, 8, the smaller one first | 5,8");
+  EXPECT_EQ(with({1.9, RowGrid(2), RowGrid(4)}), "bits | 2 to 4 | 1.9");
+  EXPECT_EQ(with({4.25, RowGrid(2), RowGrid(4)}), "bits | 2 to 4 | 4.25");
+  EXPECT_EQ(with({2.5, RowGrid(3), RowGrid(8)}), "bits | 3 to 8 | 2.5");
+  EXPECT_EQ(with({std::numeric_limits<double>::quiet_NaN(), RowGrid(2), RowGrid(4)}),
+            "bits | 2 to 4 | nan");
+  EXPECT_EQ(with({4, RowGrid(4), RowGrid(4)}),
+            "widths | two of 2, 3, 4, 8, the smaller one first | 4,4");
+  EXPECT_EQ(with({4, RowGrid(4), RowGrid(2)}),
+            "widths | two of 2, 3, 4, 8, the smaller one first | 4,2");
+  EXPECT_EQ(with({5, RowGrid(5), RowGrid(8)}),
+            "widths | two of 2, 3, 4, 8, the smaller one first | 5,8");
 }
 
 TEST(Allocate, NamesTheLayerWhoseScoreIsNotFinite) {
@@ -240,18 +250,21 @@ TEST_P(AllocateProperty, LayersWithinKeepTheCeilingAndLeaveNoRoom) {
     for (Index i = 0; i < layers; ++i) sum += plan.BitsOf(i, Unit::kO) * weights[Size(i)];
     return sum;
   };
-  const std::int64_t least = cost(UniformPlan(2, config)), most = cost(UniformPlan(4, config));
+  const std::int64_t least = cost(UniformPlan(RowGrid(2), config)),
+                     most = cost(UniformPlan(RowGrid(4), config));
   const std::int64_t budget = least + rng.Below(static_cast<std::uint32_t>(most - least + 3));
 
-  const std::vector<Index> raised = LayersWithin(scores, 2, 4, config, cost, budget, "--size");
+  const std::vector<Index> raised =
+      LayersWithin(scores, RowGrid(2), RowGrid(4), config, cost, budget, "--size");
 
   EXPECT_TRUE(std::ranges::is_sorted(raised));
-  EXPECT_LE(cost(RaiseLayers(raised, 2, 4, config)), budget);
+  EXPECT_LE(cost(RaiseLayers(raised, RowGrid(2), RowGrid(4), config)), budget);
   for (Index layer = 0; layer < layers; ++layer) {
     if (std::ranges::find(raised, layer) != raised.end()) continue;
     std::vector<Index> more = raised;
     more.push_back(layer);
-    EXPECT_GT(cost(RaiseLayers(more, 2, 4, config)), budget) << "room for layer " << layer;
+    EXPECT_GT(cost(RaiseLayers(more, RowGrid(2), RowGrid(4), config)), budget)
+        << "room for layer " << layer;
   }
   if (weights[0] * 2 + least <= budget && HighestLayers(scores, 1).front() == 0) {
     EXPECT_EQ(raised.front(), 0) << "the first that fits is the highest";
@@ -264,7 +277,8 @@ TEST(LayersWithin, PassesOverALayerThatDoesNotFitForASmallerOne) {
            plan.BitsOf(2, Unit::kO);
   };
 
-  EXPECT_EQ(LayersWithin(std::vector<double>{1, 3, 2}, 2, 4, Config(3), cost, 244, "--bpw"),
+  EXPECT_EQ(LayersWithin(std::vector<double>{1, 3, 2}, RowGrid(2), RowGrid(4), Config(3), cost, 244,
+                         "--bpw"),
             (std::vector<Index>{0, 2}));
 }
 
@@ -272,24 +286,26 @@ TEST(LayersWithin, NamesTheOptionThatLeavesNoRoomForTheNarrowWidth) {
   const auto cost = [](const Plan&) { return std::int64_t{100}; };
 
   EXPECT_EQ(ErrorOf([&] {
-              (void)LayersWithin(std::vector<double>{1, 2}, 2, 4, Config(2), cost, 99, "--size");
+              (void)LayersWithin(std::vector<double>{1, 2}, RowGrid(2), RowGrid(4), Config(2), cost,
+                                 99, "--size");
             }),
             "--size | at least 100 | 99");
 }
 
 TEST(Uniform, GivesEveryUnitTheSameWidth) {
-  const Plan plan = UniformPlan(3, Config(5));
+  const Plan plan = UniformPlan(RowGrid(3), Config(5));
 
   EXPECT_EQ(CountAt(plan, 3), 5);
   EXPECT_EQ(CodeBits(plan, Config(5)), 3);
-  EXPECT_EQ(ErrorOf([] { (void)UniformPlan(5, Config(5)); }), "uniform | 2, 3, 4, 8 | 5");
+  EXPECT_EQ(ErrorOf([] { (void)UniformPlan(RowGrid(5), Config(5)); }), "uniform | 2, 3, 4, 8 | 5");
 }
 
 TEST(CodeBits, WeighsUnitsByTheirWeights) {
   const ModelConfig config = Config(1);  // q 8x8, k 4x8, v 4x8, o 8x8, gate and up 24x8, down 8x24
-  Plan plan = UniformPlan(2, config);
+  Plan plan = UniformPlan(RowGrid(2), config);
 
-  plan.bits[0] = {8, 4, 3, 2};
+  plan.grids.layers.clear();
+  plan.grids.AddLayer({RowGrid(8), RowGrid(4), RowGrid(3), RowGrid(2)});
 
   EXPECT_DOUBLE_EQ(CodeBits(plan, config),
                    (8 * 128 + 4 * 64 + 3 * 384 + 2 * 192) / double{128 + 64 + 384 + 192});

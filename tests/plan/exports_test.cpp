@@ -28,26 +28,29 @@ constexpr Grid kTwo{.bits = 2, .group_size = 64};
 constexpr Grid kFour{.bits = 4, .group_size = 64};
 
 /// Layers 0 and 3 at 4 bits, 1 at 2, 2 with 4 bits in o and down.
-PlannedGrids Mixed() {
-  return {{kFour, kFour, kFour, kFour},
-          {kTwo, kTwo, kTwo, kTwo},
-          {kTwo, kFour, kTwo, kFour},
-          {kFour, kFour, kFour, kFour}};
+LayerGrids Mixed() {
+  ModelGrids grids = ModelGrids::Uniform(4, kFour);
+  grids.SetLayer(1, kTwo);
+  grids.Set(2, Unit::kQkv, kTwo);
+  grids.Set(2, Unit::kGateUp, kTwo);
+  return grids.layers;
 }
 
 /// 2 and 4 bits and groups of 64 and 128 anywhere: what every row can say.
-PlannedGrids Drawn(Index layers, std::uint64_t seed) {
+LayerGrids Drawn(Index layers, std::uint64_t seed) {
   Rng rng(seed);
-  PlannedGrids grids(Size(layers));
-  for (auto& layer : grids) {
-    for (Grid& grid : layer) {
+  ModelGrids grids;
+  for (Index layer = 0; layer < layers; ++layer) {
+    std::array<Grid, kUnits> units;
+    for (Grid& grid : units) {
       grid = {.bits = rng.Below(2) == 0 ? 2 : 4, .group_size = rng.Below(2) == 0 ? 64 : 128};
     }
+    grids.AddLayer(units);
   }
-  return grids;
+  return grids.layers;
 }
 
-std::string Text(std::string_view name, const PlannedGrids& grids) {
+std::string Text(std::string_view name, const LayerGrids& grids) {
   return FindPlanExport(name).text(grids, Config(static_cast<Index>(grids.size())));
 }
 
@@ -127,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(Seeds, PlanExportsProperty,
 
 TEST_P(PlanExportsProperty, EveryTensorMatchesOneLineOfItsType) {
   const Index layers = 23;
-  const PlannedGrids grids = Drawn(layers, GetParam());
+  const LayerGrids grids = Drawn(layers, GetParam());
   std::vector<std::pair<std::regex, std::string>> rules;
   for (const auto& [pattern, type] : Items(Text("llama-quantize", grids))) {
     rules.emplace_back(std::regex(pattern), type);
@@ -144,7 +147,7 @@ TEST_P(PlanExportsProperty, EveryTensorMatchesOneLineOfItsType) {
         EXPECT_TRUE(types.empty()) << TensorName(layer, site);
         continue;
       }
-      const Grid& grid = grids[Size(layer)][static_cast<std::size_t>(UnitOf(site))];
+      const Grid& grid = grids[Size(layer)][static_cast<std::size_t>(site)];
       EXPECT_EQ(types, std::vector<std::string>{grid.bits == 2 ? "q2_0" : "q4_0"})
           << TensorName(layer, site);
     }
@@ -153,7 +156,7 @@ TEST_P(PlanExportsProperty, EveryTensorMatchesOneLineOfItsType) {
 
 TEST_P(PlanExportsProperty, EveryModuleMatchesOneRuleOfGptqModel) {
   const Index layers = 23;
-  const PlannedGrids grids = Drawn(layers, GetParam());
+  const LayerGrids grids = Drawn(layers, GetParam());
   const Record dynamic = ParseRecord(Text("gptqmodel", grids), "dynamic");
   std::vector<std::pair<std::regex, Record>> rules;
   for (const auto& [key, value] : dynamic.items()) {
@@ -171,7 +174,7 @@ TEST_P(PlanExportsProperty, EveryModuleMatchesOneRuleOfGptqModel) {
 
   for (Index layer = 0; layer < layers; ++layer) {
     for (const Site site : kAllSites) {
-      const Grid& grid = grids[Size(layer)][static_cast<std::size_t>(UnitOf(site))];
+      const Grid& grid = grids[Size(layer)][static_cast<std::size_t>(site)];
       const std::vector<Record> found = matches(ModulePath(layer, site));
       ASSERT_EQ(found.size(), 1u) << ModulePath(layer, site);
       EXPECT_EQ(found[0]["bits"], grid.bits);
@@ -186,7 +189,7 @@ TEST_P(PlanExportsProperty, EveryModuleMatchesOneRuleOfGptqModel) {
 }
 
 TEST_P(PlanExportsProperty, EveryModuleIsNamedOnceWithItsGrid) {
-  const PlannedGrids grids = Drawn(5, GetParam());
+  const LayerGrids grids = Drawn(5, GetParam());
 
   for (const char* name : {"auto-round", "mlx"}) {
     const Record rows = ParseRecord(Text(name, grids), name);
@@ -195,7 +198,7 @@ TEST_P(PlanExportsProperty, EveryModuleIsNamedOnceWithItsGrid) {
     EXPECT_EQ(modules, 5u * kSites) << name;
     for (Index layer = 0; layer < 5; ++layer) {
       for (const Site site : kAllSites) {
-        const Grid& grid = grids[Size(layer)][static_cast<std::size_t>(UnitOf(site))];
+        const Grid& grid = grids[Size(layer)][static_cast<std::size_t>(site)];
         const Record& row = rows.at(ModulePath(layer, site));
         EXPECT_EQ(row["bits"], grid.bits);
         EXPECT_EQ(row["group_size"], grid.group_size);
@@ -206,7 +209,7 @@ TEST_P(PlanExportsProperty, EveryModuleIsNamedOnceWithItsGrid) {
 
 /// A model of one layer at one grid.
 std::string OfOne(std::string_view name, const Grid& grid, ModelConfig config = Config(1)) {
-  PlannedGrids grids(1);
+  LayerGrids grids(1);
   grids[0].fill(grid);
   return FindPlanExport(name).text(grids, config);
 }
@@ -280,18 +283,6 @@ TEST(PlanExports, NamesTheRowsThereAre) {
   EXPECT_EQ(problem.expected, "llama-quantize, gptqmodel, auto-round, mlx");
 }
 
-TEST(PlanExports, TakeGridsFromThePlanWhereItSaysThem) {
-  Plan plan = UniformPlan(3, Config(2));
-
-  EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kInteger)[1][2],
-            (Grid{.bits = 3, .group_size = 128, .offset = Offset::kInteger}));
-  std::array<Grid, kUnits> grids;
-  grids.fill({.bits = 3, .group_size = 0, .offset = Offset::kHalf});
-  plan.grids.assign(2, grids);
-  EXPECT_EQ(GridsOfPlan(plan, 128, Offset::kSymmetric)[1][2],
-            (Grid{.bits = 3, .group_size = 0, .offset = Offset::kHalf}));
-}
-
 TEST(PlanExports, KQuantsAreForLlamaQuantizeAlone) {
   ModelConfig config = Config(2);
   config.hidden = 256;
@@ -299,11 +290,7 @@ TEST(PlanExports, KQuantsAreForLlamaQuantizeAlone) {
   config.heads = config.kv_heads = 4;
   config.head_dim = 64;
   for (const KQuant& row : KQuants()) {
-    Plan plan = UniformPlan(row.grid.bits, config);
-    std::array<Grid, kUnits> grids;
-    grids.fill(row.grid);
-    plan.grids.assign(2, grids);
-    const PlannedGrids planned = GridsOfPlan(plan, 64, Offset::kSymmetric);
+    const LayerGrids planned = ModelGrids::Uniform(2, row.grid).layers;
     for (const PlanExport& tool : PlanExports()) {
       if (tool.name == "llama-quantize") {
         EXPECT_NE(tool.text(planned, config).find("=" + std::string(row.name)), std::string::npos);

@@ -7,6 +7,7 @@
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "tests/support/error_of.h"
+#include "tests/support/row_grid.h"
 
 namespace lieq {
 namespace {
@@ -22,8 +23,14 @@ ModelConfig Config(Index layers = 4) {
 
 /// As it comes out of a file.
 Json Document(const Plan& plan) {
-  const auto layers = static_cast<Index>(plan.bits.size());
-  return ParseJson(ToJson(plan, Config(layers)).dump(), "plan.json");
+  return ParseJson(ToJson(plan, Config(plan.layers())).dump(), "plan.json");
+}
+
+/// A document of widths alone, as one written by hand.
+Json OfWidths(int bits, Index layers = 4) {
+  Json json{{"schema", 1}, {"kind", "plan"}, {"layers", Json::array()}};
+  for (Index i = 0; i < layers; ++i) json["layers"].push_back({{"layer", i}, {"bits", bits}});
+  return json;
 }
 
 PlanDifference Compare(const Json& a, const Json& b) {
@@ -31,15 +38,19 @@ PlanDifference Compare(const Json& a, const Json& b) {
 }
 
 Plan Grouped(int bits, Index group) {
-  Plan plan = UniformPlan(bits, Config());
-  std::array<Grid, kUnits> grids;
-  grids.fill({.bits = bits, .group_size = group});
-  plan.grids.assign(4, grids);
-  return plan;
+  return UniformPlan({.bits = bits, .group_size = group}, Config());
+}
+
+/// Changes the grid of a unit.
+template <class Change>
+void Edit(Plan& plan, Index layer, Unit unit, const Change& change) {
+  Grid grid = plan.grids.At(layer, unit);
+  change(grid);
+  plan.grids.Set(layer, unit, grid);
 }
 
 TEST(PlanDiff, ThePlanItselfAgrees) {
-  for (const Plan& plan : {UniformPlan(2, Config()), Grouped(4, 64)}) {
+  for (const Plan& plan : {UniformPlan(RowGrid(2), Config()), Grouped(4, 64)}) {
     const PlanDifference difference = Compare(Document(plan), Document(plan));
 
     EXPECT_TRUE(difference.agree());
@@ -49,9 +60,8 @@ TEST(PlanDiff, ThePlanItselfAgrees) {
 
 TEST(PlanDiff, NamesTheUnitsOfOtherWidthsOrGroupSizes) {
   Plan a = Grouped(2, 64), b = a;
-  b.bits[1] = {2, 4, 2, 2};
-  b.grids[1][1].bits = 4;
-  b.grids[3][3].group_size = 0;
+  Edit(b, 1, Unit::kO, [](Grid& grid) { grid.bits = 4; });
+  Edit(b, 3, Unit::kDown, [](Grid& grid) { grid.group_size = 0; });
 
   const PlanDifference difference = Compare(Document(a), Document(b));
 
@@ -69,7 +79,7 @@ TEST(PlanDiff, NamesTheUnitsOfOtherWidthsOrGroupSizes) {
 
 TEST(PlanDiff, NamesTheUnitsOfOtherOffsets) {
   Plan a = Grouped(2, 64), b = a;
-  b.grids[2][1].offset = Offset::kHalf;
+  Edit(b, 2, Unit::kO, [](Grid& grid) { grid.offset = Offset::kHalf; });
 
   const PlanDifference difference = Compare(Document(a), Document(b));
 
@@ -78,26 +88,26 @@ TEST(PlanDiff, NamesTheUnitsOfOtherOffsets) {
 }
 
 TEST(PlanDiff, APlanThatSaysNoGroupSizesDoesNotAgreeWithOneThatDoes) {
-  const PlanDifference difference =
-      Compare(Document(UniformPlan(2, Config())), Document(Grouped(2, 64)));
+  const PlanDifference difference = Compare(OfWidths(2), Document(Grouped(2, 64)));
 
   EXPECT_TRUE(difference.units.empty());
   EXPECT_FALSE(difference.agree());
 }
 
 TEST(PlanDiff, ComparesTheLayersThatBothHave) {
-  Plan longer = UniformPlan(2, Config(6));
-  longer.bits[0].fill(4);
+  Plan longer = UniformPlan(RowGrid(2), Config(6));
+  longer.grids.SetLayer(0, RowGrid(4));
 
-  const PlanDifference difference = Compare(Document(longer), Document(UniformPlan(2, Config())));
+  const PlanDifference difference =
+      Compare(Document(longer), Document(UniformPlan(RowGrid(2), Config())));
 
   EXPECT_EQ(difference.units.size(), 4u);
-  EXPECT_EQ(difference.plans[0].layers.bits.size(), 6u);
+  EXPECT_EQ(difference.plans[0].layers.plan.layers(), 6);
   EXPECT_FALSE(difference.agree());
 }
 
 TEST(PlanDiff, TakesFiguresAsTheyAreRecordedAndNoneOfAnEditedPlan) {
-  Plan plan = UniformPlan(2, Config());
+  Plan plan = UniformPlan(RowGrid(2), Config());
   plan.predicted_kl = 0.25;
   Json a = Document(plan), b = a;
   a["bytes"] = 1234;
@@ -126,8 +136,7 @@ TEST(PlanDiff, ReadsAPlanByHand) {
 
 TEST(PlanDiff, IsARecord) {
   Plan a = Grouped(2, 64), b = a;
-  b.bits[1][1] = b.grids[1][1].bits = 4;
-  b.grids[1][1].group_size = 0;
+  b.grids.Set(1, Unit::kO, RowGrid(4));
 
   const Record record = ToJson(Compare(Document(a), Document(b)), {"a.json", "b.json"});
 
@@ -141,7 +150,7 @@ TEST(PlanDiff, IsARecord) {
 }
 
 TEST(PlanDiff, NamesThePlaceOfWhatIsNoPlan) {
-  const Json good = Document(UniformPlan(2, Config()));
+  const Json good = Document(UniformPlan(RowGrid(2), Config()));
   Json kind = good, schema = good, empty = good, width = good, kl = good;
   kind["kind"] = "diagnostics";
   schema["schema"] = 2;

@@ -10,6 +10,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
 #include "lieq/plan/allocate.h"
+#include "tests/support/row_grid.h"
 
 namespace lieq {
 namespace {
@@ -27,8 +28,8 @@ Plan Ranked(std::uint64_t seed) {
   for (double& score : scores) score = rng.Normal() * 1e-3;
   Plan plan = Allocate(std::move(scores), "compactness",
                        {.bits = 2 + 2 * rng.Uniform(),
-                        .low = 2,
-                        .high = 4,
+                        .low = RowGrid(2),
+                        .high = RowGrid(4),
                         .rounding = seed % 2 == 1 ? Rounding::kPaper : Rounding::kDown},
                        Config());
   plan.model_hash = "0123456789abcdef";
@@ -38,8 +39,8 @@ Plan Ranked(std::uint64_t seed) {
 
 /// Through the text, as a file would.
 Plan ThroughText(const Plan& plan) {
-  return PlanFromJson(ParseJson(ToJson(plan, Config()).dump(2), "plan.json"), Config(),
-                      "plan.json");
+  return PlanFromJson(ParseJson(ToJson(plan, Config()).dump(2), "plan.json"), Config(), "plan.json",
+                      RowGrid);
 }
 
 /// An optimal plan with everything that such a plan says.
@@ -62,7 +63,7 @@ Plan Chosen() {
       grid = plan.candidates[layer == 2 ? 1 : rng.Below(3)];
       plan.damage.push_back({rng.Uniform(), -rng.Uniform(), std::nullopt});
     }
-    plan.AddLayer(grids);
+    plan.grids.AddLayer(grids);
   }
   plan.low = 2;
   plan.high = 4;
@@ -73,14 +74,14 @@ Plan Chosen() {
 Plan ChosenAndEdited(const std::function<void(Json&)>& edit) {
   Json json = ParseJson(ToJson(Chosen(), Config()).dump(), "plan.json");
   edit(json);
-  return PlanFromJson(json, Config(), "plan.json");
+  return PlanFromJson(json, Config(), "plan.json", RowGrid);
 }
 
 /// The plan after `edit` of its JSON.
 Plan Edited(const std::function<void(Json&)>& edit) {
   Json json = ParseJson(ToJson(Ranked(1), Config()).dump(), "plan.json");
   edit(json);
-  return PlanFromJson(json, Config(), "plan.json");
+  return PlanFromJson(json, Config(), "plan.json", RowGrid);
 }
 
 class PlanJsonProperty : public testing::TestWithParam<std::uint64_t> {};  // the seed
@@ -96,10 +97,13 @@ TEST_P(PlanJsonProperty, ARankedPlanComesBackAsItWas) {
 TEST_P(PlanJsonProperty, AnEditedPlanComesBackAsItWas) {
   Rng rng(GetParam());
   Plan plan = Ranked(GetParam());
-  for (auto& layer : plan.bits) {
-    for (int& bits : layer) bits = kWidths[rng.Below(kWidths.size())];
+  plan.grids.layers.clear();
+  plan.grids.AddLayer({RowGrid(2), RowGrid(3), RowGrid(4), RowGrid(8)});
+  for (Index layer = 1; layer < kLayers; ++layer) {
+    std::array<Grid, kUnits> units;
+    for (Grid& grid : units) grid = RowGrid(kWidths[rng.Below(kWidths.size())]);
+    plan.grids.AddLayer(units);
   }
-  plan.bits[0] = {2, 3, 4, 8};
   plan.low = 2;
   plan.high = 8;
   plan.ranking = "edited";
@@ -109,7 +113,7 @@ TEST_P(PlanJsonProperty, AnEditedPlanComesBackAsItWas) {
 
 TEST(PlanJson, AUniformPlanComesBackAsItWas) {
   for (const int bits : kWidths) {
-    const Plan plan = UniformPlan(bits, Config());
+    const Plan plan = UniformPlan(RowGrid(bits), Config());
 
     EXPECT_EQ(ThroughText(plan), plan);
   }
@@ -129,14 +133,13 @@ TEST(PlanJson, TheWeightsOfACombinedRankingComeBack) {
 }
 
 TEST(PlanJson, TheEndsComeBack) {
-  Plan plan = UniformPlan(2, Config());
-  plan.embedding_bits = 8;
+  Plan plan = UniformPlan(RowGrid(2), Config());
   for (const Index group : {0, 48, 128}) {
-    plan.ends_group_size = group;
+    plan.grids.ends.embedding = {.bits = 8, .group_size = group};
 
     EXPECT_EQ(ThroughText(plan), plan);
-    const Plan layers = LayersFromJson(ParseJson(ToJson(plan, Config()).dump(), "p"), "p");
-    EXPECT_EQ(layers.embedding_bits, 8);
+    const PlanLayers layers = LayersFromJson(ParseJson(ToJson(plan, Config()).dump(), "p"), "p");
+    EXPECT_EQ(layers.plan.embedding_bits(), 8);
     EXPECT_EQ(layers.ends_group_size, group);
   }
   EXPECT_THROW((void)Edited([](Json& json) { json["ends_group_size"] = "all"; }), Error);
@@ -144,8 +147,9 @@ TEST(PlanJson, TheEndsComeBack) {
 }
 
 TEST(PlanJson, ReadsLikeATableOfLayers) {
-  Plan plan = UniformPlan(2, Config());
-  plan.bits[1] = {4, 4, 2, 2};
+  Plan plan = UniformPlan(RowGrid(2), Config());
+  plan.grids.Set(1, Unit::kQkv, RowGrid(4));
+  plan.grids.Set(1, Unit::kO, RowGrid(4));
   plan.ranking = "edited";
 
   const Record json = ToJson(plan, Config());
@@ -153,8 +157,9 @@ TEST(PlanJson, ReadsLikeATableOfLayers) {
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["kind"], "plan");
   EXPECT_EQ(json["widths"], (Record{2, 2}));
-  EXPECT_EQ(json["layers"][0].dump(), R"({"layer":0,"bits":2})");
-  EXPECT_EQ(json["layers"][1].dump(), R"({"layer":1,"bits":{"qkv":4,"o":4,"gate_up":2,"down":2}})");
+  EXPECT_EQ(json["layers"][0].dump(),
+            R"({"layer":0,"bits":2,"group_size":"row","offset":"symmetric"})");
+  EXPECT_EQ(json["layers"][1]["bits"].dump(), R"({"qkv":4,"o":4,"gate_up":2,"down":2})");
 }
 
 TEST(PlanJson, KnowsThatAWidthWasEdited) {
@@ -180,7 +185,7 @@ TEST(PlanJson, ARequestComesBackAsItWas) {
   const std::vector<PlanRequest> requests{
       {}, {.bits = 2.25}, {.bpw = 2.5}, {.size = 50'000'000'000}, {.high_layers = 0}};
   for (const PlanRequest& request : requests) {
-    Plan plan = UniformPlan(2, Config());
+    Plan plan = UniformPlan(RowGrid(2), Config());
     plan.requested = request;
 
     EXPECT_EQ(ThroughText(plan).requested, request);
@@ -189,7 +194,7 @@ TEST(PlanJson, ARequestComesBackAsItWas) {
 
 TEST(PlanJson, APlanUnderACeilingIsNotTakenForEdited) {
   // Three of eight layers, where the top-m rule would round 2.8 bits to another number of them.
-  Plan plan = RaiseLayers(std::vector<Index>{0, 3, 4}, 2, 4, Config());
+  Plan plan = RaiseLayers(std::vector<Index>{0, 3, 4}, RowGrid(2), RowGrid(4), Config());
   plan.scores = {3, 0, 0, 2, 1, 0, 0, 0};
   plan.ranking = "compactness";
   plan.requested = {.bpw = 3.4};
@@ -239,9 +244,13 @@ TEST(PlanJson, APlanByHandNeedsLayersAlone) {
     json["layers"].push_back({{"layer", i}, {"bits", i == 2 ? 4 : 2}});
   }
 
-  const Plan plan = PlanFromJson(json, Config(), "plan.json");
+  const Plan plan = PlanFromJson(json, Config(), "plan.json", [](int bits) {
+    return Grid{.bits = bits, .group_size = 4, .offset = Offset::kInteger};
+  });
 
   EXPECT_EQ(plan.BitsOf(2, Unit::kQkv), 4);
+  EXPECT_EQ(plan.grids.At(2, Unit::kDown),
+            (Grid{.bits = 4, .group_size = 4, .offset = Offset::kInteger}));
   EXPECT_EQ(plan.ranking, "edited");
   EXPECT_EQ(plan.low, 2);
   EXPECT_EQ(plan.high, 4);
@@ -447,35 +456,38 @@ ModelConfig WideConfig() {
 }
 
 Plan FromLayer(const std::function<void(Json&)>& edit) {
-  Json json = ParseJson(ToJson(UniformPlan(2, WideConfig()), WideConfig()).dump(), "plan.json");
+  Json json =
+      ParseJson(ToJson(UniformPlan(RowGrid(2), WideConfig()), WideConfig()).dump(), "plan.json");
   json.erase("digest");
-  for (Json& row : json["layers"]) edit(row);
-  return PlanFromJson(json, WideConfig(), "plan.json");
+  for (Json& row : json["layers"]) {
+    row.erase("group_size");
+    row.erase("offset");
+    edit(row);
+  }
+  return PlanFromJson(json, WideConfig(), "plan.json", RowGrid);
 }
 
 TEST(PlanJson, KQuantsComeBackBesideOtherGrids) {
   Plan plan{.ranking = "edited", .low = 2, .high = 4};
   for (Index layer = 0; layer < kLayers; ++layer) {
-    plan.AddLayer({KQuantOfBits(2)->grid,
-                   {.bits = 2, .group_size = 64, .offset = Offset::kHalf},
-                   KQuantOfBits(4)->grid,
-                   KQuantOfBits(3)->grid});
+    plan.grids.AddLayer({KQuantOfBits(2)->grid,
+                         {.bits = 2, .group_size = 64, .offset = Offset::kHalf},
+                         KQuantOfBits(4)->grid,
+                         KQuantOfBits(3)->grid});
   }
   plan.requested_bits = CodeBits(plan, WideConfig());
   const Record json = ToJson(plan, WideConfig());
 
   EXPECT_EQ(json["layers"][1]["grid"].dump(),
             R"({"qkv":"q2_k","o":"affine","gate_up":"q4_k","down":"q3_k"})");
-  EXPECT_EQ(PlanFromJson(ParseJson(json.dump(), "plan.json"), WideConfig(), "plan.json"), plan);
+  EXPECT_EQ(PlanFromJson(ParseJson(json.dump(), "plan.json"), WideConfig(), "plan.json", RowGrid),
+            plan);
 }
 
 TEST(PlanJson, TheNameOfAKQuantIsEnough) {
   const Plan plan = FromLayer([](Json& row) { row["grid"] = "q2_k"; });
 
-  for (const auto& layer : plan.grids) {
-    for (const Grid& grid : layer) EXPECT_EQ(grid, KQuantOfBits(2)->grid);
-  }
-  EXPECT_EQ(plan.grids.size(), Size(kLayers));
+  EXPECT_EQ(plan.grids, ModelGrids::Uniform(kLayers, KQuantOfBits(2)->grid));
 }
 
 TEST(PlanJson, RefusesKQuantsThatAreNone) {
@@ -532,7 +544,8 @@ TEST(PlanJson, RefusesGroupsThatDoNotDivideTheRows) {
 
 TEST(PlanJson, RefusesWhatIsNoObject) {
   for (const char* text : {"[]", "3", "null", "\"plan\""}) {
-    EXPECT_THROW((void)PlanFromJson(ParseJson(text, "plan.json"), Config(), "plan.json"), Error);
+    EXPECT_THROW((void)PlanFromJson(ParseJson(text, "plan.json"), Config(), "plan.json", RowGrid),
+                 Error);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "lieq/plan/allocate.h"
+#include "tests/support/row_grid.h"
 
 namespace lieq {
 namespace {
@@ -31,27 +32,23 @@ TEST(UnitStoredBits, AreThoseOfTheMatricesThatAUnitIsMadeOf) {
 }
 
 TEST(Digest, TellsWidthsAndGridsApart) {
-  Plan plan = UniformPlan(2, Config());
-  const std::string plain = Digest(plan);
-  EXPECT_EQ(Digest(plan), plain);
+  Plan plan = UniformPlan({.bits = 2, .group_size = 64}, Config());
+  const std::string digest = Digest(plan), widths = WidthDigest(plan);
   plan.ranking = "other";
-  EXPECT_EQ(Digest(plan), plain);
-  std::array<Grid, kUnits> grids;
-  grids.fill({.bits = 2, .group_size = 64});
-  plan.grids.assign(2, grids);
-  const std::string grouped = Digest(plan);
-  EXPECT_NE(grouped, plain);
+  EXPECT_EQ(Digest(plan), digest);
+  EXPECT_NE(digest, widths);
   const auto changed = [&](auto change) {
     Plan other = plan;
-    change(other.grids[1][3]);
-    return Digest(other) != grouped;
+    Grid grid = plan.grids.At(1, Unit::kDown);
+    change(grid);
+    other.grids.Set(1, Unit::kDown, grid);
+    EXPECT_EQ(WidthDigest(other) == widths, grid.bits == 2);
+    return Digest(other) != digest;
   };
   EXPECT_TRUE(changed([](Grid& grid) { grid.group_size = 32; }));
   EXPECT_TRUE(changed([](Grid& grid) { grid.offset = Offset::kHalf; }));
   EXPECT_TRUE(changed([](Grid& grid) { grid = KQuantOfBits(2)->grid; }));
-  plan.grids.clear();
-  plan.bits[0][2] = 3;
-  EXPECT_NE(Digest(plan), plain);
+  EXPECT_TRUE(changed([](Grid& grid) { grid.bits = 3; }));
 }
 
 }  // namespace

@@ -65,29 +65,29 @@ std::map<std::string, TensorSpec> FloatTensors(const ModelFolder& model) {
 }
 
 /// The grid of an end that becomes packed, by the name of its float tensor.
-std::optional<Grid> EdgeGrid(const EdgeGrids& edges, const ModelConfig& config,
-                             std::string_view name) {
-  if (name == std::string(kEmbeddingModule) + ".weight") return edges.embedding;
-  if (name == std::string(kHeadModule) + ".weight" && !config.tied) return edges.head;
+std::optional<Grid> EndGrid(const EndGrids& ends, const ModelConfig& config,
+                            std::string_view name) {
+  if (name == std::string(kEmbeddingModule) + ".weight") return ends.embedding;
+  if (name == std::string(kHeadModule) + ".weight" && !config.tied) return ends.head;
   return std::nullopt;
 }
 
 }  // namespace
 
-OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
-                       DType scale_type, bool untied) {
+OutputFiles PlanOutput(const ModelFolder& model, const ModelGrids& grids, DType scale_type,
+                       bool untied) {
   ModelConfig config = model.weights.config;
   const bool parts = untied && config.tied;
   if (parts) config.tied = false;
   const auto linears = LinearTensors(config);
   std::vector<TensorSpec> specs;
   const auto add = [&](const std::string& name, const TensorSpec& tensor) {
-    if (const std::optional<Grid> grid = EdgeGrid(edges, config, name)) {
+    if (const std::optional<Grid> grid = EndGrid(grids.ends, config, name)) {
       const auto packed = EndSpecs(name.substr(0, name.rfind('.')), config, *grid, scale_type);
       specs.insert(specs.end(), packed.begin(), packed.end());
       return;
     }
-    if (edges.embedding && config.tied && name == std::string(kHeadModule) + ".weight") {
+    if (grids.ends.embedding && config.tied && name == std::string(kHeadModule) + ".weight") {
       return;  // a copy of the embedding: the quantized one stands for both
     }
     const auto place = linears.find(name);
@@ -96,8 +96,9 @@ OutputFiles PlanOutput(const ModelFolder& model, const LayerGrids& grids, const 
       return;
     }
     const auto [layer, site] = place->second;
-    const auto packed = PackedSpecs(ModuleName(layer, site), config.Out(site), config.In(site),
-                                    grids[Size(layer)][static_cast<std::size_t>(site)], scale_type);
+    const auto packed =
+        PackedSpecs(ModuleName(layer, site), config.Out(site), config.In(site),
+                    grids.layers[Size(layer)][static_cast<std::size_t>(site)], scale_type);
     specs.insert(specs.end(), packed.begin(), packed.end());
   };
   std::map<std::string, TensorSpec> tensors = FloatTensors(model);
@@ -132,10 +133,9 @@ void WidenEnd(const ModelFolder& model, const AnyMatrix& matrix, const TensorSpe
 
 }  // namespace
 
-void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
-                   const OutputFiles& files,
+void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const OutputFiles& files,
                    const std::function<std::filesystem::path(Index, Site)>& layer_file,
-                   const std::filesystem::path& edge_file, const std::filesystem::path& folder) {
+                   const std::filesystem::path& end_file, const std::filesystem::path& folder) {
   // Packed tensor -> its linear; the name of a module plus one of the format's suffixes.
   std::map<std::string, LinearPlace, std::less<>> places;
   for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
@@ -150,11 +150,12 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
       const auto place = places.find(module);
       // A tied head may have scales beside the embedding that it shares.
       const bool tied = model.weights.config.tied;
-      const bool edge = (module == kEmbeddingModule && edges.embedding) ||
-                        (module == kHeadModule && (tied ? edges.embedding : edges.head));
+      const bool is_end =
+          (module == kEmbeddingModule && grids.ends.embedding) ||
+          (module == kHeadModule && (tied ? grids.ends.embedding : grids.ends.head));
       const bool linear = place != places.end();
-      const bool packed = edge || (linear && !model.tensors.Has(spec.name));
-      if (const AnyMatrix* end = PackedEnd(model, spec.name); end != nullptr && !edge) {
+      const bool packed = is_end || (linear && !model.tensors.Has(spec.name));
+      if (const AnyMatrix* end = PackedEnd(model, spec.name); end != nullptr && !is_end) {
         WidenEnd(model, *end, spec, writer);
         continue;
       }
@@ -163,7 +164,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
         continue;
       }
       const auto packed_file =
-          edge ? edge_file : layer_file(place->second.layer, place->second.site);
+          is_end ? end_file : layer_file(place->second.layer, place->second.site);
       if (open_file != packed_file) {
         open.reset();
         open = TensorFile::Open(packed_file);
@@ -176,7 +177,7 @@ void AssembleModel(const ModelFolder& model, const LayerGrids& grids, const Edge
   WriteIndex(files, folder);
 
   Record config = FloatConfig(model);
-  config["quantization_config"] = QuantizationConfig(grids, edges, model.weights.config.tied);
+  config["quantization_config"] = QuantizationConfig(grids, model.weights.config.tied);
   WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
   WriteSidecars(model, folder);
 }
@@ -192,24 +193,24 @@ std::shared_ptr<Matrix<float>> Widened(const AnyMatrix& matrix, DType type) {
 }
 
 /// The ends as they were to be written; `weights` holds what they point to.
-void ExpectEnds(const ModelFolder& model, const EdgeGrids& edges,
-                const std::filesystem::path& edge_file, Weights& weights) {
+void ExpectEnds(const ModelFolder& model, const EndGrids& ends,
+                const std::filesystem::path& end_file, Weights& weights) {
   const auto expect = [&](std::string_view module, const std::optional<Grid>& grid,
                           AnyMatrix& matrix) {
     if (grid) {
       matrix =
-          std::make_shared<const QMatrix>(ReadPacked(TensorFile::Open(edge_file), module, *grid));
+          std::make_shared<const QMatrix>(ReadPacked(TensorFile::Open(end_file), module, *grid));
     } else if (std::holds_alternative<Packed>(matrix)) {
       const auto wide = Widened(matrix, model.dtype);
       matrix = View<const float, 2>(wide->view());
       weights.owners.push_back(wide);
     }
   };
-  expect(kEmbeddingModule, edges.embedding, weights.embedding);
+  expect(kEmbeddingModule, ends.embedding, weights.embedding);
   if (weights.config.tied) {
     weights.head = weights.embedding;
   } else {
-    expect(kHeadModule, edges.head, weights.head);
+    expect(kHeadModule, ends.head, weights.head);
   }
 }
 
@@ -227,16 +228,16 @@ LayerWeights ExpectedLayer(const ModelFolder& model, Index layer, const LayerGri
 
 }  // namespace
 
-void ReadBack(const ModelFolder& model, const LayerGrids& grids, const EdgeGrids& edges,
+void ReadBack(const ModelFolder& model, const ModelGrids& grids,
               const std::function<std::filesystem::path(Index, Site)>& layer_file,
-              const std::filesystem::path& edge_file, const std::filesystem::path& folder) {
+              const std::filesystem::path& end_file, const std::filesystem::path& folder) {
   ModelComparer comparer;
   const ModelFolder written =
       OpenModelByLayers(folder, [&](Index layer, const LayerWeights& found) {
-        comparer.Layer(layer, ExpectedLayer(model, layer, grids, layer_file), found);
+        comparer.Layer(layer, ExpectedLayer(model, layer, grids.layers, layer_file), found);
       });
   Weights expected = model.weights;
-  ExpectEnds(model, edges, edge_file, expected);
+  ExpectEnds(model, grids.ends, end_file, expected);
   if (comparer.Configuration(expected.config, written.weights.config)) {
     comparer.Ends(expected, written.weights);
   }

@@ -154,12 +154,14 @@ LayerWeights CodeStore::Layer(Index layer, const std::array<const Grid*, kUnits>
   return weights;
 }
 
-Weights CodeStore::Mix(const UnitGrids& grids) const {
+Weights CodeStore::Mix(const ModelGrids& grids) const {
   Weights weights = model_->weights;
-  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
     std::array<const Grid*, kUnits> units{};
-    for (std::size_t unit = 0; unit < kUnits; ++unit) units[unit] = &grids[layer][unit];
-    weights.layers[layer] = Layer(static_cast<Index>(layer), units);
+    for (const Unit unit : kAllUnits) {
+      units[static_cast<std::size_t>(unit)] = &grids.At(layer, unit);
+    }
+    weights.layers[Size(layer)] = Layer(layer, units);
   }
   return weights;
 }

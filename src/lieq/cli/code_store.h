@@ -23,9 +23,6 @@
 
 namespace lieq {
 
-/// By layer and Unit: the grid of each unit of a model.
-using UnitGrids = std::vector<std::array<Grid, kUnits>>;
-
 /// Packed tensors of a layer's linears, those that are there, and the reports in the metadata.
 void WriteLayerCodes(const std::filesystem::path& file, Index layer, const QuantizedLayer& codes,
                      DType scale_type);
@@ -48,8 +45,8 @@ class CodeStore {
   [[nodiscard]] std::array<LinearReport, kSites> Reports(Index layer, const Grid& grid) const;
   /// The layer with the linears of some units replaced: grids by Unit, null to leave one in float.
   [[nodiscard]] LayerWeights Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const;
-  /// The whole model at these grids.
-  [[nodiscard]] Weights Mix(const UnitGrids& grids) const;
+  /// The whole model with its layers at these grids.
+  [[nodiscard]] Weights Mix(const ModelGrids& grids) const;
 
  private:
   std::filesystem::path folder_;

@@ -43,7 +43,7 @@ class Clock {
     if (codes > 0) Add("codes of candidates", codes);
     if (work_.measures_damage) Add("measuring damage", Damage());
     if (work_.mixes > 0) Mixes();
-    if (work_.grids.empty()) return std::move(stages_);
+    if (work_.grids.layers.empty()) return std::move(stages_);
     if (!work_.transforms.empty()) Add("transforming", Transforming());
     if (!work_.arguments.assemble) Add("quantizing", Quantizing());
     Add("writing", Writing());
@@ -172,7 +172,7 @@ class Clock {
     double seconds = 0;
     if (calibrated) seconds += pieces_.Layer(rows, work_.length, nullptr) + Grams(rows);
     constexpr int kScales = 20;  // that are tried for each unit
-    const std::array<Grid, kSites>& layer = work_.grids.front();
+    const std::array<Grid, kSites>& layer = work_.grids.layers.front();
     for (const Site site : kAllSites) {
       const Grid& grid = layer[static_cast<std::size_t>(site)];
       const double rounds = calibrated ? kScales : 1;
@@ -185,7 +185,7 @@ class Clock {
     double seconds = 0;
     std::map<std::string, double> known;  // layers of one plan have few kinds of grids
     const bool calibrated = FindQuantizer(options_.method).needs_calibration;
-    for (const auto& layer : std::span(work_.grids).subspan(Size(work_.finished))) {
+    for (const auto& layer : std::span(work_.grids.layers).subspan(Size(work_.finished))) {
       std::string kind;
       for (const Grid& grid : layer) kind += Label(grid) + " ";
       auto found = known.find(kind);
@@ -195,7 +195,7 @@ class Clock {
       seconds += found->second;
     }
     if (calibrated && work_.finished > 0) {  // windows go through what is there
-      const Grid& grid = GridOfUnit(work_.grids.front(), Unit::kGateUp);
+      const Grid& grid = GridOfUnit(work_.grids.layers.front(), Unit::kGateUp);
       seconds += static_cast<double>(work_.finished) *
                  pieces_.Layer(work_.windows * work_.length, work_.length, &grid);
     }
@@ -233,12 +233,12 @@ class Clock {
   double Writing() {
     const auto bytes = static_cast<std::int64_t>(work_.output_bytes);
     double seconds = pieces_.Write(bytes, 4) + 2 * pieces_.Read(bytes);
-    const auto edge = [&](const std::optional<Grid>& grid) {
+    const auto end_matrix = [&](const std::optional<Grid>& grid) {
       if (!grid) return;
       seconds += pieces_.Round(config_.vocab, config_.hidden, *grid, work_.arguments.quant.clip);
     };
-    edge(work_.edges.embedding);
-    edge(work_.edges.head);
+    end_matrix(work_.grids.ends.embedding);
+    end_matrix(work_.grids.ends.head);
     return seconds;
   }
 
@@ -296,7 +296,7 @@ std::int64_t DiskBytes(const Work& work) {
   if (!work.candidates.empty()) {
     bytes += std::max<std::int64_t>(0, CodeBytes(config, work.candidates) - BytesBelow(work.codes));
   }
-  if (work.grids.empty()) return bytes;
+  if (work.grids.layers.empty()) return bytes;
   std::int64_t run = static_cast<std::int64_t>(work.output_bytes);  // finished layers, ends
   if (!work.transforms.empty()) {
     ModelConfig written = config;

@@ -30,10 +30,9 @@ struct Work {
   Index damage_windows = 0, damage_length = 0;
   Index mixes = 0;  // that are run after the plan, or to refine it
   // Of quantizing:
-  LayerGrids grids;
+  ModelGrids grids;
   Index finished = 0;  // layers that an earlier start of the run left
   TransformList transforms;
-  EdgeGrids edges;
   std::uint64_t output_bytes = 0;
 };
 

@@ -93,8 +93,7 @@ std::string CardOfExport(const Record& record, const Exporter& exporter,
       if (engine.container == exporter.name) engines.push_back(engine.name);
     }
   } else {
-    engines = RunnersOf(exporter.name, GridsOf(written.weights, exporter.name), written.edges,
-                        written.weights.config);
+    engines = RunnersOf(exporter.name, GridsOf(written, exporter.name), written.weights.config);
   }
   return ModelCard({.record = record,
                     .container = std::string(exporter.name),

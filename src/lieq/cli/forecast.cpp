@@ -32,19 +32,20 @@ std::vector<double> ByName(Index layers, bool falling) {
 }  // namespace
 
 Forecast ForecastPlan(const Arguments& arguments, const ModelFolder& model,
-                      const std::string& model_hash, const EdgeGrids& edges, bool untied,
+                      const std::string& model_hash, const EndGrids& ends, bool untied,
                       Session& session) {
   const auto bytes = [&](const Plan& plan) {
-    return PlanOutput(model, GridsOf(arguments, plan), edges, ScaleType(model.dtype), untied).bytes;
+    const ModelGrids grids{.layers = plan.grids.layers, .ends = ends};
+    return PlanOutput(model, grids, ScaleType(model.dtype), untied).bytes;
   };
   const bool made = arguments.uniform.has_value() || !arguments.plan.empty();
   if (!made && arguments.allocation == "optimal") {
     OptimalForecast optimal = ForecastOptimal(arguments, model);
     if (untied) {  // a head of its own, which no budget counts
-      const EdgeGrids tied = EdgesOf(arguments, model.weights.config);
+      const ModelGrids tied{.layers = optimal.plan.grids.layers,
+                            .ends = EndsOf(arguments, model.weights.config)};
       optimal.bytes += static_cast<std::int64_t>(
-          bytes(optimal.plan) -
-          PlanOutput(model, GridsOf(arguments, optimal.plan), tied, ScaleType(model.dtype)).bytes);
+          bytes(optimal.plan) - PlanOutput(model, tied, ScaleType(model.dtype)).bytes);
     }
     return {.plan = std::move(optimal.plan),
             .candidates = std::move(optimal.candidates),
@@ -108,11 +109,11 @@ void AddCalibration(Session& session, Work& work) {
 }
 
 void Announce(const Arguments& arguments, const Estimate& estimate, const Forecast* forecast,
-              const EdgeGrids& edges, const ModelConfig& config, const Session& session) {
+              const EndGrids& ends, const ModelConfig& config, const Session& session) {
   // Which grids an optimal plan will choose is not known before it is made.
   std::vector<Fit> fits;
   if (forecast != nullptr && forecast->candidates.empty()) {
-    fits = FitsOf(GridsOf(arguments, forecast->plan), edges, config);
+    fits = FitsOf({.layers = forecast->plan.grids.layers, .ends = ends}, config);
   }
   if (arguments.json) {
     Record record{{"schema", 1}, {"kind", "estimate"}};

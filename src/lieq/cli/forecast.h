@@ -26,7 +26,7 @@ struct Forecast {
 /// Writes nothing, and reads no more than the files that the arguments name. untied: the head that
 /// is tied will be a matrix of its own. Throws Error where a budget cannot be met.
 [[nodiscard]] Forecast ForecastPlan(const Arguments& arguments, const ModelFolder& model,
-                                    const std::string& model_hash, const EdgeGrids& edges,
+                                    const std::string& model_hash, const EndGrids& ends,
                                     bool untied, Session& session);
 
 /// Adds what making the plan takes. text: of calibration; may be null.
@@ -36,10 +36,10 @@ void AddPlanning(const Arguments& arguments, const EncodedText* text, const Fore
 /// Adds the windows of the calibration text that candidates are made on.
 void AddCalibration(Session& session, Work& work);
 
-/// What a dry run says. forecast: null where no plan is made; edges and config: of the model as it
+/// What a dry run says. forecast: null where no plan is made; ends and config: of the model as it
 /// will be written.
 void Announce(const Arguments& arguments, const Estimate& estimate, const Forecast* forecast,
-              const EdgeGrids& edges, const ModelConfig& config, const Session& session);
+              const EndGrids& ends, const ModelConfig& config, const Session& session);
 
 /// Where an optimal plan keeps its codes: --codes, or OUT.run/codes, or beside OUT.
 [[nodiscard]] std::filesystem::path CodesFolder(const Arguments& arguments, bool in_run);

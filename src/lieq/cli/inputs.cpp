@@ -41,7 +41,7 @@ Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log) {
 }
 
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log) {
-  if (!model.quantized && model.edges == EdgeGrids{}) return;
+  if (!model.quantized && model.ends == EndGrids{}) return;
   const auto require = [&](const AnyMatrix& matrix) {
     const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
     if (packed == nullptr || ((*packed)->grid().bits >= 8 && !(*packed)->grid().k_quant)) return;

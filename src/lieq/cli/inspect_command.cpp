@@ -93,10 +93,10 @@ int RunInspect(const Arguments& arguments, Session& session) {
              FormatBytes(static_cast<double>(sizes.bytes)), Name(model.dtype));
   fmt::print("linears        {:.4f} code bits a weight, {:.4f} with scales and zero-points\n",
              sizes.code_bits / weights, sizes.stored_bits / weights);
-  if (model.edges.embedding) {
+  if (model.ends.embedding) {
     fmt::print("embedding      {}\n", EndText(model.weights.embedding));
   }
-  if (model.edges.head) fmt::print("head           {}\n", EndText(model.weights.head));
+  if (model.ends.head) fmt::print("head           {}\n", EndText(model.weights.head));
   if (arguments.check_weights) fmt::print("checked        all {} weights are finite\n", finite);
   if (model.quantized) PrintLayers(model);
   return 0;

@@ -165,11 +165,13 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
                                  calibrated ? &*lab.calibration : nullptr, lab.windows));
 }
 
-UnitGrids GridsOfChoice(const std::vector<Grid>& candidates,
-                        const std::vector<std::size_t>& choice) {
-  UnitGrids grids(choice.size() / kUnits);
-  for (std::size_t u = 0; u < choice.size(); ++u) {
-    grids[u / kUnits][u % kUnits] = candidates[choice[u]];
+ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
+                         const std::vector<std::size_t>& choice) {
+  ModelGrids grids;
+  for (std::size_t u = 0; u < choice.size(); u += kUnits) {
+    std::array<Grid, kUnits> units;
+    for (std::size_t i = 0; i < kUnits; ++i) units[i] = candidates[choice[u + i]];
+    grids.AddLayer(units);
   }
   return grids;
 }

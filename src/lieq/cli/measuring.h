@@ -53,7 +53,7 @@ void OpenLaboratory(const Arguments& arguments, const std::filesystem::path& cod
                                                  DamageMeter& meter, Session& session);
 
 /// The grids of a choice of candidates, by [layers * kUnits].
-[[nodiscard]] UnitGrids GridsOfChoice(const std::vector<Grid>& candidates,
-                                      const std::vector<std::size_t>& choice);
+[[nodiscard]] ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
+                                       const std::vector<std::size_t>& choice);
 
 }  // namespace lieq

@@ -181,14 +181,14 @@ class Card {
 
   void AddLayers() {
     if (!object_.Has("layers") || !quantized()) return;
-    const Plan plan = LayersFromJson(PlanOfRecord(record_, "lieq.json"), "lieq.json");
+    const Plan plan = LayersFromJson(PlanOfRecord(record_, "lieq.json"), "lieq.json").plan;
     text_ += "| layers | qkv | o | gate and up | down |\n|---|---|---|---|---|\n";
     for (const GridRun& run : GridRuns(plan)) {
       text_ += fmt::format("| {} | {} |\n", run.layers, fmt::join(run.grids, " | "));
     }
     text_ += "\n(bits:group size)\n\n";
-    narrow_ = std::ranges::any_of(plan.bits,
-                                  [](const auto& layer) { return std::ranges::min(layer) < 4; });
+    narrow_ = std::ranges::any_of(GridsIn(plan.grids.layers),
+                                  [](const Grid& grid) { return grid.bits < 4; });
   }
 
   void AddLoading() {

@@ -18,23 +18,11 @@
 namespace lieq {
 namespace {
 
-LayerGrids ToLayerGrids(const UnitGrids& grids) {
-  LayerGrids layers(grids.size());
-  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
-    for (const Site site : kAllSites) {
-      layers[layer][static_cast<std::size_t>(site)] =
-          grids[layer][static_cast<std::size_t>(UnitOf(site))];
-    }
-  }
-  return layers;
-}
-
 std::int64_t FileBytes(const Arguments& arguments, const ModelFolder& model,
                        const std::vector<Grid>& candidates, const Choice& choice) {
-  const LayerGrids grids = ToLayerGrids(GridsOfChoice(candidates, choice));
-  return static_cast<std::int64_t>(
-      PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
-          .bytes);
+  ModelGrids grids = GridsOfChoice(candidates, choice);
+  grids.ends = EndsOf(arguments, model.weights.config);
+  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
 }
 
 std::int64_t UnitFileBytes(const ModelConfig& config, Unit unit, const Grid& grid, DType scale) {
@@ -107,14 +95,6 @@ Choice ChoiceWithin(const DamageTable& damage, const CostTable& costs, Granulari
                .hint = "--granularity group, or candidates whose groups divide every row"});
 }
 
-void AddLayers(const Choice& choice, const std::vector<Grid>& candidates, Plan& plan) {
-  for (std::size_t u = 0; u < choice.size(); u += kUnits) {
-    std::array<Grid, kUnits> grids;
-    for (std::size_t i = 0; i < kUnits; ++i) grids[i] = candidates[choice[u + i]];
-    plan.AddLayer(grids);
-  }
-}
-
 /// One step of the local search: some items up and others down, so that the budget still holds.
 Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable& costs,
                  Granularity granularity, std::int64_t budget, Rng& rng) {
@@ -151,7 +131,7 @@ Purse MakePurse(const Arguments& arguments, const ModelFolder& model,
   const Choice cheapest = Cheapest(purse.costs, candidates, config);
   const std::int64_t least = TotalCost(purse.costs, cheapest);
   if (arguments.size) {
-    CheckSizeHolds(arguments, model, ToLayerGrids(GridsOfChoice(candidates, cheapest)));
+    CheckSizeHolds(arguments, model, GridsOfChoice(candidates, cheapest).layers);
     const std::int64_t whole = FileBytes(arguments, model, candidates, cheapest);
     purse.budget = *arguments.size - (whole - least);
   } else {
@@ -194,8 +174,8 @@ OptimalForecast ForecastOptimal(const Arguments& arguments, const ModelFolder& m
                       static_cast<double>(bits));
     }
   }
-  AddLayers(ChoiceWithin(damage, purse.costs, granularity, purse.budget), forecast.candidates,
-            forecast.plan);
+  forecast.plan.grids = GridsOfChoice(forecast.candidates,
+                                      ChoiceWithin(damage, purse.costs, granularity, purse.budget));
   if (arguments.size) {
     forecast.bytes = *arguments.size;
     return forecast;
@@ -297,12 +277,8 @@ Plan MakeOptimalPlan(const Arguments& arguments, const std::filesystem::path& co
     }
     session.context().progress.End();
   }
-  AddLayers(*choice, candidates, plan);
-  plan.low = plan.high = plan.bits.front().front();
-  for (const auto& layer : plan.bits) {
-    plan.low = std::min(plan.low, std::ranges::min(layer));
-    plan.high = std::max(plan.high, std::ranges::max(layer));
-  }
+  plan.grids = GridsOfChoice(candidates, *choice);
+  SetWidthsUsed(plan);
   plan.requested_bits = CodeBits(plan, config);
   return plan;
 }

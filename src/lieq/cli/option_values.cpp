@@ -18,7 +18,7 @@ int ParseWidth(std::string_view option, const std::string& text) {
   return bits;
 }
 
-int ParseEdgeBits(std::string_view option, const std::string& text) {
+int ParseEndBits(std::string_view option, const std::string& text) {
   const int bits = Parse<int>(option, text, 4, 16, "16, 8 or 4");
   if (bits != 16 && bits != 8 && bits != 4) {
     throw UsageError(std::string(option) + ": expected 16, 8 or 4, found '" + text + "'");

@@ -37,7 +37,7 @@ T ParseChoice(std::string_view option, const std::string& text) {
 }
 
 [[nodiscard]] int ParseWidth(std::string_view option, const std::string& text);
-[[nodiscard]] int ParseEdgeBits(std::string_view option, const std::string& text);
+[[nodiscard]] int ParseEndBits(std::string_view option, const std::string& text);
 void SetWidths(Arguments& arguments, const std::string& text);
 [[nodiscard]] std::vector<std::string> SplitAtCommas(std::string_view text);
 /// "0.5", or "0.5,1" for 2 bits and for more.

@@ -130,23 +130,22 @@ constexpr std::array kBudgetRows{
               .help = "score layers by these measurements instead of making them",
               .set = [](Arguments& a, const std::string& v) { a.diagnostics = v; },
               .first = kPlan},
-    OptionRow{.names = "--embedding-bits",
-              .value = "N",
-              .commands = kPlan | kQuantize,
-              .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
-                      "in groups of --group-size, rounded to nearest",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.embedding_bits = ParseEdgeBits("--embedding-bits", v);
-                  },
-              .preset = [](const Arguments&) { return Shown(16); },
-              .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+    OptionRow{
+        .names = "--embedding-bits",
+        .value = "N",
+        .commands = kPlan | kQuantize,
+        .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
+                "in groups of --group-size, rounded to nearest",
+        .set = [](Arguments& a,
+                  const std::string& v) { a.embedding_bits = ParseEndBits("--embedding-bits", v); },
+        .preset = [](const Arguments&) { return Shown(16); },
+        .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
     OptionRow{.names = "--head-bits",
               .value = "N",
               .commands = kPlan | kQuantize,
               .help = "width of a head of its own: 16, 8 or 4",
               .set = [](Arguments& a,
-                        const std::string& v) { a.head_bits = ParseEdgeBits("--head-bits", v); },
+                        const std::string& v) { a.head_bits = ParseEndBits("--head-bits", v); },
               .preset = [](const Arguments&) { return Shown(16); },
               .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
     OptionRow{.names = "--as",

@@ -70,8 +70,8 @@ void PrintChecks(const Plan& plan) {
 /// Writes the plan in the words of another tool.
 int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan,
                const Record& record, const Session& session) {
-  const PlannedGrids grids = GridsOfPlan(plan, arguments.group_size, arguments.offset);
-  const std::string text = FindPlanExport(arguments.plan_as).text(grids, model.weights.config);
+  const std::string text =
+      FindPlanExport(arguments.plan_as).text(plan.grids.layers, model.weights.config);
   WriteFileAtomically(arguments.output, text);
   if (arguments.json) {
     session.Answer({{"schema", 1},
@@ -123,23 +123,20 @@ int RunPlan(const Arguments& given, Session& session) {
   const std::filesystem::path codes = CodesFolder(arguments, false);
   if (arguments.dry_run || !arguments.quiet) {
     const Forecast forecast =
-        ForecastPlan(arguments, model, model_hash, EdgesOf(arguments, config), false, session);
+        ForecastPlan(arguments, model, model_hash, EndsOf(arguments, config), false, session);
     const Estimate estimate =
         EstimatePlan(arguments, model, text ? &*text : nullptr, forecast, codes, begin, session);
     if (arguments.dry_run) {
-      Announce(arguments, estimate, &forecast, EdgesOf(arguments, config), config, session);
+      Announce(arguments, estimate, &forecast, EndsOf(arguments, config), config, session);
       return 0;
     }
     Declare(session.context().progress, estimate.stages);
   }
   const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
-  if (plan.grids.empty()) CheckGroupSize(config, arguments.group_size);
-  const LayerGrids grids = GridsOf(arguments, plan);
-  const EdgeGrids edges = EdgesOf(arguments, config);
-  const std::vector<Fit> fits = FitsOf(grids, edges, config);
-  Record record = PlanRecord(grids, edges, config,
-                             PlanOutput(model, grids, edges, ScaleType(model.dtype)).bytes,
-                             SourceBytes(model), plan);
+  const std::vector<Fit> fits = FitsOf(plan.grids, config);
+  Record record =
+      PlanRecord(plan, config, PlanOutput(model, plan.grids, ScaleType(model.dtype)).bytes,
+                 SourceBytes(model));
   if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, record, session);
   WriteFileAtomically(arguments.output, record.dump(2) + "\n");
   if (arguments.json) {

@@ -63,8 +63,8 @@ int RunPlanDiff(const Arguments& arguments, Session& session) {
   PrintFigure("code bits", a.code_bits, b.code_bits, number);
   PrintFigure("predicted KL", a.predicted_kl, b.predicted_kl, number);
   PrintFigure("bytes", a.bytes, b.bytes, [](std::int64_t value) { return std::to_string(value); });
-  if (a.layers.bits.size() != b.layers.bits.size()) {
-    fmt::print("{:<18}{:<16}{}\n", "layers", a.layers.bits.size(), b.layers.bits.size());
+  if (a.layers.plan.layers() != b.layers.plan.layers()) {
+    fmt::print("{:<18}{:<16}{}\n", "layers", a.layers.plan.layers(), b.layers.plan.layers());
   }
   if (difference.grouped(0) != difference.grouped(1)) {
     fmt::print("{:<18}{:<16}{}\n", "group sizes", difference.grouped(0) ? "said" : "not said",

@@ -7,6 +7,7 @@
 
 #include "lieq/base/hash.h"
 #include "lieq/cli/origin.h"
+#include "lieq/cli/quantize_settings.h"
 #include "lieq/container/export_rows.h"
 #include "lieq/container/gguf_open.h"
 #include "lieq/container/model_folder.h"
@@ -82,15 +83,14 @@ Json PlanOfRecord(const Json& result, const std::string& where) {
     }
     plan["layers"].push_back(std::move(row));
   }
-  plan["digest"] = Digest(LayersFromJson(plan, where));
+  const PlanLayers read = LayersFromJson(plan, where);
+  plan["digest"] = read.grouped ? Digest(read.plan) : WidthDigest(read.plan);
   return plan;
 }
 
 Record PlanOfWeights(const ModelFolder& model) {
-  const LayerGrids grids = GridsOf(model.weights, model.path.string());
-  CheckUnits(grids, model.path.string());
-  Plan plan;
-  CompletePlan(grids, model.edges, model.weights.config, plan);
+  const Plan plan{.grids = GridsOf(model, model.path.string())};
+  CheckUnits(plan.grids.layers, model.path.string());
   Record record = ToJson(plan, model.weights.config);
   for (const char* unknown : {"model_hash", "ranking", "requested_bits", "widths"}) {
     record.erase(unknown);  // a plan written by hand does not say them either
@@ -111,9 +111,12 @@ PlanDocument ReadPlanDocument(const fs::path& source) {
   return OfFile(source);
 }
 
-Plan ReadPlan(const fs::path& source, const ModelConfig& config) {
+Plan ReadPlan(const fs::path& source, const Arguments& arguments, const ModelConfig& config) {
   const PlanDocument document = ReadPlanDocument(source);
-  return PlanFromJson(document.json, config, document.where);
+  return PlanFromJson(document.json, config, document.where, [&](int bits) {
+    if (!arguments.k_quant) CheckGroupSize(config, arguments.group_size);
+    return GridOfBits(arguments, bits);
+  });
 }
 
 std::string HashPlan(const fs::path& source) {
@@ -123,12 +126,13 @@ std::string HashPlan(const fs::path& source) {
 void TakeGroupSizeOfPlan(Arguments& arguments) {
   if (arguments.plan.empty() || arguments.says_group_size) return;
   const PlanDocument document = ReadPlanDocument(arguments.plan);
-  const Plan plan = LayersFromJson(document.json, document.where);
-  if (plan.ends_group_size) {
-    arguments.group_size = *plan.ends_group_size;
+  const PlanLayers read = LayersFromJson(document.json, document.where);
+  if (read.ends_group_size) {
+    arguments.group_size = *read.ends_group_size;
     return;
   }
-  for (const auto& layer : plan.grids) {
+  if (!read.grouped) return;
+  for (const auto& layer : read.plan.grids.layers) {
     for (const Grid& grid : layer) {
       if (grid.k_quant) continue;
       arguments.group_size = grid.group_size;
@@ -140,18 +144,18 @@ void TakeGroupSizeOfPlan(Arguments& arguments) {
 void TakeEndsOfPlan(const ModelConfig& config, Arguments& arguments) {
   if (arguments.plan.empty()) return;
   const PlanDocument document = ReadPlanDocument(arguments.plan);
-  const Plan plan = LayersFromJson(document.json, document.where);
+  const Plan plan = LayersFromJson(document.json, document.where).plan;
   const bool says_embedding = arguments.embedding_bits.has_value();
-  if (!says_embedding) arguments.embedding_bits = plan.embedding_bits;
+  if (!says_embedding) arguments.embedding_bits = plan.embedding_bits();
   // A head that is tied is the embedding, of which the command line may have spoken.
   if (!arguments.head_bits && !(config.tied && says_embedding)) {
-    arguments.head_bits = plan.head_bits;
+    arguments.head_bits = plan.head_bits(false);
   }
 }
 
 void WarnOfUnusedGrids(const Arguments& arguments, const Plan& plan, Session& session) {
   const auto differs = [&](const auto& other) {
-    return std::ranges::any_of(plan.grids, [&](const auto& layer) {
+    return std::ranges::any_of(plan.grids.layers, [&](const auto& layer) {
       return std::ranges::any_of(layer,
                                  [&](const Grid& grid) { return grid.k_quant || other(grid); });
     });
@@ -170,30 +174,10 @@ void WarnOfUnusedGrids(const Arguments& arguments, const Plan& plan, Session& se
   }
 }
 
-void CompletePlan(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
-                  Plan& plan) {
-  plan.bits.clear();
-  plan.grids.clear();
-  for (const auto& layer : grids) {
-    std::array<Grid, kUnits> units;
-    for (const Unit unit : kAllUnits) {
-      units[static_cast<std::size_t>(unit)] =
-          layer[static_cast<std::size_t>(SitesOf(unit).front())];
-    }
-    plan.AddLayer(units);
-  }
-  const auto bits = [](const std::optional<Grid>& grid) { return grid ? grid->bits : kFloatBits; };
-  plan.embedding_bits = bits(edges.embedding);
-  plan.head_bits = config.tied ? plan.embedding_bits : bits(edges.head);
-  plan.ends_group_size.reset();
-  if (edges.embedding) plan.ends_group_size = edges.embedding->group_size;
-  if (edges.head) plan.ends_group_size = edges.head->group_size;
-}
-
 bool SaysWidthsAlone(const Plan& plan) {
-  if (!plan.grids.empty() && plan.allocation == "optimal") return false;
+  if (plan.allocation == "optimal") return false;
   std::map<int, Grid> of_width;
-  for (const auto& layer : plan.grids) {
+  for (const auto& layer : plan.grids.layers) {
     for (const Grid& grid : layer) {
       if (grid.k_quant || grid.bits != layer.front().bits) return false;
       if (of_width.try_emplace(grid.bits, grid).first->second != grid) return false;

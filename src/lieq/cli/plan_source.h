@@ -27,8 +27,10 @@ struct PlanDocument {
 /// settings. Throws Error naming what is missing.
 [[nodiscard]] Json PlanOfRecord(const Json& result, const std::string& where);
 
-/// The plan of --plan, --base and the like for a model.
-[[nodiscard]] Plan ReadPlan(const std::filesystem::path& source, const ModelConfig& config);
+/// The plan of --plan, --base and the like for a model. A document of widths alone has the grids
+/// that the options give them (GridOfBits), which must fit the model's rows.
+[[nodiscard]] Plan ReadPlan(const std::filesystem::path& source, const Arguments& arguments,
+                            const ModelConfig& config);
 
 /// Of the document's content: two files that say the same have the same.
 [[nodiscard]] std::string HashPlan(const std::filesystem::path& source);
@@ -45,13 +47,8 @@ void TakeEndsOfPlan(const ModelConfig& config, Arguments& arguments);
 /// One line at the default level where the plan names grids and the command line others.
 void WarnOfUnusedGrids(const Arguments& arguments, const Plan& plan, Session& session);
 
-/// Gives a plan of widths the grids that a run makes of them, and the ends theirs, so that its
-/// document says all that decides the bytes. config: of the model as it is written.
-void CompletePlan(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
-                  Plan& plan);
-
 /// Whether a plan reads as layers by width, without grids: none was chosen among others, every
-/// layer has one width, and every width one grid.
+/// layer has one width, and every width one grid that is no K-quant.
 [[nodiscard]] bool SaysWidthsAlone(const Plan& plan);
 
 }  // namespace lieq

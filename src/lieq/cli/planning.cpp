@@ -99,8 +99,8 @@ void AddDamage(const Arguments& arguments, const std::string& model_hash, Diagno
 
 Budget AverageOf(const Arguments& arguments) {
   return {.bits = arguments.bits.value_or(kDefaultBits),
-          .low = arguments.low,
-          .high = arguments.high,
+          .low = GridOfBits(arguments, arguments.low),
+          .high = GridOfBits(arguments, arguments.high),
           .rounding = arguments.rounding.value_or(Rounding::kDown)};
 }
 
@@ -108,17 +108,15 @@ namespace {
 
 /// All-in bits or bytes of a plan, whichever is limited.
 std::int64_t PlanCost(const Arguments& arguments, const ModelFolder& model, const Plan& plan) {
-  const LayerGrids grids = GridsOf(arguments, plan);
+  const ModelConfig& config = model.weights.config;
   if (arguments.size) {
-    return static_cast<std::int64_t>(
-        PlanOutput(model, grids, EdgesOf(arguments, model.weights.config), ScaleType(model.dtype))
-            .bytes);
+    const ModelGrids grids{.layers = plan.grids.layers, .ends = EndsOf(arguments, config)};
+    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
   }
   std::int64_t bits = 0;
-  for (const auto& layer : grids) {
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      const Grid& grid = layer[static_cast<std::size_t>(SitesOf(unit).front())];
-      bits += UnitStoredBits(model.weights.config, unit, grid);
+      bits += UnitStoredBits(config, unit, plan.grids.At(layer, unit));
     }
   }
   return bits;
@@ -183,7 +181,8 @@ std::string Advice(const Arguments& arguments, const std::vector<double>& scores
 Plan PlanOfScores(const Arguments& arguments, const ModelFolder& model, std::vector<double> scores,
                   const std::string& ranking) {
   const ModelConfig& config = model.weights.config;
-  const int low = arguments.low, high = arguments.high;
+  const Budget budget_of_widths = AverageOf(arguments);
+  const Grid &low = budget_of_widths.low, &high = budget_of_widths.high;
   if (!arguments.bpw && !arguments.size && !arguments.high_layers) {
     return Allocate(std::move(scores), ranking, AverageOf(arguments), config);
   }
@@ -199,7 +198,7 @@ Plan PlanOfScores(const Arguments& arguments, const ModelFolder& model, std::vec
   } else {
     const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
     if (arguments.size) {
-      CheckSizeHolds(arguments, model, GridsOf(arguments, RaiseLayers(layers, low, high, config)));
+      CheckSizeHolds(arguments, model, RaiseLayers(layers, low, high, config).grids.layers);
     }
     const std::int64_t budget =
         arguments.size ? *arguments.size
@@ -242,58 +241,47 @@ Plan TopPlan(const Arguments& arguments, const ModelFolder& model, const std::st
   return plan;
 }
 
-/// Gives a plan what the arguments say beside its widths, and checks it against --for.
+/// Throws Error where a plan that says its grids has others than --grid wants.
+void RequireKQuants(const Plan& plan) {
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
+    for (const Unit unit : kAllUnits) {
+      const Grid& grid = plan.grids.At(layer, unit);
+      if (grid.k_quant) continue;
+      throw Error({.what = "the plan has a grid that is no K-quant",
+                   .where = fmt::format("--grid: layer {}", layer),
+                   .expected = "2, 3 or 4 bits, without a group size, or a K-quant",
+                   .found = Label(grid)});
+    }
+  }
+}
+
+/// Gives a plan what the arguments say beside its layers, and checks it against --for.
 Plan Finished(const Arguments& arguments, const ModelConfig& config, const std::string& model_hash,
               Plan plan) {
   plan.model_hash = model_hash;
-  plan.embedding_bits = arguments.embedding_bits.value_or(16);
-  plan.head_bits = arguments.head_bits.value_or(config.tied ? plan.embedding_bits : 16);
-  if (arguments.k_quant) UseKQuants(plan);
+  plan.grids.ends = EndsOf(arguments, config);
   if (arguments.target != nullptr) {
-    CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
+    CheckTarget(*arguments.target, plan.grids.layers, config, "--for");
   }
   return plan;
 }
 
 }  // namespace
 
-void UseKQuants(Plan& plan) {
-  const bool whole = !plan.grids.empty();
-  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
-    std::array<Grid, kUnits> grids;
-    for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      const KQuant* row = KQuantOfBits(plan.bits[layer][unit]);
-      if (row == nullptr || (whole && !plan.grids[layer][unit].k_quant)) {
-        throw Error({.what = "the plan has a grid that is no K-quant",
-                     .where = fmt::format("--grid: layer {}", layer),
-                     .expected = "2, 3 or 4 bits, without a group size, or a K-quant",
-                     .found = whole ? Label(plan.grids[layer][unit])
-                                    : fmt::format("{} bits", plan.bits[layer][unit])});
-      }
-      grids[unit] = row->grid;
-    }
-    if (!whole) plan.grids.push_back(grids);
-  }
-}
-
 Plan MakePlan(const Arguments& arguments, const ModelFolder& model, const std::string& model_hash,
               const EncodedText* text, const std::filesystem::path& codes, Session& session) {
   const ModelConfig& config = model.weights.config;
   if (!arguments.plan.empty()) {
-    Plan plan = ReadPlan(arguments.plan, config);
+    Plan plan = ReadPlan(arguments.plan, arguments, config);
     if (!plan.model_hash.empty() && plan.model_hash != model_hash) {
       session.log().Warning(arguments.plan.string() +
                             " was made for another model (or other weights)");
     }
-    plan.model_hash = model_hash;  // from here on it is a plan for this one
-    if (arguments.k_quant) UseKQuants(plan);
+    if (arguments.k_quant) RequireKQuants(plan);
     WarnOfUnusedGrids(arguments, plan, session);
-    if (arguments.target != nullptr) {
-      CheckTarget(*arguments.target, GridsOf(arguments, plan), config, "--for");
-    }
-    return plan;
+    return Finished(arguments, config, model_hash, std::move(plan));  // from here on for this one
   }
-  Plan plan = arguments.uniform ? UniformPlan(*arguments.uniform, config)
+  Plan plan = arguments.uniform ? UniformPlan(GridOfBits(arguments, *arguments.uniform), config)
               : arguments.allocation == "optimal"
                   ? MakeOptimalPlan(arguments, codes, session)
                   : TopPlan(arguments, model, model_hash, text, session);
@@ -306,14 +294,13 @@ Plan StandInPlan(const Arguments& arguments, const ModelFolder& model,
                   PlanOfScores(arguments, model, std::move(scores), "stand-in"));
 }
 
-Record PlanRecord(const LayerGrids& grids, const EdgeGrids& edges, const ModelConfig& config,
-                  std::uint64_t bytes, std::uint64_t source, Plan plan) {
-  CompletePlan(grids, edges, config, plan);
+Record PlanRecord(const Plan& plan, const ModelConfig& config, std::uint64_t bytes,
+                  std::uint64_t source) {
   Record record = ToJson(plan, config);
   // In front of the layers, which are long.
   Record layers = std::move(record["layers"]);
   record.erase("layers");
-  record["bits_per_weight"] = StoredBits(config, grids);
+  record["bits_per_weight"] = StoredBits(config, plan.grids);
   record["bytes"] = bytes;
   record["source_bytes"] = source;
   record["compression_ratio"] = {
@@ -343,8 +330,8 @@ std::string AskedText(const Plan& plan, const ModelConfig& config) {
 
 std::string LayersAt(const Plan& plan, int bits) {
   std::string text;
-  const auto layers = static_cast<Index>(plan.bits.size());
-  const auto at = [&](Index layer) { return std::ranges::max(plan.bits[Size(layer)]) == bits; };
+  const Index layers = plan.layers();
+  const auto at = [&](Index layer) { return std::ranges::max(WidthsOf(plan, layer)) == bits; };
   for (Index first = 0; first < layers; ++first) {
     if (!at(first)) continue;
     Index last = first;
@@ -358,15 +345,16 @@ std::string LayersAt(const Plan& plan, int bits) {
 
 std::vector<GridRun> GridRuns(const Plan& plan) {
   std::vector<GridRun> runs;
-  const std::size_t layers = plan.grids.size();
+  const LayerGrids& grids = plan.grids.layers;
+  const std::size_t layers = grids.size();
   for (std::size_t first = 0; first < layers;) {
     std::size_t last = first;
-    while (last + 1 < layers && plan.grids[last + 1] == plan.grids[first]) ++last;
+    while (last + 1 < layers && grids[last + 1] == grids[first]) ++last;
     GridRun run{.layers =
                     first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last)};
     for (const Unit unit : kAllUnits) {
       run.grids[static_cast<std::size_t>(unit)] =
-          Label(plan.GridOf(static_cast<Index>(first), unit, 0, Offset::kSymmetric));
+          Label(plan.grids.At(static_cast<Index>(first), unit));
     }
     runs.push_back(std::move(run));
     first = last + 1;

@@ -22,10 +22,6 @@ void CheckBudgetOptions(const Arguments& arguments);
 /// The average of code bits that --bits, --widths and --rounding ask for.
 [[nodiscard]] Budget AverageOf(const Arguments& arguments);
 
-/// Gives a plan of widths the K-quants that have them. Throws Error for a width that none has, or
-/// where the plan has other grids.
-void UseKQuants(Plan& plan);
-
 /// The plan that the arguments ask for: --plan, --uniform, a ranking's layers under --bits, --bpw,
 /// --size or --high-layers, measured on `text` (may be null where NeedsSpectra is false) or read
 /// from --diagnostics, or the optimal one. codes: where an optimal plan keeps its codes.
@@ -39,11 +35,10 @@ void UseKQuants(Plan& plan);
 [[nodiscard]] Plan StandInPlan(const Arguments& arguments, const ModelFolder& model,
                                const std::string& model_hash, std::vector<double> scores);
 
-/// ToJson of a plan with all its grids, and what only the containers know: true bits, bytes and
+/// ToJson of a plan, and what only the containers know: true bits, bytes and
 /// compression. config: of the model as it is written; bytes: of its weight files and the source's.
-[[nodiscard]] Record PlanRecord(const LayerGrids& grids, const EdgeGrids& edges,
-                                const ModelConfig& config, std::uint64_t bytes,
-                                std::uint64_t source, Plan plan);
+[[nodiscard]] Record PlanRecord(const Plan& plan, const ModelConfig& config, std::uint64_t bytes,
+                                std::uint64_t source);
 
 /// " (asked for at most 2.25)" where --bits was told and the plan has other code bits.
 [[nodiscard]] std::string AskedText(const Plan& plan, const ModelConfig& config);
@@ -70,7 +65,7 @@ struct GridRun {
   std::string layers;                     // "3", "5-7"
   std::array<std::string, kUnits> grids;  // Label of each, by Unit
 };
-/// The layers of a plan with group sizes, in order.
+/// The layers of a plan, in order.
 [[nodiscard]] std::vector<GridRun> GridRuns(const Plan& plan);
 
 }  // namespace lieq

@@ -57,7 +57,7 @@ void CheckTransforms(const Arguments& arguments, const TransformList& transforms
                      const ModelFolder& model) {
   if (transforms.empty()) return;
   const ModelConfig& config = model.weights.config;
-  if (model.quantized || model.edges != EdgeGrids{}) {
+  if (model.quantized || model.ends != EndGrids{}) {
     throw Error({.what = "transforms want a source of floats",
                  .where = arguments.model.string(),
                  .expected = "F32, F16 or BF16, or no " + std::string(transforms.back()->name),
@@ -140,8 +140,7 @@ Plan PlanOfRun(const Arguments& arguments, const Inputs& inputs, const RunFolder
                Session& session) {
   const fs::path file = folder.path() / "plan.json";
   const ModelConfig& config = inputs.model.weights.config;
-  const auto kept =
-      Kept(file, session, [&] { return PlanFromJson(ReadJson(file), config, file.string()); });
+  const auto kept = Kept(file, session, [&] { return ReadPlan(file, arguments, config); });
   if (kept) return *kept;
   Plan plan = MakePlan(arguments, inputs.model, inputs.model_hash,
                        inputs.calibration ? &*inputs.calibration : nullptr,
@@ -224,13 +223,7 @@ CodeStore OpenCodes(const Arguments& arguments, const Inputs& inputs, const Laye
       arguments.codes, inputs.model,
       CodeSettings(arguments, inputs.model_hash,
                    inputs.windows.count > 0 ? &*inputs.calibration : nullptr, inputs.windows));
-  std::vector<Grid> needed;
-  for (const auto& layer : grids) {
-    for (const Grid& grid : layer) {
-      if (std::ranges::find(needed, grid) == needed.end()) needed.push_back(grid);
-    }
-  }
-  store.Make(needed, arguments.quant, inputs.windows, session);
+  store.Make(GridsIn(grids), arguments.quant, inputs.windows, session);
   return store;
 }
 
@@ -245,8 +238,8 @@ std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids
 }
 
 /// Rounds the embedding and the head to nearest, and writes their packed tensors.
-EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const EdgeGrids& edges,
-                      const Arguments& arguments, DType scale_type, Session& session) {
+EndReports WriteEnds(const fs::path& file, const ModelFolder& model, const EndGrids& ends,
+                     const Arguments& arguments, DType scale_type, Session& session) {
   const ModelConfig& config = model.weights.config;
   std::vector<std::pair<std::string, QMatrix>> packed;
   EndReports reports;
@@ -263,8 +256,8 @@ EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const Edge
     reports.emplace_back(module, report);
     model.weights.Release(matrix);
   };
-  if (edges.embedding) add(kEmbeddingModule, model.weights.embedding, *edges.embedding);
-  if (edges.head) add(kHeadModule, model.weights.head, *edges.head);
+  if (ends.embedding) add(kEmbeddingModule, model.weights.embedding, *ends.embedding);
+  if (ends.head) add(kHeadModule, model.weights.head, *ends.head);
   std::vector<TensorSpec> specs;
   for (const auto& [module, matrix] : packed) {
     const auto more = EndSpecs(module, config, matrix.grid(), scale_type);
@@ -279,12 +272,11 @@ EndReports WriteEdges(const fs::path& file, const ModelFolder& model, const Edge
 }
 
 /// The card of a folder that `quantize` writes.
-std::string CardOf(const Record& result, const LayerGrids& grids, const EdgeGrids& edges,
-                   const ModelConfig& config) {
+std::string CardOf(const Record& result, const ModelGrids& grids, const ModelConfig& config) {
   const std::string container = result["container"];
   return ModelCard({.record = result,
                     .container = container,
-                    .engines = RunnersOf(container, grids, edges, config),
+                    .engines = RunnersOf(container, grids, config),
                     .tied = config.tied});
 }
 
@@ -356,27 +348,20 @@ Index FinishedLayers(const Arguments& arguments) {
 
 /// All that the command does, for the estimate.
 Work WorkOf(const Arguments& arguments, const Inputs& inputs, const Forecast& forecast,
-            const TransformList& transforms, const EdgeGrids& edges) {
+            const TransformList& transforms, const EndGrids& ends) {
   Work work{.arguments = arguments,
             .model = inputs.model,
             .windows = inputs.windows.count,
             .length = inputs.windows.length};
   AddPlanning(arguments, inputs.calibration ? &*inputs.calibration : nullptr, forecast, work);
   if (!forecast.candidates.empty()) work.codes = CodesFolder(arguments, true);
-  work.grids = GridsOf(arguments, forecast.plan);
+  work.grids = {.layers = forecast.plan.grids.layers, .ends = ends};
   if (!arguments.dry_run && !arguments.force) work.finished = FinishedLayers(arguments);
   if (arguments.assemble && work.candidates.empty()) {
-    for (const auto& layer : work.grids) {
-      for (const Grid& grid : layer) {
-        if (std::ranges::find(work.candidates, grid) == work.candidates.end()) {
-          work.candidates.push_back(grid);
-        }
-      }
-    }
+    work.candidates = GridsIn(work.grids.layers);
     work.codes = arguments.codes;
   }
   work.transforms = transforms;
-  work.edges = edges;
   work.output_bytes = forecast.bytes;
   return work;
 }
@@ -395,30 +380,28 @@ int RunQuantize(const Arguments& given, Session& session) {
   const TransformList transforms = TransformsOf(arguments.transforms, arguments.quant.method);
   ModelConfig written_as = model.weights.config;
   if (Unties(transforms)) written_as.tied = false;
-  const EdgeGrids edges = EdgesOf(arguments, written_as);
+  const EndGrids ends = EndsOf(arguments, written_as);
   const auto forecast = [&]() -> Forecast {
     const fs::path made = RunFolderOf(arguments.output) / "plan.json";
     if (arguments.dry_run || arguments.force || !fs::exists(made)) {
-      return ForecastPlan(arguments, model, inputs.model_hash, edges, Unties(transforms), session);
+      return ForecastPlan(arguments, model, inputs.model_hash, ends, Unties(transforms), session);
     }
-    const auto kept = Kept(made, session, [&] {
-      return PlanFromJson(ReadJson(made), model.weights.config, made.string());
-    });
+    const auto kept =
+        Kept(made, session, [&] { return ReadPlan(made, arguments, model.weights.config); });
     if (!kept) {
-      return ForecastPlan(arguments, model, inputs.model_hash, edges, Unties(transforms), session);
+      return ForecastPlan(arguments, model, inputs.model_hash, ends, Unties(transforms), session);
     }
     Forecast earlier{.plan = *kept, .candidates = {}, .planned = true};
-    earlier.bytes =
-        PlanOutput(model, GridsOf(arguments, earlier.plan), edges, scale_type, Unties(transforms))
-            .bytes;
+    earlier.plan.grids.ends = ends;
+    earlier.bytes = PlanOutput(model, earlier.plan.grids, scale_type, Unties(transforms)).bytes;
     return earlier;
   };
   if (arguments.dry_run) {
     const Forecast plan = forecast();
     Announce(arguments,
-             EstimateWork(WorkOf(arguments, inputs, plan, transforms, edges), SecondsSince(begin),
+             EstimateWork(WorkOf(arguments, inputs, plan, transforms, ends), SecondsSince(begin),
                           session),
-             &plan, edges, written_as, session);
+             &plan, ends, written_as, session);
     return 0;
   }
   if (AlreadyDone(arguments, inputs.settings)) {
@@ -436,7 +419,7 @@ int RunQuantize(const Arguments& given, Session& session) {
     }
     return 0;
   }
-  const Work work = WorkOf(arguments, inputs, forecast(), transforms, edges);
+  const Work work = WorkOf(arguments, inputs, forecast(), transforms, ends);
   const Estimate estimate = arguments.quiet ? EstimateSpace(work, session)
                                             : EstimateWork(work, SecondsSince(begin), session);
   CheckEstimate(estimate, arguments.output);
@@ -448,15 +431,16 @@ int RunQuantize(const Arguments& given, Session& session) {
   Declare(session.context().progress, estimate.stages);
   const bool planned = NeedsSpectra(arguments) || arguments.allocation == "optimal";
   try {
-    const Plan plan = PlanOfRun(arguments, inputs, folder, session);
-    const LayerGrids grids = GridsOf(arguments, plan);
+    Plan plan = PlanOfRun(arguments, inputs, folder, session);
+    plan.grids.ends = ends;  // of the model as it is written
+    const LayerGrids& grids = plan.grids.layers;
     std::optional<TransformedModel> transformed;
     if (!transforms.empty()) {
       transformed.emplace(TransformModel(model, transforms, arguments.seed, arguments.quant.clip,
                                          grids, inputs.windows, folder.path() / "model", session));
     }
     const ModelFolder& written = transformed ? transformed->model : model;
-    const OutputFiles files = PlanOutput(written, grids, edges, scale_type);
+    const OutputFiles files = PlanOutput(written, plan.grids, scale_type);
     std::optional<CodeStore> store;
     if (arguments.assemble) store = OpenCodes(arguments, inputs, grids, session);
     const std::vector<LayerReports> reports =
@@ -465,10 +449,10 @@ int RunQuantize(const Arguments& given, Session& session) {
                                seconds, session);
 
     Stage writing(session.context().progress, "writing", "model", 1);
-    const fs::path edge_file = folder.path() / "edges.safetensors";
+    const fs::path end_file = folder.path() / "edges.safetensors";
     EndReports end_reports;
-    if (edges != EdgeGrids{}) {
-      end_reports = WriteEdges(edge_file, written, edges, arguments, scale_type, session);
+    if (ends != EndGrids{}) {
+      end_reports = WriteEnds(end_file, written, ends, arguments, scale_type, session);
     }
     const std::vector<std::string> warnings = QualityWarnings(reports, end_reports);
     for (const std::string& warning : warnings) session.log().Warning(warning);
@@ -477,8 +461,8 @@ int RunQuantize(const Arguments& given, Session& session) {
       return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
                    : folder.LayerFile(layer);
     };
-    AssembleModel(written, grids, edges, files, layer_file, edge_file, out);
-    ReadBack(written, grids, edges, layer_file, edge_file, out);
+    AssembleModel(written, plan.grids, files, layer_file, end_file, out);
+    ReadBack(written, plan.grids, layer_file, end_file, out);
     writing.Done();
     const Record run = RunRecord(arguments, seconds, reports, session);
     const Record no_transforms;
@@ -488,27 +472,24 @@ int RunQuantize(const Arguments& given, Session& session) {
                             .origin = origin,
                             .transforms = transformed ? transformed->record : no_transforms,
                             .plan = plan,
-                            .grids = grids,
                             .reports = reports,
                             .settings = inputs.settings,
                             .calibration = inputs.calibration ? &*inputs.calibration : nullptr,
                             .calibration_tokens = inputs.windows.count * inputs.windows.length,
                             .text_notes = inputs.text_notes,
-                            .edges = edges,
                             .output_bytes = files.bytes,
                             .command = CanonicalCommand(arguments)};
     Record result = ResultRecord(facts);
     if (!warnings.empty()) result["warnings"] = warnings;
-    WriteFileAtomically(out / "README.md", CardOf(result, grids, edges, written.weights.config));
-    WriteFileAtomically(out / "plan.json", PlanRecord(grids, edges, written.weights.config,
-                                                      files.bytes, facts.source_bytes, plan)
-                                                   .dump(2) +
-                                               "\n");
+    WriteFileAtomically(out / "README.md", CardOf(result, plan.grids, written.weights.config));
+    WriteFileAtomically(
+        out / "plan.json",
+        PlanRecord(plan, written.weights.config, files.bytes, facts.source_bytes).dump(2) + "\n");
     WriteFileAtomically(out / "run.json", run.dump(2) + "\n");
     WriteFileAtomically(out / "lieq.json", result.dump(2) + "\n");
     folder.Finish();
     PrintResult(arguments, result, run, AskedText(plan, model.weights.config),
-                FitsOf(grids, edges, written.weights.config), session);
+                FitsOf(plan.grids, written.weights.config), session);
     return 0;
   } catch (const Stopped&) {
     seconds.Keep();

@@ -174,7 +174,7 @@ std::string CanonicalCommand(const Arguments& a) {
   return command;
 }
 
-EdgeGrids EdgesOf(const Arguments& arguments, const ModelConfig& config) {
+EndGrids EndsOf(const Arguments& arguments, const ModelConfig& config) {
   const int embedding = arguments.embedding_bits.value_or(16);
   const int head = arguments.head_bits.value_or(config.tied ? embedding : 16);
   if (config.tied && head != embedding) {
@@ -188,16 +188,16 @@ EdgeGrids EdgesOf(const Arguments& arguments, const ModelConfig& config) {
   return {.embedding = grid(embedding), .head = config.tied ? std::nullopt : grid(head)};
 }
 
-LayerGrids GridsOf(const Arguments& arguments, const Plan& plan) {
-  LayerGrids grids(plan.bits.size());
-  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
-    for (const Site site : kAllSites) {
-      const Unit unit = UnitOf(site);
-      grids[layer][static_cast<std::size_t>(site)] =
-          plan.GridOf(static_cast<Index>(layer), unit, arguments.group_size, arguments.offset);
-    }
+Grid GridOfBits(const Arguments& arguments, int bits) {
+  if (!arguments.k_quant) {
+    return {.bits = bits, .group_size = arguments.group_size, .offset = arguments.offset};
   }
-  return grids;
+  const KQuant* row = KQuantOfBits(bits);
+  if (row != nullptr) return row->grid;
+  throw Error({.what = "no K-quant has this width",
+               .where = "--grid",
+               .expected = "2, 3 or 4 bits",
+               .found = fmt::format("{} bits", bits)});
 }
 
 }  // namespace lieq

@@ -23,11 +23,12 @@ void AddAverage(const Arguments& arguments, Record& record);
 /// The command that makes the same result, with folders by their names alone.
 [[nodiscard]] std::string CanonicalCommand(const Arguments& arguments);
 
-/// Grids of all linears under a plan; where the plan does not say, --group-size and --offset.
-[[nodiscard]] LayerGrids GridsOf(const Arguments& arguments, const Plan& plan);
+/// The grid of a width by --group-size and --offset, or by --grid the K-quant that has it. Throws
+/// Error where none has.
+[[nodiscard]] Grid GridOfBits(const Arguments& arguments, int bits);
 
 /// Grids of the embedding and the head by --embedding-bits and --head-bits. Throws UsageError where
 /// the two differ in a tied model, which has one matrix for both.
-[[nodiscard]] EdgeGrids EdgesOf(const Arguments& arguments, const ModelConfig& config);
+[[nodiscard]] EndGrids EndsOf(const Arguments& arguments, const ModelConfig& config);
 
 }  // namespace lieq

@@ -99,11 +99,11 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
   return reports;
 }
 
-double StoredBits(const ModelConfig& config, const LayerGrids& grids) {
+double StoredBits(const ModelConfig& config, const ModelGrids& grids) {
   std::int64_t bits = 0;
-  for (const auto& layer : grids) {
+  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      bits += UnitStoredBits(config, unit, layer[static_cast<std::size_t>(SitesOf(unit).front())]);
+      bits += UnitStoredBits(config, unit, grids.At(layer, unit));
     }
   }
   return static_cast<double>(bits) / static_cast<double>(config.layers * config.LayerWeightCount());
@@ -120,7 +120,7 @@ Record SizeByPart(const ResultFacts& facts) {
     for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
     return bytes;
   };
-  for (const auto& layer : facts.grids) {
+  for (const auto& layer : facts.plan.grids.layers) {
     for (const Site site : kAllSites) {
       for (const TensorSpec& spec :
            PackedSpecs("m", config.Out(site), config.In(site),
@@ -143,8 +143,8 @@ Record SizeByPart(const ResultFacts& facts) {
                : static_cast<std::uint64_t>(config.vocab * config.hidden) *
                      ItemSize(facts.model.dtype);  // a packed one that was widened
   };
-  const std::uint64_t embedding = end(facts.edges.embedding, kEmbeddingModule);
-  const std::uint64_t head = config.tied ? 0 : end(facts.edges.head, kHeadModule);
+  const std::uint64_t embedding = end(facts.plan.grids.ends.embedding, kEmbeddingModule);
+  const std::uint64_t head = config.tied ? 0 : end(facts.plan.grids.ends.head, kHeadModule);
   return {{"codes", codes},
           {"scales", scales},
           {"embedding", embedding},
@@ -157,29 +157,19 @@ Record ResultRecord(const ResultFacts& facts) {
   Record layers = Record::array();
   for (Index layer = 0; layer < config.layers; ++layer) {
     Record row{{"layer", layer}};
-    const auto& bits = facts.plan.bits[Size(layer)];
-    if (std::ranges::all_of(bits, [&](int b) { return b == bits[0]; })) {
-      row["bits"] = bits[0];
-    } else {
-      for (const Unit unit : kAllUnits) {
-        row["bits"][std::string(Name(unit))] = bits[static_cast<std::size_t>(unit)];
-      }
-    }
-    if (!facts.plan.grids.empty()) AddGrids(facts.plan.grids[Size(layer)], row);
+    AddGrids(facts.plan, layer, row);
     if (!facts.plan.scores.empty()) row["score"] = facts.plan.scores[Size(layer)];
     row["linears"] = ReportsToJson(facts.reports[Size(layer)]);
     layers.push_back(std::move(row));
   }
   const std::uint64_t source = facts.source_bytes;
-  const auto bits = [](const std::optional<Grid>& grid) { return grid ? grid->bits : 16; };
-  const int embedding_bits = bits(facts.edges.embedding);
   Record record{
       {"schema", 1},
       {"kind", "quantized model"},
       {"program", fmt::format("lieq {} ({})", kVersion, kCommit)},
       {"base_model", BaseName(facts.model)},
       {"origin", ToJson(facts.origin)},
-      {"container", Container(facts.grids)},
+      {"container", Container(facts.plan.grids.layers)},
       {"architecture", config.architecture},
       {"command", facts.command},
       {"settings", facts.settings},
@@ -189,14 +179,14 @@ Record ResultRecord(const ResultFacts& facts) {
       {"requested", RequestToJson(facts.plan.requested)},
       {"requested_bits", facts.plan.requested_bits},
       {"code_bits_per_weight", CodeBits(facts.plan, config)},
-      {"bits_per_weight", StoredBits(config, facts.grids)},
-      {"embedding_bits", embedding_bits},
-      {"head_bits", config.tied ? embedding_bits : bits(facts.edges.head)},
+      {"bits_per_weight", StoredBits(config, facts.plan.grids)},
+      {"embedding_bits", facts.plan.embedding_bits()},
+      {"head_bits", facts.plan.head_bits(config.tied)},
       {"relative_error", RelativeError(facts.reports)},
       {"bytes", facts.output_bytes},
       {"source_bytes", source},
       {"size_by_part", SizeByPart(facts)},
-      {"fits", ToJson(FitsOf(facts.grids, facts.edges, config))},
+      {"fits", ToJson(FitsOf(facts.plan.grids, config))},
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};

@@ -27,19 +27,17 @@ struct ResultFacts {
   const Origin& origin;      // of the source
   const Record& transforms;  // TransformedModel; empty where there were none
   const Plan& plan;
-  const LayerGrids& grids;
   const std::vector<LayerReports>& reports;  // [layers]
   const Record& settings;
   const EncodedText* calibration;  // null where none was used
   Index calibration_tokens = 0;
   const std::vector<std::string>& text_notes;  // of --text, which the damage was measured on
-  const EdgeGrids& edges;
   std::uint64_t output_bytes = 0;
   std::string command;
 };
 
 /// Bits a weight of the decoder's linears with scales and zero-points counted.
-[[nodiscard]] double StoredBits(const ModelConfig& config, const LayerGrids& grids);
+[[nodiscard]] double StoredBits(const ModelConfig& config, const ModelGrids& grids);
 
 /// Bytes of a model's weight files.
 [[nodiscard]] std::uint64_t SourceBytes(const ModelFolder& model);

@@ -38,11 +38,10 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
     }
     return base;
   }
-  const Plan plan = ReadPlan(arguments.base, config);
-  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
+  const Plan plan = ReadPlan(arguments.base, arguments, config);
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      const Grid grid = plan.GridOf(static_cast<Index>(layer), kAllUnits[unit],
-                                    arguments.group_size, arguments.offset);
+      const Grid& grid = plan.grids.At(layer, kAllUnits[unit]);
       const auto found = std::ranges::find(candidates, grid);
       if (found == candidates.end()) {
         throw Error({.what = "the base mix has a grid that is not among the candidates",
@@ -50,14 +49,6 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
                               std::string(Name(kAllUnits[unit])),
                      .found = Label(grid),
                      .hint = "name it in --candidates"});
-      }
-      if (!Fits(grid, config, kAllUnits[unit])) {
-        throw Error({.what = "the groups of the base mix do not divide the rows of a unit",
-                     .where = arguments.base.string() + ", layer " + std::to_string(layer) + ", " +
-                              std::string(Name(kAllUnits[unit])),
-                     .expected = fmt::format("groups that divide {}",
-                                             config.In(SitesOf(kAllUnits[unit]).front())),
-                     .found = Label(grid)});
       }
       base.push_back(static_cast<std::size_t>(found - candidates.begin()));
     }

@@ -13,15 +13,15 @@ namespace lieq {
 namespace {
 
 std::int64_t FileBytes(const Arguments& arguments, const ModelFolder& model,
-                       const LayerGrids& grids) {
-  const EdgeGrids edges = EdgesOf(arguments, model.weights.config);
-  return static_cast<std::int64_t>(PlanOutput(model, grids, edges, ScaleType(model.dtype)).bytes);
+                       const LayerGrids& layers) {
+  const ModelGrids grids{.layers = layers, .ends = EndsOf(arguments, model.weights.config)};
+  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
 }
 
 /// Of embedding and head, a tied one once.
 std::int64_t EndBytes(const Arguments& arguments, const ModelFolder& model) {
   const ModelConfig& config = model.weights.config;
-  const EdgeGrids edges = EdgesOf(arguments, config);
+  const EndGrids ends = EndsOf(arguments, config);
   const auto bytes = [&](const std::optional<Grid>& grid) {
     const double weights = static_cast<double>(config.vocab) * static_cast<double>(config.hidden);
     double bits = 8.0 * static_cast<double>(ItemSize(model.dtype));
@@ -31,7 +31,7 @@ std::int64_t EndBytes(const Arguments& arguments, const ModelFolder& model) {
     }
     return static_cast<std::int64_t>(weights * bits / 8);
   };
-  return bytes(edges.embedding) + (config.tied ? 0 : bytes(edges.head));
+  return bytes(ends.embedding) + (config.tied ? 0 : bytes(ends.head));
 }
 
 /// The command line with the widest ends one step narrower; none where they are at 4 bits.

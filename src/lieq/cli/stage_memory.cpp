@@ -34,7 +34,7 @@ class Memory {
     if (work_.spectrum_tokens > 0) most = std::max(most, Spectra());
     if (!work_.candidates.empty()) most = std::max({most, Codes(), Damage()});
     if (!work_.transforms.empty()) most = std::max(most, Transforming());
-    if (!work_.grids.empty()) most = std::max({most, Quantizing(), Ends(), ReadingBack()});
+    if (!work_.grids.layers.empty()) most = std::max({most, Quantizing(), Ends(), ReadingBack()});
     return most;
   }
 
@@ -161,14 +161,14 @@ class Memory {
 
   /// Rounding the embedding, then the head: widened whole, with its codes.
   [[nodiscard]] double Ends() const {
-    if (work_.edges == EdgeGrids{}) return 0;
+    if (work_.grids.ends == EndGrids{}) return 0;
     return (kFloat + ItemBytes() + 1) * static_cast<double>(config_.vocab) * hidden_;
   }
 
   /// The result beside the source, both mapped: their largest matrices are the ends.
   [[nodiscard]] double ReadingBack() const {
     const double end = static_cast<double>(config_.vocab) * hidden_;
-    return (ItemBytes() + (work_.edges.embedding ? 1 : ItemBytes())) * end;
+    return (ItemBytes() + (work_.grids.ends.embedding ? 1 : ItemBytes())) * end;
   }
 
   [[nodiscard]] double Transforming() const {

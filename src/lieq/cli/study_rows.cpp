@@ -31,21 +31,11 @@ constexpr double kHopeless = 100;        // perplexity at about 2 bits
 constexpr double kTextSpread = 0.20;     // of perplexity over calibration texts
 constexpr double kBackendSpread = 0.15;  // of perplexity over group sizes and orders
 
-UnitGrids GridsOfLayers(const ModelConfig& config, std::span<const Index> raised, const Grid& low,
-                        const Grid& high) {
-  std::array<Grid, kUnits> narrow, wide;
-  narrow.fill(low);
-  wide.fill(high);
-  UnitGrids grids(Size(config.layers), narrow);
-  for (const Index layer : raised) grids[Size(layer)] = wide;
-  return grids;
-}
-
-Record BitsOf(const ModelConfig& config, const UnitGrids& grids) {
+Record BitsOf(const ModelConfig& config, const ModelGrids& grids) {
   std::int64_t code = 0, stored = 0;
-  for (const auto& layer : grids) {
+  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      const Grid& grid = layer[static_cast<std::size_t>(unit)];
+      const Grid& grid = grids.At(layer, unit);
       code += grid.bits * UnitWeightCount(config, unit);
       stored += UnitStoredBits(config, unit, grid);
     }
@@ -138,35 +128,24 @@ std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
 Plan StudyPlan(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis) {
   const Arguments& a = bench.arguments;
   const ModelConfig& config = bench.model.weights.config;
-  if (!a.plan.empty()) return ReadPlan(a.plan, config);
+  if (!a.plan.empty()) return ReadPlan(a.plan, a, config);
   AddMeasurements(bench, calibration, {&a.ranking, 1}, diagnosis);
   const std::vector<double> scores = ScoreBy(bench, a.ranking, diagnosis);
   const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
   return RaiseLayers(a.high_layers ? HighestLayers(scores, *a.high_layers)
                                    : TopLayers(scores, weights, AverageOf(a)),
-                     a.low, a.high, config);
+                     bench.LowGrid(), bench.HighGrid(), config);
 }
 
 /// Layers with a unit above the plan's lowest width.
 std::vector<Index> RaisedLayers(const Plan& plan) {
-  int least = kWidths.back();
-  for (const auto& layer : plan.bits) least = std::min(least, std::ranges::min(layer));
+  Plan widths = plan;
+  SetWidthsUsed(widths);
   std::vector<Index> raised;
-  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
-    if (std::ranges::max(plan.bits[layer]) > least) raised.push_back(static_cast<Index>(layer));
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
+    if (std::ranges::max(WidthsOf(plan, layer)) > widths.low) raised.push_back(layer);
   }
   return raised;
-}
-
-/// Every grid of a mix, once.
-std::vector<Grid> GridsIn(const UnitGrids& mix) {
-  std::vector<Grid> grids;
-  for (const auto& layer : mix) {
-    for (const Grid& grid : layer) {
-      if (std::ranges::find(grids, grid) == grids.end()) grids.push_back(grid);
-    }
-  }
-  return grids;
 }
 
 /// Mean over the drawn windows of each layer's value.
@@ -235,6 +214,16 @@ struct Backend {
   Index size = 0;
 };
 
+/// The same widths, each on the study's own grid.
+ModelGrids InGroups(ModelGrids grids, Index group_size, Offset offset) {
+  for (auto& layer : grids.layers) {
+    for (Grid& grid : layer) {
+      grid = {.bits = grid.bits, .group_size = group_size, .offset = offset};
+    }
+  }
+  return grids;
+}
+
 /// Transforms come after the plan: they leave the function, so what a plan is made by, as it is.
 void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& calibration,
                 const Plan& plan) {
@@ -250,7 +239,7 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
   bench.Row(fmt::format("{}, group {}", name, GroupText(backend.size)), [&] {
     const Index samples = a.samples.value_or(kDefaultSamples);
     const Index context = a.context.value_or(kDefaultContext);
-    const UnitGrids mix = GridsOfPlan(plan, backend.size, a.offset);
+    const ModelGrids mix = InGroups(plan.grids, backend.size, a.offset);
     const TransformList rows = TransformsOf(TransformSet(backend.transforms), backend.method);
     std::optional<TransformedModel> transformed;
     std::string folder = name;
@@ -260,14 +249,13 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
       if (NeedsCalibration(rows)) {
         windows = CutWindows(calibration.ids, context, samples, calibration.where);
       }
-      Arguments told = a;
-      told.group_size = backend.size;
       const std::filesystem::path path = a.output / ("model-" + folder);
-      transformed.emplace(TransformModel(bench.model, rows, a.seed, a.quant.clip,
-                                         GridsOf(told, plan), windows, path, bench.session));
+      transformed.emplace(TransformModel(bench.model, rows, a.seed, a.quant.clip, mix.layers,
+                                         windows, path, bench.session));
     }
-    const CodeStore store = bench.Codes(folder, options, &calibration, samples, context,
-                                        GridsIn(mix), transformed ? &transformed->model : nullptr);
+    const CodeStore store =
+        bench.Codes(folder, options, &calibration, samples, context, GridsIn(mix.layers),
+                    transformed ? &transformed->model : nullptr);
     Record row{{"method", backend.method},
                {"act_order", ordered ? Name(backend.order) : "-"},
                {"group_size", backend.size == 0 ? Record("row") : Record(backend.size)},
@@ -373,7 +361,7 @@ void StudyLayers(StudyBench& bench) {
                                       bench.arguments.context.value_or(kDefaultContext), grids);
   (void)bench.Base();
   const auto row_of = [&](const std::string& ranking, const std::vector<Index>& raised) {
-    const UnitGrids mix = GridsOfLayers(config, raised, low, high);
+    const ModelGrids mix = RaiseLayers(raised, low, high, config).grids;
     Record row{{"ranking", ranking}, {"high_layers", raised.size()}, {"layers", raised}};
     row.update(BitsOf(config, mix));
     row["assembled"] = true;
@@ -413,14 +401,14 @@ void StudyCalibration(StudyBench& bench) {
   if (sets.empty()) sets.emplace_back();
 
   std::optional<Diagnosis> first;
-  UnitGrids mix;  // one plan for all: what differs is the back end's text
+  ModelGrids mix;  // one plan for all: what differs is the back end's text
   std::map<std::string, double> least;
   for (const auto& files : sets) {
     const EncodedText calibration = bench.Encode(files);
     Diagnosis diagnosis = Diagnose(bench, calibration);
     Record tau;
     if (!first) {
-      mix = GridsOfPlan(StudyPlan(bench, calibration, diagnosis), a.group_size, a.offset);
+      mix = StudyPlan(bench, calibration, diagnosis).grids;
       first = diagnosis;
     } else {
       for (const std::string name : {"compactness", "energy", "block-influence"}) {
@@ -437,7 +425,7 @@ void StudyCalibration(StudyBench& bench) {
         const std::string key = fmt::format("{}, {} windows of {}", name, size, length);
         bench.Row(key, [&] {
           const CodeStore store = bench.Codes(fmt::format("{}-{}-{}", name, size, length), a.quant,
-                                              &calibration, size, length, GridsIn(mix));
+                                              &calibration, size, length, GridsIn(mix.layers));
           Record row{{"calibration", calibration.names.front()},
                      {"samples", size},
                      {"context", length},
@@ -477,8 +465,7 @@ void StudyBackend(StudyBench& bench) {
   const EncodedText calibration = bench.Calibration();
   for (const Index size : a.group_sizes) CheckGroupSize(config, size);
   Diagnosis diagnosis = Diagnose(bench, calibration);
-  Plan plan = StudyPlan(bench, calibration, diagnosis);
-  plan.grids.clear();  // the study's own take their place
+  const Plan plan = StudyPlan(bench, calibration, diagnosis);
   const std::vector<Index> raised = RaisedLayers(plan);
   (void)bench.Base();
   for (const std::string& set : a.transform_sets) {

@@ -11,6 +11,7 @@
 #include "lieq/io/json.h"
 #include "lieq/io/tensor_file.h"
 #include "lieq/model/config.h"
+#include "lieq/model/grids.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
@@ -46,15 +47,6 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
 /// Whether engines would misread the grid: offsets that compressed-tensors does not know, K-quants.
 [[nodiscard]] bool NeedsOwnMethod(const Grid& grid) noexcept;
 
-/// grids[layer][site]
-using LayerGrids = std::vector<std::array<Grid, kSites>>;
-
-/// Grids of the matrices at both ends, where they are quantized. A tied model has the embedding
-/// alone. Symmetric, at 2, 4 or 8 bits: vLLM's lookup unpacks whole words and knows no zero-points.
-struct EdgeGrids {
-  std::optional<Grid> embedding, head;
-  friend bool operator==(const EdgeGrids&, const EdgeGrids&) = default;
-};
 /// "model.embed_tokens" and "lm_head"
 inline constexpr std::string_view kEmbeddingModule = "model.embed_tokens";
 inline constexpr std::string_view kHeadModule = "lm_head";
@@ -78,8 +70,7 @@ void WriteEnd(TensorWriter& writer, std::string_view module, const ModelConfig& 
 /// and match them). Each group names its format where an embedding IsByteEmbedding; `tied` says
 /// whether its codes are the head's too. Its method is "compressed-tensors", or "lieq" where some
 /// grid needs it (NeedsOwnMethod): no engine loads those, and none shall misread them.
-[[nodiscard]] Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges = {},
-                                        bool tied = false);
+[[nodiscard]] Record QuantizationConfig(const ModelGrids& grids, bool tied = false);
 
 /// The grid of each linear by the config groups of a "quantization_config" object.
 ///
@@ -95,8 +86,8 @@ void WriteEnd(TensorWriter& writer, std::string_view module, const ModelConfig& 
 
 /// The same of the embedding and the head: of those that a target names (for the head also as a
 /// "Linear") and "ignore" does not. Throws Error as above, for a head that is tied, and for a grid
-/// that EdgeGrids cannot be.
-[[nodiscard]] EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
-                                       const std::string& where);
+/// that EndGrids cannot be.
+[[nodiscard]] EndGrids ParseEndGrids(const Json& quantization_config, const ModelConfig& config,
+                                     const std::string& where);
 
 }  // namespace lieq

@@ -26,13 +26,13 @@ bool Transformers(const Grid& grid, Index) noexcept {
 
 /// It asks an embedding for a tensor named weight, which only codes in bytes have
 /// (docs/serving.md).
-bool TransformersEnds(const EdgeGrids& edges) noexcept {
-  return !edges.embedding || IsByteEmbedding(*edges.embedding);
+bool TransformersEnds(const EndGrids& ends) noexcept {
+  return !ends.embedding || IsByteEmbedding(*ends.embedding);
 }
 
 /// Its lookup (CompressedTensorsEmbeddingWNA16Int) takes packed codes alone.
-bool VllmEnds(const EdgeGrids& edges) noexcept {
-  return !edges.embedding || !IsByteEmbedding(*edges.embedding);
+bool VllmEnds(const EndGrids& ends) noexcept {
+  return !ends.embedding || !IsByteEmbedding(*ends.embedding);
 }
 
 bool VllmGptq(const Grid& grid, Index cols) noexcept {
@@ -72,11 +72,11 @@ constexpr std::array kEngines{
 };
 
 /// Embedding and head have rows of the hidden size.
-bool HoldsEnds(const ContainerTarget& target, const EdgeGrids& edges, const ModelConfig& config) {
+bool HoldsEnds(const ContainerTarget& target, const EndGrids& ends, const ModelConfig& config) {
   const auto holds = [&](const std::optional<Grid>& grid) {
     return !grid || (target.name != "gptq" && target.holds(*grid, config.hidden));
   };
-  return holds(edges.embedding) && holds(edges.head);
+  return holds(ends.embedding) && holds(ends.head);
 }
 
 }  // namespace
@@ -85,31 +85,29 @@ std::span<const Engine> Engines() noexcept {
   return kEngines;
 }
 
-bool RunsIn(const Engine& engine, const LayerGrids& grids, const EdgeGrids& edges,
-            const ModelConfig& config) {
-  if (engine.loads_ends != nullptr && !engine.loads_ends(edges)) return false;
-  return std::ranges::all_of(grids, [&](const auto& layer) {
+bool RunsIn(const Engine& engine, const ModelGrids& grids, const ModelConfig& config) {
+  if (engine.loads_ends != nullptr && !engine.loads_ends(grids.ends)) return false;
+  return std::ranges::all_of(grids.layers, [&](const auto& layer) {
     return std::ranges::all_of(kAllSites, [&](Site site) {
       return engine.runs(layer[static_cast<std::size_t>(site)], config.In(site));
     });
   });
 }
 
-std::vector<Fit> FitsOf(const LayerGrids& grids, const EdgeGrids& edges,
-                        const ModelConfig& config) {
+std::vector<Fit> FitsOf(const ModelGrids& grids, const ModelConfig& config) {
   std::vector<Fit> fits;
-  for (const ContainerTarget* target : HoldersOf(grids, config)) {
-    if (!HoldsEnds(*target, edges, config)) continue;
-    fits.push_back({target->name, RunnersOf(target->name, grids, edges, config)});
+  for (const ContainerTarget* target : HoldersOf(grids.layers, config)) {
+    if (!HoldsEnds(*target, grids.ends, config)) continue;
+    fits.push_back({target->name, RunnersOf(target->name, grids, config)});
   }
   return fits;
 }
 
-std::vector<std::string_view> RunnersOf(std::string_view container, const LayerGrids& grids,
-                                        const EdgeGrids& edges, const ModelConfig& config) {
+std::vector<std::string_view> RunnersOf(std::string_view container, const ModelGrids& grids,
+                                        const ModelConfig& config) {
   std::vector<std::string_view> names;
   for (const Engine& engine : kEngines) {
-    if (engine.container == container && RunsIn(engine, grids, edges, config)) {
+    if (engine.container == container && RunsIn(engine, grids, config)) {
       names.push_back(engine.name);
     }
   }
@@ -137,11 +135,11 @@ Record ToJson(const std::vector<Fit>& fits) {
   return record;
 }
 
-std::vector<std::string> NotesOfEngines(std::string_view container, const LayerGrids& grids,
-                                        const EdgeGrids& edges, const ModelConfig& config) {
+std::vector<std::string> NotesOfEngines(std::string_view container, const ModelGrids& grids,
+                                        const ModelConfig& config) {
   std::vector<std::string> notes;
   for (const Engine& engine : kEngines) {
-    if (engine.container != container || RunsIn(engine, grids, edges, config)) continue;
+    if (engine.container != container || RunsIn(engine, grids, config)) continue;
     notes.push_back(std::string(engine.name) + " does not run this model: of " +
                     std::string(container) + " it takes " + std::string(engine.takes));
   }

@@ -19,14 +19,13 @@ struct Engine {
   /// Whether it runs a linear on the grid. cols: of its rows.
   bool (*runs)(const Grid& grid, Index cols) noexcept;
   /// Whether it loads the model's ends; null: as they are.
-  bool (*loads_ends)(const EdgeGrids& edges) noexcept = nullptr;
+  bool (*loads_ends)(const EndGrids& ends) noexcept = nullptr;
 };
 
 [[nodiscard]] std::span<const Engine> Engines() noexcept;
 
 /// Whether the engine runs the whole model, given that its container holds it.
-[[nodiscard]] bool RunsIn(const Engine& engine, const LayerGrids& grids, const EdgeGrids& edges,
-                          const ModelConfig& config);
+[[nodiscard]] bool RunsIn(const Engine& engine, const ModelGrids& grids, const ModelConfig& config);
 
 /// A container that holds a model, and the engines that then run it.
 struct Fit {
@@ -35,13 +34,11 @@ struct Fit {
 };
 
 /// In the order of Targets(), without the one that holds anything.
-[[nodiscard]] std::vector<Fit> FitsOf(const LayerGrids& grids, const EdgeGrids& edges,
-                                      const ModelConfig& config);
+[[nodiscard]] std::vector<Fit> FitsOf(const ModelGrids& grids, const ModelConfig& config);
 
 /// The engines that run the model in a container that holds it.
 [[nodiscard]] std::vector<std::string_view> RunnersOf(std::string_view container,
-                                                      const LayerGrids& grids,
-                                                      const EdgeGrids& edges,
+                                                      const ModelGrids& grids,
                                                       const ModelConfig& config);
 
 /// "compressed-tensors (vLLM, transformers), gguf (llama.cpp)", or what to do where none fits.
@@ -52,8 +49,7 @@ struct Fit {
 
 /// One line for each engine of the container that does not run the model.
 [[nodiscard]] std::vector<std::string> NotesOfEngines(std::string_view container,
-                                                      const LayerGrids& grids,
-                                                      const EdgeGrids& edges,
+                                                      const ModelGrids& grids,
                                                       const ModelConfig& config);
 
 }  // namespace lieq

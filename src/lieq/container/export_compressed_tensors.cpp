@@ -27,8 +27,8 @@ DType ScaleTypeFor(const ModelFolder& source) {
   return !holds(own) && holds(other) ? other : own;
 }
 
-/// The ends as compressed-tensors names them. Throws Error for a grid that it does not have there.
-EdgeGrids CheckedEdges(const ModelFolder& source) {
+/// Throws Error for a grid that compressed-tensors does not have at the ends.
+void CheckEnds(const ModelFolder& source) {
   const auto check = [&](const std::optional<Grid>& grid, std::string_view module) {
     if (!grid || (grid->symmetric() && grid->bits != 3 && !grid->k_quant)) return;
     throw Error(
@@ -37,18 +37,17 @@ EdgeGrids CheckedEdges(const ModelFolder& source) {
          .expected = "16-bit floats, or 2, 4 or 8 bits, symmetric",
          .found = std::to_string(grid->bits) + " bits, " + std::string(Describe(grid->offset))});
   };
-  check(source.edges.embedding, kEmbeddingModule);
-  check(source.edges.head, kHeadModule);
-  return source.edges;
+  check(source.ends.embedding, kEmbeddingModule);
+  check(source.ends.head, kHeadModule);
 }
 
 }  // namespace
 
 void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::path& out,
                             const ExportSettings&) {
-  const LayerGrids grids = CheckedGrids(source, "compressed-tensors");
-  CheckUnits(grids, "--to compressed-tensors");
-  const EdgeGrids edges = CheckedEdges(source);
+  const ModelGrids grids = CheckedGrids(source, "compressed-tensors");
+  CheckUnits(grids.layers, "--to compressed-tensors");
+  CheckEnds(source);
   const DType scale_type = ScaleTypeFor(source);
   const ModelConfig& model = source.weights.config;
   const auto is_end = [](std::string_view module) {
@@ -67,13 +66,13 @@ void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::pa
             WritePacked(writer, module, matrix, scale_type);
           }};
   Record config = FloatConfig(source);
-  config["quantization_config"] = QuantizationConfig(grids, edges, model.tied);
+  config["quantization_config"] = QuantizationConfig(grids, model.tied);
   WriteModelFolder(source, config, form, "pt", out);
 }
 
 std::string ServeCompressedTensors(const ModelFolder& source, const std::filesystem::path& out) {
   bool narrow = false, moved = false;
-  for (const auto& layer : GridsOf(source.weights, "--to compressed-tensors")) {
+  for (const auto& layer : GridsOf(source, "--to compressed-tensors").layers) {
     for (const Grid& grid : layer) {
       narrow = narrow || grid.bits < 4;
       moved = moved || (grid.bits < 4 && !grid.symmetric());

@@ -26,20 +26,20 @@ GptqVersion VersionFor(const LayerGrids& grids, const ExportSettings& settings) 
 }
 
 void CheckFloatEnds(const ModelFolder& source) {
-  if (!source.edges.embedding && !source.edges.head) return;
-  throw Error({.what = "gptq holds no quantized embedding or head",
-               .where = "--to gptq: " +
-                        std::string(source.edges.embedding ? kEmbeddingModule : kHeadModule),
-               .expected = "16-bit floats",
-               .found = "codes",
-               .hint = "compressed-tensors and mlx hold them"});
+  if (!source.ends.embedding && !source.ends.head) return;
+  throw Error(
+      {.what = "gptq holds no quantized embedding or head",
+       .where = "--to gptq: " + std::string(source.ends.embedding ? kEmbeddingModule : kHeadModule),
+       .expected = "16-bit floats",
+       .found = "codes",
+       .hint = "compressed-tensors and mlx hold them"});
 }
 
 }  // namespace
 
 void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out,
                      const ExportSettings& settings) {
-  const LayerGrids grids = CheckedGrids(source, "gptq");
+  const LayerGrids grids = CheckedGrids(source, "gptq").layers;
   CheckUnits(grids, "--to gptq");
   CheckFloatEnds(source);
   const ModelConfig& config = source.weights.config;
@@ -68,7 +68,7 @@ void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out
 std::string ServeGptq(const ModelFolder& source, const std::filesystem::path& out) {
   // From 0.22 on vLLM takes symmetric 4 and 8 bits alone; GPTQModel takes all (docs/formats.md).
   bool all = true;
-  for (const auto& layer : GridsOf(source.weights, "--to gptq")) {
+  for (const auto& layer : GridsOf(source, "--to gptq").layers) {
     for (const Grid& grid : layer) all = all && grid.symmetric() && grid.bits >= 4;
   }
   if (all) return "vllm serve " + ShellQuoted(out.string());

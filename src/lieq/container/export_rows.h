@@ -34,7 +34,7 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
 
 /// The grids of a model whose linears are all quantized. Throws Error naming `option` and the first
 /// linear that is float.
-[[nodiscard]] LayerGrids GridsOf(const Weights& weights, std::string_view option);
+[[nodiscard]] ModelGrids GridsOf(const ModelFolder& model, std::string_view option);
 
 /// Throws Error naming `container`, the module and its first scale that f16, in which the container
 /// stores them, does not hold.
@@ -42,7 +42,7 @@ void RequireHalfScales(const QMatrix& matrix, std::string_view container,
                        const std::string& module);
 
 /// GridsOf, once the container holds all of them (CheckTarget).
-[[nodiscard]] LayerGrids CheckedGrids(const ModelFolder& source, std::string_view target);
+[[nodiscard]] ModelGrids CheckedGrids(const ModelFolder& source, std::string_view target);
 
 /// Throws Error naming `option` where linears of a unit have different grids: engines fuse them.
 void CheckUnits(const LayerGrids& grids, std::string_view option);

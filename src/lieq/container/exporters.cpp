@@ -48,8 +48,7 @@ std::vector<std::string> NotesOn(const Exporter& exporter, const ModelFolder& so
                                  const ExportSettings& settings) {
   std::vector<std::string> notes;
   if (!exporter.takes_float) {
-    notes = NotesOfEngines(exporter.name, GridsOf(source.weights, exporter.name), source.edges,
-                           source.weights.config);
+    notes = NotesOfEngines(exporter.name, GridsOf(source, exporter.name), source.weights.config);
   }
   if (exporter.notes != nullptr) {
     const auto more = exporter.notes(source, settings);
@@ -58,9 +57,10 @@ std::vector<std::string> NotesOn(const Exporter& exporter, const ModelFolder& so
   return notes;
 }
 
-LayerGrids GridsOf(const Weights& weights, std::string_view option) {
-  LayerGrids grids;
-  for (const LayerWeights& layer : weights.layers) {
+ModelGrids GridsOf(const ModelFolder& model, std::string_view option) {
+  ModelGrids all{.layers = {}, .ends = model.ends};
+  LayerGrids& grids = all.layers;
+  for (const LayerWeights& layer : model.weights.layers) {
     grids.emplace_back();
     for (const Site site : kAllSites) {
       const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&layer.At(site).weight);
@@ -75,7 +75,7 @@ LayerGrids GridsOf(const Weights& weights, std::string_view option) {
       grids.back()[static_cast<std::size_t>(site)] = (*packed)->grid();
     }
   }
-  return grids;
+  return all;
 }
 
 void CheckUnits(const LayerGrids& grids, std::string_view option) {
@@ -113,9 +113,9 @@ void RequireHalfScales(const QMatrix& matrix, std::string_view container,
   }
 }
 
-LayerGrids CheckedGrids(const ModelFolder& source, std::string_view target) {
-  LayerGrids grids = GridsOf(source.weights, "--to " + std::string(target));
-  CheckTarget(FindTarget(target), grids, source.weights.config, "--to");
+ModelGrids CheckedGrids(const ModelFolder& source, std::string_view target) {
+  ModelGrids grids = GridsOf(source, "--to " + std::string(target));
+  CheckTarget(FindTarget(target), grids.layers, source.weights.config, "--to");
   return grids;
 }
 

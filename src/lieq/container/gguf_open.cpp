@@ -54,10 +54,10 @@ class Reader {
     const bool packed = std::holds_alternative<Packed>(weights_.embedding);
     const TensorRef* embedding = packed ? nullptr : &refs_.front();
     const DType dtype = embedding != nullptr ? embedding->dtype : DType::kF16;
-    EdgeGrids edges;
-    if (packed) edges.embedding = std::get<Packed>(weights_.embedding)->grid();
+    EndGrids ends;
+    if (packed) ends.embedding = std::get<Packed>(weights_.embedding)->grid();
     if (!weights_.config.tied && std::holds_alternative<Packed>(weights_.head)) {
-      edges.head = std::get<Packed>(weights_.head)->grid();
+      ends.head = std::get<Packed>(weights_.head)->grid();
     }
     return {.path = file_.path(),
             .config = std::move(config),
@@ -65,7 +65,7 @@ class Reader {
             .weights = std::move(weights_),
             .dtype = dtype,
             .quantized = quantized_,
-            .edges = edges,
+            .ends = ends,
             .notes = std::move(notes_),
             .tokenizer = std::move(tokenizer.json),
             .tokenizer_config = TokenizerConfigFromKeys(file_.keys()),

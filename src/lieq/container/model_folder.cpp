@@ -40,11 +40,11 @@ class WeightReader {
 
   /// packed: null where all matrices are float. see: where it is given it sees each layer as it is
   /// read, which is not kept then.
-  Weights Read(const PackedReader& packed, const SeeLayer& see, EdgeGrids& edges) {
+  Weights Read(const PackedReader& packed, const SeeLayer& see, EndGrids& ends) {
     packed_ = &packed;
     const ModelConfig& config = weights_.config;
     weights_.embedding = AnyMatrixOf(std::string(kEmbeddingModule), config.vocab, config.hidden);
-    edges.embedding = GridOf(weights_.embedding);
+    ends.embedding = GridOf(weights_.embedding);
     weights_.final_norm = Vector(std::string(kFinalNorm), config.hidden);
     for (Index layer = 0; layer < config.layers; ++layer) {
       LayerWeights read = Layer(layer);
@@ -54,8 +54,8 @@ class WeightReader {
         weights_.layers.push_back(std::move(read));
       }
     }
-    weights_.head = config.tied ? TiedHead(edges.embedding.has_value()) : OwnHead();
-    if (!config.tied) edges.head = GridOf(weights_.head);
+    weights_.head = config.tied ? TiedHead(ends.embedding.has_value()) : OwnHead();
+    if (!config.tied) ends.head = GridOf(weights_.head);
     CheckAllRead();
     return std::move(weights_);
   }
@@ -363,15 +363,15 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
   }
   const std::vector<std::string> renamed = NormalizeNames(tensors);
   notes.insert(notes.end(), renamed.begin(), renamed.end());
-  EdgeGrids edges;
+  EndGrids ends;
   WeightReader reader(tensors, config);
-  Weights weights = reader.Read(packed, see, edges);
+  Weights weights = reader.Read(packed, see, ends);
   notes.insert(notes.end(), reader.notes().begin(), reader.notes().end());
   if (config.tied) tensors.Erase(kHead);  // so that nothing takes it for one of its own
   if (HasAdapter(folder)) {
     notes.push_back("an adapter (LoRA) lies beside the weights: it is not applied");
   }
-  const DType dtype = tensors.At(edges.embedding ? kFinalNorm : kEmbedding).dtype;
+  const DType dtype = tensors.At(ends.embedding ? kFinalNorm : kEmbedding).dtype;
   if (packed) tensors = Without(reader.packed_parts(), tensors);
   return {.path = folder,
           .config = std::move(record),
@@ -379,7 +379,7 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
           .weights = std::move(weights),
           .dtype = dtype,
           .quantized = packed != nullptr,
-          .edges = edges,
+          .ends = ends,
           .notes = std::move(notes)};
 }
 

@@ -25,7 +25,7 @@ struct ModelFolder {
   Weights weights;
   DType dtype = DType::kBF16;  // of the embedding: the model's own float type
   bool quantized = false;
-  EdgeGrids edges;  // of the embedding and the head, where they are quantized
+  EndGrids ends;  // of the embedding and the head, where they are quantized
   /// What was left aside, repaired or taken to mean something, a sentence each, for the user to
   /// read.
   std::vector<std::string> notes;

@@ -356,8 +356,8 @@ bool NeedsOwnMethod(const Grid& grid) noexcept {
   return grid.k_quant || grid.offset == Offset::kHalf || grid.offset == Offset::kFloat;
 }
 
-EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& config,
-                         const std::string& where) {
+EndGrids ParseEndGrids(const Json& quantization_config, const ModelConfig& config,
+                       const std::string& where) {
   const JsonObject json(quantization_config, where);
   PatternBudget budget(ModuleCount(config));
   const Targets targets = ReadTargets(json, budget);
@@ -379,9 +379,9 @@ EdgeGrids ParseEdgeGrids(const Json& quantization_config, const ModelConfig& con
     }
     return grid;
   };
-  EdgeGrids edges{.embedding = find(kEmbeddingModule, named)};
-  if (!config.tied) edges.head = find(kHeadModule, targets);
-  return edges;
+  EndGrids ends{.embedding = find(kEmbeddingModule, named)};
+  if (!config.tied) ends.head = find(kHeadModule, targets);
+  return ends;
 }
 
 LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelConfig& config,
@@ -432,15 +432,15 @@ void CheckTiedScales(const TensorFile& file, const QMatrix& embedding) {
 PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig& config,
                                      const std::string& where) {
   const LayerGrids grids = ParseQuantizationConfig(quantization, config, where);
-  const EdgeGrids edges = ParseEdgeGrids(quantization, config, where);
+  const EndGrids ends = ParseEndGrids(quantization, config, where);
   std::map<std::string, Grid> modules;
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : kAllSites) {
       modules[ModuleName(layer, site)] = grids[Size(layer)][static_cast<std::size_t>(site)];
     }
   }
-  if (edges.embedding) modules[std::string(kEmbeddingModule)] = *edges.embedding;
-  if (edges.head) modules[std::string(kHeadModule)] = *edges.head;
+  if (ends.embedding) modules[std::string(kEmbeddingModule)] = *ends.embedding;
+  if (ends.head) modules[std::string(kHeadModule)] = *ends.head;
   return [modules = std::move(modules), tied = config.tied](
              const TensorFile& file, const std::string& module, Index rows,
              Index cols) -> std::optional<PackedModule> {
@@ -485,27 +485,28 @@ Record GroupOf(Record targets, const Grid& grid, std::string_view format) {
 
 }  // namespace
 
-Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges, bool tied) {
-  const bool bytes = edges.embedding && IsByteEmbedding(*edges.embedding);
+Record QuantizationConfig(const ModelGrids& grids, bool tied) {
+  const std::optional<Grid>&embedding = grids.ends.embedding, &head = grids.ends.head;
+  const bool bytes = embedding && IsByteEmbedding(*embedding);
   const auto key = [](const Grid& grid) {  // widest first, then a fixed order
     return std::tuple(-grid.bits, grid.group_size, grid.offset, grid.k_quant);
   };
   const auto before = [&](const Grid& a, const Grid& b) { return key(a) < key(b); };
   std::map<Grid, std::map<SiteSet, std::set<Index>, std::greater<>>, decltype(before)> members(
       before);
-  const auto count = static_cast<Index>(grids.size());
+  const Index count = grids.layer_count();
   for (Index layer = 0; layer < count; ++layer) {
     std::map<Grid, SiteSet, decltype(before)> sites(before);
     for (const Site site : kAllSites) {
       const auto index = static_cast<std::size_t>(site);
-      sites[grids[Size(layer)][index]] |= 1u << index;
+      sites[grids.layers[Size(layer)][index]] |= 1u << index;
     }
     for (const auto& [grid, set] : sites) members[grid][set].insert(layer);
   }
 
   std::map<Grid, std::vector<std::string_view>, decltype(before)> ends(before);
-  if (edges.embedding && !bytes) ends[*edges.embedding].push_back(kEmbeddingModule);
-  if (edges.head) ends[*edges.head].push_back(kHeadModule);
+  if (embedding && !bytes) ends[*embedding].push_back(kEmbeddingModule);
+  if (head) ends[*head].push_back(kHeadModule);
   for (const auto& [grid, modules] : ends)
     members[grid];  // a group of its own where no layer has it
 
@@ -524,7 +525,7 @@ Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges, bool 
   if (bytes) {
     Record targets = Record::array({kEmbeddingModule});
     if (tied) targets.push_back(kHeadModule);
-    add(std::move(targets), *edges.embedding, kByteFormat);
+    add(std::move(targets), *embedding, kByteFormat);
   }
   Record record;
   const bool own =
@@ -534,7 +535,7 @@ Record QuantizationConfig(const LayerGrids& grids, const EdgeGrids& edges, bool 
   record["quantization_status"] = "compressed";
   record["global_compression_ratio"] = nullptr;
   record["kv_cache_scheme"] = nullptr;
-  record["ignore"] = edges.head || (bytes && tied) ? Record::array() : Record::array({kHeadModule});
+  record["ignore"] = head || (bytes && tied) ? Record::array() : Record::array({kHeadModule});
   record["config_groups"] = std::move(groups);
   return record;
 }

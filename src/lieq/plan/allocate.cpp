@@ -24,16 +24,17 @@ std::string WidthList() {
 }
 
 void CheckBudget(const Budget& budget) {
-  if (!IsWidth(budget.low) || !IsWidth(budget.high) || budget.low >= budget.high) {
+  const int low = budget.low.bits, high = budget.high.bits;
+  if (!IsWidth(low) || !IsWidth(high) || low >= high) {
     throw Error({.what = "widths cannot be mixed",
                  .where = "widths",
                  .expected = "two of " + WidthList() + ", the smaller one first",
-                 .found = fmt::format("{},{}", budget.low, budget.high)});
+                 .found = fmt::format("{},{}", low, high)});
   }
-  if (!(budget.bits >= budget.low && budget.bits <= budget.high)) {
+  if (!(budget.bits >= low && budget.bits <= high)) {
     throw Error({.what = "average bits out of reach of the widths",
                  .where = "bits",
-                 .expected = fmt::format("{} to {}", budget.low, budget.high),
+                 .expected = fmt::format("{} to {}", low, high),
                  .found = fmt::format("{}", budget.bits),
                  .hint = "other widths reach other averages: any two of " + WidthList()});
   }
@@ -63,7 +64,7 @@ std::vector<Index> TopLayers(std::span<const double> scores, std::span<const std
   CheckBudget(budget);
   std::vector<Index> order = ByFallingScore(scores);
 
-  const double f = (budget.bits - budget.low) / (budget.high - budget.low);
+  const double f = (budget.bits - budget.low.bits) / (budget.high.bits - budget.low.bits);
   const bool paper = budget.rounding == Rounding::kPaper;
   std::size_t m = 0;
   if (std::ranges::adjacent_find(weights, std::not_equal_to<>()) == weights.end()) {
@@ -116,16 +117,14 @@ std::vector<Index> HighestLayers(std::span<const double> scores, Index count) {
   return order;
 }
 
-Plan RaiseLayers(std::span<const Index> layers, int low, int high, const ModelConfig& config) {
-  std::array<int, kUnits> narrow{}, wide{};
-  narrow.fill(low);
-  wide.fill(high);
-  Plan plan{.bits = std::vector(Size(config.layers), narrow), .low = low, .high = high};
-  for (const Index layer : layers) plan.bits[Size(layer)] = wide;
+Plan RaiseLayers(std::span<const Index> layers, const Grid& low, const Grid& high,
+                 const ModelConfig& config) {
+  Plan plan{.grids = ModelGrids::Uniform(config.layers, low), .low = low.bits, .high = high.bits};
+  for (const Index layer : layers) plan.grids.SetLayer(layer, high);
   return plan;
 }
 
-std::vector<Index> LayersWithin(std::span<const double> scores, int low, int high,
+std::vector<Index> LayersWithin(std::span<const double> scores, const Grid& low, const Grid& high,
                                 const ModelConfig& config,
                                 const std::function<std::int64_t(const Plan&)>& cost,
                                 std::int64_t budget, const std::string& option) {
@@ -145,16 +144,15 @@ std::vector<Index> LayersWithin(std::span<const double> scores, int low, int hig
   return raised;
 }
 
-Plan UniformPlan(int bits, const ModelConfig& config) {
+Plan UniformPlan(const Grid& grid, const ModelConfig& config) {
+  const int bits = grid.bits;
   if (!IsWidth(bits)) {
     throw Error({.what = "no such width",
                  .where = "uniform",
                  .expected = WidthList(),
                  .found = std::to_string(bits)});
   }
-  std::array<int, kUnits> width{};
-  width.fill(bits);
-  return {.bits = std::vector(Size(config.layers), width),
+  return {.grids = ModelGrids::Uniform(config.layers, grid),
           .ranking = "uniform",
           .allocation = "uniform",
           .requested_bits = static_cast<double>(bits),

@@ -14,11 +14,11 @@
 
 namespace lieq {
 
-/// What is asked for: two widths mixed to an average.
+/// What is asked for: two grids mixed to an average of their widths.
 struct Budget {
-  double bits = 2.25;  // code bits per weight of the decoder's linears; low <= bits <= high
-  int low = 2;         // both of kWidths, low < high
-  int high = 4;
+  double bits = 2.25;   // code bits per weight of the decoder's linears; low <= bits <= high
+  Grid low{.bits = 2};  // both of kWidths, low narrower than high
+  Grid high{.bits = 4};
   Rounding rounding{};
 };
 
@@ -37,7 +37,7 @@ struct Budget {
                                            std::span<const std::int64_t> weights,
                                            const Budget& budget);
 
-/// A plan by the top-m rule, all units of a layer at its width. CodeBits never exceeds budget.bits,
+/// A plan by the top-m rule, all units of a layer on its grid. CodeBits never exceeds budget.bits,
 /// and equal layers make it fall short by less than (high - low) / L; by the paper's rounding it
 /// misses by up to half of that either way. Throws Error as TopLayers, and where scores are not of
 /// this model (their number is not config.layers).
@@ -49,7 +49,7 @@ struct Budget {
 [[nodiscard]] std::vector<Index> HighestLayers(std::span<const double> scores, Index count);
 
 /// The plan that raises these layers from low to high, scores and ranking left empty.
-[[nodiscard]] Plan RaiseLayers(std::span<const Index> layers, int low, int high,
+[[nodiscard]] Plan RaiseLayers(std::span<const Index> layers, const Grid& low, const Grid& high,
                                const ModelConfig& config);
 
 /// Layers by falling score under a ceiling: each is raised where `cost` of the plan with it stays
@@ -59,12 +59,12 @@ struct Budget {
 /// cost  of a whole plan, in whatever the budget is in; rises with widths
 ///
 /// Throws Error naming `option` where even `low` everywhere costs more.
-[[nodiscard]] std::vector<Index> LayersWithin(std::span<const double> scores, int low, int high,
-                                              const ModelConfig& config,
+[[nodiscard]] std::vector<Index> LayersWithin(std::span<const double> scores, const Grid& low,
+                                              const Grid& high, const ModelConfig& config,
                                               const std::function<std::int64_t(const Plan&)>& cost,
                                               std::int64_t budget, const std::string& option);
 
-/// Every unit at one width. Throws Error where it is not one of kWidths.
-[[nodiscard]] Plan UniformPlan(int bits, const ModelConfig& config);
+/// Every unit on one grid. Throws Error where its width is not one of kWidths.
+[[nodiscard]] Plan UniformPlan(const Grid& grid, const ModelConfig& config);
 
 }  // namespace lieq

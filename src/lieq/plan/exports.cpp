@@ -35,14 +35,14 @@ struct Linear {
 }
 
 /// All linears in order of layer, then Site. Throws Error where a group does not divide its row.
-std::vector<Linear> Linears(const PlannedGrids& grids, const ModelConfig& config) {
+std::vector<Linear> Linears(const LayerGrids& grids, const ModelConfig& config) {
   LIEQ_ASSERT(static_cast<Index>(grids.size()) == config.layers);
   std::vector<Linear> linears;
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : kAllSites) {
       const Linear linear{.layer = layer,
                           .site = site,
-                          .grid = grids[Size(layer)][static_cast<std::size_t>(UnitOf(site))],
+                          .grid = grids[Size(layer)][static_cast<std::size_t>(site)],
                           .rows = config.Out(site),
                           .cols = config.In(site)};
       if (linear.grid.group_size != 0 && linear.cols % linear.grid.group_size != 0) {
@@ -145,7 +145,7 @@ std::string_view LlamaType(const Linear& linear) {
 
 /// Lines of a --tensor-type-file: PATTERN=type, no spaces and no comments, the first line that
 /// matches anywhere in a tensor's name wins (llama.cpp, tools/quantize).
-std::string LlamaQuantize(const PlannedGrids& grids, const ModelConfig& config) {
+std::string LlamaQuantize(const LayerGrids& grids, const ModelConfig& config) {
   const std::array<std::vector<std::string_view>, kUnits> names{
       {{"q", "k", "v"}, {"output"}, {"gate", "up"}, {"down"}}};
   std::vector<std::array<std::string_view, kUnits>> types(grids.size());
@@ -182,18 +182,20 @@ Record GridRecord(const Grid& grid) {
 /// The `dynamic` of a QuantizeConfig: expressions matched from the start of a module's name, the
 /// first that matches decides. Fused names are in them because vLLM asks with qkv_proj and
 /// gate_up_proj; quantizers never meet those.
-std::string GptqModel(const PlannedGrids& grids, const ModelConfig& config) {
+std::string GptqModel(const LayerGrids& grids, const ModelConfig& config) {
   constexpr std::array<Index, 8> kGroups{0, 16, 32, 64, 128, 256, 512, 1024};
   const std::array<std::vector<std::string_view>, kUnits> names{
       {{"q", "k", "v", "qkv"}, {"o"}, {"gate", "up", "gate_up"}, {"down"}}};
+  std::vector<std::array<Grid, kUnits>> units(grids.size());
   for (const Linear& linear : Linears(grids, config)) {
     CheckPacking("gptqmodel", linear);
+    units[Size(linear.layer)][static_cast<std::size_t>(UnitOf(linear.site))] = linear.grid;
     if (std::ranges::find(kGroups, linear.grid.group_size) == kGroups.end()) {
       Refuse("gptqmodel", linear, "groups of 16, 32, 64, 128, 256, 512, 1024 or the row");
     }
   }
   Record dynamic = Record::object();
-  for (const auto& rule : Join(grids)) {
+  for (const auto& rule : Join(units)) {
     const auto modules = ByParent(rule.units, names, "self_attn\\.", "mlp\\.", "(?:");
     dynamic[fmt::format("+:^model\\.layers\\.{}\\.{}_proj$", Alternatives(rule.layers, "(?:"),
                         Alternatives(modules, "(?:"))] = GridRecord(rule.value);
@@ -206,7 +208,7 @@ std::string ModulePath(const Linear& linear) {
 }
 
 /// AutoRound's layer_config: full names of modules.
-std::string AutoRound(const PlannedGrids& grids, const ModelConfig& config) {
+std::string AutoRound(const LayerGrids& grids, const ModelConfig& config) {
   Record layers = Record::object();
   for (const Linear& linear : Linears(grids, config)) {
     CheckPacking("auto-round", linear);
@@ -218,7 +220,7 @@ std::string AutoRound(const PlannedGrids& grids, const ModelConfig& config) {
 /// The "quantization" of an MLX model's config.json: exact names, no expressions. The defaults are
 /// the grid of most linears; every linear is named all the same, since a name that is missing makes
 /// mlx-lm take the defaults without a word.
-std::string Mlx(const PlannedGrids& grids, const ModelConfig& config) {
+std::string Mlx(const LayerGrids& grids, const ModelConfig& config) {
   Record rows = Record::object();
   std::vector<std::pair<Record, Index>> counts;
   for (const Linear& linear : Linears(grids, config)) {
@@ -250,17 +252,6 @@ constexpr std::array kExports{
 };
 
 }  // namespace
-
-PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, Offset offset) {
-  PlannedGrids grids(plan.bits.size());
-  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
-    for (const Unit unit : kAllUnits) {
-      grids[layer][static_cast<std::size_t>(unit)] =
-          plan.GridOf(static_cast<Index>(layer), unit, group_size, offset);
-    }
-  }
-  return grids;
-}
 
 std::span<const PlanExport> PlanExports() noexcept {
   return kExports;

@@ -15,18 +15,12 @@
 
 namespace lieq {
 
-/// [layers], by Unit
-using PlannedGrids = std::vector<std::array<Grid, kUnits>>;
-
-/// The grids of a plan. group_size, offset: where the plan does not say.
-[[nodiscard]] PlannedGrids GridsOfPlan(const Plan& plan, Index group_size, Offset offset);
-
 struct PlanExport {
   std::string_view name;         // "llama-quantize"
   std::string_view description;  // what the file is, one line
-  /// The file's text; names every linear of every layer exactly once. grids.size() ==
+  /// The file's text; names every linear of every layer exactly once. One grid for each of
   /// config.layers. Throws Error naming layer and linear where the tool has no such grid.
-  std::string (*text)(const PlannedGrids& grids, const ModelConfig& config);
+  std::string (*text)(const LayerGrids& grids, const ModelConfig& config);
 };
 
 [[nodiscard]] std::span<const PlanExport> PlanExports() noexcept;

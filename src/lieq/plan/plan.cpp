@@ -34,31 +34,61 @@ std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& gr
   return bits;
 }
 
-void Plan::AddLayer(const std::array<Grid, kUnits>& layer) {
-  LIEQ_ASSERT(bits.size() == grids.size());
-  auto& widths = bits.emplace_back();
-  std::ranges::transform(layer, widths.begin(), &Grid::bits);
-  grids.push_back(layer);
+int Plan::embedding_bits() const noexcept {
+  return grids.ends.embedding ? grids.ends.embedding->bits : 16;
 }
 
-std::string Digest(const Plan& plan) {
+int Plan::head_bits(bool tied) const noexcept {
+  if (tied) return embedding_bits();
+  return grids.ends.head ? grids.ends.head->bits : 16;
+}
+
+std::array<int, kUnits> WidthsOf(const Plan& plan, Index layer) {
+  std::array<int, kUnits> widths{};
+  std::ranges::transform(kAllUnits, widths.begin(),
+                         [&](Unit unit) { return plan.BitsOf(layer, unit); });
+  return widths;
+}
+
+void SetWidthsUsed(Plan& plan) {
+  plan.low = plan.high = plan.BitsOf(0, Unit::kQkv);
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
+    const auto [low, high] = std::ranges::minmax(WidthsOf(plan, layer));
+    plan.low = std::min(plan.low, low);
+    plan.high = std::max(plan.high, high);
+  }
+}
+
+namespace {
+
+std::string DigestOf(const Plan& plan, bool widths_alone) {
   std::string text;
-  for (std::size_t layer = 0; layer < plan.bits.size(); ++layer) {
-    for (std::size_t unit = 0; unit < kUnits; ++unit) {
-      text += std::to_string(plan.bits[layer][unit]);
-      if (!plan.grids.empty()) text += "=" + Label(plan.grids[layer][unit]);
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
+    for (const Unit unit : kAllUnits) {
+      text += std::to_string(plan.BitsOf(layer, unit));
+      if (!widths_alone) text += "=" + Label(plan.grids.At(layer, unit));
       text += ' ';
     }
   }
   return Hasher().Add(text).Hex();
 }
 
+}  // namespace
+
+std::string Digest(const Plan& plan) {
+  return DigestOf(plan, false);
+}
+
+std::string WidthDigest(const Plan& plan) {
+  return DigestOf(plan, true);
+}
+
 double CodeBits(const Plan& plan, const ModelConfig& config) {
-  LIEQ_ASSERT(static_cast<Index>(plan.bits.size()) == config.layers && config.layers >= 1);
+  LIEQ_ASSERT(plan.layers() == config.layers && config.layers >= 1);
   std::int64_t bits = 0;
-  for (const auto& layer : plan.bits) {
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      bits += layer[static_cast<std::size_t>(unit)] * UnitWeightCount(config, unit);
+      bits += plan.BitsOf(layer, unit) * UnitWeightCount(config, unit);
     }
   }
   return static_cast<double>(bits) / static_cast<double>(config.layers * config.LayerWeightCount());

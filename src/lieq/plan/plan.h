@@ -7,12 +7,14 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "lieq/base/types.h"
 #include "lieq/model/config.h"
+#include "lieq/model/grids.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
@@ -43,25 +45,20 @@ struct PredictionCheck {
   friend bool operator==(const PredictionCheck&, const PredictionCheck&) = default;
 };
 
-/// Invariants: one row per layer; every width one of kWidths, and that of the grid where there is
-/// one; scores finite, one per layer or none.
+/// Invariants: every width one of kWidths; the linears of a unit share a grid; scores finite, one
+/// per layer or none.
 struct Plan {
-  std::vector<std::array<int, kUnits>> bits;  // [layers], by Unit
-  /// [layers], by Unit: whole grids, of those widths; empty: beyond the widths grids are not the
-  /// plan's affair.
-  std::vector<std::array<Grid, kUnits>> grids;
+  ModelGrids grids;
   std::vector<double> scores;           // [layers], larger: more worth protecting; or empty
   std::string ranking;                  // a row of Rankings(), "uniform" or "edited"
   std::vector<double> ranking_weights;  // [3] of `combined` (RankingOptions), or empty
   std::string allocation = "top-m";     // or "optimal", "uniform"
   std::string granularity = "layer";    // or "group"
   PlanRequest requested;
-  double requested_bits = 0;  // code bits asked for; CodeBits is what came of it
-  int low = 0, high = 0;      // the two widths mixed; equal where uniform
-  int embedding_bits = 16, head_bits = 16;
-  std::optional<Index> ends_group_size;  // of embedding and head, where they are quantized
-  std::string model_hash;                // of the model it was made for; may be empty
-  std::string calibration_hash;          // of the tokens behind the scores; may be empty
+  double requested_bits = 0;     // code bits asked for; CodeBits is what came of it
+  int low = 0, high = 0;         // the two widths mixed; equal where uniform
+  std::string model_hash;        // of the model it was made for; may be empty
+  std::string calibration_hash;  // of the tokens behind the scores; may be empty
 
   // Of optimal plans: what was chosen from, and what it was expected to cost.
   std::vector<Grid> candidates;
@@ -69,18 +66,24 @@ struct Plan {
   std::optional<double> predicted_kl;
   std::vector<PredictionCheck> checks;  // the first is of this plan itself
 
-  [[nodiscard]] int BitsOf(Index layer, Unit unit) const {
-    return bits[Size(layer)][static_cast<std::size_t>(unit)];
-  }
-  /// The unit's grid; group_size and offset: where the plan does not say.
-  [[nodiscard]] Grid GridOf(Index layer, Unit unit, Index group_size, Offset offset) const {
-    if (!grids.empty()) return grids[Size(layer)][static_cast<std::size_t>(unit)];
-    return {.bits = BitsOf(layer, unit), .group_size = group_size, .offset = offset};
-  }
-  /// Appends a layer with whole grids. LIEQ_ASSERTs that the others have them too.
-  void AddLayer(const std::array<Grid, kUnits>& layer);
+  [[nodiscard]] int BitsOf(Index layer, Unit unit) const { return grids.At(layer, unit).bits; }
+  [[nodiscard]] Index layers() const noexcept { return grids.layer_count(); }
+  /// Of the embedding, and of the head, which is the embedding where both are `tied`: 16 for
+  /// floats.
+  [[nodiscard]] int embedding_bits() const noexcept;
+  [[nodiscard]] int head_bits(bool tied) const noexcept;
   friend bool operator==(const Plan&, const Plan&) = default;
 };
+
+/// The widths of a layer's units, by Unit.
+[[nodiscard]] std::array<int, kUnits> WidthsOf(const Plan& plan, Index layer);
+
+/// Sets low and high to the narrowest and the widest width there is.
+void SetWidthsUsed(Plan& plan);
+
+/// The grid that a width stands for where nothing more is said. May throw Error for a width that
+/// it has none for.
+using GridOfWidth = std::function<Grid(int bits)>;
 
 /// "2:64", "4:row", "2:32:half": bits, group size, and the offset where it is not symmetric;
 /// "q2_k".
@@ -90,12 +93,14 @@ struct Plan {
 /// zero-point. What `--bpw` counts.
 [[nodiscard]] std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid);
 
-/// XXH3-128 of widths and grids: tells an edited plan from the one that was made.
+/// XXH3-128 of the layers' grids: tells an edited plan from the one that was made.
 [[nodiscard]] std::string Digest(const Plan& plan);
+/// The same of the widths alone, which is what a document without grids has.
+[[nodiscard]] std::string WidthDigest(const Plan& plan);
 
 /// Code bits per quantizable weight, sum(width * weights) / sum(weights) over the decoder's
 /// linears: the paper's figure. Scales, zero-points, embedding, head and norms are not in it.
-/// plan.bits.size() == config.layers.
+/// plan.layers() == config.layers.
 [[nodiscard]] double CodeBits(const Plan& plan, const ModelConfig& config);
 
 /// 16 / CodeBits: how much smaller the codes alone are than 16-bit weights ("code bits only").

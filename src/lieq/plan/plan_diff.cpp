@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "lieq/base/error.h"
-#include "lieq/plan/plan_json.h"
 
 namespace lieq {
 namespace {
@@ -24,7 +23,9 @@ std::optional<double> Figure(const JsonObject& object, std::string_view key) {
 ComparedPlan Read(const Json& json, const std::string& where) {
   ComparedPlan plan{.layers = LayersFromJson(json, where)};
   const JsonObject object(json, where);
-  plan.edited = object.Has("digest") && object.String("digest") != Digest(plan.layers);
+  plan.edited = object.Has("digest") &&
+                object.String("digest") != (plan.layers.grouped ? Digest(plan.layers.plan)
+                                                                : WidthDigest(plan.layers.plan));
   const auto code_bits = Figure(object, "code_bits"), kl = Figure(object, "predicted_kl");
   const auto bytes = object.Has("bytes") ? std::optional(object.Integer("bytes")) : std::nullopt;
   if (plan.edited) return plan;
@@ -37,7 +38,7 @@ ComparedPlan Read(const Json& json, const std::string& where) {
 }  // namespace
 
 bool PlanDifference::agree() const {
-  return units.empty() && plans[0].layers.bits.size() == plans[1].layers.bits.size() &&
+  return units.empty() && plans[0].layers.plan.layers() == plans[1].layers.plan.layers() &&
          grouped(0) == grouped(1);
 }
 
@@ -45,14 +46,13 @@ PlanDifference ComparePlans(const Json& a, const std::string& where_a, const Jso
                             const std::string& where_b) {
   PlanDifference difference{.plans = {Read(a, where_a), Read(b, where_b)}, .units = {}};
   const bool grouped = difference.grouped(0) && difference.grouped(1);
-  const Plan &first = difference.plans[0].layers, &second = difference.plans[1].layers;
-  const auto layers = static_cast<Index>(std::min(first.bits.size(), second.bits.size()));
+  const ModelGrids& first = difference.plans[0].layers.plan.grids;
+  const ModelGrids& second = difference.plans[1].layers.plan.grids;
+  const Index layers = std::min(first.layer_count(), second.layer_count());
   for (Index layer = 0; layer < layers; ++layer) {
     for (const Unit unit : kAllUnits) {
-      UnitDifference row{.layer = layer,
-                         .unit = unit,
-                         .grids = {first.GridOf(layer, unit, 0, Offset::kSymmetric),
-                                   second.GridOf(layer, unit, 0, Offset::kSymmetric)}};
+      UnitDifference row{
+          .layer = layer, .unit = unit, .grids = {first.At(layer, unit), second.At(layer, unit)}};
       for (Grid& grid : row.grids) {
         if (!grouped) grid = {.bits = grid.bits, .group_size = 0};
       }
@@ -67,7 +67,7 @@ Record ToJson(const PlanDifference& difference, const std::array<std::string, 2>
   for (std::size_t i = 0; i < 2; ++i) {
     const ComparedPlan& plan = difference.plans[i];
     Record side{{"plan", names[i]},
-                {"layers", plan.layers.bits.size()},
+                {"layers", plan.layers.plan.layers()},
                 {"group_sizes", difference.grouped(i)},
                 {"edited", plan.edited}};
     if (plan.code_bits) side["code_bits"] = *plan.code_bits;

@@ -7,13 +7,14 @@
 
 #include "lieq/io/json.h"
 #include "lieq/plan/plan.h"
+#include "lieq/plan/plan_json.h"
 
 namespace lieq {
 
 /// One of the two plans. The figures are those that the document records; none of them where its
 /// widths were edited since (Digest), for they are of the plan that it was.
 struct ComparedPlan {
-  Plan layers;  // LayersFromJson
+  PlanLayers layers;
   bool edited = false;
   std::optional<double> code_bits;
   std::optional<double> predicted_kl;  // nats a token
@@ -32,7 +33,7 @@ struct PlanDifference {
   std::array<ComparedPlan, 2> plans;
   std::vector<UnitDifference> units;
 
-  [[nodiscard]] bool grouped(std::size_t plan) const { return !plans[plan].layers.grids.empty(); }
+  [[nodiscard]] bool grouped(std::size_t plan) const { return plans[plan].layers.grouped; }
   /// As many layers, the same widths, and grids in both or in neither, the same too.
   [[nodiscard]] bool agree() const;
 };

@@ -17,6 +17,7 @@ namespace lieq {
 namespace {
 
 constexpr int kSchema = 1;
+constexpr int kFloatBits = 16;  // of ends that are not quantized
 constexpr std::string_view kKind = "plan";
 constexpr std::string_view kEdited = "edited";
 constexpr std::string_view kUniform = "uniform";
@@ -148,8 +149,10 @@ void CheckKind(const JsonObject& object) {
   }
 }
 
-/// count: layers of the model, where there is one.
-void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& plan) {
+/// count: layers of the model, where there is one. Returns whether the document says grids.
+bool ParseLayers(const JsonObject& object, std::optional<Index> count, const GridOfWidth& otherwise,
+                 Plan& plan) {
+  bool grouped = false;
   const Json& layers = object.At("layers");
   if (!layers.is_array()) Wrong(object, "layers", "an array");
   if (!count && layers.empty()) Wrong(object, "layers", "at least one layer");
@@ -168,15 +171,15 @@ void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& pla
     }
     const auto bits = ParseUnits<int>(row, "bits", Width);
     const auto grids = ParseGrids(row, bits);
-    if (grids.has_value() != !plan.grids.empty() && i > 0) {
+    if (grids.has_value() != grouped && i > 0) {
       throw Error({.what = "a group size that some layers have and others lack",
                    .where = row.Where("group_size")});
     }
-    if (grids) {
-      plan.AddLayer(*grids);
-    } else {
-      plan.bits.push_back(bits);
-    }
+    grouped = grids.has_value();
+    std::array<Grid, kUnits> units;
+    if (grids) units = *grids;
+    if (!grids) std::ranges::transform(bits, units.begin(), otherwise);
+    plan.grids.AddLayer(units);
     if (row.Has("score") != !plan.scores.empty() && i > 0) {
       throw Error(
           {.what = "a score that some layers have and others lack",
@@ -186,13 +189,14 @@ void ParseLayers(const JsonObject& object, std::optional<Index> count, Plan& pla
     }
     if (row.Has("score")) plan.scores.push_back(Finite(row, "score"));
   }
+  return grouped;
 }
 
 /// Group sizes of a document know nothing of the rows they divide.
 void CheckGroups(const JsonObject& object, const ModelConfig& config, const Plan& plan) {
-  for (std::size_t layer = 0; layer < plan.grids.size(); ++layer) {
+  for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      const Grid& grid = plan.grids[layer][static_cast<std::size_t>(unit)];
+      const Grid& grid = plan.grids.At(layer, unit);
       const Index cols = config.In(SitesOf(unit).front());
       const Index step = RowStep(grid, cols);
       if (cols % step == 0) continue;
@@ -231,28 +235,20 @@ void ParseRankingWeights(const JsonObject& object, Plan& plan) {
   for (const Json& weight : weights) plan.ranking_weights.push_back(weight.get<double>());
 }
 
-void SetWidthsUsed(Plan& plan) {
-  plan.low = plan.high = plan.bits.front().front();
-  for (const auto& layer : plan.bits) {
-    plan.low = std::min(plan.low, std::ranges::min(layer));
-    plan.high = std::max(plan.high, std::ranges::max(layer));
-  }
-}
-
 /// Whether the widths are what the plan's own scores and budget give.
 bool FollowsItsRanking(const Plan& plan, const ModelConfig& config) {
-  if (plan.ranking == kUniform) {
-    return plan.low == plan.high && plan.bits == UniformPlan(plan.low, config).bits;
-  }
+  if (plan.ranking == kUniform) return plan.low == plan.high;
   if (plan.scores.empty() || plan.low >= plan.high || plan.requested_bits < plan.low ||
       plan.requested_bits > plan.high) {
     return false;
   }
   // Either rounding: documents older than the choice do not say it.
   return std::ranges::any_of(std::array{Rounding::kDown, Rounding::kPaper}, [&](Rounding rounding) {
-    const Budget budget{
-        .bits = plan.requested_bits, .low = plan.low, .high = plan.high, .rounding = rounding};
-    return plan.bits == Allocate(plan.scores, plan.ranking, budget, config).bits;
+    const Budget budget{.bits = plan.requested_bits,
+                        .low = {.bits = plan.low},
+                        .high = {.bits = plan.high},
+                        .rounding = rounding};
+    return WidthDigest(plan) == WidthDigest(Allocate(plan.scores, plan.ranking, budget, config));
   });
 }
 
@@ -292,16 +288,33 @@ PlanRequest RequestFromJson(const JsonObject& object) {
   return request;
 }
 
-int EdgeBits(const JsonObject& object, std::string_view key) {
+int EndBits(const JsonObject& object, std::string_view key) {
   const std::int64_t bits = object.Integer(key, 16);
   if (bits != 4 && bits != 8 && bits != 16) Wrong(object, key, "4, 8 or 16");
   return static_cast<int>(bits);
 }
 
-void ParseEnds(const JsonObject& object, Plan& plan) {
-  plan.embedding_bits = EdgeBits(object, "embedding_bits");
-  plan.head_bits = EdgeBits(object, "head_bits");
-  if (object.Has("ends_group_size")) plan.ends_group_size = GroupSize(object, "ends_group_size");
+/// The group size of the ends where the document does not say it: that of its first layer.
+Index GroupOfLayers(const Plan& plan) {
+  for (const auto& layer : plan.grids.layers) {
+    for (const Grid& grid : layer) {
+      if (!grid.k_quant) return grid.group_size;
+    }
+  }
+  return Grid{}.group_size;
+}
+
+/// Returns the group size that the document says.
+std::optional<Index> ParseEnds(const JsonObject& object, Plan& plan) {
+  std::optional<Index> group;
+  if (object.Has("ends_group_size")) group = GroupSize(object, "ends_group_size");
+  const auto grid = [&](std::string_view key) -> std::optional<Grid> {
+    const int bits = EndBits(object, key);
+    if (bits == kFloatBits) return std::nullopt;
+    return Grid{.bits = bits, .group_size = group.value_or(GroupOfLayers(plan))};
+  };
+  plan.grids.ends = {.embedding = grid("embedding_bits"), .head = grid("head_bits")};
+  return group;
 }
 
 void ParseChecks(const JsonObject& object, Plan& plan) {
@@ -359,7 +372,11 @@ Record GroupRecord(Index group_size) {
   return group_size == 0 ? Record("row") : Record(group_size);
 }
 
-void AddGrids(const std::array<Grid, kUnits>& grids, Record& row) {
+void AddGrids(const Plan& plan, Index layer, Record& row) {
+  std::array<Grid, kUnits> grids;
+  std::ranges::transform(kAllUnits, grids.begin(),
+                         [&](Unit unit) { return plan.grids.At(layer, unit); });
+  row["bits"] = ByUnit(grids, [](const Grid& grid) { return Record(grid.bits); });
   row["group_size"] = ByUnit(grids, [](const Grid& grid) { return GroupRecord(grid.group_size); });
   row["offset"] = ByUnit(grids, [](const Grid& grid) { return Record(Name(grid.offset)); });
   if (std::ranges::none_of(grids, &Grid::k_quant)) return;
@@ -378,7 +395,7 @@ Record RequestToJson(const PlanRequest& request) {
 }
 
 Record ToJson(const Plan& plan, const ModelConfig& config) {
-  LIEQ_ASSERT(plan.scores.empty() || plan.scores.size() == plan.bits.size());
+  LIEQ_ASSERT(plan.scores.empty() || std::ssize(plan.scores) == plan.layers());
   Record json;
   json["schema"] = kSchema;
   json["kind"] = kKind;
@@ -392,9 +409,12 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
-  json["embedding_bits"] = plan.embedding_bits;
-  json["head_bits"] = plan.head_bits;
-  if (plan.ends_group_size) json["ends_group_size"] = GroupRecord(*plan.ends_group_size);
+  json["embedding_bits"] = plan.embedding_bits();
+  json["head_bits"] = plan.head_bits(config.tied);
+  const EndGrids& ends = plan.grids.ends;
+  if (const auto& end = ends.head ? ends.head : ends.embedding) {
+    json["ends_group_size"] = GroupRecord(end->group_size);
+  }
   json["digest"] = Digest(plan);
   if (plan.predicted_kl) json["predicted_kl"] = *plan.predicted_kl;
   for (const PredictionCheck& check : plan.checks) {
@@ -403,11 +423,10 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   }
   for (const Grid& grid : plan.candidates) json["candidates"].push_back(GridToJson(grid));
   Record& layers = json["layers"] = Record::array();
-  for (std::size_t i = 0; i < plan.bits.size(); ++i) {
+  for (std::size_t i = 0; i < plan.grids.layers.size(); ++i) {
     Record row;
     row["layer"] = i;
-    row["bits"] = ByUnit(plan.bits[i], [](int bits) { return Record(bits); });
-    if (!plan.grids.empty()) AddGrids(plan.grids[i], row);
+    AddGrids(plan, static_cast<Index>(i), row);
     if (!plan.scores.empty()) row["score"] = plan.scores[i];
     for (std::size_t unit = 0; unit < kUnits && !plan.damage.empty(); ++unit) {
       Record& damage = row["damage"][std::string(Name(kAllUnits[unit]))] = Record::array();
@@ -420,28 +439,32 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   return json;
 }
 
-Plan LayersFromJson(const Json& json, const std::string& where) {
+PlanLayers LayersFromJson(const Json& json, const std::string& where) {
   const JsonObject object(json, where);
   CheckKind(object);
-  Plan plan;
-  ParseLayers(object, std::nullopt, plan);
-  ParseEnds(object, plan);
-  return plan;
+  PlanLayers layers;
+  layers.grouped = ParseLayers(
+      object, std::nullopt, [](int bits) { return Grid{.bits = bits, .group_size = 0}; },
+      layers.plan);
+  layers.ends_group_size = ParseEnds(object, layers.plan);
+  return layers;
 }
 
-Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string& where) {
+Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string& where,
+                  const GridOfWidth& otherwise) {
   const JsonObject object(json, where);
   CheckKind(object);
   Plan plan;
   plan.model_hash = object.String("model_hash", "");
   plan.calibration_hash = object.String("calibration_hash", "");
-  ParseLayers(object, config.layers, plan);
-  CheckGroups(object, config, plan);
+  const bool grouped = ParseLayers(object, config.layers, otherwise, plan);
+  if (grouped) CheckGroups(object, config, plan);  // else `otherwise` did
   ParseChecks(object, plan);
   ParseDamage(object, plan);
   plan.allocation = OneOf(object, "allocation", {"top-m", "optimal", "uniform"});
   plan.granularity = OneOf(object, "granularity", {"layer", "group"});
   ParseEnds(object, plan);
+  if (config.tied) plan.grids.ends.head.reset();  // it is the embedding
   if (object.Has("requested")) plan.requested = RequestFromJson(object.Object("requested"));
 
   // A plan written by hand may leave out where it comes from.
@@ -456,8 +479,9 @@ Plan PlanFromJson(const Json& json, const ModelConfig& config, const std::string
       Wrong(object, "requested_bits", fmt::format("{} to {}", kWidths.front(), kWidths.back()));
     }
   }
-  const bool as_made = object.Has("digest") ? object.String("digest") == Digest(plan)
-                                            : FollowsItsRanking(plan, config);
+  const bool as_made = object.Has("digest")
+                           ? object.String("digest") == (grouped ? Digest(plan) : WidthDigest(plan))
+                           : FollowsItsRanking(plan, config);
   if (!as_made) {
     plan.ranking = kEdited;
     plan.predicted_kl.reset();  // of other widths

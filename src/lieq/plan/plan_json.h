@@ -1,6 +1,7 @@
 // Plan <-> plan.json, a document that people edit (keys in docs/plans.md).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "lieq/io/json.h"
@@ -24,12 +25,15 @@ namespace lieq {
 /// type, a width that is none of kWidths, another number of layers than config.layers, layers out
 /// of order or twice, grids, scores or damages in some layers only, groups or super-blocks that do
 /// not divide a unit's rows, a K-quant with another's bits, an unknown key in a layer or its bits.
+///
+/// otherwise: the grids of a document that says widths alone, as one written by hand, and the
+/// group size of ends that it does not say.
 [[nodiscard]] Plan PlanFromJson(const Json& json, const ModelConfig& config,
-                                const std::string& where);
+                                const std::string& where, const GridOfWidth& otherwise);
 
-/// "group_size" and "offset" of a layer, and "grid" where a unit's is a K-quant: one value, or one
-/// for each unit by name.
-void AddGrids(const std::array<Grid, kUnits>& grids, Record& row);
+/// "bits", "group_size" and "offset" of a layer, and "grid" where a unit's is a K-quant: one value,
+/// or one for each unit by name.
+void AddGrids(const Plan& plan, Index layer, Record& row);
 
 /// "row" for 0.
 [[nodiscard]] Record GroupRecord(Index group_size);
@@ -38,9 +42,14 @@ void AddGrids(const std::array<Grid, kUnits>& grids, Record& row);
 /// for. "rounding": "paper" beside bits.
 [[nodiscard]] Record RequestToJson(const PlanRequest& request);
 
-/// What a plan says of the layers and the ends, for those who have no model: bits, grids and
-/// scores, all else left as it is in Plan{}. As many layers as the document has, at least one.
-/// Throws Error as PlanFromJson, as far as kind, schema and layers go.
-[[nodiscard]] Plan LayersFromJson(const Json& json, const std::string& where);
+/// What a plan says of the layers and the ends, for those who have no model.
+struct PlanLayers {
+  Plan plan;                             // grids and scores; all else as it is in Plan{}
+  bool grouped = false;                  // the document says grids; else groups are rows, symmetric
+  std::optional<Index> ends_group_size;  // where the document says it
+};
+/// As many layers as the document has, at least one. Throws Error as PlanFromJson, as far as kind,
+/// schema and layers go.
+[[nodiscard]] PlanLayers LayersFromJson(const Json& json, const std::string& where);
 
 }  // namespace lieq

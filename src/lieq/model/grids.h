@@ -1,0 +1,48 @@
+// The grids of a model's matrices: what a plan chooses, quantizers fill and containers hold.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "lieq/model/config.h"
+#include "lieq/tensor/qmatrix.h"
+
+namespace lieq {
+
+/// [layers], by Site.
+using LayerGrids = std::vector<std::array<Grid, kSites>>;
+
+/// Of the matrices at both ends, where they are quantized. A tied model has the embedding alone.
+/// Symmetric, at 2, 4 or 8 bits: vLLM's lookup unpacks whole words and knows no zero-points.
+struct EndGrids {
+  std::optional<Grid> embedding, head;
+  friend bool operator==(const EndGrids&, const EndGrids&) = default;
+};
+
+/// Of every matrix of a model that is quantized.
+struct ModelGrids {
+  LayerGrids layers;
+  EndGrids ends;
+
+  /// `count` layers whose units all have one grid; the ends are floats.
+  [[nodiscard]] static ModelGrids Uniform(Index count, const Grid& grid);
+
+  /// The grid of a unit whose linears share one: that of the first of them.
+  [[nodiscard]] const Grid& At(Index layer, Unit unit) const {
+    return layers[Size(layer)][static_cast<std::size_t>(SitesOf(unit).front())];
+  }
+  /// Gives all linears of a unit one grid.
+  void Set(Index layer, Unit unit, const Grid& grid);
+  /// Gives all linears of a layer one grid.
+  void SetLayer(Index layer, const Grid& grid) { layers[Size(layer)].fill(grid); }
+  void AddLayer(const std::array<Grid, kUnits>& units);
+
+  [[nodiscard]] Index layer_count() const noexcept { return std::ssize(layers); }
+  friend bool operator==(const ModelGrids&, const ModelGrids&) = default;
+};
+
+/// Every grid of the layers once, in the order in which they come.
+[[nodiscard]] std::vector<Grid> GridsIn(const LayerGrids& layers);
+
+}  // namespace lieq
