@@ -93,7 +93,7 @@ class Run {
             const Log log([this](LogLevel level, std::string_view text) {
               mailbox_.Put(Message{level, std::string(text)});
             });
-            Session session(
+            CommandSession session(
                 arguments,
                 {log, mailbox_, [this](const Record& record) { answer_ = record.dump(); }}, stop);
             RunCommand(arguments, session);

@@ -11,7 +11,7 @@
 #include "lieq/base/error.h"
 #include "lieq/cli/arguments.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/version.h"
+#include "lieq/pipeline/version.h"
 #include "python/commands.h"
 #include "python/tensors.h"
 

@@ -7,8 +7,8 @@
 #include <thread>
 
 #include "lieq/base/rng.h"
-#include "lieq/cli/stage_clock.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/stage_clock.h"
 #include "tests/cli/program.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"

@@ -2,9 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "lieq/cli/model_card.h"
-#include "lieq/cli/origin.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/model_card.h"
+#include "lieq/pipeline/origin.h"
 #include "tests/cli/program.h"
 #include "tests/support/places.h"
 #include "tests/support/temp_folder.h"

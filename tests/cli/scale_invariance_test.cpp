@@ -6,8 +6,8 @@
 
 #include <filesystem>
 
-#include "lieq/cli/quality_warnings.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/quality_warnings.h"
 #include "tests/cli/program.h"
 #include "tests/support/changed_tensors.h"
 #include "tests/support/temp_folder.h"

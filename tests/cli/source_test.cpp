@@ -5,10 +5,10 @@
 #include <filesystem>
 
 #include "lieq/base/error.h"
-#include "lieq/cli/assemble.h"
-#include "lieq/cli/code_store.h"
 #include "lieq/io/gguf_file.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/code_store.h"
 #include "tests/cli/program.h"
 #include "tests/support/changed_tensors.h"
 #include "tests/support/error_of.h"

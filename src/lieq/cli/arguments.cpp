@@ -7,8 +7,9 @@
 #include <map>
 
 #include "lieq/cli/option_table.h"
+#include "lieq/cli/shell_command.h"
 #include "lieq/cli/suggestions.h"
-#include "lieq/cli/version.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {
@@ -112,34 +113,37 @@ std::string UnknownWord(const std::vector<std::string>& words, const CommandRow*
 /// --grid q2_k is --uniform 2 on K-quant grids.
 void TakeWidthOfGrid(Arguments& a) {
   if (!a.grid_bits) return;
-  if (a.bits || a.bpw || a.size || a.high_layers || !a.plan.empty() ||
-      (a.uniform && a.uniform != a.grid_bits)) {
+  if (a.run.budget.bits || a.run.budget.bpw || a.run.budget.size || a.run.budget.high_layers ||
+      !a.run.plan.empty() || (a.run.budget.uniform && a.run.budget.uniform != a.grid_bits)) {
     throw UsageError(
         "--grid of one width: give no other width, budget or plan, or the grid as k-quant");
   }
-  a.uniform = a.grid_bits;
+  a.run.budget.uniform = a.grid_bits;
 }
 
 void CheckTogether(const Arguments& a) {
-  const int budgets = (a.bits ? 1 : 0) + (a.uniform ? 1 : 0) + (a.plan.empty() ? 0 : 1);
+  const int budgets =
+      (a.run.budget.bits ? 1 : 0) + (a.run.budget.uniform ? 1 : 0) + (a.run.plan.empty() ? 0 : 1);
   if (budgets > 1) throw UsageError("give one of --bits, --uniform and --plan");
-  if (a.bits && (*a.bits < a.low || *a.bits > a.high)) {
+  if (a.run.budget.bits &&
+      (*a.run.budget.bits < a.run.budget.low || *a.run.budget.bits > a.run.budget.high)) {
     throw UsageError(
         fmt::format("--bits: expected {} to {}, the widths that are mixed (--widths), "
                     "found {:g}",
-                    a.low, a.high, *a.bits));
+                    a.run.budget.low, a.run.budget.high, *a.run.budget.bits));
   }
-  if (a.rounding && (a.bpw || a.size || a.high_layers || a.uniform || !a.plan.empty())) {
+  if (a.run.budget.rounding && (a.run.budget.bpw || a.run.budget.size || a.run.budget.high_layers ||
+                                a.run.budget.uniform || !a.run.plan.empty())) {
     throw UsageError("--rounding is of --bits: leave it out");
   }
-  if ((a.ranking == "file") != !a.scores.empty()) {
+  if ((a.run.ranking.name == "file") != !a.run.ranking.scores.empty()) {
     throw UsageError("--ranking file and --scores FILE are given together");
   }
-  if (!a.diagnostics.empty() && !a.calibration.empty()) {
+  if (!a.run.ranking.diagnostics.empty() && !a.run.calibration.files.empty()) {
     throw UsageError("give one of --diagnostics and --calibration");
   }
   if (a.diagnose.settings.inputs == SpectrumInputs::kWeights &&
-      !(a.calibration.empty() && a.second_text.empty() && !a.spectrum_windows)) {
+      !(a.run.calibration.files.empty() && a.second_text.empty() && !a.spectrum_windows)) {
     throw UsageError(
         "--inputs weights reads no text: leave out --calibration, --second-text and "
         "--spectrum-windows");
@@ -199,12 +203,15 @@ Arguments ParseArguments(int count, const char* const* words) {
   if (!arguments.page.empty()) return arguments;
   if (chosen() == nullptr) throw UsageError("which command? There are " + CommandNames());
   arguments.command = chosen()->name;
+  arguments.run.command = ShellCommand(arguments);
+  arguments.run.estimates = !arguments.quiet;
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
   // What a budget in true bytes asks for is the least damage; a ranking is asked for by name.
-  if ((arguments.bpw || arguments.size) && arguments.allocation.empty() &&
-      !arguments.says_ranking && arguments.diagnostics.empty()) {
-    arguments.allocation = "optimal";
+  if ((arguments.run.budget.bpw || arguments.run.budget.size) &&
+      arguments.run.budget.allocation.empty() && !arguments.says_ranking &&
+      arguments.run.ranking.diagnostics.empty()) {
+    arguments.run.budget.allocation = "optimal";
   }
   return arguments;
 }

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/inputs.h"
 #include "lieq/cli/terminal.h"
 #include "lieq/container/imatrix.h"
 #include "lieq/diagnose/importance.h"
+#include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/inputs.h"
 
 namespace lieq {
 namespace {
@@ -47,10 +47,11 @@ Record Spreads(const Importance& importance) {
 
 }  // namespace
 
-int RunCalibrate(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenInput(arguments.model, session.log());
-  const EncodedText text = CalibrationText(arguments, model, session);
-  const Windows windows = CalibrationWindows(arguments, text, model.weights.config, session.log());
+int RunCalibrate(const Arguments& arguments, CommandSession& session) {
+  const ModelFolder model = OpenInput(arguments.run.model, session.log());
+  const EncodedText text = CalibrationText(arguments.run, model, session);
+  const Windows windows =
+      CalibrationWindows(arguments.run, text, model.weights.config, session.log());
   const Importance importance =
       MeasureImportance(model.weights, session.device(), windows.view(), session.context());
   WriteImatrix(importance, model.weights.config,
@@ -59,7 +60,7 @@ int RunCalibrate(const Arguments& arguments, Session& session) {
   if (arguments.json) {
     session.Answer({{"schema", 1},
                     {"kind", "importance"},
-                    {"model", arguments.model.string()},
+                    {"model", arguments.run.model.string()},
                     {"output", arguments.imatrix.string()},
                     {"tokens", importance.tokens},
                     {"windows", windows.count},

@@ -6,9 +6,9 @@
 namespace lieq {
 namespace {
 
-constexpr std::array kModel{PositionalRow{"MODEL",
-                                          "model folder in Hugging Face's layout, or GGUF file",
-                                          [](Arguments& a, const std::string& v) { a.model = v; }}};
+constexpr std::array kModel{
+    PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
+                  [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kModels{
     PositionalRow{"MODEL...", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.models.emplace_back(v); }}};
@@ -17,7 +17,7 @@ constexpr std::array kStudyModel{
                   [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; },
                   [] { return NamesIn(Studies()); }},
     PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
-                  [](Arguments& a, const std::string& v) { a.model = v; }}};
+                  [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kPlans{
     PositionalRow{"A", "a plan",
                   [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }},
@@ -25,7 +25,7 @@ constexpr std::array kPlans{
                   [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }}};
 constexpr std::array kExported{
     PositionalRow{"EXPORT", "model folder or file that was exported",
-                  [](Arguments& a, const std::string& v) { a.model = v; }}};
+                  [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};

@@ -3,31 +3,31 @@
 #pragma once
 
 #include "lieq/cli/arguments.h"
-#include "lieq/cli/session.h"
+#include "lieq/cli/command_session.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
 #include "lieq/plan/plan.h"
 
 namespace lieq {
 
-int RunInspect(const Arguments& arguments, Session& session);
-int RunDiagnose(const Arguments& arguments, Session& session);
-int RunPlan(const Arguments& arguments, Session& session);
-int RunPlanDiff(const Arguments& arguments, Session& session);
-int RunQuantize(const Arguments& arguments, Session& session);
-int RunSensitivity(const Arguments& arguments, Session& session);
-int RunStudy(const Arguments& arguments, Session& session);
-int RunEvaluate(const Arguments& arguments, Session& session);
-int RunGenerate(const Arguments& arguments, Session& session);
-int RunCompare(const Arguments& arguments, Session& session);
-int RunExport(const Arguments& arguments, Session& session);
-int RunVerify(const Arguments& arguments, Session& session);
-int RunCalibrate(const Arguments& arguments, Session& session);
-int RunCompare(const Arguments& arguments, Session& session);
-int RunReport(const Arguments& arguments, Session& session);
+int RunInspect(const Arguments& arguments, CommandSession& session);
+int RunDiagnose(const Arguments& arguments, CommandSession& session);
+int RunPlan(const Arguments& arguments, CommandSession& session);
+int RunPlanDiff(const Arguments& arguments, CommandSession& session);
+int RunQuantize(const Arguments& arguments, CommandSession& session);
+int RunSensitivity(const Arguments& arguments, CommandSession& session);
+int RunStudy(const Arguments& arguments, CommandSession& session);
+int RunEvaluate(const Arguments& arguments, CommandSession& session);
+int RunGenerate(const Arguments& arguments, CommandSession& session);
+int RunCompare(const Arguments& arguments, CommandSession& session);
+int RunExport(const Arguments& arguments, CommandSession& session);
+int RunVerify(const Arguments& arguments, CommandSession& session);
+int RunCalibrate(const Arguments& arguments, CommandSession& session);
+int RunCompare(const Arguments& arguments, CommandSession& session);
+int RunReport(const Arguments& arguments, CommandSession& session);
 
 /// The one that the arguments name. Throws what the commands throw: Error, UsageError, Stopped.
-int RunCommand(const Arguments& arguments, Session& session);
+int RunCommand(const Arguments& arguments, CommandSession& session);
 
 /// Everything: parses, runs, prints errors, and gives the exit code.
 int RunProgram(int count, const char* const* words);

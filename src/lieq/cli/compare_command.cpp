@@ -5,7 +5,7 @@
 
 namespace lieq {
 
-int RunCompare(const Arguments& arguments, Session& session) {
+int RunCompare(const Arguments& arguments, CommandSession& session) {
   if (arguments.json && !arguments.format.empty() && arguments.format != "json") {
     throw UsageError("--json and --format " + arguments.format + ": one of them");
   }

@@ -7,7 +7,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
-#include "lieq/cli/model_sizes.h"
+#include "lieq/pipeline/model_sizes.h"
 
 namespace lieq {
 namespace {

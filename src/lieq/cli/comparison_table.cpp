@@ -6,7 +6,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/cli/comparison.h"
-#include "lieq/cli/terminal.h"
+#include "lieq/pipeline/amounts.h"
 
 namespace lieq {
 namespace {

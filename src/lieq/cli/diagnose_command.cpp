@@ -6,15 +6,15 @@
 #include "lieq/base/files.h"
 #include "lieq/base/statistics.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/planning.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/planning.h"
 
 namespace lieq {
 namespace {
 
-std::string Cell(const std::optional<double>& value, const char* format) {
+std::string CellText(const std::optional<double>& value, const char* format) {
   return value ? fmt::format(fmt::runtime(format), *value) : "-";
 }
 
@@ -25,10 +25,10 @@ void PrintDiagnosis(const Diagnosis& diagnosis) {
   for (std::size_t i = 0; i < diagnosis.layers.size(); ++i) {
     const LayerDiagnosis& row = diagnosis.layers[i];
     fmt::print("{:>5}  {:>11}  {:>12}  {:>15}  {:>8}  {:>15}  {:>11}  {:>11}\n", i,
-               Cell(row.compactness, "{:.4f}"), Cell(row.top_k_energy, "{:.4f}"),
-               Cell(row.perplexity_drop, "{:.3f}"), Cell(row.nll_drop, "{:.4f}"),
-               Cell(row.block_influence, "{:.4f}"), Cell(row.largest_activation, "{:.1f}"),
-               Cell(row.activation_ratio, "{:.0f}"));
+               CellText(row.compactness, "{:.4f}"), CellText(row.top_k_energy, "{:.4f}"),
+               CellText(row.perplexity_drop, "{:.3f}"), CellText(row.nll_drop, "{:.4f}"),
+               CellText(row.block_influence, "{:.4f}"), CellText(row.largest_activation, "{:.1f}"),
+               CellText(row.activation_ratio, "{:.0f}"));
   }
   if (diagnosis.base_perplexity) {
     fmt::print("perplexity of the whole model: {:.3f}\n", *diagnosis.base_perplexity);
@@ -53,9 +53,10 @@ std::string StabilityLine(const Stability& stability) {
 Diagnosis MeasureOnText(const Arguments& arguments, const ModelFolder& model,
                         const EncodedText& text, const DiagnoseOptions& options, Session& session) {
   const Index wanted = arguments.spectrum_windows.value_or(kSpectrumWindows);
-  const Windows windows = arguments.context
-                              ? CutWindows(text.ids, *arguments.context, wanted, text.where)
-                              : SpectrumWindows(text, wanted);
+  const Windows windows =
+      arguments.run.calibration.context
+          ? CutWindows(text.ids, *arguments.run.calibration.context, wanted, text.where)
+          : SpectrumWindows(text, wanted);
   if (windows.count < wanted && arguments.spectrum_windows) {
     session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than {}", text.where,
                                       windows.count, windows.length, wanted));
@@ -84,19 +85,21 @@ Stability CompareRankings(const Diagnosis& first, const Diagnosis& second) {
 
 Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session& session) {
   DiagnoseOptions options = arguments.diagnose;
-  options.seed = arguments.seed;
+  options.seed = arguments.run.seed;
   const bool weights_alone = options.settings.inputs == SpectrumInputs::kWeights;
   std::optional<Tokenizer> tokenizer;  // the weights alone need none
-  if (!weights_alone || !arguments.text.empty()) tokenizer = OpenTokenizer(model, session.log());
+  if (!weights_alone || !arguments.run.damage.text.empty())
+    tokenizer = OpenTokenizer(model, session.log());
   const auto encode = [&](std::span<const std::filesystem::path> files) {
-    return EncodeFiles(*tokenizer, files, HowToRead(arguments), session.log());
+    return EncodeFiles(*tokenizer, files, arguments.run.reading, session.log());
   };
 
   Diagnosis diagnosis;
   if (weights_alone) {
     MeasureWeightSpectra(model.weights, options, session.context(), diagnosis);
   } else {
-    diagnosis = MeasureOnText(arguments, model, encode(arguments.calibration), options, session);
+    diagnosis =
+        MeasureOnText(arguments, model, encode(arguments.run.calibration.files), options, session);
     if (!arguments.second_text.empty()) {
       diagnosis.stability = CompareRankings(
           diagnosis,
@@ -104,14 +107,14 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
     }
   }
   diagnosis.model_hash = HashModel(model);
-  if (!arguments.text.empty()) {
-    EncodedText text = encode({&arguments.text, 1});
+  if (!arguments.run.damage.text.empty()) {
+    EncodedText text = encode({&arguments.run.damage.text, 1});
     diagnosis.text_hash = text.hash;
     diagnosis.text_files = text.names;
     diagnosis.text_notes = text.notes;
     const Windows windows =
-        CutWindows(std::move(text.ids), arguments.context.value_or(kDefaultContext),
-                   arguments.samples.value_or(0), text.where);
+        CutWindows(std::move(text.ids), arguments.run.calibration.context.value_or(kDefaultContext),
+                   arguments.run.calibration.samples.value_or(0), text.where);
     MeasurePerplexityDrop(model.weights, session.device(), windows.view(), session.context(),
                           diagnosis);
   }
@@ -120,12 +123,12 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
 
 }  // namespace
 
-int RunDiagnose(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenInput(arguments.model, session.log());
+int RunDiagnose(const Arguments& arguments, CommandSession& session) {
+  const ModelFolder model = OpenInput(arguments.run.model, session.log());
   const Diagnosis diagnosis = Measure(arguments, model, session);
 
   const Record record = ToJson(diagnosis);
-  WriteFileAtomically(arguments.output, record.dump(2) + "\n");
+  WriteFileAtomically(arguments.run.output, record.dump(2) + "\n");
   const std::string stability = diagnosis.stability ? StabilityLine(*diagnosis.stability) : "";
   if (arguments.json) {
     session.Answer(record);
@@ -134,7 +137,7 @@ int RunDiagnose(const Arguments& arguments, Session& session) {
   }
   PrintDiagnosis(diagnosis);
   if (!stability.empty()) fmt::print("{}\n", stability);
-  fmt::print("written to {}\n", arguments.output.string());
+  fmt::print("written to {}\n", arguments.run.output.string());
   return 0;
 }
 

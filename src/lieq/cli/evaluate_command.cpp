@@ -6,18 +6,18 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
-#include "lieq/cli/cache_folder.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/machine.h"
-#include "lieq/cli/model_sizes.h"
-#include "lieq/cli/result_record.h"
-#include "lieq/cli/terminal.h"
 #include "lieq/container/finite.h"
 #include "lieq/device/cpu/bf16_gain.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/cache_folder.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/machine.h"
+#include "lieq/pipeline/model_sizes.h"
+#include "lieq/pipeline/result_record.h"
 #include "lieq/text/text_file.h"
 
 namespace lieq {
@@ -71,7 +71,7 @@ DivergenceResult Diverge(const Arguments& arguments, const Model& model, const M
     hasher.Add(std::to_string(number) + ",");
   }
   const std::string hash = hasher.Add(session.device().description()).Hex();
-  const fs::path folder = arguments.cache.empty() ? CacheFolder() : arguments.cache;
+  const fs::path folder = arguments.machine.cache.empty() ? CacheFolder() : arguments.machine.cache;
   const fs::path file = folder / ("reference-" + hash + ".safetensors");
   session.log().Debug("the reference's states are kept in " + file.string());
   const auto states = ReferenceStates::Make(reference.folder.weights, session.device(), text, hash,
@@ -85,7 +85,7 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
   Convention convention = *arguments.convention;
   // Rows of JSON are joined by blank lines already.
   if (HoldsRows(file)) convention.joins_rows = false;
-  const auto [content, notes] = ReadTextFile(file, HowToRead(arguments));
+  const auto [content, notes] = ReadTextFile(file, arguments.run.reading);
   Evaluation evaluation{.hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
   std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
   if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
@@ -94,13 +94,15 @@ Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Mode
                  .expected = "the model that this one was made from"});
   }
   evaluation.tokens = static_cast<Index>(ids.size());
-  const ScoredText text = CutScored(
-      std::move(ids), convention, arguments.context.value_or(convention.context), arguments.stride,
-      arguments.samples.value_or(0), BosOf(model.tokenizer), file.string());
+  const ScoredText text = CutScored(std::move(ids), convention,
+                                    arguments.run.calibration.context.value_or(convention.context),
+                                    arguments.stride, arguments.run.calibration.samples.value_or(0),
+                                    BosOf(model.tokenizer), file.string());
   const auto windows = static_cast<Index>(text.windows.size());
-  if (arguments.samples && *arguments.samples > windows) {
+  if (arguments.run.calibration.samples && *arguments.run.calibration.samples > windows) {
     session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than --samples {}",
-                                      file.string(), windows, text.length, *arguments.samples));
+                                      file.string(), windows, text.length,
+                                      *arguments.run.calibration.samples));
   }
   const Weights& weights = model.folder.weights;
   const Index positions = weights.config.max_positions;
@@ -159,7 +161,7 @@ Record ToJson(const Arguments& arguments, const Identity& model, const fs::path&
                 {"bytes", model.sizes.bytes},
                 {"text", file.string()},
                 {"text_hash", evaluation.hash},
-                {"line_ends", Name(arguments.line_ends)},
+                {"line_ends", Name(arguments.run.reading.line_ends)},
                 {"convention", arguments.convention->name},
                 {"stride", arguments.stride},
                 {"perplexity", result.perplexity},
@@ -207,7 +209,7 @@ void Print(const Arguments& arguments, const Evaluation& evaluation) {
 
 }  // namespace
 
-int RunEvaluate(const Arguments& arguments, Session& session) {
+int RunEvaluate(const Arguments& arguments, CommandSession& session) {
   if (arguments.texts.empty() && arguments.tasks.empty()) {
     throw UsageError("give --text, --tasks or both");
   }

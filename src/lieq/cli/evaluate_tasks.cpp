@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "lieq/base/files.h"
-#include "lieq/cli/terminal.h"
+#include "lieq/pipeline/amounts.h"
 
 namespace lieq {
 namespace {

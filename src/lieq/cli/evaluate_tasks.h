@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "lieq/cli/arguments.h"
-#include "lieq/cli/model_sizes.h"
-#include "lieq/cli/session.h"
+#include "lieq/cli/command_session.h"
 #include "lieq/evaluate/tasks.h"
+#include "lieq/pipeline/model_sizes.h"
 
 namespace lieq {
 

@@ -7,13 +7,13 @@
 #include "lieq/base/shell.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/export_record.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/origin.h"
-#include "lieq/cli/run_folder.h"
-#include "lieq/cli/terminal.h"
 #include "lieq/cli/verification.h"
-#include "lieq/cli/version.h"
 #include "lieq/container/finite.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/origin.h"
+#include "lieq/pipeline/run_folder.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {
@@ -46,20 +46,21 @@ void WriteCardBeside(const fs::path& file, const std::string& card, const Log& l
 
 /// The command that repeats the check.
 std::string VerifyCommand(const Arguments& arguments) {
-  return "lieq verify " + ShellQuoted(arguments.output.string()) + " --against " +
-         ShellQuoted(arguments.model.string()) +
+  return "lieq verify " + ShellQuoted(arguments.run.output.string()) + " --against " +
+         ShellQuoted(arguments.run.model.string()) +
          (Told(arguments) != RoundedMatrices::kNone ? " --approximate" : "");
 }
 
 void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint64_t bytes,
                  const std::optional<Comparison>& comparison, const std::string& serve,
-                 const std::vector<std::string>& notes, double seconds, const Session& session) {
+                 const std::vector<std::string>& notes, double seconds,
+                 const CommandSession& session) {
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "export"},
-                  {"model", arguments.model.string()},
+                  {"model", arguments.run.model.string()},
                   {"to", exporter.name},
-                  {"output", arguments.output.string()},
+                  {"output", arguments.run.output.string()},
                   {"bytes", bytes},
                   {"serve", serve},
                   {"verify", VerifyCommand(arguments)},
@@ -72,7 +73,7 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
     return;
   }
   if (!comparison || comparison->equal()) {
-    fmt::print("written to     {}, {} bytes ({})\n", arguments.output.string(), bytes,
+    fmt::print("written to     {}, {} bytes ({})\n", arguments.run.output.string(), bytes,
                FormatBytes(static_cast<double>(bytes)));
   }
   if (comparison) PrintComparison(*comparison);
@@ -84,17 +85,17 @@ void PrintExport(const Arguments& arguments, const Exporter& exporter, std::uint
 
 }  // namespace
 
-int RunExport(const Arguments& arguments, Session& session) {
+int RunExport(const Arguments& arguments, CommandSession& session) {
   const auto begin = std::chrono::steady_clock::now();
   const Exporter& exporter = *arguments.exporter;
   if (Told(arguments) != RoundedMatrices::kNone && exporter.name != "gguf") {
     throw UsageError("--approximate, --embedding-type and --head-type are for --to gguf");
   }
-  const ModelFolder source = OpenInput(arguments.model, session.log());
+  const ModelFolder source = OpenInput(arguments.run.model, session.log());
   RequireFinite(source, session.pool());
 
   // Beside OUT, which appears by one rename once the model was read back and found the same.
-  RunFolder folder(arguments.output);
+  RunFolder folder(arguments.run.output);
   fs::path written = folder.FreshOut();
   Record record = BeforeExport(arguments, source);
   const Origin origin = OriginFromJson(record["origin"]);
@@ -111,7 +112,7 @@ int RunExport(const Arguments& arguments, Session& session) {
   std::optional<Comparison> comparison;
   std::string card;
   try {
-    if (exporter.one_file) written /= arguments.output.filename();
+    if (exporter.one_file) written /= arguments.run.output.filename();
     exporter.write(source, written, settings);
     const ModelFolder opened = OpenModel(written);
     if (arguments.verify) comparison = CompareModels(source, opened, Told(arguments));
@@ -127,7 +128,7 @@ int RunExport(const Arguments& arguments, Session& session) {
     folder.Abandon();
   } else if (exporter.one_file) {
     folder.FinishFile(written);
-    WriteCardBeside(arguments.output, card, session.log());
+    WriteCardBeside(arguments.run.output, card, session.log());
   } else {
     WriteFileAtomically(written / "README.md", card);
     WriteFileAtomically(written / "lieq.json", record.dump(2) + "\n");
@@ -136,7 +137,7 @@ int RunExport(const Arguments& arguments, Session& session) {
   std::vector<std::string> notes = source.notes;
   for (std::string& note : NotesOn(exporter, source, settings)) notes.push_back(std::move(note));
   PrintExport(
-      arguments, exporter, bytes, comparison, exporter.serve(source, arguments.output), notes,
+      arguments, exporter, bytes, comparison, exporter.serve(source, arguments.run.output), notes,
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), session);
   return good ? 0 : kDiffer;
 }

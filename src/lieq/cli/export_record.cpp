@@ -6,13 +6,13 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
-#include "lieq/cli/model_card.h"
-#include "lieq/cli/model_sizes.h"
-#include "lieq/cli/origin.h"
-#include "lieq/cli/plan_source.h"
-#include "lieq/cli/version.h"
 #include "lieq/container/engines.h"
 #include "lieq/container/export_rows.h"
+#include "lieq/pipeline/model_card.h"
+#include "lieq/pipeline/model_sizes.h"
+#include "lieq/pipeline/origin.h"
+#include "lieq/pipeline/plan_source.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {

@@ -4,12 +4,12 @@
 #include <chrono>
 #include <cstdio>
 
-#include "lieq/cli/calibration_text.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/terminal.h"
 #include "lieq/container/special_tokens.h"
 #include "lieq/model/decoder.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/inputs.h"
 #include "lieq/text/text_stream.h"
 #include "lieq/text/utf8.h"
 
@@ -71,7 +71,7 @@ void Generate(const Arguments& arguments, const ModelFolder& model, const Tokeni
   }
   Decoder decoder(model.weights, session.device(), 1, capacity);
   Matrix<float> logits(1, model.weights.config.vocab);
-  Sampler sampler(arguments.sampling, arguments.seed);
+  Sampler sampler(arguments.sampling, arguments.run.seed);
   TextStream stream(tokenizer);
   const auto show = [&](const std::string& piece) {
     result.text += piece;
@@ -106,7 +106,7 @@ void Generate(const Arguments& arguments, const ModelFolder& model, const Tokeni
 Record ToJson(const Arguments& arguments, const Generation& result, Session& session) {
   Record record{{"schema", 1},
                 {"kind", "generation"},
-                {"model", arguments.model.string()},
+                {"model", arguments.run.model.string()},
                 {"prompt", result.prompt},
                 {"prompt_ids", result.prompt_ids},
                 {"ids", result.ids},
@@ -116,7 +116,7 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
   record["temperature"] = arguments.sampling.temperature;
   record["top_k"] = arguments.sampling.top_k;
   record["top_p"] = arguments.sampling.top_p;
-  record["seed"] = arguments.seed;
+  record["seed"] = arguments.run.seed;
   record["prompt_seconds"] = result.prompt_seconds;
   record["seconds"] = result.seconds;
   record["tokens_per_second"] = result.TokensPerSecond();
@@ -128,9 +128,9 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
 
 }  // namespace
 
-int RunGenerate(const Arguments& arguments, Session& session) {
+int RunGenerate(const Arguments& arguments, CommandSession& session) {
   CheckOptions(arguments);
-  const ModelFolder model = OpenInput(arguments.model, session.log());
+  const ModelFolder model = OpenInput(arguments.run.model, session.log());
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   Generation result;
   if (arguments.prompt) {
@@ -140,7 +140,7 @@ int RunGenerate(const Arguments& arguments, Session& session) {
       session.log().Warning("--prompt: bytes that are no UTF-8 are read as U+FFFD");
     }
   } else {
-    FileText read = ReadPlainText(arguments.prompt_file, HowToRead(arguments));
+    FileText read = ReadPlainText(arguments.prompt_file, arguments.run.reading);
     Say(read.notes, session.log());
     result.prompt = std::move(read.text);
   }

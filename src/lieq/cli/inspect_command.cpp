@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/model_sizes.h"
-#include "lieq/cli/terminal.h"
 #include "lieq/container/finite.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/model_sizes.h"
 
 namespace lieq {
 namespace {
@@ -50,8 +50,8 @@ void PrintLayers(const ModelFolder& model) {
 
 }  // namespace
 
-int RunInspect(const Arguments& arguments, Session& session) {
-  const ModelFolder model = OpenInput(arguments.model, session.log());
+int RunInspect(const Arguments& arguments, CommandSession& session) {
+  const ModelFolder model = OpenInput(arguments.run.model, session.log());
   const ModelConfig& config = model.weights.config;
   const std::int64_t finite = arguments.check_weights ? RequireFinite(model, session.pool()) : 0;
   const ModelSizes sizes = MeasureSizes(model);
@@ -59,7 +59,7 @@ int RunInspect(const Arguments& arguments, Session& session) {
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "inspection"},
-                  {"model", arguments.model.string()},
+                  {"model", arguments.run.model.string()},
                   {"architecture", config.architecture},
                   {"layers", config.layers},
                   {"hidden", config.hidden},

@@ -31,9 +31,9 @@ void SetWidths(Arguments& arguments, const std::string& text) {
   if (comma == std::string::npos) {
     throw UsageError("--widths: expected LOW,HIGH such as 2,4, found '" + text + "'");
   }
-  arguments.low = ParseWidth("--widths", text.substr(0, comma));
-  arguments.high = ParseWidth("--widths", text.substr(comma + 1));
-  if (arguments.low >= arguments.high) {
+  arguments.run.budget.low = ParseWidth("--widths", text.substr(0, comma));
+  arguments.run.budget.high = ParseWidth("--widths", text.substr(comma + 1));
+  if (arguments.run.budget.low >= arguments.run.budget.high) {
     throw UsageError("--widths: expected the lower width first, found '" + text + "'");
   }
   arguments.says_ranking = true;
@@ -61,8 +61,8 @@ Strength ParseStrength(std::string_view option, const std::string& text) {
 }
 
 void SetTextFields(Arguments& arguments, const std::string& text) {
-  arguments.text_fields = SplitAtCommas(text);
-  for (const std::string& field : arguments.text_fields) {
+  arguments.run.reading.fields = SplitAtCommas(text);
+  for (const std::string& field : arguments.run.reading.fields) {
     if (!field.empty()) continue;
     throw UsageError("--text-field: expected NAME[,NAME...], found '" + text + "'");
   }
@@ -72,7 +72,7 @@ void SetLineEnds(Arguments& arguments, const std::string& text) {
   if (text != "lf" && text != "keep") {
     throw UsageError("--line-ends: expected lf or keep, found '" + text + "'");
   }
-  arguments.line_ends = text == "keep" ? LineEnds::kKeep : LineEnds::kLf;
+  arguments.run.reading.line_ends = text == "keep" ? LineEnds::kKeep : LineEnds::kLf;
 }
 
 void SetRankingWeights(Arguments& arguments, const std::string& text) {
@@ -80,9 +80,9 @@ void SetRankingWeights(Arguments& arguments, const std::string& text) {
   const std::vector<std::string> parts = SplitAtCommas(text);
   double sum = 0;
   for (std::size_t i = 0; i < 3 && parts.size() == 3; ++i) {
-    arguments.ranking_weights[i] =
+    arguments.run.ranking.weights[i] =
         Parse<double>("--ranking-weights", parts[i], 0.0, 1e6, kExpected);
-    sum += arguments.ranking_weights[i];
+    sum += arguments.run.ranking.weights[i];
   }
   if (sum > 0) return;
   throw UsageError("--ranking-weights: expected " + std::string(kExpected) + ", found '" + text +
@@ -101,7 +101,7 @@ Index ParseGroup(std::string_view option, const std::string& text) {
 }
 
 void SetGrid(Arguments& arguments, const std::string& text) {
-  arguments.k_quant = text != "affine";
+  arguments.run.grids.k_quant = text != "affine";
   arguments.grid_bits.reset();
   if (text == "affine" || text == "k-quant") return;
   const KQuant* row = FindKQuant(text);
@@ -116,18 +116,18 @@ void SetArithmetic(Arguments& arguments, const std::string& text) {
   if (text != "float32" && text != "bf16" && text != "auto") {
     throw UsageError("--arithmetic: expected float32, bf16 or auto, found '" + text + "'");
   }
-  arguments.probes_arithmetic = text == "auto";
-  arguments.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+  arguments.machine.probes_arithmetic = text == "auto";
+  arguments.machine.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
 }
 
 void SetTransforms(Arguments& arguments, const std::string& text) {
-  arguments.transforms = SplitAtCommas(text);
-  (void)ResolveTransforms(arguments.transforms);
+  arguments.run.transforms = SplitAtCommas(text);
+  (void)ResolveTransforms(arguments.run.transforms);
 }
 
 void SetGroupSize(Arguments& arguments, const std::string& text) {
-  arguments.group_size = ParseGroup("--group-size", text);
-  arguments.says_group_size = true;
+  arguments.run.grids.group_size = ParseGroup("--group-size", text);
+  arguments.run.grids.says_group_size = true;
 }
 
 std::int64_t ParseSize(std::string_view option, const std::string& text) {
@@ -176,22 +176,23 @@ Candidate ParseCandidate(const std::string& item) {
 }  // namespace
 
 void SetCandidates(Arguments& arguments, const std::string& text) {
-  arguments.candidates.clear();
+  arguments.run.grids.candidates.clear();
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
     const std::string item = text.substr(begin, end - begin);
     const Candidate candidate = ParseCandidate(item);
-    if (std::ranges::find(arguments.candidates, candidate) != arguments.candidates.end()) {
+    if (std::ranges::find(arguments.run.grids.candidates, candidate) !=
+        arguments.run.grids.candidates.end()) {
       throw UsageError("--candidates: '" + item + "' was given twice");
     }
-    arguments.candidates.push_back(candidate);
+    arguments.run.grids.candidates.push_back(candidate);
     begin = end + 1;
   }
 }
 
 void SetOffset(Arguments& arguments, Offset offset) {
-  arguments.offset = offset;
-  arguments.says_offset = true;
+  arguments.run.grids.offset = offset;
+  arguments.run.grids.says_offset = true;
 }
 
 std::vector<Index> ParseList(std::string_view option, const std::string& text, Index least,

@@ -1,7 +1,7 @@
 // Options of how many bits the layers get.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
-#include "lieq/cli/planning.h"
+#include "lieq/pipeline/planning.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
 
@@ -18,7 +18,8 @@ constexpr std::array kBudgetRows{
             "get the higher of two widths",
         .set =
             [](Arguments& a, const std::string& v) {
-              a.bits = Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
+              a.run.budget.bits =
+                  Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
             },
         .first = kPlan | kQuantize,
         .preset = [](const Arguments&) { return Shown(kDefaultBits); }},
@@ -29,7 +30,7 @@ constexpr std::array kBudgetRows{
                       "nearest number of layers, up to half a layer above)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.rounding = v == "paper" ? Rounding::kPaper : Rounding::kDown;
+                    a.run.budget.rounding = v == "paper" ? Rounding::kPaper : Rounding::kDown;
                   },
               .preset = [](const Arguments&) { return Shown(std::string("down")); },
               .choices = [] { return std::vector<std::string>{"down", "paper"}; }},
@@ -39,7 +40,8 @@ constexpr std::array kBudgetRows{
               .help = "ceiling on all-in bits a weight: scales and zero-points counted",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.bpw = Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
+                    a.run.budget.bpw =
+                        Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
                   },
               .first = kPlan | kQuantize},
     OptionRow{.names = "--size",
@@ -47,14 +49,16 @@ constexpr std::array kBudgetRows{
               .commands = kPlan | kQuantize,
               .help = "ceiling on the weight files, embedding and head counted; K, M and G stand "
                       "for 1000, its square and its cube (Ki, Mi, Gi for 1024)",
-              .set = [](Arguments& a, const std::string& v) { a.size = ParseSize("--size", v); },
+              .set = [](Arguments& a,
+                        const std::string& v) { a.run.budget.size = ParseSize("--size", v); },
               .first = kPlan | kQuantize},
     OptionRow{
         .names = "--uniform",
         .value = "N",
         .commands = kPlan | kQuantize,
         .help = "N bits in every layer: 2, 3, 4 or 8",
-        .set = [](Arguments& a, const std::string& v) { a.uniform = ParseWidth("--uniform", v); },
+        .set = [](Arguments& a,
+                  const std::string& v) { a.run.budget.uniform = ParseWidth("--uniform", v); },
         .first = kPlan | kQuantize,
         .choices = [] { return std::vector<std::string>{"2", "3", "4", "8"}; }},
     OptionRow{.names = "--high-layers",
@@ -63,7 +67,7 @@ constexpr std::array kBudgetRows{
               .help = "this many layers get the higher width",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.high_layers =
+                    a.run.budget.high_layers =
                         Parse<Index>("--high-layers", v, 0, 4096, "a whole number of layers");
                   }},
     OptionRow{.names = "--widths",
@@ -71,7 +75,10 @@ constexpr std::array kBudgetRows{
               .commands = kPlan | kQuantize | kStudy,
               .help = "the two widths that --bits mixes",
               .set = SetWidths,
-              .preset = [](const Arguments& a) { return Shown(std::vector<int>{a.low, a.high}); }},
+              .preset =
+                  [](const Arguments& a) {
+                    return Shown(std::vector<int>{a.run.budget.low, a.run.budget.high});
+                  }},
     OptionRow{
         .names = "--plan",
         .value = "FILE",
@@ -79,7 +86,7 @@ constexpr std::array kBudgetRows{
         .help =
             "take the grid of each layer from this plan: a file of `lieq plan`, the lieq.json of "
             "a result, or a quantized model",
-        .set = [](Arguments& a, const std::string& v) { a.plan = v; },
+        .set = [](Arguments& a, const std::string& v) { a.run.plan = v; },
         .first = kQuantize},
     OptionRow{.names = "--allocation",
               .value = "NAME",
@@ -87,7 +94,7 @@ constexpr std::array kBudgetRows{
               .help = "how the budget is spent: optimal (least predicted damage; the default of "
                       "--bpw and --size where no ranking is named), top-m (layers by the ranking; "
                       "the default otherwise) or uniform (--uniform)",
-              .set = [](Arguments& a, const std::string& v) { a.allocation = v; },
+              .set = [](Arguments& a, const std::string& v) { a.run.budget.allocation = v; },
               .choices = [] { return std::vector<std::string>{"top-m", "optimal", "uniform"}; }},
     OptionRow{
         .names = "--granularity",
@@ -95,9 +102,11 @@ constexpr std::array kBudgetRows{
         .commands = kPlan | kQuantize,
         .help = "of optimal plans: group (a grid for each of qkv, o, gate_up and down) or layer "
                 "(one for a layer)",
-        .set = [](Arguments& a, const std::string& v) { a.by_group = v == "group"; },
+        .set = [](Arguments& a, const std::string& v) { a.run.budget.by_group = v == "group"; },
         .preset =
-            [](const Arguments& a) { return Shown(std::string(a.by_group ? "group" : "layer")); },
+            [](const Arguments& a) {
+              return Shown(std::string(a.run.budget.by_group ? "group" : "layer"));
+            },
         .choices = [] { return std::vector<std::string>{"group", "layer"}; }},
     OptionRow{.names = "--ranking",
               .value = "NAME",
@@ -106,10 +115,10 @@ constexpr std::array kBudgetRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     (void)FindRanking(v);
-                    a.ranking = v;
+                    a.run.ranking.name = v;
                     a.says_ranking = true;
                   },
-              .preset = [](const Arguments& a) { return Shown(a.ranking); },
+              .preset = [](const Arguments& a) { return Shown(a.run.ranking.name); },
               .choices = [] { return NamesIn(Rankings()); }},
     OptionRow{.names = "--ranking-weights",
               .value = "P,C,E",
@@ -123,31 +132,33 @@ constexpr std::array kBudgetRows{
               .commands = kPlan | kQuantize,
               .help = "scores of the ranking file: a JSON array, one number a layer, or an object "
                       "with \"scores\"",
-              .set = [](Arguments& a, const std::string& v) { a.scores = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.run.ranking.scores = v; }},
     OptionRow{.names = "--diagnostics",
               .value = "FILE",
               .commands = kPlan,
               .help = "score layers by these measurements instead of making them",
-              .set = [](Arguments& a, const std::string& v) { a.diagnostics = v; },
+              .set = [](Arguments& a, const std::string& v) { a.run.ranking.diagnostics = v; },
               .first = kPlan},
-    OptionRow{
-        .names = "--embedding-bits",
-        .value = "N",
-        .commands = kPlan | kQuantize,
-        .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
-                "in groups of --group-size, rounded to nearest",
-        .set = [](Arguments& a,
-                  const std::string& v) { a.embedding_bits = ParseEndBits("--embedding-bits", v); },
-        .preset = [](const Arguments&) { return Shown(16); },
-        .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
-    OptionRow{.names = "--head-bits",
+    OptionRow{.names = "--embedding-bits",
               .value = "N",
               .commands = kPlan | kQuantize,
-              .help = "width of a head of its own: 16, 8 or 4",
-              .set = [](Arguments& a,
-                        const std::string& v) { a.head_bits = ParseEndBits("--head-bits", v); },
+              .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
+                      "in groups of --group-size, rounded to nearest",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.run.grids.embedding_bits = ParseEndBits("--embedding-bits", v);
+                  },
               .preset = [](const Arguments&) { return Shown(16); },
               .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+    OptionRow{
+        .names = "--head-bits",
+        .value = "N",
+        .commands = kPlan | kQuantize,
+        .help = "width of a head of its own: 16, 8 or 4",
+        .set = [](Arguments& a,
+                  const std::string& v) { a.run.grids.head_bits = ParseEndBits("--head-bits", v); },
+        .preset = [](const Arguments&) { return Shown(16); },
+        .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
     OptionRow{.names = "--as",
               .value = "KIND",
               .commands = kPlan,

@@ -10,7 +10,7 @@ constexpr std::array kDamageRows{
               .value = "FILE",
               .commands = kPlan | kQuantize | kStudy,
               .help = "damages of an optimal plan, made by `lieq sensitivity` (default: measured)",
-              .set = [](Arguments& a, const std::string& v) { a.sensitivities = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.run.damage.sensitivities = v; }},
     OptionRow{.names = "--check",
               .value = "N",
               .commands = kPlan | kQuantize,
@@ -18,9 +18,9 @@ constexpr std::array kDamageRows{
                       "one; 0: none",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
+                    a.run.damage.check = Parse<Index>("--check", v, 0, 10000, "a whole number");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.check); }},
+              .preset = [](const Arguments& a) { return Shown(a.run.damage.check); }},
     OptionRow{.names = "--check",
               .value = "",
               .commands = kInspect,
@@ -32,21 +32,21 @@ constexpr std::array kDamageRows{
               .help = "improve an optimal plan by N runs of a local search on the true damage",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.refine = Parse<Index>("--refine", v, 0, 1000000, "a whole number");
+                    a.run.damage.refine = Parse<Index>("--refine", v, 0, 1000000, "a whole number");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.refine); }},
+              .preset = [](const Arguments& a) { return Shown(a.run.damage.refine); }},
     OptionRow{.names = "--assemble",
               .value = "",
               .commands = kQuantize,
               .help = "put the model together from --codes, made on the float model's inputs, "
                       "instead of quantizing layer after layer on the quantized ones",
-              .set = [](Arguments& a, const std::string&) { a.assemble = true; }},
+              .set = [](Arguments& a, const std::string&) { a.run.assemble = true; }},
     OptionRow{.names = "--codes",
               .value = "FOLDER",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "keep the codes of candidates here and use those that are there (default: "
                       "beside the output); quantize: put the model together from these codes",
-              .set = [](Arguments& a, const std::string& v) { a.codes = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.run.damage.codes = v; }},
     OptionRow{.names = "--mode",
               .value = "MODE",
               .commands = kSensitivity,
@@ -54,44 +54,44 @@ constexpr std::array kDamageRows{
                       "quantized base mix",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.mode = v == "solo" ? DamageMode::kSolo : DamageMode::kContext;
+                    a.run.damage.mode = v == "solo" ? DamageMode::kSolo : DamageMode::kContext;
                   },
               .preset =
                   [](const Arguments& a) {
-                    return Shown(a.mode == DamageMode::kSolo ? std::string("solo")
-                                                             : std::string("context"));
+                    return Shown(a.run.damage.mode == DamageMode::kSolo ? std::string("solo")
+                                                                        : std::string("context"));
                   },
               .choices = [] { return std::vector<std::string>{"solo", "context"}; }},
     OptionRow{.names = "--base",
               .value = "FILE",
               .commands = kSensitivity,
               .help = "plan of the base mix (default: the cheapest candidate everywhere)",
-              .set = [](Arguments& a, const std::string& v) { a.base = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.run.damage.base = v; }},
     OptionRow{.names = "--measure-all",
               .value = "",
               .commands = kSensitivity | kPlan,
               .help = "run every candidate, and predict none",
-              .set = [](Arguments& a, const std::string&) { a.measure_all = true; }},
+              .set = [](Arguments& a, const std::string&) { a.run.damage.measure_all = true; }},
     OptionRow{.names = "--damage-windows",
               .value = "N",
               .commands = kSensitivity | kPlan | kQuantize,
               .help = "windows that damage is measured on",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.damage_windows = Parse<Index>("--damage-windows", v, 1, kMostTokens,
-                                                    "a whole number, at least 1");
+                    a.run.damage.windows = Parse<Index>("--damage-windows", v, 1, kMostTokens,
+                                                        "a whole number, at least 1");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.damage_windows); }},
+              .preset = [](const Arguments& a) { return Shown(a.run.damage.windows); }},
     OptionRow{.names = "--damage-context",
               .value = "T",
               .commands = kSensitivity | kPlan | kQuantize,
               .help = "tokens in one of them",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.damage_context = Parse<Index>("--damage-context", v, 2, kMostTokens,
-                                                    "a whole number, at least 2");
+                    a.run.damage.context = Parse<Index>("--damage-context", v, 2, kMostTokens,
+                                                        "a whole number, at least 2");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.damage_context); }},
+              .preset = [](const Arguments& a) { return Shown(a.run.damage.context); }},
 };
 
 }  // namespace

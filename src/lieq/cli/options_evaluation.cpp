@@ -48,7 +48,7 @@ constexpr std::array kEvaluationRows{
               .commands = kEvaluate,
               .help = "keep what the reference was run for here (default: lieq in $XDG_CACHE_HOME "
                       "or ~/.cache)",
-              .set = [](Arguments& a, const std::string& v) { a.cache = v; }},
+              .set = [](Arguments& a, const std::string& v) { a.machine.cache = v; }},
     OptionRow{.names = "--tasks",
               .value = "NAME",
               .commands = kEvaluate,

@@ -22,8 +22,8 @@ constexpr std::array kGridRows{
               .help = "grids that a container holds",  // the names follow: Options()
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.target = &FindTarget(v);
-                    a.quant.half_scales = a.target->half_scales;
+                    a.run.grids.target = &FindTarget(v);
+                    a.run.quant.half_scales = a.run.grids.target->half_scales;
                   },
               .first = kPlan | kQuantize,
               .choices = [] { return NamesIn(Targets()); }},
@@ -35,7 +35,7 @@ constexpr std::array kGridRows{
                 "up to 256, or row; many engines know 32, 64 and 128 alone (docs/serving.md)",
         .set = SetGroupSize,
         .first = kQuantize,
-        .preset = [](const Arguments& a) { return Shown(a.group_size); }},
+        .preset = [](const Arguments& a) { return Shown(a.run.grids.group_size); }},
     OptionRow{.names = "--offset",
               .value = "KIND",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
@@ -43,7 +43,7 @@ constexpr std::array kGridRows{
                       "(between the middle two), integer (a zero-point for each group) or float (a "
                       "minimum for each group); engines load the first and the third",
               .set = [](Arguments& a, const std::string& v) { SetOffset(a, ParseOffset(v)); },
-              .preset = [](const Arguments& a) { return Shown(a.offset); },
+              .preset = [](const Arguments& a) { return Shown(a.run.grids.offset); },
               .choices = [] { return OffsetNames(); }},
     OptionRow{.names = "--grid",
               .value = "KIND",

@@ -13,14 +13,14 @@ constexpr std::array kMachineRows{
               .help = "threads (default: all processors); results do not depend on it",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
+                    a.machine.threads = Parse<int>("--threads", v, 1, 4096, "1 to 4096");
                   }},
     OptionRow{.names = "--device",
               .value = "NAME",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate,
               .help = "what computes (default: cpu)",
-              .set = [](Arguments& a, const std::string& v) { a.device = v; },
+              .set = [](Arguments& a, const std::string& v) { a.machine.device = v; },
               .choices =
                   [] {
                     std::vector<std::string> names;
@@ -32,7 +32,7 @@ constexpr std::array kMachineRows{
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
-              .set = [](Arguments& a, const std::string& v) { a.kernels = v; },
+              .set = [](Arguments& a, const std::string& v) { a.machine.kernels = v; },
               .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
     OptionRow{
         .names = "--arithmetic",
@@ -43,7 +43,8 @@ constexpr std::array kMachineRows{
         .set = SetArithmetic,
         .preset =
             [](const Arguments& a) {
-              return Shown(std::string(a.arithmetic == Arithmetic::kBf16 ? "bf16" : "float32"));
+              return Shown(
+                  std::string(a.machine.arithmetic == Arithmetic::kBf16 ? "bf16" : "float32"));
             },
         .choices = [] { return std::vector<std::string>{"float32", "bf16", "auto"}; }},
     OptionRow{.names = "--json",

@@ -6,7 +6,7 @@ namespace lieq {
 namespace {
 
 void SetOutput(Arguments& a, const std::string& v) {
-  a.output = v;
+  a.run.output = v;
 }
 
 constexpr std::array kOutputRows{
@@ -69,14 +69,14 @@ constexpr std::array kOutputRows{
               .value = "",
               .commands = kQuantize | kExport,
               .help = "replace an output that is there, and start over",
-              .set = [](Arguments& a, const std::string&) { a.force = true; },
+              .set = [](Arguments& a, const std::string&) { a.run.force = true; },
               .first = kQuantize | kExport},
     OptionRow{.names = "--dry-run",
               .value = "",
               .commands = kQuantize | kPlan | kSensitivity,
               .help = "print what the run will take (time by stage, memory, disk) and the bytes it "
                       "will write, and stop: measures and writes nothing",
-              .set = [](Arguments& a, const std::string&) { a.dry_run = true; },
+              .set = [](Arguments& a, const std::string&) { a.run.dry_run = true; },
               .first = kQuantize},
 };
 

@@ -28,9 +28,10 @@ constexpr std::array kQuantizerRows{
         .help = "rtn (round to nearest), weighted (the same by the mean square of each input), awq "
                 "(the same of scaled channels), gptq, or best: GPTQ towards a target that makes up "
                 "for earlier layers, then coordinate descent and grid refits",
-        .set = [](Arguments& a, const std::string& v) { a.quant.method = FindQuantizer(v).name; },
+        .set = [](Arguments& a,
+                  const std::string& v) { a.run.quant.method = FindQuantizer(v).name; },
         .first = kSensitivity | kQuantize | kStudy,
-        .preset = [](const Arguments& a) { return Shown(a.quant.method); },
+        .preset = [](const Arguments& a) { return Shown(a.run.quant.method); },
         .choices = [] { return NamesIn(Quantizers()); }},
     OptionRow{.names = "--transform",
               .value = "LIST",
@@ -43,8 +44,8 @@ constexpr std::array kQuantizerRows{
         .value = "KIND",
         .commands = kSensitivity | kPlan | kQuantize | kStudy,
         .help = "order in which gptq rounds columns: none, static or group",
-        .set = [](Arguments& a, const std::string& v) { a.quant.act_order = ParseActOrder(v); },
-        .preset = [](const Arguments& a) { return Shown(a.quant.act_order); },
+        .set = [](Arguments& a, const std::string& v) { a.run.quant.act_order = ParseActOrder(v); },
+        .preset = [](const Arguments& a) { return Shown(a.run.quant.act_order); },
         .choices = [] { return std::vector<std::string>{"none", "static", "group"}; }},
     OptionRow{.names = "--damping",
               .value = "D",
@@ -52,16 +53,16 @@ constexpr std::array kQuantizerRows{
               .help = "share of the mean diagonal added to the Gram matrix",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.quant.damping = Parse<double>("--damping", v, 0.0, 1.0, "0 to 1");
+                    a.run.quant.damping = Parse<double>("--damping", v, 0.0, 1.0, "0 to 1");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.quant.damping); }},
+              .preset = [](const Arguments& a) { return Shown(a.run.quant.damping); }},
     OptionRow{
         .names = "--clip",
         .value = "KIND",
         .commands = kSensitivity | kPlan | kQuantize | kStudy,
         .help = "outermost level at the extreme weight (none) or where the error is least (search)",
-        .set = [](Arguments& a, const std::string& v) { a.quant.clip = ParseClip(v); },
-        .preset = [](const Arguments& a) { return Shown(a.quant.clip); },
+        .set = [](Arguments& a, const std::string& v) { a.run.quant.clip = ParseClip(v); },
+        .preset = [](const Arguments& a) { return Shown(a.run.quant.clip); },
         .choices = [] { return std::vector<std::string>{"none", "search"}; }},
     OptionRow{.names = "--drift",
               .value = "S[,S]",
@@ -69,7 +70,7 @@ constexpr std::array kQuantizerRows{
               .help = "share, 0 to 1, of what earlier layers' quantization did to a linear's "
                       "inputs that its codes make up for, or two: at 2 bits and at more",
               .set = [](Arguments& a,
-                        const std::string& v) { a.quant.drift = ParseStrength("--drift", v); },
+                        const std::string& v) { a.run.quant.drift = ParseStrength("--drift", v); },
               .preset = [](const Arguments&) { return OfMethods(&Quantizer::drift); }},
     OptionRow{
         .names = "--residual",
@@ -77,7 +78,7 @@ constexpr std::array kQuantizerRows{
         .commands = kQuantize | kStudy,
         .help = "the same for the residual stream, made up for in o and down",
         .set = [](Arguments& a,
-                  const std::string& v) { a.quant.residual = ParseStrength("--residual", v); },
+                  const std::string& v) { a.run.quant.residual = ParseStrength("--residual", v); },
         .preset = [](const Arguments&) { return OfMethods(&Quantizer::residual); }},
     OptionRow{.names = "--rounds",
               .value = "N",
@@ -85,14 +86,14 @@ constexpr std::array kQuantizerRows{
               .help = "of coordinate descent and grid refits after error feedback",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.quant.rounds = Parse<int>("--rounds", v, 0, 100, "0 to 100");
+                    a.run.quant.rounds = Parse<int>("--rounds", v, 0, 100, "0 to 100");
                   },
               .preset = [](const Arguments&) { return OfMethods(&Quantizer::rounds); }},
     OptionRow{.names = "--no-search",
               .value = "",
               .commands = kSensitivity | kPlan | kQuantize | kStudy,
               .help = "refit grids to the codes there are, without trying grids with other codes",
-              .set = [](Arguments& a, const std::string&) { a.quant.search = false; }},
+              .set = [](Arguments& a, const std::string&) { a.run.quant.search = false; }},
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Options of diagnose alone.
-#include "lieq/cli/inputs.h"
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/pipeline/inputs.h"
 
 namespace lieq {
 namespace {

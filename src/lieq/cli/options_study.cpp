@@ -1,7 +1,7 @@
 // Options of studies alone.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
-#include "lieq/cli/transforming.h"
+#include "lieq/pipeline/transforming.h"
 #include "lieq/plan/rankings.h"
 #include "lieq/quantize/quantizers.h"
 

@@ -1,17 +1,19 @@
 // Options of the texts that are read.
-#include "lieq/cli/inputs.h"
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/pipeline/inputs.h"
 
 namespace lieq {
 namespace {
 
 void SetContext(Arguments& a, const std::string& v) {
-  a.context = Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
+  a.run.calibration.context =
+      Parse<Index>("--context", v, 2, kMostTokens, "a whole number, at least 2");
 }
 
 void SetSamples(Arguments& a, const std::string& v) {
-  a.samples = Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
+  a.run.calibration.samples =
+      Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
 }
 
 constexpr std::array kTextRows{
@@ -20,7 +22,7 @@ constexpr std::array kTextRows{
         .value = "FILE",
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize,
         .help = "UTF-8 text, .jsonl or .json, or gzip of these to measure perplexity or damage on",
-        .set = [](Arguments& a, const std::string& v) { a.text = v; },
+        .set = [](Arguments& a, const std::string& v) { a.run.damage.text = v; },
         .first = kDiagnose},
     OptionRow{
         .names = "--calibration",
@@ -31,7 +33,7 @@ constexpr std::array kTextRows{
             "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
             "model writes (by --seed)",
         .many = true,
-        .set = [](Arguments& a, const std::string& v) { a.calibration.emplace_back(v); },
+        .set = [](Arguments& a, const std::string& v) { a.run.calibration.files.emplace_back(v); },
         .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
         .choices = [] { return std::vector<std::string>{"self"}; },
         .open = true},
@@ -94,10 +96,10 @@ constexpr std::array kTextRows{
         .help = "seed of everything random",
         .set =
             [](Arguments& a, const std::string& v) {
-              a.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
+              a.run.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
             },
         .first = kGenerate,
-        .preset = [](const Arguments& a) { return Shown(a.seed); }},
+        .preset = [](const Arguments& a) { return Shown(a.run.seed); }},
 };
 
 }  // namespace

@@ -15,15 +15,30 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/shell.h"
-#include "lieq/cli/cache_folder.h"
-#include "lieq/cli/run_folder.h"
+#include "lieq/pipeline/cache_folder.h"
+#include "lieq/pipeline/run_folder.h"
 
 namespace lieq {
 namespace {
 
 namespace fs = std::filesystem;
 
-using Field = std::variant<fs::path Arguments::*, std::vector<fs::path> Arguments::*>;
+using PathOf = const fs::path& (*)(const Arguments&);
+using PathsOf = const std::vector<fs::path>& (*)(const Arguments&);
+
+/// A member of the arguments, by the way to it.
+template <auto... kWay>
+const auto& At(const Arguments& arguments) {
+  return (arguments.*....*kWay);
+}
+
+struct Field {
+  PathOf path = nullptr;
+  PathsOf paths = nullptr;  // or several
+
+  constexpr Field(PathOf one) : path(one) {}
+  constexpr Field(PathsOf many) : paths(many) {}
+};
 
 struct InputRow {
   Field field;
@@ -33,43 +48,57 @@ struct InputRow {
 
 /// Every field that names something to read. What a command does not take is empty.
 constexpr std::array kInputs{
-    InputRow{&Arguments::model, InputRole::kModel, "the source model"},
-    InputRow{&Arguments::models, InputRole::kModel, "a model"},
-    InputRow{&Arguments::reference, InputRole::kModel, "the reference"},
-    InputRow{&Arguments::against, InputRole::kModel, "the model of --against"},
-    InputRow{&Arguments::text, InputRole::kFile, "the text"},
-    InputRow{&Arguments::texts, InputRole::kFile, "a text"},
-    InputRow{&Arguments::calibration, InputRole::kFile, "a calibration text"},
-    InputRow{&Arguments::second_text, InputRole::kFile, "a second text"},
-    InputRow{&Arguments::prompt_file, InputRole::kFile, "the prompt"},
-    InputRow{&Arguments::diagnostics, InputRole::kFile, "the diagnostics"},
-    InputRow{&Arguments::plan, InputRole::kModel, "the plan"},  // a quantized folder has one too
-    InputRow{&Arguments::plans, InputRole::kModel, "a plan"},
-    InputRow{&Arguments::scores, InputRole::kFile, "the scores"},
-    InputRow{&Arguments::sensitivities, InputRole::kFile, "the sensitivities"},
-    InputRow{&Arguments::base, InputRole::kModel, "the base mix"},
-    InputRow{&Arguments::runs, InputRole::kFolder, "a run"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::model>, InputRole::kModel, "the source model"},
+    InputRow{At<&Arguments::models>, InputRole::kModel, "a model"},
+    InputRow{At<&Arguments::reference>, InputRole::kModel, "the reference"},
+    InputRow{At<&Arguments::against>, InputRole::kModel, "the model of --against"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::text>, InputRole::kFile,
+             "the text"},
+    InputRow{At<&Arguments::texts>, InputRole::kFile, "a text"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::calibration, &CalibrationRequest::files>,
+             InputRole::kFile, "a calibration text"},
+    InputRow{At<&Arguments::second_text>, InputRole::kFile, "a second text"},
+    InputRow{At<&Arguments::prompt_file>, InputRole::kFile, "the prompt"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::ranking, &RankingRequest::diagnostics>,
+             InputRole::kFile, "the diagnostics"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::plan>, InputRole::kModel,
+             "the plan"},  // a quantized folder has one too
+    InputRow{At<&Arguments::plans>, InputRole::kModel, "a plan"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::ranking, &RankingRequest::scores>,
+             InputRole::kFile, "the scores"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::sensitivities>,
+             InputRole::kFile, "the sensitivities"},
+    InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::base>, InputRole::kModel,
+             "the base mix"},
+    InputRow{At<&Arguments::runs>, InputRole::kFolder, "a run"},
 };
 
 struct OutputRow {
   std::string_view command;
-  fs::path Arguments::* field;
+  PathOf field;
   std::string_view what;
   OutputRole role;
   std::string_view kind = {};  // of a file
 };
 
 constexpr std::array kOutputs{
-    OutputRow{"quantize", &Arguments::output, "the output", OutputRole::kModel},
-    OutputRow{"export", &Arguments::output, "the output", OutputRole::kModel, "gguf"},
-    OutputRow{"study", &Arguments::output, "the output", OutputRole::kStudy},
-    OutputRow{"diagnose", &Arguments::output, "the output", OutputRole::kFile, "diagnostics"},
-    OutputRow{"sensitivity", &Arguments::output, "the output", OutputRole::kFile, "sensitivities"},
-    OutputRow{"plan", &Arguments::output, "the output", OutputRole::kFile, "plan"},
-    OutputRow{"report", &Arguments::output, "the output", OutputRole::kFile, "report"},
-    OutputRow{"calibrate", &Arguments::imatrix, "the importance matrix", OutputRole::kFile,
+    OutputRow{"quantize", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kModel},
+    OutputRow{"export", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kModel, "gguf"},
+    OutputRow{"study", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kStudy},
+    OutputRow{"diagnose", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "diagnostics"},
+    OutputRow{"sensitivity", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "sensitivities"},
+    OutputRow{"plan", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "plan"},
+    OutputRow{"report", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "report"},
+    OutputRow{"calibrate", At<&Arguments::imatrix>, "the importance matrix", OutputRole::kFile,
               "imatrix"},
-    OutputRow{"evaluate", &Arguments::predictions, "the file of predictions", OutputRole::kFile,
+    OutputRow{"evaluate", At<&Arguments::predictions>, "the file of predictions", OutputRole::kFile,
               "predictions"},
 };
 
@@ -78,7 +107,7 @@ fs::path With(fs::path path, const char* suffix) {
 }
 
 OutputPlace PlaceOf(const OutputRow& row, const Arguments& arguments) {
-  OutputPlace place{arguments.*row.field, row.role, row.what, FindFileKind(row.kind)};
+  OutputPlace place{row.field(arguments), row.role, row.what, FindFileKind(row.kind)};
   if (row.command == "export" && arguments.exporter != nullptr && arguments.exporter->one_file) {
     place.role = OutputRole::kFile;
   }
@@ -301,8 +330,8 @@ void CheckModelFolder(const OutputPlace& output, const Arguments& arguments) {
     RefuseForeign(folder, foreign.empty() ? std::vector<std::string>{"no lieq.json"} : foreign,
                   hint);
   }
-  if (!foreign.empty() && (half || arguments.force)) RefuseForeign(folder, foreign, hint);
-  if (half || arguments.force || arguments.command == "quantize") return;
+  if (!foreign.empty() && (half || arguments.run.force)) RefuseForeign(folder, foreign, hint);
+  if (half || arguments.run.force || arguments.command == "quantize") return;
   throw Error({.what = "the output is there already",
                .where = folder.string(),
                .hint = "choose another -o, or --force to replace it"});
@@ -403,10 +432,10 @@ std::vector<InputPlace> InputsOf(const Arguments& arguments) {
     if (!path.empty()) places.push_back({path, role, what});
   };
   for (const InputRow& row : kInputs) {
-    if (const auto* one = std::get_if<fs::path Arguments::*>(&row.field)) {
-      add(arguments.*(*one), row.role, row.what);
+    if (row.field.path != nullptr) {
+      add(row.field.path(arguments), row.role, row.what);
     } else {
-      for (const fs::path& path : arguments.*std::get<1>(row.field)) add(path, row.role, row.what);
+      for (const fs::path& path : row.field.paths(arguments)) add(path, row.role, row.what);
     }
   }
   if (!arguments.tasks.empty()) {
@@ -424,26 +453,27 @@ std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
   for (const OutputRow& row : kOutputs) {
     if (row.command != arguments.command) continue;
     known = true;
-    if (!(arguments.*row.field).empty()) places.push_back(PlaceOf(row, arguments));
+    if (!row.field(arguments).empty()) places.push_back(PlaceOf(row, arguments));
   }
   // One that is not in the table replaces nothing.
-  if (!known && !arguments.output.empty()) {
-    places.push_back({arguments.output, OutputRole::kFile, "the output"});
+  if (!known && !arguments.run.output.empty()) {
+    places.push_back({arguments.run.output, OutputRole::kFile, "the output"});
   }
   const bool runs = arguments.command == "quantize" || arguments.command == "export";
   if (runs) {
-    places.push_back({RunFolderOf(arguments.output), OutputRole::kRun, "the working folder"});
+    places.push_back({RunFolderOf(arguments.run.output), OutputRole::kRun, "the working folder"});
   }
   const bool beside = arguments.command == "sensitivity" || arguments.command == "plan" ||
-                      (arguments.command == "quantize" && arguments.dry_run);
-  if (!arguments.codes.empty()) {
-    places.push_back({arguments.codes, OutputRole::kCodes, "the folder of codes"});
+                      (arguments.command == "quantize" && arguments.run.dry_run);
+  if (!arguments.run.damage.codes.empty()) {
+    places.push_back({arguments.run.damage.codes, OutputRole::kCodes, "the folder of codes"});
   } else if (beside) {
-    places.push_back({With(arguments.output, ".codes"), OutputRole::kCodes, "the folder of codes"});
+    places.push_back(
+        {With(arguments.run.output, ".codes"), OutputRole::kCodes, "the folder of codes"});
   }
   if (!arguments.reference.empty()) {
-    places.push_back({arguments.cache.empty() ? CacheFolder() : arguments.cache, OutputRole::kCache,
-                      "the cache of references"});
+    places.push_back({arguments.machine.cache.empty() ? CacheFolder() : arguments.machine.cache,
+                      OutputRole::kCache, "the cache of references"});
   }
   return places;
 }
@@ -472,9 +502,9 @@ Arguments WithPlainOutputs(const Arguments& arguments) {
                    .hint = "name the file: " + ShellQuoted((place.path / "NAME").string())});
     }
   }
-  for (const auto field : {&Arguments::output, &Arguments::codes, &Arguments::cache,
-                           &Arguments::imatrix, &Arguments::predictions}) {
-    simplify(plain.*field);
+  for (fs::path* path : {&plain.run.output, &plain.run.damage.codes, &plain.machine.cache,
+                         &plain.imatrix, &plain.predictions}) {
+    simplify(*path);
   }
   return plain;
 }
@@ -488,7 +518,7 @@ void CheckOutputs(const Arguments& arguments) {
   for (const OutputPlace& output : outputs) {
     switch (output.role) {
       case OutputRole::kFile:
-        CheckFile(output, arguments.force, arguments.command == "export");
+        CheckFile(output, arguments.run.force, arguments.command == "export");
         break;
       case OutputRole::kModel:
         CheckModelFolder(output, arguments);

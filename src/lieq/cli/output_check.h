@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "lieq/cli/arguments.h"
-#include "lieq/cli/file_kinds.h"
+#include "lieq/pipeline/file_kinds.h"
 
 namespace lieq {
 

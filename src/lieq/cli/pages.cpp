@@ -4,7 +4,7 @@
 
 #include "lieq/cli/arguments.h"
 #include "lieq/cli/option_table.h"
-#include "lieq/cli/version.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {

@@ -6,18 +6,18 @@
 
 #include "lieq/base/files.h"
 #include "lieq/base/statistics.h"
-#include "lieq/cli/assemble.h"
-#include "lieq/cli/calibration_text.h"
+#include "lieq/cli/announce.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/estimate.h"
-#include "lieq/cli/forecast.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/plan_source.h"
-#include "lieq/cli/planning.h"
-#include "lieq/cli/quantize_settings.h"
-#include "lieq/cli/result_record.h"
-#include "lieq/cli/terminal.h"
 #include "lieq/container/engines.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/estimate.h"
+#include "lieq/pipeline/forecast.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/plan_source.h"
+#include "lieq/pipeline/planning.h"
+#include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/result_record.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/quantize/options.h"
@@ -69,76 +69,75 @@ void PrintChecks(const Plan& plan) {
 
 /// Writes the plan in the words of another tool.
 int ExportPlan(const Arguments& arguments, const ModelFolder& model, const Plan& plan,
-               const Record& record, const Session& session) {
+               const Record& record, const CommandSession& session) {
   const std::string text =
       FindPlanExport(arguments.plan_as).text(plan.grids.layers, model.weights.config);
-  WriteFileAtomically(arguments.output, text);
+  WriteFileAtomically(arguments.run.output, text);
   if (arguments.json) {
     session.Answer({{"schema", 1},
                     {"kind", "plan export"},
                     {"as", arguments.plan_as},
-                    {"output", arguments.output.string()},
+                    {"output", arguments.run.output.string()},
                     {"code_bits", record["code_bits"]},
                     {"bits_per_weight", record["bits_per_weight"]}});
     return 0;
   }
   fmt::print("code bits      {:.4f} a weight\nwritten to     {}, for {}\n",
-             record["code_bits"].get<double>(), arguments.output.string(), arguments.plan_as);
+             record["code_bits"].get<double>(), arguments.run.output.string(), arguments.plan_as);
   return 0;
 }
 
-Estimate EstimatePlan(const Arguments& arguments, const ModelFolder& model, const EncodedText* text,
-                      const Forecast& forecast, const std::filesystem::path& codes,
+Estimate EstimatePlan(const QuantizeRequest& request, Source& source, const Forecast& forecast,
+                      const std::filesystem::path& codes,
                       std::chrono::steady_clock::time_point begin, Session& session) {
-  Work work{.arguments = arguments, .model = model};
-  AddPlanning(arguments, text, forecast, work);
+  Work work{.request = request, .model = source.model()};
+  AddPlanning(request, source, forecast, work);
   work.codes = codes;
-  if (!work.candidates.empty()) AddCalibration(session, work);
+  if (!work.candidates.empty()) AddCalibration(request, source, work);
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
   return EstimateWork(work, spent.count(), session);
 }
 
 }  // namespace
 
-int RunPlan(const Arguments& given, Session& session) {
+int RunPlan(const Arguments& arguments, CommandSession& session) {
   const auto begin = std::chrono::steady_clock::now();
-  CheckBudgetOptions(given);
-  const ModelFolder model = OpenInput(given.model, session.log());
-  const ModelConfig& config = model.weights.config;
-  Arguments arguments = given;
-  TakeGroupSizeOfPlan(arguments);
-  TakeEndsOfPlan(config, arguments);
+  CheckBudgetOptions(arguments.run);
+  QuantizeRequest request = arguments.run;
+  TakeGroupSizeOfPlan(request);
+  Source source(request, session);
+  const ModelFolder& model = source.model();
+  const ModelConfig& config = source.config();
+  TakeEndsOfPlan(config, request);
   // An optimal plan has group sizes of its own, the embedding and the head have not.
-  if (arguments.plan.empty() &&
-      (arguments.allocation != "optimal" || arguments.embedding_bits || arguments.head_bits)) {
-    CheckGroupSize(config, arguments.group_size);
+  const GridRequest& grids = request.grids;
+  if (request.plan.empty() &&
+      (request.budget.allocation != "optimal" || grids.embedding_bits || grids.head_bits)) {
+    CheckGroupSize(config, grids.group_size);
   }
-  if (arguments.k_quant) CheckKQuant(config);
-  const std::string model_hash = HashModel(model);
-  std::optional<EncodedText> text;
-  if (NeedsSpectra(arguments)) {
-    text = CalibrationText(arguments, model, session);
-    JudgeCalibration(*text, static_cast<Index>(text->ids.size()), config, session.log());
+  if (grids.k_quant) CheckKQuant(config);
+  if (NeedsSpectra(request)) {
+    const EncodedText& text = source.calibration();
+    JudgeCalibration(text, static_cast<Index>(text.ids.size()), config, session.log());
   }
-  const std::filesystem::path codes = CodesFolder(arguments, false);
-  if (arguments.dry_run || !arguments.quiet) {
-    const Forecast forecast =
-        ForecastPlan(arguments, model, model_hash, EndsOf(arguments, config), false, session);
-    const Estimate estimate =
-        EstimatePlan(arguments, model, text ? &*text : nullptr, forecast, codes, begin, session);
-    if (arguments.dry_run) {
-      Announce(arguments, estimate, &forecast, EndsOf(arguments, config), config, session);
+  const std::filesystem::path codes = CodesFolder(request, false);
+  if (request.dry_run || !arguments.quiet) {
+    const EndGrids ends = EndsOf(request, config);
+    const Forecast forecast = ForecastPlan(request, source, ends, false, session);
+    const Estimate estimate = EstimatePlan(request, source, forecast, codes, begin, session);
+    if (request.dry_run) {
+      Announce(arguments, estimate, &forecast, ends, config, session);
       return 0;
     }
     Declare(session.context().progress, estimate.stages);
   }
-  const Plan plan = MakePlan(arguments, model, model_hash, text ? &*text : nullptr, codes, session);
+  const Plan plan = MakePlan(request, source, codes, session);
   const std::vector<Fit> fits = FitsOf(plan.grids, config);
   Record record =
       PlanRecord(plan, config, PlanOutput(model, plan.grids, ScaleType(model.dtype)).bytes,
                  SourceBytes(model));
   if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, record, session);
-  WriteFileAtomically(arguments.output, record.dump(2) + "\n");
+  WriteFileAtomically(arguments.run.output, record.dump(2) + "\n");
   if (arguments.json) {
     record["fits"] = ToJson(fits);
     session.Answer(record);
@@ -157,7 +156,7 @@ int RunPlan(const Arguments& given, Session& session) {
   PrintGrids(plan);
   fmt::print("fits           {}\n", FitsText(fits));
   PrintChecks(plan);
-  fmt::print("written to     {}\n", arguments.output.string());
+  fmt::print("written to     {}\n", arguments.run.output.string());
   return 0;
 }
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "lieq/cli/commands.h"
-#include "lieq/cli/plan_source.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/pipeline/plan_source.h"
 #include "lieq/plan/plan_diff.h"
 
 namespace lieq {
@@ -46,7 +46,7 @@ void PrintUnits(const PlanDifference& difference) {
 
 }  // namespace
 
-int RunPlanDiff(const Arguments& arguments, Session& session) {
+int RunPlanDiff(const Arguments& arguments, CommandSession& session) {
   const std::array<std::string, 2> names{arguments.plans[0].string(), arguments.plans[1].string()};
   const PlanDocument first = ReadPlanDocument(arguments.plans[0]),
                      second = ReadPlanDocument(arguments.plans[1]);

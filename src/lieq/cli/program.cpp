@@ -9,6 +9,7 @@
 #include "lieq/base/error.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/output_check.h"
+#include "lieq/cli/signal_stop.h"
 #include "lieq/cli/terminal.h"
 
 namespace lieq {
@@ -23,10 +24,10 @@ void PrintJson(const Record& record) {
 
 }  // namespace
 
-int RunCommand(const Arguments& given, Session& session) {
+int RunCommand(const Arguments& given, CommandSession& session) {
   struct Row {
     std::string_view name;
-    int (*run)(const Arguments&, Session&);
+    int (*run)(const Arguments&, CommandSession&);
   };
   constexpr Row kRows[] = {
       {"inspect", RunInspect},     {"diagnose", RunDiagnose}, {"sensitivity", RunSensitivity},
@@ -56,7 +57,8 @@ int RunProgram(int count, const char* const* words) {
   }
   Terminal terminal({.quiet = arguments.quiet, .verbose = arguments.verbose});
   try {
-    Session session(arguments, {terminal.log(), terminal.progress(), PrintJson}, stop.token());
+    CommandSession session(arguments, {terminal.log(), terminal.progress(), PrintJson},
+                           stop.token());
     return RunCommand(arguments, session);
   } catch (const Stopped&) {
     terminal.Error("stopped by a signal");

@@ -3,14 +3,14 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/terminal.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/inputs.h"
 #include "lieq/report/gather.h"
 #include "lieq/report/report.h"
 
 namespace lieq {
 
-int RunReport(const Arguments& arguments, Session& session) {
+int RunReport(const Arguments& arguments, CommandSession& session) {
   std::vector<std::string> skipped;
   const auto hash = [&](const std::filesystem::path& folder) -> std::string {
     try {
@@ -27,19 +27,19 @@ int RunReport(const Arguments& arguments, Session& session) {
   for (const std::string& file : skipped) {
     session.log().Warning(fmt::format("{} is no record of this program; left out", file));
   }
-  const bool picture = arguments.output.extension() == ".svg";
+  const bool picture = arguments.run.output.extension() == ".svg";
   const std::string page = picture ? RenderLossPicture(inputs) : RenderReport(inputs);
-  WriteFileAtomically(arguments.output, page);
+  WriteFileAtomically(arguments.run.output, page);
   if (arguments.json) {
     session.Answer({{"schema", 1},
                     {"kind", "report"},
-                    {"output", arguments.output.string()},
+                    {"output", arguments.run.output.string()},
                     {"bytes", page.size()},
                     {"records", inputs.size()}});
     return 0;
   }
   fmt::print("records     {}\n", inputs.size());
-  fmt::print("written to  {} ({})\n", arguments.output.string(),
+  fmt::print("written to  {} ({})\n", arguments.run.output.string(),
              FormatBytes(static_cast<double>(page.size())));
   return 0;
 }

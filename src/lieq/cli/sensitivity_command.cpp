@@ -5,13 +5,14 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
-#include "lieq/cli/calibration_text.h"
+#include "lieq/cli/announce.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/estimate.h"
-#include "lieq/cli/forecast.h"
-#include "lieq/cli/measuring.h"
-#include "lieq/cli/plan_source.h"
 #include "lieq/cli/terminal.h"
+#include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/estimate.h"
+#include "lieq/pipeline/forecast.h"
+#include "lieq/pipeline/measuring.h"
+#include "lieq/pipeline/plan_source.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/candidate_quantizer.h"
 
@@ -22,7 +23,7 @@ namespace {
 std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& config,
                                  const std::vector<Grid>& candidates) {
   std::vector<std::size_t> base;
-  if (arguments.base.empty()) {
+  if (arguments.run.damage.base.empty()) {
     for (Index u = 0; u < config.layers * kUnits; ++u) {
       const Unit unit = kAllUnits[Size(u % kUnits)];
       std::size_t cheapest = candidates.size();
@@ -38,15 +39,15 @@ std::vector<std::size_t> BaseMix(const Arguments& arguments, const ModelConfig& 
     }
     return base;
   }
-  const Plan plan = ReadPlan(arguments.base, arguments, config);
+  const Plan plan = ReadPlan(arguments.run.damage.base, arguments.run, config);
   for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (std::size_t unit = 0; unit < kUnits; ++unit) {
       const Grid& grid = plan.grids.At(layer, kAllUnits[unit]);
       const auto found = std::ranges::find(candidates, grid);
       if (found == candidates.end()) {
         throw Error({.what = "the base mix has a grid that is not among the candidates",
-                     .where = arguments.base.string() + ", layer " + std::to_string(layer) + ", " +
-                              std::string(Name(kAllUnits[unit])),
+                     .where = arguments.run.damage.base.string() + ", layer " +
+                              std::to_string(layer) + ", " + std::string(Name(kAllUnits[unit])),
                      .found = Label(grid),
                      .hint = "name it in --candidates"});
       }
@@ -74,49 +75,50 @@ void PrintDamage(const Sensitivities& s) {
 
 }  // namespace
 
-int RunSensitivity(const Arguments& arguments, Session& session) {
-  Laboratory lab;
+int RunSensitivity(const Arguments& arguments, CommandSession& session) {
   const auto begin = std::chrono::steady_clock::now();
-  const std::filesystem::path codes = CodesFolder(arguments, false);
-  OpenLaboratory(arguments, codes, session, lab);
-  const ModelConfig& config = lab.model.weights.config;
-  const std::vector<Grid> candidates = CandidatesOf(arguments, config);
+  const std::filesystem::path codes = CodesFolder(arguments.run, false);
+  Source source(arguments.run, session);
+  const Bench bench = OpenBench(arguments.run, source, codes, session);
+  const ModelConfig& config = source.config();
+  const std::vector<Grid> candidates = CandidatesOf(arguments.run, config);
   std::vector<std::size_t> base;
-  if (arguments.mode == DamageMode::kContext) base = BaseMix(arguments, config, candidates);
-  if (arguments.dry_run || !arguments.quiet) {
+  if (arguments.run.damage.mode == DamageMode::kContext)
+    base = BaseMix(arguments, config, candidates);
+  if (arguments.run.dry_run || !arguments.quiet) {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
     const Estimate estimate =
-        EstimateWork({.arguments = arguments,
-                      .model = lab.model,
-                      .windows = lab.windows.count,
-                      .length = lab.windows.length,
-                      .draws = arguments.dry_run && CalibratesOnItself(arguments),
+        EstimateWork({.request = arguments.run,
+                      .model = source.model(),
+                      .windows = bench.windows.count,
+                      .length = bench.windows.length,
+                      .draws = arguments.run.dry_run && CalibratesOnItself(arguments.run),
                       .candidates = candidates,
                       .codes = codes,
                       .measures_damage = true,
                       .in_context = !base.empty(),
-                      .damage_windows = lab.damage_windows.count,
-                      .damage_length = lab.damage_windows.length},
+                      .damage_windows = bench.damage_windows.count,
+                      .damage_length = bench.damage_windows.length},
                      spent.count(), session);
-    if (arguments.dry_run) {
+    if (arguments.run.dry_run) {
       Announce(arguments, estimate, nullptr, {}, config, session);
       return 0;
     }
     Declare(session.context().progress, estimate.stages);
   }
-  lab.store->Make(candidates, arguments.quant, lab.windows, session);
-  DamageMeter meter(lab.model.weights, session.device(), lab.damage_windows.view(),
+  bench.store->Make(candidates, arguments.run.quant, bench.windows, session);
+  DamageMeter meter(source.model().weights, session.device(), bench.damage_windows.view(),
                     session.context());
-  const Sensitivities s =
-      MeasureSensitivities(arguments, lab, candidates, arguments.measure_all, base, meter, session);
+  const Sensitivities s = MeasureSensitivities(
+      arguments.run, bench, candidates, arguments.run.damage.measure_all, base, meter, session);
   const Record record = ToJson(s);
-  WriteFileAtomically(arguments.output, record.dump(1) + "\n");
+  WriteFileAtomically(arguments.run.output, record.dump(1) + "\n");
   if (arguments.json) {
     session.Answer(record);
     return 0;
   }
   PrintDamage(s);
-  fmt::print("written to {}, codes to {}\n", arguments.output.string(), codes.string());
+  fmt::print("written to {}, codes to {}\n", arguments.run.output.string(), codes.string());
   return 0;
 }
 

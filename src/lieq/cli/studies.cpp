@@ -11,14 +11,14 @@
 #include "lieq/base/hash.h"
 #include "lieq/base/rows.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/measuring.h"
-#include "lieq/cli/plan_source.h"
-#include "lieq/cli/planning.h"
-#include "lieq/cli/quantize_settings.h"
-#include "lieq/cli/run_folder.h"
 #include "lieq/cli/shell_command.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/io/printable.h"
+#include "lieq/pipeline/measuring.h"
+#include "lieq/pipeline/plan_source.h"
+#include "lieq/pipeline/planning.h"
+#include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/run_folder.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/quantizers.h"
 
@@ -41,36 +41,37 @@ constexpr std::array kStudies{
 Record Settings(const Arguments& a, const std::string& model_hash,
                 const std::vector<StudyText>& texts) {
   Record record{{"model", model_hash},
-                {"group_size", a.group_size},
-                {"symmetric", a.offset == Offset::kSymmetric},
-                {"widths", {a.low, a.high}},
-                {"ranking", a.ranking},
+                {"group_size", a.run.grids.group_size},
+                {"symmetric", a.run.grids.offset == Offset::kSymmetric},
+                {"widths", {a.run.budget.low, a.run.budget.high}},
+                {"ranking", a.run.ranking.name},
                 {"windows", a.windows},
-                {"seed", a.seed}};
-  AddOptions(a.quant, record);
-  AddOffset(a.offset, record);
-  record["samples"] = a.samples.value_or(kDefaultSamples);
-  record["context"] = a.context.value_or(kDefaultContext);
+                {"seed", a.run.seed}};
+  AddOptions(a.run.quant, record);
+  AddOffset(a.run.grids.offset, record);
+  record["samples"] = a.run.calibration.samples.value_or(kDefaultSamples);
+  record["context"] = a.run.calibration.context.value_or(kDefaultContext);
   // The correlation study has the length in its keys, the others measure on the first one.
   if (a.study != "correlation") record["length"] = a.lengths.front();
   if (a.study == "calibration" || a.study == "backend") {
-    if (!a.plan.empty()) {
-      record["plan"] = HashPlan(a.plan);
-    } else if (a.high_layers) {
-      record["high_layers"] = *a.high_layers;
+    if (!a.run.plan.empty()) {
+      record["plan"] = HashPlan(a.run.plan);
+    } else if (a.run.budget.high_layers) {
+      record["high_layers"] = *a.run.budget.high_layers;
     } else {
-      AddAverage(a, record);
+      AddAverage(a.run, record);
     }
   }
-  if (!a.sensitivities.empty()) record["sensitivities"] = HashFile(a.sensitivities);
-  if (!a.text_fields.empty()) record["text_fields"] = a.text_fields;
-  if (a.line_ends != LineEnds::kLf) record["line_ends"] = Name(a.line_ends);
+  if (!a.run.damage.sensitivities.empty())
+    record["sensitivities"] = HashFile(a.run.damage.sensitivities);
+  if (!a.run.reading.fields.empty()) record["text_fields"] = a.run.reading.fields;
+  if (a.run.reading.line_ends != LineEnds::kLf) record["line_ends"] = Name(a.run.reading.line_ends);
   for (const StudyText& text : texts) {
     Hasher hasher;
     hasher.Add(std::as_bytes(std::span(text.ids)));
     record["texts"][text.name] = hasher.Hex();
   }
-  for (const fs::path& file : a.calibration) {
+  for (const fs::path& file : a.run.calibration.files) {
     record["calibration"].push_back({{"file", file.filename().string()}, {"hash", HashFile(file)}});
   }
   return record;
@@ -223,7 +224,9 @@ const StudyRow& FindStudy(std::string_view name) {
 }
 
 StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
-    : arguments(arguments_), session(session_), model(OpenInput(arguments_.model, session_.log())) {
+    : arguments(arguments_),
+      session(session_),
+      model(OpenInput(arguments_.run.model, session_.log())) {
   RequireSource(model, "study the float model it was made from", session.log());
   model_hash = HashModel(model);
   tokenizer_ = OpenTokenizer(model, session.log());
@@ -235,7 +238,7 @@ StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
     }
     texts.push_back(std::move(text));
   }
-  file_ = arguments.output / "study.json";
+  file_ = arguments.run.output / "study.json";
   const Record settings = Settings(arguments, model_hash, texts);
   if (fs::exists(file_)) {
     const Json json = ReadJson(file_);
@@ -249,7 +252,7 @@ StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
   study_ = {{"schema", 1},
             {"kind", "study"},
             {"study", arguments.study},
-            {"model", fs::weakly_canonical(arguments.model).filename().string()},
+            {"model", fs::weakly_canonical(arguments.run.model).filename().string()},
             {"model_hash", model_hash},
             {"settings", settings},
             {"flags", Record::array()},
@@ -269,7 +272,7 @@ const Record& StudyBench::Row(const std::string& key, const std::function<Record
 }
 
 void StudyBench::Save() {
-  fs::create_directories(arguments.output);
+  fs::create_directories(arguments.run.output);
   WriteFileAtomically(file_, study_.dump(1) + "\n");
 }
 
@@ -278,7 +281,7 @@ void StudyBench::Flag(std::string_view name, std::string text) {
 }
 
 EncodedText StudyBench::Encode(std::span<const fs::path> files) const {
-  return EncodeFiles(*tokenizer_, files, HowToRead(arguments), session.log());
+  return EncodeFiles(*tokenizer_, files, arguments.run.reading, session.log());
 }
 
 Windows StudyBench::TextWindows(const StudyText& text, Index length) const {
@@ -312,10 +315,14 @@ Record StudyBench::Gaps(const Record& perplexities) {
 }
 
 Grid StudyBench::LowGrid() const {
-  return {.bits = arguments.low, .group_size = arguments.group_size, .offset = arguments.offset};
+  return {.bits = arguments.run.budget.low,
+          .group_size = arguments.run.grids.group_size,
+          .offset = arguments.run.grids.offset};
 }
 Grid StudyBench::HighGrid() const {
-  return {.bits = arguments.high, .group_size = arguments.group_size, .offset = arguments.offset};
+  return {.bits = arguments.run.budget.high,
+          .group_size = arguments.run.grids.group_size,
+          .offset = arguments.run.grids.offset};
 }
 
 CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options,
@@ -325,19 +332,19 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
   Windows windows;
   if (calibrated) windows = CutWindows(calibration->ids, context, samples, calibration->where);
   Arguments told = arguments;
-  told.quant = options;
-  const fs::path folder = name.empty() && !arguments.codes.empty()
-                              ? arguments.codes
-                              : arguments.output / (name.empty() ? "codes" : "codes-" + name);
+  told.run.quant = options;
+  const fs::path folder = name.empty() && !arguments.run.damage.codes.empty()
+                              ? arguments.run.damage.codes
+                              : arguments.run.output / (name.empty() ? "codes" : "codes-" + name);
   CodeStore store(folder, transformed != nullptr ? *transformed : model,
-                  CodeSettings(told, model_hash, calibrated ? calibration : nullptr, windows));
+                  CodeSettings(told.run, model_hash, calibrated ? calibration : nullptr, windows));
   store.Make(grids, options, windows, session);
   return store;
 }
 
-int RunStudy(const Arguments& arguments, Session& session) {
+int RunStudy(const Arguments& arguments, CommandSession& session) {
   StudyBench bench(arguments, session);
-  CheckGroupSize(bench.model.weights.config, arguments.group_size);
+  CheckGroupSize(bench.model.weights.config, arguments.run.grids.group_size);
   try {
     FindStudy(arguments.study).run(bench);
   } catch (const Stopped&) {
@@ -353,7 +360,7 @@ int RunStudy(const Arguments& arguments, Session& session) {
   for (const Record& flag : bench.record()["flags"]) {
     fmt::print("! {}\n", flag["text"].get<std::string>());
   }
-  fmt::print("written to {}\n", (arguments.output / "study.json").string());
+  fmt::print("written to {}\n", (arguments.run.output / "study.json").string());
   return 0;
 }
 

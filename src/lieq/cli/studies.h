@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "lieq/cli/arguments.h"
-#include "lieq/cli/code_store.h"
-#include "lieq/cli/inputs.h"
-#include "lieq/cli/session.h"
+#include "lieq/cli/command_session.h"
 #include "lieq/diagnose/diagnosis.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/code_store.h"
+#include "lieq/pipeline/inputs.h"
 
 namespace lieq {
 
@@ -59,7 +59,7 @@ class StudyBench {
                                 const EncodedText* calibration, Index samples, Index context,
                                 std::span<const Grid> grids,
                                 const ModelFolder* transformed = nullptr);
-  [[nodiscard]] EncodedText Calibration() const { return Encode(arguments.calibration); }
+  [[nodiscard]] EncodedText Calibration() const { return Encode(arguments.run.calibration.files); }
   [[nodiscard]] Grid LowGrid() const;
   [[nodiscard]] Grid HighGrid() const;
 

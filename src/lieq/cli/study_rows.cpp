@@ -9,14 +9,14 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/statistics.h"
-#include "lieq/cli/plan_source.h"
-#include "lieq/cli/planning.h"
-#include "lieq/cli/quantize_settings.h"
-#include "lieq/cli/result_record.h"
 #include "lieq/cli/studies.h"
-#include "lieq/cli/transforming.h"
 #include "lieq/diagnose/damage.h"
 #include "lieq/diagnose/diagnose.h"
+#include "lieq/pipeline/plan_source.h"
+#include "lieq/pipeline/planning.h"
+#include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/result_record.h"
+#include "lieq/pipeline/transforming.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/exports.h"
 #include "lieq/plan/rankings.h"
@@ -94,8 +94,8 @@ void FlagHopeless(StudyBench& bench, const Diagnosis& diagnosis, std::span<const
 /// Everything that rankings read of one calibration text, and of --sensitivities where it is given.
 Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration) {
   Diagnosis diagnosis = MeasureForRanking(bench.model, bench.model_hash, calibration,
-                                          bench.arguments.seed, bench.session);
-  diagnosis.seed = bench.arguments.seed;
+                                          bench.arguments.run.seed, bench.session);
+  diagnosis.seed = bench.arguments.run.seed;
   return diagnosis;
 }
 
@@ -114,26 +114,26 @@ void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
   for (const std::string& name : rankings) {
     const Needs& needs = FindRanking(name).needs;
     if (!needs.solo_damage && !needs.context_damage) continue;
-    told.ranking = name;
-    AddDamage(told, bench.model_hash, diagnosis, bench.session);
+    told.run.ranking.name = name;
+    AddDamage(told.run, bench.model_hash, diagnosis, bench.session);
   }
 }
 
 std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
                             const Diagnosis& diagnosis) {
-  return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.arguments));
+  return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.arguments.run));
 }
 
 /// The one plan of a study: --plan, or the layers that --ranking raises by --high-layers or --bits.
 Plan StudyPlan(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis) {
   const Arguments& a = bench.arguments;
   const ModelConfig& config = bench.model.weights.config;
-  if (!a.plan.empty()) return ReadPlan(a.plan, a, config);
-  AddMeasurements(bench, calibration, {&a.ranking, 1}, diagnosis);
-  const std::vector<double> scores = ScoreBy(bench, a.ranking, diagnosis);
+  if (!a.run.plan.empty()) return ReadPlan(a.run.plan, a.run, config);
+  AddMeasurements(bench, calibration, {&a.run.ranking.name, 1}, diagnosis);
+  const std::vector<double> scores = ScoreBy(bench, a.run.ranking.name, diagnosis);
   const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
-  return RaiseLayers(a.high_layers ? HighestLayers(scores, *a.high_layers)
-                                   : TopLayers(scores, weights, AverageOf(a)),
+  return RaiseLayers(a.run.budget.high_layers ? HighestLayers(scores, *a.run.budget.high_layers)
+                                              : TopLayers(scores, weights, AverageOf(a.run)),
                      bench.LowGrid(), bench.HighGrid(), config);
 }
 
@@ -230,16 +230,16 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
   const Arguments& a = bench.arguments;
   const bool ordered = FindQuantizer(backend.method).needs_calibration;
   const bool transforms = backend.transforms != "none";
-  QuantOptions options = a.quant;
+  QuantOptions options = a.run.quant;
   options.method = backend.method;
   options.act_order = backend.order;
   const std::string name =
       (transforms ? backend.transforms + "-" : "") +
       (ordered ? fmt::format("{}-{}", backend.method, Name(backend.order)) : backend.method);
   bench.Row(fmt::format("{}, group {}", name, GroupText(backend.size)), [&] {
-    const Index samples = a.samples.value_or(kDefaultSamples);
-    const Index context = a.context.value_or(kDefaultContext);
-    const ModelGrids mix = InGroups(plan.grids, backend.size, a.offset);
+    const Index samples = a.run.calibration.samples.value_or(kDefaultSamples);
+    const Index context = a.run.calibration.context.value_or(kDefaultContext);
+    const ModelGrids mix = InGroups(plan.grids, backend.size, a.run.grids.offset);
     const TransformList rows = TransformsOf(TransformSet(backend.transforms), backend.method);
     std::optional<TransformedModel> transformed;
     std::string folder = name;
@@ -249,9 +249,9 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
       if (NeedsCalibration(rows)) {
         windows = CutWindows(calibration.ids, context, samples, calibration.where);
       }
-      const std::filesystem::path path = a.output / ("model-" + folder);
-      transformed.emplace(TransformModel(bench.model, rows, a.seed, a.quant.clip, mix.layers,
-                                         windows, path, bench.session));
+      const std::filesystem::path path = a.run.output / ("model-" + folder);
+      transformed.emplace(TransformModel(bench.model, rows, a.run.seed, a.run.quant.clip,
+                                         mix.layers, windows, path, bench.session));
     }
     const CodeStore store =
         bench.Codes(folder, options, &calibration, samples, context, GridsIn(mix.layers),
@@ -259,9 +259,9 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
     Record row{{"method", backend.method},
                {"act_order", ordered ? Name(backend.order) : "-"},
                {"group_size", backend.size == 0 ? Record("row") : Record(backend.size)},
-               {"symmetric", a.offset == Offset::kSymmetric}};
+               {"symmetric", a.run.grids.offset == Offset::kSymmetric}};
     if (!rows.empty()) row["transform"] = NamesOf(rows);
-    AddOffset(a.offset, row);
+    AddOffset(a.run.grids.offset, row);
     row.update(BitsOf(bench.model.weights.config, mix));
     row["assembled"] = true;
     row["perplexity"] = bench.Perplexities(store.Mix(mix));
@@ -278,9 +278,10 @@ void StudyCorrelation(StudyBench& bench) {
   const EncodedText calibration = bench.Calibration();
   const Diagnosis cheap = Diagnose(bench, calibration);
   const std::vector<Grid> grids{bench.LowGrid()};
-  const CodeStore store = bench.Codes("", bench.arguments.quant, &calibration,
-                                      bench.arguments.samples.value_or(kDefaultSamples),
-                                      bench.arguments.context.value_or(kDefaultContext), grids);
+  const CodeStore store =
+      bench.Codes("", bench.arguments.run.quant, &calibration,
+                  bench.arguments.run.calibration.samples.value_or(kDefaultSamples),
+                  bench.arguments.run.calibration.context.value_or(kDefaultContext), grids);
   std::vector<LayerVariant> variants;
   for (Index layer = 0; layer < layers; ++layer) {
     variants.push_back({layer, [&, layer] {
@@ -327,7 +328,7 @@ void StudyCorrelation(StudyBench& bench) {
           const Record row = bench.Row(key, [&, &name = name, &score = score, &truth = truth] {
             Record made{
                 {"text", text.name}, {"context", length}, {"score", name}, {"against", against}};
-            made.update(Correlation(score, truth, windows, bench.arguments.seed));
+            made.update(Correlation(score, truth, windows, bench.arguments.run.seed));
             return made;
           });
           if (!row.contains("rho") || name == "perplexity-drop") continue;
@@ -356,9 +357,10 @@ void StudyLayers(StudyBench& bench) {
   AddMeasurements(bench, calibration, bench.arguments.rankings, diagnosis);
   const Grid low = bench.LowGrid(), high = bench.HighGrid();
   const std::vector<Grid> grids{low, high};
-  const CodeStore store = bench.Codes("", bench.arguments.quant, &calibration,
-                                      bench.arguments.samples.value_or(kDefaultSamples),
-                                      bench.arguments.context.value_or(kDefaultContext), grids);
+  const CodeStore store =
+      bench.Codes("", bench.arguments.run.quant, &calibration,
+                  bench.arguments.run.calibration.samples.value_or(kDefaultSamples),
+                  bench.arguments.run.calibration.context.value_or(kDefaultContext), grids);
   (void)bench.Base();
   const auto row_of = [&](const std::string& ranking, const std::vector<Index>& raised) {
     const ModelGrids mix = RaiseLayers(raised, low, high, config).grids;
@@ -390,14 +392,14 @@ void StudyCalibration(StudyBench& bench) {
   const ModelConfig& config = bench.model.weights.config;
   (void)bench.Base();
   std::set<std::string> names;  // rows have them in their keys
-  for (const auto& file : a.calibration) {
+  for (const auto& file : a.run.calibration.files) {
     if (names.insert(file.filename().string()).second) continue;
     throw Error({.what = "two texts of one name",
                  .where = "--calibration",
                  .found = file.filename().string()});
   }
   std::vector<std::vector<std::filesystem::path>> sets;
-  for (const auto& file : a.calibration) sets.push_back({file});
+  for (const auto& file : a.run.calibration.files) sets.push_back({file});
   if (sets.empty()) sets.emplace_back();
 
   std::optional<Diagnosis> first;
@@ -424,8 +426,9 @@ void StudyCalibration(StudyBench& bench) {
         const std::string name = calibration.names.front();
         const std::string key = fmt::format("{}, {} windows of {}", name, size, length);
         bench.Row(key, [&] {
-          const CodeStore store = bench.Codes(fmt::format("{}-{}-{}", name, size, length), a.quant,
-                                              &calibration, size, length, GridsIn(mix.layers));
+          const CodeStore store =
+              bench.Codes(fmt::format("{}-{}-{}", name, size, length), a.run.quant, &calibration,
+                          size, length, GridsIn(mix.layers));
           Record row{{"calibration", calibration.names.front()},
                      {"samples", size},
                      {"context", length},

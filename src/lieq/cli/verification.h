@@ -15,9 +15,6 @@ inline constexpr int kDiffer = 4;
 /// Keys "equal", "differences", "linears", "same_grids", "values", "rounded" and "first".
 [[nodiscard]] Record ToJson(const Comparison& comparison);
 
-/// ", row 3, column 17"; nothing where there is no such place.
-[[nodiscard]] std::string PlaceOf(const Difference& difference);
-
 /// A line for each kind of difference, or one that says what was compared.
 void PrintComparison(const Comparison& comparison);
 

@@ -1,19 +1,10 @@
 #include <fmt/format.h>
 
 #include "lieq/cli/commands.h"
-#include "lieq/cli/inputs.h"
 #include "lieq/cli/verification.h"
+#include "lieq/pipeline/inputs.h"
 
 namespace lieq {
-
-std::string PlaceOf(const Difference& each) {
-  if (each.row < 0) return "";
-  if (each.kind == "norms" || each.kind == "biases") return fmt::format(", at {}", each.col);
-  const bool column = each.kind == "codes" || each.kind == "values";
-  return fmt::format(", row {}, {} {}", each.row,
-                     column ? "column" : (each.kind == "super-blocks" ? "super-block" : "group"),
-                     each.col);
-}
 
 Record ToJson(const Comparison& comparison) {
   Record first = Record::array();
@@ -55,15 +46,15 @@ void PrintComparison(const Comparison& comparison) {
   fmt::print("differences    {}\n", comparison.count());
 }
 
-int RunVerify(const Arguments& arguments, Session& session) {
-  const ModelFolder found = OpenInput(arguments.model, session.log());
+int RunVerify(const Arguments& arguments, CommandSession& session) {
+  const ModelFolder found = OpenInput(arguments.run.model, session.log());
   const ModelFolder expected = OpenInput(arguments.against, session.log());
   const Comparison comparison = CompareModels(
       expected, found, arguments.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone);
   if (arguments.json) {
     Record record{{"schema", 1},
                   {"kind", "verification"},
-                  {"model", arguments.model.string()},
+                  {"model", arguments.run.model.string()},
                   {"against", arguments.against.string()}};
     record.update(ToJson(comparison));
     session.Answer(record);

@@ -1,6 +1,6 @@
-#include "lieq/cli/version.h"
 #include "lieq/device/cpu/kernels.h"
 #include "lieq/linalg/linalg.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 

@@ -323,4 +323,13 @@ Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
   return comparer.Take();
 }
 
+std::string PlaceOf(const Difference& each) {
+  if (each.row < 0) return "";
+  if (each.kind == "norms" || each.kind == "biases") return fmt::format(", at {}", each.col);
+  const bool column = each.kind == "codes" || each.kind == "values";
+  return fmt::format(", row {}, {} {}", each.row,
+                     column ? "column" : (each.kind == "super-blocks" ? "super-block" : "group"),
+                     each.col);
+}
+
 }  // namespace lieq

@@ -70,4 +70,7 @@ class ModelComparer {
 [[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
                                        RoundedMatrices rounded = RoundedMatrices::kNone);
 
+/// ", row 3, column 17"; nothing where there is no such place.
+[[nodiscard]] std::string PlaceOf(const Difference& difference);
+
 }  // namespace lieq

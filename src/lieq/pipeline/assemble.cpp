@@ -1,0 +1,255 @@
+#include "lieq/pipeline/assemble.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/container/compare.h"
+#include "lieq/container/folder_writer.h"
+#include "lieq/container/model_by_layers.h"
+#include "lieq/container/narrow.h"
+#include "lieq/container/tensor_names.h"
+
+namespace lieq {
+namespace {
+
+const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
+
+struct LinearPlace {
+  Index layer = 0;
+  Site site{};
+};
+
+/// Name of the weight tensor -> which linear it is.
+std::map<std::string, LinearPlace, std::less<>> LinearTensors(const ModelConfig& config) {
+  std::map<std::string, LinearPlace, std::less<>> places;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : kAllSites) places[ModuleName(layer, site) + ".weight"] = {layer, site};
+  }
+  return places;
+}
+
+using Packed = std::shared_ptr<const QMatrix>;
+
+/// The packed matrix of an end by its name as a float tensor; null where the source has it in
+/// floats.
+const AnyMatrix* PackedEnd(const ModelFolder& model, std::string_view name) {
+  const Weights& weights = model.weights;
+  const AnyMatrix* matrix = name == kEmbedding                      ? &weights.embedding
+                            : name == kHead && !weights.config.tied ? &weights.head
+                                                                    : nullptr;
+  return matrix != nullptr && std::holds_alternative<Packed>(*matrix) ? matrix : nullptr;
+}
+
+/// The source's tensors as if all were floats, by name: packed ones are of the model's own type.
+std::map<std::string, TensorSpec> FloatTensors(const ModelFolder& model) {
+  std::map<std::string, TensorSpec> specs;
+  for (const auto& [name, tensor] : model.tensors.tensors()) {
+    specs[name] = {name, tensor.dtype, tensor.shape};
+  }
+  const ModelConfig& config = model.weights.config;
+  const auto add = [&](const std::string& name, Index rows, Index cols) {
+    specs.try_emplace(name, TensorSpec{name, model.dtype, {rows, cols}});
+  };
+  for (const std::string_view end : {kEmbedding, kHead}) {
+    if (PackedEnd(model, end) != nullptr) add(std::string(end), config.vocab, config.hidden);
+  }
+  for (const auto& [name, place] : LinearTensors(config)) {
+    add(name, config.Out(place.site), config.In(place.site));
+  }
+  return specs;
+}
+
+/// The grid of an end that becomes packed, by the name of its float tensor.
+std::optional<Grid> EndGrid(const EndGrids& ends, const ModelConfig& config,
+                            std::string_view name) {
+  if (name == std::string(kEmbeddingModule) + ".weight") return ends.embedding;
+  if (name == std::string(kHeadModule) + ".weight" && !config.tied) return ends.head;
+  return std::nullopt;
+}
+
+}  // namespace
+
+OutputFiles PlanOutput(const ModelFolder& model, const ModelGrids& grids, DType scale_type,
+                       bool untied) {
+  ModelConfig config = model.weights.config;
+  const bool parts = untied && config.tied;
+  if (parts) config.tied = false;
+  const auto linears = LinearTensors(config);
+  std::vector<TensorSpec> specs;
+  const auto add = [&](const std::string& name, const TensorSpec& tensor) {
+    if (const std::optional<Grid> grid = EndGrid(grids.ends, config, name)) {
+      const auto packed = EndSpecs(name.substr(0, name.rfind('.')), config, *grid, scale_type);
+      specs.insert(specs.end(), packed.begin(), packed.end());
+      return;
+    }
+    if (grids.ends.embedding && config.tied && name == std::string(kHeadModule) + ".weight") {
+      return;  // a copy of the embedding: the quantized one stands for both
+    }
+    const auto place = linears.find(name);
+    if (place == linears.end()) {
+      specs.push_back({name, tensor.dtype, tensor.shape});
+      return;
+    }
+    const auto [layer, site] = place->second;
+    const auto packed =
+        PackedSpecs(ModuleName(layer, site), config.Out(site), config.In(site),
+                    grids.layers[Size(layer)][static_cast<std::size_t>(site)], scale_type);
+    specs.insert(specs.end(), packed.begin(), packed.end());
+  };
+  std::map<std::string, TensorSpec> tensors = FloatTensors(model);
+  if (parts) tensors.try_emplace(std::string(kHead), tensors.at(std::string(kEmbedding)));
+  for (const auto& [name, tensor] : tensors) add(name, tensor);
+
+  return SplitOutput(std::move(specs), kMetadata);
+}
+
+namespace {
+
+/// Copies a source's tensor in parts, giving its pages back as it goes.
+void CopyTensor(const ModelFolder& model, const TensorRef& tensor, TensorWriter& writer) {
+  constexpr std::size_t kPart = std::size_t{8} << 20;
+  for (std::size_t at = 0; at < tensor.bytes.size(); at += kPart) {
+    const auto part = tensor.bytes.subspan(at, std::min(kPart, tensor.bytes.size() - at));
+    writer.Write(tensor.name, part);
+    for (const auto& map : model.tensors.maps()) map->Drop(part);
+  }
+}
+
+/// Writes a packed end of the source as floats of 16 bits.
+void WidenEnd(const ModelFolder& model, const AnyMatrix& matrix, const TensorSpec& spec,
+              TensorWriter& writer) {
+  Matrix<float> row(1, Cols(matrix));
+  for (Index i = 0; i < Rows(matrix); ++i) {
+    WidenRows(matrix, i, row.view());
+    WriteRounded(writer, spec.name, row.view().Row(0), spec.dtype);
+  }
+  model.weights.Release(matrix);
+}
+
+}  // namespace
+
+void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const OutputFiles& files,
+                   const std::function<std::filesystem::path(Index, Site)>& layer_file,
+                   const std::filesystem::path& end_file, const std::filesystem::path& folder) {
+  // Packed tensor -> its linear; the name of a module plus one of the format's suffixes.
+  std::map<std::string, LinearPlace, std::less<>> places;
+  for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
+    for (const Site site : kAllSites) places[ModuleName(layer, site)] = {layer, site};
+  }
+  for (const OutputFiles::File& file : files.files) {
+    TensorWriter writer(folder / file.name, file.specs, kMetadata);
+    std::optional<TensorFile> open;  // what the last tensor came from
+    std::filesystem::path open_file;
+    for (const TensorSpec& spec : file.specs) {
+      const std::string module = spec.name.substr(0, spec.name.rfind('.'));
+      const auto place = places.find(module);
+      // A tied head may have scales beside the embedding that it shares.
+      const bool tied = model.weights.config.tied;
+      const bool is_end =
+          (module == kEmbeddingModule && grids.ends.embedding) ||
+          (module == kHeadModule && (tied ? grids.ends.embedding : grids.ends.head));
+      const bool linear = place != places.end();
+      const bool packed = is_end || (linear && !model.tensors.Has(spec.name));
+      if (const AnyMatrix* end = PackedEnd(model, spec.name); end != nullptr && !is_end) {
+        WidenEnd(model, *end, spec, writer);
+        continue;
+      }
+      if (!packed) {
+        CopyTensor(model, model.tensors.At(spec.name), writer);
+        continue;
+      }
+      const auto packed_file =
+          is_end ? end_file : layer_file(place->second.layer, place->second.site);
+      if (open_file != packed_file) {
+        open.reset();
+        open = TensorFile::Open(packed_file);
+        open_file = packed_file;
+      }
+      writer.Write(spec.name, open->At(spec.name).bytes);
+    }
+    writer.Commit();
+  }
+  WriteIndex(files, folder);
+
+  Record config = FloatConfig(model);
+  config["quantization_config"] = QuantizationConfig(grids, model.weights.config.tied);
+  WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
+  WriteSidecars(model, folder);
+}
+
+namespace {
+
+/// The values of 16 bits that WidenEnd writes of a packed end.
+std::shared_ptr<Matrix<float>> Widened(const AnyMatrix& matrix, DType type) {
+  auto wide = std::make_shared<Matrix<float>>(Rows(matrix), Cols(matrix));
+  WidenRows(matrix, 0, wide->view());
+  for (float& value : std::span(wide->data(), Size(wide->size()))) value = Rounded(value, type);
+  return wide;
+}
+
+/// The ends as they were to be written; `weights` holds what they point to.
+void ExpectEnds(const ModelFolder& model, const EndGrids& ends,
+                const std::filesystem::path& end_file, Weights& weights) {
+  const auto expect = [&](std::string_view module, const std::optional<Grid>& grid,
+                          AnyMatrix& matrix) {
+    if (grid) {
+      matrix =
+          std::make_shared<const QMatrix>(ReadPacked(TensorFile::Open(end_file), module, *grid));
+    } else if (std::holds_alternative<Packed>(matrix)) {
+      const auto wide = Widened(matrix, model.dtype);
+      matrix = View<const float, 2>(wide->view());
+      weights.owners.push_back(wide);
+    }
+  };
+  expect(kEmbeddingModule, ends.embedding, weights.embedding);
+  if (weights.config.tied) {
+    weights.head = weights.embedding;
+  } else {
+    expect(kHeadModule, ends.head, weights.head);
+  }
+}
+
+/// A layer of the source with the codes that its files hold.
+LayerWeights ExpectedLayer(const ModelFolder& model, Index layer, const LayerGrids& grids,
+                           const std::function<std::filesystem::path(Index, Site)>& layer_file) {
+  LayerWeights expected = model.weights.layers[Size(layer)];
+  for (const Site site : kAllSites) {
+    const TensorFile file = TensorFile::Open(layer_file(layer, site));
+    expected.At(site).weight = std::make_shared<const QMatrix>(ReadPacked(
+        file, ModuleName(layer, site), grids[Size(layer)][static_cast<std::size_t>(site)]));
+  }
+  return expected;
+}
+
+}  // namespace
+
+void ReadBack(const ModelFolder& model, const ModelGrids& grids,
+              const std::function<std::filesystem::path(Index, Site)>& layer_file,
+              const std::filesystem::path& end_file, const std::filesystem::path& folder) {
+  ModelComparer comparer;
+  const ModelFolder written =
+      OpenModelByLayers(folder, [&](Index layer, const LayerWeights& found) {
+        comparer.Layer(layer, ExpectedLayer(model, layer, grids.layers, layer_file), found);
+      });
+  Weights expected = model.weights;
+  ExpectEnds(model, grids.ends, end_file, expected);
+  if (comparer.Configuration(expected.config, written.weights.config)) {
+    comparer.Ends(expected, written.weights);
+  }
+  const Comparison comparison = comparer.Take();
+  if (comparison.equal()) return;
+  const Difference& first = comparison.differences.front();
+  throw Error({.what = "what was written is not what was made: " + first.kind + " differ",
+               .where = folder.string() + ": " + first.tensor + PlaceOf(first),
+               .expected = first.expected,
+               .found = first.found,
+               .hint = "the disk may be at fault: the finished layers are kept, and the same "
+                       "command tries again"});
+}
+
+}  // namespace lieq

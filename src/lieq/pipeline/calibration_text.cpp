@@ -1,0 +1,106 @@
+#include "lieq/pipeline/calibration_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+
+#include "lieq/base/hash.h"
+#include "lieq/container/special_tokens.h"
+#include "lieq/model/decoder.h"
+#include "lieq/model/sampling.h"
+
+namespace lieq {
+namespace {
+
+/// Windows that are drawn side by side: by the memory of their cache, 1 GiB. Of shapes alone, since
+/// rounding, and with it the text, may depend on it.
+Index SideBySide(const ModelConfig& config, Index length) {
+  constexpr Index kCacheFloats = Index{1} << 28, kMost = 64;
+  const Index each = config.layers * length * (config.Out(Site::kK) + config.Out(Site::kV));
+  return std::clamp<Index>(kCacheFloats / each, 1, kMost);
+}
+
+/// Fills windows [count, length] behind their first tokens; the first has stream `stream`.
+void Draw(const Weights& weights, Index vocab, std::uint64_t seed, Index stream,
+          View<TokenId, 2> windows, Stage& stage, Session& session) {
+  Decoder decoder(weights, session.device(), windows.rows(), windows.cols());
+  Matrix<float> logits(windows.rows(), weights.config.vocab);
+  std::vector<Sampler> samplers;
+  for (Index w = 0; w < windows.rows(); ++w) {
+    samplers.emplace_back(SamplingOptions{.temperature = 1}, seed,
+                          static_cast<std::uint64_t>(stream + w));
+  }
+  for (Index at = 1; at < windows.cols(); ++at) {
+    session.context().ThrowIfStopped();
+    decoder.Append(windows.Cols(at - 1, 1), logits.view());
+    session.pool().ParallelFor(windows.rows(), [&](Index w, int) {
+      windows(w, at) = samplers[Size(w)].Next(logits.view().Row(w).first(Size(vocab)));
+    });
+    stage.Done();
+  }
+}
+
+}  // namespace
+
+bool CalibratesOnItself(const QuantizeRequest& request) {
+  return std::ranges::find(request.calibration.files, "self") != request.calibration.files.end();
+}
+
+TokenId FirstToken(const ModelFolder& model, const Tokenizer& tokenizer) {
+  if (!tokenizer.Prefix().empty()) return tokenizer.Prefix().front();
+  const std::optional<TokenId> begin = BeginToken(model);
+  if (begin) return *begin;
+  throw Error({.what = "the model names no token that a text begins with",
+               .where = model.path.string(),
+               .expected = "bos_token_id or eos_token_id in config.json"});
+}
+
+EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& model,
+                            Session& session) {
+  const Tokenizer tokenizer = OpenTokenizer(model, session.log());
+  if (!CalibratesOnItself(request)) {
+    return EncodeFiles(tokenizer, request.calibration.files, request.reading, session.log());
+  }
+  if (request.calibration.files.size() > 1 || !request.reading.fields.empty()) {
+    throw UsageError(
+        "--calibration self stands alone, without files or --text-field (a file of "
+        "that name is ./self)");
+  }
+  const ModelConfig& config = model.weights.config;
+  const Index length = request.calibration.context.value_or(kDefaultContext);
+  const Index count = request.calibration.samples.value_or(kDefaultSamples);
+  const Index batch = SideBySide(config, length);
+  Matrix<TokenId> windows(count, length);
+  if (request.dry_run) {  // as many tokens, whichever they will be
+    return {.ids = std::vector<TokenId>(Size(windows.size())), .hash = {}, .names = {"self"}};
+  }
+  Stage stage(session.context().progress, "writing the calibration text", "step",
+              CeilDiv(count, batch) * (length - 1));
+  for (Index w = 0; w < count; ++w) windows(w, 0) = FirstToken(model, tokenizer);
+  for (Index w = 0; w < count; w += batch) {
+    Draw(model.weights, tokenizer.vocab(), request.seed, w,
+         windows.view().Rows(w, std::min(batch, count - w)), stage, session);
+  }
+  EncodedText text;
+  text.ids.assign(windows.data(), windows.data() + windows.size());
+  text.hash = Hasher().Add(std::as_bytes(std::span(text.ids))).Hex();
+  text.names = {"self"};
+  text.where = "the text that the model wrote";
+  return text;
+}
+
+Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& text,
+                           const ModelConfig& config, const Log& log) {
+  const Index wanted = request.calibration.samples.value_or(kDefaultSamples);
+  Windows windows = CutWindows(text.ids, request.calibration.context.value_or(kDefaultContext),
+                               wanted, text.where);
+  JudgeCalibration(text, windows.count * windows.length, config, log);
+  if (request.calibration.samples && windows.count < wanted) {
+    log.Warning(fmt::format("{}: {} windows of {} tokens, fewer than --samples {}", text.where,
+                            windows.count, windows.length, wanted));
+  }
+  return windows;
+}
+
+}  // namespace lieq

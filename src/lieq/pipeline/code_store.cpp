@@ -1,0 +1,169 @@
+#include "lieq/pipeline/code_store.h"
+
+#include <fmt/format.h>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/container/compressed_tensors.h"
+#include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/result_record.h"
+#include "lieq/pipeline/run_folder.h"
+#include "lieq/quantize/candidate_quantizer.h"
+
+namespace lieq {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// False where the file is not there, or was cut: it is made again.
+bool IsWhole(const fs::path& file, const Log& log) {
+  if (!fs::exists(file)) return false;
+  try {
+    (void)TensorFile::Open(file);
+    return true;
+  } catch (const Error& error) {
+    log.Warning(fmt::format("{} cannot be read and is made again: {}", file.string(),
+                            error.problem().what));
+    return false;
+  }
+}
+
+bool HoldsCodes(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return false;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("layer-") && name.ends_with(".safetensors")) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void WriteLayerCodes(const fs::path& file, Index layer, const QuantizedLayer& codes,
+                     DType scale_type) {
+  std::vector<TensorSpec> specs;
+  for (const Site site : kAllSites) {
+    const auto& matrix = codes.matrices[static_cast<std::size_t>(site)];
+    if (matrix == nullptr) continue;
+    const auto packed = PackedSpecs(ModuleName(layer, site), matrix->rows(), matrix->cols(),
+                                    matrix->grid(), scale_type);
+    specs.insert(specs.end(), packed.begin(), packed.end());
+  }
+  TensorWriter writer(file, std::move(specs),
+                      {{"format", "pt"}, {"reports", ReportsToJson(codes.reports).dump()}});
+  for (const Site site : kAllSites) {
+    const auto& matrix = codes.matrices[static_cast<std::size_t>(site)];
+    if (matrix != nullptr) WritePacked(writer, ModuleName(layer, site), *matrix, scale_type);
+  }
+  writer.Commit();
+}
+
+CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& settings)
+    : folder_(std::move(folder)), model_(&model), settings_(settings) {
+  const fs::path file = folder_ / "settings.json";
+  if (!HoldsCodes(folder_)) return;  // settings alone bind nobody
+  if (!fs::exists(file)) {
+    throw Error({.what = "codes, and nothing that says what they were made by",
+                 .where = folder_.string(),
+                 .expected = "settings.json",
+                 .hint = "name another folder with --codes, or remove this one"});
+  }
+  const Record found = ReadRecord(file);
+  for (const auto& [key, value] : settings.items()) {
+    const Record there = found.value(key, Record());
+    if (there == value) continue;
+    throw Error({.what = "codes of other settings",
+                 .where = file.string() + ": " + key,
+                 .expected = SettingText(value),
+                 .found = SettingText(there),
+                 .hint = "name another folder with --codes, or remove this one"});
+  }
+}
+
+std::string CodeStore::FileName(Index layer, const Grid& grid) {
+  const std::string suffix = grid.k_quant       ? "-k"
+                             : grid.symmetric() ? ""
+                             : grid.offset == Offset::kInteger
+                                 ? "-asymmetric"
+                                 : fmt::format("-{}", Name(grid.offset));
+  return fmt::format("layer-{:05}-{}-{}{}.safetensors", layer, grid.bits,
+                     grid.group_size == 0 ? "row" : std::to_string(grid.group_size), suffix);
+}
+
+fs::path CodeStore::File(Index layer, const Grid& grid) const {
+  return folder_ / FileName(layer, grid);
+}
+
+void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,
+                     const Windows& windows, Session& session) const {
+  const Index layers = model_->weights.config.layers;
+  std::vector<std::vector<Grid>> missing(Size(layers));
+  Index last = -1;
+  for (Index layer = 0; layer < layers; ++layer) {
+    for (const Grid& grid : candidates) {
+      if (!IsWhole(File(layer, grid), session.log())) missing[Size(layer)].push_back(grid);
+    }
+    if (!missing[Size(layer)].empty()) last = layer;
+  }
+  if (last < 0) return;
+  fs::create_directories(folder_);
+  if (!HoldsCodes(folder_)) {
+    WriteFileAtomically(folder_ / "settings.json", settings_.dump(2) + "\n");
+  }
+  const DType scale_type = ScaleType(model_->dtype);
+  CandidateQuantizer quantizer(model_->weights, session.device(), options, windows.view(),
+                               session.context());
+  Progress& progress = session.context().progress;
+  progress.Begin("codes of candidates", "layer", last + 1);
+  for (Index layer = 0; layer <= last; ++layer) {
+    const std::vector<Grid>& grids = missing[Size(layer)];
+    if (grids.empty()) {
+      quantizer.Skip();
+    } else {
+      const std::vector<QuantizedLayer> codes = quantizer.Quantize(grids);
+      for (std::size_t i = 0; i < grids.size(); ++i) {
+        WriteLayerCodes(File(layer, grids[i]), layer, codes[i], scale_type);
+      }
+    }
+    progress.Update(layer + 1);
+  }
+  progress.End();
+}
+
+std::array<LinearReport, kSites> CodeStore::Reports(Index layer, const Grid& grid) const {
+  const fs::path file = File(layer, grid);
+  const TensorFile tensors = TensorFile::Open(file);
+  const auto reports = tensors.metadata().find("reports");
+  if (reports == tensors.metadata().end()) {
+    throw Error({.what = "no reports in the metadata", .where = file.string()});
+  }
+  return ReportsFromJson(ParseJson(reports->second, file.string()), file.string());
+}
+
+LayerWeights CodeStore::Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const {
+  LayerWeights weights = model_->weights.layers[Size(layer)];
+  for (const Unit unit : kAllUnits) {
+    const Grid* grid = grids[static_cast<std::size_t>(unit)];
+    if (grid == nullptr) continue;
+    const TensorFile tensors = TensorFile::Open(File(layer, *grid));
+    for (const Site site : SitesOf(unit)) {
+      weights.At(site).weight =
+          std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), *grid));
+    }
+  }
+  return weights;
+}
+
+Weights CodeStore::Mix(const ModelGrids& grids) const {
+  Weights weights = model_->weights;
+  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
+    std::array<const Grid*, kUnits> units{};
+    for (const Unit unit : kAllUnits) {
+      units[static_cast<std::size_t>(unit)] = &grids.At(layer, unit);
+    }
+    weights.layers[Size(layer)] = Layer(layer, units);
+  }
+  return weights;
+}
+
+}  // namespace lieq

@@ -1,0 +1,57 @@
+// A folder of codes: every candidate grid of every layer, quantized on the inputs of the float
+// model. Any choice of one candidate for each unit is a model put together without quantizing.
+//
+//   settings.json                  what the codes depend on, the grids left out
+//   layer-00012-2-64.safetensors   packed tensors of layer 12 at 2 bits, groups of 64, and reports
+//                                  in its metadata; units whose rows the groups divide
+//
+// Files appear whole, by one rename; what is there is used again, so that grids can be added later
+// and an interrupted run goes on.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lieq/container/model_folder.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/session.h"
+#include "lieq/quantize/layer_quantizer.h"
+#include "lieq/quantize/options.h"
+
+namespace lieq {
+
+/// Packed tensors of a layer's linears, those that are there, and the reports in the metadata.
+void WriteLayerCodes(const std::filesystem::path& file, Index layer, const QuantizedLayer& codes,
+                     DType scale_type);
+
+class CodeStore {
+ public:
+  /// Writes nothing yet. `settings`: CodeSettings. Throws Error naming the first setting in which
+  /// the codes that are there differ. `model` outlives this.
+  CodeStore(std::filesystem::path folder, const ModelFolder& model, const Record& settings);
+
+  /// Makes the codes that are missing, and the folder. windows: calibration, may be empty for a
+  /// method without.
+  void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
+            Session& session) const;
+
+  [[nodiscard]] std::filesystem::path File(Index layer, const Grid& grid) const;
+  /// The name of that file in its folder.
+  [[nodiscard]] static std::string FileName(Index layer, const Grid& grid);
+  /// Reports of a layer by Site; those of linears that the grid does not fit are empty.
+  [[nodiscard]] std::array<LinearReport, kSites> Reports(Index layer, const Grid& grid) const;
+  /// The layer with the linears of some units replaced: grids by Unit, null to leave one in float.
+  [[nodiscard]] LayerWeights Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const;
+  /// The whole model with its layers at these grids.
+  [[nodiscard]] Weights Mix(const ModelGrids& grids) const;
+
+ private:
+  std::filesystem::path folder_;
+  const ModelFolder* model_;
+  Record settings_;
+};
+
+}  // namespace lieq

@@ -1,0 +1,104 @@
+#include "lieq/pipeline/forecast.h"
+
+#include <algorithm>
+
+#include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/optimal_plan.h"
+#include "lieq/pipeline/planning.h"
+#include "lieq/pipeline/quantize_settings.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+namespace {
+
+/// Scores that fall, or rise, in the order in which layers lie in a file: by name, 10 before 2.
+std::vector<double> ByName(Index layers, bool falling) {
+  std::vector<std::string> names;
+  for (Index layer = 0; layer < layers; ++layer) names.push_back(std::to_string(layer) + ".");
+  std::vector<double> scores;
+  for (const std::string& name : names) {
+    const auto before = static_cast<double>(
+        std::ranges::count_if(names, [&](const std::string& other) { return other < name; }));
+    scores.push_back(falling ? -before : before);
+  }
+  return scores;
+}
+
+}  // namespace
+
+Forecast ForecastPlan(const QuantizeRequest& request, Source& source, const EndGrids& ends,
+                      bool untied, Session& session) {
+  const ModelFolder& model = source.model();
+  const auto bytes = [&](const Plan& plan) {
+    const ModelGrids grids{.layers = plan.grids.layers, .ends = ends};
+    return PlanOutput(model, grids, ScaleType(model.dtype), untied).bytes;
+  };
+  const bool made = request.budget.uniform.has_value() || !request.plan.empty();
+  if (!made && request.budget.allocation == "optimal") {
+    OptimalForecast optimal = ForecastOptimal(request, model);
+    if (untied) {  // a head of its own, which no budget counts
+      const ModelGrids tied{.layers = optimal.plan.grids.layers,
+                            .ends = EndsOf(request, model.weights.config)};
+      optimal.bytes += static_cast<std::int64_t>(
+          bytes(optimal.plan) - PlanOutput(model, tied, ScaleType(model.dtype)).bytes);
+    }
+    return {.plan = std::move(optimal.plan),
+            .candidates = std::move(optimal.candidates),
+            .bytes = static_cast<std::uint64_t>(optimal.bytes),
+            .exact = false};
+  }
+  if (!NeedsSpectra(request)) {
+    Forecast forecast{.plan = MakePlan(request, source, {}, session), .candidates = {}};
+    forecast.bytes = bytes(forecast.plan);
+    return forecast;
+  }
+  // In one file it does not matter which layers are wide. Where several are cut, it may: wide
+  // layers that come first, and last, are the ends of what can be.
+  const Index layers = model.weights.config.layers;
+  Forecast forecast{.plan = StandInPlan(request, source, ByName(layers, true)), .candidates = {}};
+  const std::uint64_t first = bytes(forecast.plan);
+  const std::uint64_t last = bytes(StandInPlan(request, source, ByName(layers, false)));
+  forecast.bytes = std::max(first, last);
+  forecast.exact = first == last;
+  return forecast;
+}
+
+std::filesystem::path CodesFolder(const QuantizeRequest& request, bool in_run) {
+  if (!request.damage.codes.empty()) return request.damage.codes;
+  std::filesystem::path folder = request.output;
+  return in_run ? (folder += ".run") / "codes" : folder += ".codes";
+}
+
+void AddPlanning(const QuantizeRequest& request, const Source& source, const Forecast& forecast,
+                 Work& work) {
+  if (CalibratesOnItself(request) && request.dry_run) work.draws = true;
+  const bool made = request.budget.uniform.has_value() || !request.plan.empty();
+  if (made || forecast.planned) return;
+  if (request.budget.allocation != "optimal") {
+    if (!NeedsSpectra(request)) return;
+    constexpr Index kMost = kSpectrumWindows * kDefaultContext;
+    const EncodedText* text = source.calibration_read();
+    work.spectrum_tokens =
+        text != nullptr ? std::min(kMost, static_cast<Index>(text->ids.size())) : kMost;
+    work.spectra = FindRanking(request.ranking.name).needs.spectra();
+    return;
+  }
+  work.measures_damage = request.damage.sensitivities.empty();
+  work.mixes = request.damage.check + (request.damage.refine > 0 ? request.damage.refine + 1 : 0);
+  if (!work.measures_damage && work.mixes == 0) return;  // it is read, and nothing is run
+  work.candidates = forecast.candidates;
+  work.damage_windows = request.damage.windows;
+  work.damage_length = request.damage.context;
+}
+
+void AddCalibration(const QuantizeRequest& request, Source& source, Work& work) {
+  if (!FindQuantizer(request.quant.method).needs_calibration) return;
+  work.length = request.calibration.context.value_or(kDefaultContext);
+  work.windows = request.calibration.samples.value_or(kDefaultSamples);
+  if (CalibratesOnItself(request)) return;  // as many as are asked for
+  work.windows =
+      std::min(work.windows, static_cast<Index>(source.calibration().ids.size()) / work.length);
+}
+
+}  // namespace lieq

@@ -1,0 +1,264 @@
+#include "lieq/pipeline/measuring.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "lieq/base/error.h"
+#include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/version.h"
+#include "lieq/quantize/candidate_quantizer.h"
+#include "lieq/quantize/quantizers.h"
+
+namespace lieq {
+
+namespace {
+
+bool HeldWhereItFits(const Grid& grid, const ContainerTarget& target, const ModelConfig& config) {
+  return std::ranges::all_of(kAllUnits, [&](Unit unit) {
+    return !Fits(grid, config, unit) || target.holds(grid, config.In(SitesOf(unit).front()));
+  });
+}
+
+/// The offsets worth trying at a width in a container, where none is named: of those that cost
+/// nothing and of those that are stored the one with the lower error on Gaussian weights. At 2 bits
+/// levels on both sides alike beat a level at 0; from 3 bits on neither matters much.
+std::vector<Offset> OffsetsFor(const ContainerTarget& target, int bits, Index group_size,
+                               const ModelConfig& config) {
+  const auto held = [&](Offset offset) {
+    return HeldWhereItFits({.bits = bits, .group_size = group_size, .offset = offset}, target,
+                           config);
+  };
+  std::vector<Offset> offsets;
+  const auto add_first = [&](std::initializer_list<Offset> order) {
+    const auto* found = std::ranges::find_if(order, held);
+    if (found != order.end()) offsets.push_back(*found);
+  };
+  if (bits == 2) {
+    add_first({Offset::kHalf, Offset::kSymmetric});
+  } else {
+    add_first({Offset::kSymmetric});
+  }
+  if (bits < 4) add_first({Offset::kFloat, Offset::kInteger});
+  return offsets;
+}
+
+}  // namespace
+
+std::vector<Grid> DefaultCandidates(const QuantizeRequest& request, const ModelConfig& config) {
+  std::vector<Grid> candidates;
+  const bool blocks = request.grids.target != nullptr && request.grids.target->offers_k_quants;
+  if (request.grids.k_quant || blocks) {
+    for (const KQuant& row : KQuants()) {
+      const bool fits =
+          std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(row.grid, config, unit); });
+      if (fits || request.grids.k_quant) candidates.push_back(row.grid);
+    }
+  }
+  if (request.grids.k_quant) return candidates;
+  const bool wide = std::ranges::all_of(
+      kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
+  const Index group = wide ? 128 : 64;
+  std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
+                           {.bits = 2, .group_size = 32},
+                           {.bits = 3, .group_size = group},
+                           {.bits = 4, .group_size = group}};
+  if (wide) shapes.insert(shapes.begin(), {.bits = 2, .group_size = 128});
+  for (const Grid& shape : shapes) {
+    std::vector<Offset> offsets{request.grids.offset};
+    if (request.grids.target != nullptr && !request.grids.says_offset) {
+      offsets = OffsetsFor(*request.grids.target, shape.bits, shape.group_size, config);
+    }
+    for (const Offset offset : offsets) {
+      candidates.push_back({.bits = shape.bits, .group_size = shape.group_size, .offset = offset});
+    }
+  }
+  return candidates;
+}
+
+std::vector<Grid> CandidatesOf(const QuantizeRequest& request, const ModelConfig& config) {
+  std::vector<Grid> candidates;
+  if (request.grids.candidates.empty()) candidates = DefaultCandidates(request, config);
+  for (const Candidate& candidate : request.grids.candidates) {
+    const Grid grid = candidate.Resolved(request.grids.offset);
+    if (request.grids.target != nullptr && !HeldWhereItFits(grid, *request.grids.target, config)) {
+      throw Error({.what = "a candidate that the container does not hold exactly",
+                   .where = "--candidates, --for " + std::string(request.grids.target->name),
+                   .expected = std::string(request.grids.target->description),
+                   .found = Label(grid)});
+    }
+    candidates.push_back(grid);
+  }
+  for (const Grid& grid : candidates) {
+    const bool fits =
+        std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(grid, config, unit); });
+    if (fits) continue;
+    throw Error({.what = "the groups of a candidate divide no row of the model",
+                 .where = "--candidates",
+                 .found = Label(grid)});
+  }
+  for (const Unit unit : kAllUnits) {
+    const bool fits =
+        std::ranges::any_of(candidates, [&](const Grid& grid) { return Fits(grid, config, unit); });
+    if (fits) continue;
+    throw Error({.what = "no candidate fits a unit",
+                 .where = "--candidates",
+                 .expected = fmt::format("groups that divide {}, the inputs of {}",
+                                         config.In(SitesOf(unit).front()), Name(unit))});
+  }
+  return candidates;
+}
+
+Record CodeSettings(const QuantizeRequest& a, const std::string& model_hash,
+                    const EncodedText* calibration, const Windows& windows) {
+  Record record{{"version", kVersion}, {"model", model_hash}};
+  AddOptions(FloatInputs(a.quant), record);
+  if (calibration != nullptr) {
+    record["calibration"] = calibration->hash;
+    record["samples"] = windows.count;
+    record["context"] = windows.length;
+  }
+  return record;
+}
+
+Bench OpenBench(const QuantizeRequest& request, Source& source, const std::filesystem::path& codes,
+                Session& session) {
+  Bench bench{.source = source};
+  const ModelFolder& model = source.model();
+  RequireSource(model, "measure the float model it was made from", session.log());
+  const DamageRequest& damage = request.damage;
+  const bool calibrated = FindQuantizer(request.quant.method).needs_calibration;
+  const bool reads_calibration = calibrated || damage.text.empty();
+  // What there is to say of the tokenizer is said once, with the calibration text.
+  const Tokenizer tokenizer = OpenTokenizer(model, reads_calibration ? Log() : session.log());
+  if (reads_calibration) (void)source.calibration();
+  if (calibrated) bench.windows = source.windows();
+  const Index length = damage.context, count = damage.windows;
+  if (!damage.text.empty()) {
+    const std::filesystem::path files[] = {damage.text};
+    bench.text = EncodeFiles(tokenizer, files, request.reading, session.log());
+    bench.damage_windows =
+        CutWindows(bench.text.ids, length, count, bench.text.where, "--damage-context");
+  } else {
+    bench.text = source.calibration();
+    const std::size_t wanted = std::min(bench.text.ids.size(), Size(length * count));
+    const Index begin = static_cast<Index>(bench.text.ids.size() - wanted);
+    if (begin < bench.windows.count * bench.windows.length) {
+      session.log().Info(
+          "damage is measured on windows that calibrate too: more calibration text, or --text "
+          "FILE, makes it say more");
+    }
+    bench.damage_windows = CutWindows({bench.text.ids.begin() + begin, bench.text.ids.end()},
+                                      std::min<Index>(length, static_cast<Index>(wanted)), count,
+                                      bench.text.where, "--damage-context");
+  }
+  if (request.dry_run) return bench;
+  bench.store.emplace(codes, model,
+                      CodeSettings(request, source.hash(),
+                                   calibrated ? &source.calibration() : nullptr, bench.windows));
+  return bench;
+}
+
+ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
+                         const std::vector<std::size_t>& choice) {
+  ModelGrids grids;
+  for (std::size_t u = 0; u < choice.size(); u += kUnits) {
+    std::array<Grid, kUnits> units;
+    for (std::size_t i = 0; i < kUnits; ++i) units[i] = candidates[choice[u + i]];
+    grids.AddLayer(units);
+  }
+  return grids;
+}
+
+Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& lab,
+                                   const std::vector<Grid>& candidates, bool every,
+                                   const std::vector<std::size_t>& base, DamageMeter& meter,
+                                   Session& session) {
+  const auto begin = std::chrono::steady_clock::now();
+  const ModelConfig& config = lab.source.model().weights.config;
+  lab.store->Make(candidates, request.quant, lab.windows, session);
+
+  Sensitivities s{
+      .mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
+      .candidates = candidates,
+      .base = base,
+      .windows = lab.damage_windows.count,
+      .context = lab.damage_windows.length,
+      .stride = meter.stride(),
+      .method = request.quant.method,
+      .model_hash = lab.source.hash(),
+      .text_hash = lab.text.hash,
+      .calibration_hash = lab.source.calibration_read() ? lab.source.calibration_read()->hash : ""};
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    std::vector<std::array<LinearReport, kSites>> reports;
+    for (const Grid& grid : candidates) reports.push_back(lab.store->Reports(layer, grid));
+    for (const Unit unit : kAllUnits) {
+      UnitSensitivity row{.layer = layer, .unit = unit};
+      for (std::size_t c = 0; c < candidates.size(); ++c) {
+        double error = 0, signal = 0;
+        for (const Site site : SitesOf(unit)) {
+          error += reports[c][static_cast<std::size_t>(site)].error;
+          signal += reports[c][static_cast<std::size_t>(site)].signal;
+        }
+        row.loss.push_back(!Fits(candidates[c], config, unit)
+                               ? std::nullopt
+                               : std::optional(signal > 0 ? error / signal : 0.0));
+      }
+      s.units.push_back(std::move(row));
+    }
+  }
+
+  // Which replacements are run: all, or for each unit the one that changes its loss most.
+  std::vector<LayerVariant> variants;
+  std::vector<std::pair<std::size_t, std::size_t>> what;  // unit, candidate
+  for (std::size_t u = 0; u < s.units.size(); ++u) {
+    const UnitSensitivity& unit = s.units[u];
+    const double from = base.empty() ? 0 : *unit.loss[base[u]];
+    std::vector<std::size_t> wanted;
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      if (!unit.loss[c] || (!base.empty() && c == base[u])) continue;
+      if (every) {
+        wanted.push_back(c);
+      } else if (wanted.empty() ||
+                 std::fabs(*unit.loss[c] - from) > std::fabs(*unit.loss[wanted.front()] - from)) {
+        wanted = {c};
+      }
+    }
+    for (const std::size_t c : wanted) {
+      what.emplace_back(u, c);
+      variants.push_back({unit.layer, [&, u, c] {
+                            std::array<const Grid*, kUnits> grids{};
+                            const std::size_t first = u - u % kUnits;
+                            for (std::size_t i = 0; i < kUnits; ++i) {
+                              if (!base.empty()) grids[i] = &candidates[base[first + i]];
+                            }
+                            grids[u % kUnits] = &candidates[c];
+                            return lab.store->Layer(s.units[u].layer, grids);
+                          }});
+    }
+  }
+  s.layer_passes = DamageMeter::LayerPasses(config.layers, variants);
+  session.log().Info(fmt::format(
+      "measuring {} replacements: {:.1f} forward passes over {} windows of {} tokens",
+      variants.size(), static_cast<double>(s.layer_passes) / static_cast<double>(config.layers),
+      s.windows, s.context));
+  const Weights start =
+      base.empty() ? lab.source.model().weights : lab.store->Mix(GridsOfChoice(candidates, base));
+  const std::vector<Damage> damages = meter.Variants(start, variants);
+  for (std::size_t i = 0; i < what.size(); ++i) {
+    s.units[what[i].first].measured.push_back({.candidate = what[i].second,
+                                               .kl = damages[i].kl,
+                                               .nll_rise = damages[i].nll_rise,
+                                               .window_nll_rise = damages[i].window_nll_rise});
+  }
+  if (!base.empty()) {
+    s.base_kl = damages.back().kl;
+    s.base_nll_rise = damages.back().nll_rise;
+  }
+  s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return s;
+}
+
+}  // namespace lieq

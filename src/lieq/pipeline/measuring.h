@@ -1,0 +1,58 @@
+// Measuring what candidates cost a model: the work behind `sensitivity` and the optimal plans.
+#pragma once
+
+#include <optional>
+
+#include "lieq/diagnose/damage.h"
+#include "lieq/pipeline/code_store.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/session.h"
+#include "lieq/pipeline/source.h"
+#include "lieq/plan/plan.h"
+#include "lieq/plan/sensitivities.h"
+
+namespace lieq {
+
+/// What the codes of a store depend on, grids left out.
+[[nodiscard]] Record CodeSettings(const QuantizeRequest& request, const std::string& model_hash,
+                                  const EncodedText* calibration, const Windows& windows);
+
+/// Candidates that are used where none are named: 2 bits at groups of 128, 64 and 32, and 3 and 4
+/// bits at 128, where 128 divides every row of the model; else 2 bits at 64 and 32, 3 and 4 at 64.
+/// Their offset is --offset; where --for names a container and no offset is named, what it holds:
+/// one that costs nothing, and up to 3 bits one that is stored.
+[[nodiscard]] std::vector<Grid> DefaultCandidates(const QuantizeRequest& request,
+                                                  const ModelConfig& config);
+/// --candidates or the default. Throws Error for one that fits no unit.
+[[nodiscard]] std::vector<Grid> CandidatesOf(const QuantizeRequest& request,
+                                             const ModelConfig& config);
+
+/// Everything that measuring works with: the model, its texts, its codes.
+struct Bench {
+  Source& source;
+  Windows windows;  // of the calibration text; none where the quantizer needs none
+  EncodedText text;
+  Windows damage_windows;
+  std::optional<CodeStore> store;  // none in a dry run
+};
+
+/// Reads the texts and opens the store `codes`. The damage is measured on the request's text or,
+/// without one, on the last windows of the calibration text.
+[[nodiscard]] Bench OpenBench(const QuantizeRequest& request, Source& source,
+                              const std::filesystem::path& codes, Session& session);
+
+/// Makes the codes that are missing, then measures each unit at some of the candidates (`every`:
+/// at all; else at the one that costs least, which the others are predicted from).
+/// base: the mix for damage in context; empty for solo. Says the cost in forward passes before it
+/// starts.
+[[nodiscard]] Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& bench,
+                                                 const std::vector<Grid>& candidates, bool every,
+                                                 const std::vector<std::size_t>& base,
+                                                 DamageMeter& meter, Session& session);
+
+/// The grids of a choice of candidates, by [layers * kUnits].
+[[nodiscard]] ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
+                                       const std::vector<std::size_t>& choice);
+
+}  // namespace lieq

@@ -1,0 +1,37 @@
+#include "lieq/pipeline/model_sizes.h"
+
+#include "lieq/pipeline/result_record.h"
+
+namespace lieq {
+
+ModelSizes MeasureSizes(const ModelFolder& model) {
+  const Weights& weights = model.weights;
+  const ModelConfig& config = weights.config;
+  ModelSizes sizes;
+  for (const LayerWeights& layer : weights.layers) {
+    double layer_bits = 0;
+    for (const Linear& linear : layer.linears) {
+      const std::int64_t count = Rows(linear.weight) * Cols(linear.weight);
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      const double each = packed != nullptr ? (*packed)->grid().bits
+                          : std::holds_alternative<View<const float, 2>>(linear.weight) ? 32
+                                                                                        : 16;
+      layer_bits += each * static_cast<double>(count);
+      sizes.stored_bits += packed != nullptr ? static_cast<double>((*packed)->stored_bits())
+                                             : each * static_cast<double>(count);
+      sizes.parameters += count + static_cast<std::int64_t>(linear.bias.size());
+    }
+    sizes.parameters +=
+        static_cast<std::int64_t>(layer.attention_norm.size() + layer.mlp_norm.size() +
+                                  layer.q_norm.size() + layer.k_norm.size());
+    sizes.code_bits += layer_bits;
+    sizes.layer_bits.push_back(layer_bits / static_cast<double>(config.LayerWeightCount()));
+    sizes.weights += config.LayerWeightCount();
+  }
+  sizes.parameters += config.vocab * config.hidden * (config.tied ? 1 : 2) +
+                      static_cast<std::int64_t>(weights.final_norm.size());
+  sizes.bytes = SourceBytes(model);
+  return sizes;
+}
+
+}  // namespace lieq

@@ -1,0 +1,293 @@
+#include "lieq/pipeline/optimal_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "lieq/base/error.h"
+#include "lieq/base/rng.h"
+#include "lieq/base/statistics.h"
+#include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/size_budget.h"
+#include "lieq/plan/sensitivities_json.h"
+#include "lieq/quantize/candidate_quantizer.h"
+
+namespace lieq {
+namespace {
+
+std::int64_t FileBytes(const QuantizeRequest& request, const ModelFolder& model,
+                       const std::vector<Grid>& candidates, const Choice& choice) {
+  ModelGrids grids = GridsOfChoice(candidates, choice);
+  grids.ends = EndsOf(request, model.weights.config);
+  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+}
+
+std::int64_t UnitFileBytes(const ModelConfig& config, Unit unit, const Grid& grid, DType scale) {
+  std::int64_t bytes = 0;
+  for (const Site site : SitesOf(unit)) {
+    for (const TensorSpec& spec :
+         PackedSpecs(Name(site), config.Out(site), config.In(site), grid, scale)) {
+      std::int64_t size = static_cast<std::int64_t>(ItemSize(spec.dtype));
+      for (const std::int64_t extent : spec.shape) size *= extent;
+      bytes += size;
+    }
+  }
+  return bytes;
+}
+
+Choice Cheapest(const CostTable& costs, const std::vector<Grid>& candidates,
+                const ModelConfig& config) {
+  Choice cheapest(costs.size());
+  for (std::size_t u = 0; u < costs.size(); ++u) {
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      if (!Fits(candidates[c], config, kAllUnits[u % kUnits]) || costs[u][c] >= least) continue;
+      least = costs[u][c];
+      cheapest[u] = c;
+    }
+  }
+  return cheapest;
+}
+
+/// Throws Error for sensitivities of another shape of model, whose candidates fit elsewhere.
+void RequireSameGrids(const QuantizeRequest& request, const Sensitivities& s,
+                      const ModelConfig& config) {
+  const std::string file = request.damage.sensitivities.string();
+  if (s.layers() != config.layers) {
+    throw Error({.what = "sensitivities of another model",
+                 .where = file,
+                 .expected = std::to_string(config.layers) + " layers",
+                 .found = std::to_string(s.layers())});
+  }
+  for (std::size_t c = 0; c < s.candidates.size(); ++c) {
+    const Grid& grid = s.candidates[c];
+    for (std::size_t u = 0; u < s.units.size(); ++u) {
+      if (s.units[u].loss[c].has_value() == Fits(grid, config, s.units[u].unit)) continue;
+      throw Error(
+          {.what = "sensitivities of another model",
+           .where = fmt::format("{}: /units/{}/loss/{}", file, u, c),
+           .expected = fmt::format("{} where groups of {} {} {} columns",
+                                   s.units[u].loss[c] ? "null" : "a number", grid.group_size,
+                                   s.units[u].loss[c] ? "do not divide" : "divide",
+                                   config.In(SitesOf(s.units[u].unit).front()))});
+    }
+  }
+}
+
+/// The candidates of --sensitivities, or else those that will be measured.
+std::vector<Grid> CandidatesOfPlan(const QuantizeRequest& request, const ModelConfig& config,
+                                   Sensitivities& s) {
+  if (request.damage.sensitivities.empty()) return CandidatesOf(request, config);
+  s = SensitivitiesFromJson(ReadJson(request.damage.sensitivities),
+                            request.damage.sensitivities.string());
+  RequireSameGrids(request, s, config);
+  return s.candidates;
+}
+
+Choice ChoiceWithin(const DamageTable& damage, const CostTable& costs, Granularity granularity,
+                    std::int64_t budget) {
+  std::optional<Choice> choice = OptimalChoice(damage, costs, granularity, budget);
+  if (choice) return std::move(*choice);
+  throw Error({.what = "no candidate fits every unit of a layer within the budget",
+               .where = "--granularity layer",
+               .hint = "--granularity group, or candidates whose groups divide every row"});
+}
+
+/// One step of the local search: some items up and others down, so that the budget still holds.
+Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable& costs,
+                 Granularity granularity, std::int64_t budget, Rng& rng) {
+  // The same knapsack with every damage changed by some 20 %: near choices that use the budget.
+  DamageTable shaken = damage;
+  const std::size_t step = granularity == Granularity::kLayer ? kUnits : 1;
+  for (std::size_t first = 0; first < shaken.size(); first += step) {
+    const double factor = std::exp(0.2 * rng.Normal());
+    for (std::size_t u = first; u < first + step; ++u) {
+      const double at = damage[u][from[u]].value_or(0);
+      for (auto& value : shaken[u]) {
+        if (value) value = at + (*value - at) * factor;
+      }
+    }
+  }
+  return OptimalChoice(shaken, costs, granularity, budget).value_or(from);
+}
+
+}  // namespace
+
+CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelFolder& model,
+                          const std::vector<Grid>& candidates) {
+  const ModelConfig& config = model.weights.config;
+  CostBudget limit;
+  for (Index u = 0; u < config.layers * kUnits; ++u) {
+    std::vector<std::int64_t>& row = limit.costs.emplace_back();
+    for (const Grid& grid : candidates) {
+      const Unit unit = kAllUnits[Size(u % kUnits)];
+      row.push_back(!Fits(grid, config, unit) ? 0
+                    : request.budget.size
+                        ? UnitFileBytes(config, unit, grid, ScaleType(model.dtype))
+                        : UnitStoredBits(config, unit, grid));
+    }
+  }
+  const Choice cheapest = Cheapest(limit.costs, candidates, config);
+  const std::int64_t least = TotalCost(limit.costs, cheapest);
+  if (request.budget.size) {
+    CheckSizeHolds(request, model, GridsOfChoice(candidates, cheapest).layers);
+    const std::int64_t whole = FileBytes(request, model, candidates, cheapest);
+    limit.budget = *request.budget.size - (whole - least);
+  } else {
+    const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
+    limit.budget = static_cast<std::int64_t>(std::floor(*request.budget.bpw * weights + 1e-6));
+    if (limit.budget < least) {
+      throw Error({.what = "the budget is below what the cheapest candidates take",
+                   .where = "--bpw",
+                   .expected = fmt::format("at least {:.4f}", static_cast<double>(least) / weights),
+                   .found = fmt::format("{}", *request.budget.bpw)});
+    }
+  }
+  return limit;
+}
+
+OptimalForecast ForecastOptimal(const QuantizeRequest& request, const ModelFolder& model) {
+  const ModelConfig& config = model.weights.config;
+  OptimalForecast forecast;
+  Sensitivities s;
+  forecast.candidates = CandidatesOfPlan(request, config, s);
+  const CostBudget limit = MakeCostBudget(request, model, forecast.candidates);
+  const Granularity granularity =
+      request.budget.by_group ? Granularity::kGroup : Granularity::kLayer;
+
+  // As if the error of a weight fell fourfold by each bit, and all weights were equal.
+  DamageTable damage(limit.costs.size());
+  double widest = 0;  // bytes in the files for a bit of the budget
+  for (std::size_t u = 0; u < damage.size(); ++u) {
+    const Unit unit = kAllUnits[u % kUnits];
+    for (const Grid& grid : forecast.candidates) {
+      damage[u].emplace_back();
+      if (!Fits(grid, config, unit)) continue;
+      const std::int64_t bits = UnitStoredBits(config, unit, grid);
+      double weights = 0;
+      for (const Site site : SitesOf(unit)) {
+        weights += static_cast<double>(config.Out(site) * config.In(site));
+      }
+      damage[u].back() = weights * std::pow(4.0, -static_cast<double>(bits) / weights);
+      widest = std::max(
+          widest, static_cast<double>(UnitFileBytes(config, unit, grid, ScaleType(model.dtype))) /
+                      static_cast<double>(bits));
+    }
+  }
+  forecast.plan.grids = GridsOfChoice(forecast.candidates,
+                                      ChoiceWithin(damage, limit.costs, granularity, limit.budget));
+  if (request.budget.size) {
+    forecast.bytes = *request.budget.size;
+    return forecast;
+  }
+  // All that no candidate changes, the budget in bytes, and digits of offsets in the headers.
+  const Choice cheapest = Cheapest(limit.costs, forecast.candidates, config);
+  std::int64_t fixed = FileBytes(request, model, forecast.candidates, cheapest);
+  constexpr std::int64_t kDigits = 64;  // of the up to three tensors of a linear
+  for (std::size_t u = 0; u < cheapest.size(); ++u) {
+    const Unit unit = kAllUnits[u % kUnits];
+    fixed -= UnitFileBytes(config, unit, forecast.candidates[cheapest[u]], ScaleType(model.dtype));
+    fixed += kDigits * static_cast<std::int64_t>(SitesOf(unit).size());
+  }
+  forecast.bytes =
+      fixed + static_cast<std::int64_t>(std::ceil(widest * static_cast<double>(limit.budget)));
+  return forecast;
+}
+
+Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
+                     const std::filesystem::path& codes, Session& session) {
+  const Bench lab = OpenBench(request, source, codes, session);
+  const ModelConfig& config = source.model().weights.config;
+  Sensitivities s;
+  const std::vector<Grid> candidates = CandidatesOfPlan(request, config, s);
+  if (!s.model_hash.empty() && s.model_hash != source.hash()) {
+    session.log().Warning(request.damage.sensitivities.string() +
+                          " was made for another model (or other weights)");
+  }
+  CostBudget limit =
+      MakeCostBudget(request, source.model(), candidates);  // before anything that takes long
+  const Granularity granularity =
+      request.budget.by_group ? Granularity::kGroup : Granularity::kLayer;
+
+  const bool runs =
+      request.damage.sensitivities.empty() || request.damage.check > 0 || request.damage.refine > 0;
+  std::optional<DamageMeter> meter;
+  if (runs) {
+    lab.store->Make(candidates, request.quant, lab.windows, session);
+    meter.emplace(source.model().weights, session.device(), lab.damage_windows.view(),
+                  session.context());
+  }
+  if (request.damage.sensitivities.empty()) {
+    s = MeasureSensitivities(request, lab, candidates, request.damage.measure_all, {}, *meter,
+                             session);
+  }
+  DamageTable damage = PredictAll(s);
+  std::optional<Choice> choice;
+  while (true) {  // the cheapest mix fits, so this ends
+    choice = ChoiceWithin(damage, limit.costs, granularity, limit.budget);
+    // Headers of the files grow by some digits with the offsets they list.
+    const std::int64_t over =
+        request.budget.size
+            ? FileBytes(request, source.model(), candidates, *choice) - *request.budget.size
+            : 0;
+    if (over <= 0) break;
+    limit.budget -= over;
+  }
+
+  Plan plan{.allocation = "optimal",
+            .granularity = std::string(Name(granularity)),
+            .model_hash = source.hash(),
+            .calibration_hash = s.calibration_hash,
+            .candidates = candidates,
+            .damage = damage};
+  plan.ranking = std::string(Name(s.mode));
+  plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};
+  const auto run = [&](const Choice& mix) {
+    const Damage found = meter->Model(lab.store->Mix(GridsOfChoice(candidates, mix)));
+    return PredictionCheck{PredictedKl(s, damage, mix), found.kl, found.nll_rise};
+  };
+  if (request.damage.refine > 0) {
+    Rng rng(request.seed, 0x10ca1);
+    PredictionCheck best = run(*choice);
+    const double before = best.kl;
+    session.context().progress.Begin("refining", "mix", request.damage.refine);
+    for (Index i = 0; i < request.damage.refine; ++i) {
+      const Choice next = Neighbour(*choice, damage, limit.costs, granularity, limit.budget, rng);
+      const bool fits = !request.budget.size || FileBytes(request, source.model(), candidates,
+                                                          next) <= *request.budget.size;
+      if (next != *choice && fits) {
+        const PredictionCheck found = run(next);
+        if (found.kl < best.kl) {
+          best = found;
+          choice = next;
+        }
+      }
+      session.context().progress.Update(i + 1, fmt::format("KL {:.4f}", best.kl));
+    }
+    session.context().progress.End();
+    session.log().Info(fmt::format("refined by {} runs: KL {:.4f} -> {:.4f} nats",
+                                   request.damage.refine, before, best.kl));
+  }
+  plan.predicted_kl = PredictedKl(s, damage, *choice);
+  if (request.damage.check > 0) {
+    std::vector<Choice> mixes = SpreadChoices(damage, limit.costs, granularity, limit.budget,
+                                              Size(request.damage.check), request.seed);
+    if (!mixes.empty()) mixes.front() = *choice;
+    session.context().progress.Begin("checking the prediction", "mix",
+                                     static_cast<Index>(mixes.size()));
+    for (const Choice& mix : mixes) {
+      plan.checks.push_back(run(mix));
+      session.context().progress.Update(static_cast<Index>(plan.checks.size()));
+    }
+    session.context().progress.End();
+  }
+  plan.grids = GridsOfChoice(candidates, *choice);
+  SetWidthsUsed(plan);
+  plan.requested_bits = CodeBits(plan, config);
+  return plan;
+}
+
+}  // namespace lieq

@@ -1,0 +1,84 @@
+#include "lieq/pipeline/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "lieq/device/cpu/bf16_gain.h"
+#include "lieq/device/devices.h"
+#include "lieq/pipeline/cache_folder.h"
+
+namespace lieq {
+namespace {
+
+/// Value of a line such as "VmHWM:   12345 kB", in bytes; 0 where there is none.
+std::int64_t KilobyteLine(const char* file, std::string_view key) {
+  std::ifstream in(file);
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.starts_with(key)) return std::atoll(line.c_str() + key.size()) * 1024;
+  }
+  return 0;
+}
+
+void SayTo(const Log& log, LogLevel level, std::string_view text) {
+  if (level == LogLevel::kDebug) {
+    log.Debug(text);
+  } else if (level == LogLevel::kInfo) {
+    log.Info(text);
+  } else {
+    log.Warning(text);
+  }
+}
+
+int ThreadCount(int threads) {
+  if (threads > 0) return threads;
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+Session::Session(MachineRequest machine, const Log& log, Progress& progress, std::stop_token stop)
+    : machine_(std::move(machine)),
+      log_([this, &log](LogLevel level, std::string_view text) {
+        {
+          const std::lock_guard lock(said_mutex_);
+          if (!said_.emplace(text).second) return;
+        }
+        SayTo(log, level, text);
+      }),
+      pool_(ThreadCount(machine_.threads)),
+      context_{pool_, log_, progress, std::move(stop)} {}
+
+Device& Session::device() {
+  if (!device_) {
+    arithmetic_ = machine_.arithmetic;
+    if (machine_.probes_arithmetic) {
+      const double gain = Bf16Gain(pool_, machine_.kernels);
+      arithmetic_ = gain > 1 ? Arithmetic::kBf16 : Arithmetic::kFloat32;
+      log().Info(gain == 0 ? "products in float32: this processor has no bf16 arithmetic"
+                           : fmt::format("products in {}: bf16 is {:.2f} times as fast here",
+                                         Name(arithmetic_), gain));
+    }
+    device_ = MakeDevice(machine_.device, pool_,
+                         {.kernels = machine_.kernels, .arithmetic = arithmetic_});
+    log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
+  }
+  return *device_;
+}
+
+std::filesystem::path Session::cache() const {
+  return machine_.cache.empty() ? CacheFolder() : machine_.cache;
+}
+
+std::int64_t PeakMemoryBytes() {
+  return KilobyteLine("/proc/self/status", "VmHWM:");
+}
+std::int64_t AvailableMemoryBytes() {
+  return KilobyteLine("/proc/meminfo", "MemAvailable:");
+}
+
+}  // namespace lieq

@@ -1,0 +1,54 @@
+// What the pipeline works with: where its messages go, threads, device, and a way to be stopped.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <stop_token>
+#include <string>
+
+#include "lieq/base/context.h"
+#include "lieq/device/device.h"
+#include "lieq/pipeline/requests.h"
+
+namespace lieq {
+
+class Session {
+ public:
+  /// What is referred to must outlive the session. Throws Error where `machine` names no device or
+  /// kernels that are here, but when the device is first used.
+  Session(MachineRequest machine, const Log& log, Progress& progress, std::stop_token stop = {});
+
+  [[nodiscard]] Context& context() noexcept { return context_; }
+  [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
+  /// Says a thing once: what was said of an input that is read again, was said.
+  [[nodiscard]] const Log& log() const noexcept { return log_; }
+  /// Of the device's products.
+  [[nodiscard]] Arithmetic arithmetic() {
+    (void)device();
+    return arithmetic_;
+  }
+  /// Where what can be made again is kept.
+  [[nodiscard]] std::filesystem::path cache() const;
+  /// Made on first use, so that work without arithmetic does not pay for it. An arithmetic to be
+  /// probed is what a short run finds faster then, and is said.
+  [[nodiscard]] Device& device();
+
+ private:
+  MachineRequest machine_;
+  std::mutex said_mutex_;
+  std::set<std::string, std::less<>> said_;
+  Log log_;
+  ThreadPool pool_;
+  Context context_;
+  std::unique_ptr<Device> device_;
+  Arithmetic arithmetic_ = Arithmetic::kFloat32;
+};
+
+/// Highest resident memory of this process so far, file pages included (VmHWM), bytes.
+[[nodiscard]] std::int64_t PeakMemoryBytes();
+/// Memory that can be had without swapping (MemAvailable), bytes; 0 where unknown.
+[[nodiscard]] std::int64_t AvailableMemoryBytes();
+
+}  // namespace lieq
