@@ -90,8 +90,8 @@ void LayerQuantizer::BeginLayer() {
   layer_ = weights_.layers[Size(next_)];
   if (!quantized_) return;
   const PlacedLayer placed = Place(layer_, device_);
-  quantized_->SetLayer(placed);
-  if (reference_) reference_->SetLayer(placed);
+  quantized_->SetLayer(next_, placed);
+  if (reference_) reference_->SetLayer(next_, placed);
 }
 
 void LayerQuantizer::Replace(Site site, Linear linear) {
@@ -125,12 +125,8 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
     Replace(site, {done.matrices[static_cast<std::size_t>(site)], layer_.At(site).bias});
   }
   ForBatches([&](Index first, Index rows) {
-    for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
-      (void)quantized_->Input(unit, first, rows);
-      if (reference_) (void)reference_->Input(unit, first, rows);
-    }
-    quantized_->Finish(first, rows);
-    if (reference_) reference_->Finish(first, rows);
+    quantized_->Pass(first, rows);
+    if (reference_) reference_->Pass(first, rows);
   });
 }
 

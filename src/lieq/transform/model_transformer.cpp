@@ -60,7 +60,7 @@ void ModelTransformer::Measure(const FloatLayer& layer,
     inputs[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
   }
   CalibrationOps& sums = RequireCalibration(device_);
-  forward_->Layer(layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
+  forward_->Layer(next_, layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
     const auto index = static_cast<std::size_t>(unit);
     const Index count = std::min(input.rows(), fitted - std::min(fitted, seen[index]));
     seen[index] += input.rows();
