@@ -243,16 +243,16 @@ OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& devic
                      });
       device.Sync();
       weights.ReleaseLayer(layer);
-      for (const Unit unit : kAllUnits) {
-        const auto u = static_cast<std::size_t>(unit);
+      for (const LayerStep& unit : UnitsOf(config, layer)) {
+        const auto u = static_cast<std::size_t>(unit.unit);
         Index outs = 0;
-        for (const Site site : SitesOf(unit)) outs += config.Out(site);
+        for (const StepLinear& linear : unit.linears) outs += config.Out(linear.site);
         for (Index t = 0; t < rows; ++t) {
           const auto weight = static_cast<float>(sums[u][Size(t)] / static_cast<double>(outs));
           if (!std::isfinite(weight)) {
             throw Error({.what = "the gradient of the loss is not finite",
                          .where = "layer " + std::to_string(layer) + ", " +
-                                  std::string(Name(unit)) + ", window " +
+                                  std::string(Name(unit.unit)) + ", window " +
                                   std::to_string(w + t / length),
                          .hint = "the weights hold or produce NaN or infinity"});
           }

@@ -98,6 +98,12 @@ std::vector<LayerStep> StepsOf(const ModelConfig& config, const LayerShape& shap
   return steps;
 }
 
+std::vector<LayerStep> UnitsOf(const ModelConfig& config, Index layer) {
+  std::vector<LayerStep> units = StepsOf(config, config.Shape(layer));
+  std::erase_if(units, [](const LayerStep& step) { return step.kind != StepKind::kProducts; });
+  return units;
+}
+
 std::size_t ProductsOf(std::span<const LayerStep> steps, Unit unit) {
   const auto found = std::ranges::find_if(steps, [&](const LayerStep& step) {
     return step.kind == StepKind::kProducts && step.unit == unit;

@@ -56,6 +56,9 @@ struct LayerStep {
 /// The steps of a layer of this shape, in order.
 [[nodiscard]] std::vector<LayerStep> StepsOf(const ModelConfig& config, const LayerShape& shape);
 
+/// Those of a layer's steps that are units: its linears, what they read and where they go.
+[[nodiscard]] std::vector<LayerStep> UnitsOf(const ModelConfig& config, Index layer);
+
 /// Where among the steps the linears of the unit are. The layer has them.
 [[nodiscard]] std::size_t ProductsOf(std::span<const LayerStep> steps, Unit unit);
 
