@@ -161,6 +161,13 @@ TEST(Attention, AgreesWithTheDefinitionForSpansOfAnyPast) {
       {{6, 3, 8}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
       {{2, 1, 4}, 500, {{0, 200, 0, 0, 0}, {200, 150, 200, 200, 0}, {350, 150, 350, 200, 0}}},
       {{2, 2, 4}, 9, {{0, 2, 7, 3, 1}}},  // a past that lies apart, rows that nobody reads
+      // windows: of one token, within a span, over a past right before it and one apart
+      {{2, 1, 4, 1}, 5, {{0, 5, 0, 0, 0}}},
+      {{4, 2, 8, 3}, 14, {{0, 7, 0, 0, 0}, {7, 7, 7, 0, 0}}},
+      {{2, 1, 16, 140}, 300, {{0, 300, 0, 0, 0}}},
+      {{6, 2, 4, 5}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
+      {{2, 2, 10, 200}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
+      {{6, 3, 8, 4}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
   };
   for (const AttentionCase& test : cases) {
     const AttentionHeads& heads = test.heads;
@@ -173,10 +180,12 @@ TEST(Attention, AgreesWithTheDefinitionForSpansOfAnyPast) {
     std::vector<bool> read(Size(test.key_rows));
     for (const AttentionSpan& span : test.spans) {
       for (Index i = 0; i < span.length; ++i) {
-        for (Index t = 0; t < span.past + i + 1; ++t) {
+        const Index end = span.past + i + 1;
+        for (Index t = 0; t < end; ++t) {
           const Index row = t < span.past ? span.past_keys + t : span.keys + t - span.past;
-          seen[Size(span.begin + i)].push_back(row);
           read[Size(row)] = true;
+          if (heads.window > 0 && t < end - heads.window) continue;
+          seen[Size(span.begin + i)].push_back(row);
         }
       }
     }

@@ -195,13 +195,14 @@ double AttentionLoss(const Matrix<double>& q, const Matrix<double>& k, const Mat
     const Index begin = r / shape.length * shape.length;
     for (Index h = 0; h < shape.heads; ++h) {
       const Index kv = h * shape.kv_heads / shape.heads * dim;
+      const Index seen = shape.window == 0 ? begin : std::max(begin, r + 1 - shape.window);
       double total = 0;
-      for (Index t = begin; t <= r; ++t) {
+      for (Index t = seen; t <= r; ++t) {
         double dot = 0;
         for (Index d = 0; d < dim; ++d) dot += q(r, h * dim + d) * k(t, kv + d);
         total += weight[Size(t - begin)] = std::exp(dot / std::sqrt(static_cast<double>(dim)));
       }
-      for (Index t = begin; t <= r; ++t) {
+      for (Index t = seen; t <= r; ++t) {
         double dot = 0;
         for (Index d = 0; d < dim; ++d) {
           dot += v(t, kv + d) * static_cast<double>(c(r, h * dim + d));
@@ -231,7 +232,8 @@ Attended AttentionGradientOf(Device& device, const Matrix<float>& q, const Matri
 TEST(AttentionGradient, AgreesWithDifferencesAndIsTheSameForAnyThreads) {
   for (const AttentionShape shape :
        {AttentionShape{1, 1, 2, 1, 4}, AttentionShape{2, 7, 4, 2, 6}, AttentionShape{1, 5, 3, 3, 2},
-        AttentionShape{3, 18, 6, 2, 4}}) {
+        AttentionShape{3, 18, 6, 2, 4}, AttentionShape{2, 9, 4, 2, 6, 1},
+        AttentionShape{2, 11, 4, 1, 6, 4}, AttentionShape{1, 6, 2, 2, 4, 6}}) {
     const Index rows = shape.windows * shape.length, dim = shape.head_dim;
     const Matrix<float> q = RandomMatrix(rows, shape.heads * dim, 1);
     const Matrix<float> k = RandomMatrix(rows, shape.kv_heads * dim, 2);
@@ -264,32 +266,34 @@ TEST(AttentionGradient, AgreesWithDifferencesAndIsTheSameForAnyThreads) {
 
 TEST(AttentionGradient, HoldsOverSeveralBlocksOfQueries) {
   // Too many for differences of each value: along one random direction of each argument.
-  const AttentionShape shape{2, 300, 4, 2, 6};
-  const Index rows = shape.windows * shape.length, dim = shape.head_dim;
-  const Matrix<float> q = RandomMatrix(rows, shape.heads * dim, 1);
-  const Matrix<float> k = RandomMatrix(rows, shape.kv_heads * dim, 2);
-  const Matrix<float> v = RandomMatrix(rows, shape.kv_heads * dim, 3);
-  const Matrix<float> c = RandomMatrix(rows, shape.heads * dim, 4);
-  ThreadPool pool(3);
-  const auto device = MakeCpuDevice(pool);
-  const Attended found = AttentionGradientOf(*device, q, k, v, c, shape);
-  Matrix<double> wq = Wide(q), wk = Wide(k), wv = Wide(v);
-  const auto check = [&](Matrix<double>& x, const Matrix<float>& gradient, std::uint64_t seed) {
-    constexpr double kStep = 1e-5;
-    const Matrix<float> direction = RandomMatrix(x.rows(), x.cols(), seed);
-    const auto moved = [&](double step) {
-      for (Index i = 0; i < x.size(); ++i) {
-        x.data()[i] += step * static_cast<double>(direction.data()[i]);
-      }
-      return AttentionLoss(wq, wk, wv, c, shape);
+  for (const AttentionShape shape :
+       {AttentionShape{2, 300, 4, 2, 6}, AttentionShape{2, 300, 4, 2, 6, 130}}) {
+    const Index rows = shape.windows * shape.length, dim = shape.head_dim;
+    const Matrix<float> q = RandomMatrix(rows, shape.heads * dim, 1);
+    const Matrix<float> k = RandomMatrix(rows, shape.kv_heads * dim, 2);
+    const Matrix<float> v = RandomMatrix(rows, shape.kv_heads * dim, 3);
+    const Matrix<float> c = RandomMatrix(rows, shape.heads * dim, 4);
+    ThreadPool pool(3);
+    const auto device = MakeCpuDevice(pool);
+    const Attended found = AttentionGradientOf(*device, q, k, v, c, shape);
+    Matrix<double> wq = Wide(q), wk = Wide(k), wv = Wide(v);
+    const auto check = [&](Matrix<double>& x, const Matrix<float>& gradient, std::uint64_t seed) {
+      constexpr double kStep = 1e-5;
+      const Matrix<float> direction = RandomMatrix(x.rows(), x.cols(), seed);
+      const auto moved = [&](double step) {
+        for (Index i = 0; i < x.size(); ++i) {
+          x.data()[i] += step * static_cast<double>(direction.data()[i]);
+        }
+        return AttentionLoss(wq, wk, wv, c, shape);
+      };
+      const double up = moved(kStep), down = moved(-2 * kStep);
+      moved(kStep);
+      EXPECT_NEAR(Dot(Wide(direction), gradient), (up - down) / (2 * kStep), 1e-4) << seed;
     };
-    const double up = moved(kStep), down = moved(-2 * kStep);
-    moved(kStep);
-    EXPECT_NEAR(Dot(Wide(direction), gradient), (up - down) / (2 * kStep), 1e-4) << seed;
-  };
-  check(wq, found.dq, 11);
-  check(wk, found.dk, 12);
-  check(wv, found.dv, 13);
+    check(wq, found.dq, 11);
+    check(wk, found.dk, 12);
+    check(wv, found.dv, 13);
+  }
 }
 
 TEST(SwiGluGradient, AgreesWithDifferences) {

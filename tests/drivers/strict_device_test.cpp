@@ -84,6 +84,9 @@ struct Bench {
     MakeTinyModel(folder / "model", options);
     model = OpenModel(folder / "model");
     coarse = RandomQuantizedModel(folder / "coarse", options, {.bits = 2, .group_size = 32});
+    for (ModelFolder* each : {&model, &coarse}) {  // layers that are not alike
+      each->weights.config.shapes = {{}, {.window = 5, .rotates = false}};
+    }
     for (Index i = 0; i < kWindows * kLength; ++i) {
       tokens.push_back(static_cast<TokenId>((i * i + 3 * i) % 250));
     }

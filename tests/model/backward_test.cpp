@@ -28,6 +28,7 @@ constexpr Index kLayers = 3, kWindows = 3, kLength = 11;
 struct Case {
   std::string name, architecture;
   bool tied, biases;
+  std::vector<LayerShape> shapes = {};
 };
 
 /// A tiny model whose queries and keys are large enough for attention to prefer some tokens, and
@@ -47,6 +48,7 @@ struct Bench {
                                           .mlp_bias = wanted.biases,
                                           .dtype = DType::kF32});
     model = OpenModel(temp.path() / "model");
+    model.weights.config.shapes = wanted.shapes;
     for (LayerWeights& layer : model.weights.layers) {
       for (const Site site : {Site::kQ, Site::kK}) {
         AnyMatrix& weight = layer.At(site).weight;
@@ -108,7 +110,7 @@ Gradients AllGradients(Bench& bench) {
   for (Index layer = kLayers - 1; layer >= 0; --layer) {
     auto& outputs = all.of_outputs[Size(layer)];
     device.Upload(all.inputs[Size(layer)].view(), hidden.x.view());
-    backward.Layer(weights.layers[Size(layer)], hidden.x.view(), kLength, gradient.view(),
+    backward.Layer(layer, weights.layers[Size(layer)], hidden.x.view(), kLength, gradient.view(),
                    [&](Site site, Index first, DeviceView<const float> dy) {
                      Matrix<float>& host = outputs[static_cast<std::size_t>(site)];
                      if (host.size() == 0) host = Matrix<float>(rows, dy.cols());
@@ -234,15 +236,25 @@ TEST_P(BackwardTest, SensitivityIsTheMeanSquareOverTheRowsOfAUnit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, BackwardTest,
-                         testing::Values(Case{"llama", "LlamaForCausalLM", true, false},
-                                         Case{"llama_untied_biases", "LlamaForCausalLM", false,
-                                              true},
-                                         Case{"qwen2", "Qwen2ForCausalLM", true, false},
-                                         Case{"qwen2_untied", "Qwen2ForCausalLM", false, false},
-                                         Case{"qwen3", "Qwen3ForCausalLM", true, false},
-                                         Case{"qwen3_untied", "Qwen3ForCausalLM", false, false}),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Models, BackwardTest,
+    testing::Values(Case{"llama", "LlamaForCausalLM", true, false},
+                    Case{"llama_untied_biases", "LlamaForCausalLM", false, true},
+                    Case{"qwen2", "Qwen2ForCausalLM", true, false},
+                    Case{"qwen2_untied", "Qwen2ForCausalLM", false, false},
+                    Case{"qwen3", "Qwen3ForCausalLM", true, false},
+                    Case{"qwen3_untied", "Qwen3ForCausalLM", false, false},
+                    Case{"layers_of_three_shapes",
+                         "Qwen3ForCausalLM",
+                         true,
+                         false,
+                         {{.window = 4}, {.rotates = false}, {}}},
+                    Case{"windows_without_rotation",
+                         "LlamaForCausalLM",
+                         true,
+                         false,
+                         {{.window = 1}, {.window = 5, .rotates = false}, {.window = kLength}}}),
+    [](const auto& test) { return test.param.name; });
 
 const Case kQwen3{"qwen3", "Qwen3ForCausalLM", true, false};
 

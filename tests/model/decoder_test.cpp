@@ -95,6 +95,18 @@ INSTANTIATE_TEST_SUITE_P(Models, DecoderOf,
                                   (test.param.llama3_rope ? "WithLlama3Rope" : "");
                          });
 
+TEST(Decoder, GivesTheLogitsOfLayersOfSeveralShapes) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model", {.layers = 4});
+  ModelFolder model = OpenModel(folder / "model");
+  model.weights.config.shapes = {{.window = 5}, {.rotates = false}, {}, {.window = 9}};
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const Matrix<TokenId> tokens = RandomTokens(2, 40, model.weights.config.vocab);
+
+  ExpectSameLogits(model.weights, *device, tokens, {1, 12, 20, 1, 1, 5});
+}
+
 TEST(Decoder, RunsPromptsLongerThanABatch) {
   const TempFolder folder;
   MakeTinyModel(

@@ -131,10 +131,12 @@ struct AttentionHeads {
   Index heads = 0;
   Index kv_heads = 0;
   Index head_dim = 0;
+  Index window = 0;  // tokens that one sees at most, itself and those right before it; 0: no limit
 };
 
 /// Tokens that follow one another in rows begin .. begin + length - 1 of q, behind `past` others.
-/// Token i stands at position past + i and sees all of the past and, of the span, tokens 0 .. i.
+/// Token i stands at position past + i and sees all of the past and, of the span, tokens 0 .. i, as
+/// far as the window goes back.
 struct AttentionSpan {
   Index begin = 0;      // row of q and of the output
   Index length = 0;     // >= 1
@@ -150,6 +152,7 @@ struct AttentionShape {
   Index heads = 0;
   Index kv_heads = 0;
   Index head_dim = 0;
+  Index window = 0;  // as of AttentionHeads
 };
 
 /// One token among those that a row of logits speaks of.

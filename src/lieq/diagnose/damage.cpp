@@ -102,7 +102,7 @@ std::vector<Damage> DamageMeter::Variants(const Weights& base,
   for (Index layer = 0; layer < layers; ++layer) {
     for (; next < variants.size() && variants[next].layer == layer; ++next) {
       device_.Copy(hidden.x.view(), changed.x.view());
-      forward.Layer(variants[next].weights(), changed);
+      forward.Layer(layer, variants[next].weights(), changed);
       for (Index later = layer + 1; later < layers; ++later) {
         context_.ThrowIfStopped();
         forward.Layer(later, changed);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "lieq/base/error.h"
 #include "lieq/device/device.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/layer_steps.h"
 
 namespace lieq {
 namespace {
@@ -34,15 +36,16 @@ Importance MeasureImportance(const Weights& weights, Device& device, View<const 
   for (Index layer = 0; layer < config.layers; ++layer) {
     context.ThrowIfStopped();
     auto& squares = result.squares.emplace_back();
-    for (const Unit unit : kAllUnits) {
-      squares[static_cast<std::size_t>(unit)].resize(Size(config.In(SitesOf(unit).front())));
+    const std::vector<LayerStep> units = UnitsOf(config, layer);
+    for (const LayerStep& unit : units) {
+      squares[static_cast<std::size_t>(unit.unit)].resize(Size(Width(config, unit.from)));
     }
     forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
       sums.ColumnSquares(input, squares[static_cast<std::size_t>(unit)]);
     });
     device.Sync();
-    for (const Unit unit : kAllUnits) {
-      RequireFinite(squares[static_cast<std::size_t>(unit)], layer, unit);
+    for (const LayerStep& unit : units) {
+      RequireFinite(squares[static_cast<std::size_t>(unit.unit)], layer, unit.unit);
     }
     weights.ReleaseLayer(layer);
     stage.Done();

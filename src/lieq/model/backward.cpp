@@ -10,12 +10,37 @@
 #include "lieq/model/passes.h"
 
 namespace lieq {
+namespace {
+
+/// Whether the gradient of the step reads what the step reads, beside weights.
+bool GradientReadsInput(StepKind kind) {
+  return kind != StepKind::kProducts && kind != StepKind::kRotate;
+}
+
+/// Whether a gradient reads the value itself: those of attention and of the activation.
+bool IsReadBack(LayerValue value) {
+  return value != LayerValue::kStream && value != LayerValue::kNormed &&
+         value != LayerValue::kMixed;
+}
+
+}  // namespace
+
+/// Some windows of a layer, on their way there and back.
+struct Backward::Batch {
+  std::span<const LayerStep> steps;
+  const PlacedLayer& layer;
+  std::vector<AttentionSpan> spans;  // windows side by side
+  Index first = 0;                   // row of the layer where they begin
+  LayerValues values, gradients;
+  std::vector<DeviceView<float>> norm_inputs;  // [steps], of those that are norms
+};
+
 Backward::Backward(const Weights& weights, Device& device, Index max_length)
     : weights_(weights),
       device_(device),
       gradients_(RequireGradients(device)),
       placed_(weights, device, Residency::kOneLayer),
-      rope_(weights.config.rope, weights.config.head_dim, max_length, device) {}
+      runner_(weights.config, device, max_length) {}
 
 void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
                     Index first_window) {
@@ -31,7 +56,7 @@ void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceV
     for (Index begin = 0; begin < scored; begin += chunk) {
       const Index rows = std::min(chunk, scored - begin), first = w * hidden.length + begin;
       const auto x = hidden.x.view().Rows(first, rows);
-      const auto in = Sized(device_, in_, rows, config.hidden);
+      const auto in = runner_.Own(LayerValue::kNormed, rows);
       const auto logits = Sized(device_, logits_, rows, config.vocab);
       const std::span<double> losses(nll.data(), Size(rows));
       device_.RmsNorm(x, placed_.final_norm(), config.rms_eps, in);
@@ -47,127 +72,125 @@ void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceV
   }
 }
 
-void Backward::Layer(const LayerWeights& weights, DeviceView<const float> x, Index length,
+void Backward::Layer(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
                      DeviceView<float> gradient, const GradientObserver& observer) {
-  const PlacedLayer layer = Place(weights, device_);
+  const PlacedLayer placed = Place(weights, device_);
+  const std::span<const LayerStep> steps = runner_.Steps(layer);
   LIEQ_ASSERT(x.rows() == gradient.rows() && x.rows() % length == 0);
-  const Index batch = std::max<Index>(1, kGradientRows / length) * length;
-  for (Index first = 0; first < x.rows(); first += batch) {
-    const Index rows = std::min(batch, x.rows() - first);
-    Recompute(layer, x.Rows(first, rows), length);
-    Mlp(layer, first, gradient.Rows(first, rows), observer);
-    Attention(layer, x.Rows(first, rows), length, first, gradient.Rows(first, rows), observer);
+  const Index most = std::max<Index>(1, kGradientRows / length) * length;
+  for (Index first = 0; first < x.rows(); first += most) {
+    const Index rows = std::min(most, x.rows() - first);
+    Batch batch{.steps = steps,
+                .layer = placed,
+                .spans = WindowSpans(rows / length, length),
+                .first = first,
+                .values = {},
+                .gradients = {},
+                .norm_inputs = std::vector<DeviceView<float>>(steps.size())};
+    batch.values[LayerValue::kStream] = x.Rows(first, rows);
+    batch.gradients[LayerValue::kStream] = gradient.Rows(first, rows);
+    Recompute(batch);
+    for (std::size_t step = steps.size(); step-- > 0;) Back(step, batch, observer);
   }
 }
 
-/// The layer forward from its input x, all that is needed on the way back kept: q, k (turned), v,
-/// the residual stream in the middle, gate and up.
-void Backward::Recompute(const PlacedLayer& layer, DeviceView<const float> x, Index length) {
-  const ModelConfig& config = weights_.config;
-  const Index rows = x.rows(), dim = config.head_dim;
-  const auto in = Sized(device_, in_, rows, config.hidden);
-  const auto q = Sized(device_, q_, rows, config.Out(Site::kQ));
-  const auto k = Sized(device_, k_, rows, config.Out(Site::kK));
-  const auto v = Sized(device_, v_, rows, config.Out(Site::kV));
-  device_.RmsNorm(x, layer.attention_norm->view(), config.rms_eps, in);
-  const auto multiply = [&](DeviceView<float> to_q, DeviceView<float> to_k) {
-    device_.Products(
-        in,
-        std::array{ProductOf(layer.At(Site::kQ), to_q), ProductOf(layer.At(Site::kK), to_k),
-                   ProductOf(layer.At(Site::kV), v)},
-        false);
+/// The layer forward from its input, as far as gradients read what it computes. They read values as
+/// they were when a step read them: one that changes a norm's input gets a copy to work on.
+void Backward::Recompute(Batch& batch) {
+  std::size_t copies = 0;
+  const auto copy = [&](DeviceView<const float> value) {
+    if (copies == kept_.size()) kept_.emplace_back();
+    const auto to = Sized(device_, kept_[copies++], value.rows(), value.cols());
+    device_.Copy(value, to);
+    return to;
   };
-  if (config.qk_norm) {
-    const auto q_raw = Sized(device_, q_raw_, rows, q.cols());
-    const auto k_raw = Sized(device_, k_raw_, rows, k.cols());
-    multiply(q_raw, k_raw);
-    device_.RmsNorm(q_raw.Reshaped(dim), layer.q_norm->view(), config.rms_eps, q.Reshaped(dim));
-    device_.RmsNorm(k_raw.Reshaped(dim), layer.k_norm->view(), config.rms_eps, k.Reshaped(dim));
-  } else {
-    multiply(q, k);
+  const auto reads = [](const LayerStep& step) { return GradientReadsInput(step.kind); };
+  const auto last = std::ranges::find_if(batch.steps.rbegin(), batch.steps.rend(), reads);
+  for (std::size_t i = 0; i < batch.steps.size(); ++i) {
+    const LayerStep& step = batch.steps[i];
+    if (step.kind == StepKind::kNorm || step.kind == StepKind::kHeadNorm) {
+      const auto input = runner_.Room(step.from, batch.values);
+      batch.norm_inputs[i] = step.from == step.to ? copy(input) : input;
+    }
+    if (&step == &*last) return;  // what it writes, nobody reads
+    if (AddsToStream(step))
+      batch.values[LayerValue::kStream] = copy(batch.values[LayerValue::kStream]);
+    runner_.Run(step, {.layer = batch.layer, .spans = batch.spans}, batch.values);
   }
-  const std::vector<AttentionSpan> spans = WindowSpans(rows / length, length);
-  device_.Rope(q, rope_.table(), spans, dim);
-  device_.Rope(k, rope_.table(), spans, dim);
-  const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
-  device_.Attention(q, k, v, {.heads = config.heads, .kv_heads = config.kv_heads, .head_dim = dim},
-                    spans, attention);
-  const auto middle = Sized(device_, middle_, rows, config.hidden);
-  device_.Copy(x, middle);
-  device_.Products(attention, std::array{ProductOf(layer.At(Site::kO), middle)}, true);
-  device_.RmsNorm(middle, layer.mlp_norm->view(), config.rms_eps, in);
-  const auto gate = Sized(device_, gate_, rows, config.intermediate);
-  const auto up = Sized(device_, up_, rows, config.intermediate);
-  device_.Products(
-      in, std::array{ProductOf(layer.At(Site::kGate), gate), ProductOf(layer.At(Site::kUp), up)},
-      false);
 }
 
-/// gradient: with respect to the layer's output, then to the residual stream in the middle.
-void Backward::Mlp(const PlacedLayer& layer, Index first, DeviceView<float> gradient,
-                   const GradientObserver& observer) {
-  const ModelConfig& config = weights_.config;
-  const Index rows = gradient.rows();
-  const auto gate = gate_.Shaped(rows, config.intermediate);
-  const auto up = up_.Shaped(rows, config.intermediate);
-  const auto dgated = Sized(device_, dgated_, rows, config.intermediate);
-  if (observer) observer(Site::kDown, first, gradient);
-  gradients_.MatmulGradient(gradient, *layer.At(Site::kDown).weight, dgated, false);
-  gradients_.SwiGluGradient(gate, up, dgated);
-  if (observer) {
-    observer(Site::kGate, first, gate);
-    observer(Site::kUp, first, up);
+/// Where the gradient goes: in the place of the value, which nobody reads on the way back, or in
+/// one of its own.
+DeviceView<float> Backward::GradientRoom(LayerValue value, Batch& batch) {
+  DeviceView<float>& gradient = batch.gradients[value];
+  if (gradient.empty()) {
+    const auto place = runner_.Room(value, batch.values);
+    gradient = IsReadBack(value) ? Sized(device_, gradients_of_[static_cast<std::size_t>(value)],
+                                         place.rows(), place.cols())
+                                 : place;
   }
-  const auto din = in_.Shaped(rows, config.hidden);
-  gradients_.MatmulGradient(gate, *layer.At(Site::kGate).weight, din, false);
-  gradients_.MatmulGradient(up, *layer.At(Site::kUp).weight, din, true);
-  gradients_.RmsNormGradient(middle_.Shaped(rows, config.hidden), layer.mlp_norm->view(),
-                             config.rms_eps, din, gradient, true);
+  return gradient;
 }
 
-/// gradient: with respect to the residual stream in the middle, then to the layer's input x.
-void Backward::Attention(const PlacedLayer& layer, DeviceView<const float> x, Index length,
-                         Index first, DeviceView<float> gradient,
-                         const GradientObserver& observer) {
+/// One step: from the gradient of what it wrote to that of what it read. The stream goes on past a
+/// step that reads it, so that gradients add up there.
+void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& observer) {
   const ModelConfig& config = weights_.config;
-  const Index rows = gradient.rows(), dim = config.head_dim;
-  const Index queries = config.Out(Site::kQ), keys = config.Out(Site::kK);
-  const auto dattention = attention_.Shaped(rows, queries);
-  const auto dq = Sized(device_, dq_, rows, queries);
-  const auto dk = Sized(device_, dk_, rows, keys), dv = Sized(device_, dv_, rows, keys);
-  if (observer) observer(Site::kO, first, gradient);
-  gradients_.MatmulGradient(gradient, *layer.At(Site::kO).weight, dattention, false);
-  gradients_.AttentionGradient(q_.Shaped(rows, queries), k_.Shaped(rows, keys),
-                               v_.Shaped(rows, keys), dattention,
-                               {.windows = rows / length,
-                                .length = length,
-                                .heads = config.heads,
-                                .kv_heads = config.kv_heads,
-                                .head_dim = dim},
-                               dq, dk, dv);
-  const std::vector<AttentionSpan> spans = WindowSpans(rows / length, length);
-  device_.Rope(dq, rope_.back(), spans, dim);
-  device_.Rope(dk, rope_.back(), spans, dim);
-  if (config.qk_norm) {
-    const auto norm_back = [&](const DeviceMatrix& raw, const PlacedVector& weight,
-                               DeviceView<float> d) {
-      const auto heads = d.Reshaped(dim);
-      gradients_.RmsNormGradient(raw.Shaped(heads.rows(), dim), weight->view(), config.rms_eps,
-                                 heads, heads, false);
-    };
-    norm_back(q_raw_, layer.q_norm, dq);
-    norm_back(k_raw_, layer.k_norm, dk);
+  const LayerStep& step = batch.steps[index];
+  const Index dim = config.head_dim;
+  LayerValues& values = batch.values;
+  LayerValues& gradients = batch.gradients;
+  const bool from_stream = step.from == LayerValue::kStream;
+  switch (step.kind) {
+    case StepKind::kProducts: {
+      if (observer) {
+        for (const StepLinear& linear : step.linears) {
+          observer(linear.site, batch.first, gradients[linear.to]);
+        }
+      }
+      bool add = from_stream;
+      for (const StepLinear& linear : step.linears) {
+        gradients_.MatmulGradient(gradients[linear.to], *batch.layer.At(linear.site).weight,
+                                  GradientRoom(step.from, batch), add);
+        add = true;
+      }
+      break;
+    }
+    case StepKind::kNorm:
+      gradients_.RmsNormGradient(batch.norm_inputs[index], (batch.layer.*step.weight)->view(),
+                                 config.rms_eps, gradients[step.to], GradientRoom(step.from, batch),
+                                 from_stream);
+      break;
+    case StepKind::kHeadNorm: {
+      const auto heads = gradients[step.to].Reshaped(dim);
+      gradients_.RmsNormGradient(batch.norm_inputs[index].Reshaped(dim),
+                                 (batch.layer.*step.weight)->view(), config.rms_eps, heads, heads,
+                                 false);
+      break;
+    }
+    case StepKind::kRotate:
+      device_.Rope(gradients[step.to], runner_.rope().back(), batch.spans, dim);
+      break;
+    case StepKind::kAttend:
+      gradients_.AttentionGradient(values[LayerValue::kQ], values[LayerValue::kK],
+                                   values[LayerValue::kV], gradients[step.to],
+                                   {.windows = static_cast<Index>(batch.spans.size()),
+                                    .length = batch.spans.front().length,
+                                    .heads = config.heads,
+                                    .kv_heads = config.kv_heads,
+                                    .head_dim = dim,
+                                    .window = step.window},
+                                   GradientRoom(LayerValue::kQ, batch),
+                                   GradientRoom(LayerValue::kK, batch),
+                                   GradientRoom(LayerValue::kV, batch));
+      break;
+    case StepKind::kActivate:
+      gradients_.SwiGluGradient(values[LayerValue::kGate], values[LayerValue::kUp],
+                                gradients[step.to]);
+      gradients[LayerValue::kGate] = values[LayerValue::kGate];
+      gradients[LayerValue::kUp] = values[LayerValue::kUp];
+      break;
   }
-  if (observer) {
-    observer(Site::kQ, first, dq);
-    observer(Site::kK, first, dk);
-    observer(Site::kV, first, dv);
-  }
-  const auto din = in_.Shaped(rows, config.hidden);
-  gradients_.MatmulGradient(dq, *layer.At(Site::kQ).weight, din, false);
-  gradients_.MatmulGradient(dk, *layer.At(Site::kK).weight, din, true);
-  gradients_.MatmulGradient(dv, *layer.At(Site::kV).weight, din, true);
-  gradients_.RmsNormGradient(x, layer.attention_norm->view(), config.rms_eps, din, gradient, true);
 }
 
 OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& device,
@@ -212,7 +235,7 @@ OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& devic
     for (Index layer = layers - 1; layer >= 0; --layer) {
       context.ThrowIfStopped();
       for (auto& unit : sums) unit.assign(Size(rows), 0.0);
-      backward.Layer(weights.layers[Size(layer)], input(layer), length, gradient,
+      backward.Layer(layer, weights.layers[Size(layer)], input(layer), length, gradient,
                      [&](Site site, Index first, DeviceView<const float> dy) {
                        auto& unit = sums[static_cast<std::size_t>(UnitOf(site))];
                        sums_of_rows.RowSquares(
@@ -220,16 +243,16 @@ OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& devic
                      });
       device.Sync();
       weights.ReleaseLayer(layer);
-      for (const Unit unit : kAllUnits) {
-        const auto u = static_cast<std::size_t>(unit);
+      for (const LayerStep& unit : UnitsOf(config, layer)) {
+        const auto u = static_cast<std::size_t>(unit.unit);
         Index outs = 0;
-        for (const Site site : SitesOf(unit)) outs += config.Out(site);
+        for (const StepLinear& linear : unit.linears) outs += config.Out(linear.site);
         for (Index t = 0; t < rows; ++t) {
           const auto weight = static_cast<float>(sums[u][Size(t)] / static_cast<double>(outs));
           if (!std::isfinite(weight)) {
             throw Error({.what = "the gradient of the loss is not finite",
                          .where = "layer " + std::to_string(layer) + ", " +
-                                  std::string(Name(unit)) + ", window " +
+                                  std::string(Name(unit.unit)) + ", window " +
                                   std::to_string(w + t / length),
                          .hint = "the weights hold or produce NaN or infinity"});
           }

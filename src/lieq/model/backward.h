@@ -13,7 +13,7 @@
 #include "lieq/device/device.h"
 #include "lieq/model/config.h"
 #include "lieq/model/placed_weights.h"
-#include "lieq/model/rope.h"
+#include "lieq/model/step_runner.h"
 #include "lieq/model/weights.h"
 
 namespace lieq {
@@ -42,27 +42,25 @@ class Backward {
   void Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
             Index first_window = 0);
   /// From the gradient with respect to a layer's output to that with respect to its input x, in
-  /// place, in batches of whole windows. x, gradient [windows * length, hidden].
-  void Layer(const LayerWeights& layer, DeviceView<const float> x, Index length,
+  /// place, in batches of whole windows. weights: of the layer. x (which is left as it is) and
+  /// gradient [windows * length, hidden].
+  void Layer(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
              DeviceView<float> gradient, const GradientObserver& observer = {});
 
  private:
-  void Recompute(const PlacedLayer& layer, DeviceView<const float> x, Index length);
-  void Mlp(const PlacedLayer& layer, Index first, DeviceView<float> gradient,
-           const GradientObserver& observer);
-  void Attention(const PlacedLayer& layer, DeviceView<const float> x, Index length, Index first,
-                 DeviceView<float> gradient, const GradientObserver& observer);
+  struct Batch;
+  void Recompute(Batch& batch);
+  void Back(std::size_t step, Batch& batch, const GradientObserver& observer);
+  [[nodiscard]] DeviceView<float> GradientRoom(LayerValue value, Batch& batch);
 
   const Weights& weights_;
   Device& device_;
   GradientOps& gradients_;
-  PlacedWeights placed_;  // its ends alone
-  PlacedRope rope_;
-  DeviceMatrix in_, middle_;               // [rows, hidden]
-  DeviceMatrix q_raw_, k_raw_;             // before their norms
-  DeviceMatrix q_, k_, v_, dq_, dk_, dv_;  // [rows, heads or kv_heads * head_dim]
-  DeviceMatrix attention_;  // [rows, heads * head_dim]: first itself, then its gradient
-  DeviceMatrix gate_, up_, dgated_, logits_;  // [rows, intermediate]; [.., vocab]
+  PlacedWeights placed_;                                 // its ends alone
+  StepRunner runner_;                                    // holds the values of a layer
+  std::vector<DeviceMatrix> kept_;                       // what steps change and gradients read
+  std::array<DeviceMatrix, kLayerValues> gradients_of_;  // of values whose place they cannot take
+  DeviceMatrix logits_;
 };
 
 /// weights[layer][unit][token] = mean over the rows of all linears of the unit of (dloss/dy)², the

@@ -56,6 +56,10 @@ std::span<const Site> SitesOf(Unit unit) noexcept {
   return std::span(kAllSites).subspan(begin, end - begin);
 }
 
+LayerShape ModelConfig::Shape(Index layer) const {
+  return shapes.empty() ? LayerShape{} : shapes[Size(layer)];
+}
+
 Index ModelConfig::Out(Site site) const noexcept {
   switch (site) {
     case Site::kQ:
@@ -131,6 +135,12 @@ void CheckConfig(const ModelConfig& config, std::string_view where) {
             where, "rope_scaling", "factor >= 1, 0 < low_freq_factor < high_freq_factor",
             std::to_string(rope.factor) + ", " + std::to_string(rope.low_freq_factor) + ", " +
                 std::to_string(rope.high_freq_factor));
+  }
+  const auto shapes = static_cast<Index>(config.shapes.size());
+  Require(shapes == 0 || shapes == config.layers, where, "layers with facts of their own",
+          "none, or all " + std::to_string(config.layers), std::to_string(shapes));
+  for (const LayerShape& shape : config.shapes) {
+    Require(shape.window >= 0, where, "sliding_window", "0 or more", std::to_string(shape.window));
   }
 }
 

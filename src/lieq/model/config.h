@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/base/types.h"
 
@@ -44,6 +45,16 @@ struct Rope {
   double original_context = 8192;
 };
 
+/// How a layer lets tokens see one another.
+enum class Mixer : std::uint8_t { kAttention };
+
+/// What a layer has of its own. As it stands here, a layer of Llama, Qwen2 and Qwen3.
+struct LayerShape {
+  Mixer mixer = Mixer::kAttention;
+  Index window = 0;     // tokens that one sees, itself counted; 0: all before it
+  bool rotates = true;  // queries and keys turn with their position
+};
+
 /// Invariants (CheckConfig): all extents >= 1, heads divisible by kv_heads, head_dim even.
 struct ModelConfig {
   std::string architecture;  // "Qwen3ForCausalLM"
@@ -63,6 +74,9 @@ struct ModelConfig {
   bool mlp_bias = false;
   bool qk_norm = false;  // RMS norm of each query and key head (Qwen3)
 
+  std::vector<LayerShape> shapes;  // [layers], or empty where all are LayerShape{}
+
+  [[nodiscard]] LayerShape Shape(Index layer) const;
   /// Rows and columns of a linear: [out, in].
   [[nodiscard]] Index Out(Site site) const noexcept;
   [[nodiscard]] Index In(Site site) const noexcept;

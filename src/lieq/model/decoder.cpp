@@ -7,9 +7,7 @@
 namespace lieq {
 
 Decoder::Decoder(const Weights& weights, Device& device, Index sequences, Index capacity)
-    : weights_(weights),
-      device_(device),
-      forward_(weights, device, capacity, Residency::kAllLayers),
+    : forward_(weights, device, capacity, Residency::kAllLayers),
       sequences_(sequences),
       capacity_(capacity) {
   LIEQ_ASSERT(sequences >= 1 && capacity >= 1);
@@ -34,26 +32,15 @@ void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
 }
 
 Hidden Decoder::Run(View<const TokenId, 2> tokens) {
-  const ModelConfig& config = weights_.config;
-  const Index rows = tokens.size();
   Matrix<TokenId> packed(tokens.rows(), tokens.cols());
   for (Index s = 0; s < tokens.rows(); ++s) {
     std::ranges::copy(tokens.Row(s), packed.view().Row(s).begin());
   }
   Hidden hidden = forward_.Embed(packed.view());
-  const DeviceView<float> x = hidden.x.view();
-  const auto in = Sized(device_, in_, rows, config.hidden);
-  const auto attention = Sized(device_, attention_, rows, config.In(Site::kO));
-  const auto gated = Sized(device_, gated_, rows, config.intermediate);
-  LayerSteps& steps = forward_.steps();
+  const std::vector<AttentionSpan> spans =
+      WindowSpans(tokens.rows(), tokens.cols(), length_, capacity_);
   for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
-    const PlacedLayer& placed = forward_.placed().Layer(static_cast<Index>(layer));
-    steps.QkvInput(placed, x, in);
-    steps.AttentionOutput(placed, in, tokens.cols(), caches_[layer], length_, attention);
-    steps.AddO(placed, attention, x);
-    steps.MlpInput(placed, x, in);
-    steps.Gated(placed, in, gated);
-    steps.AddDown(placed, gated, x);
+    forward_.Layer(static_cast<Index>(layer), hidden.x.view(), spans, &caches_[layer]);
   }
   return hidden;
 }

@@ -27,14 +27,11 @@ class Decoder {
  private:
   [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens);
 
-  const Weights& weights_;
-  Device& device_;
   Forward forward_;
   Index sequences_;
   Index capacity_;
   Index length_ = 0;
   std::vector<LayerCache> caches_;
-  DeviceMatrix in_, attention_, gated_;
 };
 
 }  // namespace lieq

@@ -1,7 +1,6 @@
 #include "lieq/model/forward.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <string>
 
@@ -33,95 +32,11 @@ std::vector<AttentionSpan> WindowSpans(Index windows, Index length, Index past, 
   return spans;
 }
 
-LayerSteps::LayerSteps(const ModelConfig& config, Device& device, Index max_length)
-    : config_(config), device_(device), rope_(config.rope, config.head_dim, max_length, device) {}
-
-void LayerSteps::RmsNorm(DeviceView<const float> x, const PlacedVector& weight,
-                         DeviceView<float> y) {
-  device_.RmsNorm(x, weight->view(), config_.rms_eps, y);
-}
-
-void LayerSteps::QkvInput(const PlacedLayer& layer, DeviceView<const float> x,
-                          DeviceView<float> in) {
-  RmsNorm(x, layer.attention_norm, in);
-}
-
-LayerSteps::Heads LayerSteps::Project(const PlacedLayer& layer, DeviceView<const float> in,
-                                      std::span<const AttentionSpan> spans) {
-  const Index rows = in.rows(), dim = config_.head_dim;
-  const auto q = Sized(device_, q_, rows, config_.Out(Site::kQ));
-  const auto k = Sized(device_, k_, rows, config_.Out(Site::kK));
-  const auto v = Sized(device_, v_, rows, config_.Out(Site::kV));
-  device_.Products(in,
-                   std::array{ProductOf(layer.At(Site::kQ), q), ProductOf(layer.At(Site::kK), k),
-                              ProductOf(layer.At(Site::kV), v)},
-                   false);
-  if (config_.qk_norm) {
-    RmsNorm(q.Reshaped(dim), layer.q_norm, q.Reshaped(dim));
-    RmsNorm(k.Reshaped(dim), layer.k_norm, k.Reshaped(dim));
-  }
-  device_.Rope(q, rope_.table(), spans, dim);
-  device_.Rope(k, rope_.table(), spans, dim);
-  return {q, k, v};
-}
-
-AttentionHeads LayerSteps::HeadShape() const {
-  return {.heads = config_.heads, .kv_heads = config_.kv_heads, .head_dim = config_.head_dim};
-}
-
-void LayerSteps::AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in,
-                                 std::span<const AttentionSpan> spans, DeviceView<float> out) {
-  const Heads heads = Project(layer, in, spans);
-  device_.Attention(heads.q, heads.k, heads.v, HeadShape(), spans, out);
-}
-
-void LayerSteps::AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in, Index length,
-                                 DeviceView<float> out) {
-  AttentionOutput(layer, in, WindowSpans(in.rows() / length, length), out);
-}
-
-void LayerSteps::AttentionOutput(const PlacedLayer& layer, DeviceView<const float> in, Index length,
-                                 LayerCache& cache, Index past, DeviceView<float> out) {
-  const Index windows = in.rows() / length, capacity = cache.keys.rows() / windows;
-  LIEQ_ASSERT(past + length <= capacity);
-  const std::vector<AttentionSpan> spans = WindowSpans(windows, length, past, capacity);
-  const Heads heads = Project(layer, in, spans);
-  for (const AttentionSpan& span : spans) {
-    device_.Copy(heads.k.Rows(span.begin, length), cache.keys.view().Rows(span.keys, length));
-    device_.Copy(heads.v.Rows(span.begin, length), cache.values.view().Rows(span.keys, length));
-  }
-  device_.Attention(heads.q, cache.keys.view(), cache.values.view(), HeadShape(), spans, out);
-}
-
-void LayerSteps::AddO(const PlacedLayer& layer, DeviceView<const float> attention,
-                      DeviceView<float> x) {
-  device_.Products(attention, std::array{ProductOf(layer.At(Site::kO), x)}, true);
-}
-
-void LayerSteps::MlpInput(const PlacedLayer& layer, DeviceView<const float> x,
-                          DeviceView<float> in) {
-  RmsNorm(x, layer.mlp_norm, in);
-}
-
-void LayerSteps::Gated(const PlacedLayer& layer, DeviceView<const float> in,
-                       DeviceView<float> out) {
-  const auto up = Sized(device_, up_, in.rows(), config_.intermediate);
-  device_.Products(
-      in, std::array{ProductOf(layer.At(Site::kGate), out), ProductOf(layer.At(Site::kUp), up)},
-      false);
-  device_.SwiGlu(out, up);
-}
-
-void LayerSteps::AddDown(const PlacedLayer& layer, DeviceView<const float> gated,
-                         DeviceView<float> x) {
-  device_.Products(gated, std::array{ProductOf(layer.At(Site::kDown), x)}, true);
-}
-
 Forward::Forward(const Weights& weights, Device& device, Index max_length, Residency residency)
     : weights_(weights),
       device_(device),
       placed_(weights, device, residency),
-      steps_(weights.config, device, max_length) {}
+      runner_(weights.config, device, max_length) {}
 
 Hidden Forward::Embed(View<const TokenId, 2> tokens) {
   const Index vocab = weights_.config.vocab;
@@ -146,43 +61,40 @@ Index Forward::BatchWindows(Index length) const noexcept {
 }
 
 void Forward::Layer(Index layer, Hidden& hidden, const Observer& observer) {
-  Run(placed_.Layer(layer), hidden, observer);
+  Run(layer, placed_.Layer(layer), hidden, observer);
 }
 
-void Forward::Layer(const LayerWeights& weights, Hidden& hidden, const Observer& observer) {
-  Run(Place(weights, device_), hidden, observer);
+void Forward::Layer(Index layer, const LayerWeights& weights, Hidden& hidden,
+                    const Observer& observer) {
+  Run(layer, Place(weights, device_), hidden, observer);
 }
 
-void Forward::Layer(Index layer, DeviceView<float> x, std::span<const AttentionSpan> spans) {
-  Run(placed_.Layer(layer), x, spans, {});
+void Forward::Layer(Index layer, DeviceView<float> x, std::span<const AttentionSpan> spans,
+                    LayerCache* cache) {
+  Run(layer, {.layer = placed_.Layer(layer), .spans = spans, .cache = cache}, x, {});
 }
 
-void Forward::Run(const PlacedLayer& layer, Hidden& hidden, const Observer& observer) {
+void Forward::Run(Index layer, const PlacedLayer& placed, Hidden& hidden,
+                  const Observer& observer) {
   const Index batch = BatchWindows(hidden.length);
   for (Index w = 0; w < hidden.windows; w += batch) {
     const Index windows = std::min(batch, hidden.windows - w);
-    Run(layer, hidden.x.view().Rows(w * hidden.length, windows * hidden.length),
-        WindowSpans(windows, hidden.length), observer);
+    const std::vector<AttentionSpan> spans = WindowSpans(windows, hidden.length);
+    Run(layer, {.layer = placed, .spans = spans},
+        hidden.x.view().Rows(w * hidden.length, windows * hidden.length), observer);
   }
 }
 
-void Forward::Run(const PlacedLayer& layer, DeviceView<float> x,
-                  std::span<const AttentionSpan> spans, const Observer& observer) {
-  const ModelConfig& config = weights_.config;
-  const auto in = Sized(device_, in_, x.rows(), config.hidden);
-  const auto attention = Sized(device_, attention_, x.rows(), config.In(Site::kO));
-  const auto gated = Sized(device_, gated_, x.rows(), config.intermediate);
-
-  steps_.QkvInput(layer, x, in);
-  if (observer) observer(Unit::kQkv, in);
-  steps_.AttentionOutput(layer, in, spans, attention);
-  if (observer) observer(Unit::kO, attention);
-  steps_.AddO(layer, attention, x);
-  steps_.MlpInput(layer, x, in);
-  if (observer) observer(Unit::kGateUp, in);
-  steps_.Gated(layer, in, gated);
-  if (observer) observer(Unit::kDown, gated);
-  steps_.AddDown(layer, gated, x);
+void Forward::Run(Index layer, const StepContext& context, DeviceView<float> x,
+                  const Observer& observer) {
+  LayerValues values;
+  values[LayerValue::kStream] = x;
+  for (const LayerStep& step : runner_.Steps(layer)) {
+    if (observer && step.kind == StepKind::kProducts) {
+      observer(step.unit, runner_.Room(step.from, values));
+    }
+    runner_.Run(step, context, values);
+  }
 }
 
 void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<double, 2> nll,
@@ -195,7 +107,7 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
   for (Index w = 0; w < hidden.windows; ++w) {
     for (Index begin = 0; begin < scored; begin += chunk) {
       const Index rows = std::min(chunk, scored - begin);
-      const auto in = Sized(device_, in_, rows, config.hidden);
+      const auto in = Normed(rows);
       const auto logits = Sized(device_, logits_, rows, config.vocab);
       device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + first + begin, rows),
                       placed_.final_norm(), config.rms_eps, in);
@@ -209,7 +121,7 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
 }
 
 void Forward::Logits(DeviceView<const float> x, DeviceView<float> logits) {
-  const auto in = Sized(device_, in_, x.rows(), weights_.config.hidden);
+  const auto in = Normed(x.rows());
   device_.RmsNorm(x, placed_.final_norm(), weights_.config.rms_eps, in);
   device_.Matmul(in, placed_.head(), {}, logits, false);
 }
@@ -231,7 +143,7 @@ void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenP
       chunk.push_back({static_cast<Index>(rows.size()) - 1, picks[i].token});
     }
     const auto count = static_cast<Index>(rows.size());
-    const auto in = Sized(device_, in_, count, config.hidden);
+    const auto in = Normed(count);
     const auto logits = Sized(device_, logits_, count, config.vocab);
     for (Index i = 0; i < count; ++i) {
       device_.RmsNorm(x.Rows(rows[Size(i)], 1), placed_.final_norm(), config.rms_eps,
@@ -249,7 +161,7 @@ void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {
   const Index batch = std::clamp<Index>(kLogitElements / config.vocab, 1, hidden.windows);
   for (Index w = 0; w < hidden.windows; w += batch) {
     const Index rows = std::min(batch, hidden.windows - w);
-    const auto in = Sized(device_, in_, rows, config.hidden);
+    const auto in = Normed(rows);
     const auto out = Sized(device_, logits_, rows, config.vocab);
     for (Index i = 0; i < rows; ++i) {
       device_.RmsNorm(hidden.x.view().Rows((w + i + 1) * hidden.length - 1, 1),

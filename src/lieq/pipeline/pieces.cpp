@@ -133,7 +133,7 @@ double Pieces::Layer(Index rows, Index length, const Grid* packed) {
     hidden.x = session_.device().Alloc(timed, config.hidden);
     session_.device().Upload(NormalRows(timed, config.hidden, 1).view(), hidden.x.view());
     return [&] {
-      forward->Layer(layer, hidden);
+      forward->Layer(config.layers / 2, layer, hidden);
       session_.device().Sync();
     };
   });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/base/assert.h"
+#include "lieq/model/layer_steps.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
 
@@ -43,11 +44,12 @@ void CandidateQuantizer::Skip() {
 std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> candidates) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   const ModelConfig& config = weights_.config;
+  const std::vector<LayerStep> units = UnitsOf(config, next_);
   std::array<UnitStatistics, kUnits> measured;
   if (quantizer_.needs_calibration) {
-    for (const Unit unit : kAllUnits) {
-      const Index in = config.In(SitesOf(unit).front());
-      measured[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
+    for (const LayerStep& unit : units) {
+      const Index in = Width(config, unit.from);
+      measured[static_cast<std::size_t>(unit.unit)].gram = Matrix<double>(in, in);
     }
     context_.ThrowIfStopped();
     CalibrationOps& sums = RequireCalibration(device_);
@@ -59,11 +61,11 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
   }
 
   std::vector<QuantizedLayer> layer(candidates.size());
-  for (const Unit unit : kAllUnits) {
-    UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
-    if (quantizer_.needs_calibration) RequireFiniteGram(share.gram.view(), next_, unit);
+  for (const LayerStep& unit : units) {
+    UnitStatistics& share = measured[static_cast<std::size_t>(unit.unit)];
+    if (quantizer_.needs_calibration) RequireFiniteGram(share.gram.view(), next_, unit.unit);
     std::vector<Matrix<float>> widened;
-    for (const Site site : SitesOf(unit)) {
+    for (const auto& [site, to] : unit.linears) {
       widened.push_back(
           WidenedWeights(weights_.layers[Size(next_)].At(site).weight, next_, site, context_));
     }
@@ -71,10 +73,10 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
         quantizer_.begin({.fit = std::move(share), .held_out = std::nullopt}, options_, context_);
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       const Grid& grid = candidates[c];
-      if (!Fits(grid, config, unit)) continue;
+      if (!Fits(grid, config, unit.unit)) continue;
       context_.ThrowIfStopped();
       for (std::size_t i = 0; i < widened.size(); ++i) {
-        const auto site = static_cast<std::size_t>(SitesOf(unit)[i]);
+        const auto site = static_cast<std::size_t>(unit.linears[i].site);
         LinearReport& report = layer[c].reports[site];
         layer[c].matrices[site] = std::make_shared<const QMatrix>(
             QuantizeInRange(widened[i].view(), grid, HasWideScales(weights_, options_), report,

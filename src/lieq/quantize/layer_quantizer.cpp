@@ -49,10 +49,10 @@ void LayerQuantizer::ForBatches(const Function& batch) {
   }
 }
 
-CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
+CalibrationStatistics LayerQuantizer::Measure(const LayerStep& unit) {
   const ModelConfig& config = weights_.config;
-  const Index in = config.In(SitesOf(unit).front());
-  const bool adds = unit == Unit::kO || unit == Unit::kDown;
+  const Index in = Width(config, unit.from);
+  const bool adds = AddsToStream(unit), last = unit.unit == units_.back().unit;
   const Index fitted = quantized_->rows() - HeldOutRows();
   CalibrationStatistics measured;
   measured.fit.gram = Matrix<double>(in, in);
@@ -65,7 +65,7 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
   if (reference_ && measured.held_out) follow(*measured.held_out);
   ForBatches([&](Index first, Index rows) {
     const bool fits = first < fitted;
-    const DeviceView<const float> u = quantized_->Input(unit, first, rows);
+    const DeviceView<const float> u = quantized_->Input(unit.unit, first, rows);
     if (fits) {
       sums_->GramUpdate(u, measured.fit.gram.view());
     } else {
@@ -73,14 +73,14 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
     }
     if (!reference_) return;
     const DeviceView<float> drift = difference_.Shaped(rows, in);
-    sums_->Subtract(reference_->Input(unit, first, rows), u, drift);
+    sums_->Subtract(reference_->Input(unit.unit, first, rows), u, drift);
     sums_->CrossGramUpdate(drift, u, (fits ? measured.fit.drift : measured.held_out->drift).view());
     if (!adds) return;
     const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
     sums_->Subtract(reference_->residual(first, rows), quantized_->residual(first, rows), residual);
     sums_->CrossGramUpdate(residual, u,
                            (fits ? measured.fit.residual : measured.held_out->residual).view());
-    if (unit == Unit::kDown) reference_->Finish(first, rows);
+    if (last) reference_->Finish(first, rows);
   });
   device_.Sync();
   return measured;
@@ -88,10 +88,11 @@ CalibrationStatistics LayerQuantizer::Measure(Unit unit) {
 
 void LayerQuantizer::BeginLayer() {
   layer_ = weights_.layers[Size(next_)];
+  units_ = UnitsOf(weights_.config, next_);
   if (!quantized_) return;
   const PlacedLayer placed = Place(layer_, device_);
-  quantized_->SetLayer(placed);
-  if (reference_) reference_->SetLayer(placed);
+  quantized_->SetLayer(next_, placed);
+  if (reference_) reference_->SetLayer(next_, placed);
 }
 
 void LayerQuantizer::Replace(Site site, Linear linear) {
@@ -103,7 +104,7 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   QuantizedLayer result;
   BeginLayer();
-  for (const Unit unit : kAllUnits) {
+  for (const LayerStep& unit : units_) {
     QuantizeUnit(unit, grids, quantized_ ? Measure(unit) : CalibrationStatistics{}, result);
   }
   if (quantized_) {
@@ -121,27 +122,25 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
   }
   BeginLayer();
   ++next_;
-  for (const Site site : kAllSites) {
-    Replace(site, {done.matrices[static_cast<std::size_t>(site)], layer_.At(site).bias});
+  for (const LayerStep& unit : units_) {
+    for (const auto& [site, to] : unit.linears) {
+      Replace(site, {done.matrices[static_cast<std::size_t>(site)], layer_.At(site).bias});
+    }
   }
   ForBatches([&](Index first, Index rows) {
-    for (const Unit unit : {Unit::kO, Unit::kGateUp, Unit::kDown}) {
-      (void)quantized_->Input(unit, first, rows);
-      if (reference_) (void)reference_->Input(unit, first, rows);
-    }
-    quantized_->Finish(first, rows);
-    if (reference_) reference_->Finish(first, rows);
+    quantized_->Pass(first, rows);
+    if (reference_) reference_->Pass(first, rows);
   });
 }
 
-void LayerQuantizer::QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids,
+void LayerQuantizer::QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                                   CalibrationStatistics measured, QuantizedLayer& result) {
   context_.ThrowIfStopped();
-  const Grid& grid = grids[static_cast<std::size_t>(SitesOf(unit).front())];
-  if (quantizer_.needs_calibration) RequireFiniteGram(measured.fit.gram.view(), next_, unit);
+  const Grid& grid = grids[static_cast<std::size_t>(unit.linears.front().site)];
+  if (quantizer_.needs_calibration) RequireFiniteGram(measured.fit.gram.view(), next_, unit.unit);
   const std::unique_ptr<UnitSolver> solver =
       quantizer_.begin(std::move(measured), options_, context_);
-  for (const Site site : SitesOf(unit)) {
+  for (const auto& [site, to] : unit.linears) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
     const Matrix<float> w = WidenedWeights(layer_.At(site).weight, next_, site, context_);

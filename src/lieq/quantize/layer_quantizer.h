@@ -5,9 +5,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "lieq/base/context.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/layer_steps.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
 #include "lieq/quantize/streams.h"
@@ -43,10 +45,10 @@ class LayerQuantizer {
  private:
   template <class Function>
   void ForBatches(const Function& batch);
-  [[nodiscard]] CalibrationStatistics Measure(Unit unit);
+  [[nodiscard]] CalibrationStatistics Measure(const LayerStep& unit);
   [[nodiscard]] Index HeldOutRows() const noexcept;
-  void QuantizeUnit(Unit unit, std::span<const Grid, kSites> grids, CalibrationStatistics measured,
-                    QuantizedLayer& result);
+  void QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
+                    CalibrationStatistics measured, QuantizedLayer& result);
   /// Takes up the next layer, in both streams.
   void BeginLayer();
   /// Puts a linear in the place of that of the layer, which the quantized stream goes on with.
@@ -60,7 +62,8 @@ class LayerQuantizer {
   Context& context_;
   Forward forward_;
   Index next_ = 0;
-  LayerWeights layer_;  // at work, as far as it is quantized
+  LayerWeights layer_;            // at work, as far as it is quantized
+  std::vector<LayerStep> units_;  // its units
   std::optional<ActivationStream> quantized_, reference_;
   DeviceMatrix difference_;
 };

@@ -2,61 +2,60 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
-#include "lieq/base/assert.h"
+#include "lieq/model/passes.h"
 
 namespace lieq {
 
 ActivationStream::ActivationStream(const ModelConfig& config, Device& device, Forward& forward,
-                                   Hidden hidden, bool at_once)
+                                   Hidden hidden, bool at_once, Index most_kept)
     : device_(device), forward_(forward), hidden_(std::move(hidden)), at_once_(at_once) {
   const Index rows = hidden_.x.rows();
   const Index batch = std::min(rows, forward.BatchWindows(hidden_.length) * hidden_.length);
-  keep_gated_ = !at_once && rows * config.intermediate <= kMostKeptFloats;
-  in_ = device.Alloc(batch, config.hidden);
-  attention_ = device.Alloc(rows, config.In(Site::kO));
+  keep_gated_ = !at_once && rows * config.intermediate <= most_kept;
+  normed_ = device.Alloc(batch, config.hidden);
+  mixed_ = device.Alloc(rows, config.In(Site::kO));
   gated_ = device.Alloc(keep_gated_ ? rows : batch, config.intermediate);
 }
 
-DeviceView<float> ActivationStream::Gated(Index first, Index rows) {
-  return keep_gated_ ? gated_.view().Rows(first, rows) : gated_.view().Rows(0, rows);
+/// Where a walk to step `end` goes on: at the unit before, whose input is kept, or else as far back
+/// as the stream is still the one that the input is made of.
+std::size_t ActivationStream::Resumed(std::size_t end) const {
+  std::size_t begin = end;
+  while (begin > 0 && steps_[begin - 1].kind != StepKind::kProducts) --begin;
+  if (begin == 0) return 0;
+  const LayerValue input = steps_[--begin].from;
+  if (input == LayerValue::kMixed || (input == LayerValue::kGate && (keep_gated_ || at_once_)))
+    return begin;
+  while (begin > 0 && !AddsToStream(steps_[begin - 1])) --begin;
+  return begin;
+}
+
+LayerValues ActivationStream::Walk(std::size_t begin, std::size_t end, Index first, Index rows) {
+  LayerValues values;
+  values[LayerValue::kStream] = hidden_.x.view().Rows(first, rows);
+  values[LayerValue::kNormed] = normed_.view().Rows(0, rows);
+  values[LayerValue::kMixed] = mixed_.view().Rows(first, rows);
+  values[LayerValue::kGate] = gated_.view().Rows(keep_gated_ ? first : 0, rows);
+  const std::vector<AttentionSpan> spans = WindowSpans(rows / hidden_.length, hidden_.length);
+  for (const LayerStep& step : steps_.subspan(begin, end - begin)) {
+    forward_.runner().Run(step, {.layer = layer_, .spans = spans}, values);
+  }
+  return values;
 }
 
 DeviceView<const float> ActivationStream::Input(Unit unit, Index first, Index rows) {
-  LayerSteps& steps = forward_.steps();
-  const DeviceView<float> x = hidden_.x.view().Rows(first, rows);
-  const DeviceView<float> in = in_.view().Rows(0, rows);
-  const DeviceView<float> attention = attention_.view().Rows(first, rows);
-  switch (unit) {
-    case Unit::kQkv:
-      steps.QkvInput(layer_, x, in);
-      return in;
-    case Unit::kO:
-      steps.QkvInput(layer_, x, in);
-      steps.AttentionOutput(layer_, in, hidden_.length, attention);
-      return attention;
-    case Unit::kGateUp:
-      steps.AddO(layer_, attention, x);
-      steps.MlpInput(layer_, x, in);
-      return in;
-    case Unit::kDown:
-      steps.MlpInput(layer_, x, in);
-      steps.Gated(layer_, in, Gated(first, rows));
-      return Gated(first, rows);
-  }
-  LIEQ_ASSERT(false);
-  return in;
+  const std::size_t end = ProductsOf(steps_, unit);
+  return Walk(Resumed(end), end, first, rows)[steps_[end].from];
 }
 
 void ActivationStream::Finish(Index first, Index rows) {
-  LayerSteps& steps = forward_.steps();
-  const DeviceView<float> x = hidden_.x.view().Rows(first, rows);
-  if (!keep_gated_ && !at_once_) {
-    const DeviceView<float> in = in_.view().Rows(0, rows);
-    steps.MlpInput(layer_, x, in);
-    steps.Gated(layer_, in, Gated(first, rows));
-  }
-  steps.AddDown(layer_, Gated(first, rows), x);
+  (void)Walk(Resumed(steps_.size()), steps_.size(), first, rows);
+}
+
+void ActivationStream::Pass(Index first, Index rows) {
+  (void)Walk(0, steps_.size(), first, rows);
 }
 
 }  // namespace lieq

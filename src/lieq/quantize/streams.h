@@ -1,6 +1,8 @@
 // The calibration windows' activations in one model, unit by unit.
 #pragma once
 
+#include <cstddef>
+#include <span>
 #include <utility>
 
 #include "lieq/device/device.h"
@@ -8,20 +10,27 @@
 
 namespace lieq {
 
-/// Walks a layer in the order of its units, so that linears may be replaced between them.
+/// Gated products of all windows are kept between the two passes over them while they fit in this
+/// many floats (1 GiB), else computed twice. The result is the same.
+inline constexpr Index kMostKeptFloats = Index{1} << 28;
+
+/// Walks the steps of a layer unit by unit, so that linears may be replaced between them.
 ///
 /// Holds the residual stream [windows * length, hidden], attention outputs, and gated products
-/// while those of all windows fit in kMostKeptFloats.
+/// while those of all windows fit in `most_kept` floats.
 class ActivationStream {
  public:
   /// device and forward outlive this; forward is shared by streams that take turns. at_once: each
   /// batch is finished right after the input of down was asked for, as is possible where down is
   /// not replaced in between: no gated products are kept then.
   ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden,
-                   bool at_once);
+                   bool at_once, Index most_kept = kMostKeptFloats);
 
   /// The layer that the next calls run on. What it was made of stays alive until the next one.
-  void SetLayer(PlacedLayer layer) { layer_ = std::move(layer); }
+  void SetLayer(Index layer, PlacedLayer placed) {
+    steps_ = forward_.runner().Steps(layer);
+    layer_ = std::move(placed);
+  }
   /// Puts another linear in the place of one of the layer's.
   void Replace(Site site, const Linear& linear) { layer_.At(site) = Place(linear, device_); }
 
@@ -29,8 +38,10 @@ class ActivationStream {
   /// them; valid until the next call. Units must be asked for in order, each once for every batch:
   /// the call for gate_up adds the attention output to the stream.
   [[nodiscard]] DeviceView<const float> Input(Unit unit, Index first, Index rows);
-  /// Adds the output of down: the stream is that before the next layer then.
+  /// Goes on behind the last unit: the stream is that before the next layer then.
   void Finish(Index first, Index rows);
+  /// The whole layer at once, in place of all calls of Input and Finish for these rows.
+  void Pass(Index first, Index rows);
 
   /// The residual stream: before o was added, or before down was, by where the walk stands.
   [[nodiscard]] DeviceView<const float> residual(Index first, Index rows) const {
@@ -40,19 +51,17 @@ class ActivationStream {
   [[nodiscard]] Index length() const noexcept { return hidden_.length; }
 
  private:
-  DeviceView<float> Gated(Index first, Index rows);
+  [[nodiscard]] std::size_t Resumed(std::size_t end) const;
+  LayerValues Walk(std::size_t begin, std::size_t end, Index first, Index rows);
 
   Device& device_;
   Forward& forward_;
+  std::span<const LayerStep> steps_;
   PlacedLayer layer_;
   Hidden hidden_;
-  DeviceMatrix in_, attention_, gated_;
+  DeviceMatrix normed_, mixed_, gated_;
   const bool at_once_;
   bool keep_gated_ = false;
 };
-
-/// Gated products of all windows are kept between the two passes over them while they fit in this
-/// many floats (1 GiB), else computed twice. The result is the same.
-inline constexpr Index kMostKeptFloats = Index{1} << 28;
 
 }  // namespace lieq

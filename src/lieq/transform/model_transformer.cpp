@@ -5,6 +5,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/model/layer_steps.h"
 #include "lieq/quantize/layer_inputs.h"
 
 namespace lieq {
@@ -55,12 +56,13 @@ void ModelTransformer::Measure(const FloatLayer& layer,
                                std::array<UnitStatistics, kUnits>& inputs) {
   const Index fitted = (hidden_.windows - HeldOutWindows(hidden_.windows)) * hidden_.length;
   std::array<Index, kUnits> seen{};
-  for (const Unit unit : kAllUnits) {
-    const Index in = weights_.config.In(SitesOf(unit).front());
-    inputs[static_cast<std::size_t>(unit)].gram = Matrix<double>(in, in);
+  const std::vector<LayerStep> units = UnitsOf(weights_.config, next_);
+  for (const LayerStep& unit : units) {
+    const Index in = Width(weights_.config, unit.from);
+    inputs[static_cast<std::size_t>(unit.unit)].gram = Matrix<double>(in, in);
   }
   CalibrationOps& sums = RequireCalibration(device_);
-  forward_->Layer(layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
+  forward_->Layer(next_, layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
     const auto index = static_cast<std::size_t>(unit);
     const Index count = std::min(input.rows(), fitted - std::min(fitted, seen[index]));
     seen[index] += input.rows();
@@ -68,9 +70,9 @@ void ModelTransformer::Measure(const FloatLayer& layer,
     sums.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
   });
   device_.Sync();
-  for (const Unit unit : kAllUnits) {
-    Matrix<double>& gram = inputs[static_cast<std::size_t>(unit)].gram;
-    RequireFiniteGram(gram.view(), next_, unit);
+  for (const LayerStep& unit : units) {
+    Matrix<double>& gram = inputs[static_cast<std::size_t>(unit.unit)].gram;
+    RequireFiniteGram(gram.view(), next_, unit.unit);
     for (Index i = 0; i < gram.rows(); ++i) {
       for (Index j = 0; j < i; ++j) gram(j, i) = gram(i, j);
     }

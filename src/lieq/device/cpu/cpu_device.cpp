@@ -29,6 +29,11 @@ View<const float, 2> Host(DeviceView<const float> v) {
   return DeviceAccess::Shared(v);
 }
 
+/// Of the `visible` tokens up to one, those that lie too far back for it.
+Index BeyondWindow(Index visible, Index window) {
+  return window == 0 ? 0 : std::max<Index>(0, visible - window);
+}
+
 class CpuDevice final : public Device, public CalibrationOps, public GradientOps {
  public:
   CpuDevice(ThreadPool& pool, const KernelSet& kernels, Arithmetic arithmetic)
@@ -134,7 +139,9 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
         for (Index i = 0; i < rows; ++i) {
           float* row = scores.Row(i).data();
           const Index visible = past + begin + i + 1;  // the token itself and all before it
-          kernels_.softmax(row, scale, visible);
+          const Index hidden = BeyondWindow(visible, heads.window);
+          kernels_.softmax(row + hidden, scale, visible - hidden);
+          std::fill(row, row + hidden, 0.0f);
           std::fill(row + visible, row + seen, 0.0f);
         }
         if (apart) {
@@ -274,11 +281,13 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
           Gemm(1.0f, gradient, Transpose::kNo, values.Rows(0, seen), Transpose::kYes, 0.0f, ds);
           for (Index i = 0; i < rows; ++i) {
             float *p_row = p.Row(i).data(), *ds_row = ds.Row(i).data();
-            const Index visible = begin + i + 1;
-            kernels_.softmax(p_row, scale, visible);
-            kernels_.softmax_gradient(p_row, ds_row, scale, visible);
-            std::fill(p_row + visible, p_row + seen, 0.0f);
-            std::fill(ds_row + visible, ds_row + seen, 0.0f);
+            const Index visible = begin + i + 1, hidden = BeyondWindow(visible, shape.window);
+            kernels_.softmax(p_row + hidden, scale, visible - hidden);
+            kernels_.softmax_gradient(p_row + hidden, ds_row + hidden, scale, visible - hidden);
+            for (float* const weights : {p_row, ds_row}) {
+              std::fill(weights, weights + hidden, 0.0f);
+              std::fill(weights + visible, weights + seen, 0.0f);
+            }
           }
           const float kept = fresh ? 0.0f : 1.0f;
           Gemm(1.0f, p, Transpose::kYes, gradient, Transpose::kNo, kept, dvalues.Rows(0, seen));

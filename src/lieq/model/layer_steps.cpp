@@ -1,0 +1,115 @@
+#include "lieq/model/layer_steps.h"
+
+#include <algorithm>
+#include <array>
+
+#include "lieq/base/assert.h"
+
+namespace lieq {
+namespace {
+
+using enum LayerValue;
+
+constexpr std::array kQkvLinears{StepLinear{Site::kQ, kQ}, StepLinear{Site::kK, kK},
+                                 StepLinear{Site::kV, kV}};
+constexpr std::array kOLinears{StepLinear{Site::kO, kStream}};
+constexpr std::array kGateUpLinears{StepLinear{Site::kGate, kGate}, StepLinear{Site::kUp, kUp}};
+constexpr std::array kDownLinears{StepLinear{Site::kDown, kStream}};
+
+constexpr LayerStep Norm(PlacedVector PlacedLayer::* weight) {
+  return {.kind = StepKind::kNorm, .from = kStream, .to = kNormed, .weight = weight};
+}
+constexpr LayerStep HeadNorm(LayerValue heads, PlacedVector PlacedLayer::* weight) {
+  return {.kind = StepKind::kHeadNorm, .from = heads, .to = heads, .weight = weight};
+}
+constexpr LayerStep Products(Unit unit, LayerValue from, std::span<const StepLinear> linears) {
+  return {.kind = StepKind::kProducts,
+          .from = from,
+          .to = linears.front().to,
+          .unit = unit,
+          .linears = linears};
+}
+constexpr LayerStep Plain(StepKind kind, LayerValue from, LayerValue to) {
+  return {.kind = kind, .from = from, .to = to};
+}
+
+/// A step, and which layers have it; null: all.
+struct Row {
+  LayerStep step;
+  bool (*had)(const ModelConfig& config, const LayerShape& shape) = nullptr;
+};
+bool HasHeadNorms(const ModelConfig& config, const LayerShape& /*shape*/) {
+  return config.qk_norm;
+}
+bool Rotates(const ModelConfig& /*config*/, const LayerShape& shape) {
+  return shape.rotates;
+}
+
+constexpr std::array kAttentionLayer{
+    Row{Norm(&PlacedLayer::attention_norm)},
+    Row{Products(Unit::kQkv, kNormed, kQkvLinears)},
+    Row{HeadNorm(kQ, &PlacedLayer::q_norm), HasHeadNorms},
+    Row{HeadNorm(kK, &PlacedLayer::k_norm), HasHeadNorms},
+    Row{Plain(StepKind::kRotate, kQ, kQ), Rotates},
+    Row{Plain(StepKind::kRotate, kK, kK), Rotates},
+    Row{Plain(StepKind::kAttend, kQ, kMixed)},
+    Row{Products(Unit::kO, kMixed, kOLinears)},
+    Row{Norm(&PlacedLayer::mlp_norm)},
+    Row{Products(Unit::kGateUp, kNormed, kGateUpLinears)},
+    Row{Plain(StepKind::kActivate, kGate, kGate)},
+    Row{Products(Unit::kDown, kGate, kDownLinears)},
+};
+
+std::span<const Row> RowsOf(Mixer mixer) {
+  switch (mixer) {
+    case Mixer::kAttention:
+      return kAttentionLayer;
+  }
+  return {};
+}
+
+}  // namespace
+
+Index Width(const ModelConfig& config, LayerValue value) noexcept {
+  switch (value) {
+    case kStream:
+    case kNormed:
+      return config.hidden;
+    case kQ:
+    case kMixed:
+      return config.Out(Site::kQ);
+    case kK:
+    case kV:
+      return config.Out(Site::kK);
+    case kGate:
+    case kUp:
+      return config.Out(Site::kGate);
+  }
+  return 0;
+}
+
+std::vector<LayerStep> StepsOf(const ModelConfig& config, const LayerShape& shape) {
+  std::vector<LayerStep> steps;
+  for (const Row& row : RowsOf(shape.mixer)) {
+    if (row.had != nullptr && !row.had(config, shape)) continue;
+    steps.push_back(row.step);
+    if (row.step.kind == StepKind::kAttend) steps.back().window = shape.window;
+  }
+  return steps;
+}
+
+std::vector<LayerStep> UnitsOf(const ModelConfig& config, Index layer) {
+  std::vector<LayerStep> units = StepsOf(config, config.Shape(layer));
+  std::erase_if(units, [](const LayerStep& step) { return step.kind != StepKind::kProducts; });
+  return units;
+}
+
+std::size_t ProductsOf(std::span<const LayerStep> steps, Unit unit) {
+  const auto found = std::ranges::find_if(steps, [&](const LayerStep& step) {
+    return step.kind == StepKind::kProducts && step.unit == unit;
+  });
+  LIEQ_ASSERT(found != steps.end());
+  return static_cast<std::size_t>(found - steps.begin());
+}
+
+}  // namespace lieq
