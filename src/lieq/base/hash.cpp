@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <new>
 #include <vector>
@@ -10,6 +11,11 @@
 #include "lieq/base/files.h"
 
 namespace lieq {
+namespace {
+
+std::atomic<std::uint64_t> g_hashed_bytes{0};
+
+}  // namespace
 
 struct Hasher::State {
   XXH3_state_t* state = nullptr;
@@ -47,8 +53,15 @@ std::string Hasher::Hex() const {
 
 std::string HashFile(const std::filesystem::path& path) {
   Hasher hasher;
-  ReadBlocks(path, [&](std::span<const std::byte> block) { hasher.Add(block); });
+  ReadBlocks(path, [&](std::span<const std::byte> block) {
+    hasher.Add(block);
+    g_hashed_bytes += block.size();
+  });
   return hasher.Hex();
+}
+
+std::uint64_t HashedFileBytes() noexcept {
+  return g_hashed_bytes;
 }
 
 std::string HashText(std::string_view text) {

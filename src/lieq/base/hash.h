@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -29,6 +30,8 @@ class Hasher {
 
 /// Hash of a whole file, read in blocks so that its pages do not count as ours. Throws Error.
 [[nodiscard]] std::string HashFile(const std::filesystem::path& path);
+/// Bytes that HashFile has read in this process: tells a test that a file was hashed twice.
+[[nodiscard]] std::uint64_t HashedFileBytes() noexcept;
 [[nodiscard]] std::string HashText(std::string_view text);
 
 }  // namespace lieq

@@ -15,6 +15,7 @@
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/model_card.h"
+#include "lieq/pipeline/output_places.h"
 #include "lieq/pipeline/plan_source.h"
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/quality_warnings.h"
@@ -333,6 +334,29 @@ Work WorkOf(const QuantizeRequest& request, const Inputs& inputs, const Forecast
   return work;
 }
 
+/// What the request writes against what it reads.
+void CheckPlacesOf(const QuantizeRequest& request) {
+  std::vector<InputPlace> inputs{{request.model, InputRole::kModel, "the source model"}};
+  const auto add = [&](const fs::path& path, InputRole role, std::string_view what) {
+    if (!path.empty()) inputs.push_back({path, role, what});
+  };
+  add(request.plan, InputRole::kModel, "the plan");
+  add(request.ranking.diagnostics, InputRole::kFile, "the diagnostics");
+  add(request.ranking.scores, InputRole::kFile, "the scores");
+  add(request.damage.sensitivities, InputRole::kFile, "the sensitivities");
+  add(request.damage.text, InputRole::kFile, "the text");
+  for (const fs::path& file : request.calibration.files) {
+    add(file, InputRole::kFile, "a calibration text");
+  }
+  std::vector<OutputPlace> outputs{
+      {request.output, OutputRole::kModel, "the output"},
+      {RunFolderOf(request.output), OutputRole::kRun, "the working folder of the output"}};
+  if (!request.damage.codes.empty()) {
+    outputs.push_back({request.damage.codes, OutputRole::kCodes, "the folder of codes"});
+  }
+  CheckPlaces(inputs, outputs, {.force = request.force, .resumes = true});
+}
+
 /// A request whose inputs are read: what will be done, and doing it.
 class Job {
  public:
@@ -509,6 +533,7 @@ QuantizeForecast ForecastQuantize(const QuantizeRequest& request, Session& sessi
 }
 
 QuantizeOutcome Quantize(const QuantizeRequest& request, Session& session) {
+  CheckPlacesOf(request);
   return Job(request, session).Do();
 }
 
