@@ -63,11 +63,12 @@ endfunction()
 # Builds the programs of all tests with the label "fast": what the sanitizer run of ./test needs.
 add_custom_target(fast_tests)
 
-# lieq_test(NAME [DEPENDS folder...] [LABELS label...] [PARTS n]): tests/NAME/*_test.cpp as one
-# program. Its label is "fast" (run under the sanitizers too) unless LABELS says otherwise: "slow".
-# PARTS: one that takes minutes is run as n tests, which go side by side.
+# lieq_test(NAME [DEPENDS folder...] [LABELS label...]): tests/NAME/*_test.cpp as one program, of which
+# each case is a test by the name NAME.Suite.Case. Their label is "fast" (run under the sanitizers
+# too) unless LABELS says otherwise: "slow".
+set(LIEQ_CASES ${CMAKE_CURRENT_LIST_DIR}/LieqCases.cmake)
 function(lieq_test NAME)
-  cmake_parse_arguments(ARG "" "PARTS" "DEPENDS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LABELS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
   if(NOT sources)
     return()
@@ -95,17 +96,22 @@ function(lieq_test NAME)
   if("fast" IN_LIST ARG_LABELS)
     add_dependencies(fast_tests ${NAME}_tests)
   endif()
-  if(NOT ARG_PARTS)
-    set(ARG_PARTS 1)
+  # Until there is a record of what each takes, slow ones come first: none is left alone at the end.
+  set(cost 1)
+  if("slow" IN_LIST ARG_LABELS)
+    set(cost 10)
   endif()
-  foreach(part RANGE 1 ${ARG_PARTS})
-    set(test ${NAME})
-    if(ARG_PARTS GREATER 1)
-      set(test ${NAME}_${part})
-    endif()
-    math(EXPR index "${part} - 1")
-    add_test(NAME ${test} COMMAND ${NAME}_tests)
-    set_tests_properties(${test} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900
-      COST ${ARG_PARTS} ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_PARTS};GTEST_SHARD_INDEX=${index}")
-  endforeach()
+  set(cases ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_cases.cmake)
+  add_custom_command(TARGET ${NAME}_tests POST_BUILD BYPRODUCTS ${cases} VERBATIM
+    COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:${NAME}_tests> -DPREFIX=${NAME}
+      -DLABELS=${ARG_LABELS} -DCOST=${cost} -DOUTPUT=${cases} -P ${LIEQ_CASES})
+  set(include ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_include.cmake)
+  file(CONFIGURE OUTPUT ${include} @ONLY CONTENT [=[
+if(EXISTS "@cases@")
+  include("@cases@")
+else()
+  add_test(@NAME@.not_built @NAME@_tests_are_not_built)
+endif()
+]=])
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${include})
 endfunction()

@@ -2,9 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <set>
-#include <thread>
 
 #include "lieq/base/rng.h"
 #include "lieq/io/json.h"
@@ -200,16 +198,8 @@ TEST_F(Estimates, NameTheStagesBeforeTheyStart) {
 
 TEST_F(Estimates, SecondsOfARunCountAllItsStarts) {
   const Words words = Quantize("out", {"--uniform", "4", "-q"});
-  {
-    Running running(words, folder / "o", folder / "e");
-    while (!fs::exists(folder / "out.run/seconds.json")) {
-      ASSERT_FALSE(fs::exists(folder / "out")) << "the run was faster than the test";
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    running.Kill(SIGKILL);
-    running.Wait();
-  }
-  if (fs::exists(folder / "out")) GTEST_SKIP() << "the run was faster than the signal";
+  const Outcome killed = RunInterrupted(folder.path(), "KILL", "quantizing:1", words);
+  ASSERT_EQ(killed.exit, 128 + SIGKILL) << killed.err;
   Record before = ReadRecord(folder / "out.run/seconds.json");
   EXPECT_EQ(before["runs"], 1);
   before["seconds"] = 5000.0;  // as if it had been at work for long

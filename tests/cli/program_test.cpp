@@ -1,12 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <thread>
 #include <tuple>
 
-#include "lieq/base/rng.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
@@ -196,55 +193,63 @@ TEST_F(Program, GivesTheSameBytesForAnyNumberOfThreads) {
 }
 
 TEST_F(Program, EndsWithTheSameBytesAfterBeingKilledAtTenMoments) {
-  MakeTinyModel(folder / "larger", {.layers = 8, .hidden = 256, .intermediate = 512});
   const auto command = [&](const std::string& out, const char* threads) {
-    return std::vector<std::string>{"quantize",  Path("larger"), "-o", Path(out),  "--bits",
-                                    "2.5",       "--samples",    "16", "--method", "gptq",
-                                    "--threads", threads,        "-q"};
+    return Quantize(out, {"--bits", "2.5", "--method", "gptq", "--threads", threads});
   };
-  const auto begin = std::chrono::steady_clock::now();
   ASSERT_EQ(Lieq(command("whole", "2")).exit, 0);
-  const auto whole = std::chrono::steady_clock::now() - begin;
-  Rng rng(static_cast<std::uint64_t>(::getpid()));  // other moments in every run of the test
-
-  int killed = 0, attempts = 0;
-  std::string moments;
-  while (killed < 10 && attempts++ < 40) {
-    Running running(command("out", attempts % 2 == 0 ? "1" : "3"), folder / "o", folder / "e");
-    const auto moment =
-        std::chrono::duration_cast<std::chrono::microseconds>(whole * (0.6 * rng.Uniform()));
-    moments += std::to_string(moment.count()) + " us, ";
-    std::this_thread::sleep_for(moment);
-    running.Kill(SIGKILL);
-    const int exit = running.Wait();
-    if (exit == 0) {  // it was done before; once more from the start
-      fs::remove_all(folder / "out");
-      continue;
-    }
-    ASSERT_EQ(exit, 128 + SIGKILL);
-    ASSERT_FALSE(fs::exists(folder / "out"));
-    ++killed;
+  int starts = 0;
+  for (const char* moment :
+       {"file:1", "file:3", "compactness:2", "quantizing:0", "quantizing:1", "resuming:1",
+        "quantizing:1", "quantizing:2", "writing:0", "writing:1"}) {
+    const Outcome killed = RunInterrupted(folder.path(), "KILL", moment,
+                                          command("out", ++starts % 2 == 0 ? "1" : "3"));
+    ASSERT_EQ(killed.exit, 128 + SIGKILL) << moment << "\n" << killed.err;
+    ExpectNothingAt("out");
   }
-  ASSERT_EQ(killed, 10);
   const Outcome last = Lieq(command("out", "2"));
 
-  ASSERT_EQ(last.exit, 0) << last.err << moments;
-  EXPECT_EQ(Contents(folder / "out"), Contents(folder / "whole")) << moments;
+  ASSERT_EQ(last.exit, 0) << last.err;
+  EXPECT_EQ(Contents(folder / "out"), Contents(folder / "whole"));
   EXPECT_FALSE(fs::exists(folder / "out.run"));
+}
+
+TEST_F(Program, EndsWithTheSameBytesAfterBeingKilledBeforeAnyFlushOrRename) {
+  MakeTinyModel(folder / "small", {.layers = 2, .hidden = 64, .intermediate = 64});
+  const auto command = [&](const std::string& out) {
+    return std::vector<std::string>{"quantize", Path("small"),  "-o", Path(out),  "--uniform",
+                                    "2",        "--group-size", "32", "--method", "rtn",
+                                    "-q"};
+  };
+  ASSERT_EQ(Lieq(command("whole")).exit, 0);
+  const auto whole = Contents(folder / "whole");
+  int calls = 0;
+  while (true) {
+    const std::string moment = "file:" + std::to_string(calls + 1);
+    const Outcome killed = RunInterrupted(folder.path(), "KILL", moment, command("out"));
+    if (killed.exit == 0) break;  // it makes no such call
+    ASSERT_EQ(killed.exit, 128 + SIGKILL) << moment << "\n" << killed.err;
+    ++calls;
+
+    const Outcome last = Lieq(command("out"));
+
+    ASSERT_EQ(last.exit, 0) << moment << "\n" << last.err;
+    ASSERT_EQ(Contents(folder / "out"), whole) << moment;
+    ASSERT_FALSE(fs::exists(folder / "out.run")) << moment;
+    fs::remove_all(folder / "out");
+  }
+  EXPECT_GE(calls, 20);
 }
 
 TEST_F(Program, GoesOnAfterASignalWithTheLineItPrints) {
   const std::vector<std::string> words{"quantize", Path("model"),  "-o", Path("out"), "--uniform",
-                                       "2",        "--group-size", "32", "--samples", "60"};
-  Running running(words, folder / "o", folder / "e");
-  std::this_thread::sleep_for(std::chrono::milliseconds(400));
-  running.Kill(SIGTERM);
-  const int exit = running.Wait();
-  if (exit == 0) GTEST_SKIP() << "the run was faster than the signal";
+                                       "2",        "--group-size", "32", "--samples", "8"};
+  const Outcome stopped = RunInterrupted(folder.path(), "TERM", "quantizing:1", words);
 
-  EXPECT_EQ(exit, 128 + SIGTERM);
+  EXPECT_EQ(stopped.exit, 128 + SIGTERM);
   ExpectNothingAt("out");
-  EXPECT_NE(ReadText(folder / "e").find("--uniform 2 --group-size 32"), std::string::npos);
+  EXPECT_NE(stopped.err.find("--uniform 2 --group-size 32"), std::string::npos) << stopped.err;
+  EXPECT_TRUE(fs::exists(folder / "out.run/layer-00000.safetensors"));
+  EXPECT_FALSE(fs::exists(folder / "out.run/layer-00001.safetensors"));
   EXPECT_EQ(Lieq(words).exit, 0);
 }
 
@@ -287,12 +292,9 @@ TEST_F(Program, KnowsWhatIsDoneAndWhatIsInTheWay) {
 }
 
 TEST_F(Program, NamesTheProcessThatHoldsTheOutput) {
-  Running first({"quantize", Path("model"), "-o", Path("out"), "--uniform", "2", "--group-size",
-                 "32", "--samples", "90", "-q"},
-                folder / "o", folder / "e");
-  while (!fs::exists(folder / "out.run/settings.json")) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  Running first(InterruptedWords("STOP", "quantizing:1", Quantize("out", {"--uniform", "2"})),
+                folder / "o", folder / "e", LIEQ_INTERRUPTED);
+  ASSERT_EQ(first.Wait(), 128 + SIGSTOP);
 
   const Outcome second = Lieq(Quantize("out", {"--uniform", "2"}));
 

@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <functional>
 #include <map>
-#include <thread>
 
 #include "lieq/base/hash.h"
 #include "lieq/io/json.h"
@@ -493,14 +491,11 @@ TEST_F(Safety, AStudySaysHowItGoesOn) {
                                        "64,32,16",
                                        "--methods",
                                        "gptq,best"};
-  Running running(words, log / "o", log / "e");
-  while (!fs::exists(folder / "out/study.json")) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  running.Kill(SIGTERM);
-  if (running.Wait() == 0) GTEST_SKIP() << "the run was faster than the signal";
-  EXPECT_THAT(ReadText(log / "e"), HasSubstr("To go on:"));
-  EXPECT_THAT(ReadText(log / "e"), HasSubstr("'" + Path("a text.txt") + "'"));
+  const Outcome stopped = RunInterrupted(log.path(), "TERM", "codes of candidates:1:2", words);
+  EXPECT_EQ(stopped.exit, 128 + SIGTERM) << stopped.err;
+  EXPECT_TRUE(fs::exists(folder / "out/study.json"));
+  EXPECT_THAT(stopped.err, HasSubstr("To go on:"));
+  EXPECT_THAT(stopped.err, HasSubstr("'" + Path("a text.txt") + "'"));
 }
 
 }  // namespace

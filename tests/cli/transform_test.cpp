@@ -1,8 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <thread>
-
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/temp_folder.h"
@@ -85,24 +82,19 @@ TEST_F(TransformCommand, GivesTheSameBytesForAnyNumberOfThreadsAndSeedsDiffer) {
 }
 
 TEST_F(TransformCommand, GoesOnAfterBeingKilledBeforeAndBehindTheTransforms) {
-  MakeTinyModel(folder / "larger", {.layers = 8, .hidden = 256, .intermediate = 512});
+  MakeTinyModel(folder / "four", {.layers = 4});
   const auto command = [&](const std::string& out, const std::string& list) {
-    std::vector<std::string> words{"quantize", Path("larger"), "-o", Path(out), "--uniform",
-                                   "2",        "--samples",    "16", "-q",      "--seed",
-                                   "5",        "--method",     "rtn"};
+    std::vector<std::string> words{"quantize", Path("four"), "-o", Path(out), "--uniform",
+                                   "2",        "--samples",  "16", "-q",      "--seed",
+                                   "5",        "--method",   "rtn"};
     if (!list.empty()) words.insert(words.end(), {"--transform", list});
     return words;
   };
   const std::string list = "rotate,rotate-values,permute";
   ASSERT_EQ(RunLieq(folder.path(), command("whole", list)).exit, 0);
-  for (const std::string moment : {"model/config.json", "model/model.safetensors"}) {
-    Running running(command("out", list), folder / "o", folder / "e");
-    while (!fs::exists(folder / "out.run" / moment)) {
-      ASSERT_FALSE(fs::exists(folder / "out"));
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    running.Kill(SIGKILL);
-    ASSERT_EQ(running.Wait(), 128 + SIGKILL);
+  for (const char* moment : {"transforming:0", "transforming:2", "quantizing:0", "quantizing:2"}) {
+    const Outcome killed = RunInterrupted(folder.path(), "KILL", moment, command("out", list));
+    ASSERT_EQ(killed.exit, 128 + SIGKILL) << moment << "\n" << killed.err;
   }
   const Outcome other = RunLieq(folder.path(), command("out", ""));
   EXPECT_EQ(other.exit, 3);

@@ -1,4 +1,5 @@
-// Against values made by Hugging Face transformers in float32 (golden.json beside each model).
+// Against values made by Hugging Face transformers in float32 (golden.json beside each model). The
+// tiny random models are here (tools/make_model_golden.py); trained ones lie in ../shared.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,14 +24,23 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kShared = fs::path(LIEQ_SOURCE_DIR) / "../shared";
+const fs::path kHere = fs::path(LIEQ_SOURCE_DIR) / "tests/model/golden";
 
 struct Case {
   std::string name;
   fs::path model, golden;
 };
 
-/// The bundled models, and one more given as LIEQ_GOLDEN_MODEL=folder and LIEQ_GOLDEN_FILE=json.
-std::vector<Case> Cases() {
+std::vector<Case> RandomModels() {
+  std::vector<Case> cases;
+  for (const char* name : {"llama", "qwen2", "qwen3"}) {
+    cases.push_back({name, kHere / name, kHere / name / "golden.json"});
+  }
+  return cases;
+}
+
+/// Those of ../shared, and one more given as LIEQ_GOLDEN_MODEL=folder and LIEQ_GOLDEN_FILE=json.
+std::vector<Case> TrainedModels() {
   std::vector<Case> cases;
   for (const char* name : {"qwen3_tiny", "llama_tiny", "qwen2_tiny", "qwen3_24l"}) {
     std::string folder = name;
@@ -112,7 +122,9 @@ TEST_P(Golden, DecoderGivesTheGreedyTokens) {
   }
 }
 
-TEST_P(Golden, PerplexityOfEachWindowAgrees) {
+class GoldenText : public Golden {};
+
+TEST_P(GoldenText, PerplexityOfEachWindowAgrees) {
   const fs::path text = kShared / "data/wikitext2.test.raw";
   if (!fs::exists(text)) GTEST_SKIP() << text << " is not there";
   const Json& expected = golden["perplexity"];
@@ -141,8 +153,123 @@ TEST_P(Golden, PerplexityOfEachWindowAgrees) {
               expected["first_8_windows"].get<double>(), 1e-3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Golden, testing::ValuesIn(Cases()),
-                         [](const auto& test) { return test.param.name; });
+/// All that golden.json has of a random model: its windows at once, every token of each.
+class GoldenWindows : public Golden {
+ protected:
+  void SetUp() override {
+    Golden::SetUp();
+    const Json& cases = golden["cases"];
+    tokens = Matrix<TokenId>(std::ssize(cases), std::ssize(cases[0]["ids"]));
+    for (Index w = 0; w < tokens.rows(); ++w) {
+      std::ranges::copy(cases[Size(w)]["ids"].get<std::vector<TokenId>>(),
+                        tokens.view().Row(w).begin());
+    }
+  }
+
+  /// How far a logit of these weights, or minus a log probability, is from the file's at most.
+  double Difference(const Weights& weights) {
+    const Index vocab = weights.config.vocab, scored = tokens.cols() - 1;
+    Forward forward(weights, *device, tokens.cols());
+    Hidden hidden = forward.Embed(tokens.view());
+    for (Index layer = 0; layer < weights.config.layers; ++layer) forward.Layer(layer, hidden);
+    Matrix<float> logits(tokens.rows(), vocab);
+    forward.LastLogits(hidden, logits.view());
+    Matrix<double> nll(tokens.rows(), scored);
+    forward.Nll(hidden, tokens.view(), nll.view());
+
+    double most = 0;
+    const auto compare = [&](const auto& row, const Json& expected) {
+      ASSERT_EQ(row.size(), expected.size());
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        most = std::max(most, std::abs(row[i] - expected[i].get<double>()));
+      }
+    };
+    for (Index w = 0; w < tokens.rows(); ++w) {
+      compare(logits.view().Row(w), golden["cases"][Size(w)]["logits"]);
+      compare(nll.view().Row(w), golden["cases"][Size(w)]["nll"]);
+    }
+    return most;
+  }
+
+  Matrix<TokenId> tokens;
+};
+
+// Logits are below 16, where a float's step is 1e-6: room for some tens of roundings.
+constexpr double kFloatTolerance = 2e-5;
+
+TEST_P(GoldenWindows, LogitsAndEveryLossAgree) {
+  EXPECT_LT(Difference(model.weights), kFloatTolerance);
+}
+
+/// A head's own rows of q, k or v, or its columns of o, where another's were and the other way.
+void SwapHeads(Weights& weights, Site site, Index one, Index other) {
+  const Index width = weights.config.head_dim;
+  Linear& linear = weights.layers[0].At(site);
+  auto swapped = std::make_shared<Matrix<float>>(Rows(linear.weight), Cols(linear.weight));
+  WidenRows(linear.weight, 0, swapped->view());
+  for (Index i = 0; i < width; ++i) {
+    const Index a = one * width + i, b = other * width + i;
+    if (site == Site::kO) {
+      for (Index row = 0; row < swapped->rows(); ++row) {
+        std::swap((*swapped)(row, a), (*swapped)(row, b));
+      }
+    } else {
+      std::ranges::swap_ranges(swapped->view().Row(a), swapped->view().Row(b));
+    }
+  }
+  linear.weight = std::as_const(*swapped).view();
+  weights.owners.push_back(swapped);
+}
+
+void SwapBiases(Weights& weights, Site site, Index one, Index other) {
+  const Index width = weights.config.head_dim;
+  std::vector<float>& bias = weights.layers[0].At(site).bias;
+  std::swap_ranges(bias.begin() + one * width, bias.begin() + (one + 1) * width,
+                   bias.begin() + other * width);
+}
+
+// What these files are for: each of the swaps would pass where only our own arithmetic is compared.
+TEST_P(GoldenWindows, FailWhereTwoHeadsAreSwapped) {
+  constexpr double kClear = 1000 * kFloatTolerance;
+  const ModelConfig& config = model.weights.config;
+  for (const Site site : {Site::kQ, Site::kK, Site::kV, Site::kO}) {
+    const bool keys = site == Site::kK || site == Site::kV;
+    for (Index other = 1; other < (keys ? config.kv_heads : config.heads); ++other) {
+      Weights swapped = model.weights;
+      SwapHeads(swapped, site, 0, other);
+      EXPECT_GT(Difference(swapped), kClear) << Name(site) << ", heads 0 and " << other;
+
+      if (!config.HasBias(site)) continue;
+      swapped = model.weights;
+      SwapBiases(swapped, site, 0, other);
+      EXPECT_GT(Difference(swapped), kClear) << Name(site) << ", biases of 0 and " << other;
+    }
+  }
+  if (!config.qk_norm) return;
+  for (auto LayerWeights::* norm : {&LayerWeights::q_norm, &LayerWeights::k_norm}) {
+    Weights turned = model.weights;
+    std::ranges::reverse(turned.layers[1].*norm);
+    EXPECT_GT(Difference(turned), kClear) << "a norm of heads, turned round";
+  }
+}
+
+// The model's own symmetry: so the swap above is one of heads, and heads know their keys.
+TEST_P(GoldenWindows, AgreeWhereTwoHeadsOfOneKeyTradePlacesInQAndInO) {
+  Weights swapped = model.weights;
+  SwapHeads(swapped, Site::kQ, 0, 1);
+  SwapHeads(swapped, Site::kO, 0, 1);
+  if (swapped.config.HasBias(Site::kQ)) SwapBiases(swapped, Site::kQ, 0, 1);
+
+  EXPECT_LT(Difference(swapped), kFloatTolerance);
+}
+
+std::string NameOf(const testing::TestParamInfo<Case>& test) {
+  return test.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(Random, Golden, testing::ValuesIn(RandomModels()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Random, GoldenWindows, testing::ValuesIn(RandomModels()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Trained, Golden, testing::ValuesIn(TrainedModels()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Trained, GoldenText, testing::ValuesIn(TrainedModels()), NameOf);
 
 }  // namespace
 }  // namespace lieq

@@ -118,8 +118,7 @@ TEST_F(QuantizeTest, APlanDecidesWhateverElseIsAsked) {
   request.budget.uniform = 4;
   Source source(request, session);
   const Plan plan = MakePlan(request, source, {}, session);
-  WriteFileAtomically(folder / "plan.json",
-                      PlanRecord(plan, source.config(), 1, 1).dump() + "\n");
+  WriteFileAtomically(folder / "plan.json", PlanRecord(plan, source.config(), 1, 1).dump() + "\n");
   (void)Run();
   const std::string weights = Weights();
   fs::remove_all(folder / "out");

@@ -1,18 +1,24 @@
-// Regular expressions over module names, as they stand in a "quantization_config".
-//
-// A matcher of our own because the patterns come from strangers: std::regex backtracks without
-// bound in time and stack. This one walks all alternatives at once (K. Thompson, CACM 11(6), 1968),
-// so that its time is bounded by pattern times name.
+// Regular expressions over module names, as they stand in a "quantization_config": Python's, run by
+// PCRE2 within a number of steps, since the patterns come from strangers and engines that backtrack
+// need no more than a few characters to work for years.
 #pragma once
 
-#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
+
+#include "lieq/io/regex.h"
 
 namespace lieq {
+
+/// Steps that the patterns of a document may take in all, for all of its names.
+struct PatternSteps {
+  std::uint64_t most, names;
+  std::atomic<std::uint64_t> taken = 0;
+};
 
 class NamePattern {
  public:
@@ -20,57 +26,38 @@ class NamePattern {
   /// opposites, groups (named ones too), |, * + ? {m,n} (lazy ones too), ^ $ \A \Z \b \B, (?=...)
   /// and (?!...). Throws Error naming `where` for anything else (back-references, look-behind,
   /// flags, characters that are not ASCII) and for patterns that are too long or too deep.
-  NamePattern(std::string_view pattern, const std::string& where);
+  NamePattern(std::string_view pattern, const std::string& where,
+              std::shared_ptr<PatternSteps> steps = nullptr);
 
-  /// Python's re.match: must match from the start of the name, not to its end.
+  /// Python's re.match: must match from the start of the name, not to its end. Throws Error where
+  /// it takes too many steps.
   [[nodiscard]] bool Matches(std::string_view name) const;
 
-  /// How many steps a match may take for each character of the name, roughly.
-  [[nodiscard]] std::uint64_t work() const noexcept;
+  /// Memory that it takes.
+  [[nodiscard]] std::size_t bytes() const { return regex_.bytes(); }
 
  private:
-  friend class PatternCompiler;
-
-  enum class Op : std::uint8_t {
-    kClass,    // one character of class `first`; then the next step
-    kSplit,    // go on at `first` and at `second`
-    kJump,     // go on at `first`
-    kBegin,    // only at the start of the name; then the next step
-    kEnd,      // only at its end
-    kWord,     // only at the edge of a word
-    kNotWord,  // only elsewhere
-    kLook,     // only where the steps from the next one on match; then `first`
-    kNotLook,  // only where they do not
-    kAccept
-  };
-  struct Step {
-    Op op = Op::kAccept;
-    std::uint32_t first = 0;
-    std::uint32_t second = 0;
-  };
-  using Class = std::array<bool, 128>;
-  struct Walk;
-
-  [[nodiscard]] bool MatchesFrom(Walk& walk, std::uint32_t start, std::size_t position) const;
-  [[nodiscard]] bool Holds(Walk& walk, std::uint32_t step, std::size_t position) const;
-
-  std::vector<Step> steps_;
-  std::vector<Class> classes_;
+  std::string pattern_, where_;
+  Regex regex_;
+  std::shared_ptr<PatternSteps> steps_;  // null: of no document
 };
 
 /// What all patterns of one document may cost together: a few of a hundred bytes, asked for every
 /// linear of a model of thousands of layers, would keep a machine busy for an hour.
 class PatternBudget {
  public:
-  /// names: how many will be matched with each pattern.
-  explicit PatternBudget(std::uint64_t names);
+  static constexpr std::uint64_t kMostSteps = std::uint64_t{1} << 26;  // a second or two
 
-  /// A pattern, and its cost taken off. Throws Error "too many patterns".
+  /// names: how many will be matched with each pattern.
+  explicit PatternBudget(std::uint64_t names, std::uint64_t most_steps = kMostSteps);
+
+  /// A pattern whose steps count among those of all. Throws Error "too many patterns", as its
+  /// matching does once all have taken too many.
   [[nodiscard]] NamePattern Compile(std::string_view pattern, const std::string& where);
 
  private:
-  std::uint64_t names_;
-  std::uint64_t bytes_ = 0, work_ = 0;  // spent
+  std::uint64_t text_ = 0, memory_ = 0;  // bytes spent
+  std::shared_ptr<PatternSteps> steps_;
 };
 
 }  // namespace lieq

@@ -45,7 +45,7 @@ struct Inputs {
   Source& source;
   const EncodedText* calibration = nullptr;  // null where the layers need none
   Windows windows;                           // empty where the quantizer needs no calibration
-  std::vector<std::string> text_notes;  // of the text that damage is measured on
+  std::vector<std::string> text_notes;       // of the text that damage is measured on
   Record settings;
 
   [[nodiscard]] const ModelFolder& model() const noexcept { return source.model(); }
@@ -91,8 +91,7 @@ Inputs ReadInputs(const QuantizeRequest& request, Source& source, Session& sessi
     const FileText text = ReadTextFile(request.damage.text, request.reading);
     inputs.text_notes = Say(text.notes, session.log());
   }
-  inputs.settings =
-      QuantizeSettings(request, source.hash(), inputs.calibration, inputs.windows);
+  inputs.settings = QuantizeSettings(request, source.hash(), inputs.calibration, inputs.windows);
   return inputs;
 }
 
@@ -214,8 +213,7 @@ CodeStore OpenCodes(const QuantizeRequest& request, const Inputs& inputs, const 
   CodeStore store(
       request.damage.codes, inputs.model(),
       CodeSettings(request, inputs.source.hash(),
-                   inputs.windows.count > 0 ? inputs.calibration : nullptr,
-                   inputs.windows));
+                   inputs.windows.count > 0 ? inputs.calibration : nullptr, inputs.windows));
   store.Make(GridsIn(grids), request.quant, inputs.windows, session);
   return store;
 }

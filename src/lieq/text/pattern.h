@@ -3,10 +3,11 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "lieq/io/regex.h"
 
 namespace lieq {
 
@@ -23,14 +24,11 @@ class Pattern {
  public:
   /// Throws Error: CheckPatternSyntax, a syntax error, or a pattern that can match nothing.
   Pattern(std::string_view pattern, const std::string& where);
-  ~Pattern();
-  Pattern(Pattern&&) noexcept;
-  Pattern& operator=(Pattern&&) noexcept;
 
  private:
   friend class Matcher;
-  struct Impl;
-  std::unique_ptr<const Impl> impl_;
+  Regex regex_;
+  std::string where_;
 };
 
 struct MatchRange {
@@ -42,17 +40,14 @@ struct MatchRange {
 class Matcher {
  public:
   explicit Matcher(const Pattern& pattern);
-  ~Matcher();
-  Matcher(Matcher&&) noexcept;
-  Matcher& operator=(Matcher&&) noexcept;
 
   /// The first match that begins at byte `from` or later; `text` is valid UTF-8 and `from` between
   /// two characters. Throws Error where the pattern takes too many steps or too much memory.
   [[nodiscard]] std::optional<MatchRange> Find(std::string_view text, std::size_t from);
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  const Pattern* pattern_;
+  RegexSearch search_;
 };
 
 }  // namespace lieq
