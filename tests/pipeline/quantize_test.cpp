@@ -74,12 +74,10 @@ TEST_F(QuantizeTest, TheSameRequestAgainIsDone) {
 
 TEST_F(QuantizeTest, AForecastWritesNothingAndKnowsTheBytes) {
   Session session(machine, Log(), silent);
-  request.dry_run = true;
   const QuantizeForecast forecast = ForecastQuantize(request, session);
 
   EXPECT_FALSE(fs::exists(folder / "out"));
   EXPECT_FALSE(fs::exists(folder / "out.run"));
-  request.dry_run = false;
   EXPECT_EQ(Run().record["bytes"], forecast.forecast.bytes);
 }
 

@@ -453,6 +453,33 @@ std::optional<Problem> ProblemOf(const GgufKeys& keys) {
   return std::nullopt;
 }
 
+/// What splits a text into words. bytes: the step that goes from bytes to letters.
+Json SplittingSteps(const PreTokenizer& pre, const Json& bytes) {
+  Json steps = Json::array();
+  if (!pre.regex.empty()) {
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", pre.regex}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}});
+  }
+  if (pre.digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
+  steps.push_back(bytes);
+  return steps;
+}
+
+Json BpeModel(const PreTokenizer& pre, Json vocab, Json merges) {
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", nullptr},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", false},
+          {"byte_fallback", false},
+          {"ignore_merges", pre.ignore_merges},
+          {"vocab", std::move(vocab)},
+          {"merges", std::move(merges)}};
+}
+
 }  // namespace
 
 GgufTokenizer TokenizerFromKeys(const GgufKeys& keys) {
@@ -497,19 +524,10 @@ GgufTokenizer TokenizerFromKeys(const GgufKeys& keys) {
     }
     merges.push_back({std::string(merge.substr(0, space)), std::string(merge.substr(space + 1))});
   }
-  Json steps = Json::array();
-  if (!pre->regex.empty()) {
-    steps.push_back({{"type", "Split"},
-                     {"pattern", {{"Regex", pre->regex}}},
-                     {"behavior", "Isolated"},
-                     {"invert", false}});
-  }
-  if (pre->digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
   const Json bytes{{"type", "ByteLevel"},
                    {"add_prefix_space", false},
                    {"trim_offsets", true},
                    {"use_regex", pre->gpt2}};
-  steps.push_back(bytes);
   Json processor = bytes;
   const bool begins = HasKey(keys, "tokenizer.ggml.add_bos_token", GgufType::kBool, false)
                           ? keys.Boolean("tokenizer.ggml.add_bos_token")
@@ -535,20 +553,10 @@ GgufTokenizer TokenizerFromKeys(const GgufKeys& keys) {
       {"padding", nullptr},
       {"added_tokens", std::move(added)},
       {"normalizer", nfc ? Json{{"type", "NFC"}} : Json()},
-      {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}}},
+      {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", SplittingSteps(*pre, bytes)}}},
       {"post_processor", std::move(processor)},
       {"decoder", bytes},
-      {"model",
-       {{"type", "BPE"},
-        {"dropout", nullptr},
-        {"unk_token", nullptr},
-        {"continuing_subword_prefix", nullptr},
-        {"end_of_word_suffix", nullptr},
-        {"fuse_unk", false},
-        {"byte_fallback", false},
-        {"ignore_merges", pre->ignore_merges},
-        {"vocab", std::move(vocab)},
-        {"merges", std::move(merges)}}}};
+      {"model", BpeModel(*pre, std::move(vocab), std::move(merges))}};
   // Names that are not UTF-8 become others; who reads them says so.
   return {.json = document.dump(-1, ' ', false, Json::error_handler_t::replace), .problem = {}};
 }

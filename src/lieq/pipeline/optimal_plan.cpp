@@ -197,6 +197,78 @@ OptimalForecast ForecastOptimal(const QuantizeRequest& request, const ModelFolde
   return forecast;
 }
 
+namespace {
+
+/// Runs mixes of candidates, for what they cost in truth.
+struct MixRunner {
+  const Bench& bench;
+  const std::vector<Grid>& candidates;
+  const Sensitivities& s;
+  const DamageTable& damage;
+  std::optional<DamageMeter>& meter;
+
+  [[nodiscard]] PredictionCheck operator()(const Choice& mix) const {
+    const Damage found = meter->Model(bench.store->Mix(GridsOfChoice(candidates, mix)));
+    return {PredictedKl(s, damage, mix), found.kl, found.nll_rise};
+  }
+};
+
+/// What is chosen among, and within what.
+struct ChoiceSpace {
+  const DamageTable& damage;
+  const CostTable& costs;
+  Granularity granularity;
+  std::int64_t budget;
+};
+
+/// The best of a local search by the divergence of whole mixes.
+Choice Refined(const QuantizeRequest& request, const ChoiceSpace& space, const MixRunner& run,
+               Choice choice, const Source& source, Session& session) {
+  const Index count = request.damage.refine;
+  Rng rng(request.seed, 0x10ca1);
+  PredictionCheck best = run(choice);
+  const double before = best.kl;
+  Progress& progress = session.context().progress;
+  progress.Begin("refining", "mix", count);
+  for (Index i = 0; i < count; ++i) {
+    const Choice next =
+        Neighbour(choice, space.damage, space.costs, space.granularity, space.budget, rng);
+    const bool fits = !request.budget.size || FileBytes(request, source.model(), run.candidates,
+                                                        next) <= *request.budget.size;
+    if (next != choice && fits) {
+      const PredictionCheck found = run(next);
+      if (found.kl < best.kl) {
+        best = found;
+        choice = next;
+      }
+    }
+    progress.Update(i + 1, fmt::format("KL {:.4f}", best.kl));
+  }
+  progress.End();
+  session.log().Info(
+      fmt::format("refined by {} runs: KL {:.4f} -> {:.4f} nats", count, before, best.kl));
+  return choice;
+}
+
+/// Runs the choice, and others that spend as much, against what was predicted of them.
+std::vector<PredictionCheck> CheckedPrediction(const QuantizeRequest& request,
+                                               const ChoiceSpace& space, const MixRunner& run,
+                                               const Choice& choice, Progress& progress) {
+  std::vector<Choice> mixes = SpreadChoices(space.damage, space.costs, space.granularity,
+                                            space.budget, Size(request.damage.check), request.seed);
+  if (!mixes.empty()) mixes.front() = choice;
+  std::vector<PredictionCheck> checks;
+  progress.Begin("checking the prediction", "mix", static_cast<Index>(mixes.size()));
+  for (const Choice& mix : mixes) {
+    checks.push_back(run(mix));
+    progress.Update(static_cast<Index>(checks.size()));
+  }
+  progress.End();
+  return checks;
+}
+
+}  // namespace
+
 Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
                      const std::filesystem::path& codes, Session& session) {
   const Bench lab = OpenBench(request, source, codes, session);
@@ -245,44 +317,13 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
             .damage = damage};
   plan.ranking = std::string(Name(s.mode));
   plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};
-  const auto run = [&](const Choice& mix) {
-    const Damage found = meter->Model(lab.store->Mix(GridsOfChoice(candidates, mix)));
-    return PredictionCheck{PredictedKl(s, damage, mix), found.kl, found.nll_rise};
-  };
-  if (request.damage.refine > 0) {
-    Rng rng(request.seed, 0x10ca1);
-    PredictionCheck best = run(*choice);
-    const double before = best.kl;
-    session.context().progress.Begin("refining", "mix", request.damage.refine);
-    for (Index i = 0; i < request.damage.refine; ++i) {
-      const Choice next = Neighbour(*choice, damage, limit.costs, granularity, limit.budget, rng);
-      const bool fits = !request.budget.size || FileBytes(request, source.model(), candidates,
-                                                          next) <= *request.budget.size;
-      if (next != *choice && fits) {
-        const PredictionCheck found = run(next);
-        if (found.kl < best.kl) {
-          best = found;
-          choice = next;
-        }
-      }
-      session.context().progress.Update(i + 1, fmt::format("KL {:.4f}", best.kl));
-    }
-    session.context().progress.End();
-    session.log().Info(fmt::format("refined by {} runs: KL {:.4f} -> {:.4f} nats",
-                                   request.damage.refine, before, best.kl));
-  }
+  const MixRunner run{
+      .bench = lab, .candidates = candidates, .s = s, .damage = damage, .meter = meter};
+  const ChoiceSpace space{damage, limit.costs, granularity, limit.budget};
+  if (request.damage.refine > 0) choice = Refined(request, space, run, *choice, source, session);
   plan.predicted_kl = PredictedKl(s, damage, *choice);
   if (request.damage.check > 0) {
-    std::vector<Choice> mixes = SpreadChoices(damage, limit.costs, granularity, limit.budget,
-                                              Size(request.damage.check), request.seed);
-    if (!mixes.empty()) mixes.front() = *choice;
-    session.context().progress.Begin("checking the prediction", "mix",
-                                     static_cast<Index>(mixes.size()));
-    for (const Choice& mix : mixes) {
-      plan.checks.push_back(run(mix));
-      session.context().progress.Update(static_cast<Index>(plan.checks.size()));
-    }
-    session.context().progress.End();
+    plan.checks = CheckedPrediction(request, space, run, *choice, session.context().progress);
   }
   plan.grids = GridsOfChoice(candidates, *choice);
   SetWidthsUsed(plan);

@@ -526,11 +526,15 @@ class Job {
 
 }  // namespace
 
-QuantizeForecast ForecastQuantize(const QuantizeRequest& request, Session& session) {
+QuantizeForecast ForecastQuantize(const QuantizeRequest& given, Session& session) {
+  QuantizeRequest request = given;
+  request.dry_run = true;
   return Job(request, session).Foresee();
 }
 
-QuantizeOutcome Quantize(const QuantizeRequest& request, Session& session) {
+QuantizeOutcome Quantize(const QuantizeRequest& given, Session& session) {
+  QuantizeRequest request = given;
+  request.dry_run = false;
   CheckPlacesOf(request);
   return Job(request, session).Do();
 }

@@ -203,6 +203,23 @@ class RowRounder {
   Matrix<float> targets_seen_;  // [n, padded] by column in a first pass, else empty
 };
 
+/// Calls `row` for each of n rows: those of a triangle, so that the last ones, which are the
+/// longest, come first. On the pool, where there is one.
+template <class Row>
+void ForRows(Index n, ThreadPool* pool, const Row& row) {
+  constexpr Index kRows = 64;
+  const Index tasks = CeilDiv(n, kRows);
+  const auto rows = [&](Index task, int) {
+    const Index begin = (tasks - 1 - task) * kRows;
+    for (Index p = begin; p < std::min(n, begin + kRows); ++p) row(p);
+  };
+  if (pool != nullptr) {
+    pool->ParallelFor(tasks, rows);
+  } else {
+    for (Index task = 0; task < tasks; ++task) rows(task, 0);
+  }
+}
+
 /// Takes the factor L of the permuted H apart: pivots, and what is below them in units of them.
 void Normalize(View<const double, 2> l, GptqFactor& factor, ThreadPool* pool) {
   const Index n = l.rows();
@@ -213,20 +230,11 @@ void Normalize(View<const double, 2> l, GptqFactor& factor, ThreadPool* pool) {
     factor.pivots[Size(p)] = static_cast<float>(l(p, p));
     inverse[Size(p)] = 1 / l(p, p);
   }
-  const auto row = [&](Index p) {
+  ForRows(n, pool, [&](Index p) {
     for (Index q = 0; q < p; ++q) {
       factor.feedback(p, q) = static_cast<float>(l(p, q) * inverse[Size(q)]);
     }
-  };
-  constexpr Index kRows = 64;
-  const auto rows = [&](Index task, int) {
-    for (Index p = task * kRows; p < std::min(n, (task + 1) * kRows); ++p) row(p);
-  };
-  if (pool != nullptr) {
-    pool->ParallelFor(CeilDiv(n, kRows), rows);
-  } else {
-    for (Index task = 0; task < CeilDiv(n, kRows); ++task) rows(task, 0);
-  }
+  });
 }
 
 }  // namespace
@@ -262,14 +270,14 @@ GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid, const QuantOp
   Matrix<double> h(n, n);
   factor.damping = options.damping;
   while (true) {
-    for (Index p = 0; p < n; ++p) {
+    ForRows(n, pool, [&](Index p) {
       const Index row = factor.order[Size(p)];
       for (Index q = 0; q < p; ++q) {
         const Index col = factor.order[Size(q)];
         h(p, q) = static_cast<double>(row > col ? gram(row, col) : gram(col, row));
       }
       h(p, p) = static_cast<double>(factor.diagonal[Size(row)]) + factor.damping * mean;
-    }
+    });
     if (pool != nullptr ? Cholesky(h.view(), *pool) : Cholesky(h.view())) break;
     if (factor.damping >= 1.0) {
       factor.order.clear();
