@@ -10,7 +10,7 @@ endfunction()
 
 # What is cold is compiled five files at a time, and the headers that most of it reads once for all:
 # JSON alone takes g++ three seconds. A file still includes what it uses, and names what it has for
-# itself apart from its neighbours; the preset asan goes without both (LIEQ_TOGETHER).
+# itself apart from its neighbours; the presets tsan and fuzz go without both (LIEQ_TOGETHER).
 # g++ takes such headers only under the flags that they were made with, so these are cold targets alone.
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/empty.cpp CONTENT "int main() { return 0; }\n")
 function(lieq_headers TARGET)
