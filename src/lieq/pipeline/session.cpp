@@ -41,9 +41,9 @@ int ThreadCount(int threads) {
 
 }  // namespace
 
-Session::Session(MachineRequest machine, const Log& log, Progress& progress, std::stop_token stop)
+Session::Session(MachineRequest machine, Log log, Progress& progress, std::stop_token stop)
     : machine_(std::move(machine)),
-      log_([this, &log](LogLevel level, std::string_view text) {
+      log_([this, log = std::move(log)](LogLevel level, std::string_view text) {
         {
           const std::lock_guard lock(said_mutex_);
           if (!said_.emplace(text).second) return;

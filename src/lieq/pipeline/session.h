@@ -16,9 +16,9 @@ namespace lieq {
 
 class Session {
  public:
-  /// What is referred to must outlive the session. Throws Error where `machine` names no device or
-  /// kernels that are here, but when the device is first used.
-  Session(MachineRequest machine, const Log& log, Progress& progress, std::stop_token stop = {});
+  /// `progress` outlives the session. Where `machine` names a device or kernels that are not here,
+  /// the first use of the device throws Error.
+  Session(MachineRequest machine, Log log, Progress& progress, std::stop_token stop = {});
 
   [[nodiscard]] Context& context() noexcept { return context_; }
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
