@@ -9,7 +9,6 @@
 #include "lieq/base/log.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
-#include "lieq/pipeline/requests.h"
 #include "lieq/text/text_file.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/windows.h"
@@ -43,9 +42,6 @@ struct EncodedText {
   LineEnds line_ends = LineEnds::kLf;
   std::vector<std::string> notes;  // what was changed in the texts or left aside, as in the log
 };
-
-/// What the request say about reading texts.
-[[nodiscard]] TextOptions HowToRead(const QuantizeRequest& request);
 
 /// Logs the notes and gives their lines, for a record.
 std::vector<std::string> Say(const std::vector<TextNote>& notes, const Log& log);

@@ -172,28 +172,28 @@ ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
   return grids;
 }
 
-Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& lab,
+Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& bench,
                                    const std::vector<Grid>& candidates, bool every,
                                    const std::vector<std::size_t>& base, DamageMeter& meter,
                                    Session& session) {
   const auto begin = std::chrono::steady_clock::now();
-  const ModelConfig& config = lab.source.model().weights.config;
-  lab.store->Make(candidates, request.quant, lab.windows, session);
+  const ModelConfig& config = bench.source.model().weights.config;
+  bench.store->Make(candidates, request.quant, bench.windows, session);
 
-  Sensitivities s{
-      .mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
-      .candidates = candidates,
-      .base = base,
-      .windows = lab.damage_windows.count,
-      .context = lab.damage_windows.length,
-      .stride = meter.stride(),
-      .method = request.quant.method,
-      .model_hash = lab.source.hash(),
-      .text_hash = lab.text.hash,
-      .calibration_hash = lab.source.calibration_read() ? lab.source.calibration_read()->hash : ""};
+  Sensitivities s{.mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
+                  .candidates = candidates,
+                  .base = base,
+                  .windows = bench.damage_windows.count,
+                  .context = bench.damage_windows.length,
+                  .stride = meter.stride(),
+                  .method = request.quant.method,
+                  .model_hash = bench.source.hash(),
+                  .text_hash = bench.text.hash,
+                  .calibration_hash =
+                      bench.source.calibration_read() ? bench.source.calibration_read()->hash : ""};
   for (Index layer = 0; layer < config.layers; ++layer) {
     std::vector<std::array<LinearReport, kSites>> reports;
-    for (const Grid& grid : candidates) reports.push_back(lab.store->Reports(layer, grid));
+    for (const Grid& grid : candidates) reports.push_back(bench.store->Reports(layer, grid));
     for (const Unit unit : kAllUnits) {
       UnitSensitivity row{.layer = layer, .unit = unit};
       for (std::size_t c = 0; c < candidates.size(); ++c) {
@@ -235,7 +235,7 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
                               if (!base.empty()) grids[i] = &candidates[base[first + i]];
                             }
                             grids[u % kUnits] = &candidates[c];
-                            return lab.store->Layer(s.units[u].layer, grids);
+                            return bench.store->Layer(s.units[u].layer, grids);
                           }});
     }
   }
@@ -244,8 +244,8 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
       "measuring {} replacements: {:.1f} forward passes over {} windows of {} tokens",
       variants.size(), static_cast<double>(s.layer_passes) / static_cast<double>(config.layers),
       s.windows, s.context));
-  const Weights start =
-      base.empty() ? lab.source.model().weights : lab.store->Mix(GridsOfChoice(candidates, base));
+  const Weights start = base.empty() ? bench.source.model().weights
+                                     : bench.store->Mix(GridsOfChoice(candidates, base));
   const std::vector<Damage> damages = meter.Variants(start, variants);
   for (std::size_t i = 0; i < what.size(); ++i) {
     s.units[what[i].first].measured.push_back({.candidate = what[i].second,

@@ -271,7 +271,7 @@ std::vector<PredictionCheck> CheckedPrediction(const QuantizeRequest& request,
 
 Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
                      const std::filesystem::path& codes, Session& session) {
-  const Bench lab = OpenBench(request, source, codes, session);
+  const Bench bench = OpenBench(request, source, codes, session);
   const ModelConfig& config = source.model().weights.config;
   Sensitivities s;
   const std::vector<Grid> candidates = CandidatesOfPlan(request, config, s);
@@ -288,12 +288,12 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
       request.damage.sensitivities.empty() || request.damage.check > 0 || request.damage.refine > 0;
   std::optional<DamageMeter> meter;
   if (runs) {
-    lab.store->Make(candidates, request.quant, lab.windows, session);
-    meter.emplace(source.model().weights, session.device(), lab.damage_windows.view(),
+    bench.store->Make(candidates, request.quant, bench.windows, session);
+    meter.emplace(source.model().weights, session.device(), bench.damage_windows.view(),
                   session.context());
   }
   if (request.damage.sensitivities.empty()) {
-    s = MeasureSensitivities(request, lab, candidates, request.damage.measure_all, {}, *meter,
+    s = MeasureSensitivities(request, bench, candidates, request.damage.measure_all, {}, *meter,
                              session);
   }
   DamageTable damage = PredictAll(s);
@@ -318,7 +318,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
   plan.ranking = std::string(Name(s.mode));
   plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};
   const MixRunner run{
-      .bench = lab, .candidates = candidates, .s = s, .damage = damage, .meter = meter};
+      .bench = bench, .candidates = candidates, .s = s, .damage = damage, .meter = meter};
   const ChoiceSpace space{damage, limit.costs, granularity, limit.budget};
   if (request.damage.refine > 0) choice = Refined(request, space, run, *choice, source, session);
   plan.predicted_kl = PredictedKl(s, damage, *choice);

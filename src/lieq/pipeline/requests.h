@@ -81,8 +81,10 @@ struct Candidate {
 struct GridRequest {
   Index group_size = 64;
   Offset offset = Offset::kSymmetric;
-  bool says_group_size = false;                  // and has not the default
-  bool says_offset = false;                      // and has not the default
+  // Asked for, not left at the default: goes before a plan's group size for embedding and head, and
+  // is warned of where the plan's layers have others.
+  bool says_group_size = false;
+  bool says_offset = false;                      // asked for: candidates for `target` have it too
   bool k_quant = false;                          // K-quant grids, by the width, in place of the two
   std::vector<Candidate> candidates;             // of an optimal plan; empty: DefaultCandidates
   const ContainerTarget* target = nullptr;       // grids that it holds
