@@ -6,7 +6,7 @@
 // SHAPE: a row of kShapes. One layer of random weights, windows of 1,024 random tokens. Seconds
 // outside the forward passes are those of LayerQuantizer::Quantize less those of Skip, which runs
 // the same passes on the codes that came out; products are sgemm on tiles of one size, a thread
-// each. Peak memory is the process's: that of best, which runs first, and of whichever needs more.
+// each. Peak memory is the process's while a method quantizes.
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -89,6 +90,10 @@ struct RandomModel {
   }
 };
 
+void ForgetPeak() {
+  std::ofstream("/proc/self/clear_refs") << 5;
+}
+
 double PeakMegabytes() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
@@ -105,17 +110,22 @@ double Work(const ModelConfig& config, double tokens, const QuantOptions& option
   for (const Unit unit : kAllUnits) {
     const auto n = static_cast<double>(config.In(SitesOf(unit).front()));
     const auto hidden = static_cast<double>(config.hidden);
-    sum += fitted * n * n / 2 + held_out * n * n + n * n * n / 6;
+    const bool adds = unit == Unit::kO || unit == Unit::kDown;
+    const bool by_tokens = JudgedByTokens(static_cast<Index>(held_out), static_cast<Index>(n), adds,
+                                          options.corrects());
+    sum += fitted * n * n / 2 + n * n * n / 6;
+    if (!by_tokens) sum += held_out * n * n;
     if (options.corrects()) {
-      sum += tokens * n * n;
-      if (unit == Unit::kO || unit == Unit::kDown) sum += tokens * n * hidden;
+      // W (x - u), and what is missing by u; else the drift by u.
+      sum += adds ? (tokens + (by_tokens ? fitted : tokens)) * n * hidden : tokens * n * n;
     }
     for (const Site site : SitesOf(unit)) {
-      const double pass = static_cast<double>(config.Out(site)) * n * n;
-      sum += 1.5 * pass;                        // two passes of feedback, and the signal
-      if (options.corrects()) sum += 2 * pass;  // W D, and two triangles
+      const double row = static_cast<double>(config.Out(site)) * n, pass = row * n;
+      sum += 1.5 * pass;  // two passes of feedback, and the signal
+      if (options.corrects()) sum += (adds ? 1 : 2) * pass;          // two triangles, and W D
       if (*options.rounds > 0) sum += (1 + *options.rounds) * pass;  // gradient, blocks
-      if (held_out > 0) sum += (options.corrects() ? 3 : 2) * pass;
+      if (held_out == 0) continue;
+      sum += by_tokens ? 2 * row * held_out : (options.corrects() && !adds ? 3 : 2) * pass;
     }
   }
   return sum;
@@ -152,10 +162,13 @@ void RunMethod(const std::string& method, const RandomModel& model, int bits, In
   const QuantOptions options = WithDefaults({.method = method});
   std::array<Grid, kSites> grids;
   grids.fill({.bits = bits, .group_size = 64});
-  LayerQuantizer quantizer(model.weights, *device, options, tokens.view(), context);
+  ForgetPeak();
+  std::optional<LayerQuantizer> quantizer(std::in_place, model.weights, *device, options,
+                                          tokens.view(), context);
   const Clock whole;
-  const QuantizedLayer layer = quantizer.Quantize(grids);
+  const QuantizedLayer layer = quantizer->Quantize(grids);
   const double seconds = whole.Seconds(), peak = PeakMegabytes();
+  quantizer.reset();
   LayerQuantizer again(model.weights, *device, options, tokens.view(), context);
   const Clock passing;
   again.Skip(layer);

@@ -361,13 +361,13 @@ TEST(Subtract, WorksInPlace) {
   const Matrix<float> a = RandomMatrix(37, 19, 1), b = RandomMatrix(37, 19, 2);
   const DeviceMatrix left = Uploaded(*device, a), right = Uploaded(*device, b);
   const DeviceMatrix out = device->Alloc(37, 19);
-  device->calibration()->Subtract(left.view(), right.view(), out.view());
-  device->calibration()->Subtract(left.view(), right.view(), right.view());
+  device->calibration()->Subtract(left.view(), right.view(), 0.5f, out.view());
+  device->calibration()->Subtract(left.view(), right.view(), 0.5f, right.view());
   const Matrix<float> apart = Downloaded(*device, out), in_place = Downloaded(*device, right);
   for (Index r = 0; r < 37; ++r) {
     for (Index c = 0; c < 19; ++c) {
-      ASSERT_EQ(apart(r, c), a(r, c) - b(r, c));
-      ASSERT_EQ(in_place(r, c), a(r, c) - b(r, c));
+      ASSERT_EQ(apart(r, c), 0.5f * (a(r, c) - b(r, c)));
+      ASSERT_EQ(in_place(r, c), 0.5f * (a(r, c) - b(r, c)));
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "lieq/linalg/linalg.h"
 #include "lieq/quantize/calibrated.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/test_context.h"
@@ -48,19 +49,20 @@ struct Drifted {
     u = Difference(x.view(), noise.view());
     statistics = {.gram = GramOf(u.view()),
                   .drift = Cross(noise.view(), u.view()),
-                  .residual = Cross(stream.view(), u.view())};
+                  .missing = Cross(stream.view(), u.view())};
   }
   /// Made of two parts: rows know nothing of one another.
   Matrix<float> Target(const UnitStatistics& sums, const GptqFactor& factor, double strength) {
-    Matrix<float> target(24, 48);
+    Matrix<float> target(24, 48), missing = sums.missing.Clone();
+    for (Index i = 0; i < missing.size(); ++i) {
+      missing.data()[i] *= static_cast<float>(strength);
+    }
     for (const Index first : {0, 7}) {
       const Index rows = first == 0 ? 7 : 17;
-      const Matrix<float> part = CorrectedTarget(std::as_const(w).view().Rows(first, rows), first,
-                                                 {.drift = sums.drift.view(),
-                                                  .residual = sums.residual.view(),
-                                                  .drift_strength = strength,
-                                                  .residual_strength = strength},
-                                                 factor);
+      const Matrix<float> part = CorrectedTarget(
+          std::as_const(w).view().Rows(first, rows), first,
+          {.drift = sums.drift.view(), .missing = missing.view(), .drift_strength = strength},
+          factor);
       std::copy_n(part.data(), part.size(), target.view().Row(first).data());
     }
     return target;
@@ -101,6 +103,26 @@ TEST(OutputErrors, AreThoseOfTheTokensLessAConstant) {
   }
 }
 
+TEST(OutputErrors, AreTheSameByTokensAsBySums) {
+  Drifted d;
+  // m: the stream, and what W makes of x - u.
+  OutputStatistics tokens{.inputs = d.u.Clone(), .missed = d.stream.Clone()};
+  Gemm(1.0f, Difference(d.x.view(), d.u.view()).view(), Transpose::kNo, d.w.view(), Transpose::kYes,
+       1.0f, tokens.missed.view());
+  for (const double multiple : {1.0, 4.0}) {
+    Matrix<float> w = d.w.Clone();
+    for (Index i = 0; i < w.size(); ++i) w.data()[i] *= static_cast<float>(multiple);
+    const QMatrix q = d.Quantized(10);
+    const std::vector<double> by_sums =
+        OutputErrors(w.view(), q, OutputStatisticsOf(d.statistics), d.test.context, multiple);
+    const std::vector<double> by_tokens =
+        OutputErrors(w.view(), q, tokens, d.test.context, multiple);
+    for (Index row = 0; row < 24; ++row) {
+      EXPECT_NEAR(by_tokens[Size(row)], by_sums[Size(row)], 1e-4 * multiple * d.Error(q, row));
+    }
+  }
+}
+
 TEST(CorrectedTarget, IsTheMinimumOfTheOutputError) {
   // With full strength and no damping, the error of any Q is a constant plus the quadratic of its
   // distance to the target.
@@ -135,7 +157,7 @@ TEST(CorrectedTarget, IsTheWeightsWhereNothingIsToBeCorrected) {
   const GptqFactor factor =
       FactorGram(BothTriangles(d.statistics.gram.view()).view(), {.group_size = 16}, {});
   const Matrix<float> none = d.Target(d.statistics, factor, 0);
-  const UnitStatistics alone{.gram = GramOf(d.u.view()), .drift = {}, .residual = {}};
+  const UnitStatistics alone{.gram = GramOf(d.u.view()), .drift = {}, .missing = {}};
   const Matrix<float> unknown = d.Target(alone, factor, 1);
   for (Index r = 0; r < 24; ++r) {
     for (Index c = 0; c < 48; ++c) {

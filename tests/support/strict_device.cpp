@@ -264,10 +264,10 @@ void StrictDevice::ColumnSquares(DeviceView<const float> x, std::span<double> su
   cpu_->calibration()->ColumnSquares(x, Later(sums));
 }
 
-void StrictDevice::Subtract(DeviceView<const float> a, DeviceView<const float> b,
+void StrictDevice::Subtract(DeviceView<const float> a, DeviceView<const float> b, float times,
                             DeviceView<float> out) {
   const Opened opened(memory_);
-  cpu_->calibration()->Subtract(a, b, out);
+  cpu_->calibration()->Subtract(a, b, times, out);
 }
 
 void StrictDevice::MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w,

@@ -81,7 +81,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
                        View<float, 2> cross) override;
   void RowSquares(DeviceView<const float> x, std::span<double> sums) override;
   void ColumnSquares(DeviceView<const float> x, std::span<double> sums) override;
-  void Subtract(DeviceView<const float> a, DeviceView<const float> b,
+  void Subtract(DeviceView<const float> a, DeviceView<const float> b, float times,
                 DeviceView<float> out) override;
 
   void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w, DeviceView<float> dx,

@@ -186,8 +186,8 @@ class CalibrationOps {
   virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
   /// Of each column: sums[j] += sum over rows of x[i][j]², rows in order. x [n, cols].
   virtual void ColumnSquares(DeviceView<const float> x, std::span<double> sums) = 0;
-  /// out = a - b. All [n, cols]; out may be a or b.
-  virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b,
+  /// out = times (a - b). All [n, cols]; out may be a or b.
+  virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b, float times,
                         DeviceView<float> out) = 0;
 };
 

@@ -111,7 +111,7 @@ class Clock {
         if (!prepared) each += pieces_.Prepare(In(unit), grid, options);
         prepared = prepared || options.act_order != ActOrder::kGroup;
         for (const Site site : SitesOf(unit)) {
-          each += pieces_.Quantize(config_.Out(site), config_.In(site), grid, options, false);
+          each += pieces_.Quantize(site, grid, options, 0);
         }
         seconds += static_cast<double>(missing[c]) * each;
       }
@@ -204,7 +204,8 @@ class Clock {
   double QuantizedLayer(const std::array<Grid, kSites>& layer) {
     const bool calibrated = FindQuantizer(options_.method).needs_calibration;
     const Index rows = work_.windows * work_.length;
-    const bool held_out = calibrated && options_.judges() && HeldOutWindows(work_.windows) > 0;
+    const Index held_out =
+        calibrated && options_.judges() ? HeldOutWindows(work_.windows) * work_.length : 0;
     double seconds = 0;
     if (calibrated) {
       const Grid& grid = GridOfUnit(layer, Unit::kGateUp);
@@ -213,9 +214,10 @@ class Clock {
       if (options_.corrects()) {
         seconds += pieces_.Layer(rows, work_.length, nullptr);
         for (const Unit unit : kAllUnits) {
-          seconds += pieces_.Cross(rows, In(unit), In(unit));
           const bool adds = unit == Unit::kO || unit == Unit::kDown;
-          if (adds) seconds += pieces_.Cross(rows, config_.hidden, In(unit));
+          // What is missing is a product by the weights, as large as its sums.
+          seconds += adds ? 2 * pieces_.Cross(rows, config_.hidden, In(unit))
+                          : pieces_.Cross(rows, In(unit), In(unit));
         }
       }
     }
@@ -223,7 +225,7 @@ class Clock {
       const Grid& grid = GridOfUnit(layer, unit);
       if (calibrated) seconds += pieces_.Prepare(In(unit), grid, options_);
       for (const Site site : SitesOf(unit)) {
-        seconds += pieces_.Quantize(config_.Out(site), config_.In(site), grid, options_, held_out);
+        seconds += pieces_.Quantize(site, grid, options_, held_out);
       }
     }
     return seconds + pieces_.WriteCodes(layer.front());

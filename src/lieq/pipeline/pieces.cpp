@@ -60,15 +60,22 @@ Matrix<double> LikeAGram(Index n, double factor) {
   return gram;
 }
 
-CalibrationStatistics LikeStatistics(Index n, Index rows, const QuantOptions& options,
-                                     bool held_out) {
+/// Of a matrix [rows, n].
+CalibrationStatistics LikeStatistics(Index n, Index rows, const QuantOptions& options, bool adds,
+                                     Index held_out) {
   CalibrationStatistics statistics;
-  statistics.fit.gram = LikeAGram(n, 1000);
-  if (options.corrects()) {
-    statistics.fit.drift = BothTriangles(LikeAGram(n, 10).view());
-    statistics.fit.residual = Matrix<float>(rows, n);
+  UnitStatistics& fit = statistics.fit;
+  fit.gram = LikeAGram(n, 1000);
+  if (options.corrects() && adds) fit.missing = Matrix<float>(rows, n);
+  if (options.corrects() && !adds) fit.drift = BothTriangles(LikeAGram(n, 10).view());
+  if (held_out == 0) return statistics;
+  if (!JudgedByTokens(held_out, n, adds, options.corrects())) {
+    statistics.held_out = OutputStatisticsOf(fit);
+    return statistics;
   }
-  if (held_out) statistics.held_out = OutputStatisticsOf(statistics.fit);
+  OutputStatistics& judged = statistics.held_out.emplace();
+  judged.inputs = NormalRows(held_out, n, 8);
+  if (options.corrects()) judged.missed = Matrix<float>(held_out, rows);
   return statistics;
 }
 
@@ -222,19 +229,20 @@ double Pieces::Prepare(Index columns, const Grid& grid, const QuantOptions& opti
   return seconds * Beyond(columns, timed, 3);
 }
 
-double Pieces::Quantize(Index rows, Index columns, const Grid& grid, const QuantOptions& options,
-                        bool held_out) {
+double Pieces::Quantize(Site site, const Grid& grid, const QuantOptions& options, Index held_out) {
   const Quantizer& quantizer = FindQuantizer(options.method);
+  const Index rows = model_.weights.config.Out(site), columns = model_.weights.config.In(site);
+  const bool adds = site == Site::kO || site == Site::kDown;
   if (!quantizer.needs_calibration) return Round(rows, columns, grid, options.clip);
   const Index timed = TimedColumns(columns, grid), most = kRowsPerTask * session_.pool().size();
   const Index timed_rows = std::min(rows, most);
-  const std::string piece = fmt::format("rounding {}x{}, {}, held out {}", timed_rows, timed,
-                                        Settings(grid, options), held_out);
+  const std::string piece = fmt::format("rounding {}x{}, {}, adds {}, held out {}", timed_rows,
+                                        timed, Settings(grid, options), adds, held_out);
   Matrix<float> w;
   std::unique_ptr<UnitSolver> solver;
   const double seconds = machine_.Seconds(piece, [&]() -> Machine::Work {
     w = NormalRows(timed_rows, timed, 6);
-    solver = quantizer.begin(LikeStatistics(timed, timed_rows, options, held_out), options,
+    solver = quantizer.begin(LikeStatistics(timed, timed_rows, options, adds, held_out), options,
                              session_.context());
     const auto round = [&](Index count) {
       LinearReport report;

@@ -31,9 +31,9 @@ class Pieces {
   [[nodiscard]] double Cross(Index rows, Index a_columns, Index b_columns);
   /// What linears of one input share: factors of its Gram matrix.
   [[nodiscard]] double Prepare(Index columns, const Grid& grid, const QuantOptions& options);
-  /// Rounding a matrix [rows, columns], judged on windows held out where there are some.
-  [[nodiscard]] double Quantize(Index rows, Index columns, const Grid& grid,
-                                const QuantOptions& options, bool held_out);
+  /// Rounding a matrix of a layer, judged on so many tokens that are held out.
+  [[nodiscard]] double Quantize(Site site, const Grid& grid, const QuantOptions& options,
+                                Index held_out);
   /// Rounding a matrix to nearest.
   [[nodiscard]] double Round(Index rows, Index columns, const Grid& grid, Clip clip);
   /// Compactness of a layer.

@@ -91,8 +91,8 @@ class Memory {
     return bytes + block * kFloat * (options.judges() ? 8 : 4);
   }
 
-  /// The largest of any unit: its statistics, factors and matrices.
-  [[nodiscard]] double LargestUnit(const QuantOptions& options, bool held_out) const {
+  /// The largest of any unit: its statistics, those over `held_out` tokens, factors and matrices.
+  [[nodiscard]] double LargestUnit(const QuantOptions& options, Index held_out) const {
     double most = 0;
     for (const Unit unit : kAllUnits) {
       const double n = In(unit), square = n * n;
@@ -107,8 +107,14 @@ class Memory {
       }
       const bool adds = unit == Unit::kO || unit == Unit::kDown;
       double followed = 0;  // of fitted windows and of those held out
-      if (options.corrects()) followed = kFloat * (square + (adds ? hidden_ * n : 0));
-      const double judge = held_out ? kFloat * square + followed : 0;
+      if (options.corrects()) followed = kFloat * (adds ? hidden_ * n : square);
+      double judge = 0;
+      if (held_out > 0) {
+        const bool by_tokens =
+            JudgedByTokens(held_out, config_.In(SitesOf(unit).front()), adds, options.corrects());
+        judge = by_tokens ? kFloat * static_cast<double>(held_out) * (n + (adds ? hidden_ : 0))
+                          : kFloat * square + followed;
+      }
       // Sums in double become floats; those are factorised in double, and factors are floats.
       const double factorised = (2 * kFloat + kDouble) * square;
       most =
@@ -120,7 +126,8 @@ class Memory {
   [[nodiscard]] double Quantizing() const {
     double bytes = (ItemBytes() + 1) * LayerWeights();  // mapped, and as codes
     const bool calibrated = FindQuantizer(options_.method).needs_calibration;
-    bytes += LargestUnit(options_, options_.judges() && HeldOutWindows(work_.windows) > 0);
+    bytes +=
+        LargestUnit(options_, options_.judges() ? HeldOutWindows(work_.windows) * work_.length : 0);
     if (!calibrated) return bytes;
     const auto rows = static_cast<double>(work_.windows * work_.length);
     const double batch = Batch(work_.windows, work_.length);
@@ -128,14 +135,14 @@ class Memory {
     const double stream = rows * (hidden_ + attention_) + batch * hidden_;
     const double widest = std::max({hidden_, attention_, inner_});
     bytes += kFloat * (stream + (keeps ? rows : batch) * inner_) + Steps(batch);
-    if (options_.corrects()) bytes += kFloat * (stream + batch * (inner_ + widest));
+    if (options_.corrects()) bytes += kFloat * (stream + batch * (inner_ + widest + hidden_));
     return bytes;
   }
 
   [[nodiscard]] double Codes() const {
     const QuantOptions options = FloatInputs(work_.request.quant);
     double bytes = (ItemBytes() + static_cast<double>(work_.candidates.size())) * LayerWeights();
-    bytes += LargestUnit(options, false);
+    bytes += LargestUnit(options, 0);
     if (!FindQuantizer(options.method).needs_calibration) return bytes;
     const auto rows = static_cast<double>(work_.windows * work_.length);
     for (const Unit unit : kAllUnits) bytes += kDouble * In(unit) * In(unit);

@@ -31,7 +31,7 @@ class CalibratedSolver : public UnitSolver {
     h_ = BothTriangles(std::as_const(fit.gram).view());
     fit.gram = {};
     drift_ = std::move(fit.drift);
-    residual_ = std::move(fit.residual);
+    missing_ = std::move(fit.missing);
     held_out_ = std::move(statistics.held_out);
   }
 
@@ -97,9 +97,9 @@ class CalibratedSolver : public UnitSolver {
                                      const Grid& grid) const {
     return CorrectedTarget(w, first,
                            {.drift = drift_.view(),
-                            .residual = residual_.view(),
+                            .missing = missing_.view(),
                             .drift_strength = options_.drift->At(grid.bits),
-                            .residual_strength = multiple * options_.residual->At(grid.bits)},
+                            .multiple = multiple},
                            factor_);
   }
 
@@ -162,7 +162,7 @@ class CalibratedSolver : public UnitSolver {
   Index factored_ = -1;  // columns of the groups that the order was made for
   std::vector<GptqFactor> group_factors_;
   Index grouped_ = 0;  // their columns
-  Matrix<float> drift_, residual_;
+  Matrix<float> drift_, missing_;
   std::optional<OutputStatistics> held_out_;
 };
 
@@ -194,40 +194,52 @@ Matrix<float> BothTriangles(View<const double, 2> lower) {
 OutputStatistics OutputStatisticsOf(const UnitStatistics& statistics) {
   return {.gram = BothTriangles(statistics.gram.view()),
           .drift = statistics.drift.Clone(),
-          .residual = statistics.residual.Clone()};
+          .missing = statistics.missing.Clone()};
 }
 
 RowJudge::RowJudge(View<const float, 2> w, Index first, const OutputStatistics& statistics,
                    double multiple)
     : w_(w), statistics_(statistics) {
-  const bool streams = statistics.residual.size() > 0;
-  if (!streams && statistics.drift.size() == 0) return;
-  drifted_ = Matrix<float>(w.rows(), w.cols());
-  if (streams) {
-    const auto twice = static_cast<float>(2 * multiple);
-    for (Index r = 0; r < w.rows(); ++r) {
-      std::ranges::transform(statistics.residual.view().Row(first + r),
-                             drifted_.view().Row(r).begin(),
+  const Matrix<float>&missing = statistics.missing, &missed = statistics.missed;
+  if (missing.size() == 0 && statistics.drift.size() == 0 && missed.size() == 0) return;
+  const auto twice = static_cast<float>(2 * multiple);
+  linear_ = Matrix<float>(w.rows(), statistics.inputs.size() > 0 ? missed.rows() : w.cols());
+  for (Index r = 0; r < w.rows(); ++r) {
+    const std::span<float> row = linear_.view().Row(r);
+    if (missing.size() > 0) {
+      std::ranges::transform(missing.view().Row(first + r), row.begin(),
                              [&](float value) { return twice * value; });
     }
+    for (Index t = 0; t < missed.rows(); ++t) row[Size(t)] = twice * missed(t, first + r);
   }
   if (statistics.drift.size() > 0) {
-    Gemm(2.0f, w, Transpose::kNo, statistics.drift.view(), Transpose::kNo, 1.0f, drifted_.view());
+    Gemm(2.0f, w, Transpose::kNo, statistics.drift.view(), Transpose::kNo, 1.0f, linear_.view());
   }
 }
 
 std::vector<double> RowJudge::Errors(View<const float, 2> levels) const {
-  Matrix<float> error(w_.rows(), w_.cols()), product(w_.rows(), w_.cols());
+  Matrix<float> error(w_.rows(), w_.cols());
   for (Index r = 0; r < w_.rows(); ++r) {
     for (Index c = 0; c < w_.cols(); ++c) error(r, c) = w_(r, c) - levels(r, c);
   }
-  if (drifted_.size() > 0) std::copy_n(drifted_.data(), drifted_.size(), product.data());
-  Gemm(1.0f, error.view(), Transpose::kNo, statistics_.gram.view(), Transpose::kNo, 1.0f,
-       product.view());
+  // Both are a sum of (p + linear) q: over inputs with p = e H and q = e, or over tokens with p and
+  // q what e makes of them.
+  const bool tokens = statistics_.inputs.size() > 0;
+  Matrix<float> product(w_.rows(), tokens ? statistics_.inputs.rows() : w_.cols());
+  if (tokens) {
+    Gemm(1.0f, error.view(), Transpose::kNo, statistics_.inputs.view(), Transpose::kYes, 0.0f,
+         product.view());
+  } else {
+    Gemm(1.0f, error.view(), Transpose::kNo, statistics_.gram.view(), Transpose::kNo, 0.0f,
+         product.view());
+  }
+  const Matrix<float>& factor = tokens ? product : error;
   std::vector<double> errors(Size(w_.rows()));
   for (Index r = 0; r < w_.rows(); ++r) {
-    for (Index c = 0; c < w_.cols(); ++c) {
-      errors[Size(r)] += static_cast<double>(error(r, c)) * static_cast<double>(product(r, c));
+    for (Index c = 0; c < product.cols(); ++c) {
+      const float linear = linear_.size() > 0 ? linear_(r, c) : 0.0f;
+      errors[Size(r)] +=
+          static_cast<double>(factor(r, c)) * static_cast<double>(product(r, c) + linear);
     }
   }
   return errors;
@@ -237,7 +249,7 @@ std::vector<double> OutputErrors(View<const float, 2> w, const QMatrix& q,
                                  const OutputStatistics& statistics, Context& context,
                                  double multiple) {
   LIEQ_ASSERT(q.rows() == w.rows() && q.cols() == w.cols());
-  LIEQ_ASSERT(statistics.gram.rows() == w.cols());
+  LIEQ_ASSERT(std::max(statistics.gram.cols(), statistics.inputs.cols()) == w.cols());
   std::vector<double> errors(Size(w.rows()));
   context.pool.ParallelFor(CeilDiv(w.rows(), kRowsPerTask), [&](Index task, int) {
     const Index first = task * kRowsPerTask, rows = std::min(kRowsPerTask, w.rows() - first);

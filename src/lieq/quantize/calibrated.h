@@ -23,11 +23,12 @@ namespace lieq {
 [[nodiscard]] OutputStatistics OutputStatisticsOf(const UnitStatistics& statistics);
 
 /// Output errors of any rounding of some rows: sum over tokens of |W x + r - (Q u + r_u)|² less
-/// what does not depend on Q, which is e H eᵀ + 2 e (W D + F)ᵀ with e = W - Q.
+/// what does not depend on Q, which is e H eᵀ + 2 e (W D + M)ᵀ with e = W - Q, or by tokens |e u|²
+/// + 2 (e u) m.
 class RowJudge {
  public:
   /// w [rows, in]: rows first, first + 1, ... of the matrix, and `multiple` of the model's weights:
-  /// F is multiplied by it. w and statistics outlive this.
+  /// M and m are multiplied by it. w and statistics outlive this.
   RowJudge(View<const float, 2> w, Index first, const OutputStatistics& statistics,
            double multiple);
   /// levels [rows, in]: Q. [rows]
@@ -36,7 +37,7 @@ class RowJudge {
  private:
   View<const float, 2> w_;
   const OutputStatistics& statistics_;
-  Matrix<float> drifted_;  // [rows, in]: 2 (W D + F); empty where both are
+  Matrix<float> linear_;  // [rows, in]: 2 (W D + M), or [rows, tokens]: 2 m; empty where 0
 };
 
 /// Those of a whole matrix, by row. [out]

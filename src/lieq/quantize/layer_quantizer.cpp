@@ -27,6 +27,7 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   if (options_.corrects()) {
     reference_.emplace(config, device, forward_, forward_.Embed(calibration), /*at_once=*/true);
     difference_ = device.Alloc(batch, widest);
+    missing_ = device.Alloc(batch, config.hidden);
   }
   weights_.Release(weights_.embedding);
 }
@@ -49,41 +50,81 @@ void LayerQuantizer::ForBatches(const Function& batch) {
   }
 }
 
-CalibrationStatistics LayerQuantizer::Measure(const LayerStep& unit) {
-  const ModelConfig& config = weights_.config;
-  const Index in = Width(config, unit.from);
-  const bool adds = AddsToStream(unit), last = unit.unit == units_.back().unit;
-  const Index fitted = quantized_->rows() - HeldOutRows();
-  CalibrationStatistics measured;
-  measured.fit.gram = Matrix<double>(in, in);
-  if (HeldOutRows() > 0) measured.held_out.emplace().gram = Matrix<float>(in, in);
+CalibrationStatistics LayerQuantizer::NoStatistics(const LayerStep& unit) const {
+  const Index in = Width(weights_.config, unit.from), hidden = weights_.config.hidden;
+  const Index held_out = HeldOutRows();
+  const bool adds = AddsToStream(unit);
+  CalibrationStatistics statistics;
+  statistics.fit.gram = Matrix<double>(in, in);
   const auto follow = [&](auto& share) {
-    share.drift = Matrix<float>(in, in);
-    if (adds) share.residual = Matrix<float>(config.hidden, in);
+    if (!reference_) return;
+    (adds ? share.missing : share.drift) = Matrix<float>(adds ? hidden : in, in);
   };
-  if (reference_) follow(measured.fit);
-  if (reference_ && measured.held_out) follow(*measured.held_out);
+  follow(statistics.fit);
+  if (held_out == 0) return statistics;
+  OutputStatistics& judged = statistics.held_out.emplace();
+  if (JudgedByTokens(held_out, in, adds, reference_.has_value())) {
+    judged.inputs = Matrix<float>(held_out, in);
+    if (reference_) judged.missed = Matrix<float>(held_out, hidden);
+  } else {
+    judged.gram = Matrix<float>(in, in);
+    follow(judged);
+  }
+  return statistics;
+}
+
+CalibrationStatistics LayerQuantizer::Measure(const LayerStep& unit, const Grid& grid) {
+  CalibrationStatistics measured = NoStatistics(unit);
+  const bool last = unit.unit == units_.back().unit;
+  const Index fitted = quantized_->rows() - HeldOutRows();
   ForBatches([&](Index first, Index rows) {
     const bool fits = first < fitted;
+    OutputStatistics* const judged = fits ? nullptr : &*measured.held_out;
+    const bool tokens = !fits && judged->inputs.size() > 0;
     const DeviceView<const float> u = quantized_->Input(unit.unit, first, rows);
     if (fits) {
       sums_->GramUpdate(u, measured.fit.gram.view());
+    } else if (tokens) {
+      device_.Download(u, judged->inputs.view().Rows(first - fitted, rows));
     } else {
-      sums_->CrossGramUpdate(u, u, measured.held_out->gram.view());
+      sums_->CrossGramUpdate(u, u, judged->gram.view());
     }
     if (!reference_) return;
-    const DeviceView<float> drift = difference_.Shaped(rows, in);
-    sums_->Subtract(reference_->Input(unit.unit, first, rows), u, drift);
-    sums_->CrossGramUpdate(drift, u, (fits ? measured.fit.drift : measured.held_out->drift).view());
-    if (!adds) return;
-    const DeviceView<float> residual = difference_.Shaped(rows, config.hidden);
-    sums_->Subtract(reference_->residual(first, rows), quantized_->residual(first, rows), residual);
-    sums_->CrossGramUpdate(residual, u,
-                           (fits ? measured.fit.residual : measured.held_out->residual).view());
+    const DeviceView<const float> x = reference_->Input(unit.unit, first, rows);
+    if (!AddsToStream(unit)) {
+      const DeviceView<float> drift = difference_.Shaped(rows, u.cols());
+      sums_->Subtract(x, u, 1, drift);
+      sums_->CrossGramUpdate(drift, u, (fits ? measured.fit.drift : judged->drift).view());
+      return;
+    }
+    const DeviceView<const float> missing = Missing(unit, x, u, first, fits ? &grid : nullptr);
+    if (tokens) {
+      device_.Download(missing, judged->missed.view().Rows(first - fitted, rows));
+    } else {
+      sums_->CrossGramUpdate(missing, u, (fits ? measured.fit.missing : judged->missing).view());
+    }
     if (last) reference_->Finish(first, rows);
   });
   device_.Sync();
   return measured;
+}
+
+DeviceView<const float> LayerQuantizer::Missing(const LayerStep& unit, DeviceView<const float> x,
+                                                DeviceView<const float> u, Index first,
+                                                const Grid* grid) {
+  const auto strength = [&](const std::optional<Strength>& of) {
+    return grid == nullptr ? 1.0f : static_cast<float>(of->At(grid->bits));
+  };
+  LIEQ_ASSERT(unit.linears.size() == 1);
+  const DeviceView<float> drift = difference_.Shaped(u.rows(), u.cols());
+  const DeviceView<float> missing = missing_.view().Rows(0, u.rows());
+  sums_->Subtract(x, u, strength(options_.drift), drift);
+  sums_->Subtract(reference_->residual(first, u.rows()), quantized_->residual(first, u.rows()),
+                  strength(options_.residual), missing);
+  const PlacedLinear& linear = reference_->linear(unit.linears.front().site);
+  const std::array product{Product{.w = *linear.weight, .bias = {}, .y = missing}};
+  device_.Products(drift, product, /*add=*/true);
+  return missing;
 }
 
 void LayerQuantizer::BeginLayer() {
@@ -105,7 +146,8 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   QuantizedLayer result;
   BeginLayer();
   for (const LayerStep& unit : units_) {
-    QuantizeUnit(unit, grids, quantized_ ? Measure(unit) : CalibrationStatistics{}, result);
+    const Grid& grid = grids[static_cast<std::size_t>(unit.linears.front().site)];
+    QuantizeUnit(unit, grids, quantized_ ? Measure(unit, grid) : CalibrationStatistics{}, result);
   }
   if (quantized_) {
     ForBatches([&](Index first, Index rows) { quantized_->Finish(first, rows); });

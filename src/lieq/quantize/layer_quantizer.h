@@ -45,7 +45,15 @@ class LayerQuantizer {
  private:
   template <class Function>
   void ForBatches(const Function& batch);
-  [[nodiscard]] CalibrationStatistics Measure(const LayerStep& unit);
+  /// What Measure sums up, at 0.
+  [[nodiscard]] CalibrationStatistics NoStatistics(const LayerStep& unit) const;
+  [[nodiscard]] CalibrationStatistics Measure(const LayerStep& unit, const Grid& grid);
+  /// m of UnitStatistics for rows first, first + 1, ... of a unit that adds to the stream: of the
+  /// strengths that its grid has, of full strength where that is null. [rows, hidden], valid until
+  /// the next call.
+  [[nodiscard]] DeviceView<const float> Missing(const LayerStep& unit, DeviceView<const float> x,
+                                                DeviceView<const float> u, Index first,
+                                                const Grid* grid);
   [[nodiscard]] Index HeldOutRows() const noexcept;
   void QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                     CalibrationStatistics measured, QuantizedLayer& result);
@@ -65,7 +73,7 @@ class LayerQuantizer {
   LayerWeights layer_;            // at work, as far as it is quantized
   std::vector<LayerStep> units_;  // its units
   std::optional<ActivationStream> quantized_, reference_;
-  DeviceMatrix difference_;
+  DeviceMatrix difference_, missing_;
 };
 
 }  // namespace lieq

@@ -33,6 +33,7 @@ class ActivationStream {
   }
   /// Puts another linear in the place of one of the layer's.
   void Replace(Site site, const Linear& linear) { layer_.At(site) = Place(linear, device_); }
+  [[nodiscard]] const PlacedLinear& linear(Site site) const noexcept { return layer_.At(site); }
 
   /// The unit's input on rows first .. first + rows - 1, whole windows, at most BatchWindows of
   /// them; valid until the next call. Units must be asked for in order, each once for every batch:

@@ -1,7 +1,9 @@
 // What calibration tells about the input of a unit.
 //
 // u is the unit's input in the model whose earlier parts are quantized already, x the same in the
-// float model; r and r_u the residual stream to which the unit's output is added, likewise.
+// float model; r and r_u the residual stream to which the unit's output is added, likewise. What
+// W u misses of the output that the float model would have there is W (x - u), and r - r_u beside
+// it where the unit adds to the stream.
 #pragma once
 
 #include <optional>
@@ -12,21 +14,33 @@ namespace lieq {
 
 /// Sums over the tokens of some calibration windows.
 struct UnitStatistics {
-  Matrix<double> gram;     // [in, in], lower triangle of uᵀu
-  Matrix<float> drift;     // [in, in], (x - u)ᵀu; empty where x was not followed
-  Matrix<float> residual;  // [hidden, in], (r - r_u)ᵀu; for o and down where x was followed
+  Matrix<double> gram;  // [in, in], lower triangle of uᵀu
+  // Where x was followed, one of two. Units that add to the stream have as many outputs as it has
+  // columns, o and down most often fewer than inputs: W is multiplied before the sums are made.
+  Matrix<float> drift;    // [in, in], (x - u)ᵀu; of units that do not add to the stream
+  Matrix<float> missing;  // [out, in], mᵀu, m = a W (x - u) + b (r - r_u); of those that do
 };
 
-/// What the output error of any rounding is made of (OutputErrors).
+/// What the output error of any rounding is made of (OutputErrors): sums, or the tokens themselves
+/// where these are fewer than inputs.
 struct OutputStatistics {
-  Matrix<float> gram;             // [in, in], uᵀu whole
-  Matrix<float> drift, residual;  // as of UnitStatistics
+  Matrix<float> gram;            // [in, in], uᵀu whole
+  Matrix<float> drift, missing;  // as of UnitStatistics, of full strength
+  Matrix<float> inputs;          // [tokens, in], u; empty where there are sums
+  Matrix<float> missed;          // [tokens, out], m; empty where nothing is missed
 };
 
 /// Windows that nothing is fitted to: what is tried is judged on them. The last eighth, none of
 /// fewer than eight.
 [[nodiscard]] constexpr Index HeldOutWindows(Index windows) noexcept {
   return windows / 8;
+}
+
+/// Whether a unit is judged by held-out tokens as they are, in place of sums over them: where those
+/// are fewer than inputs. adds: to the stream; followed: the float model's inputs beside its own.
+[[nodiscard]] constexpr bool JudgedByTokens(Index tokens, Index in, bool adds,
+                                            bool followed) noexcept {
+  return tokens < in && (adds || !followed);
 }
 
 struct CalibrationStatistics {

@@ -75,7 +75,7 @@ Matrix<float> PermutedRows(View<const float, 2> w, const Order& order) {
 
 UnitStatistics Permuted(const UnitStatistics& input, const Order& order) {
   const Index n = input.gram.rows();
-  UnitStatistics result{.gram = Matrix<double>(n, n), .drift = {}, .residual = {}};
+  UnitStatistics result{.gram = Matrix<double>(n, n), .drift = {}, .missing = {}};
   for (Index i = 0; i < n; ++i) {
     for (Index j = 0; j < n; ++j) result.gram(i, j) = input.gram(order[Size(i)], order[Size(j)]);
   }

@@ -76,7 +76,7 @@ Matrix<float> ScaledColumns(View<const float, 2> w, const std::vector<double>& s
 UnitStatistics Divided(const UnitStatistics& input, const std::vector<double>& scales,
                        const InputChannels& channels) {
   const Index n = input.gram.rows();
-  UnitStatistics result{.gram = Matrix<double>(n, n), .drift = {}, .residual = {}};
+  UnitStatistics result{.gram = Matrix<double>(n, n), .drift = {}, .missing = {}};
   for (Index i = 0; i < n; ++i) {
     const double row = scales[Size(channels.channel[Size(i)])];
     for (Index j = 0; j < n; ++j) {

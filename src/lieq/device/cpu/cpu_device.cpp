@@ -341,7 +341,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
-  void Subtract(DeviceView<const float> a_, DeviceView<const float> b_,
+  void Subtract(DeviceView<const float> a_, DeviceView<const float> b_, float times,
                 DeviceView<float> out_) override {
     const View<const float, 2> a = Host(a_), b = Host(b_);
     const View<float, 2> out = Host(out_);
@@ -350,7 +350,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     ForRows(a.rows(), [&](Index r) {
       const float *from = a.Row(r).data(), *less = b.Row(r).data();
       float* to = out.Row(r).data();
-      for (Index c = 0; c < a.cols(); ++c) to[c] = from[c] - less[c];
+      for (Index c = 0; c < a.cols(); ++c) to[c] = times * (from[c] - less[c]);
     });
   }
 
