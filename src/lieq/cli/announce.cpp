@@ -42,7 +42,7 @@ void Announce(const Arguments& arguments, const Estimate& estimate, const Foreca
               const EndGrids& ends, const ModelConfig& config, const CommandSession& session) {
   // Which grids an optimal plan will choose is not known before it is made.
   std::vector<Fit> fits;
-  if (forecast != nullptr && forecast->candidates.empty()) {
+  if (forecast != nullptr && forecast->candidates.units.empty()) {
     fits = FitsOf({.layers = forecast->plan.grids.layers, .ends = ends}, config);
   }
   if (arguments.json) {
@@ -61,7 +61,7 @@ void Announce(const Arguments& arguments, const Estimate& estimate, const Foreca
     fmt::print("weights        {} bytes ({}), {}\n", forecast->bytes,
                FormatBytes(static_cast<double>(forecast->bytes)),
                forecast->exact ? "exactly" : "at most");
-    if (forecast->candidates.empty()) {
+    if (forecast->candidates.units.empty()) {
       fmt::print("linears        {:.4f} code bits a weight{}\n", CodeBits(forecast->plan, config),
                  AskedText(forecast->plan, config));
       fmt::print("fits           {}\n", FitsText(fits));

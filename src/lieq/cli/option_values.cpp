@@ -19,9 +19,9 @@ int ParseWidth(std::string_view option, const std::string& text) {
 }
 
 int ParseEndBits(std::string_view option, const std::string& text) {
-  const int bits = Parse<int>(option, text, 4, 16, "16, 8 or 4");
-  if (bits != 16 && bits != 8 && bits != 4) {
-    throw UsageError(std::string(option) + ": expected 16, 8 or 4, found '" + text + "'");
+  const int bits = Parse<int>(option, text, 2, 16, "16, 8, 4 or 2");
+  if (bits != 16 && bits != 8 && bits != 4 && bits != 2) {
+    throw UsageError(std::string(option) + ": expected 16, 8, 4 or 2, found '" + text + "'");
   }
   return bits;
 }

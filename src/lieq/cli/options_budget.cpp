@@ -37,7 +37,9 @@ constexpr std::array kBudgetRows{
     OptionRow{.names = "--bpw",
               .value = "B",
               .commands = kPlan | kQuantize,
-              .help = "ceiling on all-in bits a weight: scales and zero-points counted",
+              .help = "ceiling on the bits of the weight files for each weight: scales, "
+                      "zero-points, embedding "
+                      "and head counted",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.run.budget.bpw =
@@ -142,23 +144,23 @@ constexpr std::array kBudgetRows{
     OptionRow{.names = "--embedding-bits",
               .value = "N",
               .commands = kPlan | kQuantize,
-              .help = "width of the embedding, and of the head tied to it: 16, 8 or 4, symmetric "
-                      "in groups of --group-size, rounded to nearest",
+              .help = "width of the embedding, and of the head tied to it: 16, 8, 4 or 2, "
+                      "symmetric in groups of --group-size, rounded to nearest (default: 16; of "
+                      "--allocation optimal what the plan chooses)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.run.grids.embedding_bits = ParseEndBits("--embedding-bits", v);
                   },
-              .preset = [](const Arguments&) { return Shown(16); },
-              .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+              .choices = [] { return std::vector<std::string>{"16", "8", "4", "2"}; }},
     OptionRow{
         .names = "--head-bits",
         .value = "N",
         .commands = kPlan | kQuantize,
-        .help = "width of a head of its own: 16, 8 or 4",
+        .help = "width of a head of its own: 16, 8, 4 or 2",
         .set = [](Arguments& a,
                   const std::string& v) { a.run.grids.head_bits = ParseEndBits("--head-bits", v); },
         .preset = [](const Arguments&) { return Shown(16); },
-        .choices = [] { return std::vector<std::string>{"16", "8", "4"}; }},
+        .choices = [] { return std::vector<std::string>{"16", "8", "4", "2"}; }},
     OptionRow{.names = "--as",
               .value = "KIND",
               .commands = kPlan,

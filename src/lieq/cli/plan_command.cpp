@@ -50,6 +50,16 @@ void PrintGrids(const Plan& plan) {
   fmt::print("\n");
 }
 
+/// Where they are quantized, or were chosen.
+void PrintEnds(const Plan& plan, const ModelConfig& config) {
+  if (plan.grids.ends == EndGrids{} && plan.ends.empty()) return;
+  for (const End end : EndsIn(config)) {
+    const std::optional<Grid>& grid = plan.grids.ends.At(end);
+    fmt::print("{:<14} {}{}\n", Name(end), grid ? Label(*grid) : "16-bit floats",
+               config.tied ? ", the head too" : "");
+  }
+}
+
 void PrintChecks(const Plan& plan) {
   if (plan.predicted_kl) fmt::print("predicted KL   {:.4f} nats a token", *plan.predicted_kl);
   if (!plan.checks.empty()) fmt::print(", measured {:.4f}", plan.checks.front().kl);
@@ -108,7 +118,7 @@ int RunPlan(const Arguments& arguments, CommandSession& session) {
   Source source(request, session);
   const ModelFolder& model = source.model();
   const ModelConfig& config = source.config();
-  TakeEndsOfPlan(config, request);
+  TakeEndsOfPlan(request);
   // An optimal plan has group sizes of its own, the embedding and the head have not.
   const GridRequest& grids = request.grids;
   if (request.plan.empty() &&
@@ -122,11 +132,12 @@ int RunPlan(const Arguments& arguments, CommandSession& session) {
   }
   const std::filesystem::path codes = CodesFolder(request, false);
   if (request.dry_run || !arguments.quiet) {
-    const EndGrids ends = EndsOf(request, config);
+    std::optional<EndGrids> ends;
+    if (!ChoosesEnds(request, config)) ends = EndsOf(request, config);
     const Forecast forecast = ForecastPlan(request, source, ends, false, session);
     const Estimate estimate = EstimatePlan(request, source, forecast, codes, begin, session);
     if (request.dry_run) {
-      Announce(arguments, estimate, &forecast, ends, config, session);
+      Announce(arguments, estimate, &forecast, forecast.plan.grids.ends, config, session);
       return 0;
     }
     Declare(session.context().progress, estimate.stages);
@@ -146,6 +157,8 @@ int RunPlan(const Arguments& arguments, CommandSession& session) {
   const auto number = [&](const char* key) { return record[key].get<double>(); };
   fmt::print("code bits      {:.4f} a weight{}", CodeBits(plan, config), AskedText(plan, config));
   fmt::print("\nall-in bits    {:.4f} with scales and zero-points", number("bits_per_weight"));
+  fmt::print("\nwhole file     {:.4f} bits a weight, embedding and head too",
+             number("file_bits_per_weight"));
   if (plan.requested.bpw) fmt::print(" (at most {:g})", *plan.requested.bpw);
   fmt::print("\nweights        {} bytes ({}", record["bytes"].get<std::uint64_t>(),
              FormatBytes(number("bytes")));
@@ -154,6 +167,7 @@ int RunPlan(const Arguments& arguments, CommandSession& session) {
              record["compression_ratio"]["true_bytes"].get<double>(),
              record["compression_ratio"]["codes_only"].get<double>());
   PrintGrids(plan);
+  PrintEnds(plan, config);
   fmt::print("fits           {}\n", FitsText(fits));
   PrintChecks(plan);
   fmt::print("written to     {}\n", arguments.run.output.string());

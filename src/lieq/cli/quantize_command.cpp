@@ -42,7 +42,8 @@ int RunQuantize(const Arguments& arguments, CommandSession& session) {
   const QuantizeRequest& request = arguments.run;
   if (request.dry_run) {
     const QuantizeForecast seen = ForecastQuantize(request, session);
-    Announce(arguments, seen.estimate, &seen.forecast, seen.ends, seen.config, session);
+    Announce(arguments, seen.estimate, &seen.forecast, seen.forecast.plan.grids.ends, seen.config,
+             session);
     return 0;
   }
   QuantizeOutcome outcome = Quantize(request, session);

@@ -70,6 +70,14 @@ void PrintDamage(const Sensitivities& s) {
     }
     fmt::print("\n");
   }
+  for (const EndSensitivity& end : s.ends) {
+    fmt::print("{}:", Name(end.candidates.end));
+    for (std::size_t c = 0; c < end.kl.size(); ++c) {
+      const std::optional<Grid>& grid = end.candidates.grids[c];
+      if (grid) fmt::print("  {} {:.5f}", Label(*grid), end.kl[c]);
+    }
+    fmt::print("\n");
+  }
   if (s.mode == DamageMode::kContext) fmt::print("KL of the base mix: {:.4f} nats\n", s.base_kl);
 }
 
@@ -82,6 +90,8 @@ int RunSensitivity(const Arguments& arguments, CommandSession& session) {
   const Bench bench = OpenBench(arguments.run, source, codes, session);
   const ModelConfig& config = source.config();
   const std::vector<Grid> candidates = CandidatesOf(arguments.run, config);
+  std::vector<EndCandidates> ends;  // in a context, units alone are measured
+  if (arguments.run.damage.mode == DamageMode::kSolo) ends = EndCandidatesOf(arguments.run, config);
   std::vector<std::size_t> base;
   if (arguments.run.damage.mode == DamageMode::kContext)
     base = BaseMix(arguments, config, candidates);
@@ -94,6 +104,7 @@ int RunSensitivity(const Arguments& arguments, CommandSession& session) {
                       .length = bench.windows.length,
                       .draws = arguments.run.dry_run && CalibratesOnItself(arguments.run),
                       .candidates = candidates,
+                      .ends = ends,
                       .codes = codes,
                       .measures_damage = true,
                       .in_context = !base.empty(),
@@ -109,8 +120,9 @@ int RunSensitivity(const Arguments& arguments, CommandSession& session) {
   bench.store->Make(candidates, arguments.run.quant, bench.windows, session);
   DamageMeter meter(source.model().weights, session.device(), bench.damage_windows.view(),
                     session.context());
-  const Sensitivities s = MeasureSensitivities(
-      arguments.run, bench, candidates, arguments.run.damage.measure_all, base, meter, session);
+  const Sensitivities s =
+      MeasureSensitivities(arguments.run, bench, {.units = candidates, .ends = ends},
+                           arguments.run.damage.measure_all, base, meter, session);
   const Record record = ToJson(s);
   WriteFileAtomically(arguments.run.output, record.dump(1) + "\n");
   if (arguments.json) {

@@ -71,15 +71,16 @@ constexpr std::array kEngines{
     Engine{.name = "mlx-lm", .container = "mlx", .takes = "all", .runs = AsItIs},
 };
 
-/// Embedding and head have rows of the hidden size.
-bool HoldsEnds(const ContainerTarget& target, const EndGrids& ends, const ModelConfig& config) {
-  const auto holds = [&](const std::optional<Grid>& grid) {
-    return !grid || (target.name != "gptq" && target.holds(*grid, config.hidden));
-  };
-  return holds(ends.embedding) && holds(ends.head);
+bool HoldsAllEnds(const ContainerTarget& target, const EndGrids& ends, const ModelConfig& config) {
+  return std::ranges::all_of(
+      kAllEnds, [&](End end) { return !ends.At(end) || HoldsEnds(target, *ends.At(end), config); });
 }
 
 }  // namespace
+
+bool HoldsEnds(const ContainerTarget& target, const Grid& grid, const ModelConfig& config) {
+  return target.name != "gptq" && target.holds(grid, config.hidden);
+}
 
 std::span<const Engine> Engines() noexcept {
   return kEngines;
@@ -97,7 +98,7 @@ bool RunsIn(const Engine& engine, const ModelGrids& grids, const ModelConfig& co
 std::vector<Fit> FitsOf(const ModelGrids& grids, const ModelConfig& config) {
   std::vector<Fit> fits;
   for (const ContainerTarget* target : HoldersOf(grids.layers, config)) {
-    if (!HoldsEnds(*target, grids.ends, config)) continue;
+    if (!HoldsAllEnds(*target, grids.ends, config)) continue;
     fits.push_back({target->name, RunnersOf(target->name, grids, config)});
   }
   return fits;

@@ -4,6 +4,14 @@
 
 namespace lieq {
 
+std::string_view Name(End end) noexcept {
+  return end == End::kEmbedding ? "embedding" : "head";
+}
+
+std::span<const End> EndsIn(const ModelConfig& config) noexcept {
+  return std::span(kAllEnds).first(config.tied ? 1 : kMostEnds);
+}
+
 ModelGrids ModelGrids::Uniform(Index count, const Grid& grid) {
   std::array<Grid, kSites> layer;
   layer.fill(grid);

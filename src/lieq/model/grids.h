@@ -2,7 +2,10 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <optional>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "lieq/model/config.h"
@@ -13,10 +16,25 @@ namespace lieq {
 /// [layers], by Site.
 using LayerGrids = std::vector<std::array<Grid, kSites>>;
 
-/// Of the matrices at both ends, where they are quantized. A tied model has the embedding alone.
-/// Symmetric, at 2, 4 or 8 bits: vLLM's lookup unpacks whole words and knows no zero-points.
+/// The matrices at both ends of a model. A tied model has the embedding alone.
+enum class End : std::uint8_t { kEmbedding, kHead };
+inline constexpr std::array kAllEnds{End::kEmbedding, End::kHead};
+inline constexpr std::size_t kMostEnds = kAllEnds.size();
+[[nodiscard]] std::string_view Name(End end) noexcept;  // "embedding", "head"
+/// Those that a model has as matrices of their own.
+[[nodiscard]] std::span<const End> EndsIn(const ModelConfig& config) noexcept;
+
+/// Their grids, where they are quantized: symmetric, at 2, 4 or 8 bits, for vLLM's lookup unpacks
+/// whole words and knows no zero-points.
 struct EndGrids {
   std::optional<Grid> embedding, head;
+
+  [[nodiscard]] std::optional<Grid>& At(End end) noexcept {
+    return end == End::kEmbedding ? embedding : head;
+  }
+  [[nodiscard]] const std::optional<Grid>& At(End end) const noexcept {
+    return end == End::kEmbedding ? embedding : head;
+  }
   friend bool operator==(const EndGrids&, const EndGrids&) = default;
 };
 

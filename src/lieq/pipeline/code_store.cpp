@@ -6,6 +6,7 @@
 #include "lieq/base/files.h"
 #include "lieq/container/compressed_tensors.h"
 #include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/end_codes.h"
 #include "lieq/pipeline/result_record.h"
 #include "lieq/pipeline/run_folder.h"
 #include "lieq/quantize/candidate_quantizer.h"
@@ -80,14 +81,27 @@ CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& se
   }
 }
 
-std::string CodeStore::FileName(Index layer, const Grid& grid) {
+namespace {
+
+/// "2-64-half"
+std::string GridName(const Grid& grid) {
   const std::string suffix = grid.k_quant       ? "-k"
                              : grid.symmetric() ? ""
                              : grid.offset == Offset::kInteger
                                  ? "-asymmetric"
                                  : fmt::format("-{}", Name(grid.offset));
-  return fmt::format("layer-{:05}-{}-{}{}.safetensors", layer, grid.bits,
+  return fmt::format("{}-{}{}", grid.bits,
                      grid.group_size == 0 ? "row" : std::to_string(grid.group_size), suffix);
+}
+
+}  // namespace
+
+std::string CodeStore::FileName(Index layer, const Grid& grid) {
+  return fmt::format("layer-{:05}-{}.safetensors", layer, GridName(grid));
+}
+
+fs::path CodeStore::EndFile(End end, const Grid& grid) const {
+  return folder_ / fmt::format("end-{}-{}.safetensors", Name(end), GridName(grid));
 }
 
 fs::path CodeStore::File(Index layer, const Grid& grid) const {
@@ -130,6 +144,32 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
   progress.End();
 }
 
+void CodeStore::MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
+                         Session& session) const {
+  for (const EndCandidates& end : ends) {
+    EndGrids grids;
+    for (const std::optional<Grid>& grid : end.grids) {
+      if (!grid || IsWhole(EndFile(end.end, *grid), session.log())) continue;
+      grids.At(end.end) = grid;
+      (void)WriteEnds(EndFile(end.end, *grid), *model_, grids, options, session);
+    }
+  }
+}
+
+void CodeStore::ReplaceEnd(End end, const Grid& grid, Weights& weights) const {
+  const std::string_view module = end == End::kEmbedding ? kEmbeddingModule : kHeadModule;
+  const auto matrix = std::make_shared<const QMatrix>(
+      ReadPacked(TensorFile::Open(EndFile(end, grid)), module, grid));
+  if (end == End::kEmbedding) weights.embedding = matrix;
+  if (end == End::kHead || weights.config.tied) weights.head = matrix;
+}
+
+Weights CodeStore::WithEnd(End end, const Grid& grid) const {
+  Weights weights = model_->weights;
+  ReplaceEnd(end, grid, weights);
+  return weights;
+}
+
 std::array<LinearReport, kSites> CodeStore::Reports(Index layer, const Grid& grid) const {
   const fs::path file = File(layer, grid);
   const TensorFile tensors = TensorFile::Open(file);
@@ -162,6 +202,9 @@ Weights CodeStore::Mix(const ModelGrids& grids) const {
       units[static_cast<std::size_t>(unit)] = &grids.At(layer, unit);
     }
     weights.layers[Size(layer)] = Layer(layer, units);
+  }
+  for (const End end : kAllEnds) {
+    if (grids.ends.At(end)) ReplaceEnd(end, *grids.ends.At(end), weights);
   }
   return weights;
 }

@@ -18,6 +18,7 @@
 #include "lieq/container/model_folder.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/session.h"
+#include "lieq/plan/sensitivities.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/options.h"
 
@@ -38,17 +39,26 @@ class CodeStore {
   void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
             Session& session) const;
 
+  /// The same for embedding and head.
+  void MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
+                Session& session) const;
+
   [[nodiscard]] std::filesystem::path File(Index layer, const Grid& grid) const;
+  [[nodiscard]] std::filesystem::path EndFile(End end, const Grid& grid) const;
   /// The name of that file in its folder.
   [[nodiscard]] static std::string FileName(Index layer, const Grid& grid);
   /// Reports of a layer by Site; those of linears that the grid does not fit are empty.
   [[nodiscard]] std::array<LinearReport, kSites> Reports(Index layer, const Grid& grid) const;
   /// The layer with the linears of some units replaced: grids by Unit, null to leave one in float.
   [[nodiscard]] LayerWeights Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const;
-  /// The whole model with its layers at these grids.
+  /// The model with one end replaced, which a tied one has twice.
+  [[nodiscard]] Weights WithEnd(End end, const Grid& grid) const;
+  /// The whole model with its layers and ends at these grids.
   [[nodiscard]] Weights Mix(const ModelGrids& grids) const;
 
  private:
+  void ReplaceEnd(End end, const Grid& grid, Weights& weights) const;
+
   std::filesystem::path folder_;
   const ModelFolder* model_;
   Record settings_;

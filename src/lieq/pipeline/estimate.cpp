@@ -87,6 +87,12 @@ class Clock {
     const QuantOptions options = FloatInputs(work_.request.quant);
     const bool calibrated = FindQuantizer(options.method).needs_calibration;
     double seconds = 0;
+    for (const EndCandidates& end : work_.ends) {
+      for (const std::optional<Grid>& grid : end.grids) {
+        if (!grid) continue;
+        seconds += pieces_.Round(config_.vocab, config_.hidden, *grid, work_.request.quant.clip);
+      }
+    }
     Index last = -1;
     std::vector<Index> missing(work_.candidates.size());
     for (std::size_t c = 0; c < missing.size(); ++c) {
@@ -96,7 +102,7 @@ class Clock {
         last = std::max(last, layer);
       }
     }
-    if (last < 0) return 0;
+    if (last < 0) return seconds;
     if (calibrated) {
       const Index rows = work_.windows * work_.length;
       seconds += static_cast<double>(last + 1) *
@@ -139,7 +145,11 @@ class Clock {
     const double layer = pieces_.Layer(DamageRows(), work_.damage_length, packed);
     const double whole = pieces_.Layer(DamageRows(), work_.damage_length, nullptr);
     const double passes = Layers() + static_cast<double>(variants) * Layers() * (Layers() + 1) / 2;
-    return Layers() * whole + 2 * Score() + passes * layer +
+    double ends = 0;  // runs of the whole model
+    for (const EndCandidates& end : work_.ends) {
+      for (const std::optional<Grid>& grid : end.grids) ends += grid ? 1 : 0;
+    }
+    return (ends + 1) * (Layers() * whole + Score()) + Score() + passes * layer +
            (Layers() * static_cast<double>(variants) + 1) * Score();
   }
 

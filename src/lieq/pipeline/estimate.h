@@ -24,6 +24,7 @@ struct Work {
   bool spectra = false;           // their compactness too
   // Of a plan by measured damage:
   std::vector<Grid> candidates;
+  std::vector<EndCandidates> ends;
   std::filesystem::path codes;   // where their codes lie
   bool measures_damage = false;  // false: it is read
   bool in_context = false;       // each unit inside a mix

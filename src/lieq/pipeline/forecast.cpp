@@ -27,22 +27,17 @@ std::vector<double> ByName(Index layers, bool falling) {
 
 }  // namespace
 
-Forecast ForecastPlan(const QuantizeRequest& request, Source& source, const EndGrids& ends,
-                      bool untied, Session& session) {
+Forecast ForecastPlan(const QuantizeRequest& request, Source& source,
+                      const std::optional<EndGrids>& ends, bool untied, Session& session) {
   const ModelFolder& model = source.model();
-  const auto bytes = [&](const Plan& plan) {
-    const ModelGrids grids{.layers = plan.grids.layers, .ends = ends};
-    return PlanOutput(model, grids, ScaleType(model.dtype), untied).bytes;
+  const auto bytes = [&](Plan& plan) {
+    if (ends) plan.grids.ends = *ends;
+    return PlanOutput(model, plan.grids, ScaleType(model.dtype), untied).bytes;
   };
   const bool made = request.budget.uniform.has_value() || !request.plan.empty();
   if (!made && request.budget.allocation == "optimal") {
     OptimalForecast optimal = ForecastOptimal(request, model);
-    if (untied) {  // a head of its own, which no budget counts
-      const ModelGrids tied{.layers = optimal.plan.grids.layers,
-                            .ends = EndsOf(request, model.weights.config)};
-      optimal.bytes += static_cast<std::int64_t>(
-          bytes(optimal.plan) - PlanOutput(model, tied, ScaleType(model.dtype)).bytes);
-    }
+    if (ends) optimal.plan.grids.ends = *ends;
     return {.plan = std::move(optimal.plan),
             .candidates = std::move(optimal.candidates),
             .bytes = static_cast<std::uint64_t>(optimal.bytes),
@@ -57,8 +52,8 @@ Forecast ForecastPlan(const QuantizeRequest& request, Source& source, const EndG
   // layers that come first, and last, are the ends of what can be.
   const Index layers = model.weights.config.layers;
   Forecast forecast{.plan = StandInPlan(request, source, ByName(layers, true)), .candidates = {}};
-  const std::uint64_t first = bytes(forecast.plan);
-  const std::uint64_t last = bytes(StandInPlan(request, source, ByName(layers, false)));
+  Plan other = StandInPlan(request, source, ByName(layers, false));
+  const std::uint64_t first = bytes(forecast.plan), last = bytes(other);
   forecast.bytes = std::max(first, last);
   forecast.exact = first == last;
   return forecast;
@@ -87,7 +82,8 @@ void AddPlanning(const QuantizeRequest& request, const Source& source, const For
   work.measures_damage = request.damage.sensitivities.empty();
   work.mixes = request.damage.check + (request.damage.refine > 0 ? request.damage.refine + 1 : 0);
   if (!work.measures_damage && work.mixes == 0) return;  // it is read, and nothing is run
-  work.candidates = forecast.candidates;
+  work.candidates = forecast.candidates.units;
+  work.ends = forecast.candidates.ends;
   work.damage_windows = request.damage.windows;
   work.damage_length = request.damage.context;
 }

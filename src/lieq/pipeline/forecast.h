@@ -9,6 +9,7 @@
 #include "lieq/container/model_folder.h"
 #include "lieq/pipeline/estimate.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/pipeline/source.h"
@@ -17,17 +18,18 @@
 namespace lieq {
 
 struct Forecast {
-  Plan plan;                     // a stand-in where which layers get which width is to be measured
-  std::vector<Grid> candidates;  // of an optimal plan, else empty
-  std::uint64_t bytes = 0;       // of the weight files: so many, or
-  bool exact = true;             // false: at most so many
-  bool planned = false;          // an earlier start of the run made it
+  Plan plan;                // a stand-in where which layers get which width is to be measured
+  Candidates candidates;    // of an optimal plan, else empty
+  std::uint64_t bytes = 0;  // of the weight files: so many, or
+  bool exact = true;        // false: at most so many
+  bool planned = false;     // an earlier start of the run made it
 };
 
 /// Writes nothing, and reads no more than the files that the request name. untied: the head that
 /// is tied will be a matrix of its own. Throws Error where a budget cannot be met.
 [[nodiscard]] Forecast ForecastPlan(const QuantizeRequest& request, Source& source,
-                                    const EndGrids& ends, bool untied, Session& session);
+                                    const std::optional<EndGrids>& ends, bool untied,
+                                    Session& session);
 
 /// Adds what making the plan takes.
 void AddPlanning(const QuantizeRequest& request, const Source& source, const Forecast& forecast,

@@ -6,8 +6,10 @@
 #include <chrono>
 
 #include "lieq/base/error.h"
+#include "lieq/container/engines.h"
 #include "lieq/pipeline/calibration_text.h"
 #include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/transforming.h"
 #include "lieq/pipeline/version.h"
 #include "lieq/quantize/candidate_quantizer.h"
 #include "lieq/quantize/quantizers.h"
@@ -161,24 +163,82 @@ Bench OpenBench(const QuantizeRequest& request, Source& source, const std::files
   return bench;
 }
 
-ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
-                         const std::vector<std::size_t>& choice) {
+bool ChoosesEnds(const QuantizeRequest& request, const ModelConfig& config) {
+  if (request.budget.allocation != "optimal" || !request.plan.empty()) return false;
+  if (request.grids.embedding_bits || request.grids.head_bits) return false;
+  // A head that a transform parts from the embedding is in no plan.
+  return !(config.tied && Unties(TransformsOf(request.transforms, request.quant.method)));
+}
+
+std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
+                                           const ModelConfig& config) {
+  std::vector<std::optional<Grid>> grids{std::nullopt};
+  for (const int bits : {8, 4, 2}) {
+    for (const Index group : {128, 64, 32}) {
+      const Grid grid{.bits = bits, .group_size = group};
+      if (config.hidden % group != 0) continue;
+      if (request.grids.target != nullptr && !HoldsEnds(*request.grids.target, grid, config))
+        continue;
+      grids.emplace_back(grid);
+      if (bits == 8) break;  // nothing is lost there that a narrower group would give back
+    }
+  }
+  std::vector<EndCandidates> ends;
+  for (const End end : EndsIn(config)) ends.push_back({end, grids});
+  return ends;
+}
+
+ModelGrids GridsOfChoice(const Candidates& candidates, const std::vector<std::size_t>& choice) {
   ModelGrids grids;
-  for (std::size_t u = 0; u < choice.size(); u += kUnits) {
+  const std::size_t rows = choice.size() - candidates.ends.size();
+  for (std::size_t u = 0; u < rows; u += kUnits) {
     std::array<Grid, kUnits> units;
-    for (std::size_t i = 0; i < kUnits; ++i) units[i] = candidates[choice[u + i]];
+    for (std::size_t i = 0; i < kUnits; ++i) units[i] = candidates.units[choice[u + i]];
     grids.AddLayer(units);
+  }
+  for (std::size_t i = 0; i < candidates.ends.size(); ++i) {
+    const EndCandidates& end = candidates.ends[i];
+    grids.ends.At(end.end) = end.grids[choice[rows + i]];
   }
   return grids;
 }
 
+namespace {
+
+/// Each end at each of its candidates, all else whole.
+std::vector<EndSensitivity> MeasureEnds(const Bench& bench, const std::vector<EndCandidates>& ends,
+                                        DamageMeter& meter, Session& session) {
+  std::size_t runs = 0, done = 0;
+  for (const EndCandidates& end : ends) runs += end.grids.size();
+  Progress& progress = session.context().progress;
+  progress.Begin("measuring the ends", "candidate", static_cast<Index>(runs));
+  std::vector<EndSensitivity> measured;
+  for (const EndCandidates& end : ends) {
+    EndSensitivity row{.candidates = end, .kl = {}, .nll_rise = {}};
+    for (const std::optional<Grid>& grid : end.grids) {
+      Damage damage;
+      if (grid) damage = meter.Model(bench.store->WithEnd(end.end, *grid));
+      row.kl.push_back(damage.kl);
+      row.nll_rise.push_back(damage.nll_rise);
+      progress.Update(static_cast<Index>(++done));
+    }
+    measured.push_back(std::move(row));
+  }
+  progress.End();
+  return measured;
+}
+
+}  // namespace
+
 Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& bench,
-                                   const std::vector<Grid>& candidates, bool every,
+                                   const Candidates& all, bool every,
                                    const std::vector<std::size_t>& base, DamageMeter& meter,
                                    Session& session) {
   const auto begin = std::chrono::steady_clock::now();
   const ModelConfig& config = bench.source.model().weights.config;
+  const std::vector<Grid>& candidates = all.units;
   bench.store->Make(candidates, request.quant, bench.windows, session);
+  bench.store->MakeEnds(all.ends, request.quant, session);
 
   Sensitivities s{.mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
                   .candidates = candidates,
@@ -244,8 +304,9 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
       "measuring {} replacements: {:.1f} forward passes over {} windows of {} tokens",
       variants.size(), static_cast<double>(s.layer_passes) / static_cast<double>(config.layers),
       s.windows, s.context));
-  const Weights start = base.empty() ? bench.source.model().weights
-                                     : bench.store->Mix(GridsOfChoice(candidates, base));
+  const Weights start =
+      base.empty() ? bench.source.model().weights
+                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base));
   const std::vector<Damage> damages = meter.Variants(start, variants);
   for (std::size_t i = 0; i < what.size(); ++i) {
     s.units[what[i].first].measured.push_back({.candidate = what[i].second,
@@ -257,6 +318,7 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
     s.base_kl = damages.back().kl;
     s.base_nll_rise = damages.back().nll_rise;
   }
+  if (base.empty()) s.ends = MeasureEnds(bench, all.ends, meter, session);
   s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return s;
 }

@@ -28,6 +28,22 @@ namespace lieq {
 [[nodiscard]] std::vector<Grid> CandidatesOf(const QuantizeRequest& request,
                                              const ModelConfig& config);
 
+/// What an optimal plan chooses from: one list for all units, and one for each end that is chosen
+/// too. Rows of tables and of a choice are units, then ends.
+struct Candidates {
+  std::vector<Grid> units;
+  std::vector<EndCandidates> ends;
+};
+
+/// Whether the plan to come chooses the grids of embedding and head, as an optimal one does where
+/// no option says them.
+[[nodiscard]] bool ChoosesEnds(const QuantizeRequest& request, const ModelConfig& config);
+
+/// Floats, 8 bits, and 4 and 2 bits in several groups: those that divide a row and that --for
+/// holds.
+[[nodiscard]] std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
+                                                         const ModelConfig& config);
+
 /// Everything that measuring works with: the model, its texts, its codes.
 struct Bench {
   Source& source;
@@ -43,16 +59,17 @@ struct Bench {
                               const std::filesystem::path& codes, Session& session);
 
 /// Makes the codes that are missing, then measures each unit at some of the candidates (`every`:
-/// at all; else at the one that costs least, which the others are predicted from).
+/// at all; else at the one that costs least, which the others are predicted from), and each end at
+/// all of its own, where nothing else is quantized.
 /// base: the mix for damage in context; empty for solo. Says the cost in forward passes before it
 /// starts.
 [[nodiscard]] Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& bench,
-                                                 const std::vector<Grid>& candidates, bool every,
+                                                 const Candidates& candidates, bool every,
                                                  const std::vector<std::size_t>& base,
                                                  DamageMeter& meter, Session& session);
 
-/// The grids of a choice of candidates, by [layers * kUnits].
-[[nodiscard]] ModelGrids GridsOfChoice(const std::vector<Grid>& candidates,
+/// The grids of a choice of candidates, by [layers * kUnits], then ends where they are chosen.
+[[nodiscard]] ModelGrids GridsOfChoice(const Candidates& candidates,
                                        const std::vector<std::size_t>& choice);
 
 }  // namespace lieq

@@ -9,6 +9,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
 #include "lieq/base/statistics.h"
+#include "lieq/container/engines.h"
 #include "lieq/pipeline/assemble.h"
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/size_budget.h"
@@ -18,33 +19,53 @@
 namespace lieq {
 namespace {
 
-std::int64_t FileBytes(const QuantizeRequest& request, const ModelFolder& model,
-                       const std::vector<Grid>& candidates, const Choice& choice) {
+/// With the ends that the request says, where none are chosen.
+ModelGrids AllGrids(const QuantizeRequest& request, const ModelConfig& config,
+                    const Candidates& candidates, const Choice& choice) {
   ModelGrids grids = GridsOfChoice(candidates, choice);
-  grids.ends = EndsOf(request, model.weights.config);
+  if (candidates.ends.empty()) grids.ends = EndsOf(request, config);
+  return grids;
+}
+
+std::int64_t FileBytes(const QuantizeRequest& request, const ModelFolder& model,
+                       const Candidates& candidates, const Choice& choice) {
+  const ModelGrids grids = AllGrids(request, model.weights.config, candidates, choice);
   return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+}
+
+std::int64_t Bytes(std::span<const TensorSpec> specs) {
+  std::int64_t bytes = 0;
+  for (const TensorSpec& spec : specs) {
+    std::int64_t size = static_cast<std::int64_t>(ItemSize(spec.dtype));
+    for (const std::int64_t extent : spec.shape) size *= extent;
+    bytes += size;
+  }
+  return bytes;
+}
+
+std::int64_t EndFileBytes(const ModelFolder& model, End end, const std::optional<Grid>& grid) {
+  const ModelConfig& config = model.weights.config;
+  if (!grid) return config.vocab * config.hidden * static_cast<std::int64_t>(ItemSize(model.dtype));
+  const std::string_view module = end == End::kEmbedding ? kEmbeddingModule : kHeadModule;
+  return Bytes(EndSpecs(module, config, *grid, ScaleType(model.dtype)));
 }
 
 std::int64_t UnitFileBytes(const ModelConfig& config, Unit unit, const Grid& grid, DType scale) {
   std::int64_t bytes = 0;
   for (const Site site : SitesOf(unit)) {
-    for (const TensorSpec& spec :
-         PackedSpecs(Name(site), config.Out(site), config.In(site), grid, scale)) {
-      std::int64_t size = static_cast<std::int64_t>(ItemSize(spec.dtype));
-      for (const std::int64_t extent : spec.shape) size *= extent;
-      bytes += size;
-    }
+    bytes += Bytes(PackedSpecs(Name(site), config.Out(site), config.In(site), grid, scale));
   }
   return bytes;
 }
 
-Choice Cheapest(const CostTable& costs, const std::vector<Grid>& candidates,
-                const ModelConfig& config) {
+Choice Cheapest(const CostTable& costs, const Candidates& candidates, const ModelConfig& config) {
   Choice cheapest(costs.size());
+  const std::size_t units = costs.size() - candidates.ends.size();
   for (std::size_t u = 0; u < costs.size(); ++u) {
     std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    for (std::size_t c = 0; c < candidates.size(); ++c) {
-      if (!Fits(candidates[c], config, kAllUnits[u % kUnits]) || costs[u][c] >= least) continue;
+    for (std::size_t c = 0; c < costs[u].size(); ++c) {
+      const bool fits = u >= units || Fits(candidates.units[c], config, kAllUnits[u % kUnits]);
+      if (!fits || costs[u][c] >= least) continue;
       least = costs[u][c];
       cheapest[u] = c;
     }
@@ -77,14 +98,49 @@ void RequireSameGrids(const QuantizeRequest& request, const Sensitivities& s,
   }
 }
 
+/// The ends that were measured, without their candidates that --for does not hold.
+void TakeMeasuredEnds(const QuantizeRequest& request, const ModelConfig& config, Sensitivities& s) {
+  if (!ChoosesEnds(request, config)) s.ends.clear();
+  if (s.ends.empty()) return;
+  const std::span<const End> ends = EndsIn(config);
+  if (s.ends.size() != ends.size()) {
+    throw Error({.what = "sensitivities of another model",
+                 .where = request.damage.sensitivities.string() + ": /ends",
+                 .expected = config.tied ? "the embedding alone, which is the head too"
+                                         : "embedding and head",
+                 .found = fmt::format("{} of them", s.ends.size())});
+  }
+  for (EndSensitivity& end : s.ends) {
+    EndSensitivity usable{.candidates = {.end = end.candidates.end}};
+    for (std::size_t c = 0; c < end.candidates.grids.size(); ++c) {
+      const std::optional<Grid>& grid = end.candidates.grids[c];
+      const bool held = !grid || request.grids.target == nullptr ||
+                        HoldsEnds(*request.grids.target, *grid, config);
+      if (!held || (grid && config.hidden % GroupColumns(*grid, config.hidden) != 0)) continue;
+      usable.candidates.grids.push_back(grid);
+      usable.kl.push_back(end.kl[c]);
+      usable.nll_rise.push_back(end.nll_rise[c]);
+    }
+    end = std::move(usable);
+  }
+  std::erase_if(s.ends, [](const EndSensitivity& end) { return end.kl.empty(); });
+}
+
 /// The candidates of --sensitivities, or else those that will be measured.
-std::vector<Grid> CandidatesOfPlan(const QuantizeRequest& request, const ModelConfig& config,
-                                   Sensitivities& s) {
-  if (request.damage.sensitivities.empty()) return CandidatesOf(request, config);
+Candidates CandidatesOfPlan(const QuantizeRequest& request, const ModelConfig& config,
+                            Sensitivities& s) {
+  if (request.damage.sensitivities.empty()) {
+    Candidates candidates{.units = CandidatesOf(request, config), .ends = {}};
+    if (ChoosesEnds(request, config)) candidates.ends = EndCandidatesOf(request, config);
+    return candidates;
+  }
   s = SensitivitiesFromJson(ReadJson(request.damage.sensitivities),
                             request.damage.sensitivities.string());
   RequireSameGrids(request, s, config);
-  return s.candidates;
+  TakeMeasuredEnds(request, config, s);
+  Candidates candidates{.units = s.candidates, .ends = {}};
+  for (const EndSensitivity& end : s.ends) candidates.ends.push_back(end.candidates);
+  return candidates;
 }
 
 Choice ChoiceWithin(const DamageTable& damage, const CostTable& costs, Granularity granularity,
@@ -101,8 +157,9 @@ Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable&
                  Granularity granularity, std::int64_t budget, Rng& rng) {
   // The same knapsack with every damage changed by some 20 %: near choices that use the budget.
   DamageTable shaken = damage;
-  const std::size_t step = granularity == Granularity::kLayer ? kUnits : 1;
-  for (std::size_t first = 0; first < shaken.size(); first += step) {
+  const std::size_t units = shaken.size() - shaken.size() % kUnits;  // ends behind them
+  for (std::size_t first = 0, step = 0; first < shaken.size(); first += step) {
+    step = granularity == Granularity::kLayer && first < units ? kUnits : 1;
     const double factor = std::exp(0.2 * rng.Normal());
     for (std::size_t u = first; u < first + step; ++u) {
       const double at = damage[u][from[u]].value_or(0);
@@ -117,35 +174,26 @@ Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable&
 }  // namespace
 
 CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelFolder& model,
-                          const std::vector<Grid>& candidates) {
+                          const Candidates& candidates) {
   const ModelConfig& config = model.weights.config;
   CostBudget limit;
   for (Index u = 0; u < config.layers * kUnits; ++u) {
     std::vector<std::int64_t>& row = limit.costs.emplace_back();
-    for (const Grid& grid : candidates) {
+    for (const Grid& grid : candidates.units) {
       const Unit unit = kAllUnits[Size(u % kUnits)];
-      row.push_back(!Fits(grid, config, unit) ? 0
-                    : request.budget.size
-                        ? UnitFileBytes(config, unit, grid, ScaleType(model.dtype))
-                        : UnitStoredBits(config, unit, grid));
+      row.push_back(
+          Fits(grid, config, unit) ? UnitFileBytes(config, unit, grid, ScaleType(model.dtype)) : 0);
     }
+  }
+  for (const EndCandidates& end : candidates.ends) {
+    std::vector<std::int64_t>& row = limit.costs.emplace_back();
+    for (const auto& grid : end.grids) row.push_back(EndFileBytes(model, end.end, grid));
   }
   const Choice cheapest = Cheapest(limit.costs, candidates, config);
-  const std::int64_t least = TotalCost(limit.costs, cheapest);
-  if (request.budget.size) {
-    CheckSizeHolds(request, model, GridsOfChoice(candidates, cheapest).layers);
-    const std::int64_t whole = FileBytes(request, model, candidates, cheapest);
-    limit.budget = *request.budget.size - (whole - least);
-  } else {
-    const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
-    limit.budget = static_cast<std::int64_t>(std::floor(*request.budget.bpw * weights + 1e-6));
-    if (limit.budget < least) {
-      throw Error({.what = "the budget is below what the cheapest candidates take",
-                   .where = "--bpw",
-                   .expected = fmt::format("at least {:.4f}", static_cast<double>(least) / weights),
-                   .found = fmt::format("{}", *request.budget.bpw)});
-    }
-  }
+  CheckSizeHolds(request, model, AllGrids(request, config, candidates, cheapest));
+  limit.budget =
+      *ByteBudget(request.budget, config) -
+      (FileBytes(request, model, candidates, cheapest) - TotalCost(limit.costs, cheapest));
   return limit;
 }
 
@@ -160,40 +208,29 @@ OptimalForecast ForecastOptimal(const QuantizeRequest& request, const ModelFolde
 
   // As if the error of a weight fell fourfold by each bit, and all weights were equal.
   DamageTable damage(limit.costs.size());
-  double widest = 0;  // bytes in the files for a bit of the budget
-  for (std::size_t u = 0; u < damage.size(); ++u) {
+  const auto add = [&](std::size_t row, double weights, std::int64_t bytes) {
+    damage[row].push_back(weights * std::pow(4.0, -8.0 * static_cast<double>(bytes) / weights));
+  };
+  const std::size_t units = damage.size() - forecast.candidates.ends.size();
+  for (std::size_t u = 0; u < units; ++u) {
     const Unit unit = kAllUnits[u % kUnits];
-    for (const Grid& grid : forecast.candidates) {
-      damage[u].emplace_back();
-      if (!Fits(grid, config, unit)) continue;
-      const std::int64_t bits = UnitStoredBits(config, unit, grid);
-      double weights = 0;
-      for (const Site site : SitesOf(unit)) {
-        weights += static_cast<double>(config.Out(site) * config.In(site));
+    const auto weights = static_cast<double>(UnitWeightCount(config, unit));
+    for (std::size_t c = 0; c < forecast.candidates.units.size(); ++c) {
+      if (Fits(forecast.candidates.units[c], config, unit)) {
+        add(u, weights, limit.costs[u][c]);
+      } else {
+        damage[u].emplace_back();
       }
-      damage[u].back() = weights * std::pow(4.0, -static_cast<double>(bits) / weights);
-      widest = std::max(
-          widest, static_cast<double>(UnitFileBytes(config, unit, grid, ScaleType(model.dtype))) /
-                      static_cast<double>(bits));
     }
   }
-  forecast.plan.grids = GridsOfChoice(forecast.candidates,
-                                      ChoiceWithin(damage, limit.costs, granularity, limit.budget));
-  if (request.budget.size) {
-    forecast.bytes = *request.budget.size;
-    return forecast;
+  for (std::size_t row = units; row < damage.size(); ++row) {
+    for (const std::int64_t bytes : limit.costs[row]) {
+      add(row, static_cast<double>(config.vocab * config.hidden), bytes);
+    }
   }
-  // All that no candidate changes, the budget in bytes, and digits of offsets in the headers.
-  const Choice cheapest = Cheapest(limit.costs, forecast.candidates, config);
-  std::int64_t fixed = FileBytes(request, model, forecast.candidates, cheapest);
-  constexpr std::int64_t kDigits = 64;  // of the up to three tensors of a linear
-  for (std::size_t u = 0; u < cheapest.size(); ++u) {
-    const Unit unit = kAllUnits[u % kUnits];
-    fixed -= UnitFileBytes(config, unit, forecast.candidates[cheapest[u]], ScaleType(model.dtype));
-    fixed += kDigits * static_cast<std::int64_t>(SitesOf(unit).size());
-  }
-  forecast.bytes =
-      fixed + static_cast<std::int64_t>(std::ceil(widest * static_cast<double>(limit.budget)));
+  const Choice choice = ChoiceWithin(damage, limit.costs, granularity, limit.budget);
+  forecast.plan.grids = AllGrids(request, config, forecast.candidates, choice);
+  forecast.bytes = *ByteBudget(request.budget, config);
   return forecast;
 }
 
@@ -202,7 +239,7 @@ namespace {
 /// Runs mixes of candidates, for what they cost in truth.
 struct MixRunner {
   const Bench& bench;
-  const std::vector<Grid>& candidates;
+  const Candidates& candidates;
   const Sensitivities& s;
   const DamageTable& damage;
   std::optional<DamageMeter>& meter;
@@ -233,8 +270,8 @@ Choice Refined(const QuantizeRequest& request, const ChoiceSpace& space, const M
   for (Index i = 0; i < count; ++i) {
     const Choice next =
         Neighbour(choice, space.damage, space.costs, space.granularity, space.budget, rng);
-    const bool fits = !request.budget.size || FileBytes(request, source.model(), run.candidates,
-                                                        next) <= *request.budget.size;
+    const bool fits = FileBytes(request, source.model(), run.candidates, next) <=
+                      *ByteBudget(request.budget, source.config());
     if (next != choice && fits) {
       const PredictionCheck found = run(next);
       if (found.kl < best.kl) {
@@ -274,7 +311,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
   const Bench bench = OpenBench(request, source, codes, session);
   const ModelConfig& config = source.model().weights.config;
   Sensitivities s;
-  const std::vector<Grid> candidates = CandidatesOfPlan(request, config, s);
+  const Candidates candidates = CandidatesOfPlan(request, config, s);
   if (!s.model_hash.empty() && s.model_hash != source.hash()) {
     session.log().Warning(request.damage.sensitivities.string() +
                           " was made for another model (or other weights)");
@@ -288,7 +325,8 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
       request.damage.sensitivities.empty() || request.damage.check > 0 || request.damage.refine > 0;
   std::optional<DamageMeter> meter;
   if (runs) {
-    bench.store->Make(candidates, request.quant, bench.windows, session);
+    bench.store->Make(candidates.units, request.quant, bench.windows, session);
+    bench.store->MakeEnds(candidates.ends, request.quant, session);
     meter.emplace(source.model().weights, session.device(), bench.damage_windows.view(),
                   session.context());
   }
@@ -301,10 +339,8 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
   while (true) {  // the cheapest mix fits, so this ends
     choice = ChoiceWithin(damage, limit.costs, granularity, limit.budget);
     // Headers of the files grow by some digits with the offsets they list.
-    const std::int64_t over =
-        request.budget.size
-            ? FileBytes(request, source.model(), candidates, *choice) - *request.budget.size
-            : 0;
+    const std::int64_t over = FileBytes(request, source.model(), candidates, *choice) -
+                              *ByteBudget(request.budget, config);
     if (over <= 0) break;
     limit.budget -= over;
   }
@@ -313,8 +349,9 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
             .granularity = std::string(Name(granularity)),
             .model_hash = source.hash(),
             .calibration_hash = s.calibration_hash,
-            .candidates = candidates,
-            .damage = damage};
+            .candidates = candidates.units,
+            .damage = {damage.begin(), damage.begin() + config.layers * kUnits},
+            .ends = s.ends};
   plan.ranking = std::string(Name(s.mode));
   plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};
   const MixRunner run{
@@ -325,7 +362,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
   if (request.damage.check > 0) {
     plan.checks = CheckedPrediction(request, space, run, *choice, session.context().progress);
   }
-  plan.grids = GridsOfChoice(candidates, *choice);
+  plan.grids = AllGrids(request, config, candidates, *choice);
   SetWidthsUsed(plan);
   plan.requested_bits = CodeBits(plan, config);
   return plan;

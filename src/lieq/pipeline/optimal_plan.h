@@ -12,20 +12,21 @@
 
 namespace lieq {
 
-/// What each candidate of each unit costs, and how much there is to spend on them.
+/// What each candidate of each unit and end costs in the files, and how much there is to spend on
+/// them.
 struct CostBudget {
   CostTable costs;
   std::int64_t budget = 0;
 };
 
-/// By --bpw, in bits; or by --size, in bytes of the weight files less everything that no candidate
-/// changes. Throws Error where even the cheapest candidates exceed the budget, saying the least.
+/// Bytes of the weight files, by --size or --bpw, less everything that no candidate changes. Throws
+/// Error where even the cheapest candidates exceed the budget, saying the least.
 [[nodiscard]] CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelFolder& model,
-                                        const std::vector<Grid>& candidates);
+                                        const Candidates& candidates);
 
 /// What an optimal plan is known to be before anything is measured.
 struct OptimalForecast {
-  std::vector<Grid> candidates;
+  Candidates candidates;
   Plan plan;               // a stand-in: what the budget buys where bits alone decide
   std::int64_t bytes = 0;  // of the weight files, at most
 };

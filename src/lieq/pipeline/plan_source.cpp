@@ -127,10 +127,6 @@ void TakeGroupSizeOfPlan(QuantizeRequest& request) {
   if (request.plan.empty() || request.grids.says_group_size) return;
   const PlanDocument document = ReadPlanDocument(request.plan);
   const PlanLayers read = LayersFromJson(document.json, document.where);
-  if (read.ends_group_size) {
-    request.grids.group_size = *read.ends_group_size;
-    return;
-  }
   if (!read.grouped) return;
   for (const auto& layer : read.plan.grids.layers) {
     for (const Grid& grid : layer) {
@@ -141,16 +137,11 @@ void TakeGroupSizeOfPlan(QuantizeRequest& request) {
   }
 }
 
-void TakeEndsOfPlan(const ModelConfig& config, QuantizeRequest& request) {
+void TakeEndsOfPlan(QuantizeRequest& request) {
   if (request.plan.empty()) return;
   const PlanDocument document = ReadPlanDocument(request.plan);
   const Plan plan = LayersFromJson(document.json, document.where).plan;
-  const bool says_embedding = request.grids.embedding_bits.has_value();
-  if (!says_embedding) request.grids.embedding_bits = plan.embedding_bits();
-  // A head that is tied is the embedding, of which the command line may have spoken.
-  if (!request.grids.head_bits && !(config.tied && says_embedding)) {
-    request.grids.head_bits = plan.head_bits(false);
-  }
+  request.grids.planned_ends = plan.grids.ends;
 }
 
 void WarnOfUnusedGrids(const QuantizeRequest& request, const Plan& plan, Session& session) {

@@ -35,11 +35,11 @@ struct PlanDocument {
 /// Of the document's content: two files that say the same have the same.
 [[nodiscard]] std::string HashPlan(const std::filesystem::path& source);
 
-/// Where --plan is given and the options do not say otherwise: the group size of its ends, else of
-/// its first layer. No model is needed yet.
+/// Where --plan is given and the options do not say otherwise: the group size of its first
+/// layer. No model is needed yet.
 void TakeGroupSizeOfPlan(QuantizeRequest& request);
-/// The same of the widths of embedding and head.
-void TakeEndsOfPlan(const ModelConfig& config, QuantizeRequest& request);
+/// The same of the grids of embedding and head.
+void TakeEndsOfPlan(QuantizeRequest& request);
 
 /// What a model without a record says of itself: "layers" and the ends' bits, as in lieq.json.
 [[nodiscard]] Record PlanOfWeights(const ModelFolder& model);

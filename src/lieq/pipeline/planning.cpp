@@ -108,20 +108,11 @@ Budget AverageOf(const QuantizeRequest& request) {
 
 namespace {
 
-/// All-in bits or bytes of a plan, whichever is limited.
+/// Bytes of the weight files.
 std::int64_t PlanCost(const QuantizeRequest& request, const ModelFolder& model, const Plan& plan) {
-  const ModelConfig& config = model.weights.config;
-  if (request.budget.size) {
-    const ModelGrids grids{.layers = plan.grids.layers, .ends = EndsOf(request, config)};
-    return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
-  }
-  std::int64_t bits = 0;
-  for (Index layer = 0; layer < plan.layers(); ++layer) {
-    for (const Unit unit : kAllUnits) {
-      bits += UnitStoredBits(config, unit, plan.grids.At(layer, unit));
-    }
-  }
-  return bits;
+  const ModelGrids grids{.layers = plan.grids.layers,
+                         .ends = EndsOf(request, model.weights.config)};
+  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
 }
 
 Diagnosis DiagnosisFor(const QuantizeRequest& request, Source& source, Session& session) {
@@ -198,18 +189,12 @@ Plan PlanOfScores(const QuantizeRequest& request, const ModelFolder& model,
   if (request.budget.high_layers) {
     layers = HighestLayers(scores, *request.budget.high_layers);
   } else {
-    const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
-    if (request.budget.size) {
-      CheckSizeHolds(request, model, RaiseLayers(layers, low, high, config).grids.layers);
-    }
-    const std::int64_t budget =
-        request.budget.size
-            ? *request.budget.size
-            : static_cast<std::int64_t>(std::floor(*request.budget.bpw * weights + 1e-6));
+    CheckSizeHolds(request, model,
+                   {.layers = RaiseLayers(layers, low, high, config).grids.layers,
+                    .ends = EndsOf(request, config)});
     layers = LayersWithin(
         scores, low, high, config, [&](const Plan& plan) { return PlanCost(request, model, plan); },
-        budget,
-        request.budget.size ? "--size, in bytes" : "--bpw, in bits of all weights together");
+        *ByteBudget(request.budget, config), "the weight files, in bytes");
   }
   Plan plan = RaiseLayers(layers, low, high, config);
   plan.scores = std::move(scores);
@@ -262,7 +247,7 @@ void RequireKQuants(const Plan& plan) {
 Plan Finished(const QuantizeRequest& request, Source& source, Plan plan) {
   const ModelConfig& config = source.config();
   plan.model_hash = source.hash();
-  plan.grids.ends = EndsOf(request, config);
+  if (!ChoosesEnds(request, config)) plan.grids.ends = EndsOf(request, config);
   if (request.grids.target != nullptr) {
     CheckTarget(*request.grids.target, plan.grids.layers, config, "--for");
   }
@@ -304,6 +289,7 @@ Record PlanRecord(const Plan& plan, const ModelConfig& config, std::uint64_t byt
   Record layers = std::move(record["layers"]);
   record.erase("layers");
   record["bits_per_weight"] = StoredBits(config, plan.grids);
+  record["file_bits_per_weight"] = FileBits(bytes, config);
   record["bytes"] = bytes;
   record["source_bytes"] = source;
   record["compression_ratio"] = {

@@ -12,6 +12,7 @@
 #include "lieq/container/finite.h"
 #include "lieq/pipeline/assemble.h"
 #include "lieq/pipeline/code_store.h"
+#include "lieq/pipeline/end_codes.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/model_card.h"
@@ -228,40 +229,6 @@ std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids
   return reports;
 }
 
-/// Rounds the embedding and the head to nearest, and writes their packed tensors.
-EndReports WriteEnds(const fs::path& file, const ModelFolder& model, const EndGrids& ends,
-                     const QuantizeRequest& request, DType scale_type, Session& session) {
-  const ModelConfig& config = model.weights.config;
-  std::vector<std::pair<std::string, QMatrix>> packed;
-  EndReports reports;
-  const auto add = [&](std::string_view module, const AnyMatrix& matrix, const Grid& grid) {
-    Matrix<float> w(Rows(matrix), Cols(matrix));
-    WidenRows(matrix, 0, w.view());
-    LinearReport report;
-    const bool wide = HasWideScales(model.weights, request.quant);
-    packed.emplace_back(
-        module,
-        QuantizeInRange(w.view(), grid, wide, report, [&](View<const float, 2> multiple, double) {
-          return QuantizeRtn(multiple, {}, grid, request.quant.clip, session.context(), report);
-        }));
-    reports.emplace_back(module, report);
-    model.weights.Release(matrix);
-  };
-  if (ends.embedding) add(kEmbeddingModule, model.weights.embedding, *ends.embedding);
-  if (ends.head) add(kHeadModule, model.weights.head, *ends.head);
-  std::vector<TensorSpec> specs;
-  for (const auto& [module, matrix] : packed) {
-    const auto more = EndSpecs(module, config, matrix.grid(), scale_type);
-    specs.insert(specs.end(), more.begin(), more.end());
-  }
-  TensorWriter writer(file, std::move(specs), {{"format", "pt"}});
-  for (const auto& [module, matrix] : packed) {
-    WriteEnd(writer, module, config, matrix, scale_type);
-  }
-  writer.Commit();
-  return reports;
-}
-
 /// The card of a folder that `quantize` writes.
 std::string CardOf(const Record& result, const ModelGrids& grids, const ModelConfig& config) {
   const std::string container = result["container"];
@@ -314,14 +281,14 @@ Index FinishedLayers(const QuantizeRequest& request) {
 
 /// All that the command does, for the estimate.
 Work WorkOf(const QuantizeRequest& request, const Inputs& inputs, const Forecast& forecast,
-            const TransformList& transforms, const EndGrids& ends) {
+            const TransformList& transforms) {
   Work work{.request = request,
             .model = inputs.model(),
             .windows = inputs.windows.count,
             .length = inputs.windows.length};
   AddPlanning(request, inputs.source, forecast, work);
-  if (!forecast.candidates.empty()) work.codes = CodesFolder(request, true);
-  work.grids = {.layers = forecast.plan.grids.layers, .ends = ends};
+  if (!forecast.candidates.units.empty()) work.codes = CodesFolder(request, true);
+  work.grids = forecast.plan.grids;
   if (!request.dry_run && !request.force) work.finished = FinishedLayers(request);
   if (request.assemble && work.candidates.empty()) {
     work.candidates = GridsIn(work.grids.layers);
@@ -364,20 +331,18 @@ class Job {
         source_(request_, session),
         inputs_(ReadInputs(request_, source_, session)),
         transforms_(TransformsOf(request_.transforms, request_.quant.method)) {
-    TakeEndsOfPlan(source_.config(), request_);
+    TakeEndsOfPlan(request_);
     written_as_ = source_.config();
     if (Unties(transforms_)) written_as_.tied = false;
-    ends_ = EndsOf(request_, written_as_);
+    if (!ChoosesEnds(request_, source_.config())) ends_ = EndsOf(request_, written_as_);
   }
 
   [[nodiscard]] QuantizeForecast Foresee() {
     Forecast forecast = MakeForecast();
-    Estimate estimate = EstimateWork(WorkOf(request_, inputs_, forecast, transforms_, ends_),
+    Estimate estimate = EstimateWork(WorkOf(request_, inputs_, forecast, transforms_),
                                      SecondsSince(begin_), session_);
-    return {.forecast = std::move(forecast),
-            .estimate = std::move(estimate),
-            .ends = ends_,
-            .config = written_as_};
+    return {
+        .forecast = std::move(forecast), .estimate = std::move(estimate), .config = written_as_};
   }
 
   [[nodiscard]] QuantizeOutcome Do() {
@@ -388,7 +353,7 @@ class Job {
       }
       return {.already_done = true, .record = ReadRecord(request_.output / "lieq.json")};
     }
-    const Work work = WorkOf(request_, inputs_, MakeForecast(), transforms_, ends_);
+    const Work work = WorkOf(request_, inputs_, MakeForecast(), transforms_);
     const Estimate estimate = request_.estimates
                                   ? EstimateWork(work, SecondsSince(begin_), session_)
                                   : EstimateSpace(work, session_);
@@ -431,7 +396,7 @@ class Job {
     }
     if (!kept) return ForecastPlan(request_, source_, ends_, unties, session_);
     Forecast earlier{.plan = *std::move(kept), .candidates = {}, .planned = true};
-    earlier.plan.grids.ends = ends_;
+    if (ends_) earlier.plan.grids.ends = *ends_;
     const ModelFolder& model = source_.model();
     earlier.bytes = PlanOutput(model, earlier.plan.grids, ScaleType(model.dtype), unties).bytes;
     return earlier;
@@ -441,7 +406,7 @@ class Job {
     const ModelFolder& model = source_.model();
     const DType scale_type = ScaleType(model.dtype);
     Plan plan = PlanOfRun(request_, inputs_, folder, session_);
-    plan.grids.ends = ends_;  // of the model as it is written
+    if (ends_) plan.grids.ends = *ends_;  // of the model as it is written
     const LayerGrids& grids = plan.grids.layers;
     std::optional<TransformedModel> transformed;
     if (!transforms_.empty()) {
@@ -461,8 +426,8 @@ class Job {
     Stage writing(session_.context().progress, "writing", "model", 1);
     const fs::path end_file = folder.path() / "edges.safetensors";
     EndReports end_reports;
-    if (ends_ != EndGrids{}) {
-      end_reports = WriteEnds(end_file, written, ends_, request_, scale_type, session_);
+    if (plan.grids.ends != EndGrids{}) {
+      end_reports = WriteEnds(end_file, written, plan.grids.ends, request_.quant, session_);
     }
     const std::vector<std::string> warnings = QualityWarnings(reports, end_reports);
     for (const std::string& warning : warnings) session_.log().Warning(warning);
@@ -521,7 +486,7 @@ class Job {
   Inputs inputs_;
   TransformList transforms_;
   ModelConfig written_as_;
-  EndGrids ends_;
+  std::optional<EndGrids> ends_;  // that the request says; none where the plan does
 };
 
 }  // namespace

@@ -17,7 +17,6 @@ namespace lieq {
 struct QuantizeForecast {
   Forecast forecast;
   Estimate estimate;
-  EndGrids ends;
   ModelConfig config;  // of the model as it will be written
 };
 

@@ -186,17 +186,21 @@ std::string CanonicalCommand(const QuantizeRequest& a) {
 }
 
 EndGrids EndsOf(const QuantizeRequest& request, const ModelConfig& config) {
-  const int embedding = request.grids.embedding_bits.value_or(16);
-  const int head = request.grids.head_bits.value_or(config.tied ? embedding : 16);
-  if (config.tied && head != embedding) {
+  const GridRequest& grids = request.grids;
+  const EndGrids planned = grids.planned_ends.value_or(EndGrids{});
+  const auto grid = [&](const std::optional<int>& bits, const std::optional<Grid>& otherwise) {
+    if (!bits) return otherwise;
+    return *bits == 16 ? std::nullopt
+                       : std::optional(Grid{.bits = *bits, .group_size = grids.group_size});
+  };
+  EndGrids ends{.embedding = grid(grids.embedding_bits, planned.embedding)};
+  if (!config.tied) {
+    ends.head = grid(grids.head_bits, planned.head);
+  } else if (grids.head_bits && grids.head_bits != (ends.embedding ? ends.embedding->bits : 16)) {
     throw UsageError(
         "--embedding-bits and --head-bits: the model ties both, so they are one matrix");
   }
-  const auto grid = [&](int bits) -> std::optional<Grid> {
-    if (bits == 16) return std::nullopt;
-    return Grid{.bits = bits, .group_size = request.grids.group_size};
-  };
-  return {.embedding = grid(embedding), .head = config.tied ? std::nullopt : grid(head)};
+  return ends;
 }
 
 Grid GridOfBits(const QuantizeRequest& request, int bits) {

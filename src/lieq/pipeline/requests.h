@@ -88,7 +88,8 @@ struct GridRequest {
   bool k_quant = false;                          // K-quant grids, by the width, in place of the two
   std::vector<Candidate> candidates;             // of an optimal plan; empty: DefaultCandidates
   const ContainerTarget* target = nullptr;       // grids that it holds
-  std::optional<int> embedding_bits, head_bits;  // 16, 8 or 4
+  std::optional<int> embedding_bits, head_bits;  // 16, 8, 4 or 2; these go before:
+  std::optional<EndGrids> planned_ends;          // of the plan that is read
 };
 
 /// How the damage of grids is measured.

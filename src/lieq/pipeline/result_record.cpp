@@ -6,6 +6,7 @@
 #include "lieq/container/engines.h"
 #include "lieq/pipeline/assemble.h"
 #include "lieq/pipeline/planning.h"
+#include "lieq/pipeline/size_budget.h"
 #include "lieq/pipeline/version.h"
 #include "lieq/plan/plan_json.h"
 
@@ -180,8 +181,7 @@ Record ResultRecord(const ResultFacts& facts) {
       {"requested_bits", facts.plan.requested_bits},
       {"code_bits_per_weight", CodeBits(facts.plan, config)},
       {"bits_per_weight", StoredBits(config, facts.plan.grids)},
-      {"embedding_bits", facts.plan.embedding_bits()},
-      {"head_bits", facts.plan.head_bits(config.tied)},
+      {"file_bits_per_weight", FileBits(facts.output_bytes, config)},
       {"relative_error", RelativeError(facts.reports)},
       {"bytes", facts.output_bytes},
       {"source_bytes", source},
@@ -190,6 +190,7 @@ Record ResultRecord(const ResultFacts& facts) {
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
+  AddEnds(facts.plan.grids.ends, config.tied, record);
   if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;
   if (!facts.plan.calibration_hash.empty())

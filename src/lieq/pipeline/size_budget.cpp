@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "lieq/base/error.h"
@@ -12,16 +13,14 @@
 namespace lieq {
 namespace {
 
-std::int64_t FileBytes(const QuantizeRequest& request, const ModelFolder& model,
-                       const LayerGrids& layers) {
-  const ModelGrids grids{.layers = layers, .ends = EndsOf(request, model.weights.config)};
+std::int64_t FileBytes(const ModelFolder& model, const LayerGrids& layers, const EndGrids& ends) {
+  const ModelGrids grids{.layers = layers, .ends = ends};
   return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
 }
 
 /// Of embedding and head, a tied one once.
-std::int64_t EndBytes(const QuantizeRequest& request, const ModelFolder& model) {
+std::int64_t EndBytes(const EndGrids& ends, const ModelFolder& model) {
   const ModelConfig& config = model.weights.config;
-  const EndGrids ends = EndsOf(request, config);
   const auto bytes = [&](const std::optional<Grid>& grid) {
     const double weights = static_cast<double>(config.vocab) * static_cast<double>(config.hidden);
     double bits = 8.0 * static_cast<double>(ItemSize(model.dtype));
@@ -53,26 +52,49 @@ std::optional<QuantizeRequest> WithNarrowerEnds(const QuantizeRequest& given,
 
 }  // namespace
 
+double FileWeights(const ModelConfig& config) noexcept {
+  const Index ends = static_cast<Index>(EndsIn(config).size()) * config.vocab * config.hidden;
+  return static_cast<double>(config.layers * config.LayerWeightCount() + ends);
+}
+
+double FileBits(std::uint64_t bytes, const ModelConfig& config) noexcept {
+  return 8.0 * static_cast<double>(bytes) / FileWeights(config);
+}
+
+std::optional<std::int64_t> ByteBudget(const BudgetRequest& budget,
+                                       const ModelConfig& config) noexcept {
+  if (!budget.bpw) return budget.size;
+  return static_cast<std::int64_t>(std::floor(*budget.bpw * FileWeights(config) / 8 + 1e-6));
+}
+
 void CheckSizeHolds(const QuantizeRequest& request, const ModelFolder& model,
-                    const LayerGrids& cheapest) {
+                    const ModelGrids& cheapest) {
   const ModelConfig& config = model.weights.config;
-  const std::int64_t least = FileBytes(request, model, cheapest);
-  if (least <= *request.budget.size) return;
-  const std::int64_t ends = EndBytes(request, model);
+  const std::int64_t budget = *ByteBudget(request.budget, config);
+  const std::int64_t least = FileBytes(model, cheapest.layers, cheapest.ends);
+  if (least <= budget) return;
+  const auto text = [&](std::int64_t bytes, double rounding) {
+    if (request.budget.size) return fmt::format("{} bytes", bytes);
+    return fmt::format("{:.4f} bits a weight ({} bytes)",
+                       FileBits(static_cast<std::uint64_t>(bytes), config) + rounding, bytes);
+  };
+  const std::int64_t ends = EndBytes(cheapest.ends, model);
   std::string hint =
       fmt::format("{} take{} {} of these bytes ({:.0f} %)",
                   config.tied ? "the embedding" : "embedding and head", config.tied ? "s" : "",
                   ends, 100.0 * static_cast<double>(ends) / static_cast<double>(least));
-  if (const auto narrower = WithNarrowerEnds(request, config)) {
+  const bool chosen = cheapest.ends != EndsOf(request, config);
+  if (const auto narrower = chosen ? std::nullopt : WithNarrowerEnds(request, config)) {
     hint += fmt::format(": --embedding-bits {}", *narrower->grids.embedding_bits);
     if (narrower->grids.head_bits)
       hint += fmt::format(" --head-bits {}", *narrower->grids.head_bits);
-    hint += fmt::format(" brings the least to {} bytes", FileBytes(*narrower, model, cheapest));
+    hint += fmt::format(" brings the least to {}",
+                        text(FileBytes(model, cheapest.layers, EndsOf(*narrower, config)), 5e-5));
   }
   throw Error({.what = "the budget is below the narrowest grid everywhere",
-               .where = "--size",
-               .expected = fmt::format("at least {} bytes", least),
-               .found = fmt::format("{} bytes", *request.budget.size),
+               .where = request.budget.size ? "--size" : "--bpw",
+               .expected = "at least " + text(least, 5e-5),
+               .found = text(budget, 0),
                .hint = std::move(hint)});
 }
 

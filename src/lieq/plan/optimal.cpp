@@ -19,9 +19,10 @@ struct Item {
 
 std::vector<Item> Items(const DamageTable& damage, const CostTable& costs,
                         Granularity granularity) {
-  const std::size_t step = granularity == Granularity::kLayer ? kUnits : 1;
+  const std::size_t units = damage.size() - damage.size() % kUnits;  // without the ends
   std::vector<Item> items;
-  for (std::size_t first = 0; first < damage.size(); first += step) {
+  for (std::size_t first = 0; first < damage.size();) {
+    const std::size_t step = granularity == Granularity::kLayer && first < units ? kUnits : 1;
     Item item{.first = first, .count = step};
     for (std::size_t c = 0; c < damage[first].size(); ++c) {
       KnapsackChoice choice;
@@ -36,6 +37,7 @@ std::vector<Item> Items(const DamageTable& damage, const CostTable& costs,
       item.choices.push_back(choice);
     }
     items.push_back(std::move(item));
+    first += step;
   }
   return items;
 }
@@ -86,6 +88,9 @@ DamageTable PredictAll(const Sensitivities& sensitivities) {
   DamageTable table;
   for (std::size_t u = 0; u < sensitivities.units.size(); ++u) {
     table.push_back(PredictDamage(sensitivities, u));
+  }
+  for (const EndSensitivity& end : sensitivities.ends) {
+    table.emplace_back(end.kl.begin(), end.kl.end());
   }
   return table;
 }

@@ -1,5 +1,6 @@
 // The optimal allocation: from the damage of every candidate of every unit to one candidate each,
-// under a budget. Rows are units in order of layer, then Unit: [layers * kUnits].
+// under a budget. Rows are units in order of layer, then Unit: [layers * kUnits]. Behind them,
+// fewer than kUnits, may stand ends of the model with candidates of their own.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +18,13 @@ enum class Granularity : std::uint8_t {
 };
 [[nodiscard]] std::string_view Name(Granularity granularity) noexcept;  // "layer", "group"
 
-/// [units][candidates]; absent where a candidate does not fit.
+/// [rows][candidates]; absent where a candidate does not fit.
 using DamageTable = std::vector<std::vector<std::optional<double>>>;
-/// [units][candidates], in whatever the budget is in: bits or bytes.
+/// [rows][candidates], in whatever the budget is in: bits or bytes.
 using CostTable = std::vector<std::vector<std::int64_t>>;
-using Choice = std::vector<std::size_t>;  // [units]: index of a candidate
+using Choice = std::vector<std::size_t>;  // [rows]: index of a candidate
 
-/// PredictDamage of every unit.
+/// PredictDamage of every unit, and what was measured of the ends.
 [[nodiscard]] DamageTable PredictAll(const Sensitivities& sensitivities);
 
 /// The choice of least total damage whose costs sum to at most `budget` (SolveKnapsack). What is

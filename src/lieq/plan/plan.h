@@ -15,6 +15,7 @@
 #include "lieq/base/types.h"
 #include "lieq/model/config.h"
 #include "lieq/model/grids.h"
+#include "lieq/plan/sensitivities.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
@@ -63,6 +64,7 @@ struct Plan {
   // Of optimal plans: what was chosen from, and what it was expected to cost.
   std::vector<Grid> candidates;
   std::vector<std::vector<std::optional<double>>> damage;  // [layers * kUnits][candidates], nats
+  std::vector<EndSensitivity> ends;                        // where they were chosen too
   std::optional<double> predicted_kl;
   std::vector<PredictionCheck> checks;  // the first is of this plan itself
 

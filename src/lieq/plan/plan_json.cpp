@@ -290,7 +290,7 @@ PlanRequest RequestFromJson(const JsonObject& object) {
 
 int EndBits(const JsonObject& object, std::string_view key) {
   const std::int64_t bits = object.Integer(key, 16);
-  if (bits != 4 && bits != 8 && bits != 16) Wrong(object, key, "4, 8 or 16");
+  if (bits != 2 && bits != 4 && bits != 8 && bits != 16) Wrong(object, key, "2, 4, 8 or 16");
   return static_cast<int>(bits);
 }
 
@@ -304,16 +304,20 @@ Index GroupOfLayers(const Plan& plan) {
   return Grid{}.group_size;
 }
 
-/// Returns the group size that the document says.
+/// Returns the group size that the document says for both.
 std::optional<Index> ParseEnds(const JsonObject& object, Plan& plan) {
+  constexpr std::string_view kGroups = "ends_group_size";
   std::optional<Index> group;
-  if (object.Has("ends_group_size")) group = GroupSize(object, "ends_group_size");
-  const auto grid = [&](std::string_view key) -> std::optional<Grid> {
-    const int bits = EndBits(object, key);
-    if (bits == kFloatBits) return std::nullopt;
-    return Grid{.bits = bits, .group_size = group.value_or(GroupOfLayers(plan))};
-  };
-  plan.grids.ends = {.embedding = grid("embedding_bits"), .head = grid("head_bits")};
+  const bool apart = object.Has(kGroups) && object.At(kGroups).is_object();
+  if (object.Has(kGroups) && !apart) group = GroupSize(object, kGroups);
+  for (const End end : kAllEnds) {
+    const int bits = EndBits(object, std::string(Name(end)) + "_bits");
+    if (bits == kFloatBits) continue;
+    plan.grids.ends.At(end) =
+        Grid{.bits = bits,
+             .group_size = apart ? GroupSize(object.Object(kGroups), Name(end))
+                                 : group.value_or(GroupOfLayers(plan))};
+  }
   return group;
 }
 
@@ -341,6 +345,7 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
     const std::string where = object.Where("candidates") + "/" + std::to_string(i);
     plan.candidates.push_back(GridFromJson(JsonObject(candidates[i], where)));
   }
+  if (object.Has("ends")) plan.ends = EndsFromJson(object);
   const Json& layers = object.At("layers");
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
@@ -367,6 +372,19 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
 }
 
 }  // namespace
+
+void AddEnds(const EndGrids& ends, bool tied, Record& record) {
+  const auto bits = [](const std::optional<Grid>& grid) { return grid ? grid->bits : kFloatBits; };
+  record["embedding_bits"] = bits(ends.embedding);
+  record["head_bits"] = bits(tied ? ends.embedding : ends.head);
+  if (ends.head && ends.embedding && ends.head->group_size != ends.embedding->group_size) {
+    for (const End end : kAllEnds) {
+      record["ends_group_size"][std::string(Name(end))] = GroupRecord(ends.At(end)->group_size);
+    }
+  } else if (const auto& end = ends.head ? ends.head : ends.embedding) {
+    record["ends_group_size"] = GroupRecord(end->group_size);
+  }
+}
 
 Record GroupRecord(Index group_size) {
   return group_size == 0 ? Record("row") : Record(group_size);
@@ -409,12 +427,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
   json["requested_bits"] = plan.requested_bits;
   json["code_bits"] = CodeBits(plan, config);
   json["widths"] = {plan.low, plan.high};
-  json["embedding_bits"] = plan.embedding_bits();
-  json["head_bits"] = plan.head_bits(config.tied);
-  const EndGrids& ends = plan.grids.ends;
-  if (const auto& end = ends.head ? ends.head : ends.embedding) {
-    json["ends_group_size"] = GroupRecord(end->group_size);
-  }
+  AddEnds(plan.grids.ends, config.tied, json);
   json["digest"] = Digest(plan);
   if (plan.predicted_kl) json["predicted_kl"] = *plan.predicted_kl;
   for (const PredictionCheck& check : plan.checks) {
@@ -422,6 +435,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
         {{"predicted_kl", check.predicted_kl}, {"kl", check.kl}, {"nll_rise", check.nll_rise}});
   }
   for (const Grid& grid : plan.candidates) json["candidates"].push_back(GridToJson(grid));
+  if (!plan.ends.empty()) json["ends"] = EndsToJson(plan.ends);
   Record& layers = json["layers"] = Record::array();
   for (std::size_t i = 0; i < plan.grids.layers.size(); ++i) {
     Record row;

@@ -35,6 +35,10 @@ namespace lieq {
 /// or one for each unit by name.
 void AddGrids(const Plan& plan, Index layer, Record& row);
 
+/// "embedding_bits", "head_bits", and where one is quantized "ends_group_size": a number or "row",
+/// or an object by end where they differ.
+void AddEnds(const EndGrids& ends, bool tied, Record& record);
+
 /// "row" for 0.
 [[nodiscard]] Record GroupRecord(Index group_size);
 

@@ -8,6 +8,7 @@
 
 #include "lieq/base/types.h"
 #include "lieq/model/config.h"
+#include "lieq/model/grids.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
@@ -29,6 +30,21 @@ struct UnitSensitivity {
   std::vector<MeasuredDamage> measured;  // in rising order of candidate
 };
 
+/// What an end of the model is chosen from; without a grid: floats, as the model has it.
+struct EndCandidates {
+  End end{};
+  std::vector<std::optional<Grid>> grids;
+  friend bool operator==(const EndCandidates&, const EndCandidates&) = default;
+};
+
+/// What each of them costs the model, all else whole: measured, one by one.
+struct EndSensitivity {
+  EndCandidates candidates;
+  std::vector<double> kl;        // [candidates]: mean KL(whole model || this one), nats
+  std::vector<double> nll_rise;  // [candidates]
+  friend bool operator==(const EndSensitivity&, const EndSensitivity&) = default;
+};
+
 enum class DamageMode : std::uint8_t {
   kSolo,     // one unit quantized, all others whole
   kContext,  // one unit changed inside a mix, `base`
@@ -40,6 +56,7 @@ struct Sensitivities {
   DamageMode mode = DamageMode::kSolo;
   std::vector<Grid> candidates;
   std::vector<UnitSensitivity> units;  // [layers * kUnits]
+  std::vector<EndSensitivity> ends;    // where they were measured
   std::vector<std::size_t> base;       // [layers * kUnits]: candidates of the base mix, or empty
   double base_kl = 0;                  // 0 for solo
   double base_nll_rise = 0;

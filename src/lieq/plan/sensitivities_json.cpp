@@ -15,6 +15,7 @@ constexpr int kSchema = 1;
 constexpr std::string_view kKind = "sensitivities";
 constexpr std::size_t kMaxLayers = 4096;  // as CheckConfig
 constexpr std::size_t kMaxCandidates = 64;
+constexpr int kFloatBits = 16;
 
 [[noreturn]] void Wrong(const JsonObject& object, std::string_view key, std::string expected) {
   std::string found = object.At(key).dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -146,6 +147,48 @@ Grid GridFromJson(const JsonObject& object) {
   return grid;
 }
 
+Record EndsToJson(const std::vector<EndSensitivity>& ends) {
+  Record array = Record::array();
+  for (const EndSensitivity& end : ends) {
+    Record row{{"end", Name(end.candidates.end)}};
+    for (const std::optional<Grid>& grid : end.candidates.grids) {
+      row["candidates"].push_back(grid ? GridToJson(*grid) : Record{{"bits", kFloatBits}});
+    }
+    row["kl"] = end.kl;
+    row["nll_rise"] = end.nll_rise;
+    array.push_back(std::move(row));
+  }
+  return array;
+}
+
+std::vector<EndSensitivity> EndsFromJson(const JsonObject& object) {
+  std::vector<EndSensitivity> ends;
+  const Json& rows = Array(object, "ends", 0, kMostEnds);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const JsonObject row(rows[i], object.Where("ends") + "/" + std::to_string(i));
+    EndSensitivity end{.candidates = {.end = kAllEnds[i]}};
+    if (row.String("end") != Name(kAllEnds[i])) Wrong(row, "end", std::string(Name(kAllEnds[i])));
+    const Json& grids = Array(row, "candidates", 1, kMaxCandidates);
+    for (std::size_t c = 0; c < grids.size(); ++c) {
+      const JsonObject grid(grids[c], row.Where("candidates") + "/" + std::to_string(c));
+      const bool floats = grid.Integer("bits") == kFloatBits;
+      end.candidates.grids.push_back(floats ? std::nullopt : std::optional(GridFromJson(grid)));
+    }
+    const auto numbers = [&](std::string_view key) {
+      std::vector<double> values;
+      for (const Json& value : Array(row, key, grids.size(), grids.size())) {
+        if (!value.is_number() || !std::isfinite(value.get<double>())) Wrong(row, key, "numbers");
+        values.push_back(value.get<double>());
+      }
+      return values;
+    };
+    end.kl = numbers("kl");
+    end.nll_rise = numbers("nll_rise");
+    ends.push_back(std::move(end));
+  }
+  return ends;
+}
+
 Record ToJson(const Sensitivities& s) {
   Record json;
   json["schema"] = kSchema;
@@ -180,6 +223,7 @@ Record ToJson(const Sensitivities& s) {
     if (!unit.measured.empty()) row["predicted_kl"] = Optional(PredictDamage(s, u));
     json["units"].push_back(std::move(row));
   }
+  if (!s.ends.empty()) json["ends"] = EndsToJson(s.ends);
   return json;
 }
 
@@ -216,6 +260,7 @@ Sensitivities SensitivitiesFromJson(const Json& json, const std::string& where) 
     const JsonObject row(units[i], object.Where("units") + "/" + std::to_string(i));
     s.units.push_back(ParseUnit(row, i, s.candidates.size(), s.windows));
   }
+  if (object.Has("ends")) s.ends = EndsFromJson(object);
   if (s.mode == DamageMode::kContext) {
     for (const Json& value : Array(object, "base", units.size(), units.size())) {
       const std::size_t unit = s.base.size();

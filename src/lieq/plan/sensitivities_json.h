@@ -25,4 +25,9 @@ void AddOffset(Offset offset, Record& record);
 [[nodiscard]] Record GridToJson(const Grid& grid);
 [[nodiscard]] Grid GridFromJson(const JsonObject& object);
 
+/// [{"end": "embedding", "candidates": [{"bits": 16}, ...], "kl": [...], "nll_rise": [...]}].
+[[nodiscard]] Record EndsToJson(const std::vector<EndSensitivity>& ends);
+/// The inverse, of the key "ends" of an object that has it. Throws Error with the JSON path.
+[[nodiscard]] std::vector<EndSensitivity> EndsFromJson(const JsonObject& object);
+
 }  // namespace lieq
