@@ -9,9 +9,8 @@
 #include "lieq/base/types.h"
 #include "lieq/container/exporters.h"
 #include "lieq/diagnose/layer_spectra.h"
-#include "lieq/evaluate/conventions.h"
-#include "lieq/evaluate/task_description.h"
 #include "lieq/model/sampling.h"
+#include "lieq/pipeline/evaluate.h"
 #include "lieq/pipeline/requests.h"
 
 namespace lieq {
@@ -42,18 +41,9 @@ struct Arguments {
   std::filesystem::path against;          // of `verify`
   bool check_weights = false;             // of `inspect`
 
-  const Convention* convention = &Conventions().front();  // of `evaluate`
-  Index stride = 0;                                       // 0: windows do not overlap
-  std::filesystem::path reference;                        // a model to measure the distance to
-  std::vector<std::filesystem::path> models;              // of `evaluate`
-  std::vector<TaskDescription> tasks;
-  std::vector<std::filesystem::path> task_files;  // those of them that describe a task
-  std::filesystem::path task_data = "tasks";
-  Index limit = 0;             // questions of a task; 0: all
-  std::optional<Index> shots;  // examples before each; none: as the task says
+  EvaluateRequest evaluate;                       // but what `run` has
+  std::vector<std::filesystem::path> task_files;  // of its tasks, those that a file describes
   std::filesystem::path predictions;
-
-  std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
 
   std::string format;  // of `compare`; empty: table
 
@@ -65,6 +55,7 @@ struct Arguments {
 
   // Of studies.
   std::string study;
+  std::vector<std::filesystem::path> texts;
   Index windows = 8;                 // of each text
   std::vector<Index> lengths{1024};  // tokens in a window
   std::vector<Index> sizes{128};     // windows of calibration

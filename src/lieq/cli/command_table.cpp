@@ -11,7 +11,7 @@ constexpr std::array kModel{
                   [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kModels{
     PositionalRow{"MODEL...", "model folder in Hugging Face's layout, or GGUF file",
-                  [](Arguments& a, const std::string& v) { a.models.emplace_back(v); }}};
+                  [](Arguments& a, const std::string& v) { a.evaluate.models.emplace_back(v); }}};
 constexpr std::array kStudyModel{
     PositionalRow{"NAME", "correlation, layers, calibration or backend",
                   [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; },

@@ -18,15 +18,18 @@ constexpr std::array kEvaluationRows{
         .help = "UTF-8 texts, .jsonl or .json, or gzip of these to measure perplexity on, each of "
                 "which gets a result of its own",
         .many = true,
-        .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); },
+        .set = [](Arguments& a, const std::string& v) { a.evaluate.texts.emplace_back(v); },
         .first = kEvaluate},
-    OptionRow{.names = "--convention",
-              .value = "NAME",
-              .commands = kEvaluate,
-              .help = "how perplexity is counted",  // the names follow: Options()
-              .set = [](Arguments& a, const std::string& v) { a.convention = &FindConvention(v); },
-              .preset = [](const Arguments& a) { return Shown(std::string(a.convention->name)); },
-              .choices = [] { return NamesIn(Conventions()); }},
+    OptionRow{
+        .names = "--convention",
+        .value = "NAME",
+        .commands = kEvaluate,
+        .help = "how perplexity is counted",  // the names follow: Options()
+        .set = [](Arguments& a,
+                  const std::string& v) { a.evaluate.convention = &FindConvention(v); },
+        .preset =
+            [](const Arguments& a) { return Shown(std::string(a.evaluate.convention->name)); },
+        .choices = [] { return NamesIn(Conventions()); }},
     OptionRow{.names = "--stride",
               .value = "N",
               .commands = kEvaluate,
@@ -34,14 +37,14 @@ constexpr std::array kEvaluationRows{
                       "(default: windows side by side)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
+                    a.evaluate.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
                   }},
     OptionRow{.names = "--reference",
               .value = "MODEL",
               .commands = kEvaluate,
               .help = "the 16-bit model: measure the distance to it too (divergence, likeliest "
                       "tokens, perplexity ratio)",
-              .set = [](Arguments& a, const std::string& v) { a.reference = v; },
+              .set = [](Arguments& a, const std::string& v) { a.evaluate.reference = v; },
               .first = kEvaluate},
     OptionRow{.names = "--cache",
               .value = "FOLDER",
@@ -57,7 +60,7 @@ constexpr std::array kEvaluationRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     for (const std::string& name : SplitAtCommas(v)) {
-                      a.tasks.push_back(FindTask(name));
+                      a.evaluate.tasks.push_back(FindTask(name));
                       if (name.ends_with(".json")) a.task_files.emplace_back(name);
                     }
                   },
@@ -69,8 +72,8 @@ constexpr std::array kEvaluationRows{
               .commands = kEvaluate,
               .help = "where the tasks' files lie, in the layouts that their authors publish "
                       "(docs/evaluation.md)",
-              .set = [](Arguments& a, const std::string& v) { a.task_data = v; },
-              .preset = [](const Arguments& a) { return Shown(a.task_data.string()); }},
+              .set = [](Arguments& a, const std::string& v) { a.evaluate.task_data = v; },
+              .preset = [](const Arguments& a) { return Shown(a.evaluate.task_data.string()); }},
     OptionRow{.names = "--limit",
               .value = "N",
               .commands = kEvaluate,
@@ -78,7 +81,8 @@ constexpr std::array kEvaluationRows{
                       "all)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.limit = Parse<Index>("--limit", v, 1, Index{1} << 40, "a whole number");
+                    a.evaluate.limit =
+                        Parse<Index>("--limit", v, 1, Index{1} << 40, "a whole number");
                   }},
     OptionRow{.names = "--shots",
               .value = "N",
@@ -87,7 +91,7 @@ constexpr std::array kEvaluationRows{
                       "task says; mmlu 5)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.shots = Parse<Index>("--shots", v, 0, 1000, "0 to 1000");
+                    a.evaluate.shots = Parse<Index>("--shots", v, 0, 1000, "0 to 1000");
                   }},
     OptionRow{.names = "--predictions",
               .value = "FILE",

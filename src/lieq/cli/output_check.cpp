@@ -38,11 +38,13 @@ struct InputRow {
 /// Every field that names something to read. What a command does not take is empty.
 constexpr std::array kInputs{
     InputRow{At<&Arguments::run, &QuantizeRequest::model>, InputRole::kModel, "the source model"},
-    InputRow{At<&Arguments::models>, InputRole::kModel, "a model"},
-    InputRow{At<&Arguments::reference>, InputRole::kModel, "the reference"},
+    InputRow{At<&Arguments::evaluate, &EvaluateRequest::models>, InputRole::kModel, "a model"},
+    InputRow{At<&Arguments::evaluate, &EvaluateRequest::reference>, InputRole::kModel,
+             "the reference"},
     InputRow{At<&Arguments::against>, InputRole::kModel, "the model of --against"},
     InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::text>, InputRole::kFile,
              "the text"},
+    InputRow{At<&Arguments::evaluate, &EvaluateRequest::texts>, InputRole::kFile, "a text"},
     InputRow{At<&Arguments::texts>, InputRole::kFile, "a text"},
     InputRow{At<&Arguments::run, &QuantizeRequest::calibration, &CalibrationRequest::files>,
              InputRole::kFile, "a calibration text"},
@@ -120,8 +122,8 @@ std::vector<InputPlace> InputsOf(const Arguments& arguments) {
       for (const fs::path& path : row.field.paths(arguments)) add(path, row.role, row.what);
     }
   }
-  if (!arguments.tasks.empty()) {
-    add(arguments.task_data, InputRole::kFolder, "the data of the tasks");
+  if (!arguments.evaluate.tasks.empty()) {
+    add(arguments.evaluate.task_data, InputRole::kFolder, "the data of the tasks");
     for (const fs::path& file : arguments.task_files) {
       add(file, InputRole::kFile, "the description of a task");
     }
@@ -153,7 +155,7 @@ std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
     places.push_back(
         {With(arguments.run.output, ".codes"), OutputRole::kCodes, "the folder of codes"});
   }
-  if (!arguments.reference.empty()) {
+  if (!arguments.evaluate.reference.empty()) {
     places.push_back({arguments.machine.cache.empty() ? CacheFolder() : arguments.machine.cache,
                       OutputRole::kCache, "the cache of references"});
   }
