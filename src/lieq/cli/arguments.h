@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "lieq/base/types.h"
-#include "lieq/container/exporters.h"
 #include "lieq/diagnose/layer_spectra.h"
 #include "lieq/model/sampling.h"
 #include "lieq/pipeline/evaluate.h"
+#include "lieq/pipeline/export.h"
 #include "lieq/pipeline/requests.h"
 
 namespace lieq {
@@ -31,15 +31,10 @@ struct Arguments {
   std::optional<Index> spectrum_windows;  // none: kSpectrumWindows
   std::vector<std::filesystem::path> second_text;
 
-  const Exporter* exporter = nullptr;     // --to
-  int gptq_version = 0;                   // 0: by the grids
-  std::vector<std::string> types;         // of packed matrices in GGUF files
-  std::string embedding_type, head_type;  // of GGUF files; empty: as they are
-  bool approximate = false;               // export: round; verify: let what was rounded pass
-  bool verify = true;                     // of an export
-  std::filesystem::path imatrix;          // of `calibrate`
-  std::filesystem::path against;          // of `verify`
-  bool check_weights = false;             // of `inspect`
+  ExportRequest exported;         // but what `run` has; of `verify` `approximate`
+  std::filesystem::path imatrix;  // of `calibrate`
+  std::filesystem::path against;  // of `verify`
+  bool check_weights = false;     // of `inspect`
 
   EvaluateRequest evaluate;                       // but what `run` has
   std::vector<std::filesystem::path> task_files;  // of its tasks, those that a file describes

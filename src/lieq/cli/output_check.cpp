@@ -99,7 +99,8 @@ fs::path With(fs::path path, const char* suffix) {
 
 OutputPlace PlaceOf(const OutputRow& row, const Arguments& arguments) {
   OutputPlace place{row.field(arguments), row.role, row.what, FindFileKind(row.kind)};
-  if (row.command == "export" && arguments.exporter != nullptr && arguments.exporter->one_file) {
+  if (row.command == "export" && arguments.exported.exporter != nullptr &&
+      arguments.exported.exporter->one_file) {
     place.role = OutputRole::kFile;
   }
   if (row.command == "plan" && !arguments.plan_as.empty()) {
@@ -164,20 +165,6 @@ std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
 
 Arguments WithPlainOutputs(const Arguments& arguments) {
   Arguments plain = arguments;
-  const auto simplify = [&](fs::path& path) {
-    if (path.empty()) return;
-    std::error_code error;
-    const bool slash = path.filename().empty();
-    const fs::path name = slash ? path.parent_path() : path;
-    if (fs::is_symlink(fs::symlink_status(name, error)) && !fs::exists(name, error)) {
-      throw Error({.what = "the output is a link to nothing",
-                   .where = name.string(),
-                   .found = fs::read_symlink(name, error).string(),
-                   .hint = "remove the link, or name what it should lead to"});
-    }
-    const bool dots = name.filename() == "." || name.filename() == "..";
-    path = dots || fs::is_symlink(fs::symlink_status(name, error)) ? CanonicalPath(name) : name;
-  };
   for (const OutputPlace& place : OutputsOf(arguments)) {
     if (place.role == OutputRole::kFile && place.path.filename().empty() &&
         !fs::is_directory(place.path)) {
@@ -188,7 +175,7 @@ Arguments WithPlainOutputs(const Arguments& arguments) {
   }
   for (fs::path* path : {&plain.run.output, &plain.run.damage.codes, &plain.machine.cache,
                          &plain.imatrix, &plain.predictions}) {
-    simplify(*path);
+    *path = PlainOutput(*path);
   }
   return plain;
 }
