@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "lieq/base/types.h"
-#include "lieq/diagnose/layer_spectra.h"
-#include "lieq/model/sampling.h"
+#include "lieq/pipeline/diagnose.h"
 #include "lieq/pipeline/evaluate.h"
 #include "lieq/pipeline/export.h"
+#include "lieq/pipeline/generate.h"
 #include "lieq/pipeline/requests.h"
 
 namespace lieq {
@@ -27,10 +27,8 @@ struct Arguments {
   std::string plan_as;                       // a row of PlanExports(); empty: plan.json
   std::vector<std::filesystem::path> plans;  // of `plan diff`
 
-  DiagnoseOptions diagnose;               // its seed is the run's
-  std::optional<Index> spectrum_windows;  // none: kSpectrumWindows
-  std::vector<std::filesystem::path> second_text;
-
+  DiagnoseRequest diagnose;       // but what `run` has
+  GenerateRequest generate;       // but what `run` has
   ExportRequest exported;         // but what `run` has; of `verify` `approximate`
   std::filesystem::path imatrix;  // of `calibrate`
   std::filesystem::path against;  // of `verify`
@@ -41,12 +39,6 @@ struct Arguments {
   std::filesystem::path predictions;
 
   std::string format;  // of `compare`; empty: table
-
-  // Of `generate`.
-  std::optional<std::string> prompt;
-  std::filesystem::path prompt_file;
-  Index new_tokens = 64;
-  SamplingOptions sampling;
 
   // Of studies.
   std::string study;

@@ -4,22 +4,13 @@
 #include <cmath>
 
 #include "lieq/cli/commands.h"
+#include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/evaluate.h"
 #include "lieq/pipeline/evaluation_record.h"
 
 namespace lieq {
 namespace {
-
-/// With what several commands take alike.
-EvaluateRequest RequestOf(const Arguments& arguments) {
-  EvaluateRequest request = arguments.evaluate;
-  request.reading = arguments.run.reading;
-  request.context = arguments.run.calibration.context;
-  request.samples = arguments.run.calibration.samples;
-  request.hashes_models = arguments.json;
-  return request;
-}
 
 void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation) {
   const PerplexityResult& result = evaluation.result;
@@ -96,7 +87,7 @@ void PrintModels(const std::vector<ModelEvaluation>& models) {
 }  // namespace
 
 int RunEvaluate(const Arguments& arguments, CommandSession& session) {
-  const EvaluateRequest request = RequestOf(arguments);
+  const EvaluateRequest request = EvaluateRequestOf(arguments);
   const auto print = [&](const ModelEvaluation& model, const TextEvaluation& text) {
     if (arguments.json) return;
     if (request.models.size() > 1) fmt::print("model          {}\n", model.model.string());

@@ -2,21 +2,13 @@
 
 #include "lieq/cli/commands.h"
 #include "lieq/cli/print_comparison.h"
+#include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/export_record.h"
 
 namespace lieq {
 namespace {
-
-/// With what several commands take alike.
-ExportRequest RequestOf(const Arguments& arguments) {
-  ExportRequest request = arguments.exported;
-  request.model = arguments.run.model;
-  request.output = arguments.run.output;
-  request.force = arguments.run.force;
-  return request;
-}
 
 void PrintExport(const ExportRequest& request, const ExportOutcome& outcome) {
   if (outcome.good()) {
@@ -33,7 +25,7 @@ void PrintExport(const ExportRequest& request, const ExportOutcome& outcome) {
 }  // namespace
 
 int RunExport(const Arguments& arguments, CommandSession& session) {
-  const ExportRequest request = RequestOf(arguments);
+  const ExportRequest request = ExportRequestOf(arguments);
   const ExportOutcome outcome = Export(request, session);
   if (arguments.json) {
     session.Answer(ExportRecord(request, outcome));

@@ -115,13 +115,13 @@ constexpr std::array kEvaluationRows{
               .commands = kGenerate,
               .help = "text to continue; the names of special tokens in it stand for them (empty: "
                       "begin with the model's BOS or end-of-text token)",
-              .set = [](Arguments& a, const std::string& v) { a.prompt = v; },
+              .set = [](Arguments& a, const std::string& v) { a.generate.prompt = v; },
               .first = kGenerate},
     OptionRow{.names = "--prompt-file",
               .value = "FILE",
               .commands = kGenerate,
               .help = "the same from a file, newlines at its end included",
-              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; },
+              .set = [](Arguments& a, const std::string& v) { a.generate.prompt_file = v; },
               .first = kGenerate},
     OptionRow{.names = "--new-tokens,-n",
               .value = "N",
@@ -129,11 +129,11 @@ constexpr std::array kEvaluationRows{
               .help = "stop after so many tokens",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
-                                                "a whole number, 1 to 1048576");
+                    a.generate.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
+                                                         "a whole number, 1 to 1048576");
                   },
               .first = kGenerate,
-              .preset = [](const Arguments& a) { return Shown(a.new_tokens); }},
+              .preset = [](const Arguments& a) { return Shown(a.generate.new_tokens); }},
     OptionRow{
         .names = "--temperature",
         .value = "T",
@@ -141,20 +141,21 @@ constexpr std::array kEvaluationRows{
         .help = "draw from the distribution of the logits over T (0: take the likeliest token)",
         .set =
             [](Arguments& a, const std::string& v) {
-              a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
+              a.generate.sampling.temperature =
+                  Parse<double>("--temperature", v, 0, 100, "0 to 100");
             },
         .first = kGenerate,
-        .preset = [](const Arguments& a) { return Shown(a.sampling.temperature); }},
+        .preset = [](const Arguments& a) { return Shown(a.generate.sampling.temperature); }},
     OptionRow{.names = "--top-k",
               .value = "K",
               .commands = kGenerate,
               .help = "draw among the K likeliest tokens; 0: all",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.sampling.top_k =
+                    a.generate.sampling.top_k =
                         Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.sampling.top_k); }},
+              .preset = [](const Arguments& a) { return Shown(a.generate.sampling.top_k); }},
     OptionRow{
         .names = "--top-p",
         .value = "P",
@@ -162,9 +163,10 @@ constexpr std::array kEvaluationRows{
         .help = "of those draw among the fewest that have this share of the probability; 1: all",
         .set =
             [](Arguments& a, const std::string& v) {
-              a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
+              a.generate.sampling.top_p =
+                  Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
             },
-        .preset = [](const Arguments& a) { return Shown(a.sampling.top_p); }},
+        .preset = [](const Arguments& a) { return Shown(a.generate.sampling.top_p); }},
 };
 
 }  // namespace

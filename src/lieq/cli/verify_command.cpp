@@ -2,6 +2,7 @@
 
 #include "lieq/cli/commands.h"
 #include "lieq/cli/print_comparison.h"
+#include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/export_record.h"
 
@@ -29,9 +30,7 @@ void PrintComparison(const Comparison& comparison) {
 }
 
 int RunVerify(const Arguments& arguments, CommandSession& session) {
-  const VerifyRequest request{.model = arguments.run.model,
-                              .against = arguments.against,
-                              .approximate = arguments.exported.approximate};
+  const VerifyRequest request = VerifyRequestOf(arguments);
   const Comparison comparison = Verify(request, session);
   if (arguments.json) {
     session.Answer(VerificationRecord(request, comparison));
