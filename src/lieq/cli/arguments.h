@@ -12,6 +12,7 @@
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/generate.h"
 #include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/studies.h"
 
 namespace lieq {
 
@@ -40,18 +41,7 @@ struct Arguments {
 
   std::string format;  // of `compare`; empty: table
 
-  // Of studies.
-  std::string study;
-  std::vector<std::filesystem::path> texts;
-  Index windows = 8;                 // of each text
-  std::vector<Index> lengths{1024};  // tokens in a window
-  std::vector<Index> sizes{128};     // windows of calibration
-  std::vector<std::string> rankings{"compactness", "energy", "first"};
-  Index most = 16;  // layers that are raised
-  std::vector<Index> group_sizes{64};
-  std::vector<ActOrder> act_orders{ActOrder::kStatic};
-  std::vector<std::string> methods{"gptq"};
-  std::vector<std::string> transform_sets{"none"};  // each "none" or rows joined by +
+  StudyRequest study;  // but what `run` is
 
   bool says_ranking = false;     // a ranking, its widths, or what it measures
   std::optional<int> grid_bits;  // of the one that --grid names; `uniform` is the same then

@@ -45,7 +45,7 @@ constexpr std::array kInputs{
     InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::text>, InputRole::kFile,
              "the text"},
     InputRow{At<&Arguments::evaluate, &EvaluateRequest::texts>, InputRole::kFile, "a text"},
-    InputRow{At<&Arguments::texts>, InputRole::kFile, "a text"},
+    InputRow{At<&Arguments::study, &StudyRequest::texts>, InputRole::kFile, "a text"},
     InputRow{At<&Arguments::run, &QuantizeRequest::calibration, &CalibrationRequest::files>,
              InputRole::kFile, "a calibration text"},
     InputRow{At<&Arguments::diagnose, &DiagnoseRequest::second_text>, InputRole::kFile,

@@ -46,4 +46,10 @@ GenerateRequest GenerateRequestOf(const Arguments& arguments) {
   return request;
 }
 
+StudyRequest StudyRequestOf(const Arguments& arguments) {
+  StudyRequest request = arguments.study;
+  request.run = arguments.run;
+  return request;
+}
+
 }  // namespace lieq
