@@ -120,8 +120,9 @@ TEST(Defaults, AreWhatHelpSays) {
 TEST(Defaults, OfStudiesAreTheirOwn) {
   for (const OptionRow& row : Options()) {
     if (row.names != "--methods") continue;
-    EXPECT_EQ(row.preset(Arguments{}), Arguments{}.methods.front());
-    EXPECT_THAT(PageOf({"study", "--help"}), HasSubstr("(default " + Arguments{}.methods.front()));
+    EXPECT_EQ(row.preset(Arguments{}), Arguments{}.study.methods.front());
+    EXPECT_THAT(PageOf({"study", "--help"}),
+                HasSubstr("(default " + Arguments{}.study.methods.front()));
   }
 }
 

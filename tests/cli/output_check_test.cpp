@@ -76,7 +76,7 @@ TEST_F(OutputCheck, KnowsEveryOptionThatNamesAPath) {
       }
     }
     if ((command.bit & kEvaluate) != 0) {
-      arguments.tasks.emplace_back();
+      arguments.evaluate.tasks.emplace_back();
       arguments.task_files.emplace_back(Path("task.json"));
     }
     for (const InputPlace& place : InputsOf(arguments)) names.erase(place.path.string());

@@ -72,6 +72,15 @@ TEST_F(QuantizeTest, TheSameRequestAgainIsDone) {
   EXPECT_EQ(fs::last_write_time(folder / "out/model.safetensors"), written);
 }
 
+TEST_F(QuantizeTest, ASlashBehindTheOutputIsNoOtherFolder) {
+  request.output = (folder / "out").string() + "/";
+
+  (void)Run();
+
+  EXPECT_TRUE(fs::exists(folder / "out/lieq.json"));
+  EXPECT_FALSE(fs::exists(folder / "out/.run"));
+}
+
 TEST_F(QuantizeTest, AForecastWritesNothingAndKnowsTheBytes) {
   Session session(machine, Log(), silent);
   const QuantizeForecast forecast = ForecastQuantize(request, session);

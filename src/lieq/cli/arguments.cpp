@@ -7,6 +7,7 @@
 #include <map>
 
 #include "lieq/cli/option_table.h"
+#include "lieq/cli/requests_of.h"
 #include "lieq/cli/shell_command.h"
 #include "lieq/cli/suggestions.h"
 #include "lieq/pipeline/version.h"
@@ -142,12 +143,7 @@ void CheckTogether(const Arguments& a) {
   if (!a.run.ranking.diagnostics.empty() && !a.run.calibration.files.empty()) {
     throw UsageError("give one of --diagnostics and --calibration");
   }
-  if (a.diagnose.settings.inputs == SpectrumInputs::kWeights &&
-      !(a.run.calibration.files.empty() && a.second_text.empty() && !a.spectrum_windows)) {
-    throw UsageError(
-        "--inputs weights reads no text: leave out --calibration, --second-text and "
-        "--spectrum-windows");
-  }
+  CheckRequest(DiagnoseRequestOf(a));
   if (a.verbose && a.quiet) throw UsageError("give one of --verbose and --quiet");
 }
 

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "lieq/base/types.h"
-#include "lieq/container/exporters.h"
-#include "lieq/diagnose/layer_spectra.h"
-#include "lieq/evaluate/conventions.h"
-#include "lieq/evaluate/task_description.h"
-#include "lieq/model/sampling.h"
+#include "lieq/pipeline/diagnose.h"
+#include "lieq/pipeline/evaluate.h"
+#include "lieq/pipeline/export.h"
+#include "lieq/pipeline/generate.h"
 #include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/studies.h"
 
 namespace lieq {
 
@@ -28,52 +28,20 @@ struct Arguments {
   std::string plan_as;                       // a row of PlanExports(); empty: plan.json
   std::vector<std::filesystem::path> plans;  // of `plan diff`
 
-  DiagnoseOptions diagnose;               // its seed is the run's
-  std::optional<Index> spectrum_windows;  // none: kSpectrumWindows
-  std::vector<std::filesystem::path> second_text;
+  DiagnoseRequest diagnose;       // but what `run` has
+  GenerateRequest generate;       // but what `run` has
+  ExportRequest exported;         // but what `run` has; of `verify` `approximate`
+  std::filesystem::path imatrix;  // of `calibrate`
+  std::filesystem::path against;  // of `verify`
+  bool check_weights = false;     // of `inspect`
 
-  const Exporter* exporter = nullptr;     // --to
-  int gptq_version = 0;                   // 0: by the grids
-  std::vector<std::string> types;         // of packed matrices in GGUF files
-  std::string embedding_type, head_type;  // of GGUF files; empty: as they are
-  bool approximate = false;               // export: round; verify: let what was rounded pass
-  bool verify = true;                     // of an export
-  std::filesystem::path imatrix;          // of `calibrate`
-  std::filesystem::path against;          // of `verify`
-  bool check_weights = false;             // of `inspect`
-
-  const Convention* convention = &Conventions().front();  // of `evaluate`
-  Index stride = 0;                                       // 0: windows do not overlap
-  std::filesystem::path reference;                        // a model to measure the distance to
-  std::vector<std::filesystem::path> models;              // of `evaluate`
-  std::vector<TaskDescription> tasks;
-  std::vector<std::filesystem::path> task_files;  // those of them that describe a task
-  std::filesystem::path task_data = "tasks";
-  Index limit = 0;             // questions of a task; 0: all
-  std::optional<Index> shots;  // examples before each; none: as the task says
+  EvaluateRequest evaluate;                       // but what `run` has
+  std::vector<std::filesystem::path> task_files;  // of its tasks, those that a file describes
   std::filesystem::path predictions;
-
-  std::vector<std::filesystem::path> texts;  // of `evaluate` and of studies
 
   std::string format;  // of `compare`; empty: table
 
-  // Of `generate`.
-  std::optional<std::string> prompt;
-  std::filesystem::path prompt_file;
-  Index new_tokens = 64;
-  SamplingOptions sampling;
-
-  // Of studies.
-  std::string study;
-  Index windows = 8;                 // of each text
-  std::vector<Index> lengths{1024};  // tokens in a window
-  std::vector<Index> sizes{128};     // windows of calibration
-  std::vector<std::string> rankings{"compactness", "energy", "first"};
-  Index most = 16;  // layers that are raised
-  std::vector<Index> group_sizes{64};
-  std::vector<ActOrder> act_orders{ActOrder::kStatic};
-  std::vector<std::string> methods{"gptq"};
-  std::vector<std::string> transform_sets{"none"};  // each "none" or rows joined by +
+  StudyRequest study;  // but what `run` is
 
   bool says_ranking = false;     // a ranking, its widths, or what it measures
   std::optional<int> grid_bits;  // of the one that --grid names; `uniform` is the same then

@@ -4,11 +4,7 @@
 #include <cmath>
 
 #include "lieq/cli/commands.h"
-#include "lieq/cli/terminal.h"
-#include "lieq/container/imatrix.h"
-#include "lieq/diagnose/importance.h"
-#include "lieq/pipeline/calibration_text.h"
-#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/calibrate.h"
 
 namespace lieq {
 namespace {
@@ -48,23 +44,17 @@ Record Spreads(const Importance& importance) {
 }  // namespace
 
 int RunCalibrate(const Arguments& arguments, CommandSession& session) {
-  const ModelFolder model = OpenInput(arguments.run.model, session.log());
-  const EncodedText text = CalibrationText(arguments.run, model, session);
-  const Windows windows =
-      CalibrationWindows(arguments.run, text, model.weights.config, session.log());
-  const Importance importance =
-      MeasureImportance(model.weights, session.device(), windows.view(), session.context());
-  WriteImatrix(importance, model.weights.config,
-               {.files = text.names, .windows = windows.count, .length = windows.length},
-               arguments.imatrix);
+  const Calibration measured = Calibrate(arguments.run, session);
+  const Importance& importance = measured.importance;
+  WriteCalibration(measured, arguments.imatrix);
   if (arguments.json) {
     session.Answer({{"schema", 1},
                     {"kind", "importance"},
                     {"model", arguments.run.model.string()},
                     {"output", arguments.imatrix.string()},
                     {"tokens", importance.tokens},
-                    {"windows", windows.count},
-                    {"calibration", TextRecord(text)},
+                    {"windows", measured.windows},
+                    {"calibration", TextRecord(measured.text)},
                     {"spread", Spreads(importance)}});
     return 0;
   }

@@ -1,7 +1,7 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
-#include "lieq/cli/studies.h"
+#include "lieq/pipeline/studies.h"
 
 namespace lieq {
 namespace {
@@ -11,10 +11,10 @@ constexpr std::array kModel{
                   [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kModels{
     PositionalRow{"MODEL...", "model folder in Hugging Face's layout, or GGUF file",
-                  [](Arguments& a, const std::string& v) { a.models.emplace_back(v); }}};
+                  [](Arguments& a, const std::string& v) { a.evaluate.models.emplace_back(v); }}};
 constexpr std::array kStudyModel{
     PositionalRow{"NAME", "correlation, layers, calibration or backend",
-                  [](Arguments& a, const std::string& v) { a.study = FindStudy(v).name; },
+                  [](Arguments& a, const std::string& v) { a.study.name = FindStudy(v).name; },
                   [] { return NamesIn(Studies()); }},
     PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.run.model = v; }}};

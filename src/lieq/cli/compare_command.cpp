@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include "lieq/cli/commands.h"
-#include "lieq/cli/comparison.h"
+#include "lieq/cli/comparison_table.h"
 
 namespace lieq {
 

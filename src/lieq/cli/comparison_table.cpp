@@ -1,11 +1,12 @@
-// A comparison as text: aligned for a terminal, Markdown, CSV.
+// Aligned for a terminal, Markdown, CSV.
+#include "lieq/cli/comparison_table.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <functional>
 
 #include "lieq/base/assert.h"
-#include "lieq/cli/comparison.h"
 #include "lieq/pipeline/amounts.h"
 
 namespace lieq {

@@ -1,15 +1,12 @@
 #include <fmt/format.h>
 
 #include <optional>
-#include <span>
 
 #include "lieq/base/files.h"
-#include "lieq/base/statistics.h"
 #include "lieq/cli/commands.h"
-#include "lieq/diagnose/diagnose.h"
+#include "lieq/cli/requests_of.h"
 #include "lieq/diagnose/diagnosis_json.h"
-#include "lieq/pipeline/inputs.h"
-#include "lieq/pipeline/planning.h"
+#include "lieq/pipeline/diagnose.h"
 
 namespace lieq {
 namespace {
@@ -49,83 +46,10 @@ std::string StabilityLine(const Stability& stability) {
          fmt::format("; below {:g}, so the ranking changes with the text: {}", kStable, changing);
 }
 
-/// What the arguments ask of a calibration text, measured on `text`.
-Diagnosis MeasureOnText(const Arguments& arguments, const ModelFolder& model,
-                        const EncodedText& text, const DiagnoseOptions& options, Session& session) {
-  const Index wanted = arguments.spectrum_windows.value_or(kSpectrumWindows);
-  const Windows windows =
-      arguments.run.calibration.context
-          ? CutWindows(text.ids, *arguments.run.calibration.context, wanted, text.where)
-          : SpectrumWindows(text, wanted);
-  if (windows.count < wanted && arguments.spectrum_windows) {
-    session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than {}", text.where,
-                                      windows.count, windows.length, wanted));
-  }
-  Diagnosis diagnosis;
-  MeasureSpectra(model.weights, session.device(), windows.view(), options, session.context(),
-                 diagnosis);
-  diagnosis.calibration_hash = text.hash;
-  diagnosis.calibration_files = text.names;
-  diagnosis.calibration_notes = text.notes;
-  return diagnosis;
-}
-
-/// Of each ranking that is measured on a calibration text alone.
-Stability CompareRankings(const Diagnosis& first, const Diagnosis& second) {
-  Stability stability{.text_hash = second.calibration_hash,
-                      .text_files = second.calibration_files,
-                      .text_notes = second.calibration_notes};
-  for (const Ranking& ranking : Rankings()) {
-    if (!ranking.needs.calibration() || ranking.needs.perplexity_drop) continue;
-    const auto tau = KendallTau(Score(ranking, first), Score(ranking, second));
-    if (tau) stability.kendall[std::string(ranking.name)] = *tau;
-  }
-  return stability;
-}
-
-Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session& session) {
-  DiagnoseOptions options = arguments.diagnose;
-  options.seed = arguments.run.seed;
-  const bool weights_alone = options.settings.inputs == SpectrumInputs::kWeights;
-  std::optional<Tokenizer> tokenizer;  // the weights alone need none
-  if (!weights_alone || !arguments.run.damage.text.empty())
-    tokenizer = OpenTokenizer(model, session.log());
-  const auto encode = [&](std::span<const std::filesystem::path> files) {
-    return EncodeFiles(*tokenizer, files, arguments.run.reading, session.log());
-  };
-
-  Diagnosis diagnosis;
-  if (weights_alone) {
-    MeasureWeightSpectra(model.weights, options, session.context(), diagnosis);
-  } else {
-    diagnosis =
-        MeasureOnText(arguments, model, encode(arguments.run.calibration.files), options, session);
-    if (!arguments.second_text.empty()) {
-      diagnosis.stability = CompareRankings(
-          diagnosis,
-          MeasureOnText(arguments, model, encode(arguments.second_text), options, session));
-    }
-  }
-  diagnosis.model_hash = HashModel(model);
-  if (!arguments.run.damage.text.empty()) {
-    EncodedText text = encode({&arguments.run.damage.text, 1});
-    diagnosis.text_hash = text.hash;
-    diagnosis.text_files = text.names;
-    diagnosis.text_notes = text.notes;
-    const Windows windows =
-        CutWindows(std::move(text.ids), arguments.run.calibration.context.value_or(kDefaultContext),
-                   arguments.run.calibration.samples.value_or(0), text.where);
-    MeasurePerplexityDrop(model.weights, session.device(), windows.view(), session.context(),
-                          diagnosis);
-  }
-  return diagnosis;
-}
-
 }  // namespace
 
 int RunDiagnose(const Arguments& arguments, CommandSession& session) {
-  const ModelFolder model = OpenInput(arguments.run.model, session.log());
-  const Diagnosis diagnosis = Measure(arguments, model, session);
+  const Diagnosis diagnosis = Diagnose(DiagnoseRequestOf(arguments), session);
 
   const Record record = ToJson(diagnosis);
   WriteFileAtomically(arguments.run.output, record.dump(2) + "\n");

@@ -1,191 +1,20 @@
 #include <fmt/format.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cmath>
-#include <optional>
 
-#include "lieq/base/error.h"
-#include "lieq/base/hash.h"
 #include "lieq/cli/commands.h"
-#include "lieq/cli/evaluate_tasks.h"
-#include "lieq/container/finite.h"
-#include "lieq/device/cpu/bf16_gain.h"
-#include "lieq/evaluate/divergence.h"
-#include "lieq/evaluate/perplexity.h"
+#include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/amounts.h"
-#include "lieq/pipeline/cache_folder.h"
-#include "lieq/pipeline/inputs.h"
-#include "lieq/pipeline/machine.h"
-#include "lieq/pipeline/model_sizes.h"
-#include "lieq/pipeline/result_record.h"
-#include "lieq/text/text_file.h"
+#include "lieq/pipeline/evaluate.h"
+#include "lieq/pipeline/evaluation_record.h"
 
 namespace lieq {
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Model {
-  ModelFolder folder;
-  Tokenizer tokenizer;
-  bool fits = true;  // in memory
-
-  Model(const fs::path& path, Session& session)
-      : folder(OpenInput(path, session.log())), tokenizer(OpenTokenizer(folder, session.log())) {
-    // The passes find in the system's cache what this read. Where the model is larger than that
-    // reading twice would be from the disk: the ends alone are judged, since what is not finite in
-    // a layer shows in every loss (Named).
-    fits = SourceBytes(folder) < static_cast<std::uint64_t>(AvailableMemoryBytes());
-    if (fits) RequireFinite(folder, session.pool());
-    if (!fits) RequireFiniteEnds(folder, session.pool());
-  }
-};
-
-/// What `pass` gives; where it fails over weights that nobody judged, the error names them.
-template <class Pass>
-auto Named(const Model& model, Session& session, const Pass& pass) {
-  try {
-    return pass();
-  } catch (const Error&) {
-    if (!model.fits) RequireFinite(model.folder, session.pool());
-    throw;
-  }
-}
-
-struct Evaluation {
-  std::string hash;                // of the text as it is used
-  std::vector<std::string> notes;  // what was changed in it or left aside
-  Index tokens = 0;                // in the text
-  PerplexityResult result;
-  std::optional<DivergenceResult> divergence;
-  double seconds = 0;  // of the passes over the windows
-};
-
-/// How far the model is from its reference on the text.
-DivergenceResult Diverge(const Arguments& arguments, const Model& model, const Model& reference,
-                         const ScoredText& text, const std::string& text_hash, Session& session) {
-  Hasher hasher;
-  hasher.Add(HashModel(reference.folder)).Add(text_hash).Add(arguments.convention->name);
-  for (const Index number :
-       {text.length, arguments.stride, static_cast<Index>(text.windows.size())}) {
-    hasher.Add(std::to_string(number) + ",");
-  }
-  const std::string hash = hasher.Add(session.device().description()).Hex();
-  const fs::path folder = arguments.machine.cache.empty() ? CacheFolder() : arguments.machine.cache;
-  const fs::path file = folder / ("reference-" + hash + ".safetensors");
-  session.log().Debug("the reference's states are kept in " + file.string());
-  const auto states = ReferenceStates::Make(reference.folder.weights, session.device(), text, hash,
-                                            file, session.context());
-  return MeasureDivergence(model.folder.weights, reference.folder.weights, states, session.device(),
-                           text, session.context());
-}
-
-Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Model& model,
-                    const Model* reference, Session& session) {
-  Convention convention = *arguments.convention;
-  // Rows of JSON are joined by blank lines already.
-  if (HoldsRows(file)) convention.joins_rows = false;
-  const auto [content, notes] = ReadTextFile(file, arguments.run.reading);
-  Evaluation evaluation{.hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
-  std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
-  if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
-    throw Error({.what = "the reference has another tokenizer: it gives other tokens",
-                 .where = arguments.reference.string(),
-                 .expected = "the model that this one was made from"});
-  }
-  evaluation.tokens = static_cast<Index>(ids.size());
-  const ScoredText text = CutScored(std::move(ids), convention,
-                                    arguments.run.calibration.context.value_or(convention.context),
-                                    arguments.stride, arguments.run.calibration.samples.value_or(0),
-                                    BosOf(model.tokenizer), file.string());
-  const auto windows = static_cast<Index>(text.windows.size());
-  if (arguments.run.calibration.samples && *arguments.run.calibration.samples > windows) {
-    session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than --samples {}",
-                                      file.string(), windows, text.length,
-                                      *arguments.run.calibration.samples));
-  }
-  const Weights& weights = model.folder.weights;
-  const Index positions = weights.config.max_positions;
-  if (positions > 0 && text.length > positions) {
-    session.log().Warning(
-        fmt::format("windows of {} tokens are longer than the {} positions the "
-                    "model was made for",
-                    text.length, positions));
-  }
-  const auto begin = std::chrono::steady_clock::now();
-  if (reference != nullptr) {
-    evaluation.divergence = Named(model, session, [&] {
-      return Diverge(arguments, model, *reference, text, evaluation.hash, session);
-    });
-    evaluation.result = evaluation.divergence->model;
-  } else {
-    evaluation.result = Named(model, session, [&] {
-      return MeasurePerplexity(weights, session.device(), text, session.context());
-    });
-  }
-  evaluation.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return evaluation;
-}
-
-Record ToJson(const Arguments& arguments, const DivergenceResult& divergence) {
-  return {{"model", arguments.reference.string()},
-          {"perplexity", divergence.reference.perplexity},
-          {"ratio", divergence.ratio},
-          {"ratio_error", divergence.ratio_error},
-          {"mean_kl", divergence.mean_kl},
-          {"kl_error", divergence.kl_error},
-          {"median_kl", divergence.median_kl},
-          {"kl_99", divergence.kl_99},
-          {"largest_kl", divergence.largest_kl},
-          {"same_top", divergence.same_top},
-          {"same_top_error", divergence.same_top_error},
-          {"flips", divergence.flips}};
-}
-
-/// Which model it was, for records that outlive the name of its folder.
-struct Identity {
-  fs::path path;
-  std::string hash;  // of its weights
-  ModelSizes sizes;
-};
-
-Record ToJson(const Arguments& arguments, const Identity& model, const fs::path& file,
-              const Evaluation& evaluation, Session& session) {
+void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation) {
   const PerplexityResult& result = evaluation.result;
-  Record record{{"schema", 1},
-                {"kind", "evaluation"},
-                {"model", model.path.string()},
-                {"model_hash", model.hash},
-                {"bits_per_weight", model.sizes.BitsPerWeight()},
-                {"bytes", model.sizes.bytes},
-                {"text", file.string()},
-                {"text_hash", evaluation.hash},
-                {"line_ends", Name(arguments.run.reading.line_ends)},
-                {"convention", arguments.convention->name},
-                {"stride", arguments.stride},
-                {"perplexity", result.perplexity},
-                {"mean_nll", result.mean_nll},
-                {"standard_error", result.standard_error},
-                {"token_error", result.token_error},
-                {"tokens_scored", result.tokens_scored},
-                {"tokens_in_text", evaluation.tokens},
-                {"windows", result.windows},
-                {"context", result.context},
-                {"window_nll", result.window_nll},
-                {"seconds", evaluation.seconds},
-                {"peak_bytes", PeakMemoryBytes()},
-                {"device", session.device().description()},
-                {"arithmetic", Name(session.arithmetic())},
-                {"threads", session.pool().size()}};
-  if (!evaluation.notes.empty()) record["text_notes"] = evaluation.notes;
-  if (evaluation.divergence) record["reference"] = ToJson(arguments, *evaluation.divergence);
-  return record;
-}
-
-void Print(const Arguments& arguments, const Evaluation& evaluation) {
-  const PerplexityResult& result = evaluation.result;
-  if (arguments.convention->second_half) {  // the figure that llama-perplexity prints beside it
+  if (request.convention->second_half) {  // the figure that llama-perplexity prints beside it
     fmt::print("perplexity     {:.4f} ± {:.4f} (a standard error over tokens)\n", result.perplexity,
                result.perplexity * result.token_error);
   } else {
@@ -207,51 +36,73 @@ void Print(const Arguments& arguments, const Evaluation& evaluation) {
              static_cast<double>(result.windows * result.context) / evaluation.seconds);
 }
 
+std::string Percent(const Accuracy& accuracy) {
+  return fmt::format("{:.2f} ± {:.2f}", 100 * accuracy.mean, 100 * accuracy.error);
+}
+
+/// One model: tasks in rows.
+void PrintTasks(const ModelEvaluation& model) {
+  fmt::print("{:<16} {:>6} {:>14} {:>14} {:>12}\n", "task", "items", "acc, %", "acc_norm, %",
+             "time");
+  double seconds = 0;
+  for (const TaskResult& task : model.tasks) {
+    fmt::print("{:<16} {:>6} {:>14} {:>14} {:>12}\n", task.name, task.items, Percent(task.accuracy),
+               task.normalized ? Percent(*task.normalized) : "", FormatSeconds(task.seconds));
+    seconds += task.seconds;
+  }
+  fmt::print("average        {:.2f} % (acc_norm where a task counts it), in {}\n",
+             100 * model.TaskAverage(), FormatSeconds(seconds));
+}
+
+/// Several models: models in rows, tasks in columns.
+void PrintModels(const std::vector<ModelEvaluation>& models) {
+  std::size_t width = 5;
+  for (const ModelEvaluation& each : models) width = std::max(width, each.model.string().size());
+  std::string heading = fmt::format("{:<{}} {:>7} {:>9}", "model", width, "bits", "bytes");
+  for (const TaskResult& task : models.front().tasks) {
+    heading += fmt::format(" {:>{}}", task.name, std::max<std::size_t>(task.name.size(), 6));
+  }
+  fmt::print("{} {:>8} {:>9} {:>7}\n", heading, "average", "of 16 bit", "flips");
+  const ModelEvaluation* whole = WholeModel(models);
+  for (const ModelEvaluation& each : models) {
+    std::string row =
+        fmt::format("{:<{}} {:>7.3f} {:>9}", each.model.string(), width, each.sizes.BitsPerWeight(),
+                    FormatBytes(static_cast<double>(each.sizes.bytes)));
+    for (const TaskResult& task : each.tasks) {
+      row += fmt::format(" {:>{}.2f}", 100 * task.shown().mean,
+                         std::max<std::size_t>(task.name.size(), 6));
+    }
+    row += fmt::format(" {:>8.2f}", 100 * each.TaskAverage());
+    if (whole != nullptr) {
+      row += fmt::format(" {:>7.2f} % {:>5.2f} %", 100 * each.TaskAverage() / whole->TaskAverage(),
+                         100 * Flips(each, *whole));
+    }
+    fmt::print("{}\n", row);
+  }
+  fmt::print(
+      "% of right answers: acc_norm where a task counts it, else acc; flips: questions that "
+      "this model\nor the one of 16 bits alone answers right\n");
+}
+
 }  // namespace
 
 int RunEvaluate(const Arguments& arguments, CommandSession& session) {
-  if (arguments.texts.empty() && arguments.tasks.empty()) {
-    throw UsageError("give --text, --tasks or both");
-  }
-  const TaskRun tasks(arguments);
-  std::optional<Model> reference;
-  if (!arguments.reference.empty()) reference.emplace(arguments.reference, session);
-  Record records = Record::array();
-  std::vector<ModelAccuracy> accuracies;
-  std::vector<std::size_t> places;  // of their records, made once all are there
-  for (const fs::path& path : arguments.models) {
-    const Model model(path, session);
-    Identity identity{.path = path, .hash = {}, .sizes = {}};
-    if (arguments.json && !arguments.texts.empty()) {
-      identity.hash = HashModel(model.folder);
-      identity.sizes = MeasureSizes(model.folder);
-    }
-    for (const fs::path& file : arguments.texts) {
-      const Evaluation evaluation =
-          Evaluate(arguments, file, model, reference ? &*reference : nullptr, session);
-      if (arguments.json) {
-        records.push_back(ToJson(arguments, identity, file, evaluation, session));
-        continue;
-      }
-      if (arguments.models.size() > 1) fmt::print("model          {}\n", path.string());
-      if (arguments.texts.size() > 1) fmt::print("text           {}\n", file.string());
-      Print(arguments, evaluation);
-    }
-    if (arguments.tasks.empty()) continue;
-    accuracies.push_back(Named(model, session, [&] {
-      return tasks.Measure(path, model.folder, model.tokenizer, session);
-    }));
-    places.push_back(records.size());
-    records.push_back(nullptr);
-  }
-  if (!arguments.predictions.empty()) WritePredictions(arguments.predictions, accuracies);
+  const EvaluateRequest request = EvaluateRequestOf(arguments);
+  const auto print = [&](const ModelEvaluation& model, const TextEvaluation& text) {
+    if (arguments.json) return;
+    if (request.models.size() > 1) fmt::print("model          {}\n", model.model.string());
+    if (request.texts.size() > 1) fmt::print("text           {}\n", text.text.string());
+    PrintText(request, text);
+  };
+  const std::vector<ModelEvaluation> models = Evaluate(request, session, print);
+  if (!arguments.predictions.empty()) WritePredictions(arguments.predictions, models);
   if (arguments.json) {
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      records[places[i]] = ToJson(accuracies[i], WholeModel(accuracies), session);
-    }
-    session.Answer(records.size() == 1 ? records.front() : records);
-  } else if (!accuracies.empty()) {
-    PrintAccuracies(accuracies);
+    const std::vector<Record> records = EvaluationRecords(request, models, session);
+    session.Answer(records.size() == 1 ? records.front() : Record(records));
+  } else if (!request.tasks.empty() && models.size() == 1) {
+    PrintTasks(models.front());
+  } else if (!request.tasks.empty()) {
+    PrintModels(models);
   }
   return 0;
 }

@@ -18,15 +18,18 @@ constexpr std::array kEvaluationRows{
         .help = "UTF-8 texts, .jsonl or .json, or gzip of these to measure perplexity on, each of "
                 "which gets a result of its own",
         .many = true,
-        .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); },
+        .set = [](Arguments& a, const std::string& v) { a.evaluate.texts.emplace_back(v); },
         .first = kEvaluate},
-    OptionRow{.names = "--convention",
-              .value = "NAME",
-              .commands = kEvaluate,
-              .help = "how perplexity is counted",  // the names follow: Options()
-              .set = [](Arguments& a, const std::string& v) { a.convention = &FindConvention(v); },
-              .preset = [](const Arguments& a) { return Shown(std::string(a.convention->name)); },
-              .choices = [] { return NamesIn(Conventions()); }},
+    OptionRow{
+        .names = "--convention",
+        .value = "NAME",
+        .commands = kEvaluate,
+        .help = "how perplexity is counted",  // the names follow: Options()
+        .set = [](Arguments& a,
+                  const std::string& v) { a.evaluate.convention = &FindConvention(v); },
+        .preset =
+            [](const Arguments& a) { return Shown(std::string(a.evaluate.convention->name)); },
+        .choices = [] { return NamesIn(Conventions()); }},
     OptionRow{.names = "--stride",
               .value = "N",
               .commands = kEvaluate,
@@ -34,14 +37,14 @@ constexpr std::array kEvaluationRows{
                       "(default: windows side by side)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
+                    a.evaluate.stride = Parse<Index>("--stride", v, 1, kMostTokens, "at least 1");
                   }},
     OptionRow{.names = "--reference",
               .value = "MODEL",
               .commands = kEvaluate,
               .help = "the 16-bit model: measure the distance to it too (divergence, likeliest "
                       "tokens, perplexity ratio)",
-              .set = [](Arguments& a, const std::string& v) { a.reference = v; },
+              .set = [](Arguments& a, const std::string& v) { a.evaluate.reference = v; },
               .first = kEvaluate},
     OptionRow{.names = "--cache",
               .value = "FOLDER",
@@ -57,7 +60,7 @@ constexpr std::array kEvaluationRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     for (const std::string& name : SplitAtCommas(v)) {
-                      a.tasks.push_back(FindTask(name));
+                      a.evaluate.tasks.push_back(FindTask(name));
                       if (name.ends_with(".json")) a.task_files.emplace_back(name);
                     }
                   },
@@ -69,8 +72,8 @@ constexpr std::array kEvaluationRows{
               .commands = kEvaluate,
               .help = "where the tasks' files lie, in the layouts that their authors publish "
                       "(docs/evaluation.md)",
-              .set = [](Arguments& a, const std::string& v) { a.task_data = v; },
-              .preset = [](const Arguments& a) { return Shown(a.task_data.string()); }},
+              .set = [](Arguments& a, const std::string& v) { a.evaluate.task_data = v; },
+              .preset = [](const Arguments& a) { return Shown(a.evaluate.task_data.string()); }},
     OptionRow{.names = "--limit",
               .value = "N",
               .commands = kEvaluate,
@@ -78,7 +81,8 @@ constexpr std::array kEvaluationRows{
                       "all)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.limit = Parse<Index>("--limit", v, 1, Index{1} << 40, "a whole number");
+                    a.evaluate.limit =
+                        Parse<Index>("--limit", v, 1, Index{1} << 40, "a whole number");
                   }},
     OptionRow{.names = "--shots",
               .value = "N",
@@ -87,7 +91,7 @@ constexpr std::array kEvaluationRows{
                       "task says; mmlu 5)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.shots = Parse<Index>("--shots", v, 0, 1000, "0 to 1000");
+                    a.evaluate.shots = Parse<Index>("--shots", v, 0, 1000, "0 to 1000");
                   }},
     OptionRow{.names = "--predictions",
               .value = "FILE",
@@ -111,13 +115,13 @@ constexpr std::array kEvaluationRows{
               .commands = kGenerate,
               .help = "text to continue; the names of special tokens in it stand for them (empty: "
                       "begin with the model's BOS or end-of-text token)",
-              .set = [](Arguments& a, const std::string& v) { a.prompt = v; },
+              .set = [](Arguments& a, const std::string& v) { a.generate.prompt = v; },
               .first = kGenerate},
     OptionRow{.names = "--prompt-file",
               .value = "FILE",
               .commands = kGenerate,
               .help = "the same from a file, newlines at its end included",
-              .set = [](Arguments& a, const std::string& v) { a.prompt_file = v; },
+              .set = [](Arguments& a, const std::string& v) { a.generate.prompt_file = v; },
               .first = kGenerate},
     OptionRow{.names = "--new-tokens,-n",
               .value = "N",
@@ -125,11 +129,11 @@ constexpr std::array kEvaluationRows{
               .help = "stop after so many tokens",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
-                                                "a whole number, 1 to 1048576");
+                    a.generate.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
+                                                         "a whole number, 1 to 1048576");
                   },
               .first = kGenerate,
-              .preset = [](const Arguments& a) { return Shown(a.new_tokens); }},
+              .preset = [](const Arguments& a) { return Shown(a.generate.new_tokens); }},
     OptionRow{
         .names = "--temperature",
         .value = "T",
@@ -137,20 +141,21 @@ constexpr std::array kEvaluationRows{
         .help = "draw from the distribution of the logits over T (0: take the likeliest token)",
         .set =
             [](Arguments& a, const std::string& v) {
-              a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
+              a.generate.sampling.temperature =
+                  Parse<double>("--temperature", v, 0, 100, "0 to 100");
             },
         .first = kGenerate,
-        .preset = [](const Arguments& a) { return Shown(a.sampling.temperature); }},
+        .preset = [](const Arguments& a) { return Shown(a.generate.sampling.temperature); }},
     OptionRow{.names = "--top-k",
               .value = "K",
               .commands = kGenerate,
               .help = "draw among the K likeliest tokens; 0: all",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.sampling.top_k =
+                    a.generate.sampling.top_k =
                         Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.sampling.top_k); }},
+              .preset = [](const Arguments& a) { return Shown(a.generate.sampling.top_k); }},
     OptionRow{
         .names = "--top-p",
         .value = "P",
@@ -158,9 +163,10 @@ constexpr std::array kEvaluationRows{
         .help = "of those draw among the fewest that have this share of the probability; 1: all",
         .set =
             [](Arguments& a, const std::string& v) {
-              a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
+              a.generate.sampling.top_p =
+                  Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
             },
-        .preset = [](const Arguments& a) { return Shown(a.sampling.top_p); }},
+        .preset = [](const Arguments& a) { return Shown(a.generate.sampling.top_p); }},
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ constexpr std::array kStudyRows{
               .help = "texts to measure on; formats as of --calibration",
               .required = true,
               .many = true,
-              .set = [](Arguments& a, const std::string& v) { a.texts.emplace_back(v); },
+              .set = [](Arguments& a, const std::string& v) { a.study.texts.emplace_back(v); },
               .first = kStudy},
     OptionRow{.names = "--windows",
               .value = "N",
@@ -23,76 +23,78 @@ constexpr std::array kStudyRows{
               .help = "windows of each text",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.windows = Parse<Index>("--windows", v, 1, kMostTokens, "at least 1");
+                    a.study.windows = Parse<Index>("--windows", v, 1, kMostTokens, "at least 1");
                   },
               .first = kStudy,
-              .preset = [](const Arguments& a) { return Shown(a.windows); }},
+              .preset = [](const Arguments& a) { return Shown(a.study.windows); }},
     OptionRow{.names = "--lengths",
               .value = "LIST",
               .commands = kStudy,
               .help = "tokens in a window, commas between them",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.lengths = ParseList("--lengths", v, 2, "whole numbers such as 512,1024");
+                    a.study.lengths =
+                        ParseList("--lengths", v, 2, "whole numbers such as 512,1024");
                   },
               .first = kStudy,
-              .preset = [](const Arguments& a) { return Shown(a.lengths); }},
+              .preset = [](const Arguments& a) { return Shown(a.study.lengths); }},
     OptionRow{.names = "--sizes",
               .value = "LIST",
               .commands = kStudy,
               .help = "calibration: numbers of windows",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.sizes = ParseList("--sizes", v, 1, "whole numbers such as 32,128");
+                    a.study.sizes = ParseList("--sizes", v, 1, "whole numbers such as 32,128");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.sizes); }},
-    OptionRow{.names = "--rankings",
-              .value = "LIST",
-              .commands = kStudy,
-              .help = "layers: rankings to sweep",
-              .set = [](Arguments& a, const std::string& v) { a.rankings = SplitAtCommas(v); },
-              .preset = [](const Arguments& a) { return Shown(a.rankings); },
-              .choices = [] { return NamesIn(Rankings()); }},
+              .preset = [](const Arguments& a) { return Shown(a.study.sizes); }},
+    OptionRow{
+        .names = "--rankings",
+        .value = "LIST",
+        .commands = kStudy,
+        .help = "layers: rankings to sweep",
+        .set = [](Arguments& a, const std::string& v) { a.study.rankings = SplitAtCommas(v); },
+        .preset = [](const Arguments& a) { return Shown(a.study.rankings); },
+        .choices = [] { return NamesIn(Rankings()); }},
     OptionRow{.names = "--most",
               .value = "M",
               .commands = kStudy,
               .help = "layers: raise 1 to M layers",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.most = Parse<Index>("--most", v, 1, 4096, "a whole number of layers");
+                    a.study.most = Parse<Index>("--most", v, 1, 4096, "a whole number of layers");
                   },
-              .preset = [](const Arguments& a) { return Shown(a.most); }},
+              .preset = [](const Arguments& a) { return Shown(a.study.most); }},
     OptionRow{.names = "--group-sizes",
               .value = "LIST",
               .commands = kStudy,
               .help = "backend: group sizes",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.group_sizes.clear();
+                    a.study.group_sizes.clear();
                     for (const std::string& part : SplitAtCommas(v)) {
-                      a.group_sizes.push_back(ParseGroup("--group-sizes", part));
+                      a.study.group_sizes.push_back(ParseGroup("--group-sizes", part));
                     }
                   },
-              .preset = [](const Arguments& a) { return Shown(a.group_sizes); }},
+              .preset = [](const Arguments& a) { return Shown(a.study.group_sizes); }},
     OptionRow{.names = "--act-orders",
               .value = "LIST",
               .commands = kStudy,
               .help = "backend: orders of rounding",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.act_orders.clear();
+                    a.study.act_orders.clear();
                     for (const std::string& part : SplitAtCommas(v)) {
-                      a.act_orders.push_back(ParseActOrder(part));
+                      a.study.act_orders.push_back(ParseActOrder(part));
                     }
                   },
-              .preset = [](const Arguments& a) { return Shown(a.act_orders); },
+              .preset = [](const Arguments& a) { return Shown(a.study.act_orders); },
               .choices = [] { return std::vector<std::string>{"none", "static", "group"}; }},
     OptionRow{.names = "--methods",
               .value = "LIST",
               .commands = kStudy,
               .help = "backend: quantizers",
-              .set = [](Arguments& a, const std::string& v) { a.methods = SplitAtCommas(v); },
-              .preset = [](const Arguments& a) { return Shown(a.methods); },
+              .set = [](Arguments& a, const std::string& v) { a.study.methods = SplitAtCommas(v); },
+              .preset = [](const Arguments& a) { return Shown(a.study.methods); },
               .choices = [] { return NamesIn(Quantizers()); }},
     OptionRow{.names = "--transforms",
               .value = "LIST",
@@ -100,10 +102,10 @@ constexpr std::array kStudyRows{
               .help = "backend: none, or transforms joined by +, such as none,rotate,permute+awq",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.transform_sets = SplitAtCommas(v);
-                    for (const std::string& set : a.transform_sets) (void)TransformSet(set);
+                    a.study.transform_sets = SplitAtCommas(v);
+                    for (const std::string& set : a.study.transform_sets) (void)TransformSet(set);
                   },
-              .preset = [](const Arguments& a) { return Shown(a.transform_sets); }},
+              .preset = [](const Arguments& a) { return Shown(a.study.transform_sets); }},
 };
 
 }  // namespace

@@ -43,7 +43,7 @@ constexpr std::array kTextRows{
         .commands = kDiagnose,
         .help = "texts of another kind: measure on them too, and say how far the rankings agree",
         .many = true,
-        .set = [](Arguments& a, const std::string& v) { a.second_text.emplace_back(v); }},
+        .set = [](Arguments& a, const std::string& v) { a.diagnose.second_text.emplace_back(v); }},
     OptionRow{
         .names = "--text-field",
         .value = "NAME,..",

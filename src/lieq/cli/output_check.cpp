@@ -38,16 +38,20 @@ struct InputRow {
 /// Every field that names something to read. What a command does not take is empty.
 constexpr std::array kInputs{
     InputRow{At<&Arguments::run, &QuantizeRequest::model>, InputRole::kModel, "the source model"},
-    InputRow{At<&Arguments::models>, InputRole::kModel, "a model"},
-    InputRow{At<&Arguments::reference>, InputRole::kModel, "the reference"},
+    InputRow{At<&Arguments::evaluate, &EvaluateRequest::models>, InputRole::kModel, "a model"},
+    InputRow{At<&Arguments::evaluate, &EvaluateRequest::reference>, InputRole::kModel,
+             "the reference"},
     InputRow{At<&Arguments::against>, InputRole::kModel, "the model of --against"},
     InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::text>, InputRole::kFile,
              "the text"},
-    InputRow{At<&Arguments::texts>, InputRole::kFile, "a text"},
+    InputRow{At<&Arguments::evaluate, &EvaluateRequest::texts>, InputRole::kFile, "a text"},
+    InputRow{At<&Arguments::study, &StudyRequest::texts>, InputRole::kFile, "a text"},
     InputRow{At<&Arguments::run, &QuantizeRequest::calibration, &CalibrationRequest::files>,
              InputRole::kFile, "a calibration text"},
-    InputRow{At<&Arguments::second_text>, InputRole::kFile, "a second text"},
-    InputRow{At<&Arguments::prompt_file>, InputRole::kFile, "the prompt"},
+    InputRow{At<&Arguments::diagnose, &DiagnoseRequest::second_text>, InputRole::kFile,
+             "a second text"},
+    InputRow{At<&Arguments::generate, &GenerateRequest::prompt_file>, InputRole::kFile,
+             "the prompt"},
     InputRow{At<&Arguments::run, &QuantizeRequest::ranking, &RankingRequest::diagnostics>,
              InputRole::kFile, "the diagnostics"},
     InputRow{At<&Arguments::run, &QuantizeRequest::plan>, InputRole::kModel,
@@ -97,7 +101,8 @@ fs::path With(fs::path path, const char* suffix) {
 
 OutputPlace PlaceOf(const OutputRow& row, const Arguments& arguments) {
   OutputPlace place{row.field(arguments), row.role, row.what, FindFileKind(row.kind)};
-  if (row.command == "export" && arguments.exporter != nullptr && arguments.exporter->one_file) {
+  if (row.command == "export" && arguments.exported.exporter != nullptr &&
+      arguments.exported.exporter->one_file) {
     place.role = OutputRole::kFile;
   }
   if (row.command == "plan" && !arguments.plan_as.empty()) {
@@ -120,8 +125,8 @@ std::vector<InputPlace> InputsOf(const Arguments& arguments) {
       for (const fs::path& path : row.field.paths(arguments)) add(path, row.role, row.what);
     }
   }
-  if (!arguments.tasks.empty()) {
-    add(arguments.task_data, InputRole::kFolder, "the data of the tasks");
+  if (!arguments.evaluate.tasks.empty()) {
+    add(arguments.evaluate.task_data, InputRole::kFolder, "the data of the tasks");
     for (const fs::path& file : arguments.task_files) {
       add(file, InputRole::kFile, "the description of a task");
     }
@@ -153,7 +158,7 @@ std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
     places.push_back(
         {With(arguments.run.output, ".codes"), OutputRole::kCodes, "the folder of codes"});
   }
-  if (!arguments.reference.empty()) {
+  if (!arguments.evaluate.reference.empty()) {
     places.push_back({arguments.machine.cache.empty() ? CacheFolder() : arguments.machine.cache,
                       OutputRole::kCache, "the cache of references"});
   }
@@ -162,20 +167,6 @@ std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
 
 Arguments WithPlainOutputs(const Arguments& arguments) {
   Arguments plain = arguments;
-  const auto simplify = [&](fs::path& path) {
-    if (path.empty()) return;
-    std::error_code error;
-    const bool slash = path.filename().empty();
-    const fs::path name = slash ? path.parent_path() : path;
-    if (fs::is_symlink(fs::symlink_status(name, error)) && !fs::exists(name, error)) {
-      throw Error({.what = "the output is a link to nothing",
-                   .where = name.string(),
-                   .found = fs::read_symlink(name, error).string(),
-                   .hint = "remove the link, or name what it should lead to"});
-    }
-    const bool dots = name.filename() == "." || name.filename() == "..";
-    path = dots || fs::is_symlink(fs::symlink_status(name, error)) ? CanonicalPath(name) : name;
-  };
   for (const OutputPlace& place : OutputsOf(arguments)) {
     if (place.role == OutputRole::kFile && place.path.filename().empty() &&
         !fs::is_directory(place.path)) {
@@ -186,7 +177,7 @@ Arguments WithPlainOutputs(const Arguments& arguments) {
   }
   for (fs::path* path : {&plain.run.output, &plain.run.damage.codes, &plain.machine.cache,
                          &plain.imatrix, &plain.predictions}) {
-    simplify(*path);
+    *path = PlainOutput(*path);
   }
   return plain;
 }

@@ -1,29 +1,12 @@
 #include <fmt/format.h>
 
 #include "lieq/cli/commands.h"
-#include "lieq/cli/verification.h"
-#include "lieq/pipeline/inputs.h"
+#include "lieq/cli/print_comparison.h"
+#include "lieq/cli/requests_of.h"
+#include "lieq/pipeline/export.h"
+#include "lieq/pipeline/export_record.h"
 
 namespace lieq {
-
-Record ToJson(const Comparison& comparison) {
-  Record first = Record::array();
-  for (const Difference& each : comparison.differences) {
-    Record record{{"kind", each.kind}, {"tensor", each.tensor}};
-    if (each.row >= 0) {
-      record["row"] = each.row;
-      record["column"] = each.col;
-    }
-    record["expected"] = each.expected;
-    record["found"] = each.found;
-    record["count"] = each.count;
-    first.push_back(std::move(record));
-  }
-  return {{"equal", comparison.equal()},   {"differences", comparison.count()},
-          {"linears", comparison.linears}, {"same_grids", comparison.same_grids},
-          {"values", comparison.values},   {"rounded", comparison.rounded},
-          {"first", std::move(first)}};
-}
 
 void PrintComparison(const Comparison& comparison) {
   if (comparison.equal()) {
@@ -47,17 +30,10 @@ void PrintComparison(const Comparison& comparison) {
 }
 
 int RunVerify(const Arguments& arguments, CommandSession& session) {
-  const ModelFolder found = OpenInput(arguments.run.model, session.log());
-  const ModelFolder expected = OpenInput(arguments.against, session.log());
-  const Comparison comparison = CompareModels(
-      expected, found, arguments.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone);
+  const VerifyRequest request = VerifyRequestOf(arguments);
+  const Comparison comparison = Verify(request, session);
   if (arguments.json) {
-    Record record{{"schema", 1},
-                  {"kind", "verification"},
-                  {"model", arguments.run.model.string()},
-                  {"against", arguments.against.string()}};
-    record.update(ToJson(comparison));
-    session.Answer(record);
+    session.Answer(VerificationRecord(request, comparison));
   } else {
     PrintComparison(comparison);
   }

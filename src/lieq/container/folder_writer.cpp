@@ -1,6 +1,5 @@
 #include "lieq/container/folder_writer.h"
 
-#include <map>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -12,7 +11,6 @@
 #include "lieq/container/checkpoint_files.h"
 #include "lieq/container/named_tensors.h"
 #include "lieq/container/narrow.h"
-#include "lieq/container/output_files.h"
 #include "lieq/container/quantization_keys.h"
 
 namespace lieq {
@@ -87,8 +85,8 @@ class Parts {
   std::vector<Part> parts_;
 };
 
-}  // namespace
-
+/// Writes what goes with the weights: the source's tokenizer, generation and licence files
+/// (SidecarFiles), or the tokenizer's two files where the source is one file.
 void WriteSidecars(const ModelFolder& source, const std::filesystem::path& out) {
   if (std::filesystem::is_directory(source.path)) {
     for (const auto& sidecar : SidecarFiles(source.path)) {
@@ -99,6 +97,8 @@ void WriteSidecars(const ModelFolder& source, const std::filesystem::path& out) 
     WriteFileAtomically(out / "tokenizer_config.json", source.tokenizer_config);
   }
 }
+
+}  // namespace
 
 Record FloatConfig(const ModelFolder& source) {
   Record config = source.config;
@@ -112,15 +112,25 @@ void WriteModelFolder(const ModelFolder& source, const Record& config, const Pac
   const std::vector<Part> parts = collected.All();
   std::vector<TensorSpec> specs;
   for (const Part& part : parts) specs.insert(specs.end(), part.specs.begin(), part.specs.end());
-  const std::map<std::string, std::string> metadata{{"format", format}};
-  const OutputFiles files = SplitOutput(std::move(specs), metadata);
+  const OutputFiles files = SplitOutput(std::move(specs), {{"format", format}});
   auto part = parts.begin();
-  for (const OutputFiles::File& file : files.files) {
-    TensorWriter writer(out / file.name, file.specs, metadata);
+  const auto write = [&](TensorWriter& writer, const OutputFiles::File& file) {
     for (std::size_t written = 0; written < file.specs.size(); ++part) {
       part->write(writer);
       written += part->specs.size();
     }
+  };
+  WriteFolder(source, config, files, format, write, out);
+}
+
+void WriteFolder(
+    const ModelFolder& source, const Record& config, const OutputFiles& files,
+    const std::string& format,
+    const std::function<void(TensorWriter& writer, const OutputFiles::File& file)>& write,
+    const std::filesystem::path& out) {
+  for (const OutputFiles::File& file : files.files) {
+    TensorWriter writer(out / file.name, file.specs, {{"format", format}});
+    write(writer, file);
     writer.Commit();
   }
   WriteIndex(files, out);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lieq/container/model_folder.h"
+#include "lieq/container/output_files.h"
 #include "lieq/io/json.h"
 #include "lieq/io/tensor_file.h"
 
@@ -21,15 +22,19 @@ struct PackedForm {
   std::function<void(TensorWriter& writer, const std::string& module, const QMatrix& matrix)> write;
 };
 
-/// Writes weight files, their index, config.json and the source's sidecar files into `out`, which
-/// is there. Float matrices keep their type; norms and biases are of the model's own type where it
-/// holds every value, else F32. format: "format" of the metadata. Throws Error.
+/// WriteFolder of a model whose packed matrices are in memory or mapped. Float matrices keep their
+/// type; norms and biases are of the model's own type where it holds every value, else F32.
 void WriteModelFolder(const ModelFolder& source, const Record& config, const PackedForm& form,
                       const std::string& format, const std::filesystem::path& out);
 
-/// Writes what goes with the weights: the source's tokenizer, generation and licence files
-/// (SidecarFiles), or the tokenizer's two files where the source is one file. Throws Error.
-void WriteSidecars(const ModelFolder& source, const std::filesystem::path& out);
+/// The one writer of folders in Hugging Face's layout: weight files, their index, config.json and
+/// the source's sidecar files, into `out`, which is there. `write` writes all tensors of a file in
+/// order. format: "format" of the metadata, as `files` was planned with. Throws Error.
+void WriteFolder(
+    const ModelFolder& source, const Record& config, const OutputFiles& files,
+    const std::string& format,
+    const std::function<void(TensorWriter& writer, const OutputFiles::File& file)>& write,
+    const std::filesystem::path& out);
 
 /// config.json of the source without what it says of quantization.
 [[nodiscard]] Record FloatConfig(const ModelFolder& source);

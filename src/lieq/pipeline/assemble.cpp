@@ -7,7 +7,6 @@
 #include <span>
 
 #include "lieq/base/error.h"
-#include "lieq/base/files.h"
 #include "lieq/container/compare.h"
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/model_by_layers.h"
@@ -17,7 +16,7 @@
 namespace lieq {
 namespace {
 
-const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
+constexpr const char* kFormat = "pt";
 
 struct LinearPlace {
   Index layer = 0;
@@ -105,7 +104,7 @@ OutputFiles PlanOutput(const ModelFolder& model, const ModelGrids& grids, DType 
   if (parts) tensors.try_emplace(std::string(kHead), tensors.at(std::string(kEmbedding)));
   for (const auto& [name, tensor] : tensors) add(name, tensor);
 
-  return SplitOutput(std::move(specs), kMetadata);
+  return SplitOutput(std::move(specs), {{"format", kFormat}});
 }
 
 namespace {
@@ -141,8 +140,7 @@ void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const Outp
   for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
     for (const Site site : kAllSites) places[ModuleName(layer, site)] = {layer, site};
   }
-  for (const OutputFiles::File& file : files.files) {
-    TensorWriter writer(folder / file.name, file.specs, kMetadata);
+  const auto write = [&](TensorWriter& writer, const OutputFiles::File& file) {
     std::optional<TensorFile> open;  // what the last tensor came from
     std::filesystem::path open_file;
     for (const TensorSpec& spec : file.specs) {
@@ -172,14 +170,10 @@ void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const Outp
       }
       writer.Write(spec.name, open->At(spec.name).bytes);
     }
-    writer.Commit();
-  }
-  WriteIndex(files, folder);
-
+  };
   Record config = FloatConfig(model);
   config["quantization_config"] = QuantizationConfig(grids, model.weights.config.tied);
-  WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
-  WriteSidecars(model, folder);
+  WriteFolder(model, config, files, kFormat, write, folder);
 }
 
 namespace {

@@ -327,6 +327,22 @@ fs::path CanonicalPath(const fs::path& path) {
   return canonical;
 }
 
+fs::path PlainOutput(const fs::path& path) {
+  if (path.empty()) return path;
+  std::error_code error;
+  const bool slash = path.filename().empty();
+  const fs::path name = slash ? path.parent_path() : path;
+  const bool link = fs::is_symlink(fs::symlink_status(name, error));
+  if (link && !fs::exists(name, error)) {
+    throw Error({.what = "the output is a link to nothing",
+                 .where = name.string(),
+                 .found = fs::read_symlink(name, error).string(),
+                 .hint = "remove the link, or name what it should lead to"});
+  }
+  const bool dots = name.filename() == "." || name.filename() == "..";
+  return dots || link ? CanonicalPath(name) : name;
+}
+
 void CheckPlaces(const std::vector<InputPlace>& inputs, const std::vector<OutputPlace>& outputs,
                  const OverwritePolicy& policy) {
   if (outputs.empty()) return;

@@ -49,6 +49,10 @@ struct OverwritePolicy {
 /// The path without links, as far as it is there, and with a name at its end.
 [[nodiscard]] std::filesystem::path CanonicalPath(const std::filesystem::path& path);
 
+/// The name that an output is worked with: "OUT/" is OUT, a link is what it leads to, "." and ".."
+/// are folders with a name. Throws Error for a link to nothing.
+[[nodiscard]] std::filesystem::path PlainOutput(const std::filesystem::path& path);
+
 /// Throws Error, before anything is read or written, where an output is, holds or lies in an input
 /// or another output, by its path or through links; where it would replace something that this
 /// program did not make; and where it cannot be written.

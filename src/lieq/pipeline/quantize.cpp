@@ -21,6 +21,7 @@
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/quality_warnings.h"
 #include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/result_files.h"
 #include "lieq/pipeline/result_record.h"
 #include "lieq/pipeline/run_folder.h"
 #include "lieq/pipeline/source.h"
@@ -471,12 +472,11 @@ class Job {
   void WriteRecords(const fs::path& out, const QuantizeOutcome& outcome, const Plan& plan,
                     const ModelFolder& written, std::uint64_t bytes) {
     const ModelConfig& config = written.weights.config;
-    WriteFileAtomically(out / "README.md", CardOf(outcome.record, plan.grids, config));
-    WriteFileAtomically(
-        out / "plan.json",
-        PlanRecord(plan, config, bytes, SourceBytes(source_.model())).dump(2) + "\n");
-    WriteFileAtomically(out / "run.json", outcome.run.dump(2) + "\n");
-    WriteFileAtomically(out / "lieq.json", outcome.record.dump(2) + "\n");
+    const Record document = PlanRecord(plan, config, bytes, SourceBytes(source_.model()));
+    WriteResultFiles(out, {.card = CardOf(outcome.record, plan.grids, config),
+                           .record = outcome.record,
+                           .plan = &document,
+                           .run = &outcome.run});
   }
 
   Clock::time_point begin_ = Clock::now();
@@ -493,12 +493,14 @@ class Job {
 
 QuantizeForecast ForecastQuantize(const QuantizeRequest& given, Session& session) {
   QuantizeRequest request = given;
+  request.output = PlainOutput(request.output);
   request.dry_run = true;
   return Job(request, session).Foresee();
 }
 
 QuantizeOutcome Quantize(const QuantizeRequest& given, Session& session) {
   QuantizeRequest request = given;
+  request.output = PlainOutput(request.output);
   request.dry_run = false;
   CheckPlacesOf(request);
   return Job(request, session).Do();

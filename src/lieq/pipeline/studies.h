@@ -4,21 +4,43 @@
 // earlier start are taken from FOLDER/study.json, so that it goes on where it stopped.
 #pragma once
 
+#include <filesystem>
 #include <functional>
-#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "lieq/cli/arguments.h"
-#include "lieq/cli/command_session.h"
 #include "lieq/diagnose/diagnosis.h"
 #include "lieq/io/json.h"
 #include "lieq/pipeline/code_store.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/session.h"
 
 namespace lieq {
+
+/// An experiment, the model that it is made with, and what it goes through.
+struct StudyRequest {
+  std::string name;     // a row of Studies()
+  QuantizeRequest run;  // model, output, calibration, grids, quantizer, plan or budget
+  std::vector<std::filesystem::path> texts;  // that perplexity is measured on
+  Index windows = 8;                         // of each text
+  std::vector<Index> lengths{1024};          // tokens in a window
+  std::vector<Index> sizes{128};             // windows of calibration
+  std::vector<std::string> rankings{"compactness", "energy", "first"};
+  Index most = 16;  // layers that are raised
+  std::vector<Index> group_sizes{64};
+  std::vector<ActOrder> act_orders{ActOrder::kStatic};
+  std::vector<std::string> methods{"gptq"};
+  std::vector<std::string> transform_sets{"none"};  // each "none" or rows joined by +
+};
+
+/// Runs the study into request.run.output, a folder, and gives its record, study.json: rows that an
+/// earlier start made are there already. Throws Error, UsageError, and Stopped: what is finished is
+/// kept then.
+Record StudyModel(const StudyRequest& request, Session& session);
 
 /// A text that is measured on.
 struct StudyText {
@@ -30,9 +52,9 @@ class StudyBench {
  public:
   /// Reads model and texts and what FOLDER/study.json holds of an earlier start. Throws Error where
   /// that was another study, or of other settings.
-  StudyBench(const Arguments& arguments, Session& session);
+  StudyBench(const StudyRequest& request, Session& session);
 
-  const Arguments& arguments;
+  const StudyRequest& request;
   Session& session;
   ModelFolder model;
   std::string model_hash;
@@ -59,7 +81,7 @@ class StudyBench {
                                 const EncodedText* calibration, Index samples, Index context,
                                 std::span<const Grid> grids,
                                 const ModelFolder* transformed = nullptr);
-  [[nodiscard]] EncodedText Calibration() const { return Encode(arguments.run.calibration.files); }
+  [[nodiscard]] EncodedText Calibration() const { return Encode(request.run.calibration.files); }
   [[nodiscard]] Grid LowGrid() const;
   [[nodiscard]] Grid HighGrid() const;
 

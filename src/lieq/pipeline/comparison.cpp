@@ -1,4 +1,4 @@
-#include "lieq/cli/comparison.h"
+#include "lieq/pipeline/comparison.h"
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +19,7 @@ constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 28;  // of one record
 using Value = std::optional<double>;
 
 /// A record and where it stands in a file that may hold several.
-struct Evaluated {
+struct FoundRecord {
   Json json;
   std::string where;
 };
@@ -45,8 +45,8 @@ std::optional<std::int64_t> Bytes(const JsonObject& object) {
 }
 
 /// `evaluate --json` prints one record, or an array of them.
-std::vector<Evaluated> Unfold(Json json, const std::string& where) {
-  std::vector<Evaluated> records;
+std::vector<FoundRecord> Unfold(Json json, const std::string& where) {
+  std::vector<FoundRecord> records;
   if (!json.is_array()) return {{std::move(json), where}};
   for (std::size_t i = 0; i < json.size(); ++i) {
     records.push_back({std::move(json[i]), where + ": /" + std::to_string(i)});
@@ -70,7 +70,7 @@ void RequireSchema(const JsonObject& object) {
                .found = std::to_string(object.Integer("schema"))});
 }
 
-[[noreturn]] void RefuseKind(const Evaluated& record) {
+[[noreturn]] void RefuseKind(const FoundRecord& record) {
   std::string found = "no `kind`";
   if (record.json.is_object() && record.json.contains("kind")) {
     found = record.json["kind"].dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -208,7 +208,7 @@ class Gatherer {
   /// folder: the run that the file lies in; empty for a file that was named.
   void AddFile(const fs::path& file, const fs::path& folder = {}) {
     if (!files_.insert(fs::weakly_canonical(file)).second) return;
-    for (const Evaluated& record : Unfold(ReadRecordFile(file), file.string())) {
+    for (const FoundRecord& record : Unfold(ReadRecordFile(file), file.string())) {
       const std::string kind = KindOf(record.json);
       if (kind.empty() && folder.empty()) RefuseKind(record);
       if (kind.empty()) {  // other programs write eval_results.json too

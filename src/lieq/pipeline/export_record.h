@@ -1,18 +1,19 @@
-// lieq.json and the model card of an export: those of its source, true of the new container.
+// lieq.json and the model card of an export: those of its source, true of the new container; and
+// what exports and comparisons print under --json.
 #pragma once
 
 #include <filesystem>
 #include <string>
 
-#include "lieq/cli/arguments.h"
 #include "lieq/container/exporters.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/export.h"
 
 namespace lieq {
 
 /// The record of the source, which is what a GGUF file keeps in itself; where there is none, what
 /// the weights say of themselves. Without what only the finished file tells.
-[[nodiscard]] Record BeforeExport(const Arguments& arguments, const ModelFolder& source);
+[[nodiscard]] Record BeforeExport(const ExportRequest& request, const ModelFolder& source);
 
 /// The same as text for a file that keeps it in itself: without the errors of each linear.
 [[nodiscard]] std::string CompactText(Record record);
@@ -26,5 +27,10 @@ namespace lieq {
 
 /// Where the card of a one-file export lies: FILE.md. Empty where something else lies there.
 [[nodiscard]] std::filesystem::path CardBeside(const std::filesystem::path& file);
+
+/// Keys "equal", "differences", "linears", "same_grids", "values", "rounded" and "first".
+[[nodiscard]] Record ComparisonRecord(const Comparison& comparison);
+[[nodiscard]] Record ExportRecord(const ExportRequest& request, const ExportOutcome& outcome);
+[[nodiscard]] Record VerificationRecord(const VerifyRequest& request, const Comparison& comparison);
 
 }  // namespace lieq

@@ -1,4 +1,4 @@
-#include "lieq/cli/export_record.h"
+#include "lieq/pipeline/export_record.h"
 
 #include <fmt/format.h>
 
@@ -38,7 +38,7 @@ Record RecordOfWeights(const ModelFolder& source) {
 
 }  // namespace
 
-Record BeforeExport(const Arguments& arguments, const ModelFolder& source) {
+Record BeforeExport(const ExportRequest& request, const ModelFolder& source) {
   Record record = RecordOf(source);
   if (record.empty()) record = RecordOfWeights(source);
   for (const char* of_the_file :
@@ -46,11 +46,11 @@ Record BeforeExport(const Arguments& arguments, const ModelFolder& source) {
     record.erase(of_the_file);
   }
   record["origin"] = ToJson(OriginOf(source));
-  record["container"] = arguments.exporter->name;
+  record["container"] = request.exporter->name;
   record["exported_by"] = fmt::format("lieq {} ({})", kVersion, kCommit);
-  if (!arguments.embedding_type.empty()) record["embedding_type"] = arguments.embedding_type;
-  if (!arguments.head_type.empty()) record["head_type"] = arguments.head_type;
-  if (arguments.approximate) {  // matrices may have been rounded again
+  if (!request.embedding_type.empty()) record["embedding_type"] = request.embedding_type;
+  if (!request.head_type.empty()) record["head_type"] = request.head_type;
+  if (request.approximate) {  // matrices may have been rounded again
     for (const char* of_the_codes : {"layers", "relative_error", "measured_kl", "predicted_kl"}) {
       record.erase(of_the_codes);
     }
@@ -110,6 +110,51 @@ fs::path CardBeside(const fs::path& file) {
     if (key == "tags" && std::ranges::find(values, "lieq") != values.end()) return card;
   }
   return {};
+}
+
+Record ComparisonRecord(const Comparison& comparison) {
+  Record first = Record::array();
+  for (const Difference& each : comparison.differences) {
+    Record record{{"kind", each.kind}, {"tensor", each.tensor}};
+    if (each.row >= 0) {
+      record["row"] = each.row;
+      record["column"] = each.col;
+    }
+    record["expected"] = each.expected;
+    record["found"] = each.found;
+    record["count"] = each.count;
+    first.push_back(std::move(record));
+  }
+  return {{"equal", comparison.equal()},   {"differences", comparison.count()},
+          {"linears", comparison.linears}, {"same_grids", comparison.same_grids},
+          {"values", comparison.values},   {"rounded", comparison.rounded},
+          {"first", std::move(first)}};
+}
+
+Record ExportRecord(const ExportRequest& request, const ExportOutcome& outcome) {
+  Record record{{"schema", 1},
+                {"kind", "export"},
+                {"model", request.model.string()},
+                {"to", request.exporter->name},
+                {"output", request.output.string()},
+                {"bytes", outcome.bytes},
+                {"serve", outcome.serve},
+                {"verify", outcome.verify},
+                {"verified", outcome.comparison.has_value()}};
+  record["notes"] = outcome.notes;
+  if (outcome.comparison) record.update(ComparisonRecord(*outcome.comparison));
+  record["seconds"] = outcome.seconds;
+  record["peak_bytes"] = PeakMemoryBytes();
+  return record;
+}
+
+Record VerificationRecord(const VerifyRequest& request, const Comparison& comparison) {
+  Record record{{"schema", 1},
+                {"kind", "verification"},
+                {"model", request.model.string()},
+                {"against", request.against.string()}};
+  record.update(ComparisonRecord(comparison));
+  return record;
 }
 
 }  // namespace lieq

@@ -77,7 +77,4 @@ struct RunComparison {
 
 [[nodiscard]] Record ToJson(const RunComparison& comparison);
 
-/// format: "table", "markdown" or "csv" (RFC 4180, shares as fractions, numbers in full).
-[[nodiscard]] std::string Render(const RunComparison& comparison, std::string_view format);
-
 }  // namespace lieq

@@ -1,4 +1,4 @@
-#include "lieq/cli/studies.h"
+#include "lieq/pipeline/studies.h"
 
 #include <fmt/format.h>
 
@@ -10,8 +10,6 @@
 #include "lieq/base/files.h"
 #include "lieq/base/hash.h"
 #include "lieq/base/rows.h"
-#include "lieq/cli/commands.h"
-#include "lieq/cli/shell_command.h"
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/io/printable.h"
 #include "lieq/pipeline/measuring.h"
@@ -38,7 +36,7 @@ constexpr std::array kStudies{
 };
 
 /// Everything that a row depends on besides its key.
-Record Settings(const Arguments& a, const std::string& model_hash,
+Record Settings(const StudyRequest& a, const std::string& model_hash,
                 const std::vector<StudyText>& texts) {
   Record record{{"model", model_hash},
                 {"group_size", a.run.grids.group_size},
@@ -52,8 +50,8 @@ Record Settings(const Arguments& a, const std::string& model_hash,
   record["samples"] = a.run.calibration.samples.value_or(kDefaultSamples);
   record["context"] = a.run.calibration.context.value_or(kDefaultContext);
   // The correlation study has the length in its keys, the others measure on the first one.
-  if (a.study != "correlation") record["length"] = a.lengths.front();
-  if (a.study == "calibration" || a.study == "backend") {
+  if (a.name != "correlation") record["length"] = a.lengths.front();
+  if (a.name == "calibration" || a.name == "backend") {
     if (!a.run.plan.empty()) {
       record["plan"] = HashPlan(a.run.plan);
     } else if (a.run.budget.high_layers) {
@@ -75,70 +73,6 @@ Record Settings(const Arguments& a, const std::string& model_hash,
     record["calibration"].push_back({{"file", file.filename().string()}, {"hash", HashFile(file)}});
   }
   return record;
-}
-
-/// Columns of a row that fit a table: numbers, words, and one number for each text.
-std::vector<std::pair<std::string, std::string>> Cells(const Record& row) {
-  std::vector<std::pair<std::string, std::string>> cells;
-  const auto number = [](const Record& value) {
-    if (value.is_number_integer()) return value.dump();
-    return fmt::format("{:.4f}", value.get<double>());
-  };
-  for (const auto& [key, value] : row.items()) {
-    if (key == "key" || key == "assembled") continue;
-    if (value.is_number()) cells.emplace_back(key, number(value));
-    if (value.is_string()) cells.emplace_back(key, value.get<std::string>());
-    if (value.is_object()) {
-      for (const auto& [name, inner] : value.items()) {
-        if (inner.is_number()) cells.emplace_back(key + " " + name, number(inner));
-      }
-    }
-    if (value.is_array() && key == "layers") {
-      std::string list;
-      for (const auto& layer : value) list += (list.empty() ? "" : " ") + layer.dump();
-      cells.emplace_back(key, list);
-    }
-  }
-  return cells;
-}
-
-/// Columns are those of all rows together; a row that lacks one has nothing there.
-void PrintTable(const Record& rows) {
-  std::vector<std::string> header;
-  std::vector<std::vector<std::string>> table;
-  for (const auto& row : rows) {
-    if (row.contains("base_perplexity")) continue;  // measurements, which other rows sum up
-    std::vector<std::string> line(header.size());
-    for (const auto& [name, text] : Cells(row)) {
-      const auto found = std::ranges::find(header, name);
-      const auto column = static_cast<std::size_t>(found - header.begin());
-      if (found == header.end()) {
-        header.push_back(name);
-        line.emplace_back();
-      }
-      line[column] = text;
-    }
-    table.push_back(std::move(line));
-  }
-  if (header.empty()) return;
-  std::vector<std::size_t> widths;
-  for (std::size_t c = 0; c < header.size(); ++c) {
-    std::size_t width = header[c].size();
-    for (const auto& line : table) {
-      if (c < line.size()) width = std::max(width, line[c].size());
-    }
-    widths.push_back(width);
-  }
-  const auto print = [&](const std::vector<std::string>& line) {
-    std::string text;
-    for (std::size_t c = 0; c < std::min(line.size(), widths.size()); ++c) {
-      text += fmt::format("{:<{}}  ", line[c], widths[c]);
-    }
-    while (text.ends_with(' ')) text.pop_back();
-    fmt::print("{}\n", text);
-  };
-  print(header);
-  for (const auto& line : table) print(line);
 }
 
 /// Throws Error unless `object` has a number for each text.
@@ -223,36 +157,34 @@ const StudyRow& FindStudy(std::string_view name) {
   return FindRow(kStudies, name, "no such study", "study");
 }
 
-StudyBench::StudyBench(const Arguments& arguments_, Session& session_)
-    : arguments(arguments_),
-      session(session_),
-      model(OpenInput(arguments_.run.model, session_.log())) {
+StudyBench::StudyBench(const StudyRequest& request_, Session& session_)
+    : request(request_), session(session_), model(OpenInput(request_.run.model, session_.log())) {
   RequireSource(model, "study the float model it was made from", session.log());
   model_hash = HashModel(model);
   tokenizer_ = OpenTokenizer(model, session.log());
   std::set<std::string> names;
-  for (const fs::path& file : arguments.texts) {
+  for (const fs::path& file : request.texts) {
     StudyText text{file.filename().string(), Encode({&file, 1}).ids};
     if (!names.insert(text.name).second) {
       throw Error({.what = "two texts of one name", .where = "--texts", .found = text.name});
     }
     texts.push_back(std::move(text));
   }
-  file_ = arguments.run.output / "study.json";
-  const Record settings = Settings(arguments, model_hash, texts);
+  file_ = request.run.output / "study.json";
+  const Record settings = Settings(request, model_hash, texts);
   if (fs::exists(file_)) {
     const Json json = ReadJson(file_);
     const JsonObject study(json, file_.string());
     study_ = ReadRecord(file_);
-    CheckSettings(study_, study, arguments.study, settings);
+    CheckSettings(study_, study, request.name, settings);
     CheckRows(study, texts);
     study_["flags"] = Record::array();
     return;
   }
   study_ = {{"schema", 1},
             {"kind", "study"},
-            {"study", arguments.study},
-            {"model", fs::weakly_canonical(arguments.run.model).filename().string()},
+            {"study", request.name},
+            {"model", fs::weakly_canonical(request.run.model).filename().string()},
             {"model_hash", model_hash},
             {"settings", settings},
             {"flags", Record::array()},
@@ -263,7 +195,7 @@ const Record& StudyBench::Row(const std::string& key, const std::function<Record
   for (const Record& row : study_["rows"]) {
     if (row.value("key", "") == key) return row;
   }
-  session.log().Info("study " + arguments.study + ": " + key);
+  session.log().Info("study " + request.name + ": " + key);
   Record row = make();
   row["key"] = key;
   study_["rows"].push_back(std::move(row));
@@ -272,7 +204,7 @@ const Record& StudyBench::Row(const std::string& key, const std::function<Record
 }
 
 void StudyBench::Save() {
-  fs::create_directories(arguments.run.output);
+  fs::create_directories(request.run.output);
   WriteFileAtomically(file_, study_.dump(1) + "\n");
 }
 
@@ -281,17 +213,17 @@ void StudyBench::Flag(std::string_view name, std::string text) {
 }
 
 EncodedText StudyBench::Encode(std::span<const fs::path> files) const {
-  return EncodeFiles(*tokenizer_, files, arguments.run.reading, session.log());
+  return EncodeFiles(*tokenizer_, files, request.run.reading, session.log());
 }
 
 Windows StudyBench::TextWindows(const StudyText& text, Index length) const {
-  return CutWindows(text.ids, length, arguments.windows, text.name, "--lengths");
+  return CutWindows(text.ids, length, request.windows, text.name, "--lengths");
 }
 
 Record StudyBench::Perplexities(const Weights& weights) {
   Record perplexities;
   for (const StudyText& text : texts) {
-    const Windows windows = TextWindows(text, arguments.lengths.front());
+    const Windows windows = TextWindows(text, request.lengths.front());
     perplexities[text.name] =
         MeasurePerplexity(weights, session.device(), windows.view(), session.context()).perplexity;
   }
@@ -315,14 +247,14 @@ Record StudyBench::Gaps(const Record& perplexities) {
 }
 
 Grid StudyBench::LowGrid() const {
-  return {.bits = arguments.run.budget.low,
-          .group_size = arguments.run.grids.group_size,
-          .offset = arguments.run.grids.offset};
+  return {.bits = request.run.budget.low,
+          .group_size = request.run.grids.group_size,
+          .offset = request.run.grids.offset};
 }
 Grid StudyBench::HighGrid() const {
-  return {.bits = arguments.run.budget.high,
-          .group_size = arguments.run.grids.group_size,
-          .offset = arguments.run.grids.offset};
+  return {.bits = request.run.budget.high,
+          .group_size = request.run.grids.group_size,
+          .offset = request.run.grids.offset};
 }
 
 CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options,
@@ -331,37 +263,28 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
   const bool calibrated = FindQuantizer(options.method).needs_calibration;
   Windows windows;
   if (calibrated) windows = CutWindows(calibration->ids, context, samples, calibration->where);
-  Arguments told = arguments;
+  StudyRequest told = request;
   told.run.quant = options;
-  const fs::path folder = name.empty() && !arguments.run.damage.codes.empty()
-                              ? arguments.run.damage.codes
-                              : arguments.run.output / (name.empty() ? "codes" : "codes-" + name);
+  const fs::path folder = name.empty() && !request.run.damage.codes.empty()
+                              ? request.run.damage.codes
+                              : request.run.output / (name.empty() ? "codes" : "codes-" + name);
   CodeStore store(folder, transformed != nullptr ? *transformed : model,
                   CodeSettings(told.run, model_hash, calibrated ? calibration : nullptr, windows));
   store.Make(grids, options, windows, session);
   return store;
 }
 
-int RunStudy(const Arguments& arguments, CommandSession& session) {
-  StudyBench bench(arguments, session);
-  CheckGroupSize(bench.model.weights.config, arguments.run.grids.group_size);
+Record StudyModel(const StudyRequest& request, Session& session) {
+  StudyBench bench(request, session);
+  CheckGroupSize(bench.model.weights.config, request.run.grids.group_size);
   try {
-    FindStudy(arguments.study).run(bench);
+    FindStudy(request.name).run(bench);
   } catch (const Stopped&) {
-    session.log().Info("stopped; finished rows are kept. To go on:\n  " + ShellCommand(arguments));
+    session.log().Info("stopped; finished rows are kept. To go on:\n  " + request.run.command);
     throw;
   }
   bench.Save();
-  if (arguments.json) {
-    session.Answer(bench.record());
-    return 0;
-  }
-  PrintTable(bench.rows());
-  for (const Record& flag : bench.record()["flags"]) {
-    fmt::print("! {}\n", flag["text"].get<std::string>());
-  }
-  fmt::print("written to {}\n", (arguments.run.output / "study.json").string());
-  return 0;
+  return bench.record();
 }
 
 }  // namespace lieq

@@ -9,13 +9,13 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/statistics.h"
-#include "lieq/cli/studies.h"
 #include "lieq/diagnose/damage.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/pipeline/plan_source.h"
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/result_record.h"
+#include "lieq/pipeline/studies.h"
 #include "lieq/pipeline/transforming.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/exports.h"
@@ -94,8 +94,8 @@ void FlagHopeless(StudyBench& bench, const Diagnosis& diagnosis, std::span<const
 /// Everything that rankings read of one calibration text, and of --sensitivities where it is given.
 Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration) {
   Diagnosis diagnosis = MeasureForRanking(bench.model, bench.model_hash, calibration,
-                                          bench.arguments.run.seed, bench.session);
-  diagnosis.seed = bench.arguments.run.seed;
+                                          bench.request.run.seed, bench.session);
+  diagnosis.seed = bench.request.run.seed;
   return diagnosis;
 }
 
@@ -110,7 +110,7 @@ void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
     MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
                           bench.session.context(), diagnosis);
   }
-  Arguments told = bench.arguments;
+  StudyRequest told = bench.request;
   for (const std::string& name : rankings) {
     const Needs& needs = FindRanking(name).needs;
     if (!needs.solo_damage && !needs.context_damage) continue;
@@ -121,12 +121,12 @@ void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
 
 std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
                             const Diagnosis& diagnosis) {
-  return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.arguments.run));
+  return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.request.run));
 }
 
 /// The one plan of a study: --plan, or the layers that --ranking raises by --high-layers or --bits.
 Plan StudyPlan(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis) {
-  const Arguments& a = bench.arguments;
+  const StudyRequest& a = bench.request;
   const ModelConfig& config = bench.model.weights.config;
   if (!a.run.plan.empty()) return ReadPlan(a.run.plan, a.run, config);
   AddMeasurements(bench, calibration, {&a.run.ranking.name, 1}, diagnosis);
@@ -227,7 +227,7 @@ ModelGrids InGroups(ModelGrids grids, Index group_size, Offset offset) {
 /// Transforms come after the plan: they leave the function, so what a plan is made by, as it is.
 void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& calibration,
                 const Plan& plan) {
-  const Arguments& a = bench.arguments;
+  const StudyRequest& a = bench.request;
   const bool ordered = FindQuantizer(backend.method).needs_calibration;
   const bool transforms = backend.transforms != "none";
   QuantOptions options = a.run.quant;
@@ -279,9 +279,9 @@ void StudyCorrelation(StudyBench& bench) {
   const Diagnosis cheap = Diagnose(bench, calibration);
   const std::vector<Grid> grids{bench.LowGrid()};
   const CodeStore store =
-      bench.Codes("", bench.arguments.run.quant, &calibration,
-                  bench.arguments.run.calibration.samples.value_or(kDefaultSamples),
-                  bench.arguments.run.calibration.context.value_or(kDefaultContext), grids);
+      bench.Codes("", bench.request.run.quant, &calibration,
+                  bench.request.run.calibration.samples.value_or(kDefaultSamples),
+                  bench.request.run.calibration.context.value_or(kDefaultContext), grids);
   std::vector<LayerVariant> variants;
   for (Index layer = 0; layer < layers; ++layer) {
     variants.push_back({layer, [&, layer] {
@@ -293,7 +293,7 @@ void StudyCorrelation(StudyBench& bench) {
   double least = 1;
   std::string weakest;
   for (const StudyText& text : bench.texts) {
-    for (const Index length : bench.arguments.lengths) {
+    for (const Index length : bench.request.lengths) {
       const std::string where = fmt::format("{}, {}", text.name, length);
       // The measurements of a text are one row of the record, its correlations follow from them.
       const Record measured = bench.Row("measured: " + where, [&] {
@@ -328,7 +328,7 @@ void StudyCorrelation(StudyBench& bench) {
           const Record row = bench.Row(key, [&, &name = name, &score = score, &truth = truth] {
             Record made{
                 {"text", text.name}, {"context", length}, {"score", name}, {"against", against}};
-            made.update(Correlation(score, truth, windows, bench.arguments.run.seed));
+            made.update(Correlation(score, truth, windows, bench.request.run.seed));
             return made;
           });
           if (!row.contains("rho") || name == "perplexity-drop") continue;
@@ -354,13 +354,13 @@ void StudyLayers(StudyBench& bench) {
   const ModelConfig& config = bench.model.weights.config;
   const EncodedText calibration = bench.Calibration();
   Diagnosis diagnosis = Diagnose(bench, calibration);
-  AddMeasurements(bench, calibration, bench.arguments.rankings, diagnosis);
+  AddMeasurements(bench, calibration, bench.request.rankings, diagnosis);
   const Grid low = bench.LowGrid(), high = bench.HighGrid();
   const std::vector<Grid> grids{low, high};
   const CodeStore store =
-      bench.Codes("", bench.arguments.run.quant, &calibration,
-                  bench.arguments.run.calibration.samples.value_or(kDefaultSamples),
-                  bench.arguments.run.calibration.context.value_or(kDefaultContext), grids);
+      bench.Codes("", bench.request.run.quant, &calibration,
+                  bench.request.run.calibration.samples.value_or(kDefaultSamples),
+                  bench.request.run.calibration.context.value_or(kDefaultContext), grids);
   (void)bench.Base();
   const auto row_of = [&](const std::string& ranking, const std::vector<Index>& raised) {
     const ModelGrids mix = RaiseLayers(raised, low, high, config).grids;
@@ -371,8 +371,8 @@ void StudyLayers(StudyBench& bench) {
     row["gap"] = bench.Gaps(row["perplexity"]);
     return row;
   };
-  const Index most = std::min(bench.arguments.most, config.layers);
-  for (const std::string& ranking : bench.arguments.rankings) {
+  const Index most = std::min(bench.request.most, config.layers);
+  for (const std::string& ranking : bench.request.rankings) {
     const std::vector<double> scores = ScoreBy(bench, ranking, diagnosis);
     Record last;
     std::vector<Index> raised;
@@ -388,7 +388,7 @@ void StudyLayers(StudyBench& bench) {
 }
 
 void StudyCalibration(StudyBench& bench) {
-  const Arguments& a = bench.arguments;
+  const StudyRequest& a = bench.request;
   const ModelConfig& config = bench.model.weights.config;
   (void)bench.Base();
   std::set<std::string> names;  // rows have them in their keys
@@ -463,7 +463,7 @@ void StudyCalibration(StudyBench& bench) {
 }
 
 void StudyBackend(StudyBench& bench) {
-  const Arguments& a = bench.arguments;
+  const StudyRequest& a = bench.request;
   const ModelConfig& config = bench.model.weights.config;
   const EncodedText calibration = bench.Calibration();
   for (const Index size : a.group_sizes) CheckGroupSize(config, size);

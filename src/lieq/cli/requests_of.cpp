@@ -1,0 +1,55 @@
+#include "lieq/cli/requests_of.h"
+
+namespace lieq {
+
+DiagnoseRequest DiagnoseRequestOf(const Arguments& arguments) {
+  DiagnoseRequest request = arguments.diagnose;
+  const QuantizeRequest& run = arguments.run;
+  request.model = run.model;
+  request.calibration = run.calibration.files;
+  request.text = run.damage.text;
+  request.reading = run.reading;
+  request.context = run.calibration.context;
+  request.samples = run.calibration.samples.value_or(0);
+  request.options.seed = run.seed;
+  return request;
+}
+
+EvaluateRequest EvaluateRequestOf(const Arguments& arguments) {
+  EvaluateRequest request = arguments.evaluate;
+  request.reading = arguments.run.reading;
+  request.context = arguments.run.calibration.context;
+  request.samples = arguments.run.calibration.samples;
+  request.hashes_models = arguments.json;
+  return request;
+}
+
+ExportRequest ExportRequestOf(const Arguments& arguments) {
+  ExportRequest request = arguments.exported;
+  request.model = arguments.run.model;
+  request.output = arguments.run.output;
+  request.force = arguments.run.force;
+  return request;
+}
+
+VerifyRequest VerifyRequestOf(const Arguments& arguments) {
+  return {.model = arguments.run.model,
+          .against = arguments.against,
+          .approximate = arguments.exported.approximate};
+}
+
+GenerateRequest GenerateRequestOf(const Arguments& arguments) {
+  GenerateRequest request = arguments.generate;
+  request.model = arguments.run.model;
+  request.reading = arguments.run.reading;
+  request.seed = arguments.run.seed;
+  return request;
+}
+
+StudyRequest StudyRequestOf(const Arguments& arguments) {
+  StudyRequest request = arguments.study;
+  request.run = arguments.run;
+  return request;
+}
+
+}  // namespace lieq

@@ -1,0 +1,222 @@
+#include "lieq/pipeline/evaluate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lieq/base/error.h"
+#include "lieq/base/hash.h"
+#include "lieq/base/stopwatch.h"
+#include "lieq/container/finite.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/output_places.h"
+#include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/result_record.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A model that is evaluated, or is the reference of others.
+class Evaluated {
+ public:
+  Evaluated(const fs::path& path, Session& session)
+      : session_(session),
+        folder_(OpenInput(path, session.log())),
+        tokenizer_(OpenTokenizer(folder_, session.log())),
+        fits_(SourceBytes(folder_) < static_cast<std::uint64_t>(AvailableMemoryBytes())) {
+    // The passes find in the system's cache what this read. Where the model is larger than that
+    // reading twice would be from the disk: the ends alone are judged, since what is not finite in
+    // a layer shows in every loss (Named).
+    if (fits_) RequireFinite(folder_, session.pool());
+    if (!fits_) RequireFiniteEnds(folder_, session.pool());
+  }
+
+  [[nodiscard]] const ModelFolder& folder() const noexcept { return folder_; }
+  [[nodiscard]] const Weights& weights() const noexcept { return folder_.weights; }
+  [[nodiscard]] const Tokenizer& tokenizer() const noexcept { return tokenizer_; }
+  /// HashModel, once.
+  [[nodiscard]] const std::string& hash() {
+    if (hash_.empty()) hash_ = HashModel(folder_);
+    return hash_;
+  }
+
+  /// What `pass` gives; where it fails over weights that nobody judged, the error names them.
+  template <class Pass>
+  auto Named(const Pass& pass) const {
+    try {
+      return pass();
+    } catch (const Error&) {
+      if (!fits_) RequireFinite(folder_, session_.pool());
+      throw;
+    }
+  }
+
+ private:
+  Session& session_;
+  ModelFolder folder_;
+  Tokenizer tokenizer_;
+  std::string hash_;
+  bool fits_ = true;  // in memory
+};
+
+/// How far the model is from its reference on the text.
+DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
+                         Evaluated& reference, const ScoredText& text, const std::string& text_hash,
+                         Session& session) {
+  Hasher hasher;
+  hasher.Add(reference.hash()).Add(text_hash).Add(request.convention->name);
+  for (const Index number :
+       {text.length, request.stride, static_cast<Index>(text.windows.size())}) {
+    hasher.Add(std::to_string(number) + ",");
+  }
+  const std::string hash = hasher.Add(session.device().description()).Hex();
+  const fs::path file = session.cache() / ("reference-" + hash + ".safetensors");
+  session.log().Debug("the reference's states are kept in " + file.string());
+  const auto states = ReferenceStates::Make(reference.weights(), session.device(), text, hash, file,
+                                            session.context());
+  return MeasureDivergence(model.weights(), reference.weights(), states, session.device(), text,
+                           session.context());
+}
+
+/// Says where the windows are fewer or longer than they should be.
+void JudgeWindows(const EvaluateRequest& request, const ScoredText& text, const fs::path& file,
+                  const ModelConfig& config, const Log& log) {
+  const auto windows = static_cast<Index>(text.windows.size());
+  if (request.samples && *request.samples > windows) {
+    log.Warning(fmt::format("{} has {} windows of {} tokens, fewer than --samples {}",
+                            file.string(), windows, text.length, *request.samples));
+  }
+  if (config.max_positions > 0 && text.length > config.max_positions) {
+    log.Warning(
+        fmt::format("windows of {} tokens are longer than the {} positions the "
+                    "model was made for",
+                    text.length, config.max_positions));
+  }
+}
+
+TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file,
+                            const Evaluated& model, Evaluated* reference, Session& session) {
+  Convention convention = *request.convention;
+  // Rows of JSON are joined by blank lines already.
+  if (HoldsRows(file)) convention.joins_rows = false;
+  const auto [content, notes] = ReadTextFile(file, request.reading);
+  TextEvaluation evaluation{
+      .text = file, .hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
+  std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer(), content);
+  if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer(), content)) {
+    throw Error({.what = "the reference has another tokenizer: it gives other tokens",
+                 .where = request.reference.string(),
+                 .expected = "the model that this one was made from"});
+  }
+  evaluation.tokens = static_cast<Index>(ids.size());
+  const ScoredText text = CutScored(
+      std::move(ids), convention, request.context.value_or(convention.context), request.stride,
+      request.samples.value_or(0), BosOf(model.tokenizer()), file.string());
+  JudgeWindows(request, text, file, model.weights().config, session.log());
+  const Stopwatch watch;
+  if (reference != nullptr) {
+    evaluation.divergence = model.Named(
+        [&] { return Diverge(request, model, *reference, text, evaluation.hash, session); });
+    evaluation.result = evaluation.divergence->model;
+  } else {
+    evaluation.result = model.Named([&] {
+      return MeasurePerplexity(model.weights(), session.device(), text, session.context());
+    });
+  }
+  evaluation.seconds = watch.seconds();
+  evaluation.peak_bytes = PeakMemoryBytes();
+  return evaluation;
+}
+
+/// The tasks of a request, read once for all models.
+class TaskRun {
+ public:
+  explicit TaskRun(const EvaluateRequest& request) : tasks_(request.tasks) {
+    for (TaskDescription& task : tasks_) {
+      if (request.shots && !task.shots_data.empty()) task.shots = *request.shots;
+      subjects_.push_back(ReadTask(task, request.task_data, request.limit));
+    }
+  }
+
+  [[nodiscard]] std::vector<TaskResult> Measure(const Evaluated& model, Session& session) const {
+    std::vector<TaskResult> results;
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      results.push_back(MeasureTask(model.weights(), model.tokenizer(), session.device(), tasks_[i],
+                                    subjects_[i], session.context()));
+    }
+    return results;
+  }
+
+ private:
+  std::vector<TaskDescription> tasks_;
+  std::vector<std::vector<TaskSubject>> subjects_;  // [tasks]
+};
+
+/// The cache, where it is written to, against what is read.
+void CheckCache(const EvaluateRequest& request, const Session& session) {
+  if (request.reference.empty()) return;
+  std::vector<InputPlace> inputs{{request.reference, InputRole::kModel, "the reference"}};
+  for (const fs::path& each : request.models)
+    inputs.push_back({each, InputRole::kModel, "a model"});
+  for (const fs::path& each : request.texts) inputs.push_back({each, InputRole::kFile, "a text"});
+  CheckPlaces(inputs, {{session.cache(), OutputRole::kCache, "the cache of references"}}, {});
+}
+
+}  // namespace
+
+double ModelEvaluation::TaskAverage() const {
+  double sum = 0;
+  for (const TaskResult& task : tasks) sum += task.shown().mean;
+  return sum / static_cast<double>(tasks.size());
+}
+
+std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request, Session& session,
+                                      const TextEvaluated& told) {
+  if (request.texts.empty() && request.tasks.empty()) {
+    throw UsageError("give --text, --tasks or both");
+  }
+  CheckCache(request, session);
+  const TaskRun tasks(request);
+  std::optional<Evaluated> reference;
+  if (!request.reference.empty()) reference.emplace(request.reference, session);
+  std::vector<ModelEvaluation> models;
+  for (const fs::path& path : request.models) {
+    Evaluated model(path, session);
+    ModelEvaluation& made = models.emplace_back();
+    made.model = path;
+    made.sizes = MeasureSizes(model.folder());
+    if (request.hashes_models && !request.texts.empty()) made.hash = model.hash();
+    for (const fs::path& file : request.texts) {
+      made.texts.push_back(
+          EvaluateText(request, file, model, reference ? &*reference : nullptr, session));
+      if (told) told(made, made.texts.back());
+    }
+    made.tasks = model.Named([&] { return tasks.Measure(model, session); });
+  }
+  return models;
+}
+
+const ModelEvaluation* WholeModel(const std::vector<ModelEvaluation>& models) {
+  const auto found = std::ranges::find_if(
+      models, [](const ModelEvaluation& each) { return each.sizes.BitsPerWeight() >= 16; });
+  return found != models.end() ? &*found : nullptr;
+}
+
+double Flips(const ModelEvaluation& a, const ModelEvaluation& b) {
+  Index flips = 0, all = 0;
+  for (std::size_t t = 0; t < a.tasks.size(); ++t) {
+    for (std::size_t s = 0; s < a.tasks[t].subjects.size(); ++s) {
+      const SubjectResult &mine = a.tasks[t].subjects[s], &other = b.tasks[t].subjects[s];
+      for (std::size_t i = 0; i < mine.answers.size(); ++i) {
+        const bool normalized = mine.normalized.has_value();
+        flips += mine.answers[i].Right(normalized) != other.answers[i].Right(normalized) ? 1 : 0;
+        ++all;
+      }
+    }
+  }
+  return static_cast<double>(flips) / static_cast<double>(all);
+}
+
+}  // namespace lieq

@@ -1,0 +1,153 @@
+#include "lieq/pipeline/evaluation_record.h"
+
+#include "lieq/base/files.h"
+#include "lieq/device/cpu/bf16_gain.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+Record DivergenceRecord(const fs::path& reference, const DivergenceResult& divergence) {
+  return {{"model", reference.string()},
+          {"perplexity", divergence.reference.perplexity},
+          {"ratio", divergence.ratio},
+          {"ratio_error", divergence.ratio_error},
+          {"mean_kl", divergence.mean_kl},
+          {"kl_error", divergence.kl_error},
+          {"median_kl", divergence.median_kl},
+          {"kl_99", divergence.kl_99},
+          {"largest_kl", divergence.largest_kl},
+          {"same_top", divergence.same_top},
+          {"same_top_error", divergence.same_top_error},
+          {"flips", divergence.flips}};
+}
+
+/// Of a task, or of one of its subjects.
+template <class Result>
+Record AccuracyRecord(const Result& result, std::size_t items) {
+  Record record{{"name", result.name},
+                {"items", items},
+                {"accuracy", result.accuracy.mean},
+                {"accuracy_error", result.accuracy.error}};
+  if (result.normalized) {
+    record["normalized"] = result.normalized->mean;
+    record["normalized_error"] = result.normalized->error;
+  }
+  return record;
+}
+
+Record TaskRecord(const TaskResult& task) {
+  Record record = AccuracyRecord(task, static_cast<std::size_t>(task.items));
+  record["tokens"] = task.tokens;
+  record["rows"] = task.rows;
+  record["head_rows"] = task.head_rows;
+  record["seconds"] = task.seconds;
+  if (task.subjects.size() > 1) {
+    record["subjects"] = Record::array();
+    for (const SubjectResult& subject : task.subjects) {
+      record["subjects"].push_back(AccuracyRecord(subject, subject.answers.size()));
+    }
+  }
+  return record;
+}
+
+Record PredictionRecord(const ModelEvaluation& model, const TaskResult& task,
+                        const SubjectResult& subject, std::size_t item) {
+  const ItemAnswer& answer = subject.answers[item];
+  Record line{{"model", model.model.string()}, {"task", task.name}};
+  if (!subject.name.empty()) line["subject"] = subject.name;
+  line["index"] = item;
+  line["gold"] = answer.gold;
+  line["chosen"] = answer.chosen;
+  line["log_likelihoods"] = answer.log_likelihoods;
+  if (task.normalized) {
+    line["chosen_normalized"] = answer.chosen_per_character;
+    line["normalized"] = answer.per_character;
+  }
+  return line;
+}
+
+}  // namespace
+
+Record EvaluationRecord(const EvaluateRequest& request, const ModelEvaluation& model,
+                        const TextEvaluation& text, Session& session) {
+  const PerplexityResult& result = text.result;
+  Record record{{"schema", 1},
+                {"kind", "evaluation"},
+                {"model", model.model.string()},
+                {"model_hash", model.hash},
+                {"bits_per_weight", model.sizes.BitsPerWeight()},
+                {"bytes", model.sizes.bytes},
+                {"text", text.text.string()},
+                {"text_hash", text.hash},
+                {"line_ends", Name(request.reading.line_ends)},
+                {"convention", request.convention->name},
+                {"stride", request.stride},
+                {"perplexity", result.perplexity},
+                {"mean_nll", result.mean_nll},
+                {"standard_error", result.standard_error},
+                {"token_error", result.token_error},
+                {"tokens_scored", result.tokens_scored},
+                {"tokens_in_text", text.tokens},
+                {"windows", result.windows},
+                {"context", result.context},
+                {"window_nll", result.window_nll},
+                {"seconds", text.seconds},
+                {"peak_bytes", text.peak_bytes},
+                {"device", session.device().description()},
+                {"arithmetic", Name(session.arithmetic())},
+                {"threads", session.pool().size()}};
+  if (!text.notes.empty()) record["text_notes"] = text.notes;
+  if (text.divergence) record["reference"] = DivergenceRecord(request.reference, *text.divergence);
+  return record;
+}
+
+Record TasksRecord(const ModelEvaluation& model, const ModelEvaluation* whole, Session& session) {
+  Record record{{"schema", 1},
+                {"kind", "tasks"},
+                {"model", model.model.string()},
+                {"bits_per_weight", model.sizes.BitsPerWeight()},
+                {"bytes", model.sizes.bytes},
+                {"tasks", Record::array()},
+                {"average", model.TaskAverage()},
+                {"peak_bytes", PeakMemoryBytes()},
+                {"device", session.device().description()},
+                {"threads", session.pool().size()}};
+  for (const TaskResult& task : model.tasks) record["tasks"].push_back(TaskRecord(task));
+  if (whole != nullptr && whole != &model) {
+    record["reference"] = {{"model", whole->model.string()},
+                           {"average", whole->TaskAverage()},
+                           {"flips", Flips(model, *whole)}};
+  }
+  return record;
+}
+
+std::vector<Record> EvaluationRecords(const EvaluateRequest& request,
+                                      const std::vector<ModelEvaluation>& models,
+                                      Session& session) {
+  std::vector<Record> records;
+  for (const ModelEvaluation& model : models) {
+    for (const TextEvaluation& text : model.texts) {
+      records.push_back(EvaluationRecord(request, model, text, session));
+    }
+    if (!model.tasks.empty()) records.push_back(TasksRecord(model, WholeModel(models), session));
+  }
+  return records;
+}
+
+void WritePredictions(const fs::path& path, const std::vector<ModelEvaluation>& models) {
+  AtomicFile file(path);
+  for (const ModelEvaluation& model : models) {
+    for (const TaskResult& task : model.tasks) {
+      for (const SubjectResult& subject : task.subjects) {
+        for (std::size_t i = 0; i < subject.answers.size(); ++i) {
+          file.Write(PredictionRecord(model, task, subject, i).dump() + "\n");
+        }
+      }
+    }
+  }
+  file.Commit();
+}
+
+}  // namespace lieq

@@ -1,0 +1,131 @@
+#include "lieq/pipeline/generate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+
+#include "lieq/base/stopwatch.h"
+#include "lieq/container/special_tokens.h"
+#include "lieq/model/decoder.h"
+#include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/requests.h"
+#include "lieq/text/text_stream.h"
+#include "lieq/text/utf8.h"
+
+namespace lieq {
+namespace {
+
+void CheckRequest(const GenerateRequest& request) {
+  if (request.prompt.has_value() != request.prompt_file.empty()) {
+    throw UsageError("give one of --prompt and --prompt-file");
+  }
+  const SamplingOptions& sampling = request.sampling;
+  if (sampling.temperature == 0 && (sampling.top_k > 0 || sampling.top_p < 1)) {
+    throw UsageError("--top-k and --top-p want --temperature above 0: at 0 nothing is drawn");
+  }
+}
+
+std::string ReadPrompt(const GenerateRequest& request, const Log& log) {
+  if (!request.prompt) {
+    FileText read = ReadPlainText(request.prompt_file, request.reading);
+    Say(read.notes, log);
+    return std::move(read.text);
+  }
+  std::string repaired;
+  std::string prompt(ToValidUtf8(*request.prompt, repaired));
+  if (prompt != *request.prompt) {
+    log.Warning("--prompt: bytes that are no UTF-8 are read as U+FFFD");
+  }
+  return prompt;
+}
+
+/// Ids of the prompt behind the special tokens of the tokenizer's template, unless it begins with
+/// them itself, as prompts in a chat template's form do. Never empty.
+std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& model,
+                                  const Tokenizer& tokenizer) {
+  std::vector<TokenId> ids = tokenizer.Encode(prompt);
+  const std::vector<TokenId>& prefix = tokenizer.Prefix();
+  if (ids.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), ids.begin())) {
+    ids.insert(ids.begin(), prefix.begin(), prefix.end());
+  }
+  if (!ids.empty()) return ids;
+  return {FirstToken(model, tokenizer)};
+}
+
+}  // namespace
+
+Generation Generate(const GenerateRequest& request, Session& session,
+                    const std::function<void(const std::string&)>& piece) {
+  CheckRequest(request);
+  const ModelFolder model = OpenInput(request.model, session.log());
+  const Tokenizer tokenizer = OpenTokenizer(model, session.log());
+  Generation result{.prompt = ReadPrompt(request, session.log())};
+  result.prompt_ids = EncodePrompt(result.prompt, model, tokenizer);
+  const std::vector<TokenId> ends = EndTokens(model);
+  const auto prompt = static_cast<Index>(result.prompt_ids.size());
+  const Index capacity = prompt + request.new_tokens,
+              positions = model.weights.config.max_positions;
+  if (positions > 0 && capacity > positions) {
+    session.log().Warning(fmt::format(
+        "{} tokens are more than the {} positions the model was made for", capacity, positions));
+  }
+  Decoder decoder(model.weights, session.device(), 1, capacity);
+  Matrix<float> logits(1, model.weights.config.vocab);
+  Sampler sampler(request.sampling, request.seed);
+  TextStream stream(tokenizer);
+  const auto show = [&](const std::string& text) {
+    result.text += text;
+    if (piece) piece(text);
+  };
+
+  const Stopwatch reading;
+  decoder.Append({result.prompt_ids.data(), 1, prompt}, logits.view());
+  result.prompt_seconds = reading.seconds();
+  const Stopwatch writing;
+  // Rows of logits beyond the tokenizer's tokens are padding, and have no text.
+  const std::span<const float> row = logits.view().Row(0).first(Size(tokenizer.vocab()));
+  while (true) {
+    session.context().ThrowIfStopped();
+    const TokenId token = sampler.Next(row);
+    if (std::ranges::binary_search(ends, token)) {
+      result.end = token;
+      break;
+    }
+    result.ids.push_back(token);
+    show(stream.Add(token));
+    if (static_cast<Index>(result.ids.size()) == request.new_tokens) break;
+    decoder.Append({&token, 1, 1}, logits.view());
+    ++result.steps;
+  }
+  show(stream.Finish());
+  result.seconds = writing.seconds();
+  return result;
+}
+
+Record GenerationRecord(const GenerateRequest& request, const Generation& generation,
+                        Session& session) {
+  Record record{{"schema", 1},
+                {"kind", "generation"},
+                {"model", request.model.string()},
+                {"prompt", generation.prompt},
+                {"prompt_ids", generation.prompt_ids},
+                {"ids", generation.ids},
+                {"text", generation.text},
+                {"stopped", generation.end ? "end of text" : "length"}};
+  if (generation.end) record["end_id"] = *generation.end;
+  record["temperature"] = request.sampling.temperature;
+  record["top_k"] = request.sampling.top_k;
+  record["top_p"] = request.sampling.top_p;
+  record["seed"] = request.seed;
+  record["prompt_seconds"] = generation.prompt_seconds;
+  record["seconds"] = generation.seconds;
+  record["tokens_per_second"] = generation.TokensPerSecond();
+  record["peak_bytes"] = PeakMemoryBytes();
+  record["device"] = session.device().description();
+  record["threads"] = session.pool().size();
+  return record;
+}
+
+}  // namespace lieq

@@ -1,0 +1,179 @@
+// Evaluating through the library, as a program of somebody else would.
+#include "lieq/pipeline/evaluate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "lieq/base/error.h"
+#include "lieq/base/files.h"
+#include "lieq/base/hash.h"
+#include "lieq/pipeline/evaluation_record.h"
+#include "lieq/pipeline/requests.h"
+#include "tests/support/error_of.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class EvaluateTest : public testing::Test {
+ protected:
+  EvaluateTest() {
+    MakeTinyModel(folder / "model", {.layers = 2});
+    MakeTinyModel(folder / "other", {.layers = 2, .seed = 2});
+    std::string text;
+    for (int i = 0; i < 200; ++i) text += "The cat number " + std::to_string(i) + " sat. ";
+    WriteFileAtomically(folder / "text.txt", text);
+    WriteFileAtomically(folder / "more.txt", "A dog. " + text);
+    std::string rows;
+    for (int i = 0; i < 6; ++i) {
+      rows += R"({"q": "Two and )" + std::to_string(i) +
+              R"( is", "c": ["one", "three", "no"], "a": )" + std::to_string(i % 3) + "}\n";
+    }
+    WriteFileAtomically(folder / "rows.jsonl", rows);
+    request.models = {folder / "model"};
+    request.texts = {folder / "text.txt"};
+    request.context = 32;
+    request.samples = 3;
+  }
+
+  void AddTask() {
+    request.tasks = {ParseTask(
+        R"({"name": "sums", "data": "rows.jsonl", "prompt": "{q}", "choices": "{c[]}",
+            "answer": "{a}"})",
+        "the test")};
+    request.task_data = folder.path();
+  }
+  std::vector<ModelEvaluation> Run(const TextEvaluated& told = {}) {
+    return Evaluate(request, session, told);
+  }
+
+  TempFolder folder;
+  EvaluateRequest request;
+  Progress silent;
+  Session session{{.threads = 2, .cache = folder / "cache"}, Log(), silent};
+};
+
+TEST_F(EvaluateTest, GivesEachModelOnEachTextInOrder) {
+  request.models = {folder / "model", folder / "other"};
+  request.texts = {folder / "text.txt", folder / "more.txt"};
+  std::vector<std::string> told;
+
+  const std::vector<ModelEvaluation> models =
+      Run([&](const ModelEvaluation& model, const TextEvaluation& text) {
+        told.push_back(model.model.filename().string() + " " + text.text.filename().string());
+      });
+
+  EXPECT_THAT(told,
+              ElementsAre("model text.txt", "model more.txt", "other text.txt", "other more.txt"));
+  ASSERT_EQ(models.size(), 2u);
+  for (const ModelEvaluation& model : models) {
+    EXPECT_EQ(model.sizes.BitsPerWeight(), 16.0);
+    for (const TextEvaluation& text : model.texts) {
+      EXPECT_EQ(text.result.windows, 3);
+      EXPECT_EQ(text.result.tokens_scored, 3 * 31);
+      EXPECT_GT(text.result.perplexity, 1.0);
+      EXPECT_FALSE(text.divergence);
+    }
+    EXPECT_THAT(model.tasks, IsEmpty());
+  }
+  EXPECT_NE(models[0].texts[0].result.mean_nll, models[1].texts[0].result.mean_nll);
+}
+
+TEST_F(EvaluateTest, HashesTheReferenceOnceForAllTexts) {
+  request.models = {folder / "other"};
+  request.texts = {folder / "text.txt", folder / "more.txt"};
+  request.reference = folder / "model";
+  const std::uint64_t before = HashedFileBytes();
+
+  const ModelEvaluation model = Run().front();
+
+  EXPECT_EQ(HashedFileBytes() - before, fs::file_size(folder / "model/model.safetensors") +
+                                            fs::file_size(folder / "model/config.json"));
+  for (const TextEvaluation& text : model.texts) {
+    ASSERT_TRUE(text.divergence);
+    EXPECT_GT(text.divergence->mean_kl, 0.0);
+  }
+}
+
+TEST_F(EvaluateTest, KeepsWhatTheReferenceWasRunForInTheCacheOfTheSession) {
+  request.reference = folder / "model";
+
+  const double divergence = Run().front().texts.front().divergence->mean_kl;
+
+  EXPECT_NEAR(divergence, 0.0, 1e-9);  // of a model from itself
+  EXPECT_FALSE(fs::is_empty(folder / "cache"));
+}
+
+TEST_F(EvaluateTest, NeverKeepsItInAModel) {
+  request.reference = folder / "model";
+  Session other({.threads = 1, .cache = folder / "model"}, Log(), silent);
+
+  EXPECT_THROW((void)Evaluate(request, other), Error);
+}
+
+TEST_F(EvaluateTest, MeasuresTasksAndComparesWithTheWholeModel) {
+  AddTask();
+  request.texts.clear();
+  request.models = {folder / "model", folder / "other"};
+
+  const std::vector<ModelEvaluation> models = Run();
+
+  ASSERT_EQ(models[1].tasks.size(), 1u);
+  EXPECT_EQ(models[1].tasks[0].items, 6);
+  EXPECT_EQ(models[1].TaskAverage(), models[1].tasks[0].accuracy.mean);
+  EXPECT_EQ(WholeModel(models), &models[0]);
+  EXPECT_EQ(Flips(models[0], models[0]), 0.0);
+  EXPECT_EQ(Flips(models[0], models[1]), Flips(models[1], models[0]));
+}
+
+TEST_F(EvaluateTest, RecordsSayWhatWasMeasured) {
+  AddTask();
+  request.hashes_models = true;
+  request.convention = &FindConvention("llama.cpp");
+
+  const std::vector<ModelEvaluation> models = Run();
+  const std::vector<Record> records = EvaluationRecords(request, models, session);
+
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0]["kind"], "evaluation");
+  EXPECT_EQ(records[0]["convention"], "llama.cpp");
+  EXPECT_EQ(records[0]["perplexity"], models[0].texts[0].result.perplexity);
+  EXPECT_EQ(records[0]["model_hash"].get<std::string>().size(), 32u);
+  EXPECT_EQ(records[1]["kind"], "tasks");
+  EXPECT_EQ(records[1]["average"], models[0].TaskAverage());
+}
+
+TEST_F(EvaluateTest, PredictionsAreALineForEachQuestionOfEachModel) {
+  AddTask();
+  request.models = {folder / "model", folder / "other"};
+
+  WritePredictions(folder / "p.jsonl", Run());
+
+  const std::string lines = ReadText(folder / "p.jsonl");
+  EXPECT_EQ(std::ranges::count(lines, '\n'), 12);
+}
+
+TEST_F(EvaluateTest, WithoutTextsAndTasksThereIsNothingToDo) {
+  request.texts.clear();
+
+  EXPECT_THROW((void)Run(), UsageError);
+}
+
+TEST_F(EvaluateTest, DataOfTasksAreReadBeforeAnyModel) {
+  AddTask();
+  request.task_data = folder / "nowhere";
+  request.models = {folder / "no model"};
+
+  EXPECT_THAT(ErrorOf([&] { return Run(); }), testing::HasSubstr("nowhere"));
+}
+
+}  // namespace
+}  // namespace lieq
