@@ -60,6 +60,11 @@ function(lieq_folder NAME)
   set_property(GLOBAL APPEND PROPERTY LIEQ_FOLDERS lieq_${NAME})
 endfunction()
 
+# lieq_test_code(TARGET): TARGET is code of tests.
+function(lieq_test_code TARGET)
+  set_target_properties(${TARGET} PROPERTIES LIEQ_TEST_CODE ON)
+endfunction()
+
 # Builds the programs of all tests with the label "fast": what the sanitizer run of ./test needs.
 add_custom_target(fast_tests)
 
@@ -83,8 +88,10 @@ function(lieq_test NAME)
   endforeach()
   target_include_directories(${NAME}_tests PRIVATE ${PROJECT_SOURCE_DIR})
   lieq_cold(${NAME}_tests)
+  lieq_test_code(${NAME}_tests)
   if(NOT TARGET lieq_test_headers)
     add_executable(lieq_test_headers)  # as the tests are: -fPIE
+    lieq_test_code(lieq_test_headers)
     lieq_headers(lieq_test_headers LINK GTest::gmock HEADERS <gtest/gtest.h> <gmock/gmock.h>)
   endif()
   if(LIEQ_TOGETHER)

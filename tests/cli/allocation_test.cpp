@@ -317,6 +317,41 @@ TEST_F(Allocation, TheFileIsNeverLargerThanAskedAndNoUnitMoreWouldFit) {
                  Path("s.json"), "--codes", Path("s.json.codes")}));
 }
 
+TEST_F(Allocation, TheEndsAreChosenUnderTheBudget) {
+  const auto plan = [&](const std::string& bpw, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"--bpw", bpw, "--codes", Path("c"), "--check", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    Run(Command("plan", "plan.json", words));
+    return ReadJson(folder / "plan.json");
+  };
+  const Json narrow = plan("2.6"), wide = plan("14");
+  ASSERT_EQ(narrow["ends"].size(), 1u) << "a tied model has one matrix";
+  EXPECT_EQ(narrow["ends"][0]["end"], "embedding");
+  EXPECT_EQ(narrow["ends"][0]["candidates"].size(), 8u);
+  EXPECT_EQ(narrow["ends"][0]["kl"][0], 0.0) << "floats lose nothing";
+  EXPECT_GT(narrow["ends"][0]["kl"][6], narrow["ends"][0]["kl"][2]) << "2 bits more than 4";
+  EXPECT_LT(narrow["embedding_bits"], 8);
+  EXPECT_EQ(wide["embedding_bits"], 16);
+  EXPECT_EQ(plan("4", {"--embedding-bits", "8"})["embedding_bits"], 8) << "said is said";
+  EXPECT_FALSE(plan("4", {"--embedding-bits", "8"}).contains("ends"));
+  // gptq has no quantized ends; the others hold what was chosen.
+  Fails("at least", Command("plan", "p.json", {"--bpw", "2.6", "--for", "gptq"}));
+
+  // The plan says the ends, and the model has them, whatever --group-size is.
+  WriteText(folder / "narrow.json", narrow.dump());
+  Run(Command("quantize", "out", {"--plan", Path("narrow.json")}));
+  Run(Command("quantize", "again", {"--bpw", "2.6", "--codes", Path("c"), "--check", "1"}));
+  const Json result = ReadJson(folder / "out/lieq.json"),
+             own = ReadJson(folder / "again/lieq.json");
+  EXPECT_EQ(result["embedding_bits"], narrow["embedding_bits"]);
+  EXPECT_EQ(result["ends_group_size"], narrow["ends_group_size"]);
+  EXPECT_EQ(result["bytes"], narrow["bytes"]);
+  EXPECT_EQ(WeightBytes("out"), narrow["bytes"]);
+  EXPECT_EQ(ReadText(folder / "out/model.safetensors"),
+            ReadText(folder / "again/model.safetensors"));
+  EXPECT_EQ(own["file_bits_per_weight"], narrow["file_bits_per_weight"]);
+}
+
 TEST_F(Allocation, RankedLayersStayWithinACeilingAndUseItUp) {
   const std::vector<std::string> ranked{"--ranking", "first", "--group-size", "64"};
   const auto plan = [&](const char* option, const std::string& value) {

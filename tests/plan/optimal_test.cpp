@@ -152,6 +152,26 @@ TEST(Optimal, WhereNoCandidateFitsAWholeLayerThereIsNoneByLayer) {
   EXPECT_EQ(OptimalChoice(damage, costs, Granularity::kGroup, 100), (Choice{0, 0, 1, 0}));
 }
 
+TEST(Optimal, EndsAreChosenByThemselvesAlsoByLayer) {
+  // A layer at 1 or 3, and two ends with candidates of their own.
+  DamageTable damage(kUnits, {4.0, 1.0});
+  damage.push_back({9.0, 0.5, 0.0});
+  damage.push_back({2.0, 0.0});
+  CostTable costs(kUnits, {1, 3});
+  costs.push_back({2, 4, 10});
+  costs.push_back({1, 5});
+
+  for (const Granularity granularity : {Granularity::kLayer, Granularity::kGroup}) {
+    EXPECT_EQ(OptimalChoice(damage, costs, granularity, 7), (Choice{0, 0, 0, 0, 0, 0}));
+    EXPECT_EQ(OptimalChoice(damage, costs, granularity, 9), (Choice{0, 0, 0, 0, 1, 0}))
+        << "of the embedding 2 more buy 8.5, of a unit 3";
+    EXPECT_EQ(OptimalChoice(damage, costs, granularity, 17), (Choice{1, 1, 1, 1, 1, 0}));
+    EXPECT_EQ(OptimalChoice(damage, costs, granularity, 27), (Choice{1, 1, 1, 1, 2, 1}));
+    EXPECT_FALSE(OptimalChoice(damage, costs, granularity, 6).has_value());
+    EXPECT_EQ(SpreadChoices(damage, costs, granularity, 17, 3, 1).size(), 3u);
+  }
+}
+
 TEST(Optimal, TheRestRaisesUnitsThatLoseNothing) {
   // Damages of 0 throughout: the knapsack alone would leave everything at the cheapest.
   const DamageTable damage(kUnits, {0.0, 0.0, 0.0});

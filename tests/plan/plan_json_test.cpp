@@ -142,7 +142,19 @@ TEST(PlanJson, TheEndsComeBack) {
     EXPECT_EQ(layers.plan.embedding_bits(), 8);
     EXPECT_EQ(layers.ends_group_size, group);
   }
+  plan.grids.ends = {.embedding = Grid{.bits = 4, .group_size = 32},
+                     .head = Grid{.bits = 2, .group_size = 128}};
+  ModelConfig untied = Config();
+  untied.tied = false;
+  const Json said = ParseJson(ToJson(plan, untied).dump(), "p");
+  EXPECT_EQ(said["ends_group_size"].dump(), R"({"embedding":32,"head":128})");
+  EXPECT_EQ(LayersFromJson(said, "p").plan.grids.ends, plan.grids.ends);
   EXPECT_THROW((void)Edited([](Json& json) { json["ends_group_size"] = "all"; }), Error);
+  EXPECT_THROW((void)Edited([](Json& json) {
+                 json["embedding_bits"] = 4;
+                 json["ends_group_size"] = {{"head", 32}};
+               }),
+               Error);
   EXPECT_THROW((void)Edited([](Json& json) { json["requested"]["rounding"] = "up"; }), Error);
 }
 

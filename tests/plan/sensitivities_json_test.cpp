@@ -43,6 +43,11 @@ Sensitivities Sample(DamageMode mode, std::uint64_t seed) {
     s.units.push_back(std::move(unit));
     if (mode == DamageMode::kContext) s.base.push_back(u % kUnits == 1 ? 1 : 0);
   }
+  for (const End end : std::span(kAllEnds).first(seed % 3)) {
+    s.ends.push_back({.candidates = {end, {std::nullopt, Grid{.bits = 4, .group_size = 32}}},
+                      .kl = {0, rng.Uniform()},
+                      .nll_rise = {0, rng.Normal()}});
+  }
   return s;
 }
 
@@ -105,6 +110,28 @@ TEST(SensitivitiesJson, ReadsAsTheDocumentationSays) {
   EXPECT_TRUE(json["units"][1]["loss"][0].is_null());
   EXPECT_TRUE(json["units"][1]["predicted_kl"][0].is_null());
   EXPECT_EQ(json["units"][1]["predicted_kl"][2], json["units"][1]["measured"][1]["kl"]);
+}
+
+TEST(SensitivitiesJson, RefusesEndsThatAreNotAsDocumented) {
+  const Json good = Written(DamageMode::kSolo, 2);
+  ASSERT_EQ(good["ends"].size(), 2u);
+  EXPECT_EQ(good["ends"][0]["candidates"][0].dump(), R"({"bits":16})");
+  const auto refuses = [&](const char* place, const std::function<void(Json&)>& edit) {
+    Json bad = good;
+    edit(bad["ends"]);
+    try {
+      (void)SensitivitiesFromJson(bad, "s.json");
+      ADD_FAILURE() << place;
+    } catch (const Error& error) {
+      EXPECT_NE(error.problem().where.find(place), std::string::npos) << error.problem().where;
+    }
+  };
+  refuses("/ends/0/end", [](Json& ends) { ends[0]["end"] = "head"; });
+  refuses("/ends", [](Json& ends) { ends.push_back(ends[0]); });
+  refuses("/ends/1/kl", [](Json& ends) { ends[1]["kl"] = {0}; });
+  refuses("/ends/1/nll_rise", [](Json& ends) { ends[1]["nll_rise"][1] = "0"; });
+  refuses("/ends/0/candidates", [](Json& ends) { ends[0]["candidates"] = Json::array(); });
+  refuses("/ends/0/candidates/1/bits", [](Json& ends) { ends[0]["candidates"][1]["bits"] = 5; });
 }
 
 TEST(SensitivitiesJson, SaysOffsetsThatEnginesDoNotLoad) {
