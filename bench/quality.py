@@ -55,12 +55,19 @@ SETS = {
         # With such ends, 3.25, 3.75 and 2.75 bits in SmolLM2's layers.
         *(f"--bpw {bpw} --check 0 --sensitivities DAMAGES --samples 16"
           for bpw in ("4.37", "4.76", "3.97")))],
+    # Equal bytes of the whole file, as shares of the source's: ends chosen, and ends said by hand.
+    "ends": [f"--size {share}% --check 0 --sensitivities DAMAGES --samples 16{ends}"
+             for share in (25, 30, 40, 50)
+             for ends in ("", " --embedding-bits 4", " --embedding-bits 8",
+                          " --embedding-bits 16")],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 
 
-def run(command):
+def run(command, may_not_fit=False):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if may_not_fit and "budget is below the narrowest grid" in done.stderr:
+        return None
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stderr}")
     return done.stdout
@@ -99,6 +106,10 @@ def main():
                  "--samples", "16", "--damage-windows", "4", *calibration, *quiet])
         return kept
 
+    def share(percent):
+        source = sum(file.stat().st_size for file in options.model.glob("*.safetensors"))
+        return str(source * int(percent[:-1]) // 100)
+
     base = perplexities(options.model, options.work / f"{options.model.name}-float")
     print(f"{options.model.name}, 16 bits: {base[0]:.3f} | {base[1]:.3f} "
           f"({' | '.join(TEXTS)}, first {options.samples} windows of 1,024)\n")
@@ -108,9 +119,13 @@ def main():
     for row in options.row or SETS[options.set]:
         name = options.model.name + " " + row
         out = options.work / "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
-        words = [damages() if word == "DAMAGES" else word for word in row.split()]
+        words = [damages() if word == "DAMAGES" else share(word) if word.endswith("%") else word
+                 for word in row.split()]
         if not (out / "lieq.json").exists():
-            run([options.lieq, "quantize", options.model, "-o", out, *calibration, *words, *quiet])
+            if run([options.lieq, "quantize", options.model, "-o", out, *calibration, *words,
+                    *quiet], may_not_fit=True) is None:
+                print(f"| `{row}` | does not fit |", flush=True)
+                continue
         result = json.loads((out / "lieq.json").read_text())
         seconds = json.loads((out / "run.json").read_text())["seconds"]
         values = perplexities(out, out)
