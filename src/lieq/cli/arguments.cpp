@@ -6,14 +6,21 @@
 #include <algorithm>
 #include <map>
 
+#include "lieq/base/suggestions.h"
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/cli/shell_command.h"
-#include "lieq/cli/suggestions.h"
 #include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {
+
+/// Of an option that earlier versions had: the words that do the same; else empty.
+std::string_view SuccessorOf(std::string_view option) noexcept {
+  if (option == "--symmetric") return "--offset symmetric";
+  if (option == "--asymmetric") return "--offset integer";
+  return {};
+}
 
 std::vector<std::string> LongNames(unsigned command) {
   std::vector<std::string> names{"--help"};

@@ -6,8 +6,8 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/rows.h"
+#include "lieq/base/suggestions.h"
 #include "lieq/cli/option_values.h"
-#include "lieq/cli/suggestions.h"
 #include "lieq/diagnose/settings.h"
 #include "lieq/evaluate/task_description.h"
 #include "lieq/pipeline/transforming.h"

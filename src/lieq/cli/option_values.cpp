@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lieq/plan/grid_names.h"
 #include "lieq/quantize/options.h"
 #include "lieq/transform/transforms.h"
 
@@ -155,6 +156,16 @@ std::int64_t ParseSize(std::string_view option, const std::string& text) {
 namespace {
 
 Candidate ParseCandidate(const std::string& item) {
+  if (item.starts_with('w')) {  // a short name
+    const std::optional<NamedGrid> named = GridFromName(item);
+    if (!named || !named->says_group) {
+      throw UsageError("--candidates: expected a grid such as w2g64, found '" + item + "'");
+    }
+    if (named->grid.group_size != 0) {
+      (void)ParseGroup("--candidates", std::to_string(named->grid.group_size));
+    }
+    return {.grid = named->grid, .says_offset = named->says_offset};
+  }
   if (const KQuant* row = FindKQuant(item)) return {.grid = row->grid, .says_offset = true};
   const auto colon = item.find(':');
   if (colon == std::string::npos) {
@@ -188,6 +199,44 @@ void SetCandidates(Arguments& arguments, const std::string& text) {
     arguments.run.grids.candidates.push_back(candidate);
     begin = end + 1;
   }
+}
+
+void SetUniform(Arguments& arguments, const std::string& text) {
+  if (!text.starts_with('w')) {
+    arguments.run.budget.uniform = ParseWidth("--uniform", text);
+    return;
+  }
+  const std::optional<NamedGrid> named = GridFromName(text);
+  if (!named)
+    throw UsageError("--uniform: expected N, or a grid such as w4g64, found '" + text + "'");
+  arguments.run.budget.uniform = named->grid.bits;
+  if (named->says_group) {
+    const Index group = named->grid.group_size;
+    SetGroupSize(arguments, group == 0 ? "row" : std::to_string(group));
+  }
+  if (named->says_offset) SetOffset(arguments, named->grid.offset);
+}
+
+void AddRule(Arguments& arguments, const std::string& text) {
+  const std::size_t equals = text.rfind('=');
+  const std::string expected =
+      "--set: expected REGEX=GRID such as 'down_proj=w4g64', 'layers.0.=w4', 'embed=16'";
+  if (equals == std::string::npos || equals == 0) {
+    throw UsageError(expected + ", found '" + text + "'");
+  }
+  ModuleRule rule{.pattern = text.substr(0, equals), .grid = {}};
+  const std::string grid = text.substr(equals + 1);
+  if (grid != "16") {
+    const std::optional<NamedGrid> named = GridFromName(grid);
+    if (!named) throw UsageError(expected + ", found '" + text + "'");
+    if (named->says_group && !named->grid.k_quant && named->grid.group_size != 0) {
+      (void)ParseGroup("--set", std::to_string(named->grid.group_size));
+    }
+    rule.grid = named->grid;
+    rule.says_group = named->says_group;
+    rule.says_offset = named->says_offset;
+  }
+  arguments.run.grids.rules.push_back(std::move(rule));
 }
 
 void SetOffset(Arguments& arguments, Offset offset) {

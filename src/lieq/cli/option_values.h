@@ -57,6 +57,10 @@ void SetGroupSize(Arguments& arguments, const std::string& text);
 /// "2:64,4:128,8:row,2:32:half"
 void SetCandidates(Arguments& arguments, const std::string& text);
 void SetOffset(Arguments& arguments, Offset offset);
+/// "4", or a grid: "w4g64", "w2g32:half"
+void SetUniform(Arguments& arguments, const std::string& text);
+/// "down_proj=w4g64"
+void AddRule(Arguments& arguments, const std::string& text);
 [[nodiscard]] std::vector<Index> ParseList(std::string_view option, const std::string& text,
                                            Index least, std::string_view expected);
 

@@ -62,6 +62,21 @@ constexpr std::array kGridRows{
                   "every row, else 2:64,2:32,3:64,4:64; with --for those of the container; "
                   "with --grid K-quants)",
               .set = SetCandidates},
+    OptionRow{.names = "--set",
+              .value = "REGEX=GRID",
+              .commands = kPlan | kQuantize,
+              .help = "modules whose names match get this grid whatever else decides (w2g64, w4, "
+                      "w2g32:half, q4_k; 16 for embedding or head); may be given several times, "
+                      "the last that matches wins",
+              .many = true,
+              .set = AddRule},
+    OptionRow{.names = "--keep",
+              .value = "REGEX",
+              .commands = kPlan | kQuantize,
+              .help = "embedding or head, whichever match, stay at 16 bits",
+              .many = true,
+              .set = [](Arguments& a,
+                        const std::string& v) { a.run.grids.rules.push_back({.pattern = v}); }},
 };
 
 }  // namespace

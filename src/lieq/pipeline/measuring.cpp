@@ -8,6 +8,7 @@
 #include "lieq/base/error.h"
 #include "lieq/container/engines.h"
 #include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/transforming.h"
 #include "lieq/pipeline/version.h"
@@ -184,7 +185,11 @@ std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
     }
   }
   std::vector<EndCandidates> ends;
-  for (const End end : EndsIn(config)) ends.push_back({end, grids});
+  const BoundGrids bound = BindRules(request, config);
+  for (const End end : EndsIn(config)) {
+    const auto& rule = bound.ends[static_cast<std::size_t>(end)];
+    ends.push_back({end, rule ? std::vector{*rule} : grids});
+  }
   return ends;
 }
 

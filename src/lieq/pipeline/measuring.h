@@ -33,6 +33,16 @@ namespace lieq {
 struct Candidates {
   std::vector<Grid> units;
   std::vector<EndCandidates> ends;
+  // Of units: how many of the first ones any may have, others being rules' alone; and which one a
+  // rule gives a unit, [layers * kUnits]. Where there are no rules: empty, all.
+  std::vector<std::optional<std::size_t>> bound;
+  std::size_t free = 0;
+
+  /// Whether a unit may have a candidate, so far as rules go.
+  [[nodiscard]] bool Allows(std::size_t unit, std::size_t candidate) const {
+    if (bound.empty()) return true;
+    return bound[unit] ? candidate == *bound[unit] : candidate < free;
+  }
 };
 
 /// Whether the plan to come chooses the grids of embedding and head, as an optimal one does where

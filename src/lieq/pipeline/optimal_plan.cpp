@@ -11,6 +11,7 @@
 #include "lieq/base/statistics.h"
 #include "lieq/container/engines.h"
 #include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/size_budget.h"
 #include "lieq/plan/sensitivities_json.h"
@@ -64,7 +65,8 @@ Choice Cheapest(const CostTable& costs, const Candidates& candidates, const Mode
   for (std::size_t u = 0; u < costs.size(); ++u) {
     std::int64_t least = std::numeric_limits<std::int64_t>::max();
     for (std::size_t c = 0; c < costs[u].size(); ++c) {
-      const bool fits = u >= units || Fits(candidates.units[c], config, kAllUnits[u % kUnits]);
+      const bool fits = u >= units || (candidates.Allows(u, c) &&
+                                       Fits(candidates.units[c], config, kAllUnits[u % kUnits]));
       if (!fits || costs[u][c] >= least) continue;
       least = costs[u][c];
       cheapest[u] = c;
@@ -126,12 +128,38 @@ void TakeMeasuredEnds(const QuantizeRequest& request, const ModelConfig& config,
   std::erase_if(s.ends, [](const EndSensitivity& end) { return end.kl.empty(); });
 }
 
+/// Binds units to the grids of rules, which become candidates where they `may` be measured yet.
+void AddRules(const QuantizeRequest& request, const ModelConfig& config, bool may,
+              Candidates& candidates) {
+  const BoundGrids bound = BindRules(request, config);
+  if (!bound.any_unit()) return;
+  candidates.free = candidates.units.size();
+  candidates.bound.resize(bound.units.size());
+  for (std::size_t u = 0; u < bound.units.size(); ++u) {
+    if (!bound.units[u]) continue;
+    auto found = std::ranges::find(candidates.units, *bound.units[u]);
+    if (found == candidates.units.end()) {
+      if (!may) {
+        throw Error({.what = "a grid that was not measured",
+                     .where = "--set, " + request.damage.sensitivities.string(),
+                     .found = Label(*bound.units[u]),
+                     .hint = "measure it too: lieq sensitivity --candidates, or leave "
+                             "--sensitivities out"});
+      }
+      candidates.units.push_back(*bound.units[u]);
+      found = candidates.units.end() - 1;
+    }
+    candidates.bound[u] = static_cast<std::size_t>(found - candidates.units.begin());
+  }
+}
+
 /// The candidates of --sensitivities, or else those that will be measured.
 Candidates CandidatesOfPlan(const QuantizeRequest& request, const ModelConfig& config,
                             Sensitivities& s) {
   if (request.damage.sensitivities.empty()) {
     Candidates candidates{.units = CandidatesOf(request, config), .ends = {}};
     if (ChoosesEnds(request, config)) candidates.ends = EndCandidatesOf(request, config);
+    AddRules(request, config, true, candidates);
     return candidates;
   }
   s = SensitivitiesFromJson(ReadJson(request.damage.sensitivities),
@@ -140,7 +168,19 @@ Candidates CandidatesOfPlan(const QuantizeRequest& request, const ModelConfig& c
   TakeMeasuredEnds(request, config, s);
   Candidates candidates{.units = s.candidates, .ends = {}};
   for (const EndSensitivity& end : s.ends) candidates.ends.push_back(end.candidates);
+  AddRules(request, config, false, candidates);
   return candidates;
+}
+
+/// What may be chosen by what rules allow.
+DamageTable Allowed(const DamageTable& damage, const Candidates& candidates) {
+  DamageTable allowed = damage;
+  for (std::size_t u = 0; u < candidates.bound.size(); ++u) {
+    for (std::size_t c = 0; c < allowed[u].size(); ++c) {
+      if (!candidates.Allows(u, c)) allowed[u][c].reset();
+    }
+  }
+  return allowed;
 }
 
 Choice ChoiceWithin(const DamageTable& damage, const CostTable& costs, Granularity granularity,
@@ -216,7 +256,7 @@ OptimalForecast ForecastOptimal(const QuantizeRequest& request, const ModelFolde
     const Unit unit = kAllUnits[u % kUnits];
     const auto weights = static_cast<double>(UnitWeightCount(config, unit));
     for (std::size_t c = 0; c < forecast.candidates.units.size(); ++c) {
-      if (Fits(forecast.candidates.units[c], config, unit)) {
+      if (forecast.candidates.Allows(u, c) && Fits(forecast.candidates.units[c], config, unit)) {
         add(u, weights, limit.costs[u][c]);
       } else {
         damage[u].emplace_back();
@@ -334,7 +374,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
     s = MeasureSensitivities(request, bench, candidates, request.damage.measure_all, {}, *meter,
                              session);
   }
-  DamageTable damage = PredictAll(s);
+  const DamageTable all = PredictAll(s), damage = Allowed(all, candidates);
   std::optional<Choice> choice;
   while (true) {  // the cheapest mix fits, so this ends
     choice = ChoiceWithin(damage, limit.costs, granularity, limit.budget);
@@ -350,7 +390,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
             .model_hash = source.hash(),
             .calibration_hash = s.calibration_hash,
             .candidates = candidates.units,
-            .damage = {damage.begin(), damage.begin() + config.layers * kUnits},
+            .damage = {all.begin(), all.begin() + config.layers * kUnits},
             .ends = s.ends};
   plan.ranking = std::string(Name(s.mode));
   plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};

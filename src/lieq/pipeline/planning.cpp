@@ -10,6 +10,7 @@
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
 #include "lieq/pipeline/assemble.h"
+#include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/optimal_plan.h"
 #include "lieq/pipeline/plan_source.h"
 #include "lieq/pipeline/quantize_settings.h"
@@ -110,8 +111,8 @@ namespace {
 
 /// Bytes of the weight files.
 std::int64_t PlanCost(const QuantizeRequest& request, const ModelFolder& model, const Plan& plan) {
-  const ModelGrids grids{.layers = plan.grids.layers,
-                         .ends = EndsOf(request, model.weights.config)};
+  ModelGrids grids{.layers = plan.grids.layers, .ends = EndsOf(request, model.weights.config)};
+  BindRules(request, model.weights.config).Apply(grids);
   return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
 }
 
@@ -189,9 +190,10 @@ Plan PlanOfScores(const QuantizeRequest& request, const ModelFolder& model,
   if (request.budget.high_layers) {
     layers = HighestLayers(scores, *request.budget.high_layers);
   } else {
-    CheckSizeHolds(request, model,
-                   {.layers = RaiseLayers(layers, low, high, config).grids.layers,
-                    .ends = EndsOf(request, config)});
+    ModelGrids least{.layers = RaiseLayers(layers, low, high, config).grids.layers,
+                     .ends = EndsOf(request, config)};
+    BindRules(request, config).Apply(least);
+    CheckSizeHolds(request, model, least);
     layers = LayersWithin(
         scores, low, high, config, [&](const Plan& plan) { return PlanCost(request, model, plan); },
         *ByteBudget(request.budget, config), "the weight files, in bytes");
@@ -248,6 +250,10 @@ Plan Finished(const QuantizeRequest& request, Source& source, Plan plan) {
   const ModelConfig& config = source.config();
   plan.model_hash = source.hash();
   if (!ChoosesEnds(request, config)) plan.grids.ends = EndsOf(request, config);
+  if (!request.grids.rules.empty()) {
+    BindRules(request, config).Apply(plan.grids);
+    SetWidthsUsed(plan);
+  }
   if (request.grids.target != nullptr) {
     CheckTarget(*request.grids.target, plan.grids.layers, config, "--for");
   }

@@ -6,15 +6,44 @@
 #include "lieq/base/hash.h"
 #include "lieq/base/shell.h"
 #include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/plan_source.h"
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/transforming.h"
 #include "lieq/pipeline/version.h"
+#include "lieq/plan/grid_names.h"
 #include "lieq/plan/sensitivities_json.h"
 #include "lieq/quantize/quantizers.h"
 
 namespace lieq {
 namespace {
+
+EndGrids EndsWithoutRules(const QuantizeRequest& request, const ModelConfig& config) {
+  const GridRequest& grids = request.grids;
+  const EndGrids planned = grids.planned_ends.value_or(EndGrids{});
+  const auto grid = [&](const std::optional<int>& bits, const std::optional<Grid>& otherwise) {
+    if (!bits) return otherwise;
+    return *bits == 16 ? std::nullopt
+                       : std::optional(Grid{.bits = *bits, .group_size = grids.group_size});
+  };
+  EndGrids ends{.embedding = grid(grids.embedding_bits, planned.embedding)};
+  if (!config.tied) {
+    ends.head = grid(grids.head_bits, planned.head);
+  } else if (grids.head_bits && grids.head_bits != (ends.embedding ? ends.embedding->bits : 16)) {
+    throw UsageError(
+        "--embedding-bits and --head-bits: the model ties both, so they are one matrix");
+  }
+  return ends;
+}
+
+/// As it was given.
+std::string RuleGrid(const ModuleRule& rule) {
+  if (!rule.grid) return "16";
+  std::string name = ShortName(*rule.grid);
+  if (!rule.says_group) name = name.substr(0, name.find('g'));
+  if (!rule.says_offset) name = name.substr(0, name.find(':'));
+  return name;
+}
 
 /// One number where the widths do not differ.
 Record ToRecord(const Strength& strength) {
@@ -107,6 +136,9 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
   }
   if (a.grids.target != nullptr) record["for"] = a.grids.target->name;
   if (a.assemble) record["assembled"] = true;
+  for (const ModuleRule& rule : a.grids.rules) {
+    record["rules"].push_back({{"pattern", rule.pattern}, {"grid", RuleGrid(rule)}});
+  }
   if (a.grids.embedding_bits) record["embedding_bits"] = *a.grids.embedding_bits;
   if (a.grids.head_bits) record["head_bits"] = *a.grids.head_bits;
   if (a.reading.line_ends != LineEnds::kLf) record["line_ends"] = Name(a.reading.line_ends);
@@ -170,6 +202,10 @@ std::string CanonicalCommand(const QuantizeRequest& a) {
   if (a.grids.embedding_bits)
     command += fmt::format(" --embedding-bits {}", *a.grids.embedding_bits);
   if (a.grids.head_bits) command += fmt::format(" --head-bits {}", *a.grids.head_bits);
+  for (const ModuleRule& rule : a.grids.rules) {
+    command += rule.grid ? " --set " + ShellQuoted(rule.pattern + "=" + RuleGrid(rule))
+                         : " --keep " + ShellQuoted(rule.pattern);
+  }
   if (a.assemble) command += " --assemble --codes " + name(a.damage.codes);
   for (std::size_t i = 0; i < a.calibration.files.size(); ++i) {
     command += (i == 0 ? " --calibration " : " ") + name(a.calibration.files[i]);
@@ -186,19 +222,11 @@ std::string CanonicalCommand(const QuantizeRequest& a) {
 }
 
 EndGrids EndsOf(const QuantizeRequest& request, const ModelConfig& config) {
-  const GridRequest& grids = request.grids;
-  const EndGrids planned = grids.planned_ends.value_or(EndGrids{});
-  const auto grid = [&](const std::optional<int>& bits, const std::optional<Grid>& otherwise) {
-    if (!bits) return otherwise;
-    return *bits == 16 ? std::nullopt
-                       : std::optional(Grid{.bits = *bits, .group_size = grids.group_size});
-  };
-  EndGrids ends{.embedding = grid(grids.embedding_bits, planned.embedding)};
-  if (!config.tied) {
-    ends.head = grid(grids.head_bits, planned.head);
-  } else if (grids.head_bits && grids.head_bits != (ends.embedding ? ends.embedding->bits : 16)) {
-    throw UsageError(
-        "--embedding-bits and --head-bits: the model ties both, so they are one matrix");
+  EndGrids ends = EndsWithoutRules(request, config);
+  const BoundGrids bound = BindRules(request, config);
+  for (const End end : EndsIn(config)) {
+    const auto& rule = bound.ends[static_cast<std::size_t>(end)];
+    if (rule) ends.At(end) = *rule;
   }
   return ends;
 }

@@ -77,6 +77,17 @@ struct Candidate {
   friend bool operator==(const Candidate&, const Candidate&) = default;
 };
 
+/// What modules whose names match get, whatever else decides: a rule of --set or --keep.
+struct ModuleRule {
+  std::string pattern;                           // a regular expression, found anywhere in a name
+  std::optional<Grid> grid;                      // none: 16-bit floats, as they are
+  bool says_offset = false, says_group = false;  // else those of the request
+
+  /// "--set 'down_proj=w4g64'", for messages.
+  [[nodiscard]] std::string where() const;
+  friend bool operator==(const ModuleRule&, const ModuleRule&) = default;
+};
+
 /// Which grids there are to choose from, where a plan does not say.
 struct GridRequest {
   Index group_size = 64;
@@ -88,6 +99,7 @@ struct GridRequest {
   bool k_quant = false;                          // K-quant grids, by the width, in place of the two
   std::vector<Candidate> candidates;             // of an optimal plan; empty: DefaultCandidates
   const ContainerTarget* target = nullptr;       // grids that it holds
+  std::vector<ModuleRule> rules;                 // later ones go before earlier ones
   std::optional<int> embedding_bits, head_bits;  // 16, 8, 4 or 2; these go before:
   std::optional<EndGrids> planned_ends;          // of the plan that is read
 };

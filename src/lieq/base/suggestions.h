@@ -12,7 +12,4 @@ namespace lieq {
 /// A line for the end of a message, "\n  did you mean 'gptq'?"; empty where no name is near.
 [[nodiscard]] std::string DidYouMean(std::string_view word, std::span<const std::string> names);
 
-/// Of an option that earlier versions had: the words that do the same; else empty.
-[[nodiscard]] std::string_view SuccessorOf(std::string_view option) noexcept;
-
 }  // namespace lieq

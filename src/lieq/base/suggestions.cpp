@@ -1,4 +1,4 @@
-#include "lieq/cli/suggestions.h"
+#include "lieq/base/suggestions.h"
 
 #include <algorithm>
 #include <utility>
@@ -41,12 +41,6 @@ std::string Nearest(std::string_view word, std::span<const std::string> names) {
 std::string DidYouMean(std::string_view word, std::span<const std::string> names) {
   const std::string nearest = Nearest(word, names);
   return nearest.empty() ? "" : "\n  did you mean '" + nearest + "'?";
-}
-
-std::string_view SuccessorOf(std::string_view option) noexcept {
-  if (option == "--symmetric") return "--offset symmetric";
-  if (option == "--asymmetric") return "--offset integer";
-  return {};
 }
 
 }  // namespace lieq
