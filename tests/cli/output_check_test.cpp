@@ -64,6 +64,7 @@ TEST_F(OutputCheck, KnowsEveryOptionThatNamesAPath) {
     std::set<std::string> names;
     const auto set = [&](const auto& row, std::string_view option) {
       const std::string name = Path(std::string(option) + " " + std::to_string(names.size()));
+      if (option == "--recipe") WriteText(name, R"({"schema":1,"kind":"recipe","options":{}})");
       row.set(arguments, name);
       names.insert(name);
     };

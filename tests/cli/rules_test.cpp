@@ -88,7 +88,7 @@ TEST_F(Rules, AreRecordedAndTheCommandMakesTheModelAgain) {
   EXPECT_EQ(result["settings"]["rules"].dump(),
             R"([{"grid":"w2","pattern":"down"},{"grid":"16","pattern":"embed"}])");
   const std::string command = result["command"];
-  EXPECT_NE(command.find("--set down=w2 --keep embed"), std::string::npos) << command;
+  EXPECT_NE(command.find("--set down=w2 embed=16"), std::string::npos) << command;
   EXPECT_EQ(Of(result, 0, "bits", "down"), 2);
   EXPECT_EQ(Of(result, 0, "bits", "qkv"), 4);
   EXPECT_EQ(RunLieq(folder.path(), {"inspect", Path("out")}).exit, 0);

@@ -25,6 +25,7 @@ struct Arguments {
   MachineRequest machine;
 
   std::vector<std::filesystem::path> runs;
+  std::filesystem::path recipe;              // that options were taken from; may be empty
   std::string plan_as;                       // a row of PlanExports(); empty: plan.json
   std::vector<std::filesystem::path> plans;  // of `plan diff`
 

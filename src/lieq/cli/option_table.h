@@ -72,6 +72,9 @@ struct OptionRow {
 /// Call row.set, once `value` is one of its choices. Throw UsageError, with the choice that was
 /// probably meant.
 void SetOption(const OptionRow& row, Arguments& arguments, const std::string& value);
+/// Sets the options that a recipe names (pipeline/recipe.h). Throws Error for unknown keys, with
+/// the place and the nearest name.
+void ReadRecipe(Arguments& arguments, const std::string& file);
 void SetWord(const PositionalRow& row, Arguments& arguments, const std::string& value);
 
 [[nodiscard]] std::span<const CommandRow> Commands() noexcept;

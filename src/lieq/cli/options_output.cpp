@@ -10,6 +10,12 @@ void SetOutput(Arguments& a, const std::string& v) {
 }
 
 constexpr std::array kOutputRows{
+    OptionRow{.names = "--recipe",  // first: what else is said goes before it
+              .value = "FILE",
+              .commands = kQuantize,
+              .help = "take the options of a recipe.json, as every run writes one; those of the "
+                      "command line go before them",
+              .set = ReadRecipe},
     OptionRow{.names = "--output,-o",
               .value = "FOLDER",
               .commands = kQuantize,

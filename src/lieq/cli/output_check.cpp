@@ -56,6 +56,7 @@ constexpr std::array kInputs{
              InputRole::kFile, "the diagnostics"},
     InputRow{At<&Arguments::run, &QuantizeRequest::plan>, InputRole::kModel,
              "the plan"},  // a quantized folder has one too
+    InputRow{At<&Arguments::recipe>, InputRole::kFile, "the recipe"},
     InputRow{At<&Arguments::plans>, InputRole::kModel, "a plan"},
     InputRow{At<&Arguments::run, &QuantizeRequest::ranking, &RankingRequest::scores>,
              InputRole::kFile, "the scores"},

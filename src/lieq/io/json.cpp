@@ -172,4 +172,14 @@ std::string JsonObject::String(std::string_view key, std::string_view missing) c
   return Has(key) ? String(key) : std::string(missing);
 }
 
+void RefuseUnknownKeys(const JsonObject& object, std::span<const std::string_view> known) {
+  for (const auto& [key, value] : object.value().items()) {
+    if (std::ranges::find(known, key) != known.end()) continue;
+    std::string names;
+    for (const std::string_view name : known)
+      names += (names.empty() ? "" : ", ") + std::string(name);
+    throw Error({.what = "unknown key", .where = object.Where(key), .expected = names});
+  }
+}
+
 }  // namespace lieq

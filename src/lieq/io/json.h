@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -54,5 +55,8 @@ class JsonObject {
   const Json* value_;
   std::string where_;
 };
+
+/// Throws Error naming the first key that is none of these.
+void RefuseUnknownKeys(const JsonObject& object, std::span<const std::string_view> known);
 
 }  // namespace lieq

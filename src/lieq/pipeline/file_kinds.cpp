@@ -148,11 +148,19 @@ bool Matches(std::string_view name, std::string_view start, std::string_view end
 }
 
 bool IsResultName(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 12> kNames{
-      "lieq.json",        "run.json",           "README.md",
-      "config.json",      "plan.json",          "quantize_config.json",
-      "diagnostics.json", "sensitivities.json", "study.json",
-      "report.html",      "predictions.jsonl",  "model.safetensors.index.json"};
+  constexpr std::array<std::string_view, 13> kNames{"lieq.json",
+                                                    "run.json",
+                                                    "README.md",
+                                                    "config.json",
+                                                    "plan.json",
+                                                    "quantize_config.json",
+                                                    "recipe.json",
+                                                    "diagnostics.json",
+                                                    "sensitivities.json",
+                                                    "study.json",
+                                                    "report.html",
+                                                    "predictions.jsonl",
+                                                    "model.safetensors.index.json"};
   return std::ranges::find(kNames, name) != kNames.end() || IsSidecar(name) ||
          Matches(name, "model", ".safetensors") || Matches(name, "eval", ".json");
 }

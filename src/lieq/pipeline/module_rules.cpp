@@ -122,9 +122,16 @@ Index BindEnds(const ModuleRule& rule, Matcher& matches, const ModelConfig& conf
 
 }  // namespace
 
+std::string GridOf(const ModuleRule& rule) {
+  if (!rule.grid) return "16";
+  std::string name = ShortName(*rule.grid);
+  if (!rule.says_offset) name = name.substr(0, name.find(':'));
+  if (!rule.says_group) name.erase(name.find('g'), name.substr(name.find('g')).find(':'));
+  return name;
+}
+
 std::string ModuleRule::where() const {
-  if (!grid) return "--keep '" + pattern + "'";
-  return "--set '" + pattern + "=" + ShortName(*grid) + "'";
+  return grid ? "--set '" + pattern + "=" + GridOf(*this) + "'" : "--keep '" + pattern + "'";
 }
 
 bool BoundGrids::any_unit() const noexcept {

@@ -20,6 +20,9 @@ struct BoundGrids {
   void Apply(ModelGrids& grids) const;
 };
 
+/// The grid of a rule as it was given: "w4" where it said no group, "16" for floats.
+[[nodiscard]] std::string GridOf(const ModuleRule& rule);
+
 /// The grids of request.grids.rules by the names of modules ("model.layers.3.mlp.down_proj",
 /// "model.embed_tokens", "lm_head"), the last rule that matches first. A pattern is looked for
 /// anywhere in the name.

@@ -21,6 +21,7 @@
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/quality_warnings.h"
 #include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/recipe.h"
 #include "lieq/pipeline/result_files.h"
 #include "lieq/pipeline/result_record.h"
 #include "lieq/pipeline/run_folder.h"
@@ -473,10 +474,12 @@ class Job {
                     const ModelFolder& written, std::uint64_t bytes) {
     const ModelConfig& config = written.weights.config;
     const Record document = PlanRecord(plan, config, bytes, SourceBytes(source_.model()));
+    const Record recipe = RecipeOf(request_);
     WriteResultFiles(out, {.card = CardOf(outcome.record, plan.grids, config),
                            .record = outcome.record,
                            .plan = &document,
-                           .run = &outcome.run});
+                           .run = &outcome.run,
+                           .recipe = &recipe});
   }
 
   Clock::time_point begin_ = Clock::now();

@@ -36,25 +36,10 @@ EndGrids EndsWithoutRules(const QuantizeRequest& request, const ModelConfig& con
   return ends;
 }
 
-/// As it was given.
-std::string RuleGrid(const ModuleRule& rule) {
-  if (!rule.grid) return "16";
-  std::string name = ShortName(*rule.grid);
-  if (!rule.says_group) name = name.substr(0, name.find('g'));
-  if (!rule.says_offset) name = name.substr(0, name.find(':'));
-  return name;
-}
-
 /// One number where the widths do not differ.
 Record ToRecord(const Strength& strength) {
   if (strength.narrow == strength.wide) return strength.narrow;
   return {{"2_bits", strength.narrow}, {"wider", strength.wide}};
-}
-
-/// As the option takes it.
-std::string Text(const Strength& strength) {
-  return strength.narrow == strength.wide ? fmt::format("{}", strength.narrow)
-                                          : fmt::format("{},{}", strength.narrow, strength.wide);
 }
 
 }  // namespace
@@ -137,7 +122,7 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
   if (a.grids.target != nullptr) record["for"] = a.grids.target->name;
   if (a.assemble) record["assembled"] = true;
   for (const ModuleRule& rule : a.grids.rules) {
-    record["rules"].push_back({{"pattern", rule.pattern}, {"grid", RuleGrid(rule)}});
+    record["rules"].push_back({{"pattern", rule.pattern}, {"grid", GridOf(rule)}});
   }
   if (a.grids.embedding_bits) record["embedding_bits"] = *a.grids.embedding_bits;
   if (a.grids.head_bits) record["head_bits"] = *a.grids.head_bits;
@@ -149,76 +134,6 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
     record["context"] = windows.length;
   }
   return record;
-}
-
-std::string CanonicalCommand(const QuantizeRequest& a) {
-  const auto name = [](const std::filesystem::path& path) {
-    const auto last = path.filename().empty() ? path.parent_path().filename() : path.filename();
-    return ShellQuoted(last.string());
-  };
-  std::string command = "lieq quantize " + name(a.model) + " -o OUT";
-  if (!a.plan.empty()) {
-    command += " --plan " + name(a.plan);
-  } else if (a.budget.uniform) {
-    command += fmt::format(" --uniform {}", *a.budget.uniform);
-  } else {
-    command += a.budget.bpw    ? fmt::format(" --bpw {:g}", *a.budget.bpw)
-               : a.budget.size ? fmt::format(" --size {}", *a.budget.size)
-               : a.budget.high_layers
-                   ? fmt::format(" --high-layers {}", *a.budget.high_layers)
-                   : fmt::format(" --bits {:g}", a.budget.bits.value_or(kDefaultBits));
-    if (a.budget.rounding == Rounding::kPaper) command += " --rounding paper";
-    if (a.budget.allocation == "optimal") {
-      command += fmt::format(" --allocation optimal --granularity {}",
-                             a.budget.by_group ? "group" : "layer");
-      if (!a.damage.sensitivities.empty())
-        command += " --sensitivities " + name(a.damage.sensitivities);
-      for (std::size_t i = 0; i < a.grids.candidates.size(); ++i) {
-        command += (i == 0 ? " --candidates " : ",") +
-                   Label(a.grids.candidates[i].Resolved(a.grids.offset));
-      }
-      if (!a.damage.text.empty()) command += " --text " + name(a.damage.text);
-      command += fmt::format(" --damage-windows {} --damage-context {}", a.damage.windows,
-                             a.damage.context);
-      if (a.damage.refine > 0) command += fmt::format(" --refine {}", a.damage.refine);
-    } else {
-      command +=
-          fmt::format(" --widths {},{} --ranking {}", a.budget.low, a.budget.high, a.ranking.name);
-    }
-  }
-  command += fmt::format(
-      " --method {} --group-size {} {} --act-order {} --damping {} --clip {}", a.quant.method,
-      a.grids.group_size == 0 ? "row" : std::to_string(a.grids.group_size),
-      a.grids.k_quant ? "--grid k-quant" : fmt::format("--offset {}", Name(a.grids.offset)),
-      Name(a.quant.act_order), a.quant.damping, Name(a.quant.clip));
-  const QuantOptions options = WithDefaults(a.quant);
-  command += fmt::format(" --drift {} --residual {} --rounds {}", Text(*options.drift),
-                         Text(*options.residual), *options.rounds);
-  if (!*options.search) command += " --no-search";
-  if (a.grids.target != nullptr) command += " --for " + std::string(a.grids.target->name);
-  for (std::size_t i = 0; i < a.transforms.size(); ++i) {
-    command += (i == 0 ? " --transform " : ",") + a.transforms[i];
-  }
-  if (a.grids.embedding_bits)
-    command += fmt::format(" --embedding-bits {}", *a.grids.embedding_bits);
-  if (a.grids.head_bits) command += fmt::format(" --head-bits {}", *a.grids.head_bits);
-  for (const ModuleRule& rule : a.grids.rules) {
-    command += rule.grid ? " --set " + ShellQuoted(rule.pattern + "=" + RuleGrid(rule))
-                         : " --keep " + ShellQuoted(rule.pattern);
-  }
-  if (a.assemble) command += " --assemble --codes " + name(a.damage.codes);
-  for (std::size_t i = 0; i < a.calibration.files.size(); ++i) {
-    command += (i == 0 ? " --calibration " : " ") + name(a.calibration.files[i]);
-  }
-  for (std::size_t i = 0; i < a.reading.fields.size(); ++i) {
-    command += (i == 0 ? " --text-field " : ",") + a.reading.fields[i];
-  }
-  if (a.reading.line_ends != LineEnds::kLf)
-    command += fmt::format(" --line-ends {}", Name(a.reading.line_ends));
-  command += fmt::format(" --samples {} --context {} --seed {}",
-                         a.calibration.samples.value_or(kDefaultSamples),
-                         a.calibration.context.value_or(kDefaultContext), a.seed);
-  return command;
 }
 
 EndGrids EndsOf(const QuantizeRequest& request, const ModelConfig& config) {

@@ -20,9 +20,6 @@ void AddAverage(const QuantizeRequest& request, Record& record);
 [[nodiscard]] Record QuantizeSettings(const QuantizeRequest& request, const std::string& model_hash,
                                       const EncodedText* calibration, const Windows& windows);
 
-/// The command that makes the same result, with folders by their names alone.
-[[nodiscard]] std::string CanonicalCommand(const QuantizeRequest& request);
-
 /// The grid of a width by --group-size and --offset, or by --grid the K-quant that has it. Throws
 /// Error where none has.
 [[nodiscard]] Grid GridOfBits(const QuantizeRequest& request, int bits);

@@ -11,6 +11,7 @@ void WriteResultFiles(const std::filesystem::path& folder, const ResultFiles& fi
   WriteFileAtomically(folder / "README.md", files.card);
   if (files.plan != nullptr) write("plan.json", *files.plan);
   if (files.run != nullptr) write("run.json", *files.run);
+  if (files.recipe != nullptr) write("recipe.json", *files.recipe);
   write("lieq.json", files.record);
 }
 

@@ -9,9 +9,10 @@
 namespace lieq {
 
 struct ResultFiles {
-  const std::string& card;                       // README.md
-  const Record& record;                          // lieq.json
-  const Record *plan = nullptr, *run = nullptr;  // plan.json, run.json; null: none
+  const std::string& card;  // README.md
+  const Record& record;     // lieq.json
+  // plan.json, run.json, recipe.json; null: none
+  const Record *plan = nullptr, *run = nullptr, *recipe = nullptr;
 };
 
 /// Writes them into `folder`, lieq.json last: a folder that has it is whole. Throws Error.

@@ -49,16 +49,6 @@ double Finite(const JsonObject& object, std::string_view key) {
   return value;
 }
 
-template <class Known>
-void RefuseUnknownKeys(const JsonObject& object, const Known& known) {
-  for (const auto& [key, value] : object.value().items()) {
-    if (std::ranges::find(known, key) != known.end()) continue;
-    throw Error({.what = "unknown key",
-                 .where = object.Where(key),
-                 .expected = fmt::format("{}", fmt::join(known, ", "))});
-  }
-}
-
 /// One value for the layer, or an object with one for each unit.
 template <class T, class Value>
 std::array<T, kUnits> ParseUnits(const JsonObject& row, std::string_view key, const Value& value) {
