@@ -77,6 +77,21 @@ TEST(ChatTemplate, AnswersAreTheContentWhereThePromptIsNoPrefix) {
   EXPECT_THAT(AnswersOf(source, chat), ElementsAre("b", "c</think>d<end>"));
 }
 
+TEST(ChatTemplate, AnswersAreTheContentWhereTheTemplateHasNoPrompt) {
+  const std::string source =
+      "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>\n{% endfor %}";
+
+  EXPECT_THAT(AnswersOf(source, TwoTurns()), ElementsAre(" Hello.</s>", " So long</s>"));
+}
+
+TEST(ChatTemplate, AnswersBeginRightBehindTheQuestionWhereNothingStandsBetween) {
+  const std::string source =
+      "{% for m in messages %}{{ '[INST] ' + m.content + ' [/INST]' if m.role == 'user' else ' ' + "
+      "m.content + '</s>' }}{% endfor %}";
+
+  EXPECT_THAT(AnswersOf(source, TwoTurns()), ElementsAre(" Hello.</s>", " So long</s>"));
+}
+
 TEST(ChatTemplate, AnswersOfAnEmptyMessageAreItsEnd) {
   EXPECT_THAT(AnswersOf(kChatMl, Chat({{"user", "x"}, {"assistant", ""}})),
               ElementsAre("<|im_end|>"));

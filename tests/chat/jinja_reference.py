@@ -162,7 +162,7 @@ class Generator:
             f"({a} * {self.of('2', '0', '3')})", f"{a}|reverse", f"{a}|default({b})", f"({a} or {b})", f"({a} and {b})",
             f"{a}|first", f"{a}|last", f"('%s-%s' % ({a}, {b}))", f"'{{}}:{{}}'.format({a}, {self.integer(0)})",
             f"'%s/%d/%.2f'|format({a}, {self.integer(0)}, {self.number(0)})", f"{a}.removeprefix('H')", f"{a}.partition(' ')[2]",
-            f"{a}|e", f"({a} if {self.boolean(depth - 1)})", f"{a}|center(9)", f"{a}.rsplit(' ', 1)[-1]", f"{a}.swapcase()",
+            f"({a} if {self.boolean(depth - 1)})", f"{a}|center(9)", f"{a}.rsplit(' ', 1)[-1]", f"{a}.swapcase()",
             f"({a}).splitlines()|join('|')", f"{a}.ljust(5, '.')", f"({a})|string|wordcount")
 
     def listing(self, depth):

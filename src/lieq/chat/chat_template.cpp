@@ -1,6 +1,7 @@
 #include "lieq/chat/chat_template.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
@@ -72,38 +73,33 @@ std::optional<ChatTemplate> ChatTemplate::Open(const std::filesystem::path& fold
                                                const std::string& name) {
   const std::filesystem::path config_path = folder / "tokenizer_config.json";
   const Json config = std::filesystem::exists(config_path) ? ReadJson(config_path) : Json();
+  const std::filesystem::path file = folder / kFile;
+  if (!std::filesystem::exists(file)) return OfConfig(config, config_path.string(), name);
+  return ChatTemplate(ReadText(file), config, file.string());
+}
+
+std::optional<ChatTemplate> ChatTemplate::OfConfig(const Json& config, const std::string& where,
+                                                   const std::string& name) {
+  if (!config.is_object() || !config.contains("chat_template")) return std::nullopt;
+  const Json& given = config["chat_template"];
+  const std::string key = where + ": /chat_template";
+  if (given.is_null()) return std::nullopt;
+  if (given.is_string()) return ChatTemplate(given.get<std::string>(), config, key);
   ChatTemplate chat;
   chat.special_tokens_ = SpecialTokensOf(config);
-  const auto add = [&](const std::string& own, const std::string& source,
-                       const std::string& where) {
-    if (name.empty() || name == own)
-      chat.templates_.emplace_back(own, jinja::Template(source, where));
-  };
-  const std::string key = config_path.string() + ": /chat_template";
-  if (std::filesystem::exists(folder / kFile)) {
-    const std::string path = (folder / kFile).string();
-    add("default", ReadText(path), path);
-  } else if (config.is_object() && config.contains("chat_template") &&
-             !config["chat_template"].is_null()) {
-    const Json& given = config["chat_template"];
-    if (given.is_string()) {
-      add("default", given.get<std::string>(), key);
-    } else {
-      for (const Json& row : given) {
-        const bool right = row.is_object() && row.contains("name") && row["name"].is_string() &&
-                           row.contains("template") && row["template"].is_string();
-        if (!right) {
-          throw Error({.what = "this is no chat template",
-                       .where = key,
-                       .expected = "a string, or a list of {\"name\": ..., \"template\": ...}",
-                       .found = Printable(row.dump())});
-        }
-        const std::string own = row["name"].get<std::string>();
-        add(own, row["template"].get<std::string>(), key + " '" + Printable(own) + "'");
-      }
+  for (const Json& row : given) {
+    const bool right = row.is_object() && row.contains("name") && row["name"].is_string() &&
+                       row.contains("template") && row["template"].is_string();
+    if (!right) {
+      throw Error({.what = "this is no chat template",
+                   .where = key,
+                   .expected = "a string, or a list of {\"name\": ..., \"template\": ...}",
+                   .found = Printable(row.dump())});
     }
-  } else {
-    return std::nullopt;
+    const std::string own = row["name"].get<std::string>();
+    if (!name.empty() && name != own) continue;
+    chat.templates_.emplace_back(own, jinja::Template(row["template"].get<std::string>(),
+                                                      key + " '" + Printable(own) + "'"));
   }
   if (chat.templates_.empty()) {
     throw Error(
@@ -135,7 +131,8 @@ jinja::Text ChatTemplate::RenderText(const Record& messages, const ChatOptions& 
 
 std::optional<ByteSpan> ChatTemplate::AnswerBetween(const Record& messages, std::size_t i,
                                                     const ChatOptions& options,
-                                                    const std::string& text) const {
+                                                    const std::optional<ByteSpan>& said,
+                                                    const std::string& whole) const {
   Record part = Record::array();
   for (std::size_t k = 0; k < i; ++k) part.push_back(messages[k]);
   ChatOptions before = options;
@@ -144,13 +141,25 @@ std::optional<ByteSpan> ChatTemplate::AnswerBetween(const Record& messages, std:
   after.add_generation_prompt = false;
   try {
     const std::string question = RenderText(part, before).bytes();
+    const bool prompts = question != RenderText(part, after).bytes();
     part.push_back(messages[i]);
     const std::string answered = RenderText(part, after).bytes();
     if (question.size() > answered.size() || !answered.starts_with(question) ||
-        !text.starts_with(answered)) {
+        !whole.starts_with(answered)) {
       return std::nullopt;
     }
-    return ByteSpan{.begin = question.size(), .end = answered.size()};
+    ByteSpan answer{.begin = question.size(), .end = answered.size()};
+    // A template without a prompt writes it with the answer: "assistant: ". The space before what
+    // is said belongs to its first token.
+    if (!prompts && said.has_value() && said->begin > answer.begin) {
+      const std::string_view gap =
+          std::string_view(whole).substr(answer.begin, said->begin - answer.begin);
+      if (!WithoutSpaceBehind(gap).empty()) {
+        answer.begin = said->begin;
+        while (whole[answer.begin - 1] == ' ') --answer.begin;
+      }
+    }
+    return answer;
   } catch (const Error&) {  // a part of a chat may be what the template refuses
     return std::nullopt;
   }
@@ -186,7 +195,7 @@ RenderedChat ChatTemplate::Render(const Record& messages, const ChatOptions& opt
   std::size_t done = 0;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (!IsAssistant(messages, i)) continue;
-    std::optional<ByteSpan> answer = AnswerBetween(messages, i, options, chat.text);
+    std::optional<ByteSpan> answer = AnswerBetween(messages, i, options, said[i], chat.text);
     if (!answer.has_value()) answer = said[i];
     if (!answer.has_value()) continue;
     // White space behind the end of a turn belongs to the next one, unless it was said.

@@ -65,6 +65,10 @@ class ChatTemplate {
   /// "tool_use" for chats with tools where it is there, else "default". Throws Error.
   [[nodiscard]] static std::optional<ChatTemplate> Open(const std::filesystem::path& folder,
                                                         const std::string& name = {});
+  /// The same of a document that is tokenizer_config.json; where: names it in errors.
+  [[nodiscard]] static std::optional<ChatTemplate> OfConfig(const Json& config,
+                                                            const std::string& where,
+                                                            const std::string& name = {});
   /// config: tokenizer_config.json, for its special tokens; null: none.
   ChatTemplate(std::string_view source, const Json& config, const std::string& where);
 
@@ -75,9 +79,12 @@ class ChatTemplate {
  private:
   ChatTemplate() = default;
   [[nodiscard]] jinja::Text RenderText(const Record& messages, const ChatOptions& options) const;
+  /// Of message i, which says what is at `said`: what the text `whole` of all messages has behind
+  /// the prompt for it; nothing where the chat up to it is written otherwise than in the whole.
   [[nodiscard]] std::optional<ByteSpan> AnswerBetween(const Record& messages, std::size_t i,
                                                       const ChatOptions& options,
-                                                      const std::string& text) const;
+                                                      const std::optional<ByteSpan>& said,
+                                                      const std::string& whole) const;
 
   std::vector<std::pair<std::string, jinja::Template>> templates_;  // by name
   Record special_tokens_ = Record::object();

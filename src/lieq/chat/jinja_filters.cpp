@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <span>
 #include <utility>
@@ -191,7 +192,8 @@ Value RoundFilter(Run&, const Value& value, Arguments& arguments) {
   if (method == "ceil" || method == "floor") {
     const double scaled = value.real() * power;
     if (!std::isfinite(scaled)) throw Fault("this cannot be rounded");
-    return Value::Float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / power);
+    return Value::Float(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) /
+                        power);
   }
   if (method != "common")
     throw Fault("round knows the methods common, ceil and floor", {}, Printable(method));

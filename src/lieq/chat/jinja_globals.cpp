@@ -24,9 +24,7 @@ Value RangeFunction(Run& run, Arguments& arguments) {
     items.push_back(Value::Int(i));
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  std::string name = "range(" + std::to_string(start) + ", " + std::to_string(stop);
-  if (step != 1) name += ", " + std::to_string(step);
-  return MakeSequence(run.heap(), Kind::kRange, std::move(items), name + ")");
+  return MakeSequence(run.heap(), Kind::kRange, std::move(items), RangeName(start, stop, step));
 }
 
 Value NamespaceFunction(Run& run, Arguments& arguments) {
@@ -127,6 +125,12 @@ constexpr std::array<GlobalRow, 7> kGlobals{{
 }};
 
 }  // namespace
+
+std::string RangeName(std::int64_t begin, std::int64_t end, std::int64_t step) {
+  std::string name = "range(" + std::to_string(begin) + ", " + std::to_string(end);
+  if (step != 1) name += ", " + std::to_string(step);
+  return name + ")";
+}
 
 std::optional<Value> GlobalOf(Run& run, const std::string& name) {
   for (const GlobalRow& row : kGlobals) {

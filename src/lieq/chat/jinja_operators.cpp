@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <utility>
 
@@ -126,6 +127,21 @@ std::vector<std::int64_t> SlicedPlaces(Run& run, std::int64_t length, const Valu
     places.push_back(i);
   }
   return places;
+}
+
+/// A part of a range, which is a range. part: its items.
+Value SlicedRange(Run& run, const Value& range, std::vector<Value> part, const Value& begin,
+                  const Value& end, const Value& step) {
+  const auto& object = static_cast<const SequenceObject&>(*range.object());
+  long long from = 0, to = 0, by = 1;
+  std::sscanf(object.name.c_str(), "range(%lld, %lld, %lld)", &from, &to, &by);
+  const auto length = static_cast<std::int64_t>(object.items.size());
+  const std::int64_t stride = step.Is(Kind::kNone) ? 1 : step.integer();
+  const std::int64_t first = Clipped(begin, length, stride < 0 ? length - 1 : 0, stride < 0);
+  const std::int64_t last = Clipped(end, length, stride < 0 ? -1 : length, stride < 0);
+  return MakeSequence(run.heap(), Kind::kRange, std::move(part),
+                      RangeName(Added(from, Multiplied(first, by)),
+                                Added(from, Multiplied(last, by)), Multiplied(by, stride)));
 }
 
 /// Where characters begin, and the end.
@@ -345,7 +361,8 @@ Value Run::Slice(const Value& value, const Value& begin, const Value& end, const
        SlicedPlaces(*this, static_cast<std::int64_t>(items.size()), begin, end, step)) {
     part.push_back(items[static_cast<std::size_t>(i)]);
   }
-  return MakeSequence(heap_, value.Is(Kind::kTuple) ? Kind::kTuple : Kind::kList, std::move(part));
+  if (value.Is(Kind::kRange)) return SlicedRange(*this, value, std::move(part), begin, end, step);
+  return MakeSequence(heap_, value.kind(), std::move(part));
 }
 
 Value Run::Negative(const Value& value) {

@@ -178,6 +178,8 @@ class Run {
 [[nodiscard]] std::optional<Value> MethodOf(Run& run, const Value& value, const std::string& name);
 /// A function that every template has; nothing for another name.
 [[nodiscard]] std::optional<Value> GlobalOf(Run& run, const std::string& name);
+/// "range(0, 3)": how a range prints.
+[[nodiscard]] std::string RangeName(std::int64_t begin, std::int64_t end, std::int64_t step);
 /// space.name = value
 void SetInNamespace(NamespaceObject& space, const std::string& name, const Value& value);
 /// "%s" % values.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <utility>
 
 #include "lieq/chat/jinja_run.h"

@@ -1,6 +1,7 @@
 #include "lieq/chat/jinja_template.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lieq/base/error.h"
 #include "lieq/chat/jinja_lexer.h"

@@ -4,7 +4,9 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <limits>
+#include <utility>
 
 #include "lieq/text/characters.h"
 #include "lieq/text/utf8.h"
@@ -357,8 +359,7 @@ void AppendRepr(Heap& heap, const Value& value, Text& text) {
     case Kind::kFloat:
       return AppendStr(heap, value, text);
     default:
-      throw Fault("this has no text", "a string, a number, a list or a dict",
-                  std::string(TypeName(value)));
+      text.Append("<" + std::string(TypeName(value)) + ">");  // Python has an address in it
   }
 }
 

@@ -44,6 +44,7 @@ struct Arguments {
 
   const Convention* convention = &Conventions().front();  // of `evaluate`
   Index stride = 0;                                       // 0: windows do not overlap
+  bool score_answers = false;                             // of chats the assistant's tokens alone
   std::filesystem::path reference;                        // a model to measure the distance to
   std::vector<std::filesystem::path> models;              // of `evaluate`
   std::vector<TaskDescription> tasks;
@@ -60,6 +61,9 @@ struct Arguments {
   // Of `generate`.
   std::optional<std::string> prompt;
   std::filesystem::path prompt_file;
+  bool chat = false;                  // the prompt is a user's message, or
+  std::filesystem::path messages;     // follows these
+  std::optional<std::string> system;  // message
   Index new_tokens = 64;
   SamplingOptions sampling;
 

@@ -91,7 +91,7 @@ Diagnosis Measure(const Arguments& arguments, const ModelFolder& model, Session&
   if (!weights_alone || !arguments.run.damage.text.empty())
     tokenizer = OpenTokenizer(model, session.log());
   const auto encode = [&](std::span<const std::filesystem::path> files) {
-    return EncodeFiles(*tokenizer, files, arguments.run.reading, session.log());
+    return EncodeFiles(*tokenizer, files, arguments.run.reading, model, session.log());
   };
 
   Diagnosis diagnosis;

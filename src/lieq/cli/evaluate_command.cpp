@@ -6,6 +6,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/chat/chat_rows.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/evaluate_tasks.h"
 #include "lieq/container/finite.h"
@@ -70,6 +71,7 @@ DivergenceResult Diverge(const Arguments& arguments, const Model& model, const M
        {text.length, arguments.stride, static_cast<Index>(text.windows.size())}) {
     hasher.Add(std::to_string(number) + ",");
   }
+  if (!text.answer.empty()) hasher.Add("answers");  // other windows may be there
   const std::string hash = hasher.Add(session.device().description()).Hex();
   const fs::path folder = arguments.machine.cache.empty() ? CacheFolder() : arguments.machine.cache;
   const fs::path file = folder / ("reference-" + hash + ".safetensors");
@@ -83,23 +85,50 @@ DivergenceResult Diverge(const Arguments& arguments, const Model& model, const M
 Evaluation Evaluate(const Arguments& arguments, const fs::path& file, const Model& model,
                     const Model* reference, Session& session) {
   Convention convention = *arguments.convention;
+  const bool chats = HoldsChats(file, arguments.run.reading);
+  if (arguments.score_answers && !chats) {
+    throw Error({.what = "there are no answers in a text that is no chats",
+                 .where = file.string(),
+                 .expected = "rows of messages, or --chat-fields",
+                 .hint = "score all of it: leave --score answers out"});
+  }
   // Rows of JSON are joined by blank lines already.
   if (HoldsRows(file)) convention.joins_rows = false;
-  const auto [content, notes] = ReadTextFile(file, arguments.run.reading);
+  // Chats are what the model's template makes of them, and the template writes the special tokens.
+  std::optional<EncodedChats> encoded;
+  FileText read;
+  if (chats) {
+    const ChatTemplate chat = OpenChatTemplate(model.folder);
+    encoded = EncodeChats(file, chat, model.tokenizer, arguments.run.reading);
+    read = {.text = encoded->text, .notes = encoded->notes};
+  } else {
+    read = ReadTextFile(file, arguments.run.reading);
+  }
+  const auto& [content, notes] = read;
   Evaluation evaluation{.hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
-  std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer, content);
-  if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer, content)) {
+  std::vector<TokenId> ids = chats ? encoded->ids : EncodeFor(convention, model.tokenizer, content);
+  const auto of_reference = [&] {
+    if (!chats) return EncodeFor(convention, reference->tokenizer, content);
+    return EncodeChats(file, OpenChatTemplate(model.folder), reference->tokenizer,
+                       arguments.run.reading)
+        .ids;
+  };
+  if (reference != nullptr && ids != of_reference()) {
     throw Error({.what = "the reference has another tokenizer: it gives other tokens",
                  .where = arguments.reference.string(),
                  .expected = "the model that this one was made from"});
   }
   evaluation.tokens = static_cast<Index>(ids.size());
-  const ScoredText text = CutScored(std::move(ids), convention,
-                                    arguments.run.calibration.context.value_or(convention.context),
-                                    arguments.stride, arguments.run.calibration.samples.value_or(0),
-                                    BosOf(model.tokenizer), file.string());
+  ScoredText text = CutScored(std::move(ids), convention,
+                              arguments.run.calibration.context.value_or(convention.context),
+                              arguments.stride, arguments.run.calibration.samples.value_or(0),
+                              BosOf(model.tokenizer), file.string());
+  if (arguments.score_answers) {
+    text = CountAnswers(std::move(text), std::move(encoded->answer), file.string());
+  }
   const auto windows = static_cast<Index>(text.windows.size());
-  if (arguments.run.calibration.samples && *arguments.run.calibration.samples > windows) {
+  if (!arguments.score_answers && arguments.run.calibration.samples &&
+      *arguments.run.calibration.samples > windows) {
     session.log().Warning(fmt::format("{} has {} windows of {} tokens, fewer than --samples {}",
                                       file.string(), windows, text.length,
                                       *arguments.run.calibration.samples));
@@ -164,6 +193,7 @@ Record ToJson(const Arguments& arguments, const Identity& model, const fs::path&
                 {"line_ends", Name(arguments.run.reading.line_ends)},
                 {"convention", arguments.convention->name},
                 {"stride", arguments.stride},
+                {"score", arguments.score_answers ? "answers" : "all"},
                 {"perplexity", result.perplexity},
                 {"mean_nll", result.mean_nll},
                 {"standard_error", result.standard_error},

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstdio>
 
+#include "lieq/chat/chat_template.h"
+#include "lieq/chat/conversation.h"
 #include "lieq/cli/commands.h"
 #include "lieq/container/special_tokens.h"
 #include "lieq/model/decoder.h"
@@ -23,8 +25,13 @@ double SecondsSince(Clock::time_point begin) {
 }
 
 void CheckOptions(const Arguments& arguments) {
-  if (arguments.prompt.has_value() != arguments.prompt_file.empty()) {
-    throw UsageError("give one of --prompt and --prompt-file");
+  const bool prompt = arguments.prompt.has_value(), file = !arguments.prompt_file.empty();
+  if ((prompt && file) || (!prompt && !file && arguments.messages.empty())) {
+    throw UsageError("give one of --prompt and --prompt-file, or --messages");
+  }
+  if (arguments.system && !arguments.chat) throw UsageError("--system wants --chat");
+  if (arguments.system && !arguments.messages.empty()) {
+    throw UsageError("--system and --messages: the messages have the system's among them");
   }
   const SamplingOptions& sampling = arguments.sampling;
   if (sampling.temperature == 0 && (sampling.top_k > 0 || sampling.top_p < 1)) {
@@ -45,8 +52,13 @@ std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& 
   return {FirstToken(model, tokenizer)};
 }
 
+bool IsChat(const Arguments& arguments) {
+  return arguments.chat || !arguments.messages.empty();
+}
+
 struct Generation {
-  std::string prompt;  // as UTF-8
+  std::string prompt;  // as UTF-8; of a chat what its template made of it
+  Record messages;     // of a chat
   std::vector<TokenId> prompt_ids, ids;
   std::string text;
   std::optional<TokenId> end;  // the end-of-text token that came; none: as many as were asked for
@@ -57,6 +69,32 @@ struct Generation {
     return steps == 0 ? 0 : static_cast<double>(steps) / seconds;
   }
 };
+
+/// The chat that --messages, --system and the prompt make, by the model's template; the prompt is
+/// what was read for it.
+void WriteChat(const Arguments& arguments, const ModelFolder& model, const Tokenizer& tokenizer,
+               Generation& result) {
+  Conversation chat;
+  if (!arguments.messages.empty()) chat = ReadConversation(arguments.messages);
+  if (arguments.system) {
+    std::string repaired;
+    const std::string text(ToValidUtf8(*arguments.system, repaired));
+    chat.messages.push_back({{"role", "system"}, {"content", text}});
+  }
+  if (arguments.prompt || !arguments.prompt_file.empty()) {
+    chat.messages.push_back({{"role", "user"}, {"content", result.prompt}});
+  }
+  const RenderedChat rendered = OpenChatTemplate(model).Render(
+      chat.messages,
+      {.add_generation_prompt = true, .tools = chat.tools, .variables = chat.variables});
+  result.prompt_ids = EncodeChat(rendered, tokenizer).ids;
+  if (result.prompt_ids.empty()) {
+    throw Error({.what = "the chat template writes nothing for this chat",
+                 .where = arguments.run.model.string()});
+  }
+  result.prompt = rendered.text;
+  result.messages = std::move(chat.messages);
+}
 
 /// Prints the text as it comes, if `streams`.
 void Generate(const Arguments& arguments, const ModelFolder& model, const Tokenizer& tokenizer,
@@ -112,6 +150,7 @@ Record ToJson(const Arguments& arguments, const Generation& result, Session& ses
                 {"ids", result.ids},
                 {"text", result.text},
                 {"stopped", result.end ? "end of text" : "length"}};
+  if (IsChat(arguments)) record["messages"] = result.messages;
   if (result.end) record["end_id"] = *result.end;
   record["temperature"] = arguments.sampling.temperature;
   record["top_k"] = arguments.sampling.top_k;
@@ -139,12 +178,16 @@ int RunGenerate(const Arguments& arguments, CommandSession& session) {
     if (result.prompt != *arguments.prompt) {
       session.log().Warning("--prompt: bytes that are no UTF-8 are read as U+FFFD");
     }
-  } else {
+  } else if (!arguments.prompt_file.empty()) {
     FileText read = ReadPlainText(arguments.prompt_file, arguments.run.reading);
     Say(read.notes, session.log());
     result.prompt = std::move(read.text);
   }
-  result.prompt_ids = EncodePrompt(result.prompt, model, tokenizer);
+  if (IsChat(arguments)) {
+    WriteChat(arguments, model, tokenizer, result);
+  } else {
+    result.prompt_ids = EncodePrompt(result.prompt, model, tokenizer);
+  }
   Generate(arguments, model, tokenizer, !arguments.json, session, result);
   if (arguments.json) {
     session.Answer(ToJson(arguments, result, session));

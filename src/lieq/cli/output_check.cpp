@@ -48,6 +48,7 @@ constexpr std::array kInputs{
              InputRole::kFile, "a calibration text"},
     InputRow{At<&Arguments::second_text>, InputRole::kFile, "a second text"},
     InputRow{At<&Arguments::prompt_file>, InputRole::kFile, "the prompt"},
+    InputRow{At<&Arguments::messages>, InputRole::kFile, "the messages"},
     InputRow{At<&Arguments::run, &QuantizeRequest::ranking, &RankingRequest::diagnostics>,
              InputRole::kFile, "the diagnostics"},
     InputRow{At<&Arguments::run, &QuantizeRequest::plan>, InputRole::kModel,

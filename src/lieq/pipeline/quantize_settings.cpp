@@ -96,6 +96,8 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
       if (!a.damage.text.empty()) record["text"] = HashFile(a.damage.text);
       if (!a.damage.text.empty() && !a.reading.fields.empty())
         record["text_fields"] = a.reading.fields;
+      if (!a.damage.text.empty() && !a.reading.turns.empty())
+        record["chat_fields"] = a.reading.turns;
       record["damage_windows"] = a.damage.windows;
       record["damage_context"] = a.damage.context;
       record["measure_all"] = a.damage.measure_all;
@@ -176,6 +178,10 @@ std::string CanonicalCommand(const QuantizeRequest& a) {
   }
   for (std::size_t i = 0; i < a.reading.fields.size(); ++i) {
     command += (i == 0 ? " --text-field " : ",") + a.reading.fields[i];
+  }
+  for (std::size_t i = 0; i < a.reading.turns.size(); ++i) {
+    const auto& [role, field] = a.reading.turns[i];
+    command += (i == 0 ? " --chat-fields " : ",") + role + "=" + field;
   }
   if (a.reading.line_ends != LineEnds::kLf)
     command += fmt::format(" --line-ends {}", Name(a.reading.line_ends));
