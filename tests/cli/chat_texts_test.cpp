@@ -110,6 +110,16 @@ TEST_F(ChatTexts, AnswersAloneAreScoredOnRequest) {
   EXPECT_EQ(itself["reference"]["same_top"], 1);
 }
 
+TEST_F(ChatTexts, ScoredByAnswersShareNoColumnWithThoseScoredWhole) {
+  WriteText(folder / "all.json", Evaluate("messages.jsonl").dump());
+  WriteText(folder / "answers.json", Evaluate("messages.jsonl", {"--score", "answers"}).dump());
+  const Outcome outcome =
+      Lieq({"compare", Path("all.json"), Path("answers.json"), "--format", "json"});
+  EXPECT_EQ(outcome.exit, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("\"plain, answers\""));
+  EXPECT_THAT(outcome.out, HasSubstr("\"plain\""));
+}
+
 TEST_F(ChatTexts, OfAModelWithoutATemplateAreRefused) {
   WriteText(folder / "model/tokenizer_config.json", "{}");
   const Outcome outcome = Lieq({"evaluate", Path("model"), "--text", Path("messages.jsonl")});
