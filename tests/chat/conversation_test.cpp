@@ -40,6 +40,9 @@ TEST(Conversation, FieldsOfARowAreTurnsByAMap) {
             R"([{"role":"user","content":"i\n\nx"},{"role":"assistant","content":"o"}])");
   EXPECT_EQ(Messages(R"({"instruction": "i", "input": "", "output": "o"})", alpaca),
             R"([{"role":"user","content":"i"},{"role":"assistant","content":"o"}])");
+  EXPECT_EQ(Messages(R"({"messages": [{"role": "user", "content": "m"}]})", alpaca),
+            R"([{"role":"user","content":"m"}])")
+      << "files of both kinds may stand beside one another";
 }
 
 TEST(Conversation, WhatIsNoneIsRefusedByItsPlace) {

@@ -93,7 +93,7 @@ bool IsConversation(const Record& row) {
 
 Conversation ConversationOf(const Record& row, const std::string& place, const ChatFields& fields) {
   Conversation conversation;
-  if (!fields.empty()) {
+  if (!fields.empty() && !IsConversation(row)) {
     if (!row.is_object()) RefuseConversation(place, row.type_name());
     conversation.messages = FieldsToTurns(row, place, fields);
     if (conversation.messages.empty()) RefuseConversation(place, "none of the fields");

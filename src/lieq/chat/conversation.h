@@ -26,8 +26,9 @@ using ChatFields = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] bool IsConversation(const Record& row);
 
 /// The conversation of a row: an array of turns, or an object with "messages" or "conversations"
-/// and perhaps "tools"; by `fields` where they are not empty. "human" and "gpt" become "user" and
-/// "assistant". Throws Error naming `place`: anything else, turns without a role, no turn at all.
+/// and perhaps "tools"; else by `fields` where they are not empty. "human" and "gpt" become "user"
+/// and "assistant". Throws Error naming `place`: anything else, turns without a role, no turn at
+/// all.
 [[nodiscard]] Conversation ConversationOf(const Record& row, const std::string& place,
                                           const ChatFields& fields = {});
 
