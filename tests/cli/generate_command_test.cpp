@@ -198,9 +198,59 @@ TEST_F(GenerateCommand, RefusesWhatItCannotDo) {
   refused({"-p", "a", "--temperature", "-1"}, 2, "--temperature: expected");
   refused({"-p", "a", "--temperature", "nan"}, 2, "--temperature: expected");
   refused({"-p", "a", "-n", "0"}, 2, "--new-tokens: expected");
-  refused({"-p", "a", "--chat"}, 2, "does not take '--chat'");
+  refused({"-p", "a", "--chats"}, 2, "does not take '--chats'");
+  refused({"-p", "a", "--system", "b"}, 2, "--system wants --chat");
+  refused({"--chat", "--system", "b", "--messages", Path("m")}, 2, "--system and --messages");
+  refused({"-p", "a", "--chat"}, 3, "has no chat template");
+  WriteText(folder / "model/tokenizer_config.json",
+            R"({"chat_template": "{{ raise_exception('never') }}"})");
+  refused({"-p", "a", "--chat"}, 3, "tokenizer_config.json: /chat_template: line 1, column 19");
+  WriteText(folder / "m.json", R"([{"content": "whose?"}])");
+  refused({"--messages", Path("m.json")}, 3, "m.json");
   Configure(R"({"eos_token_id": 9999})");
   refused({"-p", "a"}, 3, "/eos_token_id");
+}
+
+constexpr std::string_view kTemplate =
+    R"({"chat_template": "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ tools|length if tools }}{% if add_generation_prompt %}<assistant>{{ mood }}{% endif %}"})";
+
+TEST_F(GenerateCommand, PutsTheChatTemplateAroundTheMessages) {
+  WriteText(folder / "model/tokenizer_config.json", kTemplate);
+
+  const Json record = Record({"--chat", "--system", "Be.", "-p", "the one"});
+
+  EXPECT_EQ(record["prompt"], "<system>Be.<user>the one<assistant>");
+  EXPECT_EQ(record["messages"].dump(),
+            R"([{"content":"Be.","role":"system"},{"content":"the one","role":"user"}])");
+  EXPECT_EQ(record["prompt_ids"],
+            Record({"-p", "<system>Be.<user>the one<assistant>"})["prompt_ids"]);
+  EXPECT_EQ(Generate({"--chat", "-p", "the one"}).out,
+            Record({"--chat", "-p", "the one"})["text"].get<std::string>() + "\n");
+}
+
+TEST_F(GenerateCommand, GoesOnWithTheTurnsOfAFile) {
+  WriteText(folder / "model/tokenizer_config.json", kTemplate);
+  WriteText(
+      folder / "turns.json",
+      R"([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "human", "value": "c"}])");
+  WriteText(
+      folder / "whole.json",
+      R"({"messages": [{"role": "user", "content": "a"}], "tools": [{}, {}], "mood": "glad"})");
+  WriteText(folder / "p.txt", "more");
+
+  EXPECT_EQ(Record({"--messages", Path("turns.json")})["prompt"],
+            "<user>a<assistant>b<user>c<assistant>");
+  EXPECT_EQ(Record({"--messages", Path("whole.json")})["prompt"], "<user>a2<assistant>glad");
+  EXPECT_EQ(Record({"--messages", Path("whole.json"), "--prompt-file", Path("p.txt")})["prompt"],
+            "<user>a<user>more2<assistant>glad");
+}
+
+TEST_F(GenerateCommand, TakesTheChatTemplateOfAGgufFile) {
+  WriteText(folder / "model/tokenizer_config.json", kTemplate);
+  ASSERT_EQ(Lieq({"export", Path("model"), "--to", "gguf", "-o", Path("model.gguf")}).exit, 0);
+
+  EXPECT_EQ(Record({"--chat", "-p", "the one"}, "model.gguf")["prompt"],
+            "<user>the one<assistant>");
 }
 
 TEST_F(GenerateCommand, WarnsBeyondThePositionsOfTheModel) {

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "lieq/chat/chat_template.h"
+#include "lieq/chat/conversation.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/amounts.h"

@@ -69,6 +69,19 @@ void SetTextFields(Arguments& arguments, const std::string& text) {
   }
 }
 
+void SetChatFields(Arguments& arguments, const std::string& text) {
+  for (const std::string& turn : SplitAtCommas(text)) {
+    const std::size_t sign = turn.find('=');
+    if (sign == std::string::npos || sign == 0 || sign + 1 == turn.size()) {
+      throw UsageError(
+          "--chat-fields: expected ROLE=NAME[,ROLE=NAME...] such as "
+          "user=instruction,assistant=output, found '" +
+          text + "'");
+    }
+    arguments.run.reading.turns.emplace_back(turn.substr(0, sign), turn.substr(sign + 1));
+  }
+}
+
 void SetLineEnds(Arguments& arguments, const std::string& text) {
   if (text != "lf" && text != "keep") {
     throw UsageError("--line-ends: expected lf or keep, found '" + text + "'");

@@ -43,6 +43,7 @@ void SetWidths(Arguments& arguments, const std::string& text);
 /// "0.5", or "0.5,1" for 2 bits and for more.
 [[nodiscard]] Strength ParseStrength(std::string_view option, const std::string& text);
 void SetTextFields(Arguments& arguments, const std::string& text);
+void SetChatFields(Arguments& arguments, const std::string& text);
 void SetLineEnds(Arguments& arguments, const std::string& text);
 void SetRankingWeights(Arguments& arguments, const std::string& text);
 /// 0 for "row".

@@ -51,6 +51,13 @@ constexpr std::array kTextRows{
         .help = "fields of a row that are its text, for .jsonl and .json files (default: text, or "
                 "those of a known layout)",
         .set = SetTextFields},
+    OptionRow{
+        .names = "--chat-fields",
+        .value = "ROLE=NAME,..",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .help = "fields of a row that are turns of a chat, for .jsonl and .json files: "
+                "user=instruction,user=input,assistant=output; rows of messages need none",
+        .set = SetChatFields},
     OptionRow{.names = "--line-ends",
               .value = "KIND",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |

@@ -52,6 +52,8 @@ constexpr std::array kInputs{
              "a second text"},
     InputRow{At<&Arguments::generate, &GenerateRequest::prompt_file>, InputRole::kFile,
              "the prompt"},
+    InputRow{At<&Arguments::generate, &GenerateRequest::messages>, InputRole::kFile,
+             "the messages"},
     InputRow{At<&Arguments::run, &QuantizeRequest::ranking, &RankingRequest::diagnostics>,
              InputRole::kFile, "the diagnostics"},
     InputRow{At<&Arguments::run, &QuantizeRequest::plan>, InputRole::kModel,

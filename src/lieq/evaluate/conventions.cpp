@@ -119,4 +119,18 @@ ScoredText CutScored(std::vector<TokenId> ids, const Convention& convention, Ind
   return text;
 }
 
+ScoredText CountAnswers(ScoredText text, std::vector<std::uint8_t> answer,
+                        const std::string& where) {
+  text.answer = std::move(answer);
+  std::erase_if(text.windows, [&](const ScoredWindow& window) {
+    const auto begin = text.answer.begin() + window.begin;
+    return std::find(begin + window.first + 1, begin + window.length, 1) == begin + window.length;
+  });
+  if (!text.windows.empty()) return text;
+  throw Error({.what = "no window of the text has a token of an answer",
+               .where = where,
+               .expected = "chats with messages of the assistant",
+               .hint = "score all of it: leave --score answers out"});
+}
+
 }  // namespace lieq

@@ -5,6 +5,7 @@
 // models" in the documentation of Hugging Face transformers, for strides. See docs/evaluation.md.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -45,7 +46,20 @@ struct ScoredText {
   std::vector<TokenId> ids;
   std::optional<TokenId> bos;  // in place of each window's first token
   std::vector<ScoredWindow> windows;
-  Index length = 0;  // of a window, but perhaps the last one
+  Index length = 0;                  // of a window, but perhaps the last one
+  std::vector<std::uint8_t> answer;  // of each id, 1: counted; empty: all that are scored are
+
+  /// Of values of a window's scored tokens those that are counted.
+  template <class T>
+  [[nodiscard]] std::vector<T> Counted(const ScoredWindow& window,
+                                       std::span<const T> values) const {
+    std::vector<T> counted;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::size_t token = static_cast<std::size_t>(window.begin + window.first + 1) + i;
+      if (answer.empty() || answer[token] != 0) counted.push_back(values[i]);
+    }
+    return counted;
+  }
 };
 
 /// The text's ids as the convention wants them.
@@ -61,6 +75,11 @@ struct ScoredText {
 [[nodiscard]] ScoredText CutScored(std::vector<TokenId> ids, const Convention& convention,
                                    Index length, Index stride, Index limit,
                                    std::optional<TokenId> bos, const std::string& where);
+
+/// The same text of which only tokens of answers are counted; windows without any are left out.
+/// answer: of each id. Throws Error naming `where`: none is left.
+[[nodiscard]] ScoredText CountAnswers(ScoredText text, std::vector<std::uint8_t> answer,
+                                      const std::string& where);
 
 /// The first special token of the tokenizer's template; nothing where it has none.
 [[nodiscard]] std::optional<TokenId> BosOf(const Tokenizer& tokenizer);

@@ -46,7 +46,7 @@ class Comparer {
 
   /// x [scored, hidden]: of the model; states: of the reference; next: the tokens to be predicted.
   void Window(DeviceView<const float> x, View<const float, 2> states, std::span<const TokenId> next,
-              Tally& tally) {
+              const ScoredText& text, const ScoredWindow& window, Tally& tally) {
     const auto scored = static_cast<Index>(next.size());
     const Index chunk = std::clamp<Index>(kLogitElements / vocab_, 1, scored);
     std::vector<double> kl(next.size()), nll(next.size()), reference_nll(next.size());
@@ -68,13 +68,20 @@ class Comparer {
       device_.LogSoftmaxNll(theirs, targets, part(reference_nll));
     }
     device_.Sync();
-    std::vector<double> difference(next.size()), same(next.size());
+    const auto count = [&](auto& values) {
+      values = text.Counted(window, std::span(std::as_const(values)));
+    };
+    std::vector<double> difference(next.size()), same(next.size()), flips(next.size());
     for (std::size_t i = 0; i < next.size(); ++i) {
       kl[i] = std::max(kl[i], 0.0);  // below by rounding alone
       difference[i] = nll[i] - reference_nll[i];
       same[i] = top[i] == reference_top[i] ? 1 : 0;
-      tally.flips += (top[i] == next[i]) != (reference_top[i] == next[i]) ? 1 : 0;
+      flips[i] = (top[i] == next[i]) != (reference_top[i] == next[i]) ? 1 : 0;
     }
+    for (std::vector<double>* values : {&kl, &nll, &reference_nll, &difference, &same, &flips}) {
+      count(*values);
+    }
+    tally.flips += std::ranges::count(flips, 1.0);
     tally.kl.Add(kl);
     tally.all_kl.insert(tally.all_kl.end(), kl.begin(), kl.end());
     tally.nll.Add(nll);
@@ -145,7 +152,8 @@ DivergenceResult MeasureDivergence(const Weights& weights, const Weights& refere
       context.ThrowIfStopped();
       comparer.Window(batch.hidden.x.view().Rows(w * shape.length + shape.first, shape.scored()),
                       states.Window(batch.begin + w),
-                      batch.tokens.Row(w).subspan(Size(shape.first + 1)), tally);
+                      batch.tokens.Row(w).subspan(Size(shape.first + 1)), text,
+                      text.windows[Size(batch.begin + w)], tally);
     }
     return "divergence " + std::to_string(tally.kl.Mean());
   });

@@ -1,6 +1,7 @@
 #include "lieq/evaluate/perplexity.h"
 
 #include <cmath>
+#include <span>
 #include <string>
 
 #include "lieq/evaluate/scored_pass.h"
@@ -25,7 +26,10 @@ PerplexityResult MeasurePerplexity(const Weights& weights, Device& device, const
   RunScored(weights, forward, text, "evaluating", context, [&](const ScoredBatch& batch) {
     Matrix<double> nll(batch.tokens.rows(), batch.shape.scored());
     forward.Nll(batch.hidden, batch.tokens, nll.view(), batch.shape.first);
-    for (Index w = 0; w < nll.rows(); ++w) sums.Add(nll.view().Row(w));
+    for (Index w = 0; w < nll.rows(); ++w) {
+      const ScoredWindow& window = text.windows[Size(batch.begin + w)];
+      sums.Add(text.Counted(window, std::span<const double>(nll.view().Row(w))));
+    }
     return "perplexity " + std::to_string(std::exp(sums.Mean()));
   });
   return PerplexityOf(sums, text);

@@ -60,12 +60,13 @@ EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& m
                             Session& session) {
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   if (!CalibratesOnItself(request)) {
-    return EncodeFiles(tokenizer, request.calibration.files, request.reading, session.log());
+    return EncodeFiles(tokenizer, request.calibration.files, request.reading, model, session.log());
   }
-  if (request.calibration.files.size() > 1 || !request.reading.fields.empty()) {
+  if (request.calibration.files.size() > 1 || !request.reading.fields.empty() ||
+      !request.reading.turns.empty()) {
     throw UsageError(
-        "--calibration self stands alone, without files or --text-field (a file of "
-        "that name is ./self)");
+        "--calibration self stands alone, without files, --text-field or "
+        "--chat-fields (a file of that name is ./self)");
   }
   const ModelConfig& config = model.weights.config;
   const Index length = request.calibration.context.value_or(kDefaultContext);

@@ -78,7 +78,7 @@ Diagnosis Diagnose(const DiagnoseRequest& request, Session& session) {
   std::optional<Tokenizer> tokenizer;  // the weights alone need none
   if (!weights_alone || !request.text.empty()) tokenizer = OpenTokenizer(model, session.log());
   const auto encode = [&](std::span<const std::filesystem::path> files) {
-    return EncodeFiles(*tokenizer, files, request.reading, session.log());
+    return EncodeFiles(*tokenizer, files, request.reading, model, session.log());
   };
 
   Diagnosis diagnosis;

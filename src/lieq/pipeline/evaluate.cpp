@@ -7,6 +7,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
 #include "lieq/base/stopwatch.h"
+#include "lieq/chat/chat_rows.h"
 #include "lieq/container/finite.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/output_places.h"
@@ -71,6 +72,7 @@ DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
        {text.length, request.stride, static_cast<Index>(text.windows.size())}) {
     hasher.Add(std::to_string(number) + ",");
   }
+  if (!text.answer.empty()) hasher.Add("answers");  // other windows may be there
   const std::string hash = hasher.Add(session.device().description()).Hex();
   const fs::path file = session.cache() / ("reference-" + hash + ".safetensors");
   session.log().Debug("the reference's states are kept in " + file.string());
@@ -84,7 +86,7 @@ DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
 void JudgeWindows(const EvaluateRequest& request, const ScoredText& text, const fs::path& file,
                   const ModelConfig& config, const Log& log) {
   const auto windows = static_cast<Index>(text.windows.size());
-  if (request.samples && *request.samples > windows) {
+  if (!request.score_answers && request.samples && *request.samples > windows) {
     log.Warning(fmt::format("{} has {} windows of {} tokens, fewer than --samples {}",
                             file.string(), windows, text.length, *request.samples));
   }
@@ -96,24 +98,64 @@ void JudgeWindows(const EvaluateRequest& request, const ScoredText& text, const 
   }
 }
 
+/// A text as a model sees it.
+struct Encoded {
+  std::string content;          // of chats what the model's template makes of them
+  std::vector<TextNote> notes;  // what was changed in it or left aside
+  std::vector<TokenId> ids;
+  std::vector<std::uint8_t> answer;  // of chats: [ids], 1 for the assistant's tokens
+};
+
+/// Throws Error where the reference's tokenizer gives other tokens.
+Encoded Encode(const EvaluateRequest& request, const fs::path& file, const Convention& convention,
+               const Evaluated& model, const Evaluated* reference) {
+  Encoded encoded;
+  std::vector<TokenId> of_reference;
+  if (HoldsChats(file, request.reading)) {
+    // The template writes the special tokens.
+    const ChatTemplate chat = OpenChatTemplate(model.folder());
+    EncodedChats chats = EncodeChats(file, chat, model.tokenizer(), request.reading);
+    encoded = {std::move(chats.text), std::move(chats.notes), std::move(chats.ids),
+               std::move(chats.answer)};
+    if (reference != nullptr) {
+      of_reference = EncodeChats(file, chat, reference->tokenizer(), request.reading).ids;
+    }
+  } else {
+    if (request.score_answers) {
+      throw Error({.what = "there are no answers in a text that is no chats",
+                   .where = file.string(),
+                   .expected = "rows of messages, or --chat-fields",
+                   .hint = "score all of it: leave --score answers out"});
+    }
+    FileText read = ReadTextFile(file, request.reading);
+    encoded = {std::move(read.text), std::move(read.notes), {}, {}};
+    encoded.ids = EncodeFor(convention, model.tokenizer(), encoded.content);
+    if (reference != nullptr) {
+      of_reference = EncodeFor(convention, reference->tokenizer(), encoded.content);
+    }
+  }
+  if (reference == nullptr || encoded.ids == of_reference) return encoded;
+  throw Error({.what = "the reference has another tokenizer: it gives other tokens",
+               .where = request.reference.string(),
+               .expected = "the model that this one was made from"});
+}
+
 TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file,
                             const Evaluated& model, Evaluated* reference, Session& session) {
   Convention convention = *request.convention;
   // Rows of JSON are joined by blank lines already.
   if (HoldsRows(file)) convention.joins_rows = false;
-  const auto [content, notes] = ReadTextFile(file, request.reading);
-  TextEvaluation evaluation{
-      .text = file, .hash = Hasher().Add(content).Hex(), .notes = Say(notes, session.log())};
-  std::vector<TokenId> ids = EncodeFor(convention, model.tokenizer(), content);
-  if (reference != nullptr && ids != EncodeFor(convention, reference->tokenizer(), content)) {
-    throw Error({.what = "the reference has another tokenizer: it gives other tokens",
-                 .where = request.reference.string(),
-                 .expected = "the model that this one was made from"});
+  Encoded encoded = Encode(request, file, convention, model, reference);
+  TextEvaluation evaluation{.text = file,
+                            .hash = Hasher().Add(encoded.content).Hex(),
+                            .notes = Say(encoded.notes, session.log())};
+  evaluation.tokens = static_cast<Index>(encoded.ids.size());
+  ScoredText text = CutScored(std::move(encoded.ids), convention,
+                              request.context.value_or(convention.context), request.stride,
+                              request.samples.value_or(0), BosOf(model.tokenizer()), file.string());
+  if (request.score_answers) {
+    text = CountAnswers(std::move(text), std::move(encoded.answer), file.string());
   }
-  evaluation.tokens = static_cast<Index>(ids.size());
-  const ScoredText text = CutScored(
-      std::move(ids), convention, request.context.value_or(convention.context), request.stride,
-      request.samples.value_or(0), BosOf(model.tokenizer()), file.string());
   JudgeWindows(request, text, file, model.weights().config, session.log());
   const Stopwatch watch;
   if (reference != nullptr) {

@@ -28,6 +28,7 @@ struct EvaluateRequest {
   std::optional<Index> context;     // tokens in a window; none: as the convention has it
   std::optional<Index> samples;     // windows from the start of each text; none: all
   Index stride = 0;                 // 0: windows do not overlap
+  bool score_answers = false;       // of chats the assistant's tokens alone
   std::filesystem::path reference;  // a model to measure the distance to
 
   std::vector<TaskDescription> tasks;         // FindTask

@@ -84,6 +84,7 @@ Record EvaluationRecord(const EvaluateRequest& request, const ModelEvaluation& m
                 {"line_ends", Name(request.reading.line_ends)},
                 {"convention", request.convention->name},
                 {"stride", request.stride},
+                {"score", request.score_answers ? "answers" : "all"},
                 {"perplexity", result.perplexity},
                 {"mean_nll", result.mean_nll},
                 {"standard_error", result.standard_error},

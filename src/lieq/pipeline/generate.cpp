@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <span>
 
+#include "lieq/base/error.h"
 #include "lieq/base/stopwatch.h"
+#include "lieq/chat/chat_template.h"
+#include "lieq/chat/conversation.h"
 #include "lieq/container/special_tokens.h"
 #include "lieq/model/decoder.h"
 #include "lieq/pipeline/calibration_text.h"
@@ -18,8 +21,13 @@ namespace lieq {
 namespace {
 
 void CheckRequest(const GenerateRequest& request) {
-  if (request.prompt.has_value() != request.prompt_file.empty()) {
-    throw UsageError("give one of --prompt and --prompt-file");
+  const bool prompt = request.prompt.has_value(), file = !request.prompt_file.empty();
+  if ((prompt && file) || (!prompt && !file && request.messages.empty())) {
+    throw UsageError("give one of --prompt and --prompt-file, or --messages");
+  }
+  if (request.system && !request.chat) throw UsageError("--system wants --chat");
+  if (request.system && !request.messages.empty()) {
+    throw UsageError("--system and --messages: the messages have the system's among them");
   }
   const SamplingOptions& sampling = request.sampling;
   if (sampling.temperature == 0 && (sampling.top_k > 0 || sampling.top_p < 1)) {
@@ -28,6 +36,7 @@ void CheckRequest(const GenerateRequest& request) {
 }
 
 std::string ReadPrompt(const GenerateRequest& request, const Log& log) {
+  if (!request.prompt && request.prompt_file.empty()) return "";
   if (!request.prompt) {
     FileText read = ReadPlainText(request.prompt_file, request.reading);
     Say(read.notes, log);
@@ -54,6 +63,36 @@ std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& 
   return {FirstToken(model, tokenizer)};
 }
 
+bool IsChat(const GenerateRequest& request) {
+  return request.chat || !request.messages.empty();
+}
+
+/// The chat that --messages, --system and the prompt make, by the model's template; the prompt is
+/// what was read for it.
+void WriteChat(const GenerateRequest& request, const ModelFolder& model, const Tokenizer& tokenizer,
+               Generation& result) {
+  Conversation chat;
+  if (!request.messages.empty()) chat = ReadConversation(request.messages);
+  if (request.system) {
+    std::string repaired;
+    const std::string text(ToValidUtf8(*request.system, repaired));
+    chat.messages.push_back({{"role", "system"}, {"content", text}});
+  }
+  if (request.prompt || !request.prompt_file.empty()) {
+    chat.messages.push_back({{"role", "user"}, {"content", result.prompt}});
+  }
+  const RenderedChat rendered = OpenChatTemplate(model).Render(
+      chat.messages,
+      {.add_generation_prompt = true, .tools = chat.tools, .variables = chat.variables});
+  result.prompt_ids = EncodeChat(rendered, tokenizer).ids;
+  if (result.prompt_ids.empty()) {
+    throw Error({.what = "the chat template writes nothing for this chat",
+                 .where = request.model.string()});
+  }
+  result.prompt = rendered.text;
+  result.messages = std::move(chat.messages);
+}
+
 }  // namespace
 
 Generation Generate(const GenerateRequest& request, Session& session,
@@ -62,7 +101,11 @@ Generation Generate(const GenerateRequest& request, Session& session,
   const ModelFolder model = OpenInput(request.model, session.log());
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   Generation result{.prompt = ReadPrompt(request, session.log())};
-  result.prompt_ids = EncodePrompt(result.prompt, model, tokenizer);
+  if (IsChat(request)) {
+    WriteChat(request, model, tokenizer, result);
+  } else {
+    result.prompt_ids = EncodePrompt(result.prompt, model, tokenizer);
+  }
   const std::vector<TokenId> ends = EndTokens(model);
   const auto prompt = static_cast<Index>(result.prompt_ids.size());
   const Index capacity = prompt + request.new_tokens,
@@ -114,6 +157,7 @@ Record GenerationRecord(const GenerateRequest& request, const Generation& genera
                 {"ids", generation.ids},
                 {"text", generation.text},
                 {"stopped", generation.end ? "end of text" : "length"}};
+  if (IsChat(request)) record["messages"] = generation.messages;
   if (generation.end) record["end_id"] = *generation.end;
   record["temperature"] = request.sampling.temperature;
   record["top_k"] = request.sampling.top_k;

@@ -21,14 +21,18 @@ struct GenerateRequest {
   std::optional<std::string>
       prompt;  // this or the file; the names of special tokens stand for them
   std::filesystem::path prompt_file;
-  TextOptions reading;    // of the file
-  Index new_tokens = 64;  // at most
+  bool chat = false;                  // the prompt is a user's message, or
+  std::filesystem::path messages;     // follows these
+  std::optional<std::string> system;  // message
+  TextOptions reading;                // of the file
+  Index new_tokens = 64;              // at most
   SamplingOptions sampling;
   std::uint64_t seed = 0;
 };
 
 struct Generation {
-  std::string prompt;  // as UTF-8
+  std::string prompt;  // as UTF-8; of a chat what its template made of it
+  Record messages;     // of a chat
   std::vector<TokenId> prompt_ids, ids;
   std::string text;
   std::optional<TokenId> end;  // the end-of-text token that came; none: as many as were asked for

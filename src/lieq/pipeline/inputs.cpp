@@ -4,6 +4,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/hash.h"
+#include "lieq/chat/chat_rows.h"
 #include "lieq/pipeline/bundled_text.h"
 
 namespace lieq {
@@ -38,6 +39,22 @@ Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log) {
   tokenizer.LimitTo(rows);
   (void)tokenizer.Encode("", true);  // what texts begin and end with must have rows
   return tokenizer;
+}
+
+ChatTemplate OpenChatTemplate(const ModelFolder& model) {
+  const bool folder = std::filesystem::is_directory(model.path);
+  std::optional<ChatTemplate> chat;
+  if (!model.tokenizer_config.empty()) {
+    const std::string where = model.path.string() + ": tokenizer config";
+    chat = ChatTemplate::OfConfig(ParseJson(model.tokenizer_config, where), where);
+  } else {
+    chat = ChatTemplate::Open(folder ? model.path : model.path.parent_path());
+  }
+  if (chat.has_value()) return *std::move(chat);
+  throw Error({.what = "the model has no chat template",
+               .where = model.path.string(),
+               .expected = "chat_template.jinja, or chat_template in tokenizer_config.json",
+               .hint = "a model that was not made for chats continues texts: leave --chat out"});
 }
 
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log) {
@@ -83,29 +100,47 @@ std::vector<std::string> Say(const std::vector<TextNote>& notes, const Log& log)
 }
 
 EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files,
-                        const TextOptions& options, const Log& log) {
-  if (!options.fields.empty() && std::ranges::none_of(files, HoldsRows)) {
+                        const TextOptions& options, const ModelFolder& model, const Log& log) {
+  if (!(options.fields.empty() && options.turns.empty()) &&
+      std::ranges::none_of(files, HoldsRows)) {
     throw Error({.what = "fields are named, and no file holds rows of JSON",
-                 .where = "--text-field",
+                 .where = options.turns.empty() ? "--text-field" : "--chat-fields",
                  .expected = "a file whose name ends in .jsonl or .json, perhaps with .gz behind",
                  .found = files.empty() ? "the bundled text" : files.front().string()});
   }
   EncodedText text{.line_ends = options.line_ends};
   Hasher hasher;
-  const auto add = [&](std::string_view content, std::string name, const std::string& where) {
+  const auto name = [&](std::string own, const std::string& where) {
+    text.names.push_back(std::move(own));
+    text.where += (text.where.empty() ? "" : ", ") + where;
+  };
+  const auto add = [&](std::string_view content, std::string own, const std::string& where) {
     hasher.Add(content);
     const std::vector<TokenId> ids = tokenizer.Encode(content);
     text.ids.insert(text.ids.end(), ids.begin(), ids.end());
-    text.names.push_back(std::move(name));
-    text.where += (text.where.empty() ? "" : ", ") + where;
+    name(std::move(own), where);
+  };
+  const auto note = [&](const std::vector<TextNote>& notes) {
+    const std::vector<std::string> lines = Say(notes, log);
+    text.notes.insert(text.notes.end(), lines.begin(), lines.end());
   };
   if (files.empty()) add(BundledCalibration(), "bundled", "the bundled calibration text");
   for (const auto& file : files) {
+    if (HoldsChats(file, options)) {
+      const EncodedChats chats = EncodeChats(file, OpenChatTemplate(model), tokenizer, options);
+      hasher.Add(chats.text);
+      text.answer.resize(text.ids.size(), 0);
+      text.ids.insert(text.ids.end(), chats.ids.begin(), chats.ids.end());
+      text.answer.insert(text.answer.end(), chats.answer.begin(), chats.answer.end());
+      name(file.filename().string(), file.string());
+      note(chats.notes);
+      continue;
+    }
     const FileText read = ReadTextFile(file, options);
     add(read.text, file.filename().string(), file.string());
-    const std::vector<std::string> lines = Say(read.notes, log);
-    text.notes.insert(text.notes.end(), lines.begin(), lines.end());
+    note(read.notes);
   }
+  if (!text.answer.empty()) text.answer.resize(text.ids.size(), 0);
   text.hash = hasher.Hex();
   return text;
 }

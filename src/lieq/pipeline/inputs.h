@@ -1,12 +1,14 @@
 // Reading what commands are given: model folders with their tokenizer, and texts as token ids.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "lieq/base/log.h"
+#include "lieq/chat/chat_template.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
 #include "lieq/text/text_file.h"
@@ -26,6 +28,9 @@ inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for
 /// says: only texts that use one are refused.
 [[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log);
 
+/// The chat template of a model: of its folder, or in its file. Throws Error where it has none.
+[[nodiscard]] ChatTemplate OpenChatTemplate(const ModelFolder& model);
+
 /// Throws Error where linears have fewer than 8 bits: what was rounded already is no source to
 /// round or to measure on. `hint`: what to do instead. Warns where they have 8.
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log);
@@ -36,7 +41,8 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
 /// Texts encoded one after another, without special tokens.
 struct EncodedText {
   std::vector<TokenId> ids;
-  std::string hash;                // of the texts as they are used, line ends treated
+  std::vector<std::uint8_t> answer;  // where a file holds chats: 1 for tokens of the assistant
+  std::string hash;                  // of the texts as they are used, line ends treated
   std::vector<std::string> names;  // of the files, without folders; "bundled" for the bundled text
   std::string where;               // the files as they were given, in messages
   LineEnds line_ends = LineEnds::kLf;
@@ -47,11 +53,12 @@ struct EncodedText {
 std::vector<std::string> Say(const std::vector<TextNote>& notes, const Log& log);
 
 /// files: plain text, rows of JSON, or gzip of either (text/text_file.h); empty means the bundled
-/// calibration text. Logs what was changed in them. Throws Error, also for fields where no file has
-/// rows.
+/// calibration text. Rows of chats become text by the template of `model`. Logs what was changed in
+/// them. Throws Error, also for fields where no file has rows.
 [[nodiscard]] EncodedText EncodeFiles(const Tokenizer& tokenizer,
                                       std::span<const std::filesystem::path> files,
-                                      const TextOptions& options, const Log& log);
+                                      const TextOptions& options, const ModelFolder& model,
+                                      const Log& log);
 
 /// What a record says of a text: files, hash (of the text as it was used), line_ends, and notes
 /// where there are any.

@@ -141,7 +141,7 @@ Bench OpenBench(const QuantizeRequest& request, Source& source, const std::files
   const Index length = damage.context, count = damage.windows;
   if (!damage.text.empty()) {
     const std::filesystem::path files[] = {damage.text};
-    bench.text = EncodeFiles(tokenizer, files, request.reading, session.log());
+    bench.text = EncodeFiles(tokenizer, files, request.reading, model, session.log());
     bench.damage_windows =
         CutWindows(bench.text.ids, length, count, bench.text.where, "--damage-context");
   } else {

@@ -110,6 +110,8 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
       if (!a.damage.text.empty()) record["text"] = HashFile(a.damage.text);
       if (!a.damage.text.empty() && !a.reading.fields.empty())
         record["text_fields"] = a.reading.fields;
+      if (!a.damage.text.empty() && !a.reading.turns.empty())
+        record["chat_fields"] = a.reading.turns;
       record["damage_windows"] = a.damage.windows;
       record["damage_context"] = a.damage.context;
       record["measure_all"] = a.damage.measure_all;

@@ -129,6 +129,11 @@ Record RecipeOptions(const QuantizeRequest& a) {
     options["calibration"].push_back(file.string());
   }
   if (!a.reading.fields.empty()) options["text-field"] = Joined(a.reading.fields);
+  std::string turns;
+  for (const auto& [role, field] : a.reading.turns) {
+    turns += (turns.empty() ? "" : ",") + role + "=" + field;
+  }
+  if (!turns.empty()) options["chat-fields"] = turns;
   if (a.reading.line_ends != LineEnds::kLf) options["line-ends"] = Name(a.reading.line_ends);
   options["samples"] = a.calibration.samples.value_or(kDefaultSamples);
   options["context"] = a.calibration.context.value_or(kDefaultContext);

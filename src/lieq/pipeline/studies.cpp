@@ -213,7 +213,7 @@ void StudyBench::Flag(std::string_view name, std::string text) {
 }
 
 EncodedText StudyBench::Encode(std::span<const fs::path> files) const {
-  return EncodeFiles(*tokenizer_, files, request.run.reading, session.log());
+  return EncodeFiles(*tokenizer_, files, request.run.reading, model, session.log());
 }
 
 Windows StudyBench::TextWindows(const StudyText& text, Index length) const {

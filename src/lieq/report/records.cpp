@@ -352,7 +352,8 @@ Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
                         .text_hash = Text(object, "text_hash"),
                         .device = Text(object, "device"),
                         .model_hash = Text(object, "model_hash"),
-                        .convention = Text(object, "convention"),
+                        .convention = Text(object, "convention") +
+                                      (Text(object, "score") == "answers" ? ", answers" : ""),
                         .stride = Number(object, "stride"),
                         .bytes = Number(object, "bytes"),
                         .bits_per_weight = Number(object, "bits_per_weight"),

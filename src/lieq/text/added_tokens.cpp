@@ -46,12 +46,14 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
   }
 }
 
-const AddedToken* AddedTokenFinder::LongestAt(std::string_view text, std::size_t position) const {
+const AddedToken* AddedTokenFinder::LongestAt(std::string_view text, std::size_t position,
+                                              const Allowed& allowed) const {
   const AddedToken* longest = nullptr;
   std::ranges::subrange candidates(tokens_);  // those that begin with the bytes seen so far
   for (std::size_t length = 0; !candidates.empty(); ++length) {
     if (candidates.front().content.size() == length) {  // in order, so the shortest comes first
-      longest = &candidates.front();
+      const AddedToken& token = candidates.front();
+      if (!allowed || allowed(token, position, position + length)) longest = &token;
       candidates.advance(1);
     }
     if (position + length == text.size()) break;
@@ -64,7 +66,8 @@ const AddedToken* AddedTokenFinder::LongestAt(std::string_view text, std::size_t
   return longest;
 }
 
-void AddedTokenFinder::Split(std::string_view text, const Sink& sink) const {
+void AddedTokenFinder::Split(std::string_view text, const Sink& sink,
+                             const Allowed& allowed) const {
   std::size_t done = 0;  // bytes handed on
   const auto pass_on = [&](const AddedToken* token, std::size_t begin, std::size_t end) {
     if (begin < end) sink(token, text.substr(begin, end - begin));
@@ -72,7 +75,7 @@ void AddedTokenFinder::Split(std::string_view text, const Sink& sink) const {
   };
   for (std::size_t position = 0; position < text.size() && !tokens_.empty();) {
     const bool possible = first_bytes_[static_cast<unsigned char>(text[position])];
-    const AddedToken* const token = possible ? LongestAt(text, position) : nullptr;
+    const AddedToken* const token = possible ? LongestAt(text, position, allowed) : nullptr;
     if (token == nullptr) {
       ++position;
       continue;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lieq/text/clean_text.h"
@@ -13,6 +14,8 @@ namespace lieq {
 
 struct TextOptions {
   std::vector<std::string> fields;  // of a row of JSON; empty: those of its layout
+  /// Of a row that is a chat: who speaks, and the field that holds what is said, turn by turn.
+  std::vector<std::pair<std::string, std::string>> turns;
   LineEnds line_ends = LineEnds::kLf;
   std::uint64_t limit = std::uint64_t{1} << 32;  // bytes of the file, packed and unpacked
 };

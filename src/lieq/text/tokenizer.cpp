@@ -100,6 +100,11 @@ struct Tokenizer::Impl {
                  "model.resize_token_embeddings(len(tokenizer))"});
   }
 
+  using Allowed = AddedTokenFinder::Allowed;
+  /// text: valid UTF-8. begins: of each token, or none are wanted.
+  void Encode(std::string_view text, const Allowed& allowed, std::vector<TokenId>& ids,
+              std::vector<std::size_t>* begins) const;
+
   std::string where;
   Index rows = 0;
   bool nfc;
@@ -131,28 +136,76 @@ void Tokenizer::LimitTo(Index rows) noexcept {
   impl_->rows = rows;
 }
 
+void Tokenizer::Impl::Encode(std::string_view text, const Allowed& allowed,
+                             std::vector<TokenId>& ids, std::vector<std::size_t>* begins) const {
+  Splitter splitter(pre_tokenizer);
+  BpeEncoder encoder(bpe);
+  std::string normalized;
+  std::size_t part_begin = 0;  // of what the normalizer works on, in the text
+  std::size_t part_size = 0;
+  const char* part_data = nullptr;  // of the same, normalized
+  const auto place_of = [&](std::string_view piece) {
+    return part_begin + std::min(static_cast<std::size_t>(piece.data() - part_data), part_size);
+  };
+  const Splitter::Sink encode = [&](std::string_view word) {
+    const std::size_t before = ids.size();
+    encoder.Encode(word, ids);
+    if (begins == nullptr) return;
+    std::size_t done = 0;
+    for (std::size_t i = before; i < ids.size(); ++i) {
+      begins->push_back(place_of(word.substr(std::min(done, word.size()))));
+      done += vocabulary.Bytes(ids[i]).size();
+    }
+  };
+  const AddedTokenFinder::Sink split = [&](const AddedToken* token, std::string_view part) {
+    if (token == nullptr) return splitter.Split(part, encode);
+    ids.push_back(token->id);
+    if (begins != nullptr) begins->push_back(place_of(part));
+  };
+  const AddedTokenFinder::Sink normalize = [&](const AddedToken* token, std::string_view part) {
+    part_begin = static_cast<std::size_t>(part.data() - text.data());
+    part_size = part.size();
+    part_data = part.data();
+    if (token != nullptr) return split(token, part);
+    const std::string_view form = nfc ? ToNfc(part, normalized) : part;
+    part_data = form.data();
+    const bool same = form.data() == part.data();
+    AddedTokenFinder::Allowed inside;
+    if (allowed) {
+      inside = [&](const AddedToken& found, std::size_t begin, std::size_t end) {
+        return same ? allowed(found, part_begin + begin, part_begin + end)
+                    : allowed(found, part_begin, part_begin + part_size);
+      };
+    }
+    normalized_tokens.Split(form, split, inside);
+  };
+  raw_tokens.Split(text, normalize, allowed);
+}
+
 std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool special) const {
   std::vector<TokenId> ids;
   if (special) ids = impl_->frame.before;
-
-  Splitter splitter(impl_->pre_tokenizer);
-  BpeEncoder encoder(impl_->bpe);
   std::string repaired;
-  std::string normalized;
-  const Splitter::Sink encode = [&](std::string_view word) { encoder.Encode(word, ids); };
-  const AddedTokenFinder::Sink split = [&](const AddedToken* token, std::string_view part) {
-    if (token != nullptr) return ids.push_back(token->id);
-    splitter.Split(part, encode);
-  };
-  const AddedTokenFinder::Sink normalize = [&](const AddedToken* token, std::string_view part) {
-    if (token != nullptr) return ids.push_back(token->id);
-    impl_->normalized_tokens.Split(impl_->nfc ? ToNfc(part, normalized) : part, split);
-  };
-  impl_->raw_tokens.Split(ToValidUtf8(text, repaired), normalize);
-
+  impl_->Encode(ToValidUtf8(text, repaired), {}, ids, nullptr);
   if (special) ids.insert(ids.end(), impl_->frame.after.begin(), impl_->frame.after.end());
   impl_->CheckLimit(ids);
   return ids;
+}
+
+PlacedTokens Tokenizer::EncodePlaced(std::string_view text,
+                                     std::span<const PlainSpan> plain) const {
+  const auto allowed = [&](const AddedToken& token, std::size_t begin, std::size_t end) {
+    if (WithoutSpaceBehind(token.content).empty()) return true;  // text, whoever wrote it
+    auto span = std::ranges::upper_bound(plain, begin, {}, &PlainSpan::end);
+    for (; span != plain.end() && span->begin < end; ++span) {
+      if (token.special || !span->special_alone) return false;
+    }
+    return true;
+  };
+  PlacedTokens tokens;
+  impl_->Encode(text, allowed, tokens.ids, &tokens.begins);
+  impl_->CheckLimit(tokens.ids);
+  return tokens;
 }
 
 std::string Tokenizer::Decode(const std::vector<TokenId>& ids, bool skip_special) const {

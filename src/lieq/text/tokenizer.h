@@ -1,9 +1,11 @@
 // Byte-level BPE from Hugging Face's tokenizer.json: the families of Llama 3, Qwen2/3 and SmolLM2.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +13,22 @@
 #include "lieq/base/types.h"
 
 namespace lieq {
+
+/// Bytes of a text in which tokens that were added to the model's own ("<|im_end|>") are text like
+/// any other: no token is found that has a byte in common with it.
+struct PlainSpan {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  bool special_alone =
+      false;  // of the added tokens those that are special; else all but white space
+};
+
+/// Tokens, and the byte of the text where each begins; roughly where normalization changed the
+/// text.
+struct PlacedTokens {
+  std::vector<TokenId> ids;
+  std::vector<std::size_t> begins;
+};
 
 class Tokenizer {
  public:
@@ -29,6 +47,10 @@ class Tokenizer {
   /// Ids of the text. Bytes that are not UTF-8 are read as U+FFFD. With `special`, the template of
   /// the post-processor is applied (BOS); without it never.
   [[nodiscard]] std::vector<TokenId> Encode(std::string_view text, bool special = false) const;
+  /// The same without the post-processor's template, with `plain` spans: in order, not overlapping.
+  /// text: valid UTF-8.
+  [[nodiscard]] PlacedTokens EncodePlaced(std::string_view text,
+                                          std::span<const PlainSpan> plain) const;
   /// Text of the ids, special tokens included unless `skip_special`; invalid UTF-8 becomes U+FFFD
   /// as in the reference. Throws Error for an id that is out of range.
   [[nodiscard]] std::string Decode(const std::vector<TokenId>& ids,

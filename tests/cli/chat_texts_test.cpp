@@ -1,0 +1,161 @@
+// Chats as texts: calibration and evaluation on rows of messages.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "lieq/io/json.h"
+#include "tests/cli/program.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+using testing::HasSubstr;
+
+/// What the template makes of one chat of each kind of row, and the rows.
+class ChatTexts : public testing::Test {
+ protected:
+  ChatTexts() {
+    MakeTinyModel(folder / "model", {.layers = 2});
+    WriteText(
+        folder / "model/tokenizer_config.json",
+        R"({"chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"})");
+    std::string rendered, messages, shared, fields;
+    for (int i = 0; i < 60; ++i) {
+      const std::string ask = "the " + std::to_string(i) + " one",
+                        say = "on " + std::to_string(7 * i);
+      rendered += "user: " + ask + "\nassistant: " + say + "\n";
+      messages += Record{{"messages",
+                          {{{"role", "user"}, {"content", ask}},
+                           {{"role", "assistant"}, {"content", say}}}}}
+                      .dump() +
+                  "\n";
+      shared += Record{{"conversations",
+                        {{{"from", "human"}, {"value", ask}}, {{"from", "gpt"}, {"value", say}}}}}
+                    .dump() +
+                "\n";
+      fields += Record{{"instruction", ask}, {"input", ""}, {"output", say}}.dump() + "\n";
+    }
+    WriteText(folder / "rendered.txt", rendered);
+    WriteText(folder / "messages.jsonl", messages);
+    WriteText(folder / "shared.jsonl", shared);
+    WriteText(folder / "fields.jsonl", fields);
+  }
+
+  Outcome Lieq(std::vector<std::string> words) { return RunLieq(folder.path(), words); }
+  std::string Path(const std::string& name) const { return (folder / name).string(); }
+  Json Evaluate(const std::string& text, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"evaluate",  Path("model"), "--text", Path(text),
+                                   "--context", "64",          "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return ParseJson(outcome.out, "stdout");
+  }
+
+  TempFolder folder;
+};
+
+const std::vector<std::string> kFields{"--chat-fields",
+                                       "user=instruction,user=input,assistant=output"};
+
+TEST_F(ChatTexts, AreMeasuredAsWhatTheTemplateMakesOfThem) {
+  const Json plain = Evaluate("rendered.txt");
+
+  for (const Json& chats :
+       {Evaluate("messages.jsonl"), Evaluate("shared.jsonl"), Evaluate("fields.jsonl", kFields)}) {
+    EXPECT_EQ(chats["mean_nll"], plain["mean_nll"]);
+    EXPECT_EQ(chats["tokens_in_text"], plain["tokens_in_text"]);
+    EXPECT_EQ(chats["text_hash"], plain["text_hash"]);
+  }
+}
+
+TEST_F(ChatTexts, CalibrateAsWhatTheTemplateMakesOfThem) {
+  const auto quantize = [&](const std::string& out, const std::string& text,
+                            const std::vector<std::string>& more) {
+    std::vector<std::string> words{"quantize",      Path("model"), "-o",        Path(out),
+                                   "--calibration", Path(text),    "--uniform", "2",
+                                   "--context",     "64",          "--samples", "8",
+                                   "--group-size",  "32",          "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return ReadText(folder / out / "model.safetensors");
+  };
+  const std::string plain = quantize("plain", "rendered.txt", {});
+
+  EXPECT_EQ(quantize("messages", "messages.jsonl", {}), plain);
+  EXPECT_EQ(quantize("fields", "fields.jsonl", kFields), plain);
+  EXPECT_THAT(ReadText(folder / "fields/lieq.json"),
+              HasSubstr("--chat-fields user=instruction,user=input,assistant=output"));
+}
+
+TEST_F(ChatTexts, AnswersAloneAreScoredOnRequest) {
+  const Json all = Evaluate("messages.jsonl"),
+             answers = Evaluate("messages.jsonl", {"--score", "answers"});
+
+  EXPECT_EQ(all["score"], "all");
+  EXPECT_EQ(answers["score"], "answers");
+  EXPECT_GT(answers["tokens_scored"], 60);
+  EXPECT_LT(answers["tokens_scored"].get<int>(), all["tokens_scored"].get<int>() / 2);
+  EXPECT_NE(answers["mean_nll"], all["mean_nll"]);
+  const Json itself = Evaluate("messages.jsonl", {"--score", "answers", "--reference",
+                                                  Path("model"), "--cache", Path("cache")});
+  EXPECT_EQ(itself["tokens_scored"], answers["tokens_scored"]);
+  EXPECT_NEAR(itself["mean_nll"].get<double>(), answers["mean_nll"].get<double>(), 1e-9);
+  EXPECT_EQ(itself["reference"]["same_top"], 1);
+}
+
+TEST_F(ChatTexts, ScoredByAnswersShareNoColumnWithThoseScoredWhole) {
+  WriteText(folder / "all.json", Evaluate("messages.jsonl").dump());
+  WriteText(folder / "answers.json", Evaluate("messages.jsonl", {"--score", "answers"}).dump());
+  const Outcome outcome =
+      Lieq({"compare", Path("all.json"), Path("answers.json"), "--format", "json"});
+  EXPECT_EQ(outcome.exit, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("\"plain, answers\""));
+  EXPECT_THAT(outcome.out, HasSubstr("\"plain\""));
+}
+
+TEST_F(ChatTexts, OfAModelWithoutATemplateAreRefused) {
+  WriteText(folder / "model/tokenizer_config.json", "{}");
+  const Outcome outcome = Lieq({"evaluate", Path("model"), "--text", Path("messages.jsonl")});
+  EXPECT_EQ(outcome.exit, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("the model has no chat template"));
+}
+
+TEST_F(ChatTexts, WhatIsNoChatIsRefusedByItsRow) {
+  WriteText(folder / "bad.jsonl", R"({"messages": [{"role": "user", "content": "a"}]})"
+                                  "\n{\"x\": 1}\n");
+  EXPECT_THAT(Lieq({"evaluate", Path("model"), "--text", Path("bad.jsonl")}).err,
+              HasSubstr("bad.jsonl:2: this is no conversation"));
+  EXPECT_THAT(
+      Lieq({"evaluate", Path("model"), "--text", Path("rendered.txt"), "--score", "answers"}).err,
+      HasSubstr("no answers in a text"));
+  EXPECT_EQ(
+      Lieq({"evaluate", Path("model"), "--text", Path("messages.jsonl"), "--chat-fields", "user"})
+          .exit,
+      2);
+}
+
+TEST_F(ChatTexts, RowsThatTheTemplateRefusesAreLeftOutAndCounted) {
+  WriteText(
+      folder / "model/tokenizer_config.json",
+      R"({"chat_template": "{% for m in messages %}{{ raise_exception('no system') if m.role == 'system' }}{{ m.content }} {% endfor %}"})");
+  std::string rows = R"({"messages": [{"role": "system", "content": "a"}]})"
+                     "\n";
+  for (int i = 0; i < 90; ++i)
+    rows += R"({"messages": [{"role": "user", "content": "the one"}]})"
+            "\n";
+  WriteText(folder / "some.jsonl", rows);
+  const Outcome outcome =
+      Lieq({"evaluate", Path("model"), "--text", Path("some.jsonl"), "--context", "64"});
+  EXPECT_EQ(outcome.exit, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("1 of 91 chats are left out"));
+}
+
+}  // namespace
+}  // namespace lieq
