@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "tests/support/random_matrix.h"
 #include "tests/support/test_context.h"
@@ -29,8 +30,8 @@ TEST(Rotation, IsOrthogonalForAnySize) {
       const Matrix<double> r = Dense(Rotation(size, seed, 3));
       for (Index i = 0; i < size; ++i) {
         for (Index j = 0; j <= i; ++j) {
-          double dot = 0;
-          for (Index k = 0; k < size; ++k) dot += r(i, k) * r(j, k);
+          const double *a = &r(i, 0), *b = &r(j, 0);
+          const double dot = std::inner_product(a, a + size, b, 0.0);
           EXPECT_NEAR(dot, i == j ? 1.0 : 0.0, 1e-12) << size << " " << i << " " << j;
         }
       }
