@@ -139,8 +139,7 @@ TEST(PlanJson, TheEndsComeBack) {
 
     EXPECT_EQ(ThroughText(plan), plan);
     const PlanLayers layers = LayersFromJson(ParseJson(ToJson(plan, Config()).dump(), "p"), "p");
-    EXPECT_EQ(layers.plan.embedding_bits(), 8);
-    EXPECT_EQ(layers.ends_group_size, group);
+    EXPECT_EQ(layers.plan.grids.ends, plan.grids.ends);
   }
   plan.grids.ends = {.embedding = Grid{.bits = 4, .group_size = 32},
                      .head = Grid{.bits = 2, .group_size = 128}};

@@ -52,7 +52,7 @@ void PrintGrids(const Plan& plan) {
 
 /// Where they are quantized, or were chosen.
 void PrintEnds(const Plan& plan, const ModelConfig& config) {
-  if (plan.grids.ends == EndGrids{} && plan.ends.empty()) return;
+  if (plan.grids.ends == EndGrids{} && plan.measured_ends.empty()) return;
   for (const End end : EndsIn(config)) {
     const std::optional<Grid>& grid = plan.grids.ends.At(end);
     fmt::print("{:<14} {}{}\n", Name(end), grid ? Label(*grid) : "16-bit floats",

@@ -391,7 +391,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
             .calibration_hash = s.calibration_hash,
             .candidates = candidates.units,
             .damage = {all.begin(), all.begin() + config.layers * kUnits},
-            .ends = s.ends};
+            .measured_ends = s.ends};
   plan.ranking = std::string(Name(s.mode));
   plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};
   const MixRunner run{

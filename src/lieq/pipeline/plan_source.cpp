@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFloatBits = 16;  // of ends that are not quantized
-
 bool IsKind(const Json& json, std::string_view kind) {
   return json.is_object() && json.contains("kind") && json["kind"] == kind;
 }

@@ -69,10 +69,12 @@ void CheckTransforms(const QuantizeRequest& request, const TransformList& transf
     throw UsageError("--assemble: the codes of --codes are those of the model as it is, without " +
                      std::string(transforms.back()->name));
   }
-  if (request.budget.size && config.tied && Unties(transforms)) {
-    throw UsageError("--size: " + std::string(transforms.front()->name) +
+  const bool bounds_file = request.budget.size || request.budget.bpw;
+  if (bounds_file && config.tied && Unties(transforms)) {
+    throw UsageError((request.budget.size ? "--size: " : "--bpw: ") +
+                     std::string(transforms.front()->name) +
                      " parts the head from the embedding, which the plan does not count; take "
-                     "--bpw or --bits");
+                     "--bits");
   }
 }
 

@@ -34,15 +34,6 @@ std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& gr
   return bits;
 }
 
-int Plan::embedding_bits() const noexcept {
-  return grids.ends.embedding ? grids.ends.embedding->bits : 16;
-}
-
-int Plan::head_bits(bool tied) const noexcept {
-  if (tied) return embedding_bits();
-  return grids.ends.head ? grids.ends.head->bits : 16;
-}
-
 std::array<int, kUnits> WidthsOf(const Plan& plan, Index layer) {
   std::array<int, kUnits> widths{};
   std::ranges::transform(kAllUnits, widths.begin(),

@@ -64,16 +64,12 @@ struct Plan {
   // Of optimal plans: what was chosen from, and what it was expected to cost.
   std::vector<Grid> candidates;
   std::vector<std::vector<std::optional<double>>> damage;  // [layers * kUnits][candidates], nats
-  std::vector<EndSensitivity> ends;                        // where they were chosen too
+  std::vector<EndSensitivity> measured_ends;               // where they were chosen too
   std::optional<double> predicted_kl;
   std::vector<PredictionCheck> checks;  // the first is of this plan itself
 
   [[nodiscard]] int BitsOf(Index layer, Unit unit) const { return grids.At(layer, unit).bits; }
   [[nodiscard]] Index layers() const noexcept { return grids.layer_count(); }
-  /// Of the embedding, and of the head, which is the embedding where both are `tied`: 16 for
-  /// floats.
-  [[nodiscard]] int embedding_bits() const noexcept;
-  [[nodiscard]] int head_bits(bool tied) const noexcept;
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 

@@ -294,8 +294,7 @@ Index GroupOfLayers(const Plan& plan) {
   return Grid{}.group_size;
 }
 
-/// Returns the group size that the document says for both.
-std::optional<Index> ParseEnds(const JsonObject& object, Plan& plan) {
+void ParseEnds(const JsonObject& object, Plan& plan) {
   constexpr std::string_view kGroups = "ends_group_size";
   std::optional<Index> group;
   const bool apart = object.Has(kGroups) && object.At(kGroups).is_object();
@@ -308,7 +307,6 @@ std::optional<Index> ParseEnds(const JsonObject& object, Plan& plan) {
              .group_size = apart ? GroupSize(object.Object(kGroups), Name(end))
                                  : group.value_or(GroupOfLayers(plan))};
   }
-  return group;
 }
 
 void ParseChecks(const JsonObject& object, Plan& plan) {
@@ -335,7 +333,7 @@ void ParseDamage(const JsonObject& object, Plan& plan) {
     const std::string where = object.Where("candidates") + "/" + std::to_string(i);
     plan.candidates.push_back(GridFromJson(JsonObject(candidates[i], where)));
   }
-  if (object.Has("ends")) plan.ends = EndsFromJson(object);
+  if (object.Has("ends")) plan.measured_ends = EndsFromJson(object);
   const Json& layers = object.At("layers");
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject row(layers[i], object.Where("layers") + "/" + std::to_string(i));
@@ -425,7 +423,7 @@ Record ToJson(const Plan& plan, const ModelConfig& config) {
         {{"predicted_kl", check.predicted_kl}, {"kl", check.kl}, {"nll_rise", check.nll_rise}});
   }
   for (const Grid& grid : plan.candidates) json["candidates"].push_back(GridToJson(grid));
-  if (!plan.ends.empty()) json["ends"] = EndsToJson(plan.ends);
+  if (!plan.measured_ends.empty()) json["ends"] = EndsToJson(plan.measured_ends);
   Record& layers = json["layers"] = Record::array();
   for (std::size_t i = 0; i < plan.grids.layers.size(); ++i) {
     Record row;
@@ -450,7 +448,7 @@ PlanLayers LayersFromJson(const Json& json, const std::string& where) {
   layers.grouped = ParseLayers(
       object, std::nullopt, [](int bits) { return Grid{.bits = bits, .group_size = 0}; },
       layers.plan);
-  layers.ends_group_size = ParseEnds(object, layers.plan);
+  ParseEnds(object, layers.plan);
   return layers;
 }
 

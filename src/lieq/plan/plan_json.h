@@ -48,9 +48,8 @@ void AddEnds(const EndGrids& ends, bool tied, Record& record);
 
 /// What a plan says of the layers and the ends, for those who have no model.
 struct PlanLayers {
-  Plan plan;                             // grids and scores; all else as it is in Plan{}
-  bool grouped = false;                  // the document says grids; else groups are rows, symmetric
-  std::optional<Index> ends_group_size;  // where the document says it
+  Plan plan;             // grids and scores; all else as it is in Plan{}
+  bool grouped = false;  // the document says grids; else groups are rows, symmetric
 };
 /// As many layers as the document has, at least one. Throws Error as PlanFromJson, as far as kind,
 /// schema and layers go.
