@@ -112,6 +112,14 @@ TEST_F(TransformCommand, SaysWhatDoesNotGoTogether) {
   }
   EXPECT_EQ(Quantize("out", {"--transform", "awq", "--assemble", "--codes", Path("codes")}).exit,
             2);
+  // A head of its own would exceed what bounds the file of the tied model.
+  for (const char* budget : {"--bpw", "--size"}) {
+    const Outcome refused = RunLieq(folder.path(), {"quantize", Path("model"), "-o", Path("out"),
+                                                    budget, "9", "--transform", "fuse", "-q"});
+    EXPECT_NE(refused.exit, 0);
+    EXPECT_NE(refused.err.find("parts the head from the embedding"), std::string::npos)
+        << refused.err;
+  }
   EXPECT_FALSE(fs::exists(folder / "out"));
 }
 
