@@ -21,6 +21,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXTS = ["wikitext2.test.raw", "c4.sample.txt"]
 RANDOM = [f"--bits 2.25 --ranking random --seed {seed}" for seed in (1, 2, 3)]
+# Of damages that plans of any size are made from.
+CANDIDATES = "2:128,2:64,2:32,3:128,3:64,4:128,4:64,4:32,8:64"
+
 SETS = {
     "issue": [
         "--method rtn --uniform 2 --group-size 128 --offset integer",
@@ -60,6 +63,9 @@ SETS = {
              for share in (25, 30, 40, 50)
              for ends in ("", " --embedding-bits 4", " --embedding-bits 8",
                           " --embedding-bits 16")],
+    # A tied matrix at 4 bits, nearest and calibrated; layers of 8 bits lose nearly nothing.
+    "rounding": [f"--uniform 8 --embedding-bits 4 --method {method} --samples 16 --context 512"
+                 for method in ("rtn", "gptq", "best")],
     "rtn": ["--method rtn --uniform 2", "--method rtn --uniform 3", "--method rtn --uniform 4"],
 }
 
@@ -103,7 +109,8 @@ def main():
         kept = options.work / f"{options.model.name}.sensitivities.json"
         if not kept.exists():
             run([options.lieq, "sensitivity", options.model, "-o", kept, "--method", "gptq",
-                 "--samples", "16", "--damage-windows", "4", *calibration, *quiet])
+                 "--samples", "16", "--damage-windows", "4", "--candidates", CANDIDATES,
+                 *calibration, *quiet])
         return kept
 
     def share(percent):

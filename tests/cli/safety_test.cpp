@@ -375,17 +375,13 @@ TEST_F(Safety, FilesOfARunThatWereCutAreMadeAgain) {
   ASSERT_EQ(Lieq(ends).exit, 0);
   const auto whole = Contents(folder / "out");
   fs::remove_all(folder / "out");
-  // The run is caught with all layers done: a folder in the place of the ends' file stops it.
-  const auto catch_it = [&] {
-    fs::create_directories(folder / "out.run/edges.safetensors");
-    WriteText(folder / "out.run/lock", "");
-    const Outcome caught = Lieq(ends);
-    ASSERT_EQ(caught.exit, 3) << caught.err;
+  const auto catch_it = [&] {  // with all layers done
+    const Outcome caught = RunInterrupted(folder.path(), "KILL", "writing:0", ends);
+    ASSERT_EQ(caught.exit, 128 + SIGKILL) << caught.err;
     ASSERT_TRUE(fs::exists(folder / "out.run/layer-00003.safetensors"));
-    fs::remove(folder / "out.run/edges.safetensors");
   };
-  for (const std::string file :
-       {"layer-00001.safetensors", "layer-00003.safetensors", "plan.json"}) {
+  for (const std::string file : {"edges.safetensors", "layer-00001.safetensors",
+                                 "layer-00003.safetensors", "plan.json"}) {
     catch_it();
     const fs::path path = folder / "out.run" / file;
     const std::string content = ReadText(path);

@@ -144,7 +144,7 @@ constexpr std::array kBudgetRows{
               .value = "N",
               .commands = kPlan | kQuantize,
               .help = "width of the embedding, and of the head tied to it: 16, 8, 4 or 2, "
-                      "symmetric in groups of --group-size, rounded to nearest (default: 16; of "
+                      "symmetric in groups of --group-size, rounded as --method says (default: 16; of "
                       "--allocation optimal what the plan chooses)",
               .set =
                   [](Arguments& a, const std::string& v) {

@@ -100,8 +100,12 @@ std::string CodeStore::FileName(Index layer, const Grid& grid) {
   return fmt::format("layer-{:05}-{}.safetensors", layer, GridName(grid));
 }
 
+std::string CodeStore::EndFileName(End end, const Grid& grid) {
+  return fmt::format("end-{}-{}.safetensors", Name(end), GridName(grid));
+}
+
 fs::path CodeStore::EndFile(End end, const Grid& grid) const {
-  return folder_ / fmt::format("end-{}-{}.safetensors", Name(end), GridName(grid));
+  return folder_ / EndFileName(end, grid);
 }
 
 fs::path CodeStore::File(Index layer, const Grid& grid) const {
@@ -145,13 +149,19 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
 }
 
 void CodeStore::MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
-                         Session& session) const {
+                         const Windows& windows, Session& session) const {
+  std::optional<EndStatistics> statistics;  // measured where some codes are missing
   for (const EndCandidates& end : ends) {
-    EndGrids grids;
     for (const std::optional<Grid>& grid : end.grids) {
       if (!grid || IsWhole(EndFile(end.end, *grid), session.log())) continue;
+      EndGrids grids;
       grids.At(end.end) = grid;
-      (void)WriteEnds(EndFile(end.end, *grid), *model_, grids, options, session);
+      if (!statistics && AnyCalibrated(grids, model_->weights.config, options)) {
+        statistics =
+            MeasureEnds(model_->weights, session.device(), windows.view(), session.context());
+      }
+      (void)WriteEnds(EndFile(end.end, *grid), *model_, grids, options,
+                      statistics ? &*statistics : nullptr, session);
     }
   }
 }

@@ -41,12 +41,13 @@ class CodeStore {
 
   /// The same for embedding and head.
   void MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
-                Session& session) const;
+                const Windows& windows, Session& session) const;
 
   [[nodiscard]] std::filesystem::path File(Index layer, const Grid& grid) const;
   [[nodiscard]] std::filesystem::path EndFile(End end, const Grid& grid) const;
-  /// The name of that file in its folder.
+  /// The names of these files in their folder.
   [[nodiscard]] static std::string FileName(Index layer, const Grid& grid);
+  [[nodiscard]] static std::string EndFileName(End end, const Grid& grid);
   /// Reports of a layer by Site; those of linears that the grid does not fit are empty.
   [[nodiscard]] std::array<LinearReport, kSites> Reports(Index layer, const Grid& grid) const;
   /// The layer with the linears of some units replaced: grids by Unit, null to leave one in float.

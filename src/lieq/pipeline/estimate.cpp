@@ -9,6 +9,7 @@
 #include "lieq/base/error.h"
 #include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/code_store.h"
+#include "lieq/pipeline/end_codes.h"
 #include "lieq/pipeline/machine.h"
 #include "lieq/pipeline/pieces.h"
 #include "lieq/pipeline/session.h"
@@ -44,6 +45,7 @@ class Clock {
     if (work_.mixes > 0) Mixes();
     if (work_.grids.layers.empty()) return std::move(stages_);
     if (!work_.transforms.empty()) Add("transforming", Transforming());
+    if (work_.grids.ends != EndGrids{} && !work_.ends_finished) Add(kEndsStage, Ends());
     if (!work_.request.assemble) Add("quantizing", Quantizing());
     Add("writing", Writing());
     return std::move(stages_);
@@ -86,13 +88,7 @@ class Clock {
   double Codes() {
     const QuantOptions options = FloatInputs(work_.request.quant);
     const bool calibrated = FindQuantizer(options.method).needs_calibration;
-    double seconds = 0;
-    for (const EndCandidates& end : work_.ends) {
-      for (const std::optional<Grid>& grid : end.grids) {
-        if (!grid) continue;
-        seconds += pieces_.Round(config_.vocab, config_.hidden, *grid, work_.request.quant.clip);
-      }
-    }
+    double seconds = EndCodes(options);
     Index last = -1;
     std::vector<Index> missing(work_.candidates.size());
     for (std::size_t c = 0; c < missing.size(); ++c) {
@@ -243,13 +239,51 @@ class Clock {
 
   double Writing() {
     const auto bytes = static_cast<std::int64_t>(work_.output_bytes);
-    double seconds = pieces_.Write(bytes, 4) + 2 * pieces_.Read(bytes);
-    const auto end_matrix = [&](const std::optional<Grid>& grid) {
-      if (!grid) return;
-      seconds += pieces_.Round(config_.vocab, config_.hidden, *grid, work_.request.quant.clip);
-    };
-    end_matrix(work_.grids.ends.embedding);
-    end_matrix(work_.grids.ends.head);
+    return pieces_.Write(bytes, 4) + 2 * pieces_.Read(bytes);
+  }
+
+  /// What MeasureEnds does.
+  double MeasuringEnds() {
+    const Index rows = EndWindows(work_.windows, work_.length) * work_.length;
+    const double layers = Layers() * pieces_.Layer(rows, work_.length, nullptr);
+    const double one = layers + pieces_.Gram(rows, config_.hidden);
+    if (!config_.tied) return one;
+    return one + layers + 3 * pieces_.Logits(rows) +
+           pieces_.Gram(std::min(rows, config_.vocab), config_.hidden);
+  }
+
+  double RoundingEnd(End end, const Grid& grid, const QuantOptions& options) {
+    const Index vocab = config_.vocab, hidden = config_.hidden;
+    if (!IsCalibrated(end, grid, config_, options)) {
+      return pieces_.Round(vocab, hidden, grid, options.clip);
+    }
+    return pieces_.Prepare(hidden, grid, options) +
+           pieces_.QuantizeMatrix(vocab, hidden, /*adds=*/false, grid, options, 0);
+  }
+
+  double Ends() {
+    const EndGrids& ends = work_.grids.ends;
+    const QuantOptions options = FloatInputs(work_.request.quant);
+    double seconds = AnyCalibrated(ends, config_, options) ? MeasuringEnds() : 0;
+    for (const End end : kAllEnds) {
+      if (ends.At(end)) seconds += RoundingEnd(end, *ends.At(end), options);
+    }
+    return seconds;
+  }
+
+  /// The same of the candidates that are not there yet.
+  double EndCodes(const QuantOptions& options) {
+    double seconds = 0;
+    bool measured = false;
+    for (const EndCandidates& end : work_.ends) {
+      for (const std::optional<Grid>& grid : end.grids) {
+        if (!grid || fs::exists(work_.codes / CodeStore::EndFileName(end.end, *grid))) continue;
+        seconds += RoundingEnd(end.end, *grid, options);
+        if (measured || !IsCalibrated(end.end, *grid, config_, options)) continue;
+        measured = true;
+        seconds += MeasuringEnds();
+      }
+    }
     return seconds;
   }
 

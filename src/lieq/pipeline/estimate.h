@@ -32,7 +32,8 @@ struct Work {
   Index mixes = 0;  // that are run after the plan, or to refine it
   // Of quantizing:
   ModelGrids grids;
-  Index finished = 0;  // layers that an earlier start of the run left
+  Index finished = 0;          // layers that an earlier start of the run left
+  bool ends_finished = false;  // likewise
   TransformList transforms;
   std::uint64_t output_bytes = 0;
 };

@@ -211,7 +211,8 @@ ModelGrids GridsOfChoice(const Candidates& candidates, const std::vector<std::si
 namespace {
 
 /// Each end at each of its candidates, all else whole.
-std::vector<EndSensitivity> MeasureEnds(const Bench& bench, const std::vector<EndCandidates>& ends,
+std::vector<EndSensitivity> DamagesOfEnds(const Bench& bench,
+                                          const std::vector<EndCandidates>& ends,
                                         DamageMeter& meter, Session& session) {
   std::size_t runs = 0, done = 0;
   for (const EndCandidates& end : ends) runs += end.grids.size();
@@ -243,7 +244,7 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
   const ModelConfig& config = bench.source.model().weights.config;
   const std::vector<Grid>& candidates = all.units;
   bench.store->Make(candidates, request.quant, bench.windows, session);
-  bench.store->MakeEnds(all.ends, request.quant, session);
+  bench.store->MakeEnds(all.ends, request.quant, bench.windows, session);
 
   Sensitivities s{.mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
                   .candidates = candidates,
@@ -323,7 +324,7 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
     s.base_kl = damages.back().kl;
     s.base_nll_rise = damages.back().nll_rise;
   }
-  if (base.empty()) s.ends = MeasureEnds(bench, all.ends, meter, session);
+  if (base.empty()) s.ends = DamagesOfEnds(bench, all.ends, meter, session);
   s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return s;
 }

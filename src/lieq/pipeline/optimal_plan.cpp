@@ -366,7 +366,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
   std::optional<DamageMeter> meter;
   if (runs) {
     bench.store->Make(candidates.units, request.quant, bench.windows, session);
-    bench.store->MakeEnds(candidates.ends, request.quant, session);
+    bench.store->MakeEnds(candidates.ends, request.quant, bench.windows, session);
     meter.emplace(source.model().weights, session.device(), bench.damage_windows.view(),
                   session.context());
   }

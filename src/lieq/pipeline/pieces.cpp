@@ -230,9 +230,14 @@ double Pieces::Prepare(Index columns, const Grid& grid, const QuantOptions& opti
 }
 
 double Pieces::Quantize(Site site, const Grid& grid, const QuantOptions& options, Index held_out) {
-  const Quantizer& quantizer = FindQuantizer(options.method);
-  const Index rows = model_.weights.config.Out(site), columns = model_.weights.config.In(site);
+  const ModelConfig& config = model_.weights.config;
   const bool adds = site == Site::kO || site == Site::kDown;
+  return QuantizeMatrix(config.Out(site), config.In(site), adds, grid, options, held_out);
+}
+
+double Pieces::QuantizeMatrix(Index rows, Index columns, bool adds, const Grid& grid,
+                              const QuantOptions& options, Index held_out) {
+  const Quantizer& quantizer = FindQuantizer(options.method);
   if (!quantizer.needs_calibration) return Round(rows, columns, grid, options.clip);
   const Index timed = TimedColumns(columns, grid), most = kRowsPerTask * session_.pool().size();
   const Index timed_rows = std::min(rows, most);

@@ -34,6 +34,9 @@ class Pieces {
   /// Rounding a matrix of a layer, judged on so many tokens that are held out.
   [[nodiscard]] double Quantize(Site site, const Grid& grid, const QuantOptions& options,
                                 Index held_out);
+  /// The same of any matrix; adds: to the residual stream.
+  [[nodiscard]] double QuantizeMatrix(Index rows, Index columns, bool adds, const Grid& grid,
+                                      const QuantOptions& options, Index held_out);
   /// Rounding a matrix to nearest.
   [[nodiscard]] double Round(Index rows, Index columns, const Grid& grid, Clip clip);
   /// Compactness of a layer.

@@ -9,8 +9,6 @@
 
 namespace lieq {
 
-using EndReports = std::vector<std::pair<std::string, LinearReport>>;  // by module
-
 /// A sentence for each matrix that ends with a relative error near 1, or whose scales f16 holds
 /// with few bits or not at all, by name; the first of them, and how many more there are.
 [[nodiscard]] std::vector<std::string> QualityWarnings(const std::vector<LayerReports>& layers,

@@ -29,9 +29,7 @@
 #include "lieq/pipeline/transforming.h"
 #include "lieq/pipeline/version.h"
 #include "lieq/plan/plan_json.h"
-#include "lieq/quantize/gptq.h"
 #include "lieq/quantize/layer_quantizer.h"
-#include "lieq/quantize/scale_range.h"
 
 namespace lieq {
 namespace {
@@ -164,8 +162,9 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
 /// Quantizes the layers that OUT.run does not hold yet; returns the reports of all.
 std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const Inputs& inputs,
                                          const Weights& weights, const LayerGrids& grids,
-                                         DType scale_type, const RunFolder& folder,
-                                         const RunSeconds& seconds, Session& session) {
+                                         DType scale_type, const EndCodes& ends,
+                                         const RunFolder& folder, const RunSeconds& seconds,
+                                         Session& session) {
   const Index layers = weights.config.layers;
   std::vector<LayerReports> reports;
   // Read layer by layer, so that a file that was cut is found before any work is built on it.
@@ -186,7 +185,7 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
   for (Index layer = finished; layer < layers; ++layer) fs::remove(folder.LayerFile(layer));
 
   LayerQuantizer quantizer(weights, session.device(), request.quant, inputs.windows.view(),
-                           session.context());
+                           session.context(), ends.embedding);
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {
@@ -231,6 +230,24 @@ std::vector<LayerReports> StoredReports(const CodeStore& store, const LayerGrids
     }
   }
   return reports;
+}
+
+/// The codes of the ends, made before the layers: those of an earlier start where it had them.
+EndCodes EndsOfRun(const fs::path& file, const ModelFolder& model, const EndGrids& ends,
+                   const QuantizeRequest& request, const Inputs& inputs, Session& session) {
+  if (ends == EndGrids{}) return {};
+  std::optional<EndCodes> kept = Kept(file, session, [&] { return ReadEnds(file, ends); });
+  if (kept) return *std::move(kept);
+  Stage stage(session.context().progress, kEndsStage, "pass", 1);
+  std::optional<EndStatistics> statistics;
+  if (AnyCalibrated(ends, model.weights.config, request.quant)) {
+    statistics =
+        MeasureEnds(model.weights, session.device(), inputs.windows.view(), session.context());
+  }
+  EndCodes codes =
+      WriteEnds(file, model, ends, request.quant, statistics ? &*statistics : nullptr, session);
+  stage.Done();
+  return codes;
 }
 
 /// The card of a folder that `quantize` writes.
@@ -293,7 +310,10 @@ Work WorkOf(const QuantizeRequest& request, const Inputs& inputs, const Forecast
   AddPlanning(request, inputs.source, forecast, work);
   if (!forecast.candidates.units.empty()) work.codes = CodesFolder(request, true);
   work.grids = forecast.plan.grids;
-  if (!request.dry_run && !request.force) work.finished = FinishedLayers(request);
+  if (!request.dry_run && !request.force) {
+    work.finished = FinishedLayers(request);
+    work.ends_finished = fs::exists(RunFolderOf(request.output) / kEndsFile);
+  }
   if (request.assemble && work.candidates.empty()) {
     work.candidates = GridsIn(work.grids.layers);
     work.codes = request.damage.codes;
@@ -420,20 +440,18 @@ class Job {
     }
     const ModelFolder& written = transformed ? transformed->model : model;
     const OutputFiles files = PlanOutput(written, plan.grids, scale_type);
+    const fs::path end_file = folder.path() / kEndsFile;
+    const EndCodes end_codes =
+        EndsOfRun(end_file, written, plan.grids.ends, request_, inputs_, session_);
     std::optional<CodeStore> store;
     if (request_.assemble) store = OpenCodes(request_, inputs_, grids, session_);
     const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
-              : QuantizeLayers(request_, inputs_, written.weights, grids, scale_type, folder,
-                               seconds, session_);
+              : QuantizeLayers(request_, inputs_, written.weights, grids, scale_type, end_codes,
+                               folder, seconds, session_);
 
     Stage writing(session_.context().progress, "writing", "model", 1);
-    const fs::path end_file = folder.path() / "edges.safetensors";
-    EndReports end_reports;
-    if (plan.grids.ends != EndGrids{}) {
-      end_reports = WriteEnds(end_file, written, plan.grids.ends, request_.quant, session_);
-    }
-    const std::vector<std::string> warnings = QualityWarnings(reports, end_reports);
+    const std::vector<std::string> warnings = QualityWarnings(reports, end_codes.reports);
     for (const std::string& warning : warnings) session_.log().Warning(warning);
     const fs::path out = folder.FreshOut();
     const auto layer_file = [&](Index layer, Site site) {
@@ -443,8 +461,8 @@ class Job {
     AssembleModel(written, plan.grids, files, layer_file, end_file, out);
     ReadBack(written, plan.grids, layer_file, end_file, out);
     writing.Done();
-    QuantizeOutcome outcome =
-        Describe(plan, written, transformed ? transformed->record : Record(), reports, files.bytes);
+    QuantizeOutcome outcome = Describe(plan, written, transformed ? transformed->record : Record(),
+                                       reports, end_codes.reports, files.bytes);
     if (!warnings.empty()) outcome.record["warnings"] = warnings;
     outcome.run = RunRecord(request_, seconds, reports, session_);
     WriteRecords(out, outcome, plan, written, files.bytes);
@@ -453,7 +471,8 @@ class Job {
   }
 
   QuantizeOutcome Describe(const Plan& plan, const ModelFolder& written, const Record& transforms,
-                           const std::vector<LayerReports>& reports, std::uint64_t bytes) {
+                           const std::vector<LayerReports>& reports, const EndReports& ends,
+                           std::uint64_t bytes) {
     const Origin origin = OriginOf(source_.model());
     return {.record =
                 ResultRecord({.model = written,
@@ -462,6 +481,7 @@ class Job {
                               .transforms = transforms,
                               .plan = plan,
                               .reports = reports,
+                              .ends = ends,
                               .settings = inputs_.settings,
                               .calibration = inputs_.calibration,
                               .calibration_tokens = inputs_.windows.count * inputs_.windows.length,

@@ -37,6 +37,11 @@ std::string_view Container(const LayerGrids& grids) {
   return own ? "any" : "compressed-tensors";
 }
 
+/// Damping is there wherever a Gram matrix was factorised.
+std::string_view EndRounding(const LinearReport& report) {
+  return report.damping > 0 ? "calibrated" : "nearest";
+}
+
 std::string BaseName(const ModelFolder& model) {
   const auto path = std::filesystem::weakly_canonical(model.path);
   return path.filename().string();
@@ -50,27 +55,50 @@ std::uint64_t SourceBytes(const ModelFolder& model) {
   return bytes;
 }
 
+Record ReportToJson(const LinearReport& report) {
+  Record row{{"relative_error", RelativeError(report)},
+             {"error", report.error},
+             {"signal", report.signal},
+             {"damping", report.damping},
+             {"clamped", report.clamped}};
+  if (report.start_error > 0) {
+    row["refined"] = {{"start_error", report.start_error},
+                      {"moves", report.moves},
+                      {"held_out_start", report.held_out_start},
+                      {"held_out", report.held_out},
+                      {"kept_rows", report.kept_rows}};
+  }
+  if (report.coarse_scales > 0) row["coarse_scales"] = report.coarse_scales;
+  if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
+  if (report.retries > 0) row["damping_retries"] = report.retries;
+  if (report.fell_back) row["fallback"] = "rtn";
+  return row;
+}
+
+LinearReport ReportFromJson(const JsonObject& row) {
+  LinearReport report;
+  report.error = row.Number("error");
+  report.signal = row.Number("signal");
+  report.damping = row.Number("damping");
+  report.clamped = row.Number("clamped");
+  report.coarse_scales = row.Number("coarse_scales", 0);
+  report.dead_columns = row.Integer("dead_columns", 0);
+  report.retries = static_cast<int>(row.Integer("damping_retries", 0));
+  report.fell_back = row.Has("fallback");
+  if (!row.Has("refined")) return report;
+  const JsonObject refined = row.Object("refined");
+  report.start_error = refined.Number("start_error");
+  report.moves = refined.Integer("moves", 0);
+  report.held_out_start = refined.Number("held_out_start");
+  report.held_out = refined.Number("held_out");
+  report.kept_rows = refined.Number("kept_rows");
+  return report;
+}
+
 Record ReportsToJson(const LayerReports& reports) {
   Record json = Record::object();
   for (const Site site : kAllSites) {
-    const LinearReport& report = reports[static_cast<std::size_t>(site)];
-    Record row{{"relative_error", RelativeError(report)},
-               {"error", report.error},
-               {"signal", report.signal},
-               {"damping", report.damping},
-               {"clamped", report.clamped}};
-    if (report.start_error > 0) {
-      row["refined"] = {{"start_error", report.start_error},
-                        {"moves", report.moves},
-                        {"held_out_start", report.held_out_start},
-                        {"held_out", report.held_out},
-                        {"kept_rows", report.kept_rows}};
-    }
-    if (report.coarse_scales > 0) row["coarse_scales"] = report.coarse_scales;
-    if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
-    if (report.retries > 0) row["damping_retries"] = report.retries;
-    if (report.fell_back) row["fallback"] = "rtn";
-    json[std::string(Name(site))] = std::move(row);
+    json[std::string(Name(site))] = ReportToJson(reports[static_cast<std::size_t>(site)]);
   }
   return json;
 }
@@ -79,23 +107,7 @@ LayerReports ReportsFromJson(const Json& json, const std::string& where) {
   const JsonObject object(json, where);
   LayerReports reports;
   for (const Site site : kAllSites) {
-    const JsonObject row = object.Object(Name(site));
-    LinearReport& report = reports[static_cast<std::size_t>(site)];
-    report.error = row.Number("error");
-    report.signal = row.Number("signal");
-    report.damping = row.Number("damping");
-    report.clamped = row.Number("clamped");
-    report.coarse_scales = row.Number("coarse_scales", 0);
-    report.dead_columns = row.Integer("dead_columns", 0);
-    report.retries = static_cast<int>(row.Integer("damping_retries", 0));
-    report.fell_back = row.Has("fallback");
-    if (!row.Has("refined")) continue;
-    const JsonObject refined = row.Object("refined");
-    report.start_error = refined.Number("start_error");
-    report.moves = refined.Integer("moves", 0);
-    report.held_out_start = refined.Number("held_out_start");
-    report.held_out = refined.Number("held_out");
-    report.kept_rows = refined.Number("kept_rows");
+    reports[static_cast<std::size_t>(site)] = ReportFromJson(object.Object(Name(site)));
   }
   return reports;
 }
@@ -202,6 +214,10 @@ Record ResultRecord(const ResultFacts& facts) {
     record["calibration"]["tokens"] = facts.calibration_tokens;
   }
   if (!facts.text_notes.empty()) record["text_notes"] = facts.text_notes;
+  for (const auto& [module, report] : facts.ends) {
+    Record& row = record["ends"][module] = {{"rounding", EndRounding(report)}};
+    row.update(ReportToJson(report));
+  }
   record["layers"] = std::move(layers);
   return record;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lieq/io/json.h"
@@ -15,7 +16,10 @@
 namespace lieq {
 
 using LayerReports = std::array<LinearReport, kSites>;
+using EndReports = std::vector<std::pair<std::string, LinearReport>>;  // by module
 
+[[nodiscard]] Record ReportToJson(const LinearReport& report);
+[[nodiscard]] LinearReport ReportFromJson(const JsonObject& row);
 [[nodiscard]] Record ReportsToJson(const LayerReports& reports);
 /// Throws Error naming `where` for anything that ReportsToJson does not write.
 [[nodiscard]] LayerReports ReportsFromJson(const Json& json, const std::string& where);
@@ -28,6 +32,7 @@ struct ResultFacts {
   const Record& transforms;  // TransformedModel; empty where there were none
   const Plan& plan;
   const std::vector<LayerReports>& reports;  // [layers]
+  const EndReports& ends;
   const Record& settings;
   const EncodedText* calibration;  // null where none was used
   Index calibration_tokens = 0;

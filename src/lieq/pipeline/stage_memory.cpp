@@ -7,6 +7,8 @@
 
 #include "lieq/diagnose/damage.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/passes.h"
+#include "lieq/pipeline/end_codes.h"
 #include "lieq/quantize/candidate_quantizer.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/unit_statistics.h"
@@ -166,10 +168,25 @@ class Memory {
     return logits + passes + model + mix;
   }
 
-  /// Rounding the embedding, then the head: widened whole, with its codes.
+  /// Measuring the ends, then rounding them some thousand rows at a time, with their codes.
   [[nodiscard]] double Ends() const {
-    if (work_.grids.ends == EndGrids{}) return 0;
-    return (kFloat + ItemBytes() + 1) * static_cast<double>(config_.vocab) * hidden_;
+    const EndGrids& ends = work_.grids.ends;
+    if (ends == EndGrids{}) return 0;
+    const double matrix = static_cast<double>(config_.vocab) * hidden_, square = hidden_ * hidden_;
+    const double both = ends.embedding && ends.head ? 1 : 0;  // codes of the other
+    const double codes = (1 + both) * matrix;
+    const double block = 3 * kFloat * static_cast<double>(kEndBlockFloats);
+    if (!AnyCalibrated(ends, config_, options_)) return ItemBytes() * matrix + codes + block;
+    const Index windows = EndWindows(work_.windows, work_.length);
+    const auto rows = static_cast<double>(EndBatch(config_, windows, work_.length) * work_.length);
+    const double streams = config_.tied ? 3 : 2;  // and the probe's codes
+    const double measuring =
+        kFloat * (rows * hidden_ * streams + static_cast<double>(kLogitElements)) +
+        Pass(std::min(rows, static_cast<double>(kBatchRows))) +
+        ItemBytes() * (matrix + LayerWeights()) + (config_.tied ? 2 * matrix : 0);
+    const double rounding = ItemBytes() * matrix + codes + block +
+                            (4 * kFloat + 2 * kDouble) * square + threads_ * 64 * hidden_ * 32;
+    return kDouble * square + std::max(measuring, rounding);
   }
 
   /// The result beside the source, both mapped: their largest matrices are the ends.

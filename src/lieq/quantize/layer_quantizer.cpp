@@ -2,14 +2,28 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
 
 namespace lieq {
+namespace {
+
+/// What the quantized model's layers begin with.
+Hidden EmbedRounded(const Weights& weights, std::shared_ptr<const QMatrix> embedding,
+                    Device& device, View<const TokenId, 2> tokens) {
+  Weights rounded = weights;
+  rounded.embedding = std::move(embedding);
+  return Forward(rounded, device, tokens.cols()).Embed(tokens);
+}
+
+}  // namespace
+
 LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
-                               View<const TokenId, 2> calibration, Context& context)
+                               View<const TokenId, 2> calibration, Context& context,
+                               std::shared_ptr<const QMatrix> embedding)
     : weights_(weights),
       device_(device),
       options_(WithDefaults(options)),
@@ -20,7 +34,10 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   LIEQ_ASSERT(calibration.rows() > 0);
   sums_ = &RequireCalibration(device);
   const ModelConfig& config = weights.config;
-  quantized_.emplace(config, device, forward_, forward_.Embed(calibration), /*at_once=*/false);
+  quantized_.emplace(config, device, forward_,
+                     embedding ? EmbedRounded(weights, std::move(embedding), device, calibration)
+                               : forward_.Embed(calibration),
+                     /*at_once=*/false);
   const Index batch = std::min(quantized_->rows(),
                                forward_.BatchWindows(quantized_->length()) * quantized_->length());
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});

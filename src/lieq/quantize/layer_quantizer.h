@@ -26,9 +26,11 @@ struct QuantizedLayer {  // in the order of Site
 class LayerQuantizer {
  public:
   /// weights, device and context outlive this. calibration [windows, length]: may be empty (0
-  /// windows) for a quantizer that needs none. Throws Error for options that cannot work together.
+  /// windows) for a quantizer that needs none. embedding: what the quantized model looks tokens up
+  /// in; null: the model's own. Throws Error for options that cannot work together.
   LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
-                 View<const TokenId, 2> calibration, Context& context);
+                 View<const TokenId, 2> calibration, Context& context,
+                 std::shared_ptr<const QMatrix> embedding = nullptr);
 
   /// Quantizes the next layer, unit after unit: inputs of a unit are taken after everything before
   /// it was quantized ("true sequential"), so a layer is run once. grids: in the order of Site,

@@ -44,7 +44,8 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .begin = BeginNearest},
+              .begin = BeginNearest,
+              .calibrates_ends = false},
     Quantizer{.name = "weighted",
               .description = "round to nearest, errors weighted by the mean square of each input: "
                              "what an importance matrix does",
@@ -53,7 +54,8 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .begin = BeginNearest},
+              .begin = BeginNearest,
+              .calibrates_ends = false},
     Quantizer{.name = "gptq",
               .description = "GPTQ: rounding with error feedback (arXiv:2210.17323)",
               .needs_calibration = true,
@@ -61,7 +63,8 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .begin = BeginCalibrated},
+              .begin = BeginCalibrated,
+              .calibrates_ends = true},
     Quantizer{.name = "awq",
               .description = "activation-aware scales folded into the model, grids clipped by "
                              "output error, round to nearest (arXiv:2306.00978)",
@@ -70,7 +73,8 @@ constexpr std::array kRows{
               .drift = 0,
               .residual = 0,
               .rounds = 0,
-              .begin = BeginAwq},
+              .begin = BeginAwq,
+              .calibrates_ends = false},
     Quantizer{.name = "best",
               .description = "GPTQ towards a target that makes up for drifted inputs, then "
                              "coordinate descent and grid refits",
@@ -79,7 +83,8 @@ constexpr std::array kRows{
               .drift = {0.5, 1.0},
               .residual = {0.5, 1.0},
               .rounds = 4,
-              .begin = BeginCalibrated},
+              .begin = BeginCalibrated,
+              .calibrates_ends = true},
 };
 
 }  // namespace

@@ -35,6 +35,8 @@ struct Quantizer {
   /// WithDefaults; they and context outlive the solver.
   std::unique_ptr<UnitSolver> (*begin)(CalibrationStatistics statistics,
                                        const QuantOptions& options, Context& context);
+  bool calibrates_ends =
+      false;  // embedding and head too (ends.h); else these are rounded to nearest
 };
 
 [[nodiscard]] std::span<const Quantizer> Quantizers() noexcept;

@@ -66,8 +66,12 @@ bool IsCoarse(const QMatrix& q, Index row, Index group) noexcept {
 
 bool HasWideScales(const Weights& weights, const QuantOptions& options) noexcept {
   // Scales take the type of the model's floats (ScaleType), which is that of the embedding.
-  return !options.half_scales && (std::holds_alternative<View<const Bf16, 2>>(weights.embedding) ||
-                                  std::holds_alternative<View<const float, 2>>(weights.embedding));
+  return HasWideScales(weights.embedding, options);
+}
+
+bool HasWideScales(const AnyMatrix& matrix, const QuantOptions& options) noexcept {
+  return !options.half_scales && (std::holds_alternative<View<const Bf16, 2>>(matrix) ||
+                                  std::holds_alternative<View<const float, 2>>(matrix));
 }
 
 int PowerFor(View<const float, 2> w, const Grid& grid) noexcept {

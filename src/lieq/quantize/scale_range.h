@@ -17,6 +17,8 @@ namespace lieq {
 /// Whether the scales of a model's matrices may be any numbers of bf16: that is what they are
 /// stored as, and no container of f16 is meant.
 [[nodiscard]] bool HasWideScales(const Weights& weights, const QuantOptions& options) noexcept;
+/// The same of one of its matrices of floats.
+[[nodiscard]] bool HasWideScales(const AnyMatrix& matrix, const QuantOptions& options) noexcept;
 
 /// The power of two to multiply `w` by; 0 where its scales have their bits as they are, and of
 /// K-quant grids, whose scales are f16's wherever they are stored.
