@@ -72,6 +72,56 @@ std::string LayersOf(const Json& plan) {
   return plan["layers"].dump();
 }
 
+TEST_F(Allocation, AQuarterOfTheBytesIsMeantWhereNothingIsSaid) {
+  Run(Command("plan", "default.json", {"--method", "rtn", "--check", "0"}));
+  const Json plan = ReadJson(folder / "default.json");
+  EXPECT_EQ(plan["allocation"], "optimal");
+  EXPECT_EQ(plan["requested"].dump(), R"({"bpw":4.0})");
+  EXPECT_LE(plan["file_bits_per_weight"], 4.0);
+
+  // What names a ranking or an end means the paper's plan.
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--ranking", "first"},
+                                               std::vector<std::string>{"--ranking", "compactness"},
+                                               std::vector<std::string>{"--widths", "2,8"},
+                                               std::vector<std::string>{"--rounding", "paper"},
+                                               std::vector<std::string>{"--embedding-bits", "8"}}) {
+    Run(Command("plan", "named.json", more));
+    const Json named = ReadJson(folder / "named.json");
+    EXPECT_EQ(named["allocation"], "top-m") << more.front();
+    EXPECT_EQ(named["requested"]["bits"], 2.25) << more.front();
+  }
+}
+
+TEST_F(Allocation, CandidatesLieAroundWhatTheBudgetLeavesTheLayers) {
+  const auto labels = [&](const std::vector<std::string>& budget) {
+    std::vector<std::string> words{"--method", "rtn", "--check", "0"};
+    words.insert(words.end(), budget.begin(), budget.end());
+    Run(Command("plan", "plan.json", words));
+    std::string text;
+    const Json plan = ReadJson(folder / "plan.json");  // outlives what is read of it
+    for (const Json& grid : plan["candidates"]) {
+      text += (text.empty() ? "" : " ") + grid["bits"].dump() + ":" + grid["group_size"].dump();
+    }
+    return text;
+  };
+  // 64 divides all rows of the model, 128 not all.
+  EXPECT_EQ(labels({"--bpw", "3"}), "2:64 2:32 3:64 4:64");
+  EXPECT_EQ(labels({"--bpw", "4"}), "2:64 3:64 4:64 4:32");
+  EXPECT_EQ(labels({"--bpw", "6"}), "2:64 3:64 4:64 4:32 8:64");
+  // An embedding of 16 bits takes from them.
+  EXPECT_EQ(labels({"--bpw", "4.5", "--embedding-bits", "16"}), "2:64 2:32 3:64 4:64");
+}
+
+TEST_F(Allocation, CandidatesOfTheDefaultMethodAreRoundedByGptq) {
+  const auto method = [&](const std::vector<std::string>& more) {
+    Run(Command("sensitivity", "s.json", more));
+    return ReadJson(folder / "s.json")["method"].get<std::string>();
+  };
+  EXPECT_EQ(method({"--codes", Path("c1")}), "gptq");
+  EXPECT_EQ(method({"--codes", Path("c2"), "--method", "rtn"}), "rtn");
+  EXPECT_EQ(method({"--codes", Path("c3"), "--damage-method", "weighted"}), "weighted");
+}
+
 TEST_F(Allocation, PlansFromAFileOfSensitivitiesAsFromItsOwnMeasurement) {
   Run(Command("sensitivity", "s.json"));
   Run(Command("plan", "file.json",

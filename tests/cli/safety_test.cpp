@@ -380,8 +380,8 @@ TEST_F(Safety, FilesOfARunThatWereCutAreMadeAgain) {
     ASSERT_EQ(caught.exit, 128 + SIGKILL) << caught.err;
     ASSERT_TRUE(fs::exists(folder / "out.run/layer-00003.safetensors"));
   };
-  for (const std::string file : {"edges.safetensors", "layer-00001.safetensors",
-                                 "layer-00003.safetensors", "plan.json"}) {
+  for (const std::string file :
+       {"edges.safetensors", "layer-00001.safetensors", "layer-00003.safetensors", "plan.json"}) {
     catch_it();
     const fs::path path = folder / "out.run" / file;
     const std::string content = ReadText(path);

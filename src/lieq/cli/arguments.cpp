@@ -10,6 +10,7 @@
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/cli/shell_command.h"
+#include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/version.h"
 
 namespace lieq {
@@ -154,6 +155,18 @@ void CheckTogether(const Arguments& a) {
   if (a.verbose && a.quiet) throw UsageError("give one of --verbose and --quiet");
 }
 
+/// A ranking that is named is asked for, whatever it is.
+void TakeBudget(const CommandRow& row, Arguments& a) {
+  BudgetRequest& budget = a.run.budget;
+  if (a.says_ranking && budget.allocation.empty() && !budget.uniform && a.run.plan.empty()) {
+    if (budget.bpw || budget.size) budget.allocation = "top-m";
+    if (!budget.bpw && !budget.size && !budget.high_layers && !budget.bits) {
+      budget.bits = kDefaultBits;
+    }
+  }
+  if ((row.bit & (kPlan | kQuantize)) != 0) TakeDefaultBudget(a.run);
+}
+
 }  // namespace
 
 Arguments ParseArguments(int count, const char* const* words) {
@@ -210,12 +223,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   arguments.run.estimates = !arguments.quiet;
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
-  // What a budget in true bytes asks for is the least damage; a ranking is asked for by name.
-  if ((arguments.run.budget.bpw || arguments.run.budget.size) &&
-      arguments.run.budget.allocation.empty() && !arguments.says_ranking &&
-      arguments.run.ranking.diagnostics.empty()) {
-    arguments.run.budget.allocation = "optimal";
-  }
+  TakeBudget(*chosen(), arguments);
   return arguments;
 }
 

@@ -21,8 +21,7 @@ constexpr std::array kBudgetRows{
               a.run.budget.bits =
                   Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
             },
-        .first = kPlan | kQuantize,
-        .preset = [](const Arguments&) { return Shown(kDefaultBits); }},
+        .first = kPlan | kQuantize},
     OptionRow{.names = "--rounding",
               .value = "RULE",
               .commands = kPlan | kQuantize | kStudy,
@@ -38,14 +37,16 @@ constexpr std::array kBudgetRows{
               .value = "B",
               .commands = kPlan | kQuantize,
               .help = "ceiling on the bits of the weight files for each weight: scales, "
-                      "zero-points, embedding "
-                      "and head counted",
+                      "zero-points, embedding and head counted; what is meant where nothing says "
+                      "the budget (but --bits 2.25 where a ranking, its widths, or the width of an "
+                      "end is said)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.run.budget.bpw =
                         Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
                   },
-              .first = kPlan | kQuantize},
+              .first = kPlan | kQuantize,
+              .preset = [](const Arguments&) { return Shown(kDefaultBpw); }},
     OptionRow{.names = "--size",
               .value = "BYTES",
               .commands = kPlan | kQuantize,
@@ -143,9 +144,10 @@ constexpr std::array kBudgetRows{
     OptionRow{.names = "--embedding-bits",
               .value = "N",
               .commands = kPlan | kQuantize,
-              .help = "width of the embedding, and of the head tied to it: 16, 8, 4 or 2, "
-                      "symmetric in groups of --group-size, rounded as --method says (default: 16; of "
-                      "--allocation optimal what the plan chooses)",
+              .help =
+                  "width of the embedding, and of the head tied to it: 16, 8, 4 or 2, "
+                  "symmetric in groups of --group-size, rounded as --method says (default: 16; of "
+                  "--allocation optimal what the plan chooses)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.run.grids.embedding_bits = ParseEndBits("--embedding-bits", v);

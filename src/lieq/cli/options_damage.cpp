@@ -1,6 +1,7 @@
 // Options of measured damage, and of plans that are made from it.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/quantize/quantizers.h"
 
 namespace lieq {
 namespace {
@@ -72,6 +73,14 @@ constexpr std::array kDamageRows{
               .commands = kSensitivity | kPlan,
               .help = "run every candidate, and predict none",
               .set = [](Arguments& a, const std::string&) { a.run.damage.measure_all = true; }},
+    OptionRow{.names = "--damage-method",
+              .value = "NAME",
+              .commands = kSensitivity | kPlan | kQuantize,
+              .help = "what rounds the candidates whose damage is measured (default: gptq where "
+                      "--method is best, which takes half the time; else --method)",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.run.damage.method = FindQuantizer(v).name; },
+              .choices = [] { return NamesIn(Quantizers()); }},
     OptionRow{.names = "--damage-windows",
               .value = "N",
               .commands = kSensitivity | kPlan | kQuantize,

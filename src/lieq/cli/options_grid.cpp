@@ -53,15 +53,16 @@ constexpr std::array kGridRows{
                   "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
               .set = SetGrid,
               .choices = [] { return GridNames(); }},
-    OptionRow{.names = "--candidates",
-              .value = "LIST",
-              .commands = kSensitivity | kPlan | kQuantize,
-              .help =
-                  "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k, q3_k, q4_k, and "
-                  "commas between them (default: 2:128,2:64,2:32,3:128,4:128 where 128 divides "
-                  "every row, else 2:64,2:32,3:64,4:64; with --for those of the container; "
-                  "with --grid K-quants)",
-              .set = SetCandidates},
+    OptionRow{
+        .names = "--candidates",
+        .value = "LIST",
+        .commands = kSensitivity | kPlan | kQuantize,
+        .help = "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k, q3_k, q4_k, and "
+                "commas between them (default: 2:128,2:64,2:32,3:128,4:128; 2:64,3:128,4:128,4:32 "
+                "where the budget leaves the layers more than 3.6 bits a weight, above 5 also "
+                "8:128; 64 for 128 where that does not divide every row; with --for those of "
+                "the container; with --grid K-quants)",
+        .set = SetCandidates},
     OptionRow{.names = "--set",
               .value = "REGEX=GRID",
               .commands = kPlan | kQuantize,

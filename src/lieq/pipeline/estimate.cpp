@@ -11,6 +11,7 @@
 #include "lieq/pipeline/code_store.h"
 #include "lieq/pipeline/end_codes.h"
 #include "lieq/pipeline/machine.h"
+#include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/pieces.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/pipeline/stage_memory.h"
@@ -86,7 +87,7 @@ class Clock {
 
   /// Making the codes that are not there yet.
   double Codes() {
-    const QuantOptions options = FloatInputs(work_.request.quant);
+    const QuantOptions options = FloatInputs(CandidateOptions(work_.request));
     const bool calibrated = FindQuantizer(options.method).needs_calibration;
     double seconds = EndCodes(options);
     Index last = -1;

@@ -10,6 +10,7 @@
 #include "lieq/pipeline/calibration_text.h"
 #include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/size_budget.h"
 #include "lieq/pipeline/transforming.h"
 #include "lieq/pipeline/version.h"
 #include "lieq/quantize/candidate_quantizer.h"
@@ -48,6 +49,46 @@ std::vector<Offset> OffsetsFor(const ContainerTarget& target, int bits, Index gr
   return offsets;
 }
 
+/// Bits that the budget of the file leaves to each weight of the layers, where there is one: beside
+/// ends that are said, or where all share alike.
+std::optional<double> BitsForLayers(const QuantizeRequest& request, const ModelConfig& config) {
+  const std::optional<std::int64_t> bytes = ByteBudget(request.budget, config);
+  if (!bytes) return std::nullopt;
+  const double all = FileWeights(config), bits = 8 * static_cast<double>(*bytes);
+  if (ChoosesEnds(request, config)) return bits / all;
+  const double end = static_cast<double>(config.vocab * config.hidden);
+  const EndGrids ends = EndsOf(request, config);
+  double left = bits, weights = all;
+  for (const End which : EndsIn(config)) {
+    left -= end * (ends.At(which) ? ends.At(which)->bits : 16);
+    weights -= end;
+  }
+  return left / weights;
+}
+
+/// Four or five steps from narrow to wide around what the layers may take.
+std::vector<Grid> DefaultShapes(const QuantizeRequest& request, const ModelConfig& config) {
+  constexpr double kPlenty = 3.6, kMore = 5;  // 2 bits in small groups are out; 8 bits may pay
+  const bool by_128 = std::ranges::all_of(
+      kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
+  const Index group = by_128 ? 128 : 64;
+  const double bits = BitsForLayers(request, config).value_or(0);
+  if (bits > kPlenty) {
+    std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
+                             {.bits = 3, .group_size = group},
+                             {.bits = 4, .group_size = group},
+                             {.bits = 4, .group_size = 32}};
+    if (bits > kMore) shapes.push_back({.bits = 8, .group_size = group});
+    return shapes;
+  }
+  std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
+                           {.bits = 2, .group_size = 32},
+                           {.bits = 3, .group_size = group},
+                           {.bits = 4, .group_size = group}};
+  if (by_128) shapes.insert(shapes.begin(), {.bits = 2, .group_size = 128});
+  return shapes;
+}
+
 }  // namespace
 
 std::vector<Grid> DefaultCandidates(const QuantizeRequest& request, const ModelConfig& config) {
@@ -61,15 +102,7 @@ std::vector<Grid> DefaultCandidates(const QuantizeRequest& request, const ModelC
     }
   }
   if (request.grids.k_quant) return candidates;
-  const bool wide = std::ranges::all_of(
-      kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
-  const Index group = wide ? 128 : 64;
-  std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
-                           {.bits = 2, .group_size = 32},
-                           {.bits = 3, .group_size = group},
-                           {.bits = 4, .group_size = group}};
-  if (wide) shapes.insert(shapes.begin(), {.bits = 2, .group_size = 128});
-  for (const Grid& shape : shapes) {
+  for (const Grid& shape : DefaultShapes(request, config)) {
     std::vector<Offset> offsets{request.grids.offset};
     if (request.grids.target != nullptr && !request.grids.says_offset) {
       offsets = OffsetsFor(*request.grids.target, shape.bits, shape.group_size, config);
@@ -114,10 +147,20 @@ std::vector<Grid> CandidatesOf(const QuantizeRequest& request, const ModelConfig
   return candidates;
 }
 
+QuantOptions CandidateOptions(const QuantizeRequest& request) {
+  QuantOptions options = request.quant;
+  if (!request.damage.method.empty()) {
+    options.method = request.damage.method;
+  } else if (options.method == "best" && !request.assemble) {
+    options.method = "gptq";
+  }
+  return options;
+}
+
 Record CodeSettings(const QuantizeRequest& a, const std::string& model_hash,
                     const EncodedText* calibration, const Windows& windows) {
   Record record{{"version", kVersion}, {"model", model_hash}};
-  AddOptions(FloatInputs(a.quant), record);
+  AddOptions(FloatInputs(CandidateOptions(a)), record);
   if (calibration != nullptr) {
     record["calibration"] = calibration->hash;
     record["samples"] = windows.count;
@@ -132,7 +175,7 @@ Bench OpenBench(const QuantizeRequest& request, Source& source, const std::files
   const ModelFolder& model = source.model();
   RequireSource(model, "measure the float model it was made from", session.log());
   const DamageRequest& damage = request.damage;
-  const bool calibrated = FindQuantizer(request.quant.method).needs_calibration;
+  const bool calibrated = FindQuantizer(CandidateOptions(request).method).needs_calibration;
   const bool reads_calibration = calibrated || damage.text.empty();
   // What there is to say of the tokenizer is said once, with the calibration text.
   const Tokenizer tokenizer = OpenTokenizer(model, reads_calibration ? Log() : session.log());
@@ -213,7 +256,7 @@ namespace {
 /// Each end at each of its candidates, all else whole.
 std::vector<EndSensitivity> DamagesOfEnds(const Bench& bench,
                                           const std::vector<EndCandidates>& ends,
-                                        DamageMeter& meter, Session& session) {
+                                          DamageMeter& meter, Session& session) {
   std::size_t runs = 0, done = 0;
   for (const EndCandidates& end : ends) runs += end.grids.size();
   Progress& progress = session.context().progress;
@@ -243,8 +286,9 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
   const auto begin = std::chrono::steady_clock::now();
   const ModelConfig& config = bench.source.model().weights.config;
   const std::vector<Grid>& candidates = all.units;
-  bench.store->Make(candidates, request.quant, bench.windows, session);
-  bench.store->MakeEnds(all.ends, request.quant, bench.windows, session);
+  const QuantOptions options = CandidateOptions(request);
+  bench.store->Make(candidates, options, bench.windows, session);
+  bench.store->MakeEnds(all.ends, options, bench.windows, session);
 
   Sensitivities s{.mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
                   .candidates = candidates,
@@ -252,7 +296,7 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
                   .windows = bench.damage_windows.count,
                   .context = bench.damage_windows.length,
                   .stride = meter.stride(),
-                  .method = request.quant.method,
+                  .method = options.method,
                   .model_hash = bench.source.hash(),
                   .text_hash = bench.text.hash,
                   .calibration_hash =

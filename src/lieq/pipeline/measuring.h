@@ -14,14 +14,20 @@
 
 namespace lieq {
 
+/// How candidates are rounded where damage is measured: by --damage-method, or else as --method
+/// says, but by gptq for best. That orders grids alike in half the time. Codes that a result is put
+/// together from (--assemble) are those of the method.
+[[nodiscard]] QuantOptions CandidateOptions(const QuantizeRequest& request);
+
 /// What the codes of a store depend on, grids left out.
 [[nodiscard]] Record CodeSettings(const QuantizeRequest& request, const std::string& model_hash,
                                   const EncodedText* calibration, const Windows& windows);
 
 /// Candidates that are used where none are named: 2 bits at groups of 128, 64 and 32, and 3 and 4
-/// bits at 128, where 128 divides every row of the model; else 2 bits at 64 and 32, 3 and 4 at 64.
-/// Their offset is --offset; where --for names a container and no offset is named, what it holds:
-/// one that costs nothing, and up to 3 bits one that is stored.
+/// bits at 128; where the budget leaves the layers more than 3.6 bits a weight, 2 bits at 64, 3 at
+/// 128, and 4 at 128 and 32; more than 5, also 8 at 128. Where 128 does not divide every row of the
+/// model, 64 takes its place. Their offset is --offset; where --for names a container and no offset
+/// is named, what it holds: one that costs nothing, and up to 3 bits one that is stored.
 [[nodiscard]] std::vector<Grid> DefaultCandidates(const QuantizeRequest& request,
                                                   const ModelConfig& config);
 /// --candidates or the default. Throws Error for one that fits no unit.

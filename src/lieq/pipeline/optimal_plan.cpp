@@ -365,8 +365,9 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
       request.damage.sensitivities.empty() || request.damage.check > 0 || request.damage.refine > 0;
   std::optional<DamageMeter> meter;
   if (runs) {
-    bench.store->Make(candidates.units, request.quant, bench.windows, session);
-    bench.store->MakeEnds(candidates.ends, request.quant, bench.windows, session);
+    const QuantOptions options = CandidateOptions(request);
+    bench.store->Make(candidates.units, options, bench.windows, session);
+    bench.store->MakeEnds(candidates.ends, options, bench.windows, session);
     meter.emplace(source.model().weights, session.device(), bench.damage_windows.view(),
                   session.context());
   }

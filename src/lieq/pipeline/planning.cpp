@@ -16,6 +16,7 @@
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/result_record.h"
 #include "lieq/pipeline/size_budget.h"
+#include "lieq/pipeline/transforming.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/plan_json.h"
 #include "lieq/plan/sensitivities_json.h"
@@ -44,6 +45,28 @@ Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_h
   diagnosis.calibration_files = text.names;
   diagnosis.calibration_notes = text.notes;
   return diagnosis;
+}
+
+void TakeDefaultBudget(QuantizeRequest& a) {
+  BudgetRequest& budget = a.budget;
+  const RankingRequest plain;
+  const bool ranks = a.ranking.name != plain.name || a.ranking.weights != plain.weights ||
+                     !a.ranking.scores.empty() || !a.ranking.diagnostics.empty();
+  const BudgetRequest unsaid;
+  const bool mixes = budget.rounding || budget.low != unsaid.low || budget.high != unsaid.high;
+  const bool said = budget.bits || budget.bpw || budget.size || budget.high_layers ||
+                    budget.uniform || !a.plan.empty() || !budget.allocation.empty();
+  if (!said) {
+    const bool ends = a.grids.embedding_bits || a.grids.head_bits;
+    if (ranks || mixes || ends || Unties(TransformsOf(a.transforms, a.quant.method))) {
+      budget.bits = kDefaultBits;
+    } else {
+      budget.bpw = kDefaultBpw;
+    }
+  }
+  if ((budget.bpw || budget.size) && budget.allocation.empty() && !ranks) {
+    budget.allocation = "optimal";
+  }
 }
 
 void CheckBudgetOptions(const QuantizeRequest& a) {

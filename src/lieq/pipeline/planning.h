@@ -12,10 +12,17 @@
 
 namespace lieq {
 
-inline constexpr double kDefaultBits = 2.25;
+inline constexpr double kDefaultBits = 2.25;  // of a ranking's plan
+inline constexpr double kDefaultBpw = 4;      // of everything else: a quarter of 16-bit weights
 
 /// Whether the plan asked for needs a calibration text.
 [[nodiscard]] bool NeedsSpectra(const QuantizeRequest& request);
+
+/// Says what is meant where the request leaves it open. Bytes are spent by measured damage, unless
+/// a ranking is named. Where no budget is named either: kDefaultBpw; kDefaultBits, the paper's
+/// plan, where a ranking, its widths or the ends are, or where a transform parts the head from the
+/// embedding, which byte budgets do not count.
+void TakeDefaultBudget(QuantizeRequest& request);
 
 /// Throws UsageError where the options that say what to spend contradict one another.
 void CheckBudgetOptions(const QuantizeRequest& request);

@@ -406,6 +406,7 @@ class Job {
   static QuantizeRequest WithGroupSizeOfPlan(const QuantizeRequest& given) {
     CheckBudgetOptions(given);
     QuantizeRequest request = given;
+    TakeDefaultBudget(request);
     TakeGroupSizeOfPlan(request);
     return request;
   }

@@ -6,6 +6,7 @@
 #include "lieq/base/hash.h"
 #include "lieq/base/shell.h"
 #include "lieq/pipeline/calibration_text.h"
+#include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/plan_source.h"
 #include "lieq/pipeline/planning.h"
@@ -112,6 +113,7 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
         record["text_fields"] = a.reading.fields;
       if (!a.damage.text.empty() && !a.reading.turns.empty())
         record["chat_fields"] = a.reading.turns;
+      record["damage_method"] = CandidateOptions(a).method;
       record["damage_windows"] = a.damage.windows;
       record["damage_context"] = a.damage.context;
       record["measure_all"] = a.damage.measure_all;

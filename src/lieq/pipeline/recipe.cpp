@@ -62,6 +62,7 @@ void AddAllocation(const QuantizeRequest& a, Record& options) {
   }
   if (!candidates.empty()) options["candidates"] = candidates;
   if (!a.damage.text.empty()) options["text"] = a.damage.text.string();
+  if (!a.damage.method.empty()) options["damage-method"] = a.damage.method;
   options["damage-windows"] = a.damage.windows;
   options["damage-context"] = a.damage.context;
   if (a.damage.refine > 0) options["refine"] = a.damage.refine;

@@ -43,7 +43,8 @@ struct CalibrationRequest {
   std::optional<Index> context;              // tokens in each; none: kDefaultContext
 };
 
-/// What may be spent. At most one of bits, uniform, bpw, size and high_layers; none: kDefaultBits.
+/// What may be spent. At most one of bits, uniform, bpw, size and high_layers; none: as
+/// TakeDefaultBudget says.
 struct BudgetRequest {
   std::optional<double> bits;        // average of code bits
   std::optional<Rounding> rounding;  // of `bits`; none: down
@@ -108,6 +109,7 @@ struct GridRequest {
 struct DamageRequest {
   std::filesystem::path text;           // empty: the end of the calibration text
   Index windows = 8, context = 512;     // of that text
+  std::string method;                   // that rounds the candidates; empty: CandidateOptions
   std::filesystem::path codes;          // a CodeStore; empty: CodesFolder
   std::filesystem::path sensitivities;  // measured before; empty: measure
   DamageMode mode = DamageMode::kSolo;

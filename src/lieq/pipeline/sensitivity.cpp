@@ -109,7 +109,7 @@ class Measurement {
 
   [[nodiscard]] Sensitivities Do() {
     if (request_.estimates) Declare(session_.context().progress, Foresee().estimate.stages);
-    bench_.store->Make(candidates_.units, request_.quant, bench_.windows, session_);
+    bench_.store->Make(candidates_.units, CandidateOptions(request_), bench_.windows, session_);
     DamageMeter meter(source_.model().weights, session_.device(), bench_.damage_windows.view(),
                       session_.context());
     return MeasureSensitivities(request_, bench_, candidates_, request_.damage.measure_all, base_,

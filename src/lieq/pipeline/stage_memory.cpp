@@ -9,6 +9,7 @@
 #include "lieq/model/forward.h"
 #include "lieq/model/passes.h"
 #include "lieq/pipeline/end_codes.h"
+#include "lieq/pipeline/measuring.h"
 #include "lieq/quantize/candidate_quantizer.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/unit_statistics.h"
@@ -142,7 +143,7 @@ class Memory {
   }
 
   [[nodiscard]] double Codes() const {
-    const QuantOptions options = FloatInputs(work_.request.quant);
+    const QuantOptions options = FloatInputs(CandidateOptions(work_.request));
     double bytes = (ItemBytes() + static_cast<double>(work_.candidates.size())) * LayerWeights();
     bytes += LargestUnit(options, 0);
     if (!FindQuantizer(options.method).needs_calibration) return bytes;
