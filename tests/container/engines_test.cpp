@@ -84,6 +84,9 @@ TEST(Engines, EndsCountWhereAContainerOrAnEngineHasNoPlaceForThem) {
       "compressed-tensors (transformers), gguf (llama.cpp), mlx (mlx-lm)");
   EXPECT_EQ(FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = nibble, .head = {}}},
                             kConfig)),
+            "compressed-tensors (no engine known), gguf (llama.cpp), mlx (mlx-lm)");
+  EXPECT_EQ(FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = nibble, .head = nibble}},
+                            untied)),
             "compressed-tensors (vLLM), gguf (llama.cpp), mlx (mlx-lm)");
   EXPECT_EQ(
       FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = {}, .head = byte}}, untied)),

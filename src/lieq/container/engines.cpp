@@ -26,13 +26,14 @@ bool Transformers(const Grid& grid, Index) noexcept {
 
 /// It asks an embedding for a tensor named weight, which only codes in bytes have
 /// (docs/serving.md).
-bool TransformersEnds(const EndGrids& ends) noexcept {
+bool TransformersEnds(const EndGrids& ends, const ModelConfig&) noexcept {
   return !ends.embedding || IsByteEmbedding(*ends.embedding);
 }
 
-/// Its lookup (CompressedTensorsEmbeddingWNA16Int) takes packed codes alone.
-bool VllmEnds(const EndGrids& ends) noexcept {
-  return !ends.embedding || !IsByteEmbedding(*ends.embedding);
+/// Its lookup (CompressedTensorsEmbeddingWNA16Int) takes packed codes alone, and of models whose
+/// head is tied none.
+bool VllmEnds(const EndGrids& ends, const ModelConfig& config) noexcept {
+  return !ends.embedding || (!config.tied && !IsByteEmbedding(*ends.embedding));
 }
 
 bool VllmGptq(const Grid& grid, Index cols) noexcept {
@@ -51,7 +52,7 @@ constexpr std::array kEngines{
            .container = "compressed-tensors",
            .takes =
                "groups of 32, 64 and 128 and whole rows, at 8 bits symmetric, and an embedding "
-               "of floats or 4 bits",
+               "of floats, or of 4 bits where the head is a matrix of its own",
            .runs = Vllm,
            .loads_ends = VllmEnds},
     Engine{.name = "transformers",
@@ -87,7 +88,7 @@ std::span<const Engine> Engines() noexcept {
 }
 
 bool RunsIn(const Engine& engine, const ModelGrids& grids, const ModelConfig& config) {
-  if (engine.loads_ends != nullptr && !engine.loads_ends(grids.ends)) return false;
+  if (engine.loads_ends != nullptr && !engine.loads_ends(grids.ends, config)) return false;
   return std::ranges::all_of(grids.layers, [&](const auto& layer) {
     return std::ranges::all_of(kAllSites, [&](Site site) {
       return engine.runs(layer[static_cast<std::size_t>(site)], config.In(site));

@@ -20,7 +20,7 @@ struct Engine {
   /// Whether it runs a linear on the grid. cols: of its rows.
   bool (*runs)(const Grid& grid, Index cols) noexcept;
   /// Whether it loads the model's ends; null: as they are.
-  bool (*loads_ends)(const EndGrids& ends) noexcept = nullptr;
+  bool (*loads_ends)(const EndGrids& ends, const ModelConfig& config) noexcept = nullptr;
 };
 
 [[nodiscard]] std::span<const Engine> Engines() noexcept;
