@@ -157,5 +157,37 @@ TEST_F(ChatTexts, RowsThatTheTemplateRefusesAreLeftOutAndCounted) {
   EXPECT_THAT(outcome.err, HasSubstr("1 of 91 chats are left out"));
 }
 
+TEST_F(ChatTexts, AreCalibratedOnByWeight) {
+  const auto run = [&](const std::string& out, const std::vector<std::string>& calibration) {
+    std::vector<std::string> words{"quantize",  Path("model"), "-o",        Path(out),
+                                   "--uniform", "4",           "--method",  "gptq",
+                                   "--samples", "6",           "--context", "32"};
+    for (const std::string& word : calibration) {
+      words.push_back("--calibration");
+      words.push_back(word);
+    }
+    return Lieq(words);
+  };
+  const Outcome weighted = run("out", {Path("messages.jsonl") + ":2", Path("rendered.txt")});
+  ASSERT_EQ(weighted.exit, 0) << weighted.err;
+  const Json recipe = ReadJson(folder / "out/recipe.json");
+  EXPECT_THAT(recipe.dump(), HasSubstr("messages.jsonl:2\""));
+  EXPECT_THAT(recipe.dump(), HasSubstr("rendered.txt:1\""));
+  EXPECT_THAT(ReadJson(folder / "out/lieq.json")["calibration"]["notes"].dump(),
+              HasSubstr("for its weight 2"));
+  // The recipe makes it again.
+  const Outcome again =
+      Lieq({"quantize", Path("model"), "-o", Path("again"), "--recipe", Path("out/recipe.json")});
+  ASSERT_EQ(again.exit, 0) << again.err;
+  EXPECT_EQ(Contents(folder / "again"), Contents(folder / "out"));
+
+  EXPECT_EQ(run("no", {Path("messages.jsonl") + ":0"}).exit, 2);
+  EXPECT_EQ(run("no", {Path("messages.jsonl") + ":x"}).exit, 2);
+  EXPECT_EQ(Lieq({"diagnose", Path("model"), "-o", Path("d.json"), "--calibration",
+                  Path("rendered.txt") + ":2"})
+                .exit,
+            2);
+}
+
 }  // namespace
 }  // namespace lieq

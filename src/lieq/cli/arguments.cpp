@@ -224,6 +224,11 @@ Arguments ParseArguments(int count, const char* const* words) {
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
   TakeBudget(*chosen(), arguments);
+  if (!arguments.run.calibration.weights.empty() &&
+      (chosen()->bit & (kSensitivity | kPlan | kQuantize | kCalibrate)) == 0) {
+    throw UsageError("`lieq " + std::string(chosen()->name) +
+                     "` takes --calibration without weights");
+  }
   return arguments;
 }
 

@@ -16,6 +16,22 @@ void SetSamples(Arguments& a, const std::string& v) {
       Parse<Index>("--samples", v, 1, kMostTokens, "a whole number, at least 1");
 }
 
+/// FILE or FILE:WEIGHT; a file whose name ends like that is a file.
+void AddCalibration(Arguments& a, const std::string& v) {
+  CalibrationRequest& calibration = a.run.calibration;
+  const std::size_t colon = v.rfind(':');
+  std::optional<double> weight;
+  if (colon != std::string::npos && colon > 0 && !std::filesystem::exists(v)) {
+    weight = Parse<double>("--calibration FILE:WEIGHT", v.substr(colon + 1), 1e-6, 1e6,
+                           "a number above 0");
+  }
+  if (weight && calibration.weights.empty()) {
+    calibration.weights.assign(calibration.files.size(), 1);
+  }
+  if (weight || !calibration.weights.empty()) calibration.weights.push_back(weight.value_or(1));
+  calibration.files.emplace_back(weight ? v.substr(0, colon) : v);
+}
+
 constexpr std::array kTextRows{
     OptionRow{
         .names = "--text",
@@ -31,9 +47,9 @@ constexpr std::array kTextRows{
         .help =
             "UTF-8 texts, .jsonl or .json, or gzip of these whose activations are used (default: a "
             "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
-            "model writes (by --seed)",
+            "model writes (by --seed), and FILE:WEIGHT for a share of the windows by weight",
         .many = true,
-        .set = [](Arguments& a, const std::string& v) { a.run.calibration.files.emplace_back(v); },
+        .set = AddCalibration,
         .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
         .choices = [] { return std::vector<std::string>{"self"}; },
         .open = true},

@@ -9,6 +9,7 @@
 #include "lieq/container/special_tokens.h"
 #include "lieq/model/decoder.h"
 #include "lieq/model/sampling.h"
+#include "lieq/pipeline/mixed_text.h"
 
 namespace lieq {
 namespace {
@@ -59,6 +60,14 @@ TokenId FirstToken(const ModelFolder& model, const Tokenizer& tokenizer) {
 EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& model,
                             Session& session) {
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
+  if (!request.calibration.weights.empty() && !CalibratesOnItself(request)) {
+    std::vector<EncodedText> texts;
+    for (const std::filesystem::path& file : request.calibration.files) {
+      texts.push_back(EncodeFiles(tokenizer, {&file, 1}, request.reading, model, session.log()));
+    }
+    return MixTexts(texts, request.calibration.weights,
+                    request.calibration.context.value_or(kDefaultContext));
+  }
   if (!CalibratesOnItself(request)) {
     return EncodeFiles(tokenizer, request.calibration.files, request.reading, model, session.log());
   }

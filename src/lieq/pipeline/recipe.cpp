@@ -126,8 +126,10 @@ Record RecipeOptions(const QuantizeRequest& a) {
     options["assemble"] = true;
     options["codes"] = a.damage.codes.string();
   }
-  for (const fs::path& file : a.calibration.files) {
-    options["calibration"].push_back(file.string());
+  for (std::size_t i = 0; i < a.calibration.files.size(); ++i) {
+    std::string file = a.calibration.files[i].string();
+    if (!a.calibration.weights.empty()) file += fmt::format(":{}", a.calibration.weights[i]);
+    options["calibration"].push_back(std::move(file));
   }
   if (!a.reading.fields.empty()) options["text-field"] = Joined(a.reading.fields);
   std::string turns;

@@ -39,6 +39,7 @@ struct MachineRequest {
 /// The texts whose activations are used.
 struct CalibrationRequest {
   std::vector<std::filesystem::path> files;  // empty: the bundled text; "self": the model's own
+  std::vector<double> weights;               // one for each file, above 0; empty: one after another
   std::optional<Index> samples;              // windows; none: up to kDefaultSamples
   std::optional<Index> context;              // tokens in each; none: kDefaultContext
 };

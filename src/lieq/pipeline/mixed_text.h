@@ -1,0 +1,17 @@
+// Calibration on several texts by weight.
+#pragma once
+
+#include <span>
+
+#include "lieq/pipeline/inputs.h"
+
+namespace lieq {
+
+/// Windows of `length` tokens, in turn from the text that is furthest behind its share: after any
+/// number of windows each text has given its weight's part of them, of two to within one. Ends
+/// where the text whose turn it is has no whole window left; a note says what was left aside.
+/// weights: above 0, one for each text. Throws Error naming a text without a whole window.
+[[nodiscard]] EncodedText MixTexts(std::span<const EncodedText> texts,
+                                   std::span<const double> weights, Index length);
+
+}  // namespace lieq
