@@ -127,6 +127,7 @@ class Run {
 py::list CommandTable() {
   py::list commands;
   for (const CommandRow& command : Commands()) {
+    if (command.interactive) continue;
     py::list positionals, options;
     for (const PositionalRow& row : command.positionals) {
       positionals.append(py::make_tuple(row.name, row.help));

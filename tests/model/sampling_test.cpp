@@ -77,6 +77,35 @@ TEST(Sampling, CountsTopPAmongTheTopK) {
   ExpectShares({.temperature = 1, .top_k = 3, .top_p = 0.8}, {0, 0.4 / 0.7, 0, 0.3 / 0.7, 0});
 }
 
+TEST(Sampling, KeepsThoseThatAreLikelyBesideTheLikeliest) {
+  ExpectShares({.temperature = 1, .min_p = 0.5}, {0, 0.4 / 0.7, 0, 0.3 / 0.7, 0});
+  ExpectShares({.temperature = 1, .min_p = 0.3}, {0, 0.4 / 0.85, 0, 0.3 / 0.85, 0.15 / 0.85});
+  ExpectShares({.temperature = 1, .min_p = 1}, {0, 1, 0, 0, 0});
+  // The share is of the likeliest after temperature: sqrt(0.3 / 0.4) is 0.87, sqrt(0.15 / 0.4)
+  // 0.61.
+  const double a = std::sqrt(0.4), b = std::sqrt(0.3);
+  ExpectShares({.temperature = 2, .min_p = 0.7}, {0, a / (a + b), 0, b / (a + b), 0});
+}
+
+TEST(Sampling, PenalizesTokensThatCame) {
+  const std::vector<float> logits{3, 2.5f, -1, -1.2f};
+  Sampler sampler({.repetition_penalty = 1.3}, 1);
+  const TokenId seen[] = {0};
+  sampler.See(seen);
+  EXPECT_EQ(sampler.Next(logits), 1) << "3 / 1.3 is below 2.5";
+  EXPECT_EQ(sampler.Next(logits), 0) << "2.5 / 1.3 is below 3 / 1.3";
+
+  Sampler negative({.repetition_penalty = 1.3}, 1);
+  const TokenId both[] = {2};
+  negative.See(both);
+  EXPECT_EQ(negative.Next(std::vector<float>{-9, -9, -1, -1.2f}), 3)
+      << "-1 times 1.3 is below -1.2";
+
+  Sampler without({}, 1);
+  without.See(seen);
+  EXPECT_EQ(without.Next(logits), 0);
+}
+
 TEST(Sampling, PrefersTheLowerIdAmongEqualsAtTheEdge) {
   Sampler sampler({.temperature = 1, .top_k = 1}, 3);
   for (int i = 0; i < 50; ++i) EXPECT_EQ(sampler.Next(std::vector<float>{0, 2, 2, 2}), 1);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lieq/base/types.h"
+#include "lieq/pipeline/chat.h"
 #include "lieq/pipeline/diagnose.h"
 #include "lieq/pipeline/evaluate.h"
 #include "lieq/pipeline/export.h"
@@ -41,6 +42,9 @@ struct Arguments {
   std::filesystem::path predictions;
 
   std::string format;  // of `compare`; empty: table
+
+  ChatRequest chat;          // but what `run` and `sampling` have
+  SamplingRequest sampling;  // of `generate` and `chat`
 
   StudyRequest study;  // but what `run` is
 

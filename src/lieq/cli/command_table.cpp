@@ -80,6 +80,12 @@ constexpr std::array kCommands{
                "token each time; with --temperature tokens are drawn, the same for a seed.",
                kModel, "generate Qwen3-0.6B-2.25 -p \"The capital of France is\""},
     CommandRow{
+        "chat", kChat, "talk with a model",
+        "Reads messages from the terminal, or from standard input, a line each, and prints "
+        "the answers as they come: through the model's chat template, each answer behind all "
+        "messages before it. Tokens are drawn as the model's generation_config.json says.",
+        kModel, "chat Qwen3-0.6B-2.25 --system \"Answer in one sentence.\"", true},
+    CommandRow{
         "compare", kCompare, "put quantizations side by side",
         "Shows bits, bytes, seconds, perplexity, divergence and tasks of each. A folder gives "
         "its lieq.json, run.json and eval*.json; other records of `evaluate --json` are named "

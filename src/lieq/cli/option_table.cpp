@@ -88,6 +88,7 @@ std::span<const OptionGroup> OptionGroups() noexcept {
       OptionGroup{"Spectra", SpectrumOptions()},
       OptionGroup{"Studies", StudyOptions()},
       OptionGroup{"Evaluation", EvaluationOptions()},
+      OptionGroup{"Generation", GenerationOptions()},
       OptionGroup{"Containers", ExportOptions()},
       OptionGroup{"Machine and messages", MachineOptions()},
   };

@@ -27,7 +27,8 @@ enum CommandBit : unsigned {
   kCalibrate = 2048,
   kGenerate = 4096,
   kCompare = 8192,
-  kAllCommands = 16383,
+  kChat = 16384,
+  kAllCommands = 32767,
 };
 
 /// A word that a command takes by its place.
@@ -46,6 +47,7 @@ struct CommandRow {
   std::string_view details;                    // what it writes and prints
   std::span<const PositionalRow> positionals;  // all required, in their order
   std::string_view example = {};               // a command line, without "lieq"
+  bool interactive = false;                    // for a person at a terminal, not for programs
 };
 
 struct OptionRow {
@@ -105,6 +107,7 @@ struct OptionGroup {
 [[nodiscard]] std::span<const OptionRow> SpectrumOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> StudyOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> EvaluationOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> GenerationOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> ExportOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> MachineOptions() noexcept;
 

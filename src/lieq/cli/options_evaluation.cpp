@@ -1,4 +1,4 @@
-// Options of evaluate, compare and generate.
+// Options of evaluate and compare.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
 #include "lieq/evaluate/task_description.h"
@@ -118,80 +118,6 @@ constexpr std::array kEvaluationRows{
               return Shown(a.format.empty() ? std::string("table") : a.format);
             },
         .choices = [] { return std::vector<std::string>{"table", "json", "markdown", "csv"}; }},
-    OptionRow{.names = "--prompt,-p",
-              .value = "TEXT",
-              .commands = kGenerate,
-              .help = "text to continue; the names of special tokens in it stand for them (empty: "
-                      "begin with the model's BOS or end-of-text token)",
-              .set = [](Arguments& a, const std::string& v) { a.generate.prompt = v; },
-              .first = kGenerate},
-    OptionRow{.names = "--prompt-file",
-              .value = "FILE",
-              .commands = kGenerate,
-              .help = "the same from a file, newlines at its end included",
-              .set = [](Arguments& a, const std::string& v) { a.generate.prompt_file = v; },
-              .first = kGenerate},
-    OptionRow{.names = "--chat",
-              .commands = kGenerate,
-              .help = "the prompt is a user's message: the model's chat template is put around it",
-              .set = [](Arguments& a, const std::string&) { a.generate.chat = true; },
-              .first = kGenerate},
-    OptionRow{.names = "--system",
-              .value = "TEXT",
-              .commands = kGenerate,
-              .help = "with --chat: the system's message before it",
-              .set = [](Arguments& a, const std::string& v) { a.generate.system = v; }},
-    OptionRow{.names = "--messages",
-              .value = "FILE",
-              .commands = kGenerate,
-              .help =
-                  "a chat of several turns to go on with (JSON: a list of messages, or an "
-                  "object with them, tools, and variables of the template); a prompt follows it",
-              .set = [](Arguments& a, const std::string& v) { a.generate.messages = v; }},
-    OptionRow{.names = "--new-tokens,-n",
-              .value = "N",
-              .commands = kGenerate,
-              .help = "stop after so many tokens",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.generate.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
-                                                         "a whole number, 1 to 1048576");
-                  },
-              .first = kGenerate,
-              .preset = [](const Arguments& a) { return Shown(a.generate.new_tokens); }},
-    OptionRow{
-        .names = "--temperature",
-        .value = "T",
-        .commands = kGenerate,
-        .help = "draw from the distribution of the logits over T (0: take the likeliest token)",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              a.generate.sampling.temperature =
-                  Parse<double>("--temperature", v, 0, 100, "0 to 100");
-            },
-        .first = kGenerate,
-        .preset = [](const Arguments& a) { return Shown(a.generate.sampling.temperature); }},
-    OptionRow{.names = "--top-k",
-              .value = "K",
-              .commands = kGenerate,
-              .help = "draw among the K likeliest tokens; 0: all",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.generate.sampling.top_k =
-                        Parse<Index>("--top-k", v, 0, kMostTokens, "a whole number; 0 for all");
-                  },
-              .preset = [](const Arguments& a) { return Shown(a.generate.sampling.top_k); }},
-    OptionRow{
-        .names = "--top-p",
-        .value = "P",
-        .commands = kGenerate,
-        .help = "of those draw among the fewest that have this share of the probability; 1: all",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              a.generate.sampling.top_p =
-                  Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
-            },
-        .preset = [](const Arguments& a) { return Shown(a.generate.sampling.top_p); }},
 };
 
 }  // namespace

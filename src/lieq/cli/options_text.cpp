@@ -112,17 +112,17 @@ constexpr std::array kTextRows{
               .help = "windows from the start of the text (default: all)",
               .set = SetSamples,
               .first = kEvaluate},
-    OptionRow{
-        .names = "--seed",
-        .value = "S",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kGenerate,
-        .help = "seed of everything random",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              a.run.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
-            },
-        .first = kGenerate,
-        .preset = [](const Arguments& a) { return Shown(a.run.seed); }},
+    OptionRow{.names = "--seed",
+              .value = "S",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate |
+                          kGenerate | kChat,
+              .help = "seed of everything random",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.run.seed = Parse<std::uint64_t>("--seed", v, 0, UINT64_MAX, "a whole number");
+                  },
+              .first = kGenerate,
+              .preset = [](const Arguments& a) { return Shown(a.run.seed); }},
 };
 
 }  // namespace

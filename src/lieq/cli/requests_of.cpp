@@ -43,6 +43,18 @@ GenerateRequest GenerateRequestOf(const Arguments& arguments) {
   request.model = arguments.run.model;
   request.reading = arguments.run.reading;
   request.seed = arguments.run.seed;
+  request.sampling = arguments.sampling.Over(request.sampling);
+  return request;
+}
+
+ChatRequest ChatRequestOf(const Arguments& arguments) {
+  ChatRequest request = arguments.chat;
+  request.model = arguments.run.model;
+  request.messages = arguments.generate.messages;
+  request.system = arguments.generate.system;
+  request.sampling = arguments.sampling;
+  request.seed = arguments.run.seed;
+  request.context = arguments.run.calibration.context.value_or(request.context);
   return request;
 }
 

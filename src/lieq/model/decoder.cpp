@@ -31,6 +31,11 @@ void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
   }
 }
 
+void Decoder::Rewind(Index length) {
+  LIEQ_ASSERT(length >= 0 && length <= length_);
+  length_ = length;  // what lies behind it in the caches is written over
+}
+
 Hidden Decoder::Run(View<const TokenId, 2> tokens) {
   Matrix<TokenId> packed(tokens.rows(), tokens.cols());
   for (Index s = 0; s < tokens.rows(); ++s) {

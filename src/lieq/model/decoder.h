@@ -21,6 +21,9 @@ class Decoder {
   /// sequence gives them up to rounding. Throws Error for a token outside the vocabulary.
   void Append(View<const TokenId, 2> tokens, View<float, 2> logits);
 
+  /// Forgets all but the first `length` tokens of each sequence; 0 <= length <= length().
+  void Rewind(Index length);
+
   /// Tokens of each sequence so far.
   [[nodiscard]] Index length() const noexcept { return length_; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -14,6 +15,9 @@ struct SamplingOptions {
   double temperature = 0;  // logits are divided by it; 0: the likeliest token (greedy)
   Index top_k = 0;         // so many of the likeliest tokens can come; 0: all
   double top_p = 1;  // of those the fewest whose probabilities add up to this share; in (0, 1]
+  double min_p = 0;  // of those the ones at least so likely, as a share of the likeliest's; [0, 1]
+  double repetition_penalty = 1;  // logits of tokens that came are divided by it, or multiplied
+                                  // where they are negative (Keskar et al., arXiv:1909.05858)
 };
 
 /// Draws token after token. What comes depends on the options, seed, stream and logits alone.
@@ -23,9 +27,12 @@ class Sampler {
   Sampler(const SamplingOptions& options, std::uint64_t seed, std::uint64_t stream = 0)
       : options_(options), rng_(seed, stream) {}
 
-  /// logits [vocab]. Temperature comes first, then top_k, then top_p, as in transformers; of equal
-  /// logits the lower id counts as likelier. Probabilities are in double. Throws Error where a
-  /// logit is not finite.
+  /// Tokens that repetition_penalty counts as having come; those that Next gives are among them.
+  void See(std::span<const TokenId> tokens);
+
+  /// logits [vocab]. The penalty comes first, then temperature, top_k, top_p and min_p, as in
+  /// transformers; of equal logits the lower id counts as likelier. Probabilities are in double.
+  /// Throws Error where a logit is not finite.
   [[nodiscard]] TokenId Next(std::span<const float> logits);
 
  private:
@@ -34,11 +41,15 @@ class Sampler {
     double weight = 0;  // probability relative to that of the likeliest
   };
 
+  [[nodiscard]] TokenId Choose(std::span<const float> logits);
   void Truncate();
+  void TruncateByShare();
 
   SamplingOptions options_;
   Rng rng_;
   std::vector<Candidate> candidates_;
+  std::set<TokenId> seen_;        // where there is a penalty
+  std::vector<float> penalized_;  // logits
 };
 
 }  // namespace lieq

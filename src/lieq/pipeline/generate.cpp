@@ -30,8 +30,10 @@ void CheckRequest(const GenerateRequest& request) {
     throw UsageError("--system and --messages: the messages have the system's among them");
   }
   const SamplingOptions& sampling = request.sampling;
-  if (sampling.temperature == 0 && (sampling.top_k > 0 || sampling.top_p < 1)) {
-    throw UsageError("--top-k and --top-p want --temperature above 0: at 0 nothing is drawn");
+  if (sampling.temperature == 0 &&
+      (sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0)) {
+    throw UsageError(
+        "--top-k, --top-p and --min-p want --temperature above 0: at 0 nothing is drawn");
   }
 }
 
@@ -117,6 +119,7 @@ Generation Generate(const GenerateRequest& request, Session& session,
   Decoder decoder(model.weights, session.device(), 1, capacity);
   Matrix<float> logits(1, model.weights.config.vocab);
   Sampler sampler(request.sampling, request.seed);
+  sampler.See(result.prompt_ids);
   TextStream stream(tokenizer);
   const auto show = [&](const std::string& text) {
     result.text += text;
@@ -162,6 +165,8 @@ Record GenerationRecord(const GenerateRequest& request, const Generation& genera
   record["temperature"] = request.sampling.temperature;
   record["top_k"] = request.sampling.top_k;
   record["top_p"] = request.sampling.top_p;
+  record["min_p"] = request.sampling.min_p;
+  record["repetition_penalty"] = request.sampling.repetition_penalty;
   record["seed"] = request.seed;
   record["prompt_seconds"] = generation.prompt_seconds;
   record["seconds"] = generation.seconds;
