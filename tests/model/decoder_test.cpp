@@ -79,6 +79,38 @@ TEST_P(DecoderOf, TakesPromptsInPiecesAndSequencesSideBySide) {
   ExpectSameLogits(model.weights, *device, tokens, {1, 7, 133, 1, 1, 2, 5});
 }
 
+TEST_P(DecoderOf, RunsSequencesOfDifferentLengthsInOneBatch) {
+  constexpr Index kSequences = 4, kLength = 60;
+  const Index vocab = GetParam().vocab;
+  const Matrix<TokenId> tokens = RandomTokens(kSequences, kLength, vocab);
+  const Matrix<float> expected = AllLogits(model.weights, *device, tokens.view());
+  Decoder decoder(model.weights, *device, kSequences, kLength);
+  Rng rng(3);
+  for (int step = 0; step < 25; ++step) {
+    std::vector<SequenceTokens> parts;
+    for (Index s = kSequences - 1; s >= 0; --s) {
+      if (rng.Below(5) == 0) decoder.Rewind(decoder.length(s) / 2, s);
+      const Index left = kLength - decoder.length(s);
+      if (left == 0 || rng.Below(3) == 0) continue;
+      const Index count = 1 + static_cast<Index>(rng.Below(static_cast<std::uint32_t>(
+                                  std::min<Index>(left, rng.Below(4) == 0 ? 30 : 2))));
+      parts.push_back({s, tokens.view().Row(s).subspan(Size(decoder.length(s)), Size(count))});
+    }
+    if (parts.empty()) continue;
+    Matrix<float> logits(static_cast<Index>(parts.size()), vocab);
+
+    decoder.Append(parts, logits.view());
+
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      const Index s = parts[p].sequence, row = s * kLength + decoder.length(s) - 1;
+      for (Index t = 0; t < vocab; ++t) {
+        ASSERT_NEAR(logits(static_cast<Index>(p), t), expected(row, t), kTolerance)
+            << "step " << step << ", sequence " << s << ", logit " << t;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, DecoderOf,
                          testing::Values(TinyModelOptions{.architecture = "LlamaForCausalLM"},
                                          TinyModelOptions{.architecture = "LlamaForCausalLM",
@@ -119,6 +151,29 @@ TEST(Decoder, RunsPromptsLongerThanABatch) {
   const Matrix<TokenId> tokens = RandomTokens(24, length, model.weights.config.vocab);
 
   ExpectSameLogits(model.weights, *device, tokens, {length});
+}
+
+TEST(Decoder, SplitsAPromptThatStandsBesideOthersInTheBatch) {
+  const TempFolder folder;
+  MakeTinyModel(
+      folder / "model",
+      {.layers = 1, .hidden = 32, .intermediate = 32, .heads = 2, .kv_heads = 1, .head_dim = 8});
+  const ModelFolder model = OpenModel(folder / "model");
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const Index length = kBatchRows + 40, vocab = model.weights.config.vocab;
+  const Matrix<TokenId> tokens = RandomTokens(2, length, vocab);
+  const Matrix<float> expected = AllLogits(model.weights, *device, tokens.view());
+  Decoder decoder(model.weights, *device, 2, length);
+  Matrix<float> logits(2, vocab);
+
+  const SequenceTokens parts[] = {{1, tokens.view().Row(1).first(30)}, {0, tokens.view().Row(0)}};
+  decoder.Append(parts, logits.view());
+
+  for (Index t = 0; t < vocab; ++t) {
+    ASSERT_NEAR(logits(0, t), expected(length + 29, t), kTolerance);
+    ASSERT_NEAR(logits(1, t), expected(length - 1, t), kTolerance);
+  }
 }
 
 TEST(Decoder, IsTheSameForAnyThreads) {

@@ -9,7 +9,8 @@ namespace lieq {
 Decoder::Decoder(const Weights& weights, Device& device, Index sequences, Index capacity)
     : forward_(weights, device, capacity, Residency::kAllLayers),
       sequences_(sequences),
-      capacity_(capacity) {
+      capacity_(capacity),
+      lengths_(Size(sequences)) {
   LIEQ_ASSERT(sequences >= 1 && capacity >= 1);
   const ModelConfig& config = weights.config;
   for (Index layer = 0; layer < config.layers; ++layer) {
@@ -20,30 +21,68 @@ Decoder::Decoder(const Weights& weights, Device& device, Index sequences, Index 
 
 void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
   LIEQ_ASSERT(tokens.rows() == sequences_ && tokens.cols() >= 1);
-  LIEQ_ASSERT(length_ + tokens.cols() <= capacity_);
+  LIEQ_ASSERT(std::ranges::count(lengths_, lengths_.front()) == sequences_);
+  LIEQ_ASSERT(lengths_.front() + tokens.cols() <= capacity_);
   // A long prompt goes in pieces, which bounds the memory of activations.
   const Index piece = std::max<Index>(1, kBatchRows / sequences_);
   for (Index begin = 0; begin < tokens.cols(); begin += piece) {
     const Index count = std::min(piece, tokens.cols() - begin);
-    const Hidden hidden = Run(tokens.Cols(begin, count));
-    length_ += count;
+    const Hidden hidden =
+        Run(tokens.Cols(begin, count), WindowSpans(sequences_, count, lengths_.front(), capacity_));
+    for (Index& length : lengths_) length += count;
     if (begin + count == tokens.cols()) forward_.LastLogits(hidden, logits);
   }
 }
 
-void Decoder::Rewind(Index length) {
-  LIEQ_ASSERT(length >= 0 && length <= length_);
-  length_ = length;  // what lies behind it in the caches is written over
+void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logits) {
+  LIEQ_ASSERT(logits.rows() == static_cast<Index>(parts.size()));
+  std::size_t part = 0;
+  Index taken = 0;  // of that part
+  while (part < parts.size()) {
+    std::vector<TokenId> tokens;
+    std::vector<AttentionSpan> spans;
+    std::vector<Index> last;  // rows of the last tokens of parts that end in this batch
+    const std::size_t first_ended = part;
+    while (part < parts.size() && static_cast<Index>(tokens.size()) < kBatchRows) {
+      const auto& [sequence, added] = parts[part];
+      LIEQ_ASSERT(sequence >= 0 && sequence < sequences_ && !added.empty());
+      Index& length = lengths_[Size(sequence)];
+      const auto begin = static_cast<Index>(tokens.size());
+      const Index count = std::min(kBatchRows - begin, static_cast<Index>(added.size()) - taken);
+      LIEQ_ASSERT(length + count <= capacity_);
+      spans.push_back({.begin = begin,
+                       .length = count,
+                       .keys = sequence * capacity_ + length,
+                       .past = length,
+                       .past_keys = sequence * capacity_});
+      const auto some = added.subspan(Size(taken), Size(count));
+      tokens.insert(tokens.end(), some.begin(), some.end());
+      length += count;
+      taken += count;
+      if (taken < static_cast<Index>(added.size())) break;  // the batch is full
+      last.push_back(static_cast<Index>(tokens.size()) - 1);
+      taken = 0;
+      ++part;
+    }
+    const Hidden hidden = Run({tokens.data(), 1, static_cast<Index>(tokens.size())}, spans);
+    if (last.empty()) continue;
+    forward_.LogitsOf(
+        hidden.x.view(), last,
+        logits.Rows(static_cast<Index>(first_ended), static_cast<Index>(last.size())));
+  }
 }
 
-Hidden Decoder::Run(View<const TokenId, 2> tokens) {
+void Decoder::Rewind(Index length, Index sequence) {
+  LIEQ_ASSERT(length >= 0 && length <= lengths_[Size(sequence)]);
+  lengths_[Size(sequence)] = length;  // what lies behind it in the caches is written over
+}
+
+Hidden Decoder::Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans) {
   Matrix<TokenId> packed(tokens.rows(), tokens.cols());
   for (Index s = 0; s < tokens.rows(); ++s) {
     std::ranges::copy(tokens.Row(s), packed.view().Row(s).begin());
   }
   Hidden hidden = forward_.Embed(packed.view());
-  const std::vector<AttentionSpan> spans =
-      WindowSpans(tokens.rows(), tokens.cols(), length_, capacity_);
   for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
     forward_.Layer(static_cast<Index>(layer), hidden.x.view(), spans, &caches_[layer]);
   }

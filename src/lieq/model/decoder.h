@@ -1,6 +1,7 @@
 // Runs a model token by token: what attention needs of the tokens before is kept (a KV cache).
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "lieq/device/device.h"
@@ -9,31 +10,42 @@
 
 namespace lieq {
 
-/// Sequences of equal length, side by side. All layers lie on the device. The cache takes 2 *
-/// layers * sequences * capacity * kv_heads * head_dim floats.
+/// Tokens that join a sequence; one at least.
+struct SequenceTokens {
+  Index sequence = 0;
+  std::span<const TokenId> tokens;
+};
+
+/// Sequences side by side, each with a length of its own. All layers lie on the device. The cache
+/// takes 2 * layers * sequences * capacity * kv_heads * head_dim floats.
 class Decoder {
  public:
   /// weights and device outlive this. sequences, capacity (the most tokens of one) >= 1.
   Decoder(const Weights& weights, Device& device, Index sequences, Index capacity);
 
-  /// Adds tokens [sequences, n], n >= 1, to the end of each sequence; length() + n <= capacity.
-  /// logits [sequences, vocab]: of the token after the last one, as the forward pass over the whole
-  /// sequence gives them up to rounding. Throws Error for a token outside the vocabulary.
+  /// Adds tokens [sequences, n], n >= 1, to the end of each sequence, which have one length;
+  /// length() + n <= capacity. logits [sequences, vocab]: of the token after the last one, as the
+  /// forward pass over the whole sequence gives them up to rounding. Throws Error for a token
+  /// outside the vocabulary.
   void Append(View<const TokenId, 2> tokens, View<float, 2> logits);
+  /// The same for some of the sequences, each once, in one batch. logits [parts, vocab].
+  void Append(std::span<const SequenceTokens> parts, View<float, 2> logits);
 
-  /// Forgets all but the first `length` tokens of each sequence; 0 <= length <= length().
-  void Rewind(Index length);
+  /// Forgets all but the first `length` tokens of a sequence; 0 <= length <= length(sequence).
+  void Rewind(Index length, Index sequence = 0);
 
-  /// Tokens of each sequence so far.
-  [[nodiscard]] Index length() const noexcept { return length_; }
+  /// Tokens of a sequence so far.
+  [[nodiscard]] Index length(Index sequence = 0) const { return lengths_[Size(sequence)]; }
+  [[nodiscard]] Index sequences() const noexcept { return sequences_; }
+  [[nodiscard]] Index capacity() const noexcept { return capacity_; }
 
  private:
-  [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens);
+  [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
 
   Forward forward_;
   Index sequences_;
   Index capacity_;
-  Index length_ = 0;
+  std::vector<Index> lengths_;
   std::vector<LayerCache> caches_;
 };
 

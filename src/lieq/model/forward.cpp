@@ -157,18 +157,27 @@ void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenP
 }
 
 void Forward::LastLogits(const Hidden& hidden, View<float, 2> logits) {
+  std::vector<Index> rows;
+  for (Index w = 0; w < hidden.windows; ++w) rows.push_back((w + 1) * hidden.length - 1);
+  LogitsOf(hidden.x.view(), rows, logits);
+}
+
+void Forward::LogitsOf(DeviceView<const float> x, std::span<const Index> rows,
+                       View<float, 2> logits) {
   const ModelConfig& config = weights_.config;
-  const Index batch = std::clamp<Index>(kLogitElements / config.vocab, 1, hidden.windows);
-  for (Index w = 0; w < hidden.windows; w += batch) {
-    const Index rows = std::min(batch, hidden.windows - w);
-    const auto in = Normed(rows);
-    const auto out = Sized(device_, logits_, rows, config.vocab);
-    for (Index i = 0; i < rows; ++i) {
-      device_.RmsNorm(hidden.x.view().Rows((w + i + 1) * hidden.length - 1, 1),
-                      placed_.final_norm(), config.rms_eps, in.Rows(i, 1));
+  const auto all = static_cast<Index>(rows.size());
+  LIEQ_ASSERT(logits.rows() == all);
+  const Index batch = std::clamp<Index>(kLogitElements / config.vocab, 1, all);
+  for (Index first = 0; first < all; first += batch) {
+    const Index count = std::min(batch, all - first);
+    const auto in = Normed(count);
+    const auto out = Sized(device_, logits_, count, config.vocab);
+    for (Index i = 0; i < count; ++i) {
+      device_.RmsNorm(x.Rows(rows[Size(first + i)], 1), placed_.final_norm(), config.rms_eps,
+                      in.Rows(i, 1));
     }
     device_.Matmul(in, placed_.head(), {}, out, false);
-    device_.Download(out, logits.Rows(w, rows));
+    device_.Download(out, logits.Rows(first, count));
   }
 }
 

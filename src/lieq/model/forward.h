@@ -62,6 +62,8 @@ class Forward {
                         std::span<double> log_probabilities);
   /// logits [windows, vocab] of the token after the last one of each window.
   void LastLogits(const Hidden& hidden, View<float, 2> logits);
+  /// logits [rows.size(), vocab] of the tokens after those rows of x [n, hidden].
+  void LogitsOf(DeviceView<const float> x, std::span<const Index> rows, View<float, 2> logits);
 
   [[nodiscard]] StepRunner& runner() noexcept { return runner_; }
   /// Windows of `length` that one batch of Layer takes.
