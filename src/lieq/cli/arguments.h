@@ -13,6 +13,7 @@
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/generate.h"
 #include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/speed.h"
 #include "lieq/pipeline/studies.h"
 
 namespace lieq {
@@ -43,6 +44,7 @@ struct Arguments {
 
   std::string format;  // of `compare`; empty: table
 
+  SpeedRequest speed;        // but what `run` has
   ChatRequest chat;          // but what `run` and `sampling` have
   SamplingRequest sampling;  // of `generate` and `chat`
 

@@ -86,6 +86,11 @@ constexpr std::array kCommands{
         "messages before it. Tokens are drawn as the model's generation_config.json says.",
         kModel, "chat Qwen3-0.6B-2.25 --system \"Answer in one sentence.\"", true},
     CommandRow{
+        "bench", kBench, "measure how fast a model runs here",
+        "Runs a prompt of random tokens, then writes tokens one at a time, some times each, and "
+        "prints tokens a second, and how near to the speed of memory the weights are read.",
+        kModel, "bench Qwen3-0.6B-2.25 -p 512 -n 128"},
+    CommandRow{
         "compare", kCompare, "put quantizations side by side",
         "Shows bits, bytes, seconds, perplexity, divergence and tasks of each. A folder gives "
         "its lieq.json, run.json and eval*.json; other records of `evaluate --json` are named "

@@ -28,7 +28,8 @@ enum CommandBit : unsigned {
   kGenerate = 4096,
   kCompare = 8192,
   kChat = 16384,
-  kAllCommands = 32767,
+  kBench = 32768,
+  kAllCommands = 65535,
 };
 
 /// A word that a command takes by its place.

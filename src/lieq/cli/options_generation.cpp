@@ -1,4 +1,4 @@
-// Options of generate and chat.
+// Options of generate, chat and bench.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
 
@@ -69,6 +69,39 @@ constexpr std::array kGenerationRows{
                                                              "a whole number from 32 on");
                   },
               .preset = [](const Arguments& a) { return Shown(a.chat.context); }},
+    OptionRow{.names = "--prompt-tokens,-p",
+              .value = "N",
+              .commands = kBench,
+              .help = "tokens of the prompt; 0: none",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.speed.prompt_tokens = Parse<Index>("--prompt-tokens", v, 0, Index{1} << 20,
+                                                         "a whole number, 0 to 1048576");
+                  },
+              .first = kBench,
+              .preset = [](const Arguments& a) { return Shown(a.speed.prompt_tokens); }},
+    OptionRow{.names = "--new-tokens,-n",
+              .value = "N",
+              .commands = kBench,
+              .help = "tokens that are written one at a time; 0: none",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.speed.new_tokens = Parse<Index>("--new-tokens", v, 0, Index{1} << 20,
+                                                      "a whole number, 0 to 1048576");
+                  },
+              .first = kBench,
+              .preset = [](const Arguments& a) { return Shown(a.speed.new_tokens); }},
+    OptionRow{.names = "--repetitions,-r",
+              .value = "N",
+              .commands = kBench,
+              .help = "runs of each, behind one that is not counted",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.speed.repetitions =
+                        Parse<int>("--repetitions", v, 1, 1000, "a whole number, 1 to 1000");
+                  },
+              .first = kBench,
+              .preset = [](const Arguments& a) { return Shown(a.speed.repetitions); }},
     OptionRow{.names = "--temperature",
               .value = "T",
               .commands = kGenerate | kChat,

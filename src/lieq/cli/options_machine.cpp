@@ -7,7 +7,7 @@ namespace lieq {
 namespace {
 
 constexpr std::array kMachineRows{
-    OptionRow{.names = "--threads",
+    OptionRow{.names = "--threads,-t",
               .value = "N",
               .commands = kAllCommands,
               .help = "threads (default: all processors); results do not depend on it",
@@ -18,7 +18,7 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--device",
               .value = "NAME",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat,
+                          kCalibrate | kGenerate | kChat | kBench,
               .help = "what computes (default: cpu)",
               .set = [](Arguments& a, const std::string& v) { a.machine.device = v; },
               .choices =
@@ -30,14 +30,14 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--kernels",
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat,
+                          kCalibrate | kGenerate | kChat | kBench,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.machine.kernels = v; },
               .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",
-        .commands = kEvaluate | kGenerate | kChat,
+        .commands = kEvaluate | kGenerate | kChat | kBench,
         .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
                 "probe finds faster (the last digits of results follow it)",
         .set = SetArithmetic,

@@ -47,6 +47,12 @@ GenerateRequest GenerateRequestOf(const Arguments& arguments) {
   return request;
 }
 
+SpeedRequest SpeedRequestOf(const Arguments& arguments) {
+  SpeedRequest request = arguments.speed;
+  request.model = arguments.run.model;
+  return request;
+}
+
 ChatRequest ChatRequestOf(const Arguments& arguments) {
   ChatRequest request = arguments.chat;
   request.model = arguments.run.model;

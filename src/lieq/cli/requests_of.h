@@ -12,6 +12,7 @@ namespace lieq {
 [[nodiscard]] VerifyRequest VerifyRequestOf(const Arguments& arguments);
 [[nodiscard]] StudyRequest StudyRequestOf(const Arguments& arguments);
 [[nodiscard]] GenerateRequest GenerateRequestOf(const Arguments& arguments);
+[[nodiscard]] SpeedRequest SpeedRequestOf(const Arguments& arguments);
 [[nodiscard]] ChatRequest ChatRequestOf(const Arguments& arguments);
 
 }  // namespace lieq

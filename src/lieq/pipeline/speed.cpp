@@ -1,0 +1,123 @@
+#include "lieq/pipeline/speed.h"
+
+#include <algorithm>
+
+#include "lieq/base/rng.h"
+#include "lieq/base/stopwatch.h"
+#include "lieq/model/decoder.h"
+#include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/bandwidth.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/requests.h"
+
+namespace lieq {
+namespace {
+
+std::int64_t StoredBytes(const AnyMatrix& matrix) {
+  if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
+    return ((*packed)->stored_bits() + 7) / 8;
+  }
+  return static_cast<std::int64_t>(MappedBytes(matrix).size());
+}
+
+std::int64_t WeightBytes(const Weights& weights) {
+  std::int64_t bytes = StoredBytes(weights.head);
+  for (const LayerWeights& layer : weights.layers) {
+    for (const Linear& linear : layer.linears) bytes += StoredBytes(linear.weight);
+  }
+  return bytes;
+}
+
+/// Runs and times one kind of work.
+class Runs {
+ public:
+  Runs(const SpeedRequest& request, const ModelFolder& model, Session& session)
+      : request_(request),
+        session_(session),
+        capacity_(std::max<Index>({request.prompt_tokens, request.new_tokens, 1})),
+        decoder_(model.weights, session.device(), 1, capacity_),
+        logits_(1, model.weights.config.vocab) {
+    Rng rng(1);
+    for (Index i = 0; i < capacity_; ++i) {
+      tokens_.push_back(
+          static_cast<TokenId>(rng.Below(static_cast<std::uint32_t>(model.weights.config.vocab))));
+    }
+  }
+
+  /// `tokens` in pieces of `piece`, from an empty cache on.
+  SpeedOf Of(Index tokens, Index piece, Stage& stage) {
+    SpeedOf speed{.tokens = tokens, .seconds = {}};
+    for (int run = 0; tokens > 0 && run <= request_.repetitions; ++run) {
+      decoder_.Rewind(0);
+      const Stopwatch watch;
+      for (Index at = 0; at < tokens; at += piece) {
+        session_.context().ThrowIfStopped();
+        decoder_.Append({tokens_.data() + at, 1, piece}, logits_.view());
+      }
+      if (run > 0) speed.seconds.push_back(watch.seconds());  // the first one warms caches
+      stage.Done();
+    }
+    return speed;
+  }
+
+ private:
+  const SpeedRequest& request_;
+  Session& session_;
+  Index capacity_;
+  Decoder decoder_;
+  Matrix<float> logits_;
+  std::vector<TokenId> tokens_;
+};
+
+Record RecordOf(const SpeedOf& speed) {
+  return {{"tokens", speed.tokens},
+          {"seconds", speed.seconds},
+          {"tokens_per_second", speed.TokensPerSecond()}};
+}
+
+}  // namespace
+
+double SpeedOf::TokensPerSecond() const {
+  if (seconds.empty()) return 0;
+  std::vector<double> sorted = seconds;
+  std::ranges::sort(sorted);
+  const std::size_t middle = sorted.size() / 2;
+  const double median =
+      sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  return static_cast<double>(tokens) / median;
+}
+
+Speed MeasureSpeed(const SpeedRequest& request, Session& session) {
+  if (request.prompt_tokens == 0 && request.new_tokens == 0) {
+    throw UsageError("nothing to run: give -p or -n above 0");
+  }
+  const ModelFolder model = OpenInput(request.model, session.log());
+  Speed speed{.weight_bytes = WeightBytes(model.weights)};
+  const int kinds = (request.prompt_tokens > 0 ? 1 : 0) + (request.new_tokens > 0 ? 1 : 0);
+  Stage stage(session.context().progress, "measuring speed", "run",
+              kinds * (request.repetitions + 1));
+  Runs runs(request, model, session);
+  speed.prompt = runs.Of(request.prompt_tokens, request.prompt_tokens, stage);
+  speed.generation = runs.Of(request.new_tokens, 1, stage);
+  speed.peak_bytes = PeakMemoryBytes();  // before the block that bandwidth is measured on
+  speed.read_bytes_per_second = ReadBandwidth(session.pool());
+  return speed;
+}
+
+Record SpeedRecord(const SpeedRequest& request, const Speed& speed, Session& session) {
+  Record generation = RecordOf(speed.generation);
+  generation["gigabytes_per_second"] = speed.BytesPerSecond() / 1e9;
+  generation["bandwidth_share"] = speed.BandwidthShare();
+  return {{"schema", 1},
+          {"kind", "speed"},
+          {"model", request.model.string()},
+          {"prompt", RecordOf(speed.prompt)},
+          {"generation", std::move(generation)},
+          {"weight_bytes", speed.weight_bytes},
+          {"read_gigabytes_per_second", speed.read_bytes_per_second / 1e9},
+          {"peak_bytes", speed.peak_bytes},
+          {"device", session.device().description()},
+          {"threads", session.pool().size()}};
+}
+
+}  // namespace lieq
