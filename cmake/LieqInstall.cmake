@@ -2,10 +2,10 @@
 # static library with the config of find_package(lieq) and lieq.pc, and the documents.
 include(CMakePackageConfigHelpers)
 
-# One archive of all folders but cli/, which is the program. A static library takes the objects as
+# One archive of all folders but cli/ and serve/, which are the program. A static library takes the objects as
 # they are, so nothing is compiled twice and users link one file in any order.
 get_property(_folders GLOBAL PROPERTY LIEQ_FOLDERS)
-list(REMOVE_ITEM _folders lieq_cli)
+list(REMOVE_ITEM _folders lieq_cli lieq_serve)
 add_library(lieq STATIC)
 add_library(lieq::lieq ALIAS lieq)
 target_include_directories(lieq PUBLIC

@@ -15,6 +15,7 @@
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/speed.h"
 #include "lieq/pipeline/studies.h"
+#include "lieq/serve/server.h"
 
 namespace lieq {
 
@@ -45,6 +46,7 @@ struct Arguments {
   std::string format;  // of `compare`; empty: table
 
   SpeedRequest speed;        // but what `run` has
+  ServeRequest serve;        // but what `run`, `chat` and `sampling` have
   ChatRequest chat;          // but what `run` and `sampling` have
   SamplingRequest sampling;  // of `generate` and `chat`
 

@@ -86,6 +86,12 @@ constexpr std::array kCommands{
         "messages before it. Tokens are drawn as the model's generation_config.json says.",
         kModel, "chat Qwen3-0.6B-2.25 --system \"Answer in one sentence.\"", true},
     CommandRow{
+        "serve", kServe, "answer over HTTP, as OpenAI's interface does",
+        "Listens at an address of this machine for clients of that interface "
+        "(/v1/chat/completions, /v1/completions, /v1/models), and has a page to chat with at "
+        "/. Several requests are answered at once, in one batch. Prints its address.",
+        kModel, "serve Qwen3-0.6B-2.25 --port 8080", true},
+    CommandRow{
         "bench", kBench, "measure how fast a model runs here",
         "Runs a prompt of random tokens, then writes tokens one at a time, some times each, and "
         "prints tokens a second, and how near to the speed of memory the weights are read.",

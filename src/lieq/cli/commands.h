@@ -19,6 +19,7 @@ int RunSensitivity(const Arguments& arguments, CommandSession& session);
 int RunStudy(const Arguments& arguments, CommandSession& session);
 int RunEvaluate(const Arguments& arguments, CommandSession& session);
 int RunGenerate(const Arguments& arguments, CommandSession& session);
+int RunServe(const Arguments& arguments, CommandSession& session);
 int RunBench(const Arguments& arguments, CommandSession& session);
 int RunChat(const Arguments& arguments, CommandSession& session);
 int RunCompare(const Arguments& arguments, CommandSession& session);

@@ -89,6 +89,7 @@ std::span<const OptionGroup> OptionGroups() noexcept {
       OptionGroup{"Studies", StudyOptions()},
       OptionGroup{"Evaluation", EvaluationOptions()},
       OptionGroup{"Generation", GenerationOptions()},
+      OptionGroup{"Server", ServeOptions()},
       OptionGroup{"Containers", ExportOptions()},
       OptionGroup{"Machine and messages", MachineOptions()},
   };

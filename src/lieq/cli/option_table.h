@@ -29,7 +29,8 @@ enum CommandBit : unsigned {
   kCompare = 8192,
   kChat = 16384,
   kBench = 32768,
-  kAllCommands = 65535,
+  kServe = 65536,
+  kAllCommands = 131071,
 };
 
 /// A word that a command takes by its place.
@@ -109,6 +110,7 @@ struct OptionGroup {
 [[nodiscard]] std::span<const OptionRow> StudyOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> EvaluationOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> GenerationOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> ServeOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> ExportOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> MachineOptions() noexcept;
 

@@ -50,25 +50,26 @@ constexpr std::array kGenerationRows{
               .preset = [](const Arguments& a) { return Shown(a.generate.new_tokens); }},
     OptionRow{.names = "--new-tokens,-n",
               .value = "N",
-              .commands = kChat,
-              .help = "end an answer after so many tokens",
+              .commands = kChat | kServe,
+              .help = "end an answer after so many tokens; of serve where the client says nothing",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.chat.new_tokens = Parse<Index>("--new-tokens", v, 1, Index{1} << 20,
                                                      "a whole number, 1 to 1048576");
                   },
               .preset = [](const Arguments& a) { return Shown(a.chat.new_tokens); }},
-    OptionRow{.names = "--context",
-              .value = "T",
-              .commands = kChat,
-              .help = "tokens of the chat that are kept, at most the model's positions; the oldest "
-                      "messages behind the system's go",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.run.calibration.context = Parse<Index>("--context", v, 32, Index{1} << 24,
-                                                             "a whole number from 32 on");
-                  },
-              .preset = [](const Arguments& a) { return Shown(a.chat.context); }},
+    OptionRow{
+        .names = "--context",
+        .value = "T",
+        .commands = kChat | kServe,
+        .help = "tokens of a chat with its answer, at most the model's positions; of chat the "
+                "oldest messages behind the system's go",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.run.calibration.context =
+                  Parse<Index>("--context", v, 32, Index{1} << 24, "a whole number from 32 on");
+            },
+        .preset = [](const Arguments& a) { return Shown(a.chat.context); }},
     OptionRow{.names = "--prompt-tokens,-p",
               .value = "N",
               .commands = kBench,
@@ -107,7 +108,7 @@ constexpr std::array kGenerationRows{
               .commands = kGenerate | kChat,
               .help =
                   "draw from the distribution of the logits over T; 0: take the likeliest token "
-                  "(default: of generate 0; of chat what generation_config.json says, else 0.7)",
+                  "(default: of generate 0, else what generation_config.json says, else 0.7)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.sampling.temperature = Parse<double>("--temperature", v, 0, 100, "0 to 100");
@@ -115,7 +116,7 @@ constexpr std::array kGenerationRows{
               .first = kGenerate | kChat},
     OptionRow{.names = "--top-k",
               .value = "K",
-              .commands = kGenerate | kChat,
+              .commands = kGenerate | kChat | kServe,
               .help = "draw among the K likeliest tokens; 0: all (default: all; of chat what "
                       "generation_config.json says)",
               .set =
@@ -125,27 +126,27 @@ constexpr std::array kGenerationRows{
                   }},
     OptionRow{.names = "--top-p",
               .value = "P",
-              .commands = kGenerate | kChat,
+              .commands = kGenerate | kChat | kServe,
               .help = "of those draw among the fewest that have this share of the probability; 1: "
-                      "all (default: all; of chat what generation_config.json says, else 0.95)",
+                      "all (default: all; else what generation_config.json says, else 0.95)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.sampling.top_p = Parse<double>("--top-p", v, 1e-9, 1.0, "above 0, at most 1");
                   }},
     OptionRow{.names = "--min-p",
               .value = "P",
-              .commands = kGenerate | kChat,
+              .commands = kGenerate | kChat | kServe,
               .help = "of those draw among the ones at least P times as likely as the likeliest "
-                      "(default: 0; of chat what generation_config.json says)",
+                      "(default: 0; else what generation_config.json says)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.sampling.min_p = Parse<double>("--min-p", v, 0, 1, "0 to 1");
                   }},
     OptionRow{.names = "--repetition-penalty",
               .value = "R",
-              .commands = kGenerate | kChat,
+              .commands = kGenerate | kChat | kServe,
               .help = "divide the logits of tokens that came by R, multiply them where they are "
-                      "negative (default: 1; of chat what generation_config.json says)",
+                      "negative (default: 1; else what generation_config.json says)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.sampling.repetition_penalty =

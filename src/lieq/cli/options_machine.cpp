@@ -18,7 +18,7 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--device",
               .value = "NAME",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench,
+                          kCalibrate | kGenerate | kChat | kBench | kServe,
               .help = "what computes (default: cpu)",
               .set = [](Arguments& a, const std::string& v) { a.machine.device = v; },
               .choices =
@@ -30,14 +30,14 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--kernels",
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench,
+                          kCalibrate | kGenerate | kChat | kBench | kServe,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
               .set = [](Arguments& a, const std::string& v) { a.machine.kernels = v; },
               .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",
-        .commands = kEvaluate | kGenerate | kChat | kBench,
+        .commands = kEvaluate | kGenerate | kChat | kBench | kServe,
         .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
                 "probe finds faster (the last digits of results follow it)",
         .set = SetArithmetic,
@@ -49,7 +49,7 @@ constexpr std::array kMachineRows{
         .choices = [] { return std::vector<std::string>{"float32", "bf16", "auto"}; }},
     OptionRow{.names = "--json",
               .value = "",
-              .commands = kAllCommands & ~kChat,
+              .commands = kAllCommands & ~(kChat | kServe),
               .help = "print the result as JSON (docs/records.md)",
               .set = [](Arguments& a, const std::string&) { a.json = true; }},
     OptionRow{.names = "--verbose,-v",

@@ -53,6 +53,16 @@ SpeedRequest SpeedRequestOf(const Arguments& arguments) {
   return request;
 }
 
+ServeRequest ServeRequestOf(const Arguments& arguments) {
+  ServeRequest request = arguments.serve;
+  request.model = arguments.run.model;
+  request.engine.context = arguments.run.calibration.context.value_or(request.engine.context);
+  request.new_tokens = arguments.chat.new_tokens;
+  request.sampling = arguments.sampling;
+  request.seed = arguments.run.seed;
+  return request;
+}
+
 ChatRequest ChatRequestOf(const Arguments& arguments) {
   ChatRequest request = arguments.chat;
   request.model = arguments.run.model;

@@ -13,6 +13,7 @@ namespace lieq {
 [[nodiscard]] StudyRequest StudyRequestOf(const Arguments& arguments);
 [[nodiscard]] GenerateRequest GenerateRequestOf(const Arguments& arguments);
 [[nodiscard]] SpeedRequest SpeedRequestOf(const Arguments& arguments);
+[[nodiscard]] ServeRequest ServeRequestOf(const Arguments& arguments);
 [[nodiscard]] ChatRequest ChatRequestOf(const Arguments& arguments);
 
 }  // namespace lieq

@@ -52,19 +52,6 @@ std::string ReadPrompt(const GenerateRequest& request, const Log& log) {
   return prompt;
 }
 
-/// Ids of the prompt behind the special tokens of the tokenizer's template, unless it begins with
-/// them itself, as prompts in a chat template's form do. Never empty.
-std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& model,
-                                  const Tokenizer& tokenizer) {
-  std::vector<TokenId> ids = tokenizer.Encode(prompt);
-  const std::vector<TokenId>& prefix = tokenizer.Prefix();
-  if (ids.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), ids.begin())) {
-    ids.insert(ids.begin(), prefix.begin(), prefix.end());
-  }
-  if (!ids.empty()) return ids;
-  return {FirstToken(model, tokenizer)};
-}
-
 bool IsChat(const GenerateRequest& request) {
   return request.chat || !request.messages.empty();
 }
@@ -96,6 +83,17 @@ void WriteChat(const GenerateRequest& request, const ModelFolder& model, const T
 }
 
 }  // namespace
+
+std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& model,
+                                  const Tokenizer& tokenizer) {
+  std::vector<TokenId> ids = tokenizer.Encode(prompt);
+  const std::vector<TokenId>& prefix = tokenizer.Prefix();
+  if (ids.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), ids.begin())) {
+    ids.insert(ids.begin(), prefix.begin(), prefix.end());
+  }
+  if (!ids.empty()) return ids;
+  return {FirstToken(model, tokenizer)};
+}
 
 Generation Generate(const GenerateRequest& request, Session& session,
                     const std::function<void(const std::string&)>& piece) {

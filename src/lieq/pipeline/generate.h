@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
 #include "lieq/model/sampling.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/text/text_file.h"
+#include "lieq/text/tokenizer.h"
 
 namespace lieq {
 
@@ -43,6 +45,11 @@ struct Generation {
     return steps == 0 ? 0 : static_cast<double>(steps) / seconds;
   }
 };
+
+/// Ids of a prompt behind the special tokens of the tokenizer's template, unless it begins with
+/// them itself, as prompts in a chat template's form do. Never empty.
+[[nodiscard]] std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& model,
+                                                const Tokenizer& tokenizer);
 
 /// Continues the prompt up to the model's end-of-text token. `piece` is given the text as it comes,
 /// in whole characters. An empty prompt is the model's BOS or end-of-text token.
