@@ -7,8 +7,8 @@
 
 namespace lieq {
 
-/// Lets a text through as it comes, up to the stop that is the first to be complete (of two that end
-/// at one place the longer). What may turn out to be the beginning of a stop is held back.
+/// Lets a text through as it comes, up to the stop that is the first to be complete (of two that
+/// end at one place the longer). What may turn out to be the beginning of a stop is held back.
 class StopText {
  public:
   StopText() = default;
