@@ -33,9 +33,14 @@ inline std::string FindBrowser() {
   return {};
 }
 
+/// When a page is done: five seconds of its own time behind its load, which pass at once where
+/// nothing happens; or its load, for pages that talk with a server.
+enum class PageEnd { kOwnTime, kLoad };
+
 /// Runs the browser on `url` and gives what it prints. `folder` takes its profile and output.
 inline std::string RunBrowser(const std::string& program, const std::filesystem::path& folder,
-                              std::vector<std::string> options, const std::string& url) {
+                              std::vector<std::string> options, const std::string& url,
+                              PageEnd end = PageEnd::kOwnTime) {
   std::vector<std::string> words{program,
                                  "--headless",
                                  "--no-sandbox",  // its own pages alone, and root has no other way
@@ -43,8 +48,8 @@ inline std::string RunBrowser(const std::string& program, const std::filesystem:
                                  "--disable-dev-shm-usage",  // /dev/shm is small in containers
                                  "--hide-scrollbars",
                                  "--allow-file-access-from-files",  // a page looks into its frame
-                                 "--user-data-dir=" + (folder / "profile").string(),
-                                 "--virtual-time-budget=5000"};
+                                 "--user-data-dir=" + (folder / "profile").string()};
+  if (end == PageEnd::kOwnTime) words.emplace_back("--virtual-time-budget=5000");
   words.insert(words.end(), options.begin(), options.end());
   words.push_back(url);
   std::vector<char*> arguments;
