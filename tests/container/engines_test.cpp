@@ -13,7 +13,8 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-const ModelConfig kConfig{.layers = 2,
+const ModelConfig kConfig{.architecture = "Qwen3ForCausalLM",
+                          .layers = 2,
                           .hidden = 768,
                           .intermediate = 1536,
                           .heads = 12,
@@ -91,6 +92,23 @@ TEST(Engines, EndsCountWhereAContainerOrAnEngineHasNoPlaceForThem) {
   EXPECT_EQ(
       FitsText(FitsOf({.layers = grids.layers, .ends = {.embedding = {}, .head = byte}}, untied)),
       "compressed-tensors (vLLM, transformers), gguf (llama.cpp), mlx (mlx-lm)");
+}
+
+TEST(Engines, LlamaCppIsNotNamedForModelsThatNoGgufIsWrittenOf) {
+  const ModelGrids grids = Everywhere({.bits = 4, .group_size = 64});
+  const auto gguf = [&](const ModelConfig& config) {
+    return FitsText(FitsOf(grids, config)).find("gguf") != std::string::npos;
+  };
+  ModelConfig config = kConfig;
+  EXPECT_TRUE(gguf(config));
+  config.shapes.assign(Size(config.layers), {.window = 64});
+  EXPECT_FALSE(gguf(config));
+  config.shapes.clear();
+  config.rope.scaling = RopeScaling::kYarn;
+  EXPECT_FALSE(gguf(config));
+  config.rope.scaling = RopeScaling::kNone;
+  config.architecture = "MistralForCausalLM";
+  EXPECT_FALSE(gguf(config));
 }
 
 }  // namespace

@@ -92,6 +92,7 @@ TEST(Exporters, EveryArchitectureSurvivesWithMixedWidths) {
       {.architecture = "LlamaForCausalLM", .tied = false, .llama3_rope = true},
       {.architecture = "LlamaForCausalLM", .attention_bias = true, .mlp_bias = true},
       {.architecture = "Qwen2ForCausalLM", .tied = false, .dtype = DType::kF16},
+      {.architecture = "SmolLM3ForCausalLM", .layers = 5},
       {.architecture = "Qwen3ForCausalLM", .layers = 12},
       {.architecture = "Qwen3ForCausalLM", .tied = false, .dtype = DType::kF32}};
   for (const Exporter& exporter : Exporters()) {

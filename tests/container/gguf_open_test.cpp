@@ -110,7 +110,7 @@ TEST(GgufRowOrder, InterleavesTheHalvesOfEachHeadOfALlama) {
 }
 
 TEST(RopeFactors, AreThoseOfLlama32AndAreFoundAgain) {
-  const Rope rope{.theta = 500000, .llama3 = true, .factor = 32};
+  const Rope rope{.theta = 500000, .scaling = RopeScaling::kLlama3, .factor = 32};
   const std::vector<float> factors = RopeFactors(rope, 64);
 
   ASSERT_EQ(factors.size(), 32u);

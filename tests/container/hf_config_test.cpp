@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include <string>
 
 #include "lieq/container/model_folder.h"
@@ -48,16 +50,16 @@ TEST_P(EachArchitecture, ReadsItsShapesFromTheConfig) {
 TEST_P(EachArchitecture, TakesMissingKeysFromItsRow) {
   const ModelConfig config = Parse(Named(std::string(GetParam().name)));
 
-  EXPECT_EQ(config.layers, 32);
-  EXPECT_EQ(config.hidden, 4096);
-  EXPECT_EQ(config.heads, 32);
-  EXPECT_EQ(config.kv_heads, 32);
+  EXPECT_EQ(config.layers, GetParam().layers);
+  EXPECT_EQ(config.hidden, GetParam().hidden);
+  EXPECT_EQ(config.heads, GetParam().heads);
+  EXPECT_EQ(config.kv_heads, GetParam().kv_heads == 0 ? 32 : GetParam().kv_heads);
   EXPECT_EQ(config.head_dim, 128);
   EXPECT_EQ(config.vocab, GetParam().vocab);
   EXPECT_EQ(config.intermediate, GetParam().intermediate);
   EXPECT_EQ(config.rms_eps, 1e-6);
-  EXPECT_EQ(config.rope.theta, 10000.0);
-  EXPECT_FALSE(config.tied);
+  EXPECT_EQ(config.rope.theta, GetParam().rope_theta);
+  EXPECT_EQ(config.tied, GetParam().tied);
   EXPECT_EQ(config.qk_norm, GetParam().qk_norm);
 }
 
@@ -68,7 +70,7 @@ TEST_P(EachArchitecture, IsFoundByModelTypeWhereNoClassIsNamed) {
 
 TEST_P(EachArchitecture, RefusesTheModelTypeOfAnother) {
   Json json = Config(std::string(GetParam().name));
-  json["model_type"] = "mistral";
+  json["model_type"] = "phi3";
   EXPECT_THAT(ParseError(json), AllOf(HasSubstr("/model_type"), HasSubstr("disagree")));
 }
 INSTANTIATE_TEST_SUITE_P(Rows, EachArchitecture,
@@ -78,8 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Rows, EachArchitecture,
 TEST(ParseModelConfig, ListsWhatIsSupportedWhereTheArchitectureIsNot) {
   EXPECT_THAT(ParseError(Named("MixtralForCausalLM")),
               AllOf(HasSubstr("config.json: /architectures: architecture is not supported"),
-                    HasSubstr("LlamaForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM"),
-                    HasSubstr("MixtralForCausalLM")));
+                    HasSubstr(ArchitectureNames()), HasSubstr("MixtralForCausalLM")));
   EXPECT_THAT(ParseError({{"model_type", "gpt2"}}), HasSubstr("gpt2"));
   EXPECT_THAT(ParseError(Json::object()), HasSubstr("neither architectures nor model_type"));
   EXPECT_THAT(ParseError({{"architectures", "LlamaForCausalLM"}}), HasSubstr("not supported"));
@@ -129,7 +130,7 @@ const Json kLlama3{{"rope_type", "llama3"},
 
 void ExpectLlama3(const Rope& rope) {
   EXPECT_EQ(rope.theta, 500000.0);
-  EXPECT_TRUE(rope.llama3);
+  EXPECT_TRUE(rope.scaling == RopeScaling::kLlama3);
   EXPECT_EQ(rope.factor, 32.0);
   EXPECT_EQ(rope.low_freq_factor, 1.0);
   EXPECT_EQ(rope.high_freq_factor, 4.0);
@@ -166,7 +167,7 @@ TEST(RopeKeys, MayBeAbsentNullEmptyOrDefault) {
                               Json{{"type", "default"}, {"factor", 2.0}}}) {
     json["rope_scaling"] = scaling;
     EXPECT_EQ(Parse(json).rope.theta, 1e6);
-    EXPECT_FALSE(Parse(json).rope.llama3);
+    EXPECT_FALSE(Parse(json).rope.scaling == RopeScaling::kLlama3);
   }
 }
 
@@ -190,7 +191,7 @@ TEST(RopeKeys, MustNotContradictOneAnother) {
 }
 
 TEST(RopeKeys, OfOtherTypesAreRefusedByName) {
-  for (const char* type : {"linear", "dynamic", "yarn", "longrope", "mrope", "proportional"}) {
+  for (const char* type : {"dynamic", "longrope", "mrope", "proportional", "su"}) {
     for (const char* key : {"rope_type", "type"}) {
       Json json = WithoutRope();
       json["rope_scaling"] = {{key, type}, {"factor", 4.0}};
@@ -300,34 +301,128 @@ TEST(Quantization, ByAnotherMethodSaysWhatIsThereAndWhatToDo) {
   }
 }
 
-TEST(SlidingWindow, IsReadWhereItNarrowsNoLayer) {
+/// Windows of the layers, "whole, 1024, 1024"; what is refused.
+std::string Windows(const Json& json) {
+  const std::string error = ParseError(json);
+  if (!error.empty()) return error;
+  const ModelConfig config = Parse(json);
+  std::string text;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    const Index window = config.Shape(layer).window;
+    text +=
+        (layer == 0 ? "" : ", ") + (window == 0 ? std::string("whole") : std::to_string(window));
+  }
+  return text;
+}
+
+TEST(SlidingWindow, OfQwenIsSwitchedOnAndBeginsAtALayer) {
   for (const char* architecture : {"Qwen2ForCausalLM", "Qwen3ForCausalLM"}) {
     Json json = Config(architecture);  // 3 layers, 2048 positions
     json["use_sliding_window"] = true;
     json["sliding_window"] = 1024;
     json["max_window_layers"] = 2;
-    EXPECT_THAT(ParseError(json),
-                AllOf(HasSubstr("/use_sliding_window"), HasSubstr("sliding-window")));
+    EXPECT_EQ(Windows(json), "whole, whole, 1024");
     json["layer_types"] = {"full_attention", "full_attention", "full_attention"};
-    EXPECT_THAT(ParseError(json), IsEmpty());  // they are asked before the number
-    json["layer_types"][2] = "sliding_attention";
-    EXPECT_THAT(ParseError(json), HasSubstr("/layer_types/2"));
+    EXPECT_EQ(Windows(json), "whole, whole, whole");  // they are asked before the number
+    json["layer_types"][0] = "sliding_attention";
+    EXPECT_EQ(Windows(json), "1024, whole, whole");
+    json["layer_types"] = {"sliding_attention"};
+    EXPECT_THAT(Windows(json), HasSubstr("a type for each layer"));
+    json["layer_types"] = {"full_attention", "sliding_attention", "full_attention"};
     json["sliding_window"] = 2048;
-    EXPECT_THAT(ParseError(json), IsEmpty());
+    EXPECT_EQ(Windows(json), "whole, whole, whole");  // of all positions that there are
     json.erase("layer_types");
-    EXPECT_THAT(ParseError(json), IsEmpty());
     json["sliding_window"] = 1024;
     json["max_window_layers"] = 3;
-    EXPECT_THAT(ParseError(json), IsEmpty());
+    EXPECT_EQ(Windows(json), "whole, whole, whole");
     json.erase("max_window_layers");  // 28
-    EXPECT_THAT(ParseError(json), IsEmpty());
+    EXPECT_EQ(Windows(json), "whole, whole, whole");
     json["max_window_layers"] = 0;
+    EXPECT_EQ(Windows(json), "1024, 1024, 1024");
     json["sliding_window"] = nullptr;
-    EXPECT_THAT(ParseError(json), IsEmpty());
+    EXPECT_EQ(Windows(json), "whole, whole, whole");
     json["use_sliding_window"] = false;
     json["sliding_window"] = 1024;
-    EXPECT_THAT(ParseError(json), IsEmpty());
+    EXPECT_EQ(Windows(json), "whole, whole, whole");
+    json["layer_types"] = {"full_attention", "sliding_attention", "full_attention"};
+    EXPECT_THAT(Windows(json), HasSubstr("/layer_types/1"));  // without a window
+    json["use_sliding_window"] = true;
+    json["sliding_window"] = -1;
+    EXPECT_THAT(Windows(json), HasSubstr("/sliding_window"));
   }
+}
+
+TEST(SlidingWindow, OfMistralIsOfAllLayersAndOfMinistralByTheirTypes) {
+  Json mistral = Config("MistralForCausalLM");
+  mistral["sliding_window"] = 512;
+  EXPECT_EQ(Windows(mistral), "512, 512, 512");
+  mistral["sliding_window"] = nullptr;
+  EXPECT_EQ(Windows(mistral), "whole, whole, whole");
+  mistral.erase("sliding_window");  // 4096, more than the positions
+  EXPECT_EQ(Windows(mistral), "whole, whole, whole");
+  mistral["max_position_embeddings"] = 8192;
+  EXPECT_EQ(Windows(mistral), "4096, 4096, 4096");
+
+  Json ministral = Config("MinistralForCausalLM");
+  ministral["sliding_window"] = 512;
+  EXPECT_EQ(Windows(ministral), "512, 512, 512");
+  ministral["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
+  EXPECT_EQ(Windows(ministral), "512, whole, 512");
+}
+
+TEST(Rotations, OfSmolLM3AreLeftOutInEveryFourthLayerOrWhereItIsSaid) {
+  const auto rotates = [](const Json& json) {
+    const std::string error = ParseError(json);
+    if (!error.empty()) return error;
+    std::string text;
+    const ModelConfig config = Parse(json);
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      text += config.Shape(layer).rotates ? '1' : '0';
+    }
+    return text;
+  };
+  Json json = Config("SmolLM3ForCausalLM");
+  json["num_hidden_layers"] = 9;
+  EXPECT_EQ(rotates(json), "111011101");
+  json["no_rope_layer_interval"] = 3;
+  EXPECT_EQ(rotates(json), "110110110");
+  json["no_rope_layers"] = {1, 1, 1, 1, 0, 1, 1, 1, 1};
+  EXPECT_EQ(rotates(json), "111101111");
+  json["use_sliding_window"] = true;
+  json["sliding_window"] = 100;
+  EXPECT_EQ(Windows(json), "whole, whole, whole, whole, 100, whole, whole, whole, whole");
+  json["no_rope_layers"] = {1, 1};
+  EXPECT_THAT(rotates(json), HasSubstr("/no_rope_layers"));
+  json["no_rope_layers"] = {1, 1, 1, 1, 2, 1, 1, 1, 1};
+  EXPECT_THAT(rotates(json), HasSubstr("/no_rope_layers/4"));
+  json.erase("no_rope_layers");
+  json["no_rope_layer_interval"] = 0;
+  EXPECT_THAT(rotates(json), HasSubstr("/no_rope_layer_interval"));
+}
+
+TEST(RopeScalings, AreReadWithTheirNumbers) {
+  Json json = Config("Qwen2ForCausalLM");
+  json.erase("rope_parameters");
+  json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.5}};
+  EXPECT_EQ(Parse(json).rope.scaling, RopeScaling::kLinear);
+  EXPECT_EQ(Parse(json).rope.factor, 2.5);
+  json["rope_scaling"] = {
+      {"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 512}};
+  const Rope yarn = Parse(json).rope;
+  EXPECT_EQ(yarn.scaling, RopeScaling::kYarn);
+  EXPECT_EQ(yarn.original_context, 512);
+  EXPECT_EQ(yarn.beta_fast, 32);
+  EXPECT_NEAR(yarn.attention_factor, 0.1 * std::log(4.0) + 1, 1e-12);
+  json["rope_scaling"]["mscale"] = 2.0;
+  json["rope_scaling"]["mscale_all_dim"] = 1.0;
+  EXPECT_NEAR(Parse(json).rope.attention_factor,
+              (0.2 * std::log(4.0) + 1) / (0.1 * std::log(4.0) + 1), 1e-12);
+  json["rope_scaling"]["attention_factor"] = 1.5;
+  EXPECT_EQ(Parse(json).rope.attention_factor, 1.5);
+  json["rope_scaling"]["factor"] = 0.5;
+  EXPECT_THAT(ParseError(json), HasSubstr("factor >= 1"));
+  json["rope_scaling"] = {{"rope_type", "longrope"}, {"factor", 4.0}};
+  EXPECT_THAT(ParseError(json), HasSubstr("default, linear, llama3 or yarn"));
 }
 
 TEST(ModuleName, IsThatOfTheCheckpoint) {

@@ -132,7 +132,7 @@ TEST(OpenModel, ReadsTheReferenceModels) {
     EXPECT_FALSE(model.quantized) << name;
     EXPECT_EQ(model.dtype, DType::kBF16) << name;
   }
-  EXPECT_TRUE(OpenModel(shared / "llama-tiny").weights.config.rope.llama3);
+  EXPECT_TRUE(OpenModel(shared / "llama-tiny").weights.config.rope.scaling == RopeScaling::kLlama3);
   EXPECT_EQ(OpenModel(shared / "qwen3-tiny").weights.config.head_dim, 128);
 }
 

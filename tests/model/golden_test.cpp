@@ -271,5 +271,72 @@ INSTANTIATE_TEST_SUITE_P(Random, GoldenWindows, testing::ValuesIn(RandomModels()
 INSTANTIATE_TEST_SUITE_P(Trained, Golden, testing::ValuesIn(TrainedModels()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Trained, GoldenText, testing::ValuesIn(TrainedModels()), NameOf);
 
+/// Random models of further architectures in ../shared: windows of ids, as transformers scores and
+/// continues them.
+class FurtherArchitecture : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    std::string name = GetParam();
+    std::ranges::replace(name, '_', '-');
+    const fs::path folder = kShared / "models-arch" / name;
+    if (!fs::exists(folder)) GTEST_SKIP() << folder << " is not there";
+    model = OpenModel(folder);
+    golden = ReadJson(folder / "golden.json");
+  }
+  Matrix<TokenId> Windows() const {
+    const Json& ids = golden["ids"];
+    Matrix<TokenId> windows(std::ssize(ids), std::ssize(ids[0]));
+    for (Index w = 0; w < windows.rows(); ++w) {
+      const std::vector<TokenId> row = ids[Size(w)];
+      std::ranges::copy(row, windows.view().Row(w).begin());
+    }
+    return windows;
+  }
+
+  ModelFolder model;
+  Json golden;
+  ThreadPool pool{2};
+  std::unique_ptr<Device> device = MakeCpuDevice(pool);
+};
+
+TEST_P(FurtherArchitecture, ScoresWindowsAsTransformersDoes) {
+  const Matrix<TokenId> windows = Windows();
+  Forward forward(model.weights, *device, windows.cols());
+  Hidden hidden = forward.Embed(windows.view());
+  for (Index layer = 0; layer < model.weights.config.layers; ++layer) forward.Layer(layer, hidden);
+  Matrix<double> nll(windows.rows(), windows.cols() - 1);
+  forward.Nll(hidden, windows.view(), nll.view());
+  Matrix<float> logits(windows.rows(), model.weights.config.vocab);
+  forward.LastLogits(hidden, logits.view());
+
+  for (Index w = 0; w < windows.rows(); ++w) {
+    double sum = 0;
+    for (const double value : nll.view().Row(w)) sum += value;
+    EXPECT_NEAR(sum / static_cast<double>(nll.cols()),
+                golden["nll_per_window"][Size(w)].get<double>(), 2e-4)
+        << "window " << w;
+  }
+}
+
+TEST_P(FurtherArchitecture, GoesOnAsTransformersDoes) {
+  const std::vector<TokenId> prompt = golden["greedy"]["prompt"];
+  const std::vector<TokenId> expected = golden["greedy"]["tokens"];
+  Decoder decoder(model.weights, *device, 1, static_cast<Index>(prompt.size() + expected.size()));
+  Matrix<float> logits(1, model.weights.config.vocab);
+  decoder.Append({prompt.data(), 1, static_cast<Index>(prompt.size())}, logits.view());
+  Sampler greedy({}, 0);
+  std::vector<TokenId> tokens;
+  while (tokens.size() < expected.size()) {
+    tokens.push_back(greedy.Next(logits.view().Row(0)));
+    decoder.Append({&tokens.back(), 1, 1}, logits.view());
+  }
+  EXPECT_EQ(tokens, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shared, FurtherArchitecture,
+                         testing::Values("mistral", "mistral_full", "ministral", "smollm3",
+                                         "qwen2_yarn", "llama_linear"),
+                         [](const auto& test) { return test.param; });
+
 }  // namespace
 }  // namespace lieq

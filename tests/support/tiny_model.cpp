@@ -10,6 +10,7 @@
 #include "lieq/base/files.h"
 #include "lieq/base/rng.h"
 #include "lieq/io/tensor_file.h"
+#include "lieq/model/architectures.h"
 
 namespace lieq {
 namespace {
@@ -182,10 +183,9 @@ void WriteTokenizer(const std::filesystem::path& folder) {
 }
 
 std::string ModelType(const std::string& architecture) {
-  if (architecture == "LlamaForCausalLM") return "llama";
-  if (architecture == "Qwen2ForCausalLM") return "qwen2";
-  if (architecture == "Qwen3ForCausalLM") return "qwen3";
-  throw std::invalid_argument(architecture);
+  const Architecture* row = FindArchitecture(architecture);
+  if (row == nullptr) throw std::invalid_argument(architecture);
+  return std::string(row->model_type);
 }
 
 }  // namespace
@@ -209,6 +209,7 @@ Record TinyModelConfig(const TinyModelOptions& options) {
     config["attention_bias"] = options.attention_bias;
   }
   if (options.architecture == "LlamaForCausalLM") config["mlp_bias"] = options.mlp_bias;
+  if (options.window > 0) config["sliding_window"] = options.window;
   Record scaling;
   if (options.llama3_rope) {
     scaling = {{"rope_type", "llama3"},

@@ -12,7 +12,7 @@
 namespace lieq {
 
 struct TinyModelOptions {
-  std::string architecture = "Qwen3ForCausalLM";  // or LlamaForCausalLM, Qwen2ForCausalLM
+  std::string architecture = "Qwen3ForCausalLM";  // or another of Architectures()
   Index layers = 3;
   Index hidden = 128;
   Index intermediate = 256;
@@ -20,6 +20,7 @@ struct TinyModelOptions {
   Index kv_heads = 2;
   Index head_dim = 32;
   Index vocab = 288;  // at least 267, the tokens of the tokenizer
+  Index window = 0;   // "sliding_window", where it is not 0
   bool tied = true;
   bool attention_bias = false;  // Llama and Qwen3: of q, k, v and o; Qwen2 has its own always
   bool mlp_bias = false;        // Llama

@@ -82,9 +82,19 @@ struct ModelComparer::State {
     text("max_positions", std::to_string(a.max_positions), std::to_string(b.max_positions));
     number("rms_eps", a.rms_eps, b.rms_eps);
     number("rope theta", a.rope.theta, b.rope.theta);
-    text("rope type", a.rope.llama3 ? "llama3" : "default", b.rope.llama3 ? "llama3" : "default");
-    if (!a.rope.llama3 || !b.rope.llama3) return;
+    text("rope type", std::string(Name(a.rope.scaling)), std::string(Name(b.rope.scaling)));
+    for (Index layer = 0; layer < std::min(a.layers, b.layers); ++layer) {
+      const LayerShape of_a = a.Shape(layer), of_b = b.Shape(layer);
+      if (of_a == of_b) continue;
+      extent(fmt::format("window of layer {}", layer), of_a.window, of_b.window);
+      option(fmt::format("rotation of layer {}", layer), of_a.rotates, of_b.rotates);
+      break;  // one speaks for all
+    }
+    if (a.rope.scaling != b.rope.scaling || a.rope.scaling == RopeScaling::kNone) return;
     number("rope factor", a.rope.factor, b.rope.factor);
+    number("rope beta_fast", a.rope.beta_fast, b.rope.beta_fast);
+    number("rope beta_slow", a.rope.beta_slow, b.rope.beta_slow);
+    number("rope attention_factor", a.rope.attention_factor, b.rope.attention_factor);
     number("rope low_freq_factor", a.rope.low_freq_factor, b.rope.low_freq_factor);
     number("rope high_freq_factor", a.rope.high_freq_factor, b.rope.high_freq_factor);
     number("rope original context", a.rope.original_context, b.rope.original_context);

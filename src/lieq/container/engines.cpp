@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "lieq/container/gguf_limits.h"
 #include "lieq/container/targets.h"
 
 namespace lieq {
@@ -100,6 +101,7 @@ std::vector<Fit> FitsOf(const ModelGrids& grids, const ModelConfig& config) {
   std::vector<Fit> fits;
   for (const ContainerTarget* target : HoldersOf(grids.layers, config)) {
     if (!HoldsAllEnds(*target, grids.ends, config)) continue;
+    if (target->name == "gguf" && WhyNoGguf(config)) continue;
     fits.push_back({target->name, RunnersOf(target->name, grids, config)});
   }
   return fits;

@@ -12,6 +12,7 @@
 #include "lieq/base/shell.h"
 #include "lieq/container/export_rows.h"
 #include "lieq/container/ggml_blocks.h"
+#include "lieq/container/gguf_limits.h"
 #include "lieq/container/gguf_names.h"
 #include "lieq/container/gguf_tokenizer.h"
 #include "lieq/model/architectures.h"
@@ -147,7 +148,7 @@ class Plan {
     AddEnd(kGgufEmbedding, weights.embedding, settings.embedding_type, "embedding");
     if (!config.tied) AddEnd(kGgufHead, weights.head, settings.head_type, "head");
     AddVector(kGgufFinalNorm, weights.final_norm);
-    if (config.rope.llama3) {
+    if (config.rope.scaling == RopeScaling::kLlama3) {
       rope_factors_ = RopeFactors(config.rope, config.head_dim);
       AddVector(kGgufRopeFactors, rope_factors_);
     }
@@ -281,22 +282,6 @@ class Plan {
   std::vector<std::function<void(GgufWriter&, const GgufSpec&)>> writes_;
 };
 
-/// What llama.cpp has no place for in this architecture.
-void CheckModel(const ModelConfig& config) {
-  const auto refuse = [&](std::string what, std::string expected) {
-    throw Error({.what = std::move(what),
-                 .where = "--to gguf",
-                 .expected = std::move(expected),
-                 .found = config.architecture});
-  };
-  const bool llama = config.architecture == "LlamaForCausalLM";
-  const bool qwen2 = config.architecture == "Qwen2ForCausalLM";
-  if (config.rope.llama3 && !llama) refuse("llama3 rope outside of a llama", "LlamaForCausalLM");
-  if ((config.qkv_bias && !llama && !qwen2) || ((config.o_bias || config.mlp_bias) && !llama)) {
-    refuse("llama.cpp reads no such biases in this architecture", "a model without them");
-  }
-}
-
 std::string NameOf(const ModelFolder& source) {
   const auto path = source.path.has_filename() ? source.path : source.path.parent_path();
   return path.stem().string();
@@ -344,7 +329,7 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   number("vocab_size", config.vocab);
   real("attention.layer_norm_rms_epsilon", config.rms_eps);
   real("rope.freq_base", config.rope.theta);
-  if (config.rope.llama3) {
+  if (config.rope.scaling == RopeScaling::kLlama3) {
     // Engines take the factors out of a tensor, from which the four numbers cannot be told.
     keys.F32("lieq.rope.factor", static_cast<float>(config.rope.factor));
     keys.F32("lieq.rope.low_freq_factor", static_cast<float>(config.rope.low_freq_factor));
@@ -380,7 +365,7 @@ void CheckTypes(const ModelFolder& source, const ExportSettings& settings) {
 void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
                const ExportSettings& settings) {
   CheckTypes(source, settings);
-  CheckModel(source.weights.config);
+  if (const std::optional<Problem> why = WhyNoGguf(source.weights.config)) throw Error(*why);
   const Plan plan(source, settings);
   GgufKeyWriter keys;
   AddModelKeys(source, plan, settings, keys);

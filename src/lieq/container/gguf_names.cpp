@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "lieq/base/assert.h"
+#include "lieq/model/architectures.h"
 
 namespace lieq {
 namespace {
@@ -24,8 +25,8 @@ std::string GgufModule(Index layer, Site site) {
 }
 
 std::vector<Index> GgufRowOrder(const ModelConfig& config, Site site) {
-  if (config.architecture != "LlamaForCausalLM" || (site != Site::kQ && site != Site::kK))
-    return {};
+  const Architecture* row = FindArchitecture(config.architecture);
+  if (row == nullptr || !row->gguf_interleaves || (site != Site::kQ && site != Site::kK)) return {};
   const Index half = config.head_dim / 2;
   std::vector<Index> order;
   for (Index head = 0; head < config.Out(site) / config.head_dim; ++head) {
@@ -37,7 +38,7 @@ std::vector<Index> GgufRowOrder(const ModelConfig& config, Site site) {
 }
 
 std::vector<float> RopeFactors(const Rope& rope, Index head_dim) {
-  LIEQ_ASSERT(rope.llama3);
+  LIEQ_ASSERT(rope.scaling == RopeScaling::kLlama3);
   std::vector<float> factors;
   for (Index i = 0; i < head_dim / 2; ++i) {
     const double frequency =
@@ -58,7 +59,7 @@ std::vector<float> RopeFactors(const Rope& rope, Index head_dim) {
 
 bool FindRopeScaling(const std::vector<float>& factors, Index head_dim, Rope& rope) {
   Rope trial = rope;
-  trial.llama3 = true;
+  trial.scaling = RopeScaling::kLlama3;
   trial.factor = static_cast<double>(std::ranges::max(factors));
   // Of the three numbers the two quotients count, so that one of them may be any.
   trial.low_freq_factor = 1;

@@ -33,7 +33,7 @@ inline constexpr std::string_view kGgufRecord = "lieq.record";  // lieq.json, as
 [[nodiscard]] std::vector<Index> GgufRowOrder(const ModelConfig& config, Site site);
 
 /// What each of head_dim / 2 frequencies is divided by, in float, as the converter computes it.
-/// rope.llama3 is true.
+/// rope.scaling is kLlama3.
 [[nodiscard]] std::vector<float> RopeFactors(const Rope& rope, Index head_dim);
 
 /// The llama3 scaling that has these very factors, by trial of what models use; theta is given.

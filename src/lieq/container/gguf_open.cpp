@@ -161,7 +161,7 @@ class Reader {
       return std::isfinite(value) && value > 0;
     };
     Rope own = rope;
-    own.llama3 = true;
+    own.scaling = RopeScaling::kLlama3;
     if (!read("factor", own.factor) || !read("low_freq_factor", own.low_freq_factor) ||
         !read("high_freq_factor", own.high_freq_factor) ||
         !read("original_context", own.original_context) || RopeFactors(own, head_dim) != factors) {
@@ -175,11 +175,14 @@ class Reader {
   Record ReadConfig() {
     const GgufKeys& keys = file_.keys();
     architecture_ = keys.String("general.architecture");
-    const Architecture* row = FindModelType(architecture_);
-    if (row == nullptr) {
+    const auto row = std::ranges::find_if(Architectures(), [&](const Architecture& each) {
+      return !each.gguf_name.empty() && each.gguf_name == architecture_;
+    });
+    if (row == Architectures().end()) {
       std::string names;
       for (const Architecture& each : Architectures()) {
-        names += (names.empty() ? "" : ", ") + std::string(each.model_type);
+        if (each.gguf_name.empty()) continue;
+        names += (names.empty() ? "" : ", ") + std::string(each.gguf_name);
       }
       Refuse("architecture is not supported", keys.Where("general.architecture"), names,
              Printable(architecture_));

@@ -4,6 +4,7 @@
 // the rest (dropout, token ids, initializers, dtype, ...) is nobody's business below.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -106,46 +107,131 @@ void RefuseForeignOptions(const JsonObject& json, const Architecture& row) {
   }
 }
 
-/// Whether some layer sees less than the whole context, as transformers decides it: by
-/// "layer_types" where they are given, else by the first layer of those with a window.
-bool Slides(const JsonObject& json, const Architecture& row, Index layers, Index positions) {
-  constexpr Index kWindow = 4096, kFirstLayer = 28;  // of Qwen2Config and Qwen3Config
-  const bool none = json.value().contains("sliding_window") && !json.Has("sliding_window");
-  if (none || json.Integer("sliding_window", kWindow) >= positions) return false;
-  if (json.Has("layer_types")) return false;  // all of them are checked on their own
-  return !row.switched_window || json.Integer("max_window_layers", kFirstLayer) < layers;
+constexpr Index kDefaultWindow = 4096;  // of all classes that have one
+constexpr Index kFirstWindowed = 28;    // "max_window_layers" of Qwen2Config and Qwen3Config
+
+/// "sliding_window" as the class takes it: 0 where no layer has one, since it is null or switched
+/// off.
+Index ReadWindow(const JsonObject& json, const Architecture& row) {
+  const bool switched =
+      row.windows == WindowRule::kSwitched || row.windows == WindowRule::kUnrotated;
+  if (switched && !json.Boolean("use_sliding_window", false)) return 0;
+  if (json.value().contains("sliding_window") && !json.Has("sliding_window")) return 0;
+  const Index otherwise = row.windows == WindowRule::kNone || row.windows == WindowRule::kUnrotated
+                              ? 0
+                              : kDefaultWindow;
+  const Index window = json.Integer("sliding_window", otherwise);
+  if (window < 0 || (window == 0 && otherwise != 0)) {
+    Refuse("value out of range", json.Where("sliding_window"), "null, or at least 1",
+           std::to_string(window));
+  }
+  return window;
 }
 
-void RefuseSlidingWindow(const JsonObject& json, const Architecture& row, const ModelConfig& model,
-                         Notes& notes) {
-  const bool used =
-      row.switched_window ? json.Boolean("use_sliding_window", false) : json.Has("sliding_window");
-  const std::string_view key = row.switched_window ? "use_sliding_window" : "sliding_window";
-  if (used && Slides(json, row, model.layers, model.max_positions)) {
-    Refuse("sliding-window attention is not supported", json.Where(key),
-           row.switched_window ? "false, or a window that no layer has" : "null",
-           Shown(json.At(key)));
+/// Which layers rotate, of a class in which some do not.
+std::vector<bool> ReadRotations(const JsonObject& json, Index layers) {
+  std::vector<bool> rotates(Size(layers), true);
+  if (!json.Has("no_rope_layers")) {
+    const Index interval = json.Integer("no_rope_layer_interval", 4);
+    if (interval < 1) {
+      Refuse("value out of range", json.Where("no_rope_layer_interval"), "at least 1",
+             std::to_string(interval));
+    }
+    for (Index layer = 0; layer < layers; ++layer) {
+      rotates[Size(layer)] = (layer + 1) % interval != 0;
+    }
+    return rotates;
   }
-  if (json.Has("layer_types")) {
+  const Json& list = json.At("no_rope_layers");
+  if (!list.is_array() || static_cast<Index>(list.size()) != layers) {
+    Refuse("not a list with a number for each layer", json.Where("no_rope_layers"),
+           std::to_string(layers) + " of 0 and 1", Shown(list));
+  }
+  for (std::size_t layer = 0; layer < list.size(); ++layer) {
+    if (list[layer] != 0 && list[layer] != 1) {
+      Refuse("not a list with a number for each layer",
+             json.Where("no_rope_layers") + "/" + std::to_string(layer), "0 or 1",
+             Shown(list[layer]));
+    }
+    rotates[layer] = list[layer] == 1;
+  }
+  return rotates;
+}
+
+/// Which layers see the window alone: by "layer_types" where they are given, else by the rule of
+/// the class.
+std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, Index window,
+                               const std::vector<bool>& rotates) {
+  std::vector<bool> windowed(rotates.size());
+  if (json.Has("layer_types") && row.windows != WindowRule::kAll) {
     const Json& types = json.At("layer_types");
     if (!types.is_array()) {
       Refuse("wrong type of value", json.Where("layer_types"), "an array", Shown(types));
     }
-    const bool whole =
-        json.Has("sliding_window") && json.Integer("sliding_window") >= model.max_positions;
     for (std::size_t layer = 0; layer < types.size(); ++layer) {
-      if (types[layer] == "full_attention") continue;
-      if (types[layer] == "sliding_attention" && whole) continue;
-      Refuse("attention of this type is not supported",
-             json.Where("layer_types") + "/" + std::to_string(layer), "full_attention",
-             Shown(types[layer]));
+      const bool slides = types[layer] == "sliding_attention";
+      const std::string place = json.Where("layer_types") + "/" + std::to_string(layer);
+      if (!slides && types[layer] != "full_attention") {
+        Refuse("attention of this type is not supported", place,
+               "full_attention or sliding_attention", Shown(types[layer]));
+      }
+      if (slides && (window == 0 || row.windows == WindowRule::kNone)) {
+        Refuse("sliding-window attention without a window", place,
+               "full_attention, or a sliding_window that is switched on", "sliding_attention");
+      }
+      if (layer < windowed.size()) windowed[layer] = slides;
+    }
+    const bool slides = std::ranges::find(windowed, true) != windowed.end();
+    if (slides && types.size() != windowed.size()) {
+      Refuse("not a type for each layer", json.Where("layer_types"),
+             std::to_string(windowed.size()) + " of them", std::to_string(types.size()));
+    }
+    return windowed;
+  }
+  for (std::size_t layer = 0; window > 0 && layer < windowed.size(); ++layer) {
+    switch (row.windows) {
+      case WindowRule::kNone:
+        break;
+      case WindowRule::kSwitched:
+        windowed[layer] =
+            static_cast<Index>(layer) >= json.Integer("max_window_layers", kFirstWindowed);
+        break;
+      case WindowRule::kAll:
+      case WindowRule::kLayerTypes:
+        windowed[layer] = true;
+        break;
+      case WindowRule::kUnrotated:
+        windowed[layer] = !rotates[layer];
+        break;
     }
   }
-  if (used) {
-    notes.push_back(
-        "config.json switches a sliding window on that narrows no layer's context: "
-        "left aside");
+  return windowed;
+}
+
+/// What layers have of their own: empty where all are alike and see the whole context.
+std::vector<LayerShape> ReadShapes(const JsonObject& json, const Architecture& row,
+                                   const ModelConfig& model, Notes& notes) {
+  const Index window = ReadWindow(json, row);
+  if (row.windows == WindowRule::kNone && window > 0 && window < model.max_positions) {
+    Refuse("sliding-window attention is not supported for " + std::string(row.name),
+           json.Where("sliding_window"), "null", std::to_string(window));
   }
+  const std::vector<bool> rotates = row.skips_rotations
+                                        ? ReadRotations(json, model.layers)
+                                        : std::vector<bool>(Size(model.layers), true);
+  std::vector<bool> windowed = ReadWindowed(json, row, window, rotates);
+  const bool slides = std::ranges::find(windowed, true) != windowed.end();
+  if (window >= model.max_positions || (window > 0 && !slides)) {
+    notes.push_back(
+        "config.json switches a sliding window on that narrows no layer's context: left aside");
+    windowed.assign(windowed.size(), false);
+  }
+  std::vector<LayerShape> shapes;
+  for (std::size_t layer = 0; layer < windowed.size(); ++layer) {
+    shapes.push_back({.window = windowed[layer] ? window : 0, .rotates = rotates[layer]});
+  }
+  if (std::ranges::all_of(shapes, [](const LayerShape& s) { return s == LayerShape{}; })) return {};
+  return shapes;
 }
 
 /// A method of quantization whose tensors are not read, and what its folders hold.
@@ -195,17 +281,42 @@ void RefuseOtherQuantization(const JsonObject& json) {
              "F16 or F32) the key is left over: delete \"quantization_config\" from config.json");
 }
 
+/// What yarn multiplies cosines and sines by, of a stretch by `scale`.
+double YarnAttention(double scale, double mscale) {
+  return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
+}
+
+/// As transformers takes them (modeling_rope_utils.py, _compute_yarn_parameters).
+void ReadYarn(const JsonObject& json, const JsonObject& config, Rope& rope) {
+  rope.original_context =
+      json.Number("original_max_position_embeddings", config.Number("max_position_embeddings", 0));
+  rope.beta_fast = json.Number("beta_fast", 0);
+  if (rope.beta_fast == 0) rope.beta_fast = 32;
+  rope.beta_slow = json.Number("beta_slow", 0);
+  if (rope.beta_slow == 0) rope.beta_slow = 1;
+  rope.truncate = json.Boolean("truncate", true);
+  const double mscale = json.Number("mscale", 0), all_dims = json.Number("mscale_all_dim", 0);
+  rope.attention_factor = mscale != 0 && all_dims != 0 ? YarnAttention(rope.factor, mscale) /
+                                                             YarnAttention(rope.factor, all_dims)
+                                                       : YarnAttention(rope.factor, 1);
+  rope.attention_factor = json.Number("attention_factor", rope.attention_factor);
+}
+
 /// One of the two generations of rope keys: "rope_scaling" beside "rope_theta", or
 /// "rope_parameters" with the theta inside. `theta` is what stands beside, or the default.
-Rope ReadRopeObject(const JsonObject& json, double theta) {
+Rope ReadRopeObject(const JsonObject& json, double theta, const JsonObject& config) {
   const std::string type = json.String("rope_type", json.String("type", "default"));
   if (json.Has("type") && json.String("type") != type) {
     Refuse("rope_type and type disagree", json.Where("type"), Printable(type),
            Printable(json.String("type")));
   }
-  if (type != "default" && type != "llama3") {
+  constexpr std::array kTypes{RopeScaling::kNone, RopeScaling::kLinear, RopeScaling::kLlama3,
+                              RopeScaling::kYarn};
+  const auto* scaling =
+      std::ranges::find(kTypes, type, [](RopeScaling each) { return Name(each); });
+  if (scaling == kTypes.end()) {
     Refuse("rope type is not supported", json.Where(json.Has("rope_type") ? "rope_type" : "type"),
-           "default or llama3", Printable(type));
+           "default, linear, llama3 or yarn", Printable(type));
   }
   if (json.Number("partial_rotary_factor", 1.0) != 1.0) {
     Refuse("rotary embedding of a part of each head is not supported",
@@ -217,21 +328,16 @@ Rope ReadRopeObject(const JsonObject& json, double theta) {
     Refuse("rope parameters by type of layer are not supported", json.Where(Printable(key)),
            "one set for all layers", "an object");
   }
-  Rope rope{.theta = json.Number("rope_theta", theta)};
-  if (type == "llama3") {
-    rope.llama3 = true;
-    rope.factor = json.Number("factor");
+  Rope rope{.theta = json.Number("rope_theta", theta), .scaling = *scaling};
+  if (rope.scaling == RopeScaling::kNone) return rope;
+  rope.factor = json.Number("factor");
+  if (rope.scaling == RopeScaling::kLlama3) {
     rope.low_freq_factor = json.Number("low_freq_factor");
     rope.high_freq_factor = json.Number("high_freq_factor");
     rope.original_context = json.Number("original_max_position_embeddings");
   }
+  if (rope.scaling == RopeScaling::kYarn) ReadYarn(json, config, rope);
   return rope;
-}
-
-bool Same(const Rope& a, const Rope& b) {
-  return a.theta == b.theta && a.llama3 == b.llama3 && a.factor == b.factor &&
-         a.low_freq_factor == b.low_freq_factor && a.high_freq_factor == b.high_freq_factor &&
-         a.original_context == b.original_context;
 }
 
 /// Where a file says the same thing twice (some writers serve readers of both generations), engines
@@ -245,8 +351,8 @@ Rope ReadRope(const JsonObject& json, const Architecture& row) {
   bool read = false;
   for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
     if (!given(key)) continue;
-    const Rope object = ReadRopeObject(json.Object(key), theta);
-    if (read && !Same(object, rope)) {
+    const Rope object = ReadRopeObject(json.Object(key), theta, json);
+    if (read && object != rope) {
       Refuse("rope_scaling and rope_parameters disagree", json.Where(key),
              Shown(json.At("rope_scaling")), Shown(json.At(key)));
     }
@@ -257,8 +363,9 @@ Rope ReadRope(const JsonObject& json, const Architecture& row) {
     rope = object;
     read = true;
   }
-  if (rope.llama3 && json.Number("original_max_position_embeddings", rope.original_context) !=
-                         rope.original_context) {
+  if (rope.scaling == RopeScaling::kLlama3 &&
+      json.Number("original_max_position_embeddings", rope.original_context) !=
+          rope.original_context) {
     Refuse("original_max_position_embeddings is given twice and differs",
            json.Where("original_max_position_embeddings"), std::to_string(rope.original_context),
            Shown(json.At("original_max_position_embeddings")));
@@ -325,8 +432,8 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   model.qk_norm = row.qk_norm;
 
   CheckConfig(model, where);
-  RefuseSlidingWindow(json, row, model, told);
   NoteDefaults(json, model, told);
+  model.shapes = ReadShapes(json, row, model, told);
   if (model.max_positions < 1) {
     Refuse("value out of range", json.Where("max_position_embeddings"), "at least 1",
            std::to_string(model.max_positions));

@@ -13,10 +13,20 @@
 
 namespace lieq {
 
+/// How config.json says which layers see a window alone.
+enum class WindowRule : std::uint8_t {
+  kNone,        // none does
+  kSwitched,    // "use_sliding_window", then layers from "max_window_layers" on
+  kAll,         // all, where "sliding_window" is not null
+  kLayerTypes,  // those of "layer_types"; where there is none, all
+  kUnrotated,   // "use_sliding_window", then layers without rotation
+};
+
 /// Which linears of attention have a bias.
 enum class AttentionBias : std::uint8_t {
   kByConfig,   // q, k, v and o where "attention_bias" is true
   kQkvAlways,  // q, k and v, never o, whatever the config says
+  kNever,      // none, whatever the config says
 };
 
 struct Architecture {
@@ -25,7 +35,12 @@ struct Architecture {
   AttentionBias attention_bias = AttentionBias::kByConfig;
   bool mlp_bias_by_config = false;  // "mlp_bias" counts
   bool qk_norm = false;             // RMS norm of each query and key head
-  bool switched_window = false;     // "sliding_window" counts only with "use_sliding_window"
+  WindowRule windows = WindowRule::kNone;
+  bool skips_rotations =
+      false;                   // layers of "no_rope_layers" do not rotate; every fourth by default
+  std::string_view gguf_name;  // "llama", in general.architecture; empty: none is read or written
+  bool gguf_interleaves =
+      false;  // rows of q and k stand there with the halves of heads interleaved
 
   // What the class's config stands in for keys that config.json leaves out.
   Index layers = 32;

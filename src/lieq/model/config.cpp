@@ -60,6 +60,20 @@ LayerShape ModelConfig::Shape(Index layer) const {
   return shapes.empty() ? LayerShape{} : shapes[Size(layer)];
 }
 
+std::string_view Name(RopeScaling scaling) noexcept {
+  switch (scaling) {
+    case RopeScaling::kLinear:
+      return "linear";
+    case RopeScaling::kLlama3:
+      return "llama3";
+    case RopeScaling::kYarn:
+      return "yarn";
+    case RopeScaling::kNone:
+      break;
+  }
+  return "default";
+}
+
 Index ModelConfig::Out(Site site) const noexcept {
   switch (site) {
     case Site::kQ:
@@ -129,7 +143,15 @@ void CheckConfig(const ModelConfig& config, std::string_view where) {
   Require(std::isfinite(config.rope.theta) && config.rope.theta > 1, where, "rope_theta",
           "a number above 1", std::to_string(config.rope.theta));
   const Rope& rope = config.rope;
-  if (rope.llama3) {
+  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kYarn) {
+    Require(rope.factor >= 1 && rope.original_context >= 1 && rope.beta_slow > 0 &&
+                rope.beta_fast >= rope.beta_slow && rope.attention_factor > 0 &&
+                std::isfinite(rope.factor * rope.beta_fast * rope.attention_factor),
+            where, "rope_scaling", "factor >= 1, 0 < beta_slow <= beta_fast, attention_factor > 0",
+            std::to_string(rope.factor) + ", " + std::to_string(rope.beta_slow) + ", " +
+                std::to_string(rope.beta_fast) + ", " + std::to_string(rope.attention_factor));
+  }
+  if (rope.scaling == RopeScaling::kLlama3) {
     Require(rope.factor >= 1 && rope.low_freq_factor > 0 &&
                 rope.high_freq_factor > rope.low_freq_factor && rope.original_context >= 1,
             where, "rope_scaling", "factor >= 1, 0 < low_freq_factor < high_freq_factor",

@@ -1,5 +1,4 @@
-// What a decoder language model is: shapes, and the few options in which Llama, Qwen2 and Qwen3
-// differ.
+// What a decoder language model is: shapes, and the few options in which architectures differ.
 #pragma once
 
 #include <array>
@@ -35,14 +34,31 @@ inline constexpr std::array<Unit, kUnits> kAllUnits{Unit::kQkv, Unit::kO, Unit::
 /// The linears of a unit, in order.
 [[nodiscard]] std::span<const Site> SitesOf(Unit unit) noexcept;
 
-/// Rotary position embedding (Su et al., arXiv:2104.09864); llama3 is the scaling of Llama 3.1.
+/// How a model that was made for `original_context` positions turns at longer ones.
+enum class RopeScaling : std::uint8_t {
+  kNone,
+  kLinear,  // all frequencies over `factor`
+  kLlama3,  // low ones over `factor` (Llama 3.1)
+  kYarn,    // the same by how often they turn, and cosines and sines times attention_factor
+            // (Peng et al., arXiv:2309.00071)
+};
+/// "default", "linear", "llama3", "yarn": as transformers names them.
+[[nodiscard]] std::string_view Name(RopeScaling scaling) noexcept;
+
+/// Rotary position embedding (Su et al., arXiv:2104.09864).
 struct Rope {
   double theta = 10000.0;
-  bool llama3 = false;
+  RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;
-  double low_freq_factor = 1.0;
+  double original_context = 8192;  // of kLlama3 and kYarn
+  double low_freq_factor = 1.0;    // of kLlama3
   double high_freq_factor = 4.0;
-  double original_context = 8192;
+  double beta_fast = 32;  // of kYarn: turns within original_context above which a frequency stays
+  double beta_slow = 1;   // and below which it is over `factor` whole
+  bool truncate = true;   // the dimensions of both are rounded outwards
+  double attention_factor = 1;
+
+  friend bool operator==(const Rope&, const Rope&) = default;
 };
 
 /// How a layer lets tokens see one another.
@@ -53,6 +69,8 @@ struct LayerShape {
   Mixer mixer = Mixer::kAttention;
   Index window = 0;     // tokens that one sees, itself counted; 0: all before it
   bool rotates = true;  // queries and keys turn with their position
+
+  friend bool operator==(const LayerShape&, const LayerShape&) = default;
 };
 
 /// Invariants (CheckConfig): all extents >= 1, heads divisible by kv_heads, head_dim even.

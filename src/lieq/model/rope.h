@@ -11,7 +11,7 @@ struct RopeAngles {
   Matrix<float> cosine, sine;
 };
 
-/// cos and sin of positions 0 .. length - 1 (llama3 scaling as in Hugging Face transformers).
+/// cos and sin of positions 0 .. length - 1 (scalings as in Hugging Face transformers).
 [[nodiscard]] RopeAngles MakeRopeAngles(const Rope& rope, Index head_dim, Index length);
 
 /// The same on a device.
