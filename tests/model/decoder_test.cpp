@@ -121,6 +121,7 @@ INSTANTIATE_TEST_SUITE_P(Models, DecoderOf,
                                                           .llama3_rope = true},
                                          TinyModelOptions{.architecture = "Qwen2ForCausalLM",
                                                           .kv_heads = 4},
+                                         TinyModelOptions{.architecture = "GraniteForCausalLM"},
                                          TinyModelOptions{.architecture = "Qwen3ForCausalLM"}),
                          [](const auto& test) {
                            return test.param.architecture +

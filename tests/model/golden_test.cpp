@@ -335,7 +335,7 @@ TEST_P(FurtherArchitecture, GoesOnAsTransformersDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Shared, FurtherArchitecture,
                          testing::Values("mistral", "mistral_full", "ministral", "smollm3",
-                                         "qwen2_yarn", "llama_linear"),
+                                         "granite", "qwen2_yarn", "llama_linear"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

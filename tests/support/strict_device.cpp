@@ -208,6 +208,11 @@ void StrictDevice::Attention(DeviceView<const float> q, DeviceView<const float> 
   cpu_->Attention(q, k, v, heads, spans, out);
 }
 
+void StrictDevice::Scale(DeviceView<float> x, float factor) {
+  const Opened opened(memory_);
+  cpu_->Scale(x, factor);
+}
+
 void StrictDevice::SwiGlu(DeviceView<float> gate, DeviceView<const float> up) {
   const Opened opened(memory_);
   cpu_->SwiGlu(gate, up);

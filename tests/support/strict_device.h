@@ -65,6 +65,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
   void Attention(DeviceView<const float> q, DeviceView<const float> k, DeviceView<const float> v,
                  const AttentionHeads& heads, std::span<const AttentionSpan> spans,
                  DeviceView<float> out) override;
+  void Scale(DeviceView<float> x, float factor) override;
   void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) override;
   void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
                  DeviceView<float> out) override;

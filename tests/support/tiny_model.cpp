@@ -209,6 +209,12 @@ Record TinyModelConfig(const TinyModelOptions& options) {
     config["attention_bias"] = options.attention_bias;
   }
   if (options.architecture == "LlamaForCausalLM") config["mlp_bias"] = options.mlp_bias;
+  if (options.architecture == "GraniteForCausalLM") {
+    config["embedding_multiplier"] = 1.5;
+    config["attention_multiplier"] = 0.3;
+    config["residual_multiplier"] = 0.6;
+    config["logits_scaling"] = 2.0;
+  }
   if (options.window > 0) config["sliding_window"] = options.window;
   Record scaling;
   if (options.llama3_rope) {

@@ -81,6 +81,10 @@ struct ModelComparer::State {
     option("norms of queries and keys", a.qk_norm, b.qk_norm);
     text("max_positions", std::to_string(a.max_positions), std::to_string(b.max_positions));
     number("rms_eps", a.rms_eps, b.rms_eps);
+    number("embedding_multiplier", a.embedding_multiplier, b.embedding_multiplier);
+    number("attention_multiplier", a.attention_multiplier, b.attention_multiplier);
+    number("residual_multiplier", a.residual_multiplier, b.residual_multiplier);
+    number("logits_scaling", a.logits_scaling, b.logits_scaling);
     number("rope theta", a.rope.theta, b.rope.theta);
     text("rope type", std::string(Name(a.rope.scaling)), std::string(Name(b.rope.scaling)));
     for (Index layer = 0; layer < std::min(a.layers, b.layers); ++layer) {

@@ -79,10 +79,12 @@ constexpr std::array kForeignOptions{
     ForeignOption{"attn_logit_softcapping", 0},
     ForeignOption{"final_logit_softcapping", 0},
     ForeignOption{"logit_scale", 1},
-    ForeignOption{"logits_scaling", 1},
-    ForeignOption{"embedding_multiplier", 1},
-    ForeignOption{"residual_multiplier", 1},
 };
+
+/// Those of Granite, foreign to all others. What attention is multiplied by is 1 by default.
+constexpr std::array kMultipliers{std::string_view("logits_scaling"),
+                                  std::string_view("embedding_multiplier"),
+                                  std::string_view("residual_multiplier")};
 
 bool IsNeutral(const Json& value, double neutral) {
   if (value.is_boolean()) return value.get<bool>() == (neutral != 0);
@@ -95,6 +97,11 @@ void RefuseForeignOptions(const JsonObject& json, const Architecture& row) {
     Refuse("option is not supported for " + std::string(row.name), json.Where(option.key),
            "absent or " + std::to_string(static_cast<int>(option.neutral)),
            Shown(json.At(option.key)));
+  }
+  for (const std::string_view key : kMultipliers) {
+    if (row.multiplies || !json.Has(key) || IsNeutral(json.At(key), 1)) continue;
+    Refuse("option is not supported for " + std::string(row.name), json.Where(key), "absent or 1",
+           Shown(json.At(key)));
   }
   for (const std::string_view key : {"use_qk_norm", "qk_layernorm"}) {
     if (!json.Has(key) || IsNeutral(json.At(key), row.qk_norm ? 1 : 0)) continue;
@@ -430,6 +437,16 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   model.o_bias = row.attention_bias == AttentionBias::kByConfig && attention_bias;
   model.mlp_bias = row.mlp_bias_by_config && json.Boolean("mlp_bias", false);
   model.qk_norm = row.qk_norm;
+  if (row.multiplies) {
+    model.embedding_multiplier = json.Number("embedding_multiplier", 1);
+    model.attention_multiplier = json.Number("attention_multiplier", 1);
+    model.residual_multiplier = json.Number("residual_multiplier", 1);
+    model.logits_scaling = json.Number("logits_scaling", 1);
+    if (model.residual_multiplier != 1 && (model.o_bias || model.mlp_bias)) {
+      Refuse("biases beside a residual_multiplier are not supported",
+             json.Where(model.o_bias ? "attention_bias" : "mlp_bias"), "false", "true");
+    }
+  }
 
   CheckConfig(model, where);
   NoteDefaults(json, model, told);

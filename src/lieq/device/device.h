@@ -266,6 +266,8 @@ class Device {
   virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
                          DeviceView<const float> v, const AttentionHeads& heads,
                          std::span<const AttentionSpan> spans, DeviceView<float> out) = 0;
+  /// x *= factor.
+  virtual void Scale(DeviceView<float> x, float factor) = 0;
   /// gate = silu(gate) * up, in place.
   virtual void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) = 0;
   /// out [n, hidden] = rows of the table. Tokens are checked by the caller.

@@ -35,6 +35,7 @@ struct Architecture {
   AttentionBias attention_bias = AttentionBias::kByConfig;
   bool mlp_bias_by_config = false;  // "mlp_bias" counts
   bool qk_norm = false;             // RMS norm of each query and key head
+  bool multiplies = false;          // the four multipliers of Granite count
   WindowRule windows = WindowRule::kNone;
   bool skips_rotations =
       false;                   // layers of "no_rope_layers" do not rotate; every fourth by default

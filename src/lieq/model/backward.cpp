@@ -14,7 +14,7 @@ namespace {
 
 /// Whether the gradient of the step reads what the step reads, beside weights.
 bool GradientReadsInput(StepKind kind) {
-  return kind != StepKind::kProducts && kind != StepKind::kRotate;
+  return kind != StepKind::kProducts && kind != StepKind::kRotate && kind != StepKind::kScale;
 }
 
 /// Whether a gradient reads the value itself: those of attention and of the activation.
@@ -170,6 +170,9 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
     }
     case StepKind::kRotate:
       device_.Rope(gradients[step.to], runner_.rope().back(), batch.spans, dim);
+      break;
+    case StepKind::kScale:
+      device_.Scale(gradients[step.to], step.factor);
       break;
     case StepKind::kAttend:
       gradients_.AttentionGradient(values[LayerValue::kQ], values[LayerValue::kK],

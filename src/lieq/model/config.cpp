@@ -158,6 +158,14 @@ void CheckConfig(const ModelConfig& config, std::string_view where) {
             std::to_string(rope.factor) + ", " + std::to_string(rope.low_freq_factor) + ", " +
                 std::to_string(rope.high_freq_factor));
   }
+  for (const auto& [key, value] : {std::pair{"embedding_multiplier", config.embedding_multiplier},
+                                   {"residual_multiplier", config.residual_multiplier},
+                                   {"logits_scaling", config.logits_scaling}}) {
+    Require(std::isfinite(value) && value > 0, where, key, "a positive number",
+            std::to_string(value));
+  }
+  Require(std::isfinite(config.attention_multiplier) && config.attention_multiplier >= 0, where,
+          "attention_multiplier", "a positive number", std::to_string(config.attention_multiplier));
   const auto shapes = static_cast<Index>(config.shapes.size());
   Require(shapes == 0 || shapes == config.layers, where, "layers with facts of their own",
           "none, or all " + std::to_string(config.layers), std::to_string(shapes));

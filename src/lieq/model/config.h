@@ -91,6 +91,11 @@ struct ModelConfig {
   bool o_bias = false;
   bool mlp_bias = false;
   bool qk_norm = false;  // RMS norm of each query and key head (Qwen3)
+  // Of Granite:
+  double embedding_multiplier = 1;  // what is looked up is multiplied by it
+  double attention_multiplier = 0;  // of queries and keys, in place of 1 / sqrt(head_dim); 0: that
+  double residual_multiplier = 1;   // what o and down give is multiplied by it
+  double logits_scaling = 1;        // logits are divided by it
 
   std::vector<LayerShape> shapes;  // [layers], or empty where all are LayerShape{}
 

@@ -53,6 +53,9 @@ Hidden Forward::Embed(View<const TokenId, 2> tokens) {
   LIEQ_ASSERT(tokens.stride() == tokens.cols());
   Hidden hidden{device_.Alloc(tokens.size(), weights_.config.hidden), tokens.rows(), tokens.cols()};
   device_.EmbedRows(placed_.embedding(), {tokens.data(), Size(tokens.size())}, hidden.x.view());
+  if (weights_.config.embedding_multiplier != 1) {
+    device_.Scale(hidden.x.view(), static_cast<float>(weights_.config.embedding_multiplier));
+  }
   return hidden;
 }
 

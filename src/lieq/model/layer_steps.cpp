@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "lieq/base/assert.h"
 
@@ -37,12 +38,27 @@ constexpr LayerStep Plain(StepKind kind, LayerValue from, LayerValue to) {
 struct Row {
   LayerStep step;
   bool (*had)(const ModelConfig& config, const LayerShape& shape) = nullptr;
+  float (*factor)(const ModelConfig& config) = nullptr;  // of kScale; a layer has none that is 1
 };
 bool HasHeadNorms(const ModelConfig& config, const LayerShape& /*shape*/) {
   return config.qk_norm;
 }
 bool Rotates(const ModelConfig& /*config*/, const LayerShape& shape) {
   return shape.rotates;
+}
+
+/// Scores are divided by sqrt(head_dim) as they are made.
+float QueryFactor(const ModelConfig& config) {
+  if (config.attention_multiplier == 0) return 1;
+  return static_cast<float>(config.attention_multiplier *
+                            std::sqrt(static_cast<double>(config.head_dim)));
+}
+/// The factor of what a linear gives, on what it is given: sums of both are then of one kind.
+float ResidualFactor(const ModelConfig& config) {
+  return static_cast<float>(config.residual_multiplier);
+}
+constexpr Row Scale(LayerValue value, float (*factor)(const ModelConfig&)) {
+  return {Plain(StepKind::kScale, value, value), nullptr, factor};
 }
 
 constexpr std::array kAttentionLayer{
@@ -52,11 +68,14 @@ constexpr std::array kAttentionLayer{
     Row{HeadNorm(kK, &PlacedLayer::k_norm), HasHeadNorms},
     Row{Plain(StepKind::kRotate, kQ, kQ), Rotates},
     Row{Plain(StepKind::kRotate, kK, kK), Rotates},
+    Scale(kQ, QueryFactor),
     Row{Plain(StepKind::kAttend, kQ, kMixed)},
+    Scale(kMixed, ResidualFactor),
     Row{Products(Unit::kO, kMixed, kOLinears)},
     Row{Norm(&PlacedLayer::mlp_norm)},
     Row{Products(Unit::kGateUp, kNormed, kGateUpLinears)},
     Row{Plain(StepKind::kActivate, kGate, kGate)},
+    Scale(kGate, ResidualFactor),
     Row{Products(Unit::kDown, kGate, kDownLinears)},
 };
 
@@ -92,7 +111,10 @@ std::vector<LayerStep> StepsOf(const ModelConfig& config, const LayerShape& shap
   std::vector<LayerStep> steps;
   for (const Row& row : RowsOf(shape.mixer)) {
     if (row.had != nullptr && !row.had(config, shape)) continue;
+    const float factor = row.factor != nullptr ? row.factor(config) : 1;
+    if (row.step.kind == StepKind::kScale && factor == 1) continue;
     steps.push_back(row.step);
+    steps.back().factor = factor;
     if (row.step.kind == StepKind::kAttend) steps.back().window = shape.window;
   }
   return steps;

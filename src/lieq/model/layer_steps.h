@@ -35,6 +35,7 @@ enum class StepKind : std::uint8_t {
   kRotate,    // to: turned by the position, in place
   kAttend,    // to = attention of q, k and v
   kActivate,  // to = silu(gate) * up, in place of the gate
+  kScale,     // to: times a factor, in place
 };
 
 /// A linear, and the value that it gives.
@@ -51,6 +52,7 @@ struct LayerStep {
   Unit unit = Unit::kQkv;                        // kProducts
   std::span<const StepLinear> linears = {};      // kProducts
   Index window = 0;                              // kAttend: as of LayerShape
+  float factor = 1;                              // kScale
 };
 
 /// The steps of a layer of this shape, in order.

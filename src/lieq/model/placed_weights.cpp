@@ -78,7 +78,13 @@ const PreparedMatrix& PlacedWeights::head() {
 }
 
 DeviceView<const float> PlacedWeights::final_norm() {
-  if (!final_norm_) final_norm_ = Place(weights_.final_norm, device_);
+  if (!final_norm_) {
+    // Logits are divided by their scaling where their inputs are made.
+    std::vector<float> norm = weights_.final_norm;
+    const auto scaling = static_cast<float>(weights_.config.logits_scaling);
+    if (scaling != 1) std::ranges::for_each(norm, [&](float& value) { value /= scaling; });
+    final_norm_ = Place(norm, device_);
+  }
   return final_norm_->view();
 }
 

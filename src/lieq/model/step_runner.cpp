@@ -48,6 +48,9 @@ void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerVal
     case StepKind::kAttend:
       Attend(step, context, values);
       break;
+    case StepKind::kScale:
+      device_.Scale(to, step.factor);
+      break;
     case StepKind::kActivate:
       device_.SwiGlu(to, Room(LayerValue::kUp, values));
       break;

@@ -87,6 +87,13 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
+  void Scale(DeviceView<float> x_, float factor) override {
+    const View<float, 2> x = Host(x_);
+    ForRows(x.rows(), [&](Index r) {
+      for (float& value : x.Row(r)) value *= factor;
+    });
+  }
+
   void Rope(DeviceView<float> x_, const RopeTable& table, std::span<const AttentionSpan> spans,
             Index head_dim) override {
     const View<float, 2> x = Host(x_);
