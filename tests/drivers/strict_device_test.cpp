@@ -133,9 +133,9 @@ const Driver kDrivers[] = {
            ReferenceStates::Make(bench.model.weights, device, text, "1", file, context);
        const DivergenceResult found = MeasureDivergence(bench.coarse.weights, bench.model.weights,
                                                         states, device, text, context);
-       for (const double value :
-            {found.mean_kl, found.median_kl, found.kl_99, found.largest_kl, found.same_top,
-             found.flips, found.ratio, found.model.perplexity, found.reference.perplexity}) {
+       for (const double value : {found.mean_kl, found.median_kl, found.kl_99, found.largest_kl,
+                                  found.same_top, found.top_overlap, found.flips, found.ratio,
+                                  found.model.perplexity, found.reference.perplexity}) {
          result.Add(value);
        }
      }},

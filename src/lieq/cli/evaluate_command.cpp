@@ -12,6 +12,26 @@
 namespace lieq {
 namespace {
 
+/// How far the model is from its reference: a row of quantiles below their names.
+void PrintDivergence(const DivergenceResult& d) {
+  const std::string mean = fmt::format("{:.5f} ± {:.5f}", d.mean_kl, d.kl_error);
+  constexpr std::string_view kRow = "{:<14} {:<19} {:>9} {:>9} {:>9} {:>9} {:>9}{}\n";
+  fmt::print("reference      {:.4f}, ratio {:.4f} ± {:.4f}\n", d.reference.perplexity, d.ratio,
+             d.ratio_error);
+  fmt::print(kRow, "", "mean", "median", "90 %", "99 %", "99.9 %", "largest", "");
+  const auto digits = [](double kl) { return fmt::format("{:.5f}", kl); };
+  fmt::print(kRow, "divergence", mean, digits(d.median_kl), digits(d.kl_90), digits(d.kl_99),
+             digits(d.kl_999), digits(d.largest_kl), "  nats a token");
+  if (d.first_kl) {
+    fmt::print("answers begin  {:.5f} nats, over the first tokens of {}\n", *d.first_kl,
+               d.first_tokens);
+  }
+  fmt::print("same top token {:.2f} % ± {:.2f}, right in one alone {:.2f} %\n", 100 * d.same_top,
+             100 * d.same_top_error, 100 * d.flips);
+  fmt::print("same top {:<5} {:.2f} % ± {:.2f} of the reference's likeliest\n", kTopTokens,
+             100 * d.top_overlap, 100 * d.top_overlap_error);
+}
+
 void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation) {
   const PerplexityResult& result = evaluation.result;
   if (request.convention->second_half) {  // the figure that llama-perplexity prints beside it
@@ -21,15 +41,7 @@ void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation)
     const double margin = result.perplexity * std::expm1(1.96 * result.standard_error);
     fmt::print("perplexity     {:.4f} (± {:.2f}, 95 % over windows)\n", result.perplexity, margin);
   }
-  if (evaluation.divergence) {
-    const DivergenceResult& d = *evaluation.divergence;
-    fmt::print("reference      {:.4f}, ratio {:.4f} ± {:.4f}\n", d.reference.perplexity, d.ratio,
-               d.ratio_error);
-    fmt::print("divergence     {:.5f} ± {:.5f} nats; median {:.5f}, 99 % {:.4f}, largest {:.3f}\n",
-               d.mean_kl, d.kl_error, d.median_kl, d.kl_99, d.largest_kl);
-    fmt::print("same top token {:.2f} % ± {:.2f}, right in one alone {:.2f} %\n", 100 * d.same_top,
-               100 * d.same_top_error, 100 * d.flips);
-  }
+  if (evaluation.divergence) PrintDivergence(*evaluation.divergence);
   fmt::print("tokens scored  {} in {} windows of {}\n", result.tokens_scored, result.windows,
              result.context);
   fmt::print("time           {} ({:.0f} tokens a second)\n", FormatSeconds(evaluation.seconds),

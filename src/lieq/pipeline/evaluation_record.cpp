@@ -9,18 +9,27 @@ namespace {
 namespace fs = std::filesystem;
 
 Record DivergenceRecord(const fs::path& reference, const DivergenceResult& divergence) {
-  return {{"model", reference.string()},
-          {"perplexity", divergence.reference.perplexity},
-          {"ratio", divergence.ratio},
-          {"ratio_error", divergence.ratio_error},
-          {"mean_kl", divergence.mean_kl},
-          {"kl_error", divergence.kl_error},
-          {"median_kl", divergence.median_kl},
-          {"kl_99", divergence.kl_99},
-          {"largest_kl", divergence.largest_kl},
-          {"same_top", divergence.same_top},
-          {"same_top_error", divergence.same_top_error},
-          {"flips", divergence.flips}};
+  Record record{{"model", reference.string()},
+                {"perplexity", divergence.reference.perplexity},
+                {"ratio", divergence.ratio},
+                {"ratio_error", divergence.ratio_error},
+                {"mean_kl", divergence.mean_kl},
+                {"kl_error", divergence.kl_error},
+                {"median_kl", divergence.median_kl},
+                {"kl_90", divergence.kl_90},
+                {"kl_99", divergence.kl_99},
+                {"kl_999", divergence.kl_999},
+                {"largest_kl", divergence.largest_kl},
+                {"same_top", divergence.same_top},
+                {"same_top_error", divergence.same_top_error},
+                {"top_5_overlap", divergence.top_overlap},
+                {"top_5_overlap_error", divergence.top_overlap_error},
+                {"flips", divergence.flips}};
+  if (divergence.first_kl) {
+    record["first_kl"] = *divergence.first_kl;
+    record["first_tokens"] = divergence.first_tokens;
+  }
+  return record;
 }
 
 /// Of a task, or of one of its subjects.
