@@ -96,6 +96,32 @@ void PrintModels(const std::vector<ModelEvaluation>& models) {
       "this model\nor the one of 16 bits alone answers right\n");
 }
 
+/// Models in rows, the reference last.
+void PrintAnswers(const EvaluateRequest& request, const std::vector<ModelEvaluation>& models) {
+  const AnswerCheck& first = *models.front().answers;
+  std::size_t width = 14;
+  const auto name = [](const std::filesystem::path& path) { return path.string(); };
+  for (const ModelEvaluation& each : models) width = std::max(width, name(each.model).size());
+  width = std::max(width, name(request.reference).size());
+  fmt::print("answers to {} prompts ({}{}), the likeliest token each time, at most {} tokens\n",
+             first.prompts.size(), first.source, first.chat ? ", as chats" : "", kAnswerTokens);
+  constexpr std::string_view kRow = "{:<{}} {:>6} {:>9} {:>7} {:>10} {:>13}";
+  fmt::print("{}\n", fmt::format(kRow, "", width, "empty", "repeating", "not end", "end missed",
+                                 "as reference"));
+  const auto row = [&](const std::filesystem::path& path, const AnswerCounts& counts, bool paired) {
+    const auto text = [](Index count) { return std::to_string(count); };
+    std::string line =
+        fmt::format(kRow, name(path), width, counts.empty, counts.repeating, counts.cut,
+                    paired ? text(counts.missed_end) : "", paired ? text(counts.same) : "");
+    line.erase(line.find_last_not_of(' ') + 1);
+    fmt::print("{}\n", line);
+  };
+  for (const ModelEvaluation& each : models) {
+    row(each.model, each.answers->Counts(), each.answers->reference.has_value());
+  }
+  if (first.reference) row(request.reference, Judge(first.reference->answers), false);
+}
+
 }  // namespace
 
 int RunEvaluate(const Arguments& arguments, CommandSession& session) {
@@ -111,11 +137,11 @@ int RunEvaluate(const Arguments& arguments, CommandSession& session) {
   if (arguments.json) {
     const std::vector<Record> records = EvaluationRecords(request, models, session);
     session.Answer(records.size() == 1 ? records.front() : Record(records));
-  } else if (!request.tasks.empty() && models.size() == 1) {
-    PrintTasks(models.front());
-  } else if (!request.tasks.empty()) {
-    PrintModels(models);
+    return 0;
   }
+  if (!request.tasks.empty() && models.size() == 1) PrintTasks(models.front());
+  if (!request.tasks.empty() && models.size() > 1) PrintModels(models);
+  if (request.check_answers > 0) PrintAnswers(request, models);
   return 0;
 }
 

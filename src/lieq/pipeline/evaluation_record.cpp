@@ -32,6 +32,19 @@ Record DivergenceRecord(const fs::path& reference, const DivergenceResult& diver
   return record;
 }
 
+/// What is known without a reference.
+Record CountsRecord(const AnswerCounts& counts) {
+  return {{"empty", counts.empty}, {"repeating", counts.repeating}, {"cut", counts.cut}};
+}
+
+Record AnswerRecord(const CheckedAnswers& checked, std::size_t i) {
+  const Answer& answer = checked.answers[i];
+  return {{"text", checked.texts[i]},
+          {"tokens", answer.ids.size()},
+          {"ended", answer.ended},
+          {"repeats", !answer.ended && EndsInRepetition(answer.ids)}};
+}
+
 /// Of a task, or of one of its subjects.
 template <class Result>
 Record AccuracyRecord(const Result& result, std::size_t items) {
@@ -133,6 +146,40 @@ Record TasksRecord(const ModelEvaluation& model, const ModelEvaluation* whole, S
   return record;
 }
 
+Record AnswersRecord(const EvaluateRequest& request, const ModelEvaluation& model,
+                     Session& session) {
+  const AnswerCheck& check = *model.answers;
+  Record record{{"schema", 1},
+                {"kind", "answers"},
+                {"model", model.model.string()},
+                {"model_hash", model.hash},
+                {"bits_per_weight", model.sizes.BitsPerWeight()},
+                {"bytes", model.sizes.bytes},
+                {"source", check.source},
+                {"chat", check.chat},
+                {"prompts", check.prompts.size()},
+                {"new_tokens", kAnswerTokens}};
+  const AnswerCounts counts = check.Counts();
+  record.update(CountsRecord(counts));
+  if (check.reference) {
+    record["missed_end"] = counts.missed_end;
+    record["same"] = counts.same;
+    record["reference"] = {{"model", request.reference.string()}};
+    record["reference"].update(CountsRecord(Judge(check.reference->answers)));
+  }
+  record["answers"] = Record::array();
+  for (std::size_t i = 0; i < check.prompts.size(); ++i) {
+    Record row{{"prompt", check.prompts[i]}};
+    row.update(AnswerRecord(check.model, i));
+    if (check.reference) row["reference"] = AnswerRecord(*check.reference, i);
+    record["answers"].push_back(std::move(row));
+  }
+  record["peak_bytes"] = PeakMemoryBytes();
+  record["device"] = session.device().description();
+  record["threads"] = session.pool().size();
+  return record;
+}
+
 std::vector<Record> EvaluationRecords(const EvaluateRequest& request,
                                       const std::vector<ModelEvaluation>& models,
                                       Session& session) {
@@ -142,6 +189,7 @@ std::vector<Record> EvaluationRecords(const EvaluateRequest& request,
       records.push_back(EvaluationRecord(request, model, text, session));
     }
     if (!model.tasks.empty()) records.push_back(TasksRecord(model, WholeModel(models), session));
+    if (model.answers) records.push_back(AnswersRecord(request, model, session));
   }
   return records;
 }

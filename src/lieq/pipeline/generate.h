@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
 #include "lieq/model/sampling.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/text/text_file.h"
+#include "lieq/text/tokenizer.h"
 
 namespace lieq {
 
@@ -51,6 +53,11 @@ struct Generation {
 /// Stopped.
 [[nodiscard]] Generation Generate(const GenerateRequest& request, Session& session,
                                   const std::function<void(const std::string&)>& piece = {});
+
+/// Ids of the prompt behind the special tokens of the tokenizer's template, unless it begins with
+/// them itself, as prompts in a chat template's form do. Never empty.
+[[nodiscard]] std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& model,
+                                                const Tokenizer& tokenizer);
 
 [[nodiscard]] Record GenerationRecord(const GenerateRequest& request, const Generation& generation,
                                       Session& session);
