@@ -183,6 +183,24 @@ TEST_F(EvaluateTest, AsksWhatChatsBeginWith) {
                                          "<system>Be good.\n<user>Two\n<assistant>2025"));
 }
 
+TEST_F(EvaluateTest, AsksNoChatThatTheTemplateRefuses) {
+  WriteFileAtomically(
+      folder / "model/tokenizer_config.json",
+      R"({"chat_template": "{% for m in messages %}{% if m.role == 'system' %})"
+      R"({{ raise_exception('no system') }}{% endif %}{{ m.content }}{% endfor %}"})");
+  const std::string good = R"([{"role": "user", "content": "One"}])"
+                           "\n";
+  const std::string bad =
+      R"([{"role": "system", "content": "x"}, {"role": "user", "content": "Two"}])"
+      "\n";
+  request.check_answers = 2;
+  request.texts = {folder / "chats.jsonl"};
+  request.context = 2;
+  WriteFileAtomically(folder / "chats.jsonl", bad + good);
+
+  EXPECT_THAT(Run().front().answers.value().prompts, ElementsAre("One"));
+}
+
 TEST_F(EvaluateTest, RecordsSayWhatWasMeasured) {
   AddTask();
   request.hashes_models = true;

@@ -41,7 +41,7 @@ TEST(Distances, OfOtherTextsAreApart) {
   std::vector<ReportInput> inputs{Distance("q2", 0.5), Distance("q4", 0.0625)};
   inputs[1].json["text_hash"] = "another";
 
-  EXPECT_EQ(CountOf(Section(RenderReport(inputs)), "<h3"), 2u);
+  EXPECT_EQ(CountOf(Section(RenderReport(inputs)), "from base, on wiki.txt"), 2u);
 }
 
 TEST(Distances, OfEarlierVersionsHaveFewerNumbers) {

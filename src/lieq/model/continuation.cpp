@@ -1,6 +1,7 @@
 #include "lieq/model/continuation.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lieq/base/stopwatch.h"
 

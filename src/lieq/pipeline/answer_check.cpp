@@ -61,6 +61,34 @@ Record Question(const Record& messages) {
   return asked ? question : Record::array();
 }
 
+/// What is said, one message after another.
+std::string PlainPrompt(const Record& messages) {
+  std::string text;
+  for (const Record& message : messages) {
+    if (!message.contains("content") || !message["content"].is_string()) continue;
+    text += (text.empty() ? "" : "\n\n") + message["content"].get<std::string>();
+  }
+  return text;
+}
+
+/// Says what is left out, and where answers go beyond what the model was made for.
+void JudgePrompts(const std::string& source, std::span<const std::vector<TokenId>> prompts,
+                  std::size_t refused, const ModelConfig& config, const Log& log) {
+  if (refused > 0) {
+    log.Warning(fmt::format("{}: {} of {} chats are not asked, which the template refuses", source,
+                            refused, refused + prompts.size()));
+  }
+  std::size_t longest = 0;
+  for (const std::vector<TokenId>& prompt : prompts) longest = std::max(longest, prompt.size());
+  const Index tokens = static_cast<Index>(longest) + kAnswerTokens;
+  if (config.max_positions > 0 && tokens > config.max_positions) {
+    log.Warning(
+        fmt::format("{}: {} tokens of a prompt and its answer are more than the {} "
+                    "positions the model was made for",
+                    source, tokens, config.max_positions));
+  }
+}
+
 CheckedAnswers AnswersOf(const ModelFolder& model, const Tokenizer& tokenizer,
                          std::span<const std::vector<TokenId>> prompts, Session& session) {
   const std::vector<TokenId> ends = EndTokens(model);
@@ -119,26 +147,26 @@ AnswerChecker::AnswerChecker(Index count, std::span<const fs::path> texts,
 AnswerChecker::Asked AnswerChecker::Ask(const ModelFolder& model, const Tokenizer& tokenizer,
                                         const std::optional<ChatTemplate>& chat) const {
   Asked asked;
+  std::optional<Problem> refused;  // the first
   for (const Record& messages : chats_) {
-    if (!chat) {  // what is said, one after another
-      std::string text;
-      for (const Record& message : messages) {
-        if (!message.contains("content") || !message["content"].is_string()) continue;
-        text += (text.empty() ? "" : "\n\n") + message["content"].get<std::string>();
-      }
-      asked.ids.push_back(EncodePrompt(text, model, tokenizer));
-      asked.texts.push_back(std::move(text));
+    if (!chat) {
+      asked.texts.push_back(PlainPrompt(messages));
+      asked.ids.push_back(EncodePrompt(asked.texts.back(), model, tokenizer));
       continue;
     }
-    RenderedChat rendered =
-        chat->Render(messages, {.add_generation_prompt = true, .now = FixedDay()});
-    asked.ids.push_back(EncodeChat(rendered, tokenizer).ids);
-    asked.texts.push_back(std::move(rendered.text));
-    if (asked.ids.back().empty()) {
-      throw Error(
-          {.what = "the chat template writes nothing for this chat", .where = model.path.string()});
+    try {
+      const RenderedChat rendered =
+          chat->Render(messages, {.add_generation_prompt = true, .now = FixedDay()});
+      std::vector<TokenId> ids = EncodeChat(rendered, tokenizer).ids;
+      if (ids.empty()) throw Error({.what = "the chat template writes nothing for this chat"});
+      asked.ids.push_back(std::move(ids));
+      asked.texts.push_back(rendered.text);
+    } catch (const Error& error) {
+      if (!refused) refused = error.problem();
     }
   }
+  asked.refused = chats_.size() - asked.ids.size();
+  if (asked.ids.empty()) throw Error(*std::move(refused));
   return asked;
 }
 
@@ -147,6 +175,7 @@ AnswerCheck AnswerChecker::Check(const ModelFolder& model, const Tokenizer& toke
                                  Session& session) {
   const std::optional<ChatTemplate> chat = FindChatTemplate(model);
   Asked asked = Ask(model, tokenizer, chat);
+  JudgePrompts(source_, asked.ids, asked.refused, model.weights.config, session.log());
   AnswerCheck check{.source = source_,
                     .chat = chat.has_value(),
                     .prompts = asked.texts,

@@ -46,7 +46,8 @@ class AnswerChecker {
   AnswerChecker(Index count, std::span<const std::filesystem::path> texts,
                 const TextOptions& reading, const Log& log);
 
-  /// reference may be null. Its answers are kept for the next model. Throws Error where the
+  /// reference may be null. Its answers are kept for the next model. Chats that the template
+  /// refuses are left out, which the log says. Throws Error where it refuses all, and where the
   /// reference reads the prompts as other tokens, Stopped.
   [[nodiscard]] AnswerCheck Check(const ModelFolder& model, const Tokenizer& tokenizer,
                                   const ModelFolder* reference,
@@ -56,6 +57,7 @@ class AnswerChecker {
   struct Asked {
     std::vector<std::string> texts;
     std::vector<std::vector<TokenId>> ids;
+    std::size_t refused = 0;  // chats, by the template: they are not asked
   };
   [[nodiscard]] Asked Ask(const ModelFolder& model, const Tokenizer& tokenizer,
                           const std::optional<ChatTemplate>& chat) const;

@@ -102,7 +102,8 @@ class Card {
  public:
   explicit Card(const CardFacts& facts)
       : facts_(facts),
-        record_(ParseJson(facts.record.dump(), "lieq.json")),
+        record_(ParseJson(facts.record.dump(-1, ' ', false, Record::error_handler_t::replace),
+                          "lieq.json")),
         object_(record_, "lieq.json"),
         origin_(OriginFromJson(facts.record.value("origin", Record::object()))) {}
 
