@@ -111,6 +111,8 @@ TEST_F(ModelCards, SayWhatTheHubAndAReaderNeed) {
   EXPECT_THAT(Card("tied"), HasSubstr("transformers does not load this model"));
   EXPECT_THAT(Card("tied"), Not(HasSubstr("AutoModelForCausalLM")));
   EXPECT_THAT(Card("tied"), HasSubstr("| embedding | 4 bits |"));
+  EXPECT_THAT(Card("tied"), HasSubstr("| embedding (nearest) | 0."));
+  EXPECT_THAT(Card("tied"), HasSubstr("Squared error of the weights"));
 }
 
 TEST_F(ModelCards, GoAlongToEveryContainerAndOn) {

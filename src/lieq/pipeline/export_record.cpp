@@ -52,6 +52,7 @@ Record BeforeExport(const ExportRequest& request, const ModelFolder& source) {
   record["exported_by"] = fmt::format("lieq {} ({})", kVersion, kCommit);
   if (!request.embedding_type.empty()) record["embedding_type"] = request.embedding_type;
   if (!request.head_type.empty()) record["head_type"] = request.head_type;
+  if (request.rounded() != RoundedMatrices::kNone) record.erase("ends");  // rounded again
   if (request.approximate) {  // matrices may have been rounded again
     for (const char* of_the_codes : {"layers", "relative_error", "measured_kl", "predicted_kl"}) {
       record.erase(of_the_codes);

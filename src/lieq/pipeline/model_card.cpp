@@ -7,6 +7,7 @@
 #include <array>
 
 #include "lieq/base/shell.h"
+#include "lieq/container/compressed_tensors.h"
 #include "lieq/pipeline/front_matter.h"
 #include "lieq/pipeline/origin.h"
 #include "lieq/pipeline/plan_source.h"
@@ -125,6 +126,10 @@ class Card {
   }
   [[nodiscard]] bool quantized() const { return object_.Number("code_bits_per_weight") < 16; }
 
+  [[nodiscard]] std::string Method() const {
+    return object_.Has("settings") ? object_.Object("settings").String("method", "") : "";
+  }
+
   void AddFrontMatter() {
     text_ = "---\n";
     const auto add = [&](std::string_view key, const std::string& value) {
@@ -152,8 +157,7 @@ class Card {
     const double bits = object_.Number("bits_per_weight");
     const std::string name = MarkdownText(origin_.name);
     text_ += fmt::format("# {}, {:.2f} bits a weight\n\n", name, bits);
-    const std::string method =
-        object_.Has("settings") ? object_.Object("settings").String("method", "") : "";
+    const std::string method = Method();
     text_ += quantized() ? name + " quantized with [LieQ](https://arxiv.org/abs/2508.03332)"
                          : name + " as it is";
     if (!method.empty()) text_ += " by " + MarkdownText(method);
@@ -244,8 +248,9 @@ class Card {
       }
     }
     if (losses.empty()) return;
-    // Without a text of inputs the error is the weights'.
-    text_ += object_.Has("calibration")
+    // Nearest rounding looks at no inputs: its error is that of the weights.
+    const bool inputs = object_.Has("calibration") && Method() != "rtn";
+    text_ += inputs
                  ? "Squared error of the outputs over their squared size, on the calibration text:"
                  : "Squared error of the weights over their squared size:";
     text_ += "\n\n| linear | all layers | worst layer |\n|---|---|---|\n";
@@ -253,7 +258,15 @@ class Card {
       text_ += fmt::format("| {} | {:.4f} | {:.4f} (layer {}) |\n", name, loss.error / loss.signal,
                            loss.worst, loss.worst_layer);
     }
-    text_ += fmt::format("| all | {:.4f} | |\n\n", all.error / all.signal);
+    text_ += fmt::format("| all | {:.4f} | |\n", all.error / all.signal);
+    for (const auto& [module, name] :
+         {std::pair(kEmbeddingModule, "embedding"), std::pair(kHeadModule, "head")}) {
+      if (!object_.Has("ends") || !object_.Object("ends").Has(module)) continue;
+      const JsonObject row = object_.Object("ends").Object(module);
+      text_ += fmt::format("| {} ({}) | {:.4f} | |\n", name, MarkdownText(row.String("rounding")),
+                           row.Number("relative_error"));
+    }
+    text_ += "\n";
   }
 
   /// Nothing of records that do not say it.
