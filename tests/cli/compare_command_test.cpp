@@ -187,6 +187,63 @@ TEST_F(CompareCommand, AveragesTasksOnlyWhereARunHasThemAll) {
               HasSubstr("piqa (100) %  copa %  piqa (20) %"));
 }
 
+TEST_F(CompareCommand, ShowsTheDistanceToTheReferenceInATableOfItsOwn) {
+  const auto measured = [&](const char* model, double kl) {
+    lieq::Record record = Evaluation(model, 5);
+    record["reference"] = {{"model", "base"},      {"mean_kl", kl},         {"kl_error", 0.125},
+                           {"median_kl", kl / 2},  {"kl_90", 2 * kl},       {"kl_99", 4 * kl},
+                           {"kl_999", 8 * kl},     {"largest_kl", 16 * kl}, {"same_top", 0.5},
+                           {"top_5_overlap", 0.75}};
+    return record;
+  };
+  lieq::Record old = Evaluation("old", 6);  // of an earlier version
+  old["reference"] = {{"model", "base"}, {"mean_kl", 1}};
+  Write("a.json", lieq::Record::array({measured("a", 1), measured("b", 2), old}));
+
+  EXPECT_EQ(Compare({Path("a.json")}).out,
+            "name  b.text  KL b.text\n"
+            "a      5.000    1.00000\n"
+            "b      5.000    2.00000\n"
+            "old    6.000    1.00000\n"
+            "\n"
+            "Divergence from the reference, nats a token, on b.text\n"
+            "name               mean   median     90 %     99 %    99.9 %   largest  same top %  "
+            "same top 5 %\n"
+            "a     1.00000 ± 0.12500  0.50000  2.00000  4.00000   8.00000  16.00000       50.00  "
+            "       75.00\n"
+            "b     2.00000 ± 0.12500  1.00000  4.00000  8.00000  16.00000  32.00000       50.00  "
+            "       75.00\n");
+  EXPECT_THAT(Compare({Path("a.json"), "--format", "csv"}).out,
+              HasSubstr("mean_kl b.text,median_kl b.text,kl_90 b.text,kl_99 b.text,kl_999 b.text,"
+                        "largest_kl b.text,same_top b.text,top_5_overlap b.text\r\n"));
+  EXPECT_THAT(Compare({Path("a.json"), "--format", "markdown"}).out,
+              HasSubstr("on b.text\n\n| name | mean |"));
+  const Json texts = Runs({Path("a.json")})[1]["texts"][0];
+  EXPECT_EQ(texts["kl_999"], 16);
+  EXPECT_TRUE(texts["first_kl"].is_null());
+}
+
+TEST_F(CompareCommand, ShowsWhatWasCountedOfAnswers) {
+  lieq::Record answers{
+      {"schema", 1}, {"kind", "answers"}, {"model", "a"},    {"source", "bundled"}, {"prompts", 20},
+      {"empty", 1},  {"cut", 12},         {"repeating", 11}, {"missed_end", 9},     {"same", 0}};
+  Write("a.json", lieq::Record::array({Evaluation("a", 5), answers}));
+  Write("b.json", Evaluation("b", 6));
+
+  EXPECT_EQ(Compare({Path("a.json"), Path("b.json")}).out,
+            "name  b.text\n"
+            "a      5.000\n"
+            "b      6.000\n"
+            "\n"
+            "Answers, the likeliest token each time\n"
+            "name  of       prompts  empty  repeating  not end  end missed  as reference\n"
+            "a     bundled       20      1         11       12           9             0\n");
+  EXPECT_EQ(Runs({Path("a.json")})[0]["answers"]["missed_end"], 9);
+  EXPECT_TRUE(Runs({Path("b.json")})[0]["answers"].is_null());
+  EXPECT_THAT(Compare({Path("a.json"), "--format", "csv"}).out,
+              HasSubstr("perplexity b.text,answers prompts_from,answers prompts,answers empty"));
+}
+
 TEST_F(CompareCommand, TakesNumbersThatAreNotFiniteForMissing) {
   lieq::Record record = Evaluation("a", 5);
   record["perplexity"] = std::nan("");  // null in the file

@@ -34,23 +34,16 @@ class ModelCards : public testing::Test {
     const Outcome outcome = Lieq(words);
     ASSERT_EQ(outcome.exit, 0) << outcome.err;
   }
+  /// What config.json of the folder "model" says that the Hub calls it.
+  void NameOnHub(const std::string& name) {
+    Record config = ReadRecord(folder / "model/config.json");
+    config["_name_or_path"] = name;
+    WriteText(folder / "model/config.json", config.dump());
+  }
   std::string Card(const std::string& out) const { return ReadText(folder / out / "README.md"); }
 
   TempFolder folder;
 };
-
-TEST(FrontMatter, ReadsScalarsAndListsAndNothingElse) {
-  EXPECT_THAT(
-      FrontMatter("---\nlicense: apache-2.0\nlanguage:\n- en\n- 'de'\n# a remark\n"
-                  "tags: [a, \"b c\"]\nextra_gated_fields:\n  Name: text\npipeline_tag: x\r\n"
-                  "---\n# Title\nkey: value\n"),
-      ElementsAre(Pair("license", ElementsAre("apache-2.0")),
-                  Pair("language", ElementsAre("en", "de")), Pair("tags", ElementsAre("a", "b c")),
-                  Pair("extra_gated_fields", IsEmpty()), Pair("pipeline_tag", ElementsAre("x"))));
-  EXPECT_THAT(FrontMatter("# Title\n---\nlicense: mit\n---\n"), IsEmpty());
-  EXPECT_THAT(FrontMatter("---\nlicense: mit\n"), IsEmpty());
-  EXPECT_THAT(FrontMatter(""), IsEmpty());
-}
 
 TEST_F(ModelCards, NameTheBaseModelByWhatKnowsIt) {
   MakeTinyModel(folder / "plain");
@@ -93,6 +86,7 @@ TEST_F(ModelCards, TakeTheLicenceFromTheCardOrTheFile) {
 
 TEST_F(ModelCards, SayWhatTheHubAndAReaderNeed) {
   MakeTinyModel(folder / "model");
+  NameOnHub("Org/Model");
   WriteText(folder / "model/README.md",
             "---\nlicense: mit\nlanguage:\n- en\n- \"no\"\npipeline_tag: text-generation\n---\n");
   Quantize("model", "out");
@@ -100,13 +94,15 @@ TEST_F(ModelCards, SayWhatTheHubAndAReaderNeed) {
   Quantize("model", "tied", {"--uniform", "2", "--embedding-bits", "4"});
 
   EXPECT_THAT(Card("out"),
-              StartsWith("---\nlicense: mit\nlanguage:\n- en\n- \"no\"\nbase_model: model\n"
+              StartsWith("---\nlicense: mit\nlanguage:\n- en\n- \"no\"\nbase_model: Org/Model\n"
                          "base_model_relation: quantized\nlibrary_name: transformers\n"
                          "pipeline_tag: text-generation\ntags:\n- lieq\n- compressed-tensors\n"
-                         "- 3-bit\n---\n\n# model, "));
-  for (const char* part : {"vllm serve MODEL", "AutoModelForCausalLM.from_pretrained(\"MODEL\")",
-                           "lieq generate MODEL", "squared error", "| 0-1 | 2:64 | 2:64",
-                           "bytes of weights", "compressed-tensors 0.17"}) {
+                         "- 3-bit\n---\n\n# Org/Model, "));
+  for (const char* part :
+       {"vllm serve MODEL", "AutoModelForCausalLM.from_pretrained(\"MODEL\")",
+        "lieq generate MODEL", "Squared error", "| 0-1 | 2:64 | 2:64", "bytes of weights",
+        "compressed-tensors 0.17", "| down | 0.", "| all | 0.", "| model.safetensors | ",
+        "Bytes by what they hold: codes ", "--recipe recipe.json", "pip install vllm"}) {
     EXPECT_THAT(Card("out"), HasSubstr(part));
   }
   EXPECT_THAT(Card("own"), Not(HasSubstr("vllm")));
@@ -115,10 +111,13 @@ TEST_F(ModelCards, SayWhatTheHubAndAReaderNeed) {
   EXPECT_THAT(Card("tied"), HasSubstr("transformers does not load this model"));
   EXPECT_THAT(Card("tied"), Not(HasSubstr("AutoModelForCausalLM")));
   EXPECT_THAT(Card("tied"), HasSubstr("| embedding | 4 bits |"));
+  EXPECT_THAT(Card("tied"), HasSubstr("| embedding (nearest) | 0."));
+  EXPECT_THAT(Card("tied"), HasSubstr("Squared error of the weights"));
 }
 
 TEST_F(ModelCards, GoAlongToEveryContainerAndOn) {
   MakeTinyModel(folder / "model");
+  NameOnHub("Org/Model");
   WriteText(folder / "model/README.md", "---\nlicense: mit\n---\n");
   Quantize("model", "out");
   const Json source = ReadJson(folder / "out/lieq.json");
@@ -131,7 +130,7 @@ TEST_F(ModelCards, GoAlongToEveryContainerAndOn) {
 
     ASSERT_EQ(exported.exit, 0) << exported.err;
     const std::string card = ReadText(file ? out + ".md" : out + "/README.md");
-    EXPECT_THAT(card, HasSubstr("license: mit\nbase_model: model\n"));
+    EXPECT_THAT(card, HasSubstr("license: mit\nbase_model: Org/Model\n"));
     EXPECT_THAT(card, HasSubstr("- " + container + "\n"));
     EXPECT_THAT(card, HasSubstr(source["command"].get<std::string>()));
     if (!file) {
@@ -151,10 +150,11 @@ TEST_F(ModelCards, GoAlongToEveryContainerAndOn) {
 
 TEST_F(ModelCards, AreMadeForModelsOfOthersAndLeaveStrangersFilesAlone) {
   MakeTinyModel(folder / "model");
+  NameOnHub("Org/Model");
   Quantize("model", "out");
   for (const char* ours : {"lieq.json", "plan.json", "run.json"}) fs::remove(folder / "out" / ours);
   ASSERT_EQ(Lieq({"export", Path("out"), "--to", "gptq", "-o", Path("by-card")}).exit, 0);
-  EXPECT_THAT(Card("by-card"), HasSubstr("base_model: model\n"));
+  EXPECT_THAT(Card("by-card"), HasSubstr("base_model: Org/Model\n"));
   fs::remove(folder / "out/README.md");
   WriteText(folder / "m.gguf.md", "my notes\n");
 
@@ -163,11 +163,35 @@ TEST_F(ModelCards, AreMadeForModelsOfOthersAndLeaveStrangersFilesAlone) {
   ASSERT_EQ(Lieq({"export", Path("model"), "--to", "gguf", "-o", Path("f.gguf")}).exit, 0);
 
   EXPECT_EQ(ReadJson(folder / "gptq/lieq.json")["kind"], "exported model");
-  EXPECT_THAT(Card("gptq"), HasSubstr("base_model: out\n"));
+  EXPECT_THAT(Card("gptq"), HasSubstr("base_model: Org/Model\n"));  // of config.json
   EXPECT_EQ(ReadText(folder / "m.gguf.md"), "my notes\n");
   EXPECT_THAT(file.err, HasSubstr("no model card"));
   EXPECT_THAT(ReadText(folder / "f.gguf.md"), HasSubstr("llama-server"));
   EXPECT_THAT(ReadText(folder / "f.gguf.md"), Not(HasSubstr("quantized\n")));
+}
+
+TEST_F(ModelCards, SayWhatWasMeasuredOnTheseWeights) {
+  MakeTinyModel(folder / "model");
+  Quantize("model", "out");
+  WriteText(folder / "text", std::string(4000, 'a'));
+  const Outcome measured =
+      Lieq({"evaluate", Path("out"), "--reference", Path("model"), "--cache", Path("cache"),
+            "--text", Path("text"), "--context", "64", "--samples", "2", "--json", "-q"});
+  ASSERT_EQ(measured.exit, 0) << measured.err;
+  WriteText(folder / "out/eval.json", measured.out);
+  const auto exported = [&](const std::string& name) {
+    const Outcome outcome = Lieq({"export", Path("out"), "--to", "gptq", "-o", Path(name)});
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return Card(name);
+  };
+
+  EXPECT_THAT(exported("a"), HasSubstr("| text, 2 windows of 64 (plain) | "));
+  Record other = ParseRecord(measured.out, "stdout");
+  other["model_hash"] = "of weights that were here before";
+  WriteText(folder / "out/eval.json", other.dump());
+  EXPECT_THAT(exported("b"), Not(HasSubstr("windows of 64")));
+  WriteText(folder / "out/eval.json", "no JSON");  // a card is never worth a failure
+  EXPECT_THAT(exported("c"), Not(HasSubstr("windows of 64")));
 }
 
 TEST_F(ModelCards, AResultIsNotDoneWhereAnExportOfItLies) {

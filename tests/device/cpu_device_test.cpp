@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <numeric>
+#include <span>
 
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/products.h"
@@ -387,6 +390,47 @@ TEST(LogSoftmaxNll, IsTheNegativeLogProbability) {
     for (Index c = 0; c < 333; ++c) sum += std::exp(static_cast<double>(logits(r, c)));
     EXPECT_NEAR(nll[Size(r)], std::log(sum) - static_cast<double>(logits(r, targets[Size(r)])),
                 1e-6);
+  }
+}
+
+/// All columns by falling value, of equals the lower first: the definition.
+std::vector<TokenId> SortedColumns(std::span<const float> row) {
+  std::vector<TokenId> columns(row.size());
+  std::iota(columns.begin(), columns.end(), TokenId{0});
+  std::ranges::stable_sort(columns, std::greater<>(),
+                           [&](TokenId column) { return row[static_cast<std::size_t>(column)]; });
+  return columns;
+}
+
+TEST(TopColumns, AreTheFirstOfAllInFallingOrderAndOfEqualsTheLower) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const auto& [rows, cols] :
+       {std::pair<Index, Index>{1, 1}, {3, 5}, {2, 64}, {9, 69}, {40, 70}, {5, 133}, {3, 1000}}) {
+    Matrix<float> x = RandomMatrix(rows, cols, 11);
+    for (Index r = 0; r < rows; ++r) {
+      for (Index c = 0; c < cols; ++c) {
+        if (r % 4 == 1) x(r, c) = std::round(x(r, c));            // many equals, both zeros
+        if (r % 4 == 2) x(r, c) = static_cast<float>(c);          // each is larger than all before
+        if (r % 4 == 3) x(r, c) = c % 7 == 2 ? 0.F : -kInfinity;  // masked but for a few
+      }
+      if (r == 0) x(r, cols - 1) = x(r, cols / 2) = kInfinity;
+    }
+    for (const Index k : {Index{1}, std::min<Index>(5, cols), std::min<Index>(70, cols)}) {
+      for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        const auto device = MakeCpuDevice(pool);
+        Matrix<TokenId> columns(rows, k);
+
+        device->TopColumns(Uploaded(*device, x).view(), columns.view());
+
+        for (Index r = 0; r < rows; ++r) {
+          std::vector<TokenId> expected = SortedColumns(x.view().Row(r));
+          expected.resize(Size(k));
+          EXPECT_TRUE(std::ranges::equal(columns.view().Row(r), expected))
+              << rows << 'x' << cols << ", row " << r << ", k " << k;
+        }
+      }
+    }
   }
 }
 

@@ -374,27 +374,6 @@ TEST(RowSquares, AddsTheSquaresOfEachRow) {
   }
 }
 
-TEST(ArgMax, IsTheFirstOfTheLargest) {
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {3, 17}, {40, 129}}) {
-    Matrix<float> x = RandomMatrix(rows, cols, 5);
-    for (Index r = 0; r < rows; ++r) {
-      x(r, (7 * r + 1) % cols) = x(r, (3 * r + 2) % cols) = 99;
-    }
-    for (const int threads : kThreads) {
-      ThreadPool pool(threads);
-      const auto device = MakeCpuDevice(pool);
-      std::vector<TokenId> columns(Size(rows));
-
-      device->ArgMax(Uploaded(*device, x).view(), columns);
-
-      for (Index r = 0; r < rows; ++r) {
-        EXPECT_EQ(columns[Size(r)],
-                  static_cast<TokenId>(std::min((7 * r + 1) % cols, (3 * r + 2) % cols)));
-      }
-    }
-  }
-}
-
 TEST(ColumnSquares, AddsTheSquaresOfEachColumn) {
   for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {3, 17}, {100, 64}, {7, 129}}) {
     const Matrix<float> x = RandomMatrix(rows, cols, 1);

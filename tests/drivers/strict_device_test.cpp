@@ -18,6 +18,7 @@
 #include "lieq/diagnose/damage.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/importance.h"
+#include "lieq/evaluate/answers.h"
 #include "lieq/evaluate/conventions.h"
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/perplexity.h"
@@ -133,9 +134,9 @@ const Driver kDrivers[] = {
            ReferenceStates::Make(bench.model.weights, device, text, "1", file, context);
        const DivergenceResult found = MeasureDivergence(bench.coarse.weights, bench.model.weights,
                                                         states, device, text, context);
-       for (const double value :
-            {found.mean_kl, found.median_kl, found.kl_99, found.largest_kl, found.same_top,
-             found.flips, found.ratio, found.model.perplexity, found.reference.perplexity}) {
+       for (const double value : {found.mean_kl, found.median_kl, found.kl_99, found.largest_kl,
+                                  found.same_top, found.top_overlap, found.flips, found.ratio,
+                                  found.model.perplexity, found.reference.perplexity}) {
          result.Add(value);
        }
      }},
@@ -226,6 +227,15 @@ const Driver kDrivers[] = {
            MeasureOutputSensitivity(bench.model.weights, device, bench.windows(2), context);
        for (const auto& layer : found.weights) {
          for (const std::vector<float>& unit : layer) result.Add(unit);
+       }
+     }},
+    {"Answer",
+     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+       const std::vector<std::vector<TokenId>> prompts{{1, 2, 3}, {7}, {5, 4}};
+       const Index vocab = bench.coarse.weights.config.vocab;
+       for (const Answer& answer :
+            AnswerPrompts(bench.coarse.weights, device, prompts, vocab, {}, 4, context)) {
+         for (const TokenId token : answer.ids) result.Add(static_cast<double>(token));
        }
      }},
     {"Generate",

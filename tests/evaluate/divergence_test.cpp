@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
@@ -16,6 +18,19 @@ namespace lieq {
 namespace {
 
 constexpr Index kLength = 14;
+
+std::set<TokenId> Likeliest(const std::vector<double>& values, Index count) {
+  std::set<TokenId> tokens;
+  while (static_cast<Index>(tokens.size()) < count) {
+    TokenId best = -1;
+    for (TokenId token = 0; token < static_cast<TokenId>(values.size()); ++token) {
+      if (tokens.contains(token)) continue;
+      if (best < 0 || values[Size(token)] > values[Size(best)]) best = token;
+    }
+    tokens.insert(best);
+  }
+  return tokens;
+}
 
 class Divergence : public testing::Test {
  protected:
@@ -72,6 +87,7 @@ TEST_F(Divergence, OfAModelFromItselfIsNothing) {
   EXPECT_EQ(result.largest_kl, 0);
   EXPECT_EQ(result.mean_kl, 0);
   EXPECT_EQ(result.same_top, 1);
+  EXPECT_EQ(result.top_overlap, 1);
   EXPECT_EQ(result.flips, 0);
   EXPECT_EQ(result.ratio, 1);
   EXPECT_EQ(result.ratio_error, 0);
@@ -83,7 +99,8 @@ TEST_F(Divergence, IsTheMeanOverTokensOneByOne) {
     const ScoredText text = Text(convention, stride);
     const DivergenceResult result = Measure(coarse, text);
 
-    double kl = 0, nll = 0, reference_nll = 0, same = 0, flips = 0, largest = 0;
+    double kl = 0, nll = 0, reference_nll = 0, same = 0, overlap = 0, flips = 0;
+    std::vector<double> all_kl;
     Index count = 0;
     for (const ScoredWindow& window : text.windows) {
       std::vector<TokenId> tokens(ids.begin() + window.begin,
@@ -98,7 +115,7 @@ TEST_F(Divergence, IsTheMeanOverTokensOneByOne) {
           sum += std::exp(p_log[i]) * (p_log[i] - q_log[i]);
         }
         kl += sum;
-        largest = std::max(largest, sum);
+        all_kl.push_back(sum);
         const TokenId next = tokens[Size(p + 1)];
         nll -= q_log[next];
         reference_nll -= p_log[next];
@@ -106,22 +123,56 @@ TEST_F(Divergence, IsTheMeanOverTokensOneByOne) {
           return static_cast<TokenId>(std::ranges::max_element(all) - all.begin());
         };
         same += top(p_log) == top(q_log) ? 1 : 0;
+        const std::set<TokenId> p_five = Likeliest(p_log, 5), q_five = Likeliest(q_log, 5);
+        for (const TokenId token : p_five) overlap += q_five.contains(token) ? 0.2 : 0;
         flips += (top(p_log) == next) != (top(q_log) == next) ? 1 : 0;
       }
     }
     const auto n = static_cast<double>(count);
     EXPECT_EQ(result.model.tokens_scored, count);
     EXPECT_NEAR(result.mean_kl, kl / n, 1e-5 + 1e-5 * kl / n);
-    EXPECT_NEAR(result.largest_kl, largest, 1e-4);
+    std::ranges::sort(all_kl);
+    // Type 7 of Hyndman and Fan: 0 is the least of all, 1 the largest, linear between.
+    const auto quantile = [&](double share) {
+      const double place = share * (n - 1);
+      const auto below = static_cast<std::size_t>(place);
+      const double high = all_kl[std::min(below + 1, all_kl.size() - 1)];
+      return all_kl[below] + (place - std::floor(place)) * (high - all_kl[below]);
+    };
+    EXPECT_NEAR(result.median_kl, quantile(0.5), 1e-4);
+    EXPECT_NEAR(result.kl_90, quantile(0.9), 1e-4);
+    EXPECT_NEAR(result.kl_99, quantile(0.99), 1e-4);
+    EXPECT_NEAR(result.kl_999, quantile(0.999), 1e-4);
+    EXPECT_NEAR(result.largest_kl, all_kl.back(), 1e-4);
+    EXPECT_NEAR(result.top_overlap, overlap / n, 1e-9);
+    EXPECT_FALSE(result.first_kl) << "no answers are known";
     EXPECT_NEAR(result.model.mean_nll, nll / n, 1e-5);
     EXPECT_NEAR(result.reference.mean_nll, reference_nll / n, 1e-5);
     EXPECT_NEAR(result.ratio, std::exp((nll - reference_nll) / n), 1e-4);
     EXPECT_NEAR(result.same_top, same / n, 1e-12);
     EXPECT_NEAR(result.flips, flips / n, 1e-12);
     EXPECT_GT(result.mean_kl, 0.01) << "random codes are far from the model";
-    EXPECT_LE(result.median_kl, result.kl_99);
-    EXPECT_LE(result.kl_99, result.largest_kl);
+    EXPECT_LT(result.kl_99, result.kl_999);
+    EXPECT_LT(result.kl_999, result.largest_kl);
   }
+}
+
+TEST_F(Divergence, OfTheFirstTokensOfAnswersIsThatOfTheseTokensAlone) {
+  std::vector<std::uint8_t> answer(ids.size(), 0);
+  // Answers begin with tokens 0 (which nothing predicts), 20, 28 (the first of a window: unscored)
+  // and 40; the second goes on over several tokens.
+  for (const std::size_t token : {0, 20, 21, 22, 28, 29, 40}) answer[token] = 1;
+  const ScoredText text = CountAnswers(Text(), answer, "text");
+  std::vector<std::uint8_t> firsts(ids.size(), 0);
+  firsts[20] = firsts[40] = 1;
+  const ScoredText alone = CountAnswers(Text(), firsts, "text");
+
+  const DivergenceResult result = Measure(coarse, text), expected = Measure(coarse, alone);
+
+  EXPECT_EQ(result.first_tokens, 2);
+  EXPECT_NEAR(result.first_kl.value(), expected.mean_kl, 1e-12);
+  EXPECT_EQ(result.model.tokens_scored, 5);
+  EXPECT_NE(result.mean_kl, result.first_kl);
 }
 
 TEST_F(Divergence, IsTheSameForAnyNumberOfThreads) {

@@ -134,6 +134,73 @@ TEST_F(EvaluateTest, MeasuresTasksAndComparesWithTheWholeModel) {
   EXPECT_EQ(Flips(models[0], models[1]), Flips(models[1], models[0]));
 }
 
+TEST_F(EvaluateTest, ChecksAnswersOfTheModelAndTheReference) {
+  request.texts.clear();
+  request.models = {folder / "other", folder / "model"};
+  request.reference = folder / "model";
+  request.check_answers = 3;
+
+  const std::vector<ModelEvaluation> models = Run();
+
+  const AnswerCheck &check = models[0].answers.value(), &itself = models[1].answers.value();
+  EXPECT_EQ(check.source, "bundled");
+  EXPECT_FALSE(check.chat) << "the tiny model has no template";
+  ASSERT_EQ(check.prompts.size(), 3u);
+  EXPECT_EQ(check.prompts[0], BundledPrompts()[0]);
+  EXPECT_EQ(itself.Counts().same, 3);
+  EXPECT_EQ(itself.Counts().missed_end, 0);
+  const Record record = EvaluationRecords(request, models, session).front();
+  EXPECT_EQ(record["kind"], "answers");
+  EXPECT_EQ(record["prompts"], 3);
+  EXPECT_EQ(record["cut"], check.Counts().cut);
+  EXPECT_EQ(record["reference"]["cut"], itself.Counts().cut);
+  EXPECT_EQ(record["answers"][2]["text"], check.model.texts[2]);
+  EXPECT_EQ(record["answers"][2]["reference"]["text"], itself.model.texts[2]);
+}
+
+TEST_F(EvaluateTest, AsksWhatChatsBeginWith) {
+  WriteFileAtomically(
+      folder / "model/tokenizer_config.json",
+      R"({"chat_template": "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}{{ strftime_now('%Y') }}"})");
+  const std::string said(400, 'a');
+  std::string rows = R"([{"role": "assistant", "content": "Hello"}])"
+                     "\n";
+  for (const char* word : {"One", "Two", "Three"}) {
+    rows += R"([{"role": "system", "content": "Be good."}, {"role": "user", "content": ")" +
+            std::string(word) + R"("}, {"role": "assistant", "content": ")" + said +
+            R"("}, {"role": "user", "content": "Go on"}])" + "\n";
+  }
+  WriteFileAtomically(folder / "chats.jsonl", rows);
+  request.texts = {folder / "text.txt", folder / "chats.jsonl"};
+  request.check_answers = 2;
+
+  const AnswerCheck check = Run().front().answers.value();
+
+  EXPECT_EQ(check.source, "chats.jsonl");
+  EXPECT_TRUE(check.chat);
+  EXPECT_FALSE(check.reference);
+  EXPECT_THAT(check.prompts, ElementsAre("<system>Be good.\n<user>One\n<assistant>2025",
+                                         "<system>Be good.\n<user>Two\n<assistant>2025"));
+}
+
+TEST_F(EvaluateTest, AsksNoChatThatTheTemplateRefuses) {
+  WriteFileAtomically(
+      folder / "model/tokenizer_config.json",
+      R"({"chat_template": "{% for m in messages %}{% if m.role == 'system' %})"
+      R"({{ raise_exception('no system') }}{% endif %}{{ m.content }}{% endfor %}"})");
+  const std::string good = R"([{"role": "user", "content": "One"}])"
+                           "\n";
+  const std::string bad =
+      R"([{"role": "system", "content": "x"}, {"role": "user", "content": "Two"}])"
+      "\n";
+  request.check_answers = 2;
+  request.texts = {folder / "chats.jsonl"};
+  request.context = 2;
+  WriteFileAtomically(folder / "chats.jsonl", bad + good);
+
+  EXPECT_THAT(Run().front().answers.value().prompts, ElementsAre("One"));
+}
+
 TEST_F(EvaluateTest, RecordsSayWhatWasMeasured) {
   AddTask();
   request.hashes_models = true;

@@ -243,9 +243,9 @@ void StrictDevice::SoftmaxKl(DeviceView<const float> reference, DeviceView<const
   cpu_->SoftmaxKl(reference, logits, Later(kl));
 }
 
-void StrictDevice::ArgMax(DeviceView<const float> x, std::span<TokenId> columns) {
+void StrictDevice::TopColumns(DeviceView<const float> x, View<TokenId, 2> columns) {
   const Opened opened(memory_);
-  cpu_->ArgMax(x, Later(columns));
+  cpu_->TopColumns(x, Later(columns));
 }
 
 void StrictDevice::GramUpdate(DeviceView<const float> x, View<double, 2> gram) {

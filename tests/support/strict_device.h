@@ -75,7 +75,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
                         std::span<double> log_probabilities) override;
   void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
                  std::span<double> kl) override;
-  void ArgMax(DeviceView<const float> x, std::span<TokenId> columns) override;
+  void TopColumns(DeviceView<const float> x, View<TokenId, 2> columns) override;
 
   void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override;
   void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,

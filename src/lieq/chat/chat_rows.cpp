@@ -52,6 +52,15 @@ bool HoldsChats(const std::filesystem::path& path, const TextOptions& options) {
   return chats;
 }
 
+void ForChats(const std::filesystem::path& path, const TextOptions& options,
+              const std::function<bool(const Conversation&)>& see) {
+  std::vector<TextNote> notes;  // said where the file is read as a text
+  const std::string content = CleanText(ReadPlain(path, options.limit), path.string(), notes);
+  ForRecords(content, path, [&](const Record& row, const std::string& place) {
+    return see(ConversationOf(row, place, options.turns));
+  });
+}
+
 EncodedChats EncodeChats(const std::filesystem::path& path, const ChatTemplate& chat,
                          const Tokenizer& tokenizer, const TextOptions& options) {
   EncodedChats all;

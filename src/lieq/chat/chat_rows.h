@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "lieq/base/types.h"
 #include "lieq/chat/chat_template.h"
+#include "lieq/chat/conversation.h"
 #include "lieq/text/text_file.h"
 #include "lieq/text/tokenizer.h"
 
@@ -25,6 +27,11 @@ struct EncodedChats {
 /// Whether a file is rows of conversations: by options.turns, or by its first row (IsConversation).
 /// Throws Error where it cannot be read.
 [[nodiscard]] bool HoldsChats(const std::filesystem::path& path, const TextOptions& options);
+
+/// Shows each conversation of a file, until `see` says that it has seen enough. Throws Error: a row
+/// that is no conversation.
+void ForChats(const std::filesystem::path& path, const TextOptions& options,
+              const std::function<bool(const Conversation&)>& see);
 
 /// Rows that the template refuses are left out, with a note. Throws Error: a row that is no
 /// conversation, and where all are refused.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "lieq/base/assert.h"
 #include "lieq/pipeline/amounts.h"
@@ -81,7 +82,25 @@ Value Shown(const ComparedRun& run, const ComparedTask& column) {
   return found != run.tasks.end() ? found->shown() : std::nullopt;
 }
 
-std::vector<Column> Columns(const RunComparison& comparison) {
+bool IsFilled(const Column& column, const std::vector<ComparedRun>& runs) {
+  return std::ranges::any_of(
+      runs, [&](const ComparedRun& run) { return !column.cell(run).full.empty(); });
+}
+
+Column DistanceColumn(const ScoredOn& on, std::size_t row, std::string label, std::string key) {
+  const bool share = Distances()[row].share;
+  return {std::move(label), std::move(key), false, [on, row, share](const ComparedRun& run) {
+            const ComparedText* text = Find(run, on);
+            const bool known = text != nullptr && row < text->distances.size();
+            return Number(known ? text->distances[row] : Value(), [share](double value) {
+              return share ? Percent(value) : fmt::format("{:.5f}", value);
+            });
+          }};
+}
+
+/// whole: with every measure of the distance to a reference, of which people get tables of their
+/// own.
+std::vector<Column> Columns(const RunComparison& comparison, bool whole) {
   std::vector<Column> columns{
       {"name", "name", true, [](const ComparedRun& run) { return Text(run.name); }},
       {"method", "method", true, [](const ComparedRun& run) { return Text(run.method); }},
@@ -108,6 +127,12 @@ std::vector<Column> Columns(const RunComparison& comparison) {
                          return Number(text != nullptr ? text->mean_kl : Value(),
                                        [](double kl) { return fmt::format("{:.5f}", kl); });
                        }});
+    if (!whole) continue;
+    for (std::size_t row = 0; row < Distances().size(); ++row) {
+      const std::string key = std::string(Distances()[row].key) + " " + label;
+      Column column = DistanceColumn(on, row, key, key);
+      if (IsFilled(column, comparison.runs)) columns.push_back(std::move(column));
+    }
   }
   for (const ComparedTask& task : comparison.tasks) {
     const std::string label = Label(task, comparison.tasks);
@@ -123,12 +148,58 @@ std::vector<Column> Columns(const RunComparison& comparison) {
   return columns;
 }
 
+/// What stands below the table for people: of a text the whole distance to the reference.
+std::vector<Column> DistanceColumns(const ScoredOn& on) {
+  std::vector<Column> columns{
+      {"name", "name", true, [](const ComparedRun& run) { return Text(run.name); }},
+      {"mean", "mean", false, [on](const ComparedRun& run) {
+         const ComparedText* text = Find(run, on);
+         if (text == nullptr || !text->mean_kl) return Cell{};
+         const std::string error =
+             text->kl_error ? fmt::format(" ± {:.5f}", *text->kl_error) : std::string();
+         return Text(fmt::format("{:.5f}{}", *text->mean_kl, error));
+       }}};
+  for (std::size_t row = 0; row < Distances().size(); ++row) {
+    columns.push_back(DistanceColumn(on, row, std::string(Distances()[row].label), ""));
+  }
+  return columns;
+}
+
+Value Count(std::int64_t count) {
+  return static_cast<double>(count);
+}
+
+Column AnswersColumn(const char* label, const char* key,
+                     std::optional<double> (*count)(const ComparedAnswers&)) {
+  return {label, key, false, [count](const ComparedRun& run) {
+            return Number(run.answers ? count(*run.answers) : Value(),
+                          [](double number) { return fmt::format("{:.0f}", number); });
+          }};
+}
+
+/// What the models answered.
+std::vector<Column> AnswersColumns() {
+  using Answers = const ComparedAnswers&;
+  return {{"name", "name", true, [](const ComparedRun& run) { return Text(run.name); }},
+          {"of", "prompts_from", true,
+           [](const ComparedRun& run) { return Text(run.answers ? run.answers->source : ""); }},
+          AnswersColumn("prompts", "prompts", [](Answers a) { return Count(a.prompts); }),
+          AnswersColumn("empty", "empty", [](Answers a) { return Count(a.empty); }),
+          AnswersColumn("repeating", "repeating", [](Answers a) { return Count(a.repeating); }),
+          AnswersColumn("not end", "cut", [](Answers a) { return Count(a.cut); }),
+          AnswersColumn("end missed", "missed_end", [](Answers a) { return a.missed_end; }),
+          AnswersColumn("as reference", "same", [](Answers a) { return a.same; })};
+}
+
 /// A column that no run fills says nothing.
-void DropEmpty(std::vector<Column>& columns, const RunComparison& comparison) {
-  std::erase_if(columns, [&](const Column& column) {
-    return std::ranges::all_of(
-        comparison.runs, [&](const ComparedRun& run) { return column.cell(run).full.empty(); });
-  });
+void DropEmpty(std::vector<Column>& columns, const std::vector<ComparedRun>& runs) {
+  std::erase_if(columns, [&](const Column& column) { return !IsFilled(column, runs); });
+}
+
+/// More of it than its mean, which the table of all has.
+bool HasDistance(const ComparedRun& run, const ScoredOn& on) {
+  const ComparedText* text = Find(run, on);
+  return text != nullptr && std::ranges::any_of(text->distances, &Value::has_value);
 }
 
 /// Names come from files: one line, and nothing that a terminal obeys.
@@ -173,14 +244,14 @@ std::string Csv(const RunComparison& comparison, const std::vector<Column>& colu
   return out;
 }
 
-std::string Markdown(const RunComparison& comparison, const std::vector<Column>& columns) {
+std::string Markdown(const std::vector<ComparedRun>& runs, const std::vector<Column>& columns) {
   std::string out = "|", rule = "|";
   for (const Column& column : columns) {
     out += " " + MarkdownCell(column.label) + " |";
     rule += column.left ? " --- |" : " ---: |";
   }
   out += "\n" + rule + "\n";
-  for (const ComparedRun& run : comparison.runs) {
+  for (const ComparedRun& run : runs) {
     out += "|";
     for (const Column& column : columns) out += " " + MarkdownCell(column.cell(run).shown) + " |";
     out += "\n";
@@ -194,12 +265,12 @@ std::size_t Width(const std::string& text) {
       std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
-std::string Aligned(const RunComparison& comparison, const std::vector<Column>& columns) {
-  std::vector<std::vector<std::string>> lines(comparison.runs.size() + 1);
+std::string Aligned(const std::vector<ComparedRun>& runs, const std::vector<Column>& columns) {
+  std::vector<std::vector<std::string>> lines(runs.size() + 1);
   for (const Column& column : columns) {
     lines.front().push_back(OneLine(column.label));
-    for (std::size_t i = 0; i < comparison.runs.size(); ++i) {
-      lines[i + 1].push_back(OneLine(column.cell(comparison.runs[i]).shown));
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      lines[i + 1].push_back(OneLine(column.cell(runs[i]).shown));
     }
   }
   std::vector<std::size_t> widths(columns.size(), 0);
@@ -222,12 +293,38 @@ std::string Aligned(const RunComparison& comparison, const std::vector<Column>& 
 }  // namespace
 
 std::string Render(const RunComparison& comparison, std::string_view format) {
-  std::vector<Column> columns = Columns(comparison);
-  if (format == "csv") return Csv(comparison, columns);
-  DropEmpty(columns, comparison);
-  if (format == "markdown") return Markdown(comparison, columns);
-  LIEQ_ASSERT(format == "table");
-  return Aligned(comparison, columns);
+  std::vector<Column> columns = Columns(comparison, format == "csv");
+  if (format == "csv") {
+    for (Column& column : AnswersColumns()) {
+      if (column.key == "name" || !IsFilled(column, comparison.runs)) continue;
+      column.key = "answers " + column.key;
+      columns.push_back(std::move(column));
+    }
+    return Csv(comparison, columns);
+  }
+  LIEQ_ASSERT(format == "table" || format == "markdown");
+  const auto draw = format == "markdown" ? Markdown : Aligned;
+  DropEmpty(columns, comparison.runs);
+  std::string out = draw(comparison.runs, columns);
+  for (const ScoredOn& on : comparison.texts) {
+    std::vector<ComparedRun> runs;
+    std::ranges::copy_if(comparison.runs, std::back_inserter(runs),
+                         [&](const ComparedRun& run) { return HasDistance(run, on); });
+    if (runs.empty()) continue;
+    columns = DistanceColumns(on);
+    DropEmpty(columns, runs);
+    out += "\nDivergence from the reference, nats a token, on " +
+           OneLine(Label(on, comparison.texts)) + "\n" + (format == "markdown" ? "\n" : "") +
+           draw(runs, columns);
+  }
+  std::vector<ComparedRun> runs;
+  std::ranges::copy_if(comparison.runs, std::back_inserter(runs),
+                       [](const ComparedRun& run) { return run.answers.has_value(); });
+  if (runs.empty()) return out;
+  columns = AnswersColumns();
+  DropEmpty(columns, runs);
+  return out + "\nAnswers, the likeliest token each time\n" + (format == "markdown" ? "\n" : "") +
+         draw(runs, columns);
 }
 
 }  // namespace lieq

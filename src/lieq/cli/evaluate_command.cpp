@@ -12,6 +12,26 @@
 namespace lieq {
 namespace {
 
+/// How far the model is from its reference: a row of quantiles below their names.
+void PrintDivergence(const DivergenceResult& d) {
+  const std::string mean = fmt::format("{:.5f} ± {:.5f}", d.mean_kl, d.kl_error);
+  constexpr std::string_view kRow = "{:<14} {:<19} {:>9} {:>9} {:>9} {:>9} {:>9}{}\n";
+  fmt::print("reference      {:.4f}, ratio {:.4f} ± {:.4f}\n", d.reference.perplexity, d.ratio,
+             d.ratio_error);
+  fmt::print(kRow, "", "mean", "median", "90 %", "99 %", "99.9 %", "largest", "");
+  const auto digits = [](double kl) { return fmt::format("{:.5f}", kl); };
+  fmt::print(kRow, "divergence", mean, digits(d.median_kl), digits(d.kl_90), digits(d.kl_99),
+             digits(d.kl_999), digits(d.largest_kl), "  nats a token");
+  if (d.first_kl) {
+    fmt::print("answers begin  {:.5f} nats, over the first tokens of {}\n", *d.first_kl,
+               d.first_tokens);
+  }
+  fmt::print("same top token {:.2f} % ± {:.2f}, right in one alone {:.2f} %\n", 100 * d.same_top,
+             100 * d.same_top_error, 100 * d.flips);
+  fmt::print("same top {:<5} {:.2f} % ± {:.2f} of the reference's likeliest\n", kTopTokens,
+             100 * d.top_overlap, 100 * d.top_overlap_error);
+}
+
 void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation) {
   const PerplexityResult& result = evaluation.result;
   if (request.convention->second_half) {  // the figure that llama-perplexity prints beside it
@@ -21,15 +41,7 @@ void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation)
     const double margin = result.perplexity * std::expm1(1.96 * result.standard_error);
     fmt::print("perplexity     {:.4f} (± {:.2f}, 95 % over windows)\n", result.perplexity, margin);
   }
-  if (evaluation.divergence) {
-    const DivergenceResult& d = *evaluation.divergence;
-    fmt::print("reference      {:.4f}, ratio {:.4f} ± {:.4f}\n", d.reference.perplexity, d.ratio,
-               d.ratio_error);
-    fmt::print("divergence     {:.5f} ± {:.5f} nats; median {:.5f}, 99 % {:.4f}, largest {:.3f}\n",
-               d.mean_kl, d.kl_error, d.median_kl, d.kl_99, d.largest_kl);
-    fmt::print("same top token {:.2f} % ± {:.2f}, right in one alone {:.2f} %\n", 100 * d.same_top,
-               100 * d.same_top_error, 100 * d.flips);
-  }
+  if (evaluation.divergence) PrintDivergence(*evaluation.divergence);
   fmt::print("tokens scored  {} in {} windows of {}\n", result.tokens_scored, result.windows,
              result.context);
   fmt::print("time           {} ({:.0f} tokens a second)\n", FormatSeconds(evaluation.seconds),
@@ -84,6 +96,32 @@ void PrintModels(const std::vector<ModelEvaluation>& models) {
       "this model\nor the one of 16 bits alone answers right\n");
 }
 
+/// Models in rows, the reference last.
+void PrintAnswers(const EvaluateRequest& request, const std::vector<ModelEvaluation>& models) {
+  const AnswerCheck& first = *models.front().answers;
+  std::size_t width = 14;
+  const auto name = [](const std::filesystem::path& path) { return path.string(); };
+  for (const ModelEvaluation& each : models) width = std::max(width, name(each.model).size());
+  width = std::max(width, name(request.reference).size());
+  fmt::print("answers to {} prompts ({}{}), the likeliest token each time, at most {} tokens\n",
+             first.prompts.size(), first.source, first.chat ? ", as chats" : "", kAnswerTokens);
+  constexpr std::string_view kRow = "{:<{}} {:>6} {:>9} {:>7} {:>10} {:>13}";
+  fmt::print("{}\n", fmt::format(kRow, "", width, "empty", "repeating", "not end", "end missed",
+                                 "as reference"));
+  const auto row = [&](const std::filesystem::path& path, const AnswerCounts& counts, bool paired) {
+    const auto text = [](Index count) { return std::to_string(count); };
+    std::string line =
+        fmt::format(kRow, name(path), width, counts.empty, counts.repeating, counts.cut,
+                    paired ? text(counts.missed_end) : "", paired ? text(counts.same) : "");
+    line.erase(line.find_last_not_of(' ') + 1);
+    fmt::print("{}\n", line);
+  };
+  for (const ModelEvaluation& each : models) {
+    row(each.model, each.answers->Counts(), each.answers->reference.has_value());
+  }
+  if (first.reference) row(request.reference, Judge(first.reference->answers), false);
+}
+
 }  // namespace
 
 int RunEvaluate(const Arguments& arguments, CommandSession& session) {
@@ -99,11 +137,11 @@ int RunEvaluate(const Arguments& arguments, CommandSession& session) {
   if (arguments.json) {
     const std::vector<Record> records = EvaluationRecords(request, models, session);
     session.Answer(records.size() == 1 ? records.front() : Record(records));
-  } else if (!request.tasks.empty() && models.size() == 1) {
-    PrintTasks(models.front());
-  } else if (!request.tasks.empty()) {
-    PrintModels(models);
+    return 0;
   }
+  if (!request.tasks.empty() && models.size() == 1) PrintTasks(models.front());
+  if (!request.tasks.empty() && models.size() > 1) PrintModels(models);
+  if (request.check_answers > 0) PrintAnswers(request, models);
   return 0;
 }
 

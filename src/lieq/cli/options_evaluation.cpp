@@ -54,6 +54,18 @@ constexpr std::array kEvaluationRows{
                       "tokens, perplexity ratio)",
               .set = [](Arguments& a, const std::string& v) { a.evaluate.reference = v; },
               .first = kEvaluate},
+    OptionRow{.names = "--check-answers",
+              .value = "N",
+              .commands = kEvaluate,
+              .help = "let the model, and the reference, answer N prompts, and count answers that "
+                      "are empty, repeat themselves or do not end: chats of --text, else a list "
+                      "of 20",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.evaluate.check_answers =
+                        Parse<Index>("--check-answers", v, 1, 100000, "1 to 100000");
+                  },
+              .first = kEvaluate},
     OptionRow{.names = "--cache",
               .value = "FOLDER",
               .commands = kEvaluate,

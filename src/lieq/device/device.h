@@ -284,8 +284,9 @@ class Device {
   /// below 0. reference, logits [n, vocab].
   virtual void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
                          std::span<double> kl) = 0;
-  /// The column of the largest value of each row, the first one of equals. x [n, cols].
-  virtual void ArgMax(DeviceView<const float> x, std::span<TokenId> columns) = 0;
+  /// The columns of the k largest values of each row, the largest first; of equals the lower column
+  /// comes first. x [n, cols], no NaN; columns [n, k], 1 <= k <= cols.
+  virtual void TopColumns(DeviceView<const float> x, View<TokenId, 2> columns) = 0;
 };
 
 /// The part of the device. Throws Error, naming the device, where it has none.

@@ -39,6 +39,8 @@ struct ScoredWindow {
   Index first = 0;
 
   [[nodiscard]] Index scored() const noexcept { return length - 1 - first; }
+  /// The token of the text that is the i-th of those scored.
+  [[nodiscard]] Index ScoredToken(Index i) const noexcept { return begin + first + 1 + i; }
   friend bool operator==(const ScoredWindow&, const ScoredWindow&) = default;
 };
 
@@ -55,10 +57,15 @@ struct ScoredText {
                                        std::span<const T> values) const {
     std::vector<T> counted;
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const std::size_t token = static_cast<std::size_t>(window.begin + window.first + 1) + i;
+      const auto token = static_cast<std::size_t>(window.ScoredToken(static_cast<Index>(i)));
       if (answer.empty() || answer[token] != 0) counted.push_back(values[i]);
     }
     return counted;
+  }
+  /// Whether an answer begins with this token.
+  [[nodiscard]] bool BeginsAnswer(Index token) const {
+    if (answer.empty() || answer[static_cast<std::size_t>(token)] == 0) return false;
+    return token == 0 || answer[static_cast<std::size_t>(token) - 1] == 0;
   }
 };
 

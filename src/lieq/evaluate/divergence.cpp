@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "lieq/base/error.h"
@@ -33,10 +34,63 @@ bool Holds(const fs::path& file, const std::string& hash) {
 
 /// Sums over tokens, as windows are seen.
 struct Tally {
-  WindowSums nll, reference_nll, difference, kl, same;
+  WindowSums nll, reference_nll, difference, kl, same, overlap;
   std::vector<double> all_kl;
-  Index flips = 0;
+  Index flips = 0, first_tokens = 0;
+  double first_kl = 0;  // sum
 };
+
+/// What both models say of the scored tokens of a window.
+struct WindowValues {
+  WindowValues(std::size_t tokens, Index likeliest)
+      : kl(tokens),
+        nll(tokens),
+        reference_nll(tokens),
+        top(static_cast<Index>(tokens), likeliest),
+        reference_top(static_cast<Index>(tokens), likeliest) {}
+
+  std::vector<double> kl, nll, reference_nll;
+  Matrix<TokenId> top, reference_top;  // [tokens, likeliest]
+};
+
+/// Share of the tokens of one list that are in the other, of the same length.
+double Overlap(std::span<const TokenId> a, std::span<const TokenId> b) {
+  const auto both = std::ranges::count_if(
+      a, [&](TokenId token) { return std::ranges::find(b, token) != b.end(); });
+  return static_cast<double>(both) / static_cast<double>(a.size());
+}
+
+/// next: the tokens that are predicted.
+void Count(WindowValues values, std::span<const TokenId> next, const ScoredText& text,
+           const ScoredWindow& window, Tally& tally) {
+  const std::size_t tokens = next.size();
+  std::vector<double> difference(tokens), same(tokens), overlap(tokens), flips(tokens);
+  for (std::size_t i = 0; i < tokens; ++i) {
+    const auto row = static_cast<Index>(i);
+    const auto top = std::as_const(values.top).view().Row(row);
+    const auto reference_top = std::as_const(values.reference_top).view().Row(row);
+    values.kl[i] = std::max(values.kl[i], 0.0);  // below by rounding alone
+    difference[i] = values.nll[i] - values.reference_nll[i];
+    same[i] = top[0] == reference_top[0] ? 1 : 0;
+    overlap[i] = Overlap(reference_top, top);
+    flips[i] = (top[0] == next[i]) != (reference_top[0] == next[i]) ? 1 : 0;
+    if (!text.BeginsAnswer(window.ScoredToken(row))) continue;
+    tally.first_kl += values.kl[i];
+    ++tally.first_tokens;
+  }
+  const auto counted = [&](const std::vector<double>& all) {
+    return text.Counted(window, std::span(all));
+  };
+  const std::vector<double> kl = counted(values.kl);
+  tally.kl.Add(kl);
+  tally.all_kl.insert(tally.all_kl.end(), kl.begin(), kl.end());
+  tally.nll.Add(counted(values.nll));
+  tally.reference_nll.Add(counted(values.reference_nll));
+  tally.difference.Add(counted(difference));
+  tally.same.Add(counted(same));
+  tally.overlap.Add(counted(overlap));
+  tally.flips += std::ranges::count(counted(flips), 1.0);
+}
 
 /// Compares logits of both models, some rows at a time.
 class Comparer {
@@ -49,8 +103,7 @@ class Comparer {
               const ScoredText& text, const ScoredWindow& window, Tally& tally) {
     const auto scored = static_cast<Index>(next.size());
     const Index chunk = std::clamp<Index>(kLogitElements / vocab_, 1, scored);
-    std::vector<double> kl(next.size()), nll(next.size()), reference_nll(next.size());
-    std::vector<TokenId> top(next.size()), reference_top(next.size());
+    WindowValues values(next.size(), std::min(kTopTokens, vocab_));
     for (Index begin = 0; begin < scored; begin += chunk) {
       const Index rows = std::min(chunk, scored - begin);
       const auto part = [&](auto& all) { return std::span(all).subspan(Size(begin), Size(rows)); };
@@ -60,34 +113,15 @@ class Comparer {
       device_.Upload(states.Rows(begin, rows), in);
       model_.Logits(x.Rows(begin, rows), ours);
       reference_.Logits(in, theirs);
-      device_.SoftmaxKl(theirs, ours, part(kl));
-      device_.ArgMax(ours, part(top));
-      device_.ArgMax(theirs, part(reference_top));
+      device_.SoftmaxKl(theirs, ours, part(values.kl));
+      device_.TopColumns(ours, values.top.view().Rows(begin, rows));
+      device_.TopColumns(theirs, values.reference_top.view().Rows(begin, rows));
       const auto targets = next.subspan(Size(begin), Size(rows));
-      device_.LogSoftmaxNll(ours, targets, part(nll));
-      device_.LogSoftmaxNll(theirs, targets, part(reference_nll));
+      device_.LogSoftmaxNll(ours, targets, part(values.nll));
+      device_.LogSoftmaxNll(theirs, targets, part(values.reference_nll));
     }
     device_.Sync();
-    const auto count = [&](auto& values) {
-      values = text.Counted(window, std::span(std::as_const(values)));
-    };
-    std::vector<double> difference(next.size()), same(next.size()), flips(next.size());
-    for (std::size_t i = 0; i < next.size(); ++i) {
-      kl[i] = std::max(kl[i], 0.0);  // below by rounding alone
-      difference[i] = nll[i] - reference_nll[i];
-      same[i] = top[i] == reference_top[i] ? 1 : 0;
-      flips[i] = (top[i] == next[i]) != (reference_top[i] == next[i]) ? 1 : 0;
-    }
-    for (std::vector<double>* values : {&kl, &nll, &reference_nll, &difference, &same, &flips}) {
-      count(*values);
-    }
-    tally.flips += std::ranges::count(flips, 1.0);
-    tally.kl.Add(kl);
-    tally.all_kl.insert(tally.all_kl.end(), kl.begin(), kl.end());
-    tally.nll.Add(nll);
-    tally.reference_nll.Add(reference_nll);
-    tally.difference.Add(difference);
-    tally.same.Add(same);
+    Count(std::move(values), next, text, window, tally);
   }
 
  private:
@@ -96,6 +130,33 @@ class Comparer {
   Index vocab_, hidden_;  // of the reference
   DeviceMatrix logits_, reference_logits_, states_;
 };
+
+DivergenceResult ResultOf(const Tally& tally, const ScoredText& text) {
+  const double ratio = std::exp(tally.difference.Mean());
+  const auto quantile = [&](double share) { return Quantile(tally.all_kl, share).value(); };
+  DivergenceResult result{.model = PerplexityOf(tally.nll, text),
+                          .reference = PerplexityOf(tally.reference_nll, text),
+                          .mean_kl = tally.kl.Mean(),
+                          .kl_error = tally.kl.WindowError(),
+                          .median_kl = quantile(0.5),
+                          .kl_90 = quantile(0.9),
+                          .kl_99 = quantile(0.99),
+                          .kl_999 = quantile(0.999),
+                          .largest_kl = std::ranges::max(tally.all_kl),
+                          .same_top = tally.same.Mean(),
+                          .same_top_error = tally.same.WindowError(),
+                          .top_overlap = tally.overlap.Mean(),
+                          .top_overlap_error = tally.overlap.WindowError(),
+                          .flips = static_cast<double>(tally.flips) / tally.same.count(),
+                          .first_kl = {},
+                          .first_tokens = tally.first_tokens,
+                          .ratio = ratio,
+                          .ratio_error = ratio * tally.difference.WindowError()};
+  if (tally.first_tokens > 0) {
+    result.first_kl = tally.first_kl / static_cast<double>(tally.first_tokens);
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -163,19 +224,7 @@ DivergenceResult MeasureDivergence(const Weights& weights, const Weights& refere
                  .where = std::isfinite(tally.reference_nll.Mean()) ? "the model" : "the reference",
                  .expected = "finite logits"});
   }
-  const double ratio = std::exp(tally.difference.Mean());
-  return {.model = PerplexityOf(tally.nll, text),
-          .reference = PerplexityOf(tally.reference_nll, text),
-          .mean_kl = tally.kl.Mean(),
-          .kl_error = tally.kl.WindowError(),
-          .median_kl = Median(tally.all_kl).value(),
-          .kl_99 = Quantile(tally.all_kl, 0.99).value(),
-          .largest_kl = std::ranges::max(tally.all_kl),
-          .same_top = tally.same.Mean(),
-          .same_top_error = tally.same.WindowError(),
-          .flips = static_cast<double>(tally.flips) / tally.same.count(),
-          .ratio = ratio,
-          .ratio_error = ratio * tally.difference.WindowError()};
+  return ResultOf(tally, text);
 }
 
 }  // namespace lieq

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "lieq/base/context.h"
@@ -12,13 +13,26 @@
 
 namespace lieq {
 
+/// Of so many of the likeliest tokens it is counted how many both models have among theirs; of all
+/// where a vocabulary has fewer.
+inline constexpr Index kTopTokens = 5;
+
 struct DivergenceResult {
   PerplexityResult model, reference;
-  /// KL(reference || model) of the distributions of the next token, nats; its standard error over
-  /// windows.
-  double mean_kl = 0, kl_error = 0, median_kl = 0, kl_99 = 0, largest_kl = 0;
+  /// KL(reference || model) of the distributions of the next token, nats: its mean over scored
+  /// tokens with the standard error over windows, and quantiles of all of them, exact: linear
+  /// between the two tokens that are nearest (Quantile).
+  double mean_kl = 0, kl_error = 0;
+  double median_kl = 0, kl_90 = 0, kl_99 = 0, kl_999 = 0, largest_kl = 0;
   double same_top = 0, same_top_error = 0;  // share of tokens with the same likeliest one
-  double flips = 0;                         // share where one likeliest is right and the other not
+  /// Mean share of the reference's kTopTokens likeliest that are among the model's; of equally
+  /// likely tokens the lower ids count.
+  double top_overlap = 0, top_overlap_error = 0;
+  double flips = 0;  // share where one likeliest is right and the other not
+  /// Mean KL of the tokens that an answer begins with; none where answers are not known, or none
+  /// begins behind a scored token.
+  std::optional<double> first_kl;
+  Index first_tokens = 0;
   /// Perplexity over the reference's, and its standard error: of the paired difference of losses,
   /// over windows.
   double ratio = 0, ratio_error = 0;

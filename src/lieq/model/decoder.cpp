@@ -10,6 +10,7 @@ Decoder::Decoder(const Weights& weights, Device& device, Index sequences, Index 
     : forward_(weights, device, capacity, Residency::kAllLayers),
       sequences_(sequences),
       capacity_(capacity),
+      vocab_(weights.config.vocab),
       lengths_(Size(sequences)) {
   LIEQ_ASSERT(sequences >= 1 && capacity >= 1);
   const ModelConfig& config = weights.config;

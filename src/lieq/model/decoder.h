@@ -38,6 +38,7 @@ class Decoder {
   [[nodiscard]] Index length(Index sequence = 0) const { return lengths_[Size(sequence)]; }
   [[nodiscard]] Index sequences() const noexcept { return sequences_; }
   [[nodiscard]] Index capacity() const noexcept { return capacity_; }
+  [[nodiscard]] Index vocab() const noexcept { return vocab_; }
 
  private:
   [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
@@ -45,6 +46,7 @@ class Decoder {
   Forward forward_;
   Index sequences_;
   Index capacity_;
+  Index vocab_;
   std::vector<Index> lengths_;
   std::vector<LayerCache> caches_;
 };

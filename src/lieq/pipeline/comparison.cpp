@@ -1,6 +1,7 @@
 #include "lieq/pipeline/comparison.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <set>
@@ -17,6 +18,15 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 28;  // of one record
 
 using Value = std::optional<double>;
+
+constexpr std::array kDistances{DistanceRow{"median_kl", "median", false},
+                                DistanceRow{"kl_90", "90 %", false},
+                                DistanceRow{"kl_99", "99 %", false},
+                                DistanceRow{"kl_999", "99.9 %", false},
+                                DistanceRow{"largest_kl", "largest", false},
+                                DistanceRow{"first_kl", "first of answer", false},
+                                DistanceRow{"same_top", "same top %", true},
+                                DistanceRow{"top_5_overlap", "same top 5 %", true}};
 
 /// A record and where it stands in a file that may hold several.
 struct FoundRecord {
@@ -54,12 +64,13 @@ std::vector<FoundRecord> Unfold(Json json, const std::string& where) {
   return records;
 }
 
-/// "evaluation" or "tasks"; empty for anything else.
+/// "evaluation", "tasks" or "answers"; empty for anything else.
 std::string KindOf(const Json& json) {
   if (!json.is_object()) return {};
   const auto kind = json.find("kind");
   if (kind == json.end() || !kind->is_string()) return {};
-  return *kind == "evaluation" || *kind == "tasks" ? kind->get<std::string>() : std::string();
+  const auto name = kind->get<std::string>();
+  return name == "evaluation" || name == "tasks" || name == "answers" ? name : std::string();
 }
 
 void RequireSchema(const JsonObject& object) {
@@ -77,7 +88,7 @@ void RequireSchema(const JsonObject& object) {
   }
   throw Error({.what = "not a record of an evaluation",
                .where = record.where,
-               .expected = "kind evaluation or tasks",
+               .expected = "kind evaluation, tasks or answers",
                .found = std::move(found),
                .hint = "give what `lieq evaluate --json` printed, and of a run its folder"});
 }
@@ -93,11 +104,16 @@ ComparedText ReadText(const JsonObject& object) {
                              .context = object.Integer("context", 0),
                              .windows = object.Integer("windows", 0)},
                       .perplexity = Number(object, "perplexity"),
-                      .standard_error = Number(object, "standard_error")};
+                      .standard_error = Number(object, "standard_error"),
+                      .model_hash = object.String("model_hash", "")};
   if (object.Has("reference")) {
     const JsonObject reference = object.Object("reference");
+    result.reference_perplexity = Number(reference, "perplexity");
     result.mean_kl = Number(reference, "mean_kl");
     result.kl_error = Number(reference, "kl_error");
+    for (const DistanceRow& row : kDistances) {
+      result.distances.push_back(Number(reference, row.key));
+    }
   }
   return result;
 }
@@ -139,12 +155,21 @@ void Add(ComparedRun& run, const JsonObject& object, const std::string& kind) {
   RequireSchema(object);
   if (kind == "tasks") {
     for (ComparedTask& task : ReadTasks(object)) Put(run.tasks, std::move(task), SameTask);
-    if (!run.bits_per_weight) run.bits_per_weight = Number(object, "bits_per_weight");
-    if (!run.bytes) run.bytes = Bytes(object);
+  } else if (kind == "answers") {
+    run.answers = {.source = object.String("source", ""),
+                   .prompts = object.Integer("prompts"),
+                   .empty = object.Integer("empty"),
+                   .repeating = object.Integer("repeating"),
+                   .cut = object.Integer("cut"),
+                   .missed_end = Number(object, "missed_end"),
+                   .same = Number(object, "same")};
+  } else {
+    Put(run.texts, ReadText(object),
+        [](const ComparedText& a, const ComparedText& b) { return a.on == b.on; });
     return;
   }
-  Put(run.texts, ReadText(object),
-      [](const ComparedText& a, const ComparedText& b) { return a.on == b.on; });
+  if (!run.bits_per_weight) run.bits_per_weight = Number(object, "bits_per_weight");
+  if (!run.bytes) run.bytes = Bytes(object);
 }
 
 /// "rotate + gptq"
@@ -262,16 +287,29 @@ Record OrNull(const std::string& text) {
 }
 
 Record ToJson(const ComparedText& text) {
-  return {{"text", text.on.text},
-          {"text_hash", text.on.hash},
-          {"convention", text.on.convention},
-          {"stride", text.on.stride},
-          {"context", text.on.context},
-          {"windows", text.on.windows},
-          {"perplexity", OrNull(text.perplexity)},
-          {"standard_error", OrNull(text.standard_error)},
-          {"mean_kl", OrNull(text.mean_kl)},
-          {"kl_error", OrNull(text.kl_error)}};
+  Record record{{"text", text.on.text},
+                {"text_hash", text.on.hash},
+                {"convention", text.on.convention},
+                {"stride", text.on.stride},
+                {"context", text.on.context},
+                {"windows", text.on.windows},
+                {"perplexity", OrNull(text.perplexity)},
+                {"standard_error", OrNull(text.standard_error)},
+                {"mean_kl", OrNull(text.mean_kl)},
+                {"kl_error", OrNull(text.kl_error)}};
+  for (std::size_t i = 0; i < kDistances.size(); ++i) {
+    const bool known = i < text.distances.size();
+    record[std::string(kDistances[i].key)] = OrNull(known ? text.distances[i] : Value());
+  }
+  return record;
+}
+
+Record ToJson(const std::optional<ComparedAnswers>& answers) {
+  if (!answers) return nullptr;
+  return {{"source", answers->source},    {"prompts", answers->prompts},
+          {"empty", answers->empty},      {"repeating", answers->repeating},
+          {"cut", answers->cut},          {"missed_end", OrNull(answers->missed_end)},
+          {"same", OrNull(answers->same)}};
 }
 
 Record ToJson(const ComparedTask& task) {
@@ -284,6 +322,16 @@ Record ToJson(const ComparedTask& task) {
 }
 
 }  // namespace
+
+std::span<const DistanceRow> Distances() noexcept {
+  return kDistances;
+}
+
+std::optional<double> ComparedText::Distance(std::string_view key) const {
+  const auto* row = std::ranges::find(kDistances, key, &DistanceRow::key);
+  const auto at = static_cast<std::size_t>(row - kDistances.begin());
+  return at < distances.size() ? distances[at] : std::nullopt;
+}
 
 std::optional<double> RunComparison::Average(const ComparedRun& run) const {
   if (tasks.empty()) return std::nullopt;
@@ -349,6 +397,7 @@ Record ToJson(const RunComparison& comparison) {
                     {"seconds", OrNull(run.seconds)},
                     {"texts", std::move(texts)},
                     {"tasks", std::move(tasks)},
+                    {"answers", ToJson(run.answers)},
                     {"average", OrNull(comparison.Average(run))}});
   }
   return {{"schema", 1}, {"kind", "comparison"}, {"runs", std::move(runs)}};

@@ -31,9 +31,22 @@ struct ScoredOn {
 
 struct ComparedText {
   ScoredOn on;
-  std::optional<double> perplexity, standard_error;  // the error is the mean NLL's
-  std::optional<double> mean_kl, kl_error;           // nats; where there was a reference
+  std::optional<double> perplexity, standard_error;               // the error is the mean NLL's
+  std::optional<double> reference_perplexity, mean_kl, kl_error;  // nats; with a reference
+  /// What else was measured against the reference: of the rows of Distances(), in their order.
+  std::vector<std::optional<double>> distances = {};
+  std::string model_hash = {};  // of the weights that were measured; empty in older records
+
+  [[nodiscard]] std::optional<double> Distance(std::string_view key) const;
 };
+
+/// A measure of how far a model is from its reference, beside the mean divergence.
+struct DistanceRow {
+  std::string_view key;    // in the record of an evaluation, below `reference`
+  std::string_view label;  // for people, short
+  bool share;              // of tokens; else nats
+};
+[[nodiscard]] std::span<const DistanceRow> Distances() noexcept;
 
 struct ComparedTask {
   std::string name;
@@ -46,6 +59,13 @@ struct ComparedTask {
   }
 };
 
+/// What `evaluate --check-answers` counted.
+struct ComparedAnswers {
+  std::string source;  // of the prompts
+  std::int64_t prompts = 0, empty = 0, repeating = 0, cut = 0;
+  std::optional<double> missed_end, same;  // where there was a reference
+};
+
 /// One model; as much of it as is known.
 struct ComparedRun {
   std::string name;             // last part of its path, or the path where two share it
@@ -56,6 +76,7 @@ struct ComparedRun {
   std::optional<double> seconds;                     // of quantizing
   std::vector<ComparedText> texts;
   std::vector<ComparedTask> tasks;
+  std::optional<ComparedAnswers> answers;
 };
 
 struct RunComparison {

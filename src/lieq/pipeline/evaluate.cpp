@@ -216,11 +216,15 @@ double ModelEvaluation::TaskAverage() const {
 
 std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request, Session& session,
                                       const TextEvaluated& told) {
-  if (request.texts.empty() && request.tasks.empty()) {
-    throw UsageError("give --text, --tasks or both");
+  if (request.texts.empty() && request.tasks.empty() && request.check_answers == 0) {
+    throw UsageError("give --text, --tasks or --check-answers, or several of them");
   }
   CheckCache(request, session);
   const TaskRun tasks(request);
+  std::optional<AnswerChecker> checker;
+  if (request.check_answers > 0) {
+    checker.emplace(request.check_answers, request.texts, request.reading, session.log());
+  }
   std::optional<Evaluated> reference;
   if (!request.reference.empty()) reference.emplace(request.reference, session);
   std::vector<ModelEvaluation> models;
@@ -229,13 +233,20 @@ std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request, Session& s
     ModelEvaluation& made = models.emplace_back();
     made.model = path;
     made.sizes = MeasureSizes(model.folder());
-    if (request.hashes_models && !request.texts.empty()) made.hash = model.hash();
+    const bool records_hash = !request.texts.empty() || checker;
+    if (request.hashes_models && records_hash) made.hash = model.hash();
     for (const fs::path& file : request.texts) {
       made.texts.push_back(
           EvaluateText(request, file, model, reference ? &*reference : nullptr, session));
       if (told) told(made, made.texts.back());
     }
     made.tasks = model.Named([&] { return tasks.Measure(model, session); });
+    if (!checker) continue;
+    made.answers = model.Named([&] {
+      return checker->Check(model.folder(), model.tokenizer(),
+                            reference ? &reference->folder() : nullptr,
+                            reference ? &reference->tokenizer() : nullptr, session);
+    });
   }
   return models;
 }

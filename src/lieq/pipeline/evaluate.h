@@ -12,6 +12,7 @@
 #include "lieq/evaluate/divergence.h"
 #include "lieq/evaluate/task_description.h"
 #include "lieq/evaluate/tasks.h"
+#include "lieq/pipeline/answer_check.h"
 #include "lieq/pipeline/model_sizes.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/text/text_file.h"
@@ -36,7 +37,9 @@ struct EvaluateRequest {
   Index limit = 0;                            // questions of a task; 0: all
   std::optional<Index> shots;                 // examples before each; none: as the task says
 
-  bool hashes_models = false;  // where there are texts: ModelEvaluation::hash is filled
+  Index check_answers = 0;  // prompts that are answered (AnswerChecker); 0: none
+
+  bool hashes_models = false;  // ModelEvaluation::hash is filled, but for tasks alone
 };
 
 /// A model on one text.
@@ -58,6 +61,7 @@ struct ModelEvaluation {
   ModelSizes sizes;
   std::vector<TextEvaluation> texts;
   std::vector<TaskResult> tasks;
+  std::optional<AnswerCheck> answers;
 
   /// Of the tasks' accuracies, acc_norm where a task counts it.
   [[nodiscard]] double TaskAverage() const;
@@ -69,8 +73,8 @@ using TextEvaluated = std::function<void(const ModelEvaluation&, const TextEvalu
 /// Measures every model on every text and task, in order; the data of all tasks are read before any
 /// model runs. Writes nothing but what the reference was run for, in the session's cache.
 ///
-/// Throws UsageError for a request without texts and tasks, Error for inputs that are wrong and
-/// weights that are not finite, Stopped.
+/// Throws UsageError for a request without texts, tasks and answers, Error for inputs that are
+/// wrong and weights that are not finite, Stopped.
 [[nodiscard]] std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request,
                                                     Session& session,
                                                     const TextEvaluated& told = {});

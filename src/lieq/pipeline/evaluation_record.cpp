@@ -9,18 +9,40 @@ namespace {
 namespace fs = std::filesystem;
 
 Record DivergenceRecord(const fs::path& reference, const DivergenceResult& divergence) {
-  return {{"model", reference.string()},
-          {"perplexity", divergence.reference.perplexity},
-          {"ratio", divergence.ratio},
-          {"ratio_error", divergence.ratio_error},
-          {"mean_kl", divergence.mean_kl},
-          {"kl_error", divergence.kl_error},
-          {"median_kl", divergence.median_kl},
-          {"kl_99", divergence.kl_99},
-          {"largest_kl", divergence.largest_kl},
-          {"same_top", divergence.same_top},
-          {"same_top_error", divergence.same_top_error},
-          {"flips", divergence.flips}};
+  Record record{{"model", reference.string()},
+                {"perplexity", divergence.reference.perplexity},
+                {"ratio", divergence.ratio},
+                {"ratio_error", divergence.ratio_error},
+                {"mean_kl", divergence.mean_kl},
+                {"kl_error", divergence.kl_error},
+                {"median_kl", divergence.median_kl},
+                {"kl_90", divergence.kl_90},
+                {"kl_99", divergence.kl_99},
+                {"kl_999", divergence.kl_999},
+                {"largest_kl", divergence.largest_kl},
+                {"same_top", divergence.same_top},
+                {"same_top_error", divergence.same_top_error},
+                {"top_5_overlap", divergence.top_overlap},
+                {"top_5_overlap_error", divergence.top_overlap_error},
+                {"flips", divergence.flips}};
+  if (divergence.first_kl) {
+    record["first_kl"] = *divergence.first_kl;
+    record["first_tokens"] = divergence.first_tokens;
+  }
+  return record;
+}
+
+/// What is known without a reference.
+Record CountsRecord(const AnswerCounts& counts) {
+  return {{"empty", counts.empty}, {"repeating", counts.repeating}, {"cut", counts.cut}};
+}
+
+Record AnswerRecord(const CheckedAnswers& checked, std::size_t i) {
+  const Answer& answer = checked.answers[i];
+  return {{"text", checked.texts[i]},
+          {"tokens", answer.ids.size()},
+          {"ended", answer.ended},
+          {"repeats", !answer.ended && EndsInRepetition(answer.ids)}};
 }
 
 /// Of a task, or of one of its subjects.
@@ -124,6 +146,40 @@ Record TasksRecord(const ModelEvaluation& model, const ModelEvaluation* whole, S
   return record;
 }
 
+Record AnswersRecord(const EvaluateRequest& request, const ModelEvaluation& model,
+                     Session& session) {
+  const AnswerCheck& check = *model.answers;
+  Record record{{"schema", 1},
+                {"kind", "answers"},
+                {"model", model.model.string()},
+                {"model_hash", model.hash},
+                {"bits_per_weight", model.sizes.BitsPerWeight()},
+                {"bytes", model.sizes.bytes},
+                {"source", check.source},
+                {"chat", check.chat},
+                {"prompts", check.prompts.size()},
+                {"new_tokens", kAnswerTokens}};
+  const AnswerCounts counts = check.Counts();
+  record.update(CountsRecord(counts));
+  if (check.reference) {
+    record["missed_end"] = counts.missed_end;
+    record["same"] = counts.same;
+    record["reference"] = {{"model", request.reference.string()}};
+    record["reference"].update(CountsRecord(Judge(check.reference->answers)));
+  }
+  record["answers"] = Record::array();
+  for (std::size_t i = 0; i < check.prompts.size(); ++i) {
+    Record row{{"prompt", check.prompts[i]}};
+    row.update(AnswerRecord(check.model, i));
+    if (check.reference) row["reference"] = AnswerRecord(*check.reference, i);
+    record["answers"].push_back(std::move(row));
+  }
+  record["peak_bytes"] = PeakMemoryBytes();
+  record["device"] = session.device().description();
+  record["threads"] = session.pool().size();
+  return record;
+}
+
 std::vector<Record> EvaluationRecords(const EvaluateRequest& request,
                                       const std::vector<ModelEvaluation>& models,
                                       Session& session) {
@@ -133,6 +189,7 @@ std::vector<Record> EvaluationRecords(const EvaluateRequest& request,
       records.push_back(EvaluationRecord(request, model, text, session));
     }
     if (!model.tasks.empty()) records.push_back(TasksRecord(model, WholeModel(models), session));
+    if (model.answers) records.push_back(AnswersRecord(request, model, session));
   }
   return records;
 }

@@ -15,7 +15,10 @@ namespace lieq {
 /// A model on the request's tasks. whole: WholeModel of all.
 [[nodiscard]] Record TasksRecord(const ModelEvaluation& model, const ModelEvaluation* whole,
                                  Session& session);
-/// Of each model its texts, then its tasks, where there were any.
+/// What a model answered; it has `answers`.
+[[nodiscard]] Record AnswersRecord(const EvaluateRequest& request, const ModelEvaluation& model,
+                                   Session& session);
+/// Of each model its texts, then its tasks, then its answers, where there were any.
 [[nodiscard]] std::vector<Record> EvaluationRecords(const EvaluateRequest& request,
                                                     const std::vector<ModelEvaluation>& models,
                                                     Session& session);

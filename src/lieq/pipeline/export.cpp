@@ -96,7 +96,9 @@ ExportOutcome Export(const ExportRequest& given, Session& session) {
     const ModelFolder opened = OpenModel(written);
     if (request.verify) outcome.comparison = CompareModels(source, opened, request.rounded());
     outcome.record = AfterExport(std::move(outcome.record), opened);
-    card = CardOfExport(outcome.record, exporter, opened);
+    const bool same = request.rounded() == RoundedMatrices::kNone;
+    card = CardOfExport(outcome.record, exporter, opened,
+                        same ? EvaluationsOf(source, session.log()) : std::vector<ComparedText>());
   } catch (...) {
     folder.Abandon();
     throw;

@@ -8,6 +8,8 @@
 #include "lieq/base/files.h"
 #include "lieq/container/engines.h"
 #include "lieq/container/export_rows.h"
+#include "lieq/pipeline/front_matter.h"
+#include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/model_card.h"
 #include "lieq/pipeline/model_sizes.h"
 #include "lieq/pipeline/origin.h"
@@ -50,6 +52,7 @@ Record BeforeExport(const ExportRequest& request, const ModelFolder& source) {
   record["exported_by"] = fmt::format("lieq {} ({})", kVersion, kCommit);
   if (!request.embedding_type.empty()) record["embedding_type"] = request.embedding_type;
   if (!request.head_type.empty()) record["head_type"] = request.head_type;
+  if (request.rounded() != RoundedMatrices::kNone) record.erase("ends");  // rounded again
   if (request.approximate) {  // matrices may have been rounded again
     for (const char* of_the_codes : {"layers", "relative_error", "measured_kl", "predicted_kl"}) {
       record.erase(of_the_codes);
@@ -85,8 +88,23 @@ Record AfterExport(Record record, const ModelFolder& written) {
   return record;
 }
 
-std::string CardOfExport(const Record& record, const Exporter& exporter,
-                         const ModelFolder& written) {
+std::vector<ComparedText> EvaluationsOf(const ModelFolder& source, const Log& log) {
+  if (!source.quantized || !fs::is_directory(source.path)) return {};
+  try {
+    std::vector<ComparedText> texts = CompareRuns({&source.path, 1}, log).runs.front().texts;
+    if (texts.empty()) return {};
+    std::erase_if(texts, [hash = HashModel(source)](const ComparedText& text) {
+      return text.model_hash != hash;
+    });
+    return texts;
+  } catch (const Error& error) {  // a card is never worth a failure
+    log.Info(std::string("evaluations beside the model are left out of the card: ") + error.what());
+    return {};
+  }
+}
+
+std::string CardOfExport(const Record& record, const Exporter& exporter, const ModelFolder& written,
+                         std::vector<ComparedText> evaluations) {
   std::vector<std::string_view> engines;
   if (exporter.takes_float) {  // whose grids need no check
     for (const Engine& engine : Engines()) {
@@ -98,7 +116,9 @@ std::string CardOfExport(const Record& record, const Exporter& exporter,
   return ModelCard({.record = record,
                     .container = std::string(exporter.name),
                     .engines = engines,
-                    .tied = written.weights.config.tied});
+                    .config = written.weights.config,
+                    .files = WeightFiles(written.path),
+                    .evaluations = std::move(evaluations)});
 }
 
 fs::path CardBeside(const fs::path& file) {

@@ -4,9 +4,12 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
+#include "lieq/base/log.h"
 #include "lieq/container/exporters.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/comparison.h"
 #include "lieq/pipeline/export.h"
 
 namespace lieq {
@@ -21,9 +24,13 @@ namespace lieq {
 /// The same with the bits and bytes of the result.
 [[nodiscard]] Record AfterExport(Record record, const ModelFolder& written);
 
+/// What the eval*.json beside a quantized model say of these very weights (by their hash), for the
+/// card of what holds the same numbers. Nothing where they cannot be read.
+[[nodiscard]] std::vector<ComparedText> EvaluationsOf(const ModelFolder& source, const Log& log);
 /// The card of the result.
 [[nodiscard]] std::string CardOfExport(const Record& record, const Exporter& exporter,
-                                       const ModelFolder& written);
+                                       const ModelFolder& written,
+                                       std::vector<ComparedText> evaluations);
 
 /// Where the card of a one-file export lies: FILE.md. Empty where something else lies there.
 [[nodiscard]] std::filesystem::path CardBeside(const std::filesystem::path& file);

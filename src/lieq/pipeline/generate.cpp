@@ -6,11 +6,10 @@
 #include <span>
 
 #include "lieq/base/error.h"
-#include "lieq/base/stopwatch.h"
 #include "lieq/chat/chat_template.h"
 #include "lieq/chat/conversation.h"
 #include "lieq/container/special_tokens.h"
-#include "lieq/model/decoder.h"
+#include "lieq/model/continuation.h"
 #include "lieq/pipeline/calibration_text.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/requests.h"
@@ -115,7 +114,6 @@ Generation Generate(const GenerateRequest& request, Session& session,
         "{} tokens are more than the {} positions the model was made for", capacity, positions));
   }
   Decoder decoder(model.weights, session.device(), 1, capacity);
-  Matrix<float> logits(1, model.weights.config.vocab);
   Sampler sampler(request.sampling, request.seed);
   sampler.See(result.prompt_ids);
   TextStream stream(tokenizer);
@@ -123,28 +121,15 @@ Generation Generate(const GenerateRequest& request, Session& session,
     result.text += text;
     if (piece) piece(text);
   };
-
-  const Stopwatch reading;
-  decoder.Append({result.prompt_ids.data(), 1, prompt}, logits.view());
-  result.prompt_seconds = reading.seconds();
-  const Stopwatch writing;
-  // Rows of logits beyond the tokenizer's tokens are padding, and have no text.
-  const std::span<const float> row = logits.view().Row(0).first(Size(tokenizer.vocab()));
-  while (true) {
-    session.context().ThrowIfStopped();
-    const TokenId token = sampler.Next(row);
-    if (std::ranges::binary_search(ends, token)) {
-      result.end = token;
-      break;
-    }
-    result.ids.push_back(token);
-    show(stream.Add(token));
-    if (static_cast<Index>(result.ids.size()) == request.new_tokens) break;
-    decoder.Append({&token, 1, 1}, logits.view());
-    ++result.steps;
-  }
+  Continuation continued =
+      Continue(decoder, result.prompt_ids, tokenizer.vocab(), {ends, request.new_tokens}, sampler,
+               session.context(), [&](TokenId token) { show(stream.Add(token)); });
   show(stream.Finish());
-  result.seconds = writing.seconds();
+  result.ids = std::move(continued.ids);
+  result.end = continued.end;
+  result.prompt_seconds = continued.prompt_seconds;
+  result.seconds = continued.seconds;
+  result.steps = continued.steps;
   return result;
 }
 

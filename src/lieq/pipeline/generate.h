@@ -59,6 +59,11 @@ struct Generation {
 [[nodiscard]] Generation Generate(const GenerateRequest& request, Session& session,
                                   const std::function<void(const std::string&)>& piece = {});
 
+/// Ids of the prompt behind the special tokens of the tokenizer's template, unless it begins with
+/// them itself, as prompts in a chat template's form do. Never empty.
+[[nodiscard]] std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& model,
+                                                const Tokenizer& tokenizer);
+
 [[nodiscard]] Record GenerationRecord(const GenerateRequest& request, const Generation& generation,
                                       Session& session);
 

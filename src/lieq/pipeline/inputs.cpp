@@ -41,15 +41,17 @@ Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log) {
   return tokenizer;
 }
 
-ChatTemplate OpenChatTemplate(const ModelFolder& model) {
-  const bool folder = std::filesystem::is_directory(model.path);
-  std::optional<ChatTemplate> chat;
+std::optional<ChatTemplate> FindChatTemplate(const ModelFolder& model) {
   if (!model.tokenizer_config.empty()) {
     const std::string where = model.path.string() + ": tokenizer config";
-    chat = ChatTemplate::OfConfig(ParseJson(model.tokenizer_config, where), where);
-  } else {
-    chat = ChatTemplate::Open(folder ? model.path : model.path.parent_path());
+    return ChatTemplate::OfConfig(ParseJson(model.tokenizer_config, where), where);
   }
+  const bool folder = std::filesystem::is_directory(model.path);
+  return ChatTemplate::Open(folder ? model.path : model.path.parent_path());
+}
+
+ChatTemplate OpenChatTemplate(const ModelFolder& model) {
+  std::optional<ChatTemplate> chat = FindChatTemplate(model);
   if (chat.has_value()) return *std::move(chat);
   throw Error({.what = "the model has no chat template",
                .where = model.path.string(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,7 +29,9 @@ inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for
 /// says: only texts that use one are refused.
 [[nodiscard]] Tokenizer OpenTokenizer(const ModelFolder& model, const Log& log);
 
-/// The chat template of a model: of its folder, or in its file. Throws Error where it has none.
+/// The chat template of a model: of its folder, or in its file; none where it has none.
+[[nodiscard]] std::optional<ChatTemplate> FindChatTemplate(const ModelFolder& model);
+/// The same. Throws Error where it has none.
 [[nodiscard]] ChatTemplate OpenChatTemplate(const ModelFolder& model);
 
 /// Throws Error where linears have fewer than 8 bits: what was rounded already is no source to

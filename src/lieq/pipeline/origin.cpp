@@ -7,6 +7,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/container/checkpoint_files.h"
+#include "lieq/pipeline/front_matter.h"
 
 namespace lieq {
 namespace {
@@ -15,39 +16,6 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMostCardBytes = 1 << 20;
 constexpr std::uint64_t kMostRecordBytes = 1 << 28;
-
-std::string_view Trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) {
-    text.remove_suffix(1);
-  }
-  return text;
-}
-
-std::string Unquoted(std::string_view text) {
-  text = Trimmed(text);
-  if (text.size() >= 2 && (text.front() == '"' || text.front() == '\'') &&
-      text.back() == text.front()) {
-    text = text.substr(1, text.size() - 2);
-  }
-  return std::string(text);
-}
-
-/// "[en, de]" or one value.
-std::vector<std::string> Values(std::string_view text) {
-  text = Trimmed(text);
-  if (text.empty()) return {};
-  if (text.front() != '[' || text.back() != ']') return {Unquoted(text)};
-  text = text.substr(1, text.size() - 2);
-  std::vector<std::string> values;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    values.push_back(Unquoted(text.substr(begin, end - begin)));
-    begin = end + 1;
-  }
-  std::erase(values, "");
-  return values;
-}
 
 /// The file's text, empty where it cannot be had: a card is of use, and never worth a failure.
 std::string TextOf(const fs::path& file, std::uint64_t most) {
@@ -58,16 +26,6 @@ std::string TextOf(const fs::path& file, std::uint64_t most) {
   } catch (const Error&) {
     return {};
   }
-}
-
-/// "ORG/NAME" of letters, digits, '.', '_' and '-'.
-bool IsHubName(std::string_view text) {
-  const auto slash = text.find('/');
-  if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size()) return false;
-  if (text.front() == '.' || text.find("..") != std::string_view::npos) return false;
-  return std::ranges::count(text, '/') == 1 && std::ranges::all_of(text, [](unsigned char c) {
-           return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-' || c == '/';
-         });
 }
 
 /// "ORG/NAME" of a path through a hub cache; empty elsewhere.
@@ -132,32 +90,13 @@ std::string Text(const Record& json, const char* key) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::vector<std::string>>> FrontMatter(std::string_view text) {
-  constexpr std::string_view kFence = "---";
-  std::vector<std::pair<std::string, std::vector<std::string>>> keys;
-  bool open = false;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (Trimmed(line) == kFence) {
-      if (open) return keys;
-      open = true;
-      continue;
-    }
-    if (!open) return {};  // it is at the very start or not there
-    const std::string_view content = Trimmed(line);
-    if (content.empty() || content.front() == '#') continue;
-    if (content.starts_with("- ") && !keys.empty()) {
-      keys.back().second.push_back(Unquoted(content.substr(2)));
-      continue;
-    }
-    const auto colon = content.find(':');
-    if (line.front() == ' ' || colon == std::string_view::npos) continue;  // nested, or broken
-    keys.emplace_back(std::string(Trimmed(content.substr(0, colon))),
-                      Values(content.substr(colon + 1)));
-  }
-  return {};  // never closed: a text that happens to begin with a rule
+bool IsHubName(std::string_view text) {
+  const auto slash = text.find('/');
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size()) return false;
+  if (text.front() == '.' || text.find("..") != std::string_view::npos) return false;
+  return std::ranges::count(text, '/') == 1 && std::ranges::all_of(text, [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-' || c == '/';
+         });
 }
 
 Record RecordOf(const ModelFolder& model) {
@@ -183,7 +122,9 @@ Origin OriginOf(const ModelFolder& model) {
   if (!fs::is_directory(model.path)) return origin;
   for (const auto& [key, values] : FrontMatter(TextOf(model.path / "README.md", kMostCardBytes))) {
     if (values.empty()) continue;
-    if (key == "base_model" && model.quantized) origin.name = values.front();
+    if (key == "base_model" && model.quantized && IsHubName(values.front())) {
+      origin.name = values.front();
+    }
     if (key == "license") origin.license = values.front();
     if (key == "license_name") origin.license_name = values.front();
     if (key == "license_link") origin.license_link = values.front();

@@ -29,9 +29,8 @@ struct Origin {
 /// What is there of it; values of another type count as absent.
 [[nodiscard]] Origin OriginFromJson(const Record& json);
 
-/// Scalars and lists of the front matter of a model card: name -> values. Nested keys are left out.
-[[nodiscard]] std::vector<std::pair<std::string, std::vector<std::string>>> FrontMatter(
-    std::string_view text);
+/// "ORG/NAME" of letters, digits, '.', '_' and '-': what the Hub calls a model by.
+[[nodiscard]] bool IsHubName(std::string_view text);
 
 /// The lieq.json of what the model was read from; empty where there is none, or none of ours.
 [[nodiscard]] Record RecordOf(const ModelFolder& model);

@@ -251,12 +251,15 @@ EndCodes EndsOfRun(const fs::path& file, const ModelFolder& model, const EndGrid
 }
 
 /// The card of a folder that `quantize` writes.
-std::string CardOf(const Record& result, const ModelGrids& grids, const ModelConfig& config) {
+std::string CardOf(const fs::path& out, const Record& result, const ModelGrids& grids,
+                   const ModelConfig& config) {
   const std::string container = result["container"];
   return ModelCard({.record = result,
                     .container = container,
                     .engines = RunnersOf(container, grids, config),
-                    .tied = config.tied});
+                    .config = config,
+                    .files = WeightFiles(out),
+                    .has_recipe = true});
 }
 
 std::string UtcNow() {
@@ -498,7 +501,7 @@ class Job {
     const ModelConfig& config = written.weights.config;
     const Record document = PlanRecord(plan, config, bytes, SourceBytes(source_.model()));
     const Record recipe = RecipeOf(request_);
-    WriteResultFiles(out, {.card = CardOf(outcome.record, plan.grids, config),
+    WriteResultFiles(out, {.card = CardOf(out, outcome.record, plan.grids, config),
                            .record = outcome.record,
                            .plan = &document,
                            .run = &outcome.run,

@@ -372,6 +372,14 @@ Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
     evaluation.reference_perplexity = Number(reference, "perplexity");
     evaluation.mean_kl = Number(reference, "mean_kl");
     evaluation.kl_error = Number(reference, "kl_error");
+    evaluation.median_kl = Number(reference, "median_kl");
+    evaluation.kl_90 = Number(reference, "kl_90");
+    evaluation.kl_99 = Number(reference, "kl_99");
+    evaluation.kl_999 = Number(reference, "kl_999");
+    evaluation.largest_kl = Number(reference, "largest_kl");
+    evaluation.first_kl = Number(reference, "first_kl");
+    evaluation.same_top = Number(reference, "same_top");
+    evaluation.top_overlap = Number(reference, "top_5_overlap");
   }
   return evaluation;
 }
@@ -387,6 +395,26 @@ TaskScores ReadTaskScores(const JsonObject& object, const ReportInput& input) {
                             .accuracy_error = Number(task, "accuracy_error"),
                             .normalized = Number(task, "normalized"),
                             .normalized_error = Number(task, "normalized_error")});
+  }
+  return scores;
+}
+
+AnswerScores ReadAnswers(const JsonObject& object, const ReportInput& input) {
+  AnswerScores scores{.run = input.run,
+                      .model = BaseName(object, "model"),
+                      .source = Text(object, "source"),
+                      .prompts = Number(object, "prompts"),
+                      .empty = Number(object, "empty"),
+                      .repeating = Number(object, "repeating"),
+                      .cut = Number(object, "cut"),
+                      .missed_end = Number(object, "missed_end"),
+                      .same = Number(object, "same")};
+  if (object.Has("reference")) {
+    const JsonObject reference = object.Object("reference");
+    scores.reference = BaseName(reference, "model");
+    scores.reference_empty = Number(reference, "empty");
+    scores.reference_repeating = Number(reference, "repeating");
+    scores.reference_cut = Number(reference, "cut");
   }
   return scores;
 }
@@ -439,6 +467,8 @@ constexpr std::array kKinds{
                              Records& r) { Append(r.evaluations, ReadEvaluation, i, o); }},
     KindRow{"tasks", [](const ReportInput& i, const JsonObject& o,
                         Records& r) { Append(r.tasks, ReadTaskScores, i, o); }},
+    KindRow{"answers", [](const ReportInput& i, const JsonObject& o,
+                          Records& r) { Append(r.answers, ReadAnswers, i, o); }},
     KindRow{"study", [](const ReportInput& i, const JsonObject& o,
                         Records& r) { Append(r.studies, ReadStudy, i, o); }},
 };

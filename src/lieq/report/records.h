@@ -130,6 +130,7 @@ struct Evaluation {
   // Against the model it was made from:
   std::string reference;
   Value reference_perplexity, mean_kl, kl_error;
+  Value median_kl, kl_90, kl_99, kl_999, largest_kl, first_kl, same_top, top_overlap;
 
   /// Whether both were measured on the same windows, and may be compared.
   [[nodiscard]] bool SameTextAs(const Evaluation& other) const;
@@ -145,6 +146,14 @@ struct TaskScores {
   std::string run;
   std::string model;  // the last part of the path
   std::vector<TaskScore> tasks;
+};
+
+/// evaluate --check-answers --json
+struct AnswerScores {
+  std::string run;
+  std::string model, source, reference;  // model, reference: the last part of the path
+  Value prompts, empty, repeating, cut, missed_end, same;
+  Value reference_empty, reference_repeating, reference_cut;
 };
 
 /// A row of the study "layers": one assembled mix.
@@ -176,6 +185,7 @@ struct Records {
   std::vector<PlanFacts> plans;
   std::vector<Evaluation> evaluations;
   std::vector<TaskScores> tasks;
+  std::vector<AnswerScores> answers;
   std::vector<Study> studies;
 };
 

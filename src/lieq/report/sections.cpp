@@ -19,6 +19,18 @@ constexpr std::array kSections{
         "The margin is 95 % over windows. The gap is the logarithm of the perplexity over "
         "that of the source. Compare only rows with the same text, windows and context.",
         DrawEvaluations},
+    SectionRow{"distance", "Distance to the source",
+               "How far a model's probabilities of the next token are from the source's (KL "
+               "divergence, nats a token). The mean hides that a few tokens may be far off: the "
+               "curve shows what share of tokens diverges more than so much, lower is better. Same "
+               "top: share of tokens with the same likeliest one, and mean share of the source's 5 "
+               "likeliest that the model has among its own.",
+               DrawDistances},
+    SectionRow{"answers", "Answers",
+               "What a model answers where the likeliest token comes each time. Empty: it ended at "
+               "once. Repeating: it goes round in circles up to the last token that it may write. "
+               "End missed: it does not end where the source does.",
+               DrawAnswers},
     SectionRow{"tasks", "Zero-shot tasks",
                "Share of right answers; the margin is 95 % over questions.", DrawTasks},
     SectionRow{"sizes", "Where the bytes are",

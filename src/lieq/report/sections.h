@@ -26,6 +26,9 @@ struct SectionRow {
 [[nodiscard]] Html DrawTasks(const Records& records);
 // section_loss.cpp
 [[nodiscard]] Html DrawLoss(const Records& records);
+// section_distance.cpp
+[[nodiscard]] Html DrawDistances(const Records& records);
+[[nodiscard]] Html DrawAnswers(const Records& records);
 // section_layers.cpp
 [[nodiscard]] Html DrawLayers(const Records& records);
 [[nodiscard]] Html DrawDiagnostics(const Records& records);

@@ -13,6 +13,7 @@
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/kernels.h"
 #include "lieq/device/cpu/products.h"
+#include "lieq/device/cpu/top_columns.h"
 #include "lieq/device/device_access.h"
 #include "lieq/linalg/linalg.h"
 
@@ -211,13 +212,10 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
-  void ArgMax(DeviceView<const float> x_, std::span<TokenId> columns) override {
+  void TopColumns(DeviceView<const float> x_, View<TokenId, 2> columns) override {
     const View<const float, 2> x = Host(x_);
-    LIEQ_ASSERT(x.rows() == static_cast<Index>(columns.size()));
-    ForRows(x.rows(), [&](Index r) {
-      const std::span<const float> row = x.Row(r);
-      columns[Size(r)] = static_cast<TokenId>(std::ranges::max_element(row) - row.begin());
-    });
+    LIEQ_ASSERT(x.rows() == columns.rows());
+    ForRows(x.rows(), [&](Index r) { lieq::TopColumns(x.Row(r), columns.Row(r)); });
   }
 
   void RowSquares(DeviceView<const float> x_, std::span<double> sums) override {
