@@ -168,7 +168,7 @@ TEST(Choices, AreSuggestedForWordsCloseToThem) {
 TEST(ManPage, SaysEachOptionOnce) {
   const std::string page = ManPage();
   EXPECT_EQ(CountOf(page, ".SH COMMON OPTIONS\n"), 1u);
-  for (const char* name : {"--method", "--group-size", "--calibration", "--threads", "--json",
+  for (const char* name : {"--method", "--group-size", "--calibration", "--kernels", "--json",
                            "--ranking", "--damage-windows"}) {
     std::string line = ".B ";
     for (const char* c = name; *c != 0; ++c) line += *c == '-' ? "\\-" : std::string(1, *c);

@@ -243,7 +243,11 @@ TEST_F(ServerTest, RefusesWhatItCannotAnswer) {
 }
 
 TEST_F(ServerTest, KnowsItsKeyAndItsName) {
-  request.api_key = "secret";
+  WriteText(folder / "empty", "\nsecret\n");
+  request.api_key_file = folder / "empty";
+  EXPECT_THROW(Server(request, session), Error);
+  WriteText(folder / "key", "secret\nand more\n");
+  request.api_key_file = folder / "key";
   Start();
   EXPECT_EQ(Chat().first, 401);
   EXPECT_EQ(Client().Get("/v1/models", {{"Authorization", "Bearer secre"}})->status, 401);

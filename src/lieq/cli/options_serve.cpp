@@ -1,17 +1,9 @@
 // Options of serve.
-#include "lieq/base/files.h"
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
 
 namespace lieq {
 namespace {
-
-/// The first line of a file, so that the key is on no command line.
-void SetKeyFile(Arguments& a, const std::string& v) {
-  const std::string text = ReadText(v);
-  a.serve.api_key = text.substr(0, text.find_first_of("\r\n"));
-  if (a.serve.api_key.empty()) throw UsageError("--api-key-file: the first line is empty");
-}
 
 constexpr std::array kServeRows{
     OptionRow{.names = "--host",
@@ -56,7 +48,7 @@ constexpr std::array kServeRows{
               .value = "FILE",
               .commands = kServe,
               .help = "a file whose first line clients must give as their key (default: none)",
-              .set = SetKeyFile},
+              .set = [](Arguments& a, const std::string& v) { a.serve.api_key_file = v; }},
 };
 
 }  // namespace

@@ -66,6 +66,7 @@ constexpr std::array kInputs{
              InputRole::kFile, "the sensitivities"},
     InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::base>, InputRole::kModel,
              "the base mix"},
+    InputRow{At<&Arguments::serve, &ServeRequest::api_key_file>, InputRole::kFile, "the key"},
     InputRow{At<&Arguments::runs>, InputRole::kFolder, "a run"},
 };
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "lieq/base/error.h"
+#include "lieq/base/files.h"
 #include "lieq/chat/chat_template.h"
 #include "lieq/container/generation_config.h"
 #include "lieq/container/special_tokens.h"
@@ -61,6 +62,17 @@ bool SameKey(std::string_view a, std::string_view b) {
   return different == 0;
 }
 
+/// The first line of a file, so that the key is on no command line. Empty where there is no file.
+std::string ReadKey(const std::filesystem::path& file) {
+  if (file.empty()) return {};
+  const std::string text = ReadText(file);
+  std::string key = text.substr(0, text.find_first_of("\r\n"));
+  if (key.empty()) {
+    throw Error({.what = "no key", .where = file.string(), .expected = "a first line with a text"});
+  }
+  return key;
+}
+
 /// One event of a stream.
 std::string Event(const Record& record) {
   return "data: " + record.dump(-1, ' ', false, Record::error_handler_t::replace) + "\n\n";
@@ -72,6 +84,7 @@ class Server::Work {
  public:
   Work(const ServeRequest& request, Session& session)
       : request_(request),
+        key_(ReadKey(request.api_key_file)),
         session_(session),
         model_(OpenInput(request.model, session.log())),
         tokenizer_(OpenTokenizer(model_, session.log())),
@@ -181,8 +194,8 @@ class Server::Work {
       return false;
     }
     const bool open = request.path == "/" || request.path == "/health";
-    if (request_.api_key.empty() || open ||
-        SameKey(request.get_header_value("Authorization"), "Bearer " + request_.api_key)) {
+    if (key_.empty() || open ||
+        SameKey(request.get_header_value("Authorization"), "Bearer " + key_)) {
       return true;
     }
     Fail(response, 401, "give the server's key: Authorization: Bearer KEY", "authentication_error");
@@ -302,6 +315,7 @@ class Server::Work {
   }
 
   const ServeRequest request_;
+  const std::string key_;
   Session& session_;
   ModelFolder model_;
   Tokenizer tokenizer_;

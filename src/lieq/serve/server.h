@@ -17,10 +17,10 @@ struct ServeRequest {
   std::string host = "127.0.0.1";
   int port = 8080;  // 0: one that is free
   EngineOptions engine;
-  Index new_tokens = 1024;   // of an answer, where the client says nothing
-  SamplingRequest sampling;  // where the client says nothing; else as of `chat`
-  std::string api_key;       // that clients give as a bearer token; empty: none
-  std::uint64_t seed = 0;    // of answers whose clients say none: this, and one more each
+  Index new_tokens = 1024;             // of an answer, where the client says nothing
+  SamplingRequest sampling;            // where the client says nothing; else as of `chat`
+  std::filesystem::path api_key_file;  // whose first line clients give as a bearer token; or none
+  std::uint64_t seed = 0;              // of answers whose clients say none: this, and one more each
 };
 
 class Server {
