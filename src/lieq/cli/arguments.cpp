@@ -129,6 +129,16 @@ void TakeWidthOfGrid(Arguments& a) {
   a.run.budget.uniform = a.grid_bits;
 }
 
+/// Packed kernels round activations, which a command that measures or makes a model does not.
+void CheckKernels(const Arguments& a, const CommandRow& command) {
+  const bool packed = IsPacked(a.machine.kernels);
+  if (a.says_activations && !packed) throw UsageError("--activations is of --kernels packed");
+  const std::vector<std::string> names = LongNames(command.bit);
+  if (!packed || std::ranges::find(names, "--activations") != names.end()) return;
+  throw UsageError("--kernels: `lieq " + std::string(command.name) +
+                   "` does not take packed kernels, which are for running a model");
+}
+
 void CheckTogether(const Arguments& a) {
   const int budgets =
       (a.run.budget.bits ? 1 : 0) + (a.run.budget.uniform ? 1 : 0) + (a.run.plan.empty() ? 0 : 1);
@@ -210,6 +220,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   arguments.run.estimates = !arguments.quiet;
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
+  CheckKernels(arguments, *chosen());
   // What a budget in true bytes asks for is the least damage; a ranking is asked for by name.
   if ((arguments.run.budget.bpw || arguments.run.budget.size) &&
       arguments.run.budget.allocation.empty() && !arguments.says_ranking &&

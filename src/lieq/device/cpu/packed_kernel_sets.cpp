@@ -8,8 +8,8 @@ namespace {
 
 constexpr std::array<const PackedKernels*,
 #if defined(__x86_64__)
-                     4>
-    kRows{&kAvx512PackedKernels, &kAvxVnniPackedKernels, &kAvx2PackedKernels,
+                     5>
+    kRows{&kAmxPackedKernels, &kAvx512PackedKernels, &kAvxVnniPackedKernels, &kAvx2PackedKernels,
           &kScalarPackedKernels};
 #else
                      1>

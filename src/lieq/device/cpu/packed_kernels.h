@@ -20,6 +20,8 @@ inline constexpr std::ptrdiff_t kPieceColumns = 64;  // columns of activations t
 
 /// How the columns of a row lie. A group is cut into steps: columns whose codes of one row fill one
 /// word, at 3 bits three. The last step of a group is filled up with codes and activations of 0.
+/// Groups of a K-quant grid are its super-blocks, whose pieces have two or four parts: the columns
+/// that share factors.
 struct PackedShape {
   int bits;                        // 2, 3, 4 or 8
   std::ptrdiff_t groups;           // of a row
@@ -28,6 +30,7 @@ struct PackedShape {
   std::ptrdiff_t step_columns;     // 16, 32, 8 or 4
   std::ptrdiff_t group_positions;  // group_steps * step_columns
   std::ptrdiff_t group_pieces;     // of kPieceColumns positions, the last one shorter
+  int parts;                       // of a piece; 1 but on K-quant grids
   friend bool operator==(const PackedShape&, const PackedShape&) = default;
 };
 
@@ -37,20 +40,26 @@ struct PackedBlocks {
   const void* scales;         // [blocks, groups, 16], f16 or float
   const void* minima;         // the same, or null
   const std::uint8_t* zeros;  // [blocks, groups, 16], or null
-  bool half;                  // scales and minima are f16
-  int twice_zero;             // twice the zero that all groups share
+  // Of K-quant grids, whose scales and minima are d and dmin: [blocks, parts of a row, 16], or
+  // null.
+  const std::int8_t* factors;
+  const std::uint8_t* minimum_factors;
+  bool half;       // scales and minima are f16
+  int twice_zero;  // twice the zero that all groups share
 };
 
 /// Rows of activations as kernels read them: by position, in the order that the codes of a step are
-/// met in. Integers of 16 bits are kept as upper and lower bytes: 256 upper + lower.
+/// met in. Integers of 16 bits are kept as upper and lower bytes: 256 upper + lower. Behind the
+/// last codes 64 more can be read.
 struct RoundedRows {
   std::int8_t* codes;           // [rows, planes, code_stride]; of float activations null
   float* values;                // [rows, code_stride]; of rounded activations null
   float* scales;                // [rows, piece_stride]; of float activations null
-  std::int32_t* sums;           // of the integers of a piece; [rows, piece_stride] or null
-  float* totals;                // of what the integers stand for; [rows, piece_stride]
+  std::int32_t* sums;           // of the integers of a part; [rows, part_stride] or null
+  float* totals;                // of what integers stand for, of a piece; of floats, of a part
   std::ptrdiff_t code_stride;   // of a plane
   std::ptrdiff_t piece_stride;  // of a row
+  std::ptrdiff_t part_stride;   // piece_stride * parts
 };
 
 /// y [rows, outs] = x wᵀ of up to 16 * blocks outputs, or y += where `add`; then + bias, [outs] or
@@ -91,5 +100,6 @@ extern const PackedKernels kScalarPackedKernels;
 extern const PackedKernels kAvx2PackedKernels;
 extern const PackedKernels kAvxVnniPackedKernels;
 extern const PackedKernels kAvx512PackedKernels;
+extern const PackedKernels kAmxPackedKernels;
 
 }  // namespace lieq

@@ -16,6 +16,7 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef float Floats __attribute__((vector_size(64)));
 typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef int8_t SignedBytes __attribute__((vector_size(16)));
 constexpr bool kWideCodes = false;
 constexpr int kMostPlanes = 2;
 
@@ -65,6 +66,11 @@ LIEQ_INLINE Ints SplatInt(int32_t value) {
 }
 LIEQ_INLINE Ints LoadBytes(const uint8_t* from) {
   Bytes bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(bytes, Ints);
+}
+LIEQ_INLINE Ints LoadSignedBytes(const int8_t* from) {
+  SignedBytes bytes;
   __builtin_memcpy(&bytes, from, sizeof bytes);
   return __builtin_convertvector(bytes, Ints);
 }

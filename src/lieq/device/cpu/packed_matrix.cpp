@@ -117,7 +117,8 @@ Matrix<T> LargePages(Index rows, Index cols) {
 PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
   PackedShape shape{};
   shape.bits = grid.bits;
-  shape.group_columns = GroupColumns(grid, cols);
+  shape.group_columns = grid.k_quant ? kSuperColumns : GroupColumns(grid, cols);
+  shape.parts = grid.k_quant ? static_cast<int>(kPieceColumns / grid.group_size) : 1;
   shape.groups = cols / shape.group_columns;
   shape.step_columns = grid.bits == 3 ? 32 : 32 / grid.bits;
   shape.group_steps = CeilDiv(shape.group_columns, shape.step_columns);
@@ -128,7 +129,7 @@ PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
 
 bool PackedMatrix::Holds(const Grid& grid) noexcept {
   const int bits = grid.bits;
-  return !grid.k_quant && (bits == 2 || bits == 3 || bits == 4 || bits == 8);
+  return bits == 2 || bits == 3 || bits == 4 || bits == 8;
 }
 
 PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
@@ -138,8 +139,13 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
       shape_(ShapeOf(from.grid(), from.cols())) {
   LIEQ_ASSERT(Holds(grid_));
   const bool minima = from.minima().size() > 0;
-  half_ = FitHalves(from.scales(), pool) && FitHalves(from.minima(), pool);
+  half_ = grid_.k_quant || (FitHalves(from.scales(), pool) && FitHalves(from.minima(), pool));
   const Index numbers = shape_.groups * kLanes;
+  if (grid_.k_quant) {
+    const Index parts = numbers * shape_.group_pieces * shape_.parts;
+    factors_ = LargePages<std::int8_t>(blocks(), parts);
+    if (minima) zeros_ = LargePages<std::uint8_t>(blocks(), parts);
+  }
   codes_ = LargePages<std::uint32_t>(
       blocks(), shape_.groups * shape_.group_steps * StepWords(shape_.bits) * kLanes);
   if (half_) {
@@ -156,8 +162,27 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
   });
 }
 
+void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
+  const Index begin = block * kLanes, end = std::min(rows_, begin + kLanes);
+  const Index parts = shape_.group_pieces * shape_.parts;  // of a super-block
+  for (Index row = begin; row < end; ++row) {
+    const Index lane = row - begin;
+    for (Index g = 0; g < shape_.groups; ++g) {
+      const SuperBlock& super = from.Super(row, g);
+      scales_(block, g * kLanes + lane) = ToF16(super.d).bits;
+      if (minima_.size() > 0) minima_(block, g * kLanes + lane) = ToF16(super.dmin).bits;
+      for (Index part = 0; part < parts; ++part) {
+        const Index at = (g * parts + part) * kLanes + lane;
+        factors_(block, at) = super.scales[Size(part)];
+        if (zeros_.size() > 0) zeros_(block, at) = super.minima[Size(part)];
+      }
+    }
+  }
+}
+
 void PackedMatrix::Pack(const QMatrix& from, Index block) {
   PackCodes(from, block);
+  if (grid_.k_quant) return PackSupers(from, block);
   const Index begin = block * kLanes, end = std::min(rows_, begin + kLanes);
   const auto transposed = [&](View<const float, 2> numbers, Matrix<std::uint16_t>& halves,
                               Matrix<float>& floats) {
@@ -224,7 +249,9 @@ PackedBlocks PackedMatrix::From(Index block) const noexcept {
   blocks.codes = reinterpret_cast<const std::uint8_t*>(row(codes_));
   blocks.scales = half_ ? static_cast<const void*>(row(scales_)) : row(wide_scales_);
   blocks.minima = half_ ? static_cast<const void*>(row(minima_)) : row(wide_minima_);
-  blocks.zeros = row(zeros_);
+  blocks.zeros = grid_.k_quant ? nullptr : row(zeros_);
+  blocks.factors = row(factors_);
+  blocks.minimum_factors = grid_.k_quant ? row(zeros_) : nullptr;
   blocks.half = half_;
   blocks.twice_zero = static_cast<int>(2 * grid_.shared_zero());
   return blocks;
@@ -232,7 +259,7 @@ PackedBlocks PackedMatrix::From(Index block) const noexcept {
 
 std::int64_t PackedMatrix::bytes() const noexcept {
   return codes_.size() * 4 + scales_.size() * 2 + minima_.size() * 2 + wide_scales_.size() * 4 +
-         wide_minima_.size() * 4 + zeros_.size();
+         wide_minima_.size() * 4 + zeros_.size() + factors_.size();
 }
 
 float PackedMatrix::Number(const Matrix<std::uint16_t>& halves, const Matrix<float>& floats,
@@ -244,7 +271,6 @@ float PackedMatrix::Number(const Matrix<std::uint16_t>& halves, const Matrix<flo
 void PackedMatrix::Dequantize(Index begin, View<float, 2> out) const {
   LIEQ_ASSERT(begin >= 0 && begin + out.rows() <= rows_ && out.cols() == cols_);
   const Index steps = shape_.groups * shape_.group_steps, width = StepWords(shape_.bits);
-  const bool minima = minima_.size() + wide_minima_.size() > 0;
   std::vector<std::uint32_t> stream(Size(steps * width));
   std::vector<std::uint8_t> codes(Size(shape_.groups * shape_.group_positions));
   for (Index r = 0; r < out.rows(); ++r) {
@@ -258,18 +284,33 @@ void PackedMatrix::Dequantize(Index begin, View<float, 2> out) const {
       }
     }
     UnpackCodes(stream, shape_.bits, codes);
-    for (Index g = 0; g < shape_.groups; ++g) {
-      const std::uint8_t* of_group = codes.data() + g * shape_.group_positions;
-      float* to = out.Row(r).data() + g * shape_.group_columns;
-      const float scale = Number(scales_, wide_scales_, block, g, lane);
-      const float zero = zeros_.size() == 0 ? grid_.shared_zero()
-                                            : static_cast<float>(zeros_(block, g * kLanes + lane));
-      const float minimum = minima ? Number(minima_, wide_minima_, block, g, lane) : -0.0f;
-      for (Index c = 0; c < shape_.group_columns; ++c) {
-        to[c] = scale * (static_cast<float>(of_group[c]) - zero) + minimum;
+    const Index parts = grid_.k_quant ? shape_.group_pieces * shape_.parts : 1;
+    const Index columns = shape_.group_columns / parts;
+    for (Index i = 0; i < shape_.groups * parts; ++i) {
+      const Index g = i / parts, part = i % parts;
+      const std::uint8_t* of_part = codes.data() + g * shape_.group_positions + part * columns;
+      float* to = out.Row(r).data() + i * columns;
+      const auto [scale, zero, minimum] = LevelOf(block, g, part, lane);
+      for (Index c = 0; c < columns; ++c) {
+        to[c] = scale * (static_cast<float>(of_part[c]) - zero) + minimum;
       }
     }
   }
+}
+
+PackedMatrix::Level PackedMatrix::LevelOf(Index block, Index group, Index part, Index lane) const {
+  const bool minima = minima_.size() + wide_minima_.size() > 0;
+  Level level{.scale = Number(scales_, wide_scales_, block, group, lane),
+              .zero = grid_.shared_zero(),
+              .minimum = minima ? Number(minima_, wide_minima_, block, group, lane) : -0.0f};
+  if (grid_.k_quant) {
+    const Index at = (group * shape_.group_pieces * shape_.parts + part) * kLanes + lane;
+    level.scale *= static_cast<float>(factors_(block, at));
+    if (minima) level.minimum = -(level.minimum * static_cast<float>(zeros_(block, at)));
+  } else if (zeros_.size() > 0) {
+    level.zero = static_cast<float>(zeros_(block, group * kLanes + lane));
+  }
+  return level;
 }
 
 }  // namespace lieq

@@ -38,6 +38,12 @@ class PackedMatrix {
  private:
   void Pack(const QMatrix& from, Index block);
   void PackCodes(const QMatrix& from, Index block);
+  void PackSupers(const QMatrix& from, Index block);
+  /// Scale, zero and minimum of columns that share them: the part-th of a group.
+  struct Level {
+    float scale, zero, minimum;
+  };
+  [[nodiscard]] Level LevelOf(Index block, Index group, Index part, Index lane) const;
   [[nodiscard]] float Number(const Matrix<std::uint16_t>& halves, const Matrix<float>& floats,
                              Index block, Index group, Index lane) const;
 
@@ -48,7 +54,8 @@ class PackedMatrix {
   Matrix<std::uint32_t> codes_;              // [blocks, groups * steps * words of a step * 16]
   Matrix<std::uint16_t> scales_, minima_;    // [blocks, groups * 16], or empty
   Matrix<float> wide_scales_, wide_minima_;  // where f16 does not hold them
-  Matrix<std::uint8_t> zeros_;
+  Matrix<std::uint8_t> zeros_;   // of K-quant grids factors of minima: [blocks, parts * 16]
+  Matrix<std::int8_t> factors_;  // of K-quant grids; scales_ and minima_ are d and dmin
 };
 
 /// The layout of rows of `cols` columns.

@@ -37,8 +37,8 @@ RoundedRows FromRow(RoundedRows rows, Index planes, Index row) {
   step(rows.codes, planes * rows.code_stride);
   step(rows.values, rows.code_stride);
   step(rows.scales, rows.piece_stride);
-  step(rows.sums, rows.piece_stride);
-  step(rows.totals, rows.piece_stride);
+  step(rows.sums, rows.part_stride);
+  step(rows.totals, rows.part_stride);
   return rows;
 }
 
@@ -58,25 +58,26 @@ RoundedRows PackedProducts::Round(View<const float, 2> x, const PackedShape& sha
                                   Rounded& rounded) {
   constexpr Index kRowsOfTask = 8;
   const Index positions = shape.groups * shape.group_positions;
-  const Index pieces = shape.groups * shape.group_pieces;
+  const Index pieces = shape.groups * shape.group_pieces, parts = pieces * shape.parts;
   const Index planes = PlanesOf(activations_);
   const Index stride = OddLines(positions);
   rounded.shape = shape;
   if (activations_ == Activations::kFloat) {
     Grow(rounded.values, x.rows(), stride);
   } else {
-    Grow(rounded.codes, x.rows() * planes, stride);
+    Grow(rounded.codes, x.rows() * planes + 1, stride);  // one more: kernels read beyond the last
     Grow(rounded.scales, x.rows(), pieces);
-    Grow(rounded.sums, x.rows(), pieces);
+    Grow(rounded.sums, x.rows(), parts);
   }
-  Grow(rounded.totals, x.rows(), pieces);
+  Grow(rounded.totals, x.rows(), parts);
   const RoundedRows all{.codes = rounded.codes.data(),
                         .values = rounded.values.data(),
                         .scales = rounded.scales.data(),
                         .sums = rounded.sums.data(),
                         .totals = rounded.totals.data(),
                         .code_stride = stride,
-                        .piece_stride = pieces};
+                        .piece_stride = pieces,
+                        .part_stride = parts};
   pool_.ParallelFor(CeilDiv(x.rows(), kRowsOfTask), [&](Index task, int) {
     const Index row = task * kRowsOfTask, rows = std::min(kRowsOfTask, x.rows() - row);
     kernels_.round(shape, activations_, x.Row(row).data(), x.stride(), rows,
