@@ -31,6 +31,9 @@ struct PackedShape {
   std::ptrdiff_t group_positions;  // group_steps * step_columns
   std::ptrdiff_t group_pieces;     // of kPieceColumns positions, the last one shorter
   int parts;                       // of a piece; 1 but on K-quant grids
+  /// What sums of activations are kept times: minus the zero that all groups share, or twice that
+  /// where it is no integer; 1 where there is none.
+  int sum_times;
   friend bool operator==(const PackedShape&, const PackedShape&) = default;
 };
 
@@ -55,7 +58,7 @@ struct RoundedRows {
   std::int8_t* codes;           // [rows, planes, code_stride]; of float activations null
   float* values;                // [rows, code_stride]; of rounded activations null
   float* scales;                // [rows, piece_stride]; of float activations null
-  std::int32_t* sums;           // of the integers of a part; [rows, part_stride] or null
+  std::int32_t* sums;           // of the integers of a part, times sum_times; or null
   float* totals;                // of what integers stand for, of a piece; of floats, of a part
   std::ptrdiff_t code_stride;   // of a plane
   std::ptrdiff_t piece_stride;  // of a row

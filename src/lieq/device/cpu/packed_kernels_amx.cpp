@@ -81,7 +81,6 @@ void TileBlock(const PackedProduct& p, ptrdiff_t block, ptrdiff_t row, ptrdiff_t
   const PackedShape& shape = p.shape;
   const RoundedRows& x = p.x;
   const bool odd = p.w.twice_zero % 2 != 0;
-  const int32_t zero = odd ? p.w.twice_zero : p.w.twice_zero / 2;
   const ptrdiff_t group_bytes = shape.group_steps * Step<kBits>::kBytes;
   const ptrdiff_t row_stride = kPlanes * x.code_stride;  // of one plane's rows
   for (ptrdiff_t r = 0; r < rows; ++r) {
@@ -90,8 +89,7 @@ void TileBlock(const PackedProduct& p, ptrdiff_t block, ptrdiff_t row, ptrdiff_t
   for (ptrdiff_t g = 0; g < shape.groups; ++g) {
     const ptrdiff_t group = block * shape.groups + g;
     const Floats scales = LoadNumbers(p.w.scales, p.w.half, group);
-    const Ints zeros =
-        p.w.zeros != nullptr ? LoadBytes(p.w.zeros + group * kBlockRows) : SplatInt(zero);
+    const Ints zeros = p.w.zeros != nullptr ? LoadBytes(p.w.zeros + group * kBlockRows) : Zero();
     const Floats minima =
         p.w.minima != nullptr ? LoadNumbers(p.w.minima, p.w.half, group) : ZeroFloats();
     for (ptrdiff_t i = 0; i < shape.group_pieces; ++i) {
@@ -114,17 +112,13 @@ void TileBlock(const PackedProduct& p, ptrdiff_t block, ptrdiff_t row, ptrdiff_t
           sum = Add(ShiftLeft<8>(sum), _mm512_load_si512(buffers.products[1] + r * kBlockRows));
         }
         if (odd) sum = Add(sum, sum);
-        if (p.w.zeros != nullptr) {
-          sum = Subtract(sum, Multiply(zeros, SplatInt(x.sums[at])));
-        } else {
-          sum = Subtract(sum, SplatInt(zero * x.sums[at]));
-        }
+        if (p.w.zeros != nullptr) sum = Subtract(sum, Multiply(zeros, SplatInt(x.sums[at])));
+        if (p.w.twice_zero != 0) sum = Add(sum, SplatInt(x.sums[at]));
         float* to = buffers.sums + r * kBlockRows;
-        Floats total = AddFloats(
-            LoadFloats(to),
-            MultiplyFloats(ToFloats(sum), MultiplyFloats(scales, SplatFloat(x.scales[at]))));
+        Floats total = MultiplyAdd(ToFloats(sum), MultiplyFloats(scales, SplatFloat(x.scales[at])),
+                                   LoadFloats(to));
         if (p.w.minima != nullptr) {
-          total = AddFloats(total, MultiplyFloats(minima, SplatFloat(x.totals[at])));
+          total = MultiplyAdd(minima, SplatFloat(x.totals[at]), total);
         }
         StoreFloats(to, total);
       }

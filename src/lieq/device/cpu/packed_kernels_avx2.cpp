@@ -14,7 +14,9 @@
 
 namespace lieq {
 
-const PackedKernels kAvx2PackedKernels = LIEQ_PACKED_ROW(
-    "avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); });
+const PackedKernels kAvx2PackedKernels = LIEQ_PACKED_ROW("avx2", [] {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+});
 
 }  // namespace lieq

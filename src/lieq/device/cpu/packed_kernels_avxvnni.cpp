@@ -15,8 +15,8 @@
 namespace lieq {
 
 const PackedKernels kAvxVnniPackedKernels = LIEQ_PACKED_ROW("avxvnni", [] {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") &&
-         __builtin_cpu_supports("avxvnni");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c") && __builtin_cpu_supports("avxvnni");
 });
 
 }  // namespace lieq

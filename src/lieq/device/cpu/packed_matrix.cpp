@@ -121,6 +121,8 @@ PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
   shape.parts = grid.k_quant ? static_cast<int>(kPieceColumns / grid.group_size) : 1;
   shape.groups = cols / shape.group_columns;
   shape.step_columns = grid.bits == 3 ? 32 : 32 / grid.bits;
+  const int twice_zero = static_cast<int>(2 * grid.shared_zero());
+  shape.sum_times = twice_zero == 0 ? 1 : -(twice_zero % 2 == 0 ? twice_zero / 2 : twice_zero);
   shape.group_steps = CeilDiv(shape.group_columns, shape.step_columns);
   shape.group_positions = shape.group_steps * shape.step_columns;
   shape.group_pieces = CeilDiv(shape.group_positions, kPieceColumns);
