@@ -130,6 +130,16 @@ void TakeWidthOfGrid(Arguments& a) {
   a.run.budget.uniform = a.grid_bits;
 }
 
+/// Packed kernels round activations, which a command that measures or makes a model does not.
+void CheckKernels(const Arguments& a, const CommandRow& command) {
+  const bool packed = IsPacked(a.machine.kernels);
+  if (a.says_activations && !packed) throw UsageError("--activations is of --kernels packed");
+  const std::vector<std::string> names = LongNames(command.bit);
+  if (!packed || std::ranges::find(names, "--activations") != names.end()) return;
+  throw UsageError("--kernels: `lieq " + std::string(command.name) +
+                   "` does not take packed kernels, which are for running a model");
+}
+
 void CheckTogether(const Arguments& a) {
   const int budgets =
       (a.run.budget.bits ? 1 : 0) + (a.run.budget.uniform ? 1 : 0) + (a.run.plan.empty() ? 0 : 1);
@@ -223,6 +233,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   arguments.run.estimates = !arguments.quiet;
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
+  CheckKernels(arguments, *chosen());
   TakeBudget(*chosen(), arguments);
   if (!arguments.run.calibration.weights.empty() &&
       (chosen()->bit & (kSensitivity | kPlan | kQuantize | kCalibrate)) == 0) {

@@ -134,6 +134,12 @@ void SetArithmetic(Arguments& arguments, const std::string& text) {
   arguments.machine.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
 }
 
+void SetActivations(Arguments& arguments, const std::string& text) {
+  const auto found = std::ranges::find(kActivationNames, text);  // one of the row's choices
+  arguments.machine.activations = static_cast<Activations>(found - kActivationNames.begin());
+  arguments.says_activations = true;
+}
+
 void SetTransforms(Arguments& arguments, const std::string& text) {
   arguments.run.transforms = SplitAtCommas(text);
   (void)ResolveTransforms(arguments.run.transforms);

@@ -50,6 +50,7 @@ void SetRankingWeights(Arguments& arguments, const std::string& text);
 [[nodiscard]] Index ParseGroup(std::string_view option, const std::string& text);
 void SetGrid(Arguments& arguments, const std::string& text);
 void SetArithmetic(Arguments& arguments, const std::string& text);
+void SetActivations(Arguments& arguments, const std::string& text);
 /// "rotate,awq", "auto", "auto,rotate"
 void SetTransforms(Arguments& arguments, const std::string& text);
 void SetGroupSize(Arguments& arguments, const std::string& text);

@@ -31,9 +31,28 @@ constexpr std::array kMachineRows{
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate | kChat | kBench | kServe,
-              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs)",
+              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs), "
+                      "or packed, which runs codes where they lie (docs/kernels.md)",
               .set = [](Arguments& a, const std::string& v) { a.machine.kernels = v; },
-              .choices = [] { return std::vector<std::string>{"avx512", "avx2", "scalar"}; }},
+              .choices =
+                  [] {
+                    return std::vector<std::string>{
+                        "avx512",         "avx2",        "scalar",
+                        "packed",         "packed-amx",  "packed-avx512",
+                        "packed-avxvnni", "packed-avx2", "packed-scalar"};
+                  }},
+    OptionRow{
+        .names = "--activations",
+        .value = "TYPE",
+        .commands = kEvaluate | kGenerate | kChat | kBench | kServe,
+        .help = "what packed kernels multiply codes with: int8, int16 or float",
+        .set = SetActivations,
+        .preset =
+            [](const Arguments& a) { return Shown(std::string(Name(a.machine.activations))); },
+        .choices =
+            [] {
+              return std::vector<std::string>(kActivationNames.begin(), kActivationNames.end());
+            }},
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",

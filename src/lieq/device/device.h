@@ -25,10 +25,13 @@
 // device's queue. One thread at a time calls a device.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "lieq/base/assert.h"
@@ -165,10 +168,26 @@ struct TokenPick {
 /// in float, where rows are so many that it is faster.
 enum class Arithmetic { kFloat32, kBf16 };
 
+/// What packed codes are multiplied with: activations as they are, or rounded to integers, which
+/// up to 64 columns share a scale of. Numbers: a table of kernels has one of each.
+enum class Activations { kFloat = 0, kInt8 = 1, kInt16 = 2 };
+inline constexpr std::array<std::string_view, 3> kActivationNames{"float", "int8", "int16"};
+[[nodiscard]] constexpr std::string_view Name(Activations activations) noexcept {
+  return kActivationNames[static_cast<std::size_t>(activations)];
+}
+
+/// Kernel rows of this name, or of "packed-" and the name of a row, lay codes out for themselves.
+inline constexpr std::string_view kPackedKernels = "packed";
+[[nodiscard]] constexpr bool IsPacked(std::string_view kernels) noexcept {
+  return kernels == kPackedKernels ||
+         (kernels.starts_with(kPackedKernels) && kernels[kPackedKernels.size()] == '-');
+}
+
 /// What a device is made with.
 struct DeviceOptions {
   std::string kernels;  // name of a kernel row; empty: the best one this processor runs
   Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products; attention stays in float32
+  Activations activations = Activations::kInt8;  // of Products with packed kernels
 };
 
 /// Sums over the activations that calibration is made of, on the host; in double but where it is

@@ -64,7 +64,9 @@ Device& Session::device() {
                                          Name(arithmetic_), gain));
     }
     device_ = MakeDevice(machine_.device, pool_,
-                         {.kernels = machine_.kernels, .arithmetic = arithmetic_});
+                         {.kernels = machine_.kernels,
+                          .arithmetic = arithmetic_,
+                          .activations = machine_.activations});
     log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
   }
   return *device_;

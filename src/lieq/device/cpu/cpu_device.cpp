@@ -6,12 +6,15 @@
 #include <cstring>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/kernels.h"
+#include "lieq/device/cpu/packed_kernels.h"
+#include "lieq/device/cpu/packed_products.h"
 #include "lieq/device/cpu/products.h"
 #include "lieq/device/cpu/top_columns.h"
 #include "lieq/device/device_access.h"
@@ -37,16 +40,26 @@ Index BeyondWindow(Index visible, Index window) {
 
 class CpuDevice final : public Device, public CalibrationOps, public GradientOps {
  public:
-  CpuDevice(ThreadPool& pool, const KernelSet& kernels, Arithmetic arithmetic)
+  /// packed: null: weights stay in the form that they are given in.
+  CpuDevice(ThreadPool& pool, const KernelSet& kernels, const PackedKernels* packed,
+            const DeviceOptions& options)
       : pool_(pool),
         kernels_(kernels),
-        arithmetic_(arithmetic),
+        arithmetic_(options.arithmetic),
         scratch_(pool.size()),
-        products_(pool, kernels, scratch_, arithmetic) {}
+        products_(pool, kernels, scratch_, options.arithmetic,
+                  packed == nullptr
+                      ? nullptr
+                      : &packed_products_.emplace(pool, *packed, options.activations)) {}
 
   std::string description() const override {
-    return "cpu " + std::string(kernels_.name) + ", " + BlasDescription() +
-           (arithmetic_ == Arithmetic::kBf16 ? ", bf16 products" : "");
+    std::string text = "cpu " + std::string(kernels_.name) + ", " + BlasDescription() +
+                       (arithmetic_ == Arithmetic::kBf16 ? ", bf16 products" : "");
+    if (packed_products_) {
+      text += ", packed " + std::string(packed_products_->kernels().name) + ", " +
+              std::string(Name(packed_products_->activations())) + " activations";
+    }
+    return text;
   }
 
   CalibrationOps* calibration() noexcept override { return this; }
@@ -70,6 +83,10 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   }
 
   Prepared Prepare(const AnyMatrix& matrix) override {
+    const auto* codes = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    if (packed_products_ && codes != nullptr && PackedMatrix::Holds((*codes)->grid())) {
+      return std::make_shared<CpuPrepared>(PackedMatrix(**codes, pool_));
+    }
     return std::make_shared<CpuPrepared>(matrix);
   }
 
@@ -172,8 +189,8 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
                  DeviceView<float> out_) override {
     const View<float, 2> out = Host(out_);
-    const AnyMatrix& matrix = static_cast<const CpuPrepared&>(table).matrix;
-    ForRows(out.rows(), [&](Index r) { WidenRows(matrix, tokens[Size(r)], out.Rows(r, 1)); });
+    const auto& held = static_cast<const CpuPrepared&>(table);
+    ForRows(out.rows(), [&](Index r) { held.Widen(tokens[Size(r)], out.Rows(r, 1)); });
   }
 
   void LogSoftmaxNll(DeviceView<float> logits_, std::span<const TokenId> targets,
@@ -243,7 +260,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
 
   void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w, DeviceView<float> dx,
                       bool add) override {
-    products_.MultiplyBack(Host(dy), static_cast<const CpuPrepared&>(w).matrix, Host(dx), add);
+    products_.MultiplyBack(Host(dy), static_cast<const CpuPrepared&>(w), Host(dx), add);
   }
 
   void RmsNormGradient(DeviceView<const float> x_, DeviceView<const float> weight_, double eps,
@@ -416,6 +433,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   const KernelSet& kernels_;
   const Arithmetic arithmetic_;
   WorkerScratch scratch_;
+  std::optional<PackedProducts> packed_products_;
   CpuProducts products_;
 };
 
@@ -428,7 +446,12 @@ std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, const DeviceOptions& opt
                  .where = "--arithmetic",
                  .hint = "float32 gives the reference's results on any processor"});
   }
-  return std::make_unique<CpuDevice>(pool, ChooseKernels(options.kernels), options.arithmetic);
+  if (!IsPacked(options.kernels)) {
+    return std::make_unique<CpuDevice>(pool, ChooseKernels(options.kernels), nullptr, options);
+  }
+  const std::string row = options.kernels.substr(
+      std::min(options.kernels.size(), kPackedKernels.size() + 1));  // behind "packed-"
+  return std::make_unique<CpuDevice>(pool, ChooseKernels(""), &ChoosePackedKernels(row), options);
 }
 
 }  // namespace lieq

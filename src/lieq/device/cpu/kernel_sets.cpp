@@ -1,7 +1,6 @@
 #include <array>
-#include <string>
 
-#include "lieq/base/error.h"
+#include "lieq/device/cpu/kernel_choice.h"
 #include "lieq/device/cpu/kernels.h"
 
 namespace lieq {
@@ -23,20 +22,7 @@ std::span<const KernelSet* const> KernelSets() noexcept {
 }
 
 const KernelSet& ChooseKernels(std::string_view name) {
-  std::string names;
-  for (const KernelSet* row : kRows) {
-    names += (names.empty() ? "" : ", ") + std::string(row->name);
-    if (!name.empty() && row->name != name) continue;
-    if (row->supported()) return *row;
-    if (!name.empty()) {
-      throw Error({.what = "this processor cannot run the kernel row '" + std::string(name) + "'",
-                   .where = "--kernels"});
-    }
-  }
-  throw Error({.what = "no such kernel row",
-               .where = "--kernels",
-               .expected = names,
-               .found = std::string(name)});
+  return ChooseRow<KernelSet>(kRows, name, "", ", packed");
 }
 
 }  // namespace lieq

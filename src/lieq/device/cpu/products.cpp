@@ -25,8 +25,8 @@ View<const float, 2> Host(DeviceView<const float> v) {
 View<float, 2> Host(DeviceView<float> v) {
   return DeviceAccess::Shared(v);
 }
-const AnyMatrix& Held(const PreparedMatrix& w) {
-  return static_cast<const CpuPrepared&>(w).matrix;
+const CpuPrepared& Held(const PreparedMatrix& w) {
+  return static_cast<const CpuPrepared&>(w);
 }
 const float* Data(DeviceView<const float> bias) {
   return bias.empty() ? nullptr : Host(bias).data();
@@ -73,8 +73,12 @@ Index OutsOfTile(Index rows, Index out, Index in) {
 }
 
 CpuProducts::CpuProducts(ThreadPool& pool, const KernelSet& kernels, WorkerScratch& scratch,
-                         Arithmetic arithmetic)
-    : pool_(pool), kernels_(kernels), scratch_(scratch), arithmetic_(arithmetic) {}
+                         Arithmetic arithmetic, PackedProducts* packed)
+    : pool_(pool),
+      kernels_(kernels),
+      scratch_(scratch),
+      arithmetic_(arithmetic),
+      packed_products_(packed) {}
 
 void CpuProducts::Multiply(View<const float, 2> x, std::span<const Product> products, bool add) {
   for (const Product& product : products) {
@@ -82,6 +86,31 @@ void CpuProducts::Multiply(View<const float, 2> x, std::span<const Product> prod
     LIEQ_ASSERT(x.rows() == product.y.rows());
     LIEQ_ASSERT(product.bias.empty() || product.bias.cols() == product.w.rows());
   }
+  if (packed_products_ == nullptr) return MultiplyHeld(x, products, add);
+  MultiplyHeld(x, MultiplyPacked(x, products, add), add);
+}
+
+std::vector<Product> CpuProducts::MultiplyPacked(View<const float, 2> x,
+                                                 std::span<const Product> products, bool add) {
+  // Many rows of float share what it takes to widen the weights for BLAS.
+  const bool all = packed_products_->activations() != Activations::kFloat || x.rows() <= kFewRows;
+  std::vector<PackedWork> works;
+  std::vector<Product> others;
+  for (const Product& product : products) {
+    const CpuPrepared& held = Held(product.w);
+    if (all && held.packed) {
+      works.push_back({&*held.packed, Data(product.bias), Host(product.y)});
+    } else {
+      others.push_back(product);
+    }
+  }
+  packed_products_->Multiply(x, works, add);
+  return others;
+}
+
+void CpuProducts::MultiplyHeld(View<const float, 2> x, std::span<const Product> products,
+                               bool add) {
+  if (products.empty()) return;
   const bool few = x.rows() <= kFewRows;
   if (arithmetic_ == Arithmetic::kBf16 && !few) {
     const Index width = EvenColumns(x.cols());
@@ -114,7 +143,8 @@ void CpuProducts::Multiply(View<const float, 2> x, std::span<const Product> prod
 
 void CpuProducts::RunFewRows(View<const float, 2> x, const Product& product, const Tile& tile,
                              bool add, int worker) {
-  const AnyMatrix& matrix = Held(product.w);
+  const CpuPrepared& prepared = Held(product.w);
+  const AnyMatrix& matrix = prepared.matrix;
   const View<float, 2> y = Host(product.y).Cols(tile.out, tile.outs);
   const float* bias = Data(product.bias);
   const FewRows work{.x = x.data(),
@@ -136,7 +166,7 @@ void CpuProducts::RunFewRows(View<const float, 2> x, const Product& product, con
       return;
     }
   }
-  const View<const float, 2> wide = Widened(matrix, tile.out, tile.outs, 0, x.cols(), worker);
+  const View<const float, 2> wide = Widened(prepared, tile.out, tile.outs, 0, x.cols(), worker);
   kernels_.multiply_float(work, wide.data(), wide.stride());
 }
 
@@ -160,7 +190,7 @@ void CpuProducts::MultiplyInBf16(View<const float, 2> x, const Product& product,
   constexpr Index kPanel = 64;                    // outputs that one task packs
   constexpr Index kMostPacked = Index{1} << 22;   // words: 8 MiB
   constexpr Index kMostRounded = Index{1} << 17;  // of a row tile: a quarter MiB, well within L2
-  const AnyMatrix& matrix = Held(product.w);
+  const CpuPrepared& matrix = Held(product.w);
   const View<float, 2> y = Host(product.y);
   const float* bias = Data(product.bias);
   const Index in = x.cols(), out = y.cols(), width = EvenColumns(in);
@@ -190,9 +220,9 @@ void CpuProducts::MultiplyInBf16(View<const float, 2> x, const Product& product,
   }
 }
 
-void CpuProducts::MultiplyBack(View<const float, 2> dy, const AnyMatrix& w, View<float, 2> dx,
+void CpuProducts::MultiplyBack(View<const float, 2> dy, const CpuPrepared& w, View<float, 2> dx,
                                bool add) {
-  const Index out = Rows(w), in = Cols(w);
+  const Index out = w.rows(), in = w.cols();
   LIEQ_ASSERT(dy.cols() == out && dx.cols() == in && dx.rows() == dy.rows());
   // Narrow tiles where rows are few, as of the head's: all threads should have work.
   const Index row_tiles = CeilDiv(dx.rows(), kRowTile);
@@ -210,14 +240,15 @@ void CpuProducts::MultiplyBack(View<const float, 2> dy, const AnyMatrix& w, View
   });
 }
 
-View<const float, 2> CpuProducts::Widened(const AnyMatrix& matrix, Index row, Index rows, Index col,
-                                          Index cols, int worker) {
+View<const float, 2> CpuProducts::Widened(const CpuPrepared& prepared, Index row, Index rows,
+                                          Index col, Index cols, int worker) {
+  const AnyMatrix& matrix = prepared.matrix;
   if (const auto* held = std::get_if<View<const float, 2>>(&matrix)) {
     return held->Rows(row, rows).Cols(col, cols);
   }
-  if (std::holds_alternative<std::shared_ptr<const QMatrix>>(matrix)) {
-    const View<float, 2> wide = scratch_.Get(worker, rows, Cols(matrix));
-    WidenRows(matrix, row, wide);
+  if (prepared.packed || std::holds_alternative<std::shared_ptr<const QMatrix>>(matrix)) {
+    const View<float, 2> wide = scratch_.Get(worker, rows, prepared.cols());
+    prepared.Widen(row, wide);
     return wide.Cols(col, cols);
   }
   const View<float, 2> wide = scratch_.Get(worker, rows, cols);

@@ -2,24 +2,39 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "lieq/base/thread_pool.h"
 #include "lieq/device/cpu/kernels.h"
+#include "lieq/device/cpu/packed_matrix.h"
+#include "lieq/device/cpu/packed_products.h"
 #include "lieq/device/device.h"
 
 namespace lieq {
 
-/// A matrix for the processor: as it was given. It shares the host's memory, and kernels read every
-/// form where it lies.
+/// A matrix for the processor: as it was given, in the host's memory, where kernels read every form
+/// of it; or packed, and then nothing is kept of what was given.
 class CpuPrepared final : public PreparedMatrix {
  public:
   explicit CpuPrepared(AnyMatrix held) : matrix(std::move(held)) {}
-  [[nodiscard]] Index rows() const noexcept override { return Rows(matrix); }
-  [[nodiscard]] Index cols() const noexcept override { return Cols(matrix); }
-  AnyMatrix matrix;
+  explicit CpuPrepared(PackedMatrix held) : packed(std::move(held)) {}
+  [[nodiscard]] Index rows() const noexcept override {
+    return packed ? packed->rows() : Rows(matrix);
+  }
+  [[nodiscard]] Index cols() const noexcept override {
+    return packed ? packed->cols() : Cols(matrix);
+  }
+  /// out [n, cols] = rows begin .. begin + n - 1 as float; exact for every form.
+  void Widen(Index begin, View<float, 2> out) const {
+    if (packed) return packed->Dequantize(begin, out);
+    WidenRows(matrix, begin, out);
+  }
+  AnyMatrix matrix;  // empty where it is packed
+  std::optional<PackedMatrix> packed;
 };
 
 /// Floats for each thread of a pool; blocks grow to the largest that was asked for.
@@ -50,33 +65,38 @@ inline constexpr Index kFewRows = 16;
 /// Work is cut by shapes alone, so that results do not depend on the number of threads.
 class CpuProducts {
  public:
-  /// All outlive this.
+  /// All outlive this. `packed` multiplies matrices that are packed; null: there will be none.
   CpuProducts(ThreadPool& pool, const KernelSet& kernels, WorkerScratch& scratch,
-              Arithmetic arithmetic);
+              Arithmetic arithmetic, PackedProducts* packed);
 
   /// As Device::Products.
   void Multiply(View<const float, 2> x, std::span<const Product> products, bool add);
   /// As GradientOps::MatmulGradient.
-  void MultiplyBack(View<const float, 2> dy, const AnyMatrix& w, View<float, 2> dx, bool add);
+  void MultiplyBack(View<const float, 2> dy, const CpuPrepared& w, View<float, 2> dx, bool add);
 
  private:
   struct Tile {
     std::size_t product;
     Index out, outs, row, rows;
   };
+  /// Those of the products that packed kernels do; gives back the others.
+  [[nodiscard]] std::vector<Product> MultiplyPacked(View<const float, 2> x,
+                                                    std::span<const Product> products, bool add);
+  void MultiplyHeld(View<const float, 2> x, std::span<const Product> products, bool add);
   void RunFewRows(View<const float, 2> x, const Product& product, const Tile& tile, bool add,
                   int worker);
   void RunTile(View<const float, 2> x, const Product& product, const Tile& tile, bool add,
                int worker);
   void MultiplyInBf16(View<const float, 2> x, const Product& product, bool add);
-  /// The block [rows, cols] from (row, col) on as float; a QMatrix is widened by whole rows.
-  [[nodiscard]] View<const float, 2> Widened(const AnyMatrix& matrix, Index row, Index rows,
+  /// The block [rows, cols] from (row, col) on as float; codes are widened by whole rows.
+  [[nodiscard]] View<const float, 2> Widened(const CpuPrepared& prepared, Index row, Index rows,
                                              Index col, Index cols, int worker);
 
   ThreadPool& pool_;
   const KernelSet& kernels_;
   WorkerScratch& scratch_;
   const Arithmetic arithmetic_;
+  PackedProducts* packed_products_;
   std::vector<std::uint16_t> rounded_, packed_;
 };
 

@@ -1,0 +1,318 @@
+#include "lieq/device/cpu/packed_matrix.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lieq/base/assert.h"
+#include "lieq/tensor/dtype.h"
+
+namespace lieq {
+namespace {
+
+constexpr std::ptrdiff_t kLanes = kBlockRows;
+constexpr Index kBlocksOfTask = 4;
+
+/// Words that a step takes of one row.
+std::ptrdiff_t StepWords(int bits) {
+  return bits == 3 ? 3 : 1;
+}
+
+constexpr std::uint64_t Moved(std::uint64_t v, std::uint64_t low, std::uint64_t high, int by) {
+  return (v & low) | (v & high) << by;
+}
+constexpr std::uint64_t MovedBack(std::uint64_t v, std::uint64_t low, std::uint64_t high, int by) {
+  return (v & low) | (v & high << by) >> by;
+}
+/// Eight codes of 3 bits, one to a byte, and back.
+constexpr std::uint64_t Spread(std::uint64_t codes) {
+  codes = Moved(codes, 0xFFF, 0xFFF000, 20);
+  codes = Moved(codes, 0x0000003F0000003F, 0x00000FC000000FC0, 10);
+  return Moved(codes, 0x0007000700070007, 0x0038003800380038, 5);
+}
+constexpr std::uint64_t Gathered(std::uint64_t bytes) {
+  bytes = MovedBack(bytes, 0x0007000700070007, 0x0038003800380038, 5);
+  bytes = MovedBack(bytes, 0x0000003F0000003F, 0x00000FC000000FC0, 10);
+  return MovedBack(bytes, 0xFFF, 0xFFF000, 20);
+}
+static_assert(Gathered(Spread(0xFAC688)) == 0xFAC688);
+
+constexpr std::uint32_t kTwoBits = 0x03030303, kThirdBit = 0x04040404;
+
+/// 32 codes of 3 bits as three words: of the eight fields of four codes each, one to a byte, six in
+/// the low bits, and two in what is left.
+std::array<std::uint32_t, 3> StepOfStream(const std::uint32_t* stream) {
+  std::array<std::uint32_t, 8> f;
+  const std::uint64_t low = stream[0] | std::uint64_t{stream[1]} << 32;
+  const std::uint64_t high = stream[1] >> 16 | std::uint64_t{stream[2]} << 16;
+  const std::array codes{low & 0xFFFFFF, low >> 24 & 0xFFFFFF, high & 0xFFFFFF, high >> 24};
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    const std::uint64_t bytes = Spread(codes[i]);
+    f[2 * i] = static_cast<std::uint32_t>(bytes);
+    f[2 * i + 1] = static_cast<std::uint32_t>(bytes >> 32);
+  }
+  return {f[0] | f[1] << 3 | (f[6] & kTwoBits) << 6, f[2] | f[3] << 3 | (f[7] & kTwoBits) << 6,
+          f[4] | f[5] << 3 | (f[6] & kThirdBit) << 4 | (f[7] & kThirdBit) << 5};
+}
+
+void StreamOfStep(const std::array<std::uint32_t, 3>& words, std::uint32_t* stream) {
+  constexpr std::uint32_t kCode = 0x07070707;
+  const auto [a, b, c] = words;
+  const std::array f{a & kCode,
+                     a >> 3 & kCode,
+                     b & kCode,
+                     b >> 3 & kCode,
+                     c & kCode,
+                     c >> 3 & kCode,
+                     (a >> 6 & kTwoBits) | (c >> 4 & kThirdBit),
+                     (b >> 6 & kTwoBits) | (c >> 5 & kThirdBit)};
+  std::array<std::uint64_t, 4> codes;
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    codes[i] = Gathered(f[2 * i] | std::uint64_t{f[2 * i + 1]} << 32);
+  }
+  const std::uint64_t low = codes[0] | codes[1] << 24, high = codes[2] | codes[3] << 24;
+  stream[0] = static_cast<std::uint32_t>(low);
+  stream[1] = static_cast<std::uint32_t>(low >> 32) | static_cast<std::uint32_t>(high) << 16;
+  stream[2] = static_cast<std::uint32_t>(high >> 16);
+}
+
+/// Whether f16 holds all of the numbers.
+bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
+  constexpr Index kRowsOfTask = 256;
+  std::atomic<bool> fit = true;
+  pool.ParallelFor(CeilDiv(numbers.rows(), kRowsOfTask), [&](Index task, int) {
+    const Index row = task * kRowsOfTask, rows = std::min(kRowsOfTask, numbers.rows() - row);
+    const View<const float, 2> part = numbers.Rows(row, rows);
+    const auto fits = [](float v) { return ToFloat(ToF16(v)) == v; };
+    if (!std::all_of(part.data(), part.data() + part.size(), fits)) fit = false;
+  });
+  return fit;
+}
+
+/// Pages of 2 MiB where the system has them: a stream of codes meets a new page every few hundred
+/// nanoseconds.
+template <class T>
+Matrix<T> LargePages(Index rows, Index cols) {
+  constexpr std::uintptr_t kPage = std::uintptr_t{1} << 21;
+  Matrix<T> matrix(rows, cols);
+  const auto begin = reinterpret_cast<std::uintptr_t>(matrix.data());
+  const std::uintptr_t end = begin + Size(matrix.size()) * sizeof(T);
+  const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
+#if defined(MADV_HUGEPAGE)
+  // Where this fails, pages are small, and all is as before.
+  if (first < last) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+  return matrix;
+}
+
+}  // namespace
+
+PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
+  PackedShape shape{};
+  shape.bits = grid.bits;
+  shape.group_columns = grid.k_quant ? kSuperColumns : GroupColumns(grid, cols);
+  shape.parts = grid.k_quant ? static_cast<int>(kPieceColumns / grid.group_size) : 1;
+  shape.groups = cols / shape.group_columns;
+  shape.step_columns = grid.bits == 3 ? 32 : 32 / grid.bits;
+  const int twice_zero = static_cast<int>(2 * grid.shared_zero());
+  shape.sum_times = twice_zero == 0 ? 1 : -(twice_zero % 2 == 0 ? twice_zero / 2 : twice_zero);
+  shape.group_steps = CeilDiv(shape.group_columns, shape.step_columns);
+  shape.group_positions = shape.group_steps * shape.step_columns;
+  shape.group_pieces = CeilDiv(shape.group_positions, kPieceColumns);
+  return shape;
+}
+
+bool PackedMatrix::Holds(const Grid& grid) noexcept {
+  const int bits = grid.bits;
+  return bits == 2 || bits == 3 || bits == 4 || bits == 8;
+}
+
+PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
+    : rows_(from.rows()),
+      cols_(from.cols()),
+      grid_(from.grid()),
+      shape_(ShapeOf(from.grid(), from.cols())) {
+  LIEQ_ASSERT(Holds(grid_));
+  const bool minima = from.minima().size() > 0;
+  half_ = grid_.k_quant || (FitHalves(from.scales(), pool) && FitHalves(from.minima(), pool));
+  const Index numbers = shape_.groups * kLanes;
+  if (grid_.k_quant) {
+    const Index parts = numbers * shape_.group_pieces * shape_.parts;
+    factors_ = LargePages<std::int8_t>(blocks(), parts);
+    if (minima) zeros_ = LargePages<std::uint8_t>(blocks(), parts);
+  }
+  codes_ = LargePages<std::uint32_t>(
+      blocks(), shape_.groups * shape_.group_steps * StepWords(shape_.bits) * kLanes);
+  if (half_) {
+    scales_ = LargePages<std::uint16_t>(blocks(), numbers);
+    if (minima) minima_ = LargePages<std::uint16_t>(blocks(), numbers);
+  } else {
+    wide_scales_ = LargePages<float>(blocks(), numbers);
+    if (minima) wide_minima_ = LargePages<float>(blocks(), numbers);
+  }
+  if (from.zeros().size() > 0) zeros_ = LargePages<std::uint8_t>(blocks(), numbers);
+  pool.ParallelFor(CeilDiv(blocks(), kBlocksOfTask), [&](Index task, int) {
+    const Index end = std::min(blocks(), (task + 1) * kBlocksOfTask);
+    for (Index block = task * kBlocksOfTask; block < end; ++block) Pack(from, block);
+  });
+}
+
+void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
+  const Index begin = block * kLanes, end = std::min(rows_, begin + kLanes);
+  const Index parts = shape_.group_pieces * shape_.parts;  // of a super-block
+  for (Index row = begin; row < end; ++row) {
+    const Index lane = row - begin;
+    for (Index g = 0; g < shape_.groups; ++g) {
+      const SuperBlock& super = from.Super(row, g);
+      scales_(block, g * kLanes + lane) = ToF16(super.d).bits;
+      if (minima_.size() > 0) minima_(block, g * kLanes + lane) = ToF16(super.dmin).bits;
+      for (Index part = 0; part < parts; ++part) {
+        const Index at = (g * parts + part) * kLanes + lane;
+        factors_(block, at) = super.scales[Size(part)];
+        if (zeros_.size() > 0) zeros_(block, at) = super.minima[Size(part)];
+      }
+    }
+  }
+}
+
+void PackedMatrix::Pack(const QMatrix& from, Index block) {
+  PackCodes(from, block);
+  if (grid_.k_quant) return PackSupers(from, block);
+  const Index begin = block * kLanes, end = std::min(rows_, begin + kLanes);
+  const auto transposed = [&](View<const float, 2> numbers, Matrix<std::uint16_t>& halves,
+                              Matrix<float>& floats) {
+    if (numbers.size() == 0) return;
+    for (Index row = begin; row < end; ++row) {
+      const float* of_row = numbers.Row(row).data();
+      for (Index g = 0; g < shape_.groups; ++g) {
+        const Index at = g * kLanes + row - begin;
+        if (half_) {
+          halves(block, at) = ToF16(of_row[g]).bits;
+        } else {
+          floats(block, at) = of_row[g];
+        }
+      }
+    }
+  };
+  transposed(from.scales(), scales_, wide_scales_);
+  transposed(from.minima(), minima_, wide_minima_);
+  if (zeros_.size() == 0) return;
+  for (Index row = begin; row < end; ++row) {
+    for (Index g = 0; g < shape_.groups; ++g) {
+      zeros_(block, g * kLanes + row - begin) = from.zeros()(row, g);
+    }
+  }
+}
+
+void PackedMatrix::PackCodes(const QMatrix& from, Index block) {
+  const Index steps = shape_.groups * shape_.group_steps, width = StepWords(shape_.bits);
+  // A row's stream is that of its steps where groups fill theirs.
+  const bool direct = steps * width == from.words_per_row() &&
+                      (shape_.groups == 1 || shape_.group_positions == shape_.group_columns);
+  std::vector<std::uint8_t> codes(direct ? 0 : Size(cols_));
+  std::vector<std::uint8_t> filled(direct ? 0 : Size(shape_.groups * shape_.group_positions));
+  std::vector<std::uint32_t> stream(direct ? 0 : Size(steps * width));
+  const Index end = std::min(rows_, (block + 1) * kLanes);
+  for (Index row = block * kLanes; row < end; ++row) {
+    const std::uint32_t* words = from.words().data() + row * from.words_per_row();
+    if (!direct) {
+      from.GetRow(row, codes);
+      for (Index g = 0; g < shape_.groups; ++g) {
+        std::copy_n(codes.data() + g * shape_.group_columns, shape_.group_columns,
+                    filled.data() + g * shape_.group_positions);
+      }
+      lieq::PackCodes(filled, shape_.bits, stream);
+      words = stream.data();
+    }
+    std::uint32_t* to = codes_.view().Row(block).data() + row % kLanes;
+    if (width == 1) {
+      for (Index s = 0; s < steps; ++s) to[s * kLanes] = words[s];
+      continue;
+    }
+    for (Index s = 0; s < steps; ++s, words += width, to += width * kLanes) {
+      const std::array<std::uint32_t, 3> three = StepOfStream(words);
+      for (std::size_t i = 0; i < three.size(); ++i) to[i * Size(kLanes)] = three[i];
+    }
+  }
+}
+
+PackedBlocks PackedMatrix::From(Index block) const noexcept {
+  const auto row = [block](const auto& matrix) {
+    return matrix.size() > 0 ? matrix.data() + block * matrix.cols() : nullptr;
+  };
+  PackedBlocks blocks{};
+  blocks.codes = reinterpret_cast<const std::uint8_t*>(row(codes_));
+  blocks.scales = half_ ? static_cast<const void*>(row(scales_)) : row(wide_scales_);
+  blocks.minima = half_ ? static_cast<const void*>(row(minima_)) : row(wide_minima_);
+  blocks.zeros = grid_.k_quant ? nullptr : row(zeros_);
+  blocks.factors = row(factors_);
+  blocks.minimum_factors = grid_.k_quant ? row(zeros_) : nullptr;
+  blocks.half = half_;
+  blocks.twice_zero = static_cast<int>(2 * grid_.shared_zero());
+  return blocks;
+}
+
+std::int64_t PackedMatrix::bytes() const noexcept {
+  return codes_.size() * 4 + scales_.size() * 2 + minima_.size() * 2 + wide_scales_.size() * 4 +
+         wide_minima_.size() * 4 + zeros_.size() + factors_.size();
+}
+
+float PackedMatrix::Number(const Matrix<std::uint16_t>& halves, const Matrix<float>& floats,
+                           Index block, Index group, Index lane) const {
+  const Index at = group * kLanes + lane;
+  return half_ ? ToFloat(F16{halves(block, at)}) : floats(block, at);
+}
+
+void PackedMatrix::Dequantize(Index begin, View<float, 2> out) const {
+  LIEQ_ASSERT(begin >= 0 && begin + out.rows() <= rows_ && out.cols() == cols_);
+  const Index steps = shape_.groups * shape_.group_steps, width = StepWords(shape_.bits);
+  std::vector<std::uint32_t> stream(Size(steps * width));
+  std::vector<std::uint8_t> codes(Size(shape_.groups * shape_.group_positions));
+  for (Index r = 0; r < out.rows(); ++r) {
+    const Index row = begin + r, block = row / kLanes, lane = row % kLanes;
+    const std::uint32_t* words = codes_.view().Row(block).data() + lane;
+    for (Index s = 0; s < steps; ++s, words += width * kLanes) {
+      if (width == 1) {
+        stream[Size(s)] = *words;
+      } else {
+        StreamOfStep({words[0], words[kLanes], words[2 * kLanes]}, stream.data() + s * width);
+      }
+    }
+    UnpackCodes(stream, shape_.bits, codes);
+    const Index parts = grid_.k_quant ? shape_.group_pieces * shape_.parts : 1;
+    const Index columns = shape_.group_columns / parts;
+    for (Index i = 0; i < shape_.groups * parts; ++i) {
+      const Index g = i / parts, part = i % parts;
+      const std::uint8_t* of_part = codes.data() + g * shape_.group_positions + part * columns;
+      float* to = out.Row(r).data() + i * columns;
+      const auto [scale, zero, minimum] = LevelOf(block, g, part, lane);
+      for (Index c = 0; c < columns; ++c) {
+        to[c] = scale * (static_cast<float>(of_part[c]) - zero) + minimum;
+      }
+    }
+  }
+}
+
+PackedMatrix::Level PackedMatrix::LevelOf(Index block, Index group, Index part, Index lane) const {
+  const bool minima = minima_.size() + wide_minima_.size() > 0;
+  Level level{.scale = Number(scales_, wide_scales_, block, group, lane),
+              .zero = grid_.shared_zero(),
+              .minimum = minima ? Number(minima_, wide_minima_, block, group, lane) : -0.0f};
+  if (grid_.k_quant) {
+    const Index at = (group * shape_.group_pieces * shape_.parts + part) * kLanes + lane;
+    level.scale *= static_cast<float>(factors_(block, at));
+    if (minima) level.minimum = -(level.minimum * static_cast<float>(zeros_(block, at)));
+  } else if (zeros_.size() > 0) {
+    level.zero = static_cast<float>(zeros_(block, group * kLanes + lane));
+  }
+  return level;
+}
+
+}  // namespace lieq
