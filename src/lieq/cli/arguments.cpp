@@ -233,6 +233,10 @@ Arguments ParseArguments(int count, const char* const* words) {
   arguments.run.estimates = !arguments.quiet;
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
+  // Whoever talks with a model wants it fast; figures of `evaluate` stay those of plain floats.
+  if (arguments.machine.kernels.empty() && (chosen()->bit & (kChat | kBench | kServe)) != 0) {
+    arguments.machine.kernels = kPackedKernels;
+  }
   CheckKernels(arguments, *chosen());
   TakeBudget(*chosen(), arguments);
   if (!arguments.run.calibration.weights.empty() &&

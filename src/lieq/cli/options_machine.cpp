@@ -32,7 +32,8 @@ constexpr std::array kMachineRows{
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate | kChat | kBench | kServe,
               .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs), "
-                      "or packed, which runs codes where they lie (docs/kernels.md)",
+                      "or packed, which runs codes where they lie (docs/kernels.md; the default of "
+                      "chat, serve and bench)",
               .set = [](Arguments& a, const std::string& v) { a.machine.kernels = v; },
               .choices =
                   [] {
