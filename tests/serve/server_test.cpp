@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <httplib.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <thread>
@@ -191,8 +190,6 @@ TEST_F(ServerTest, OutlivesClientsThatVanishAndGoesOn) {
                                .dump();
   for (int i = 0; i < 20; ++i) {
     std::size_t bytes = 0;
-    httplib::Client client = Client();
-    (void)client.Post("/v1/chat/completions", httplib::Headers(), body, "application/json");
     httplib::Request gone;
     gone.method = "POST";
     gone.path = "/v1/chat/completions";
@@ -202,8 +199,9 @@ TEST_F(ServerTest, OutlivesClientsThatVanishAndGoesOn) {
       bytes += count;
       return bytes < 200;  // then it hangs up
     };
+    httplib::Client client = Client();
     (void)client.send(gone);
-    if (i >= 3) break;
+    EXPECT_GE(bytes, 200u) << "an answer was under way";
   }
   // Whatever was being written for them ends, and others are served.
   EXPECT_EQ(Chat({{"max_tokens", 5}}).first, 200);
@@ -253,7 +251,9 @@ TEST_F(ServerTest, KnowsItsKeyAndItsName) {
   EXPECT_EQ(Client().Get("/v1/models", {{"Authorization", "Bearer secre"}})->status, 401);
   EXPECT_EQ(Client().Get("/v1/models", {{"Authorization", "Bearer secret"}})->status, 200);
   EXPECT_EQ(Client().Get("/health")->status, 200);
-  EXPECT_EQ(Client().Get("/health", {{"Host", "evil.example"}})->status, 403);
+  for (const char* host : {"evil.example", "127.evil.example", "localhost.evil.example"}) {
+    EXPECT_EQ(Client().Get("/health", {{"Host", host}})->status, 403) << host;
+  }
   EXPECT_EQ(Client().Get("/health", {{"Host", "localhost:1"}})->status, 200);
 }
 
@@ -302,7 +302,7 @@ TEST_F(ServerTest, NamesAPortThatIsTaken) {
   second.port = server->port();
   try {
     const Server taken(second, other);
-    // Where the system lets two listen at one port, there is nothing to say.
+    FAIL() << "two servers at one port";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("cannot be listened at"));
   }

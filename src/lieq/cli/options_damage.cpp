@@ -77,7 +77,7 @@ constexpr std::array kDamageRows{
               .value = "NAME",
               .commands = kSensitivity | kPlan | kQuantize,
               .help = "what rounds the candidates whose damage is measured (default: gptq where "
-                      "--method is best, which takes half the time; else --method)",
+                      "--method is best, which takes longer; else --method)",
               .set = [](Arguments& a,
                         const std::string& v) { a.run.damage.method = FindQuantizer(v).name; },
               .choices = [] { return NamesIn(Quantizers()); }},

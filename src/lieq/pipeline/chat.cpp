@@ -47,6 +47,11 @@ SamplingOptions SamplingRequest::Over(SamplingOptions otherwise) const noexcept 
   return otherwise;
 }
 
+SamplingOptions SamplingOfChat(const SamplingRequest& request, const ModelFolder& model) {
+  return request.Over(
+      SamplingOf(model).value_or(SamplingOptions{.temperature = 0.7, .top_p = 0.95}));
+}
+
 class ChatSession::Work {
  public:
   Work(const ChatRequest& request, Session& session)
@@ -56,8 +61,7 @@ class ChatSession::Work {
         tokenizer_(OpenTokenizer(model_, session.log())),
         template_(OpenChatTemplate(model_)),
         ends_(EndTokens(model_)),
-        sampling_(request.sampling.Over(
-            SamplingOf(model_).value_or(SamplingOptions{.temperature = 0.7, .top_p = 0.95}))),
+        sampling_(SamplingOfChat(request.sampling, model_)),
         capacity_(Capacity(request, model_.weights.config)),
         decoder_(model_.weights, session.device(), 1, capacity_),
         logits_(1, model_.weights.config.vocab) {

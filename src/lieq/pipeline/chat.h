@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "lieq/container/model_folder.h"
 #include "lieq/io/json.h"
 #include "lieq/model/sampling.h"
 #include "lieq/pipeline/session.h"
@@ -21,11 +22,16 @@ struct SamplingRequest {
   [[nodiscard]] SamplingOptions Over(SamplingOptions otherwise) const noexcept;
 };
 
+/// What is said, else what generation_config.json has, else temperature 0.7 and the likeliest 95 %.
+/// Throws Error as SamplingOf does.
+[[nodiscard]] SamplingOptions SamplingOfChat(const SamplingRequest& request,
+                                             const ModelFolder& model);
+
 struct ChatRequest {
   std::filesystem::path model;
   std::optional<std::string> system;  // message
   std::filesystem::path messages;     // a chat to go on with; this or the system's message
-  SamplingRequest sampling;           // else as generation_config.json has it, else 0.7 and 0.95
+  SamplingRequest sampling;           // as of SamplingOfChat
   std::uint64_t seed = 0;
   Index context = 4096;  // tokens of the chat at most; the model's positions where these are fewer
   Index new_tokens = 1024;  // of an answer at most

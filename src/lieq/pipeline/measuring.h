@@ -15,7 +15,7 @@
 namespace lieq {
 
 /// How candidates are rounded where damage is measured: by --damage-method, or else as --method
-/// says, but by gptq for best. That orders grids alike in half the time. Codes that a result is put
+/// says, but by gptq for best, which takes longer. Codes that a result is put
 /// together from (--assemble) are those of the method.
 [[nodiscard]] QuantOptions CandidateOptions(const QuantizeRequest& request);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <httplib.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -13,7 +14,6 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/chat/chat_template.h"
-#include "lieq/container/generation_config.h"
 #include "lieq/container/special_tokens.h"
 #include "lieq/pipeline/generate.h"
 #include "lieq/pipeline/inputs.h"
@@ -41,8 +41,11 @@ void Fail(httplib::Response& response, int status, const std::string& message,
   response.set_content(ApiError(message, type).dump(), kJson);
 }
 
+/// By name or number: "127.elsewhere.example" is a name of somebody else's.
 bool IsLoopback(std::string_view host) {
-  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+  if (host == "localhost" || host == "::1" || host == "[::1]") return true;
+  return host.starts_with("127.") &&
+         host.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
 /// The name of a Host header, without the port.
@@ -88,8 +91,7 @@ class Server::Work {
         session_(session),
         model_(OpenInput(request.model, session.log())),
         tokenizer_(OpenTokenizer(model_, session.log())),
-        sampling_(request.sampling.Over(
-            SamplingOf(model_).value_or(SamplingOptions{.temperature = 0.7, .top_p = 0.95}))),
+        sampling_(SamplingOfChat(request.sampling, model_)),
         engine_(model_, tokenizer_, EndTokens(model_), request.engine, session),
         name_(request.model.filename().empty() ? request.model.parent_path().filename().string()
                                                : request.model.filename().string()) {
@@ -174,6 +176,12 @@ class Server::Work {
 
   void Bind() {
     const std::string& host = request_.host;
+    // Without the library's SO_REUSEPORT, by which a second server would share the first one's
+    // clients and nobody would be told.
+    server_.set_socket_options([](int socket) {
+      const int yes = 1;
+      ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    });
     if (request_.port == 0) {
       port_ = server_.bind_to_any_port(host);
     } else if (server_.bind_to_port(host, request_.port)) {
