@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -55,8 +56,7 @@ int Decode(int count, char** words) {
     text(0, i) = static_cast<TokenId>(rng.Below(static_cast<std::uint32_t>(vocab)));
   }
   Matrix<float> logits(1, vocab);
-  std::vector<Decoder> decoders;
-  decoders.reserve(models.size());
+  std::deque<Decoder> decoders;  // which do not move
   for (const ModelFolder& model : models) {
     decoders.emplace_back(model.weights, *device, 1, kPrompt + tokens);
     decoders.back().Append(text.view().Cols(0, kPrompt), logits.view());

@@ -56,6 +56,12 @@ TEST_F(PackedKernelsOption, EvaluatesAndGeneratesWithEachKindOfActivations) {
         .out;
   };
   EXPECT_EQ(tokens("1"), tokens("3"));
+  for (const std::string type : {"float", "f16", "int8"}) {
+    const Outcome cached =
+        Lieq({"generate", Path("packed"), "-p", "the", "-n", "3", "--json", "--kv-cache", type});
+    const auto device = ParseJson(cached.out, "stdout")["device"].get<std::string>();
+    EXPECT_EQ(device.find(type + " cache") != std::string::npos, type != "float") << device;
+  }
 }
 
 TEST_F(PackedKernelsOption, AreForRunningAModelAndNotForMakingOne) {

@@ -2,13 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "lieq/base/rng.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
 #include "tests/support/error_of.h"
+#include "tests/support/random_qmatrix.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
@@ -40,7 +44,7 @@ Matrix<float> AllLogits(const Weights& weights, Device& device, View<const Token
 
 /// Appends the tokens in pieces of these lengths and compares what comes after each piece.
 void ExpectSameLogits(const Weights& weights, Device& device, const Matrix<TokenId>& tokens,
-                      const std::vector<Index>& pieces) {
+                      const std::vector<Index>& pieces, double tolerance = kTolerance) {
   const Index sequences = tokens.rows(), length = tokens.cols(), vocab = weights.config.vocab;
   const Matrix<float> expected = AllLogits(weights, device, tokens.view());
   Decoder decoder(weights, device, sequences, length + 3);
@@ -49,7 +53,7 @@ void ExpectSameLogits(const Weights& weights, Device& device, const Matrix<Token
     decoder.Append(tokens.view().Cols(decoder.length(), piece), logits.view());
     for (Index s = 0; s < sequences; ++s) {
       for (Index t = 0; t < vocab; ++t) {
-        ASSERT_NEAR(logits(s, t), expected(s * length + decoder.length() - 1, t), kTolerance)
+        ASSERT_NEAR(logits(s, t), expected(s * length + decoder.length() - 1, t), tolerance)
             << "sequence " << s << ", after token " << decoder.length() << ", logit " << t;
       }
     }
@@ -77,6 +81,16 @@ TEST_P(DecoderOf, GivesTheLogitsOfTheWholePassAtEveryPosition) {
 TEST_P(DecoderOf, TakesPromptsInPiecesAndSequencesSideBySide) {
   const Matrix<TokenId> tokens = RandomTokens(3, 150, GetParam().vocab);
   ExpectSameLogits(model.weights, *device, tokens, {1, 7, 133, 1, 1, 2, 5});
+}
+
+TEST_P(DecoderOf, HoldsKeysAndValuesInFewerBits) {
+  const Matrix<TokenId> tokens = RandomTokens(2, 40, GetParam().vocab);
+  for (const auto& [type, tolerance] :
+       {std::pair(CacheType::kF16, 5e-3), std::pair(CacheType::kInt8, 0.2)}) {
+    const auto narrow = MakeCpuDevice(pool, {.cache = type});
+    EXPECT_NE(narrow->description().find(std::string(Name(type)) + " cache"), std::string::npos);
+    ExpectSameLogits(model.weights, *narrow, tokens, {30, 1, 1, 8}, tolerance);
+  }
 }
 
 TEST_P(DecoderOf, RunsSequencesOfDifferentLengthsInOneBatch) {
@@ -175,6 +189,34 @@ TEST(Decoder, SplitsAPromptThatStandsBesideOthersInTheBatch) {
     ASSERT_NEAR(logits(0, t), expected(length + 29, t), kTolerance);
     ASSERT_NEAR(logits(1, t), expected(length - 1, t), kTolerance);
   }
+}
+
+TEST(Decoder, LetsGoOfCodesThatTheDeviceHasLaidOut) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model");
+  ModelFolder model = OpenModel(folder / "model");
+  std::vector<std::weak_ptr<const QMatrix>> codes;
+  for (LayerWeights& layer : model.weights.layers) {
+    for (Linear& linear : layer.linears) {
+      const auto matrix = std::make_shared<const QMatrix>(
+          RandomQMatrix(Rows(linear.weight), Cols(linear.weight), {.bits = 2, .group_size = 0}, 1));
+      linear.weight = matrix;
+      codes.push_back(matrix);
+    }
+  }
+  const auto held = [&] {
+    return std::ranges::count_if(codes, [](const auto& code) { return !code.expired(); });
+  };
+  ThreadPool pool(2);
+  const auto packed = MakeCpuDevice(pool, {.kernels = std::string(kPackedKernels)});
+  const auto plain = MakeCpuDevice(pool);
+  const auto all = static_cast<std::ptrdiff_t>(codes.size());
+  {
+    const Decoder reads_them(Weights(model.weights), *plain, 1, 4);
+    EXPECT_EQ(held(), all);
+  }
+  const Decoder laid_out(std::move(model.weights), *packed, 1, 4);
+  EXPECT_EQ(held(), 0);
 }
 
 TEST(Decoder, IsTheSameForAnyThreads) {

@@ -208,6 +208,22 @@ void StrictDevice::Attention(DeviceView<const float> q, DeviceView<const float> 
   cpu_->Attention(q, k, v, heads, spans, out);
 }
 
+std::unique_ptr<RowCache> StrictDevice::AllocCache(Index rows, Index kv_heads, Index head_dim) {
+  return cpu_->AllocCache(rows, kv_heads, head_dim);
+}
+
+void StrictDevice::Store(DeviceView<const float> from, RowCache& cache, Index row) {
+  const Opened opened(memory_);
+  cpu_->Store(from, cache, row);
+}
+
+void StrictDevice::CachedAttention(DeviceView<const float> q, const RowCache& k, const RowCache& v,
+                                   const AttentionHeads& heads,
+                                   std::span<const AttentionSpan> spans, DeviceView<float> out) {
+  const Opened opened(memory_);
+  cpu_->CachedAttention(q, k, v, heads, spans, out);
+}
+
 void StrictDevice::Scale(DeviceView<float> x, float factor) {
   const Opened opened(memory_);
   cpu_->Scale(x, factor);

@@ -55,6 +55,8 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
   void Download(DeviceView<const float> from, View<float, 2> to) override;
   void Copy(DeviceView<const float> from, DeviceView<float> to) override;
   Prepared Prepare(const AnyMatrix& matrix) override;
+  std::unique_ptr<RowCache> AllocCache(Index rows, Index kv_heads, Index head_dim) override;
+  void Store(DeviceView<const float> from, RowCache& cache, Index row) override;
   void Sync() override;
 
   void Products(DeviceView<const float> x, std::span<const Product> products, bool add) override;
@@ -65,6 +67,9 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
   void Attention(DeviceView<const float> q, DeviceView<const float> k, DeviceView<const float> v,
                  const AttentionHeads& heads, std::span<const AttentionSpan> spans,
                  DeviceView<float> out) override;
+  void CachedAttention(DeviceView<const float> q, const RowCache& k, const RowCache& v,
+                       const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                       DeviceView<float> out) override;
   void Scale(DeviceView<float> x, float factor) override;
   void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) override;
   void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,

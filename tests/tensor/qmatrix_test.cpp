@@ -6,11 +6,16 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "lieq/base/rng.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/random_qmatrix.h"
+#include "tests/support/temp_folder.h"
 
 namespace lieq {
 namespace {
@@ -32,6 +37,40 @@ TEST(PackCodes, GivesTheGoldenWords) {
   codes.resize(8);
   EXPECT_EQ(Packed(codes, 4), (std::vector<std::uint32_t>{0x76543210}));
   EXPECT_EQ(Packed({1, 2, 128, 255}, 8), (std::vector<std::uint32_t>{0xFF800201}));
+}
+
+TEST(QMatrix, ReadsMappedWordsAndCopiesThemBeforeItWrites) {
+  const Grid grid{.bits = 4, .group_size = 16};
+  const QMatrix own = RandomQMatrix(600, 64, grid, 3);
+  const TempFolder folder;
+  WriteText(folder / "words", std::string(reinterpret_cast<const char*>(own.words().data()),
+                                          own.words().size_bytes()));
+  auto file = std::make_shared<const FileMap>(folder / "words");
+  const std::span<const std::uint32_t> words(
+      reinterpret_cast<const std::uint32_t*>(file->bytes().data()), own.words().size());
+  QMatrix mapped(600, 64, grid, words, file);
+  std::ranges::copy(std::span(own.scales().data(), Size(own.scales().size())),
+                    mapped.scales().data());
+  EXPECT_EQ(std::as_const(mapped).words().data(), words.data());
+  QMatrix changed = mapped;
+  const std::weak_ptr<const FileMap> held = file;
+  file.reset();
+
+  const auto widened = [](const QMatrix& matrix) {
+    Matrix<float> out(matrix.rows(), matrix.cols());
+    matrix.Dequantize(0, out.view());
+    return std::vector<float>(out.data(), out.data() + out.size());
+  };
+  EXPECT_EQ(widened(mapped), widened(own));
+  mapped.Release(3, 500);
+  own.Release(0, 600);  // nothing to give back
+  EXPECT_EQ(widened(mapped), widened(own));
+  changed.SetRow(1, std::vector<std::uint8_t>(64, 5));
+  EXPECT_NE(widened(changed), widened(own));
+  EXPECT_EQ(widened(mapped), widened(own));
+  EXPECT_FALSE(held.expired());
+  mapped = {};
+  EXPECT_TRUE(held.expired());  // the changed one has words of its own
 }
 
 class PackRoundTrip : public testing::TestWithParam<std::tuple<int, int>> {};

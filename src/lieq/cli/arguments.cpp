@@ -234,7 +234,9 @@ Arguments ParseArguments(int count, const char* const* words) {
   TakeWidthOfGrid(arguments);
   CheckTogether(arguments);
   // Whoever talks with a model wants it fast; figures of `evaluate` stay those of plain floats.
-  if (arguments.machine.kernels.empty() && (chosen()->bit & (kChat | kBench | kServe)) != 0) {
+  const bool runs = (chosen()->bit & (kChat | kBench | kServe)) != 0;
+  if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
+  if (runs && arguments.machine.kernels.empty()) {
     arguments.machine.kernels = kPackedKernels;
   }
   CheckKernels(arguments, *chosen());

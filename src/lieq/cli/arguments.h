@@ -27,6 +27,7 @@ struct Arguments {
   QuantizeRequest run;  // of every command what it shares with `quantize`: model, output, ...
   MachineRequest machine;
   bool says_activations = false;
+  bool says_kv_cache = false;
 
   std::vector<std::filesystem::path> runs;
   std::filesystem::path recipe;              // that options were taken from; may be empty

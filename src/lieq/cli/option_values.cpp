@@ -140,6 +140,12 @@ void SetActivations(Arguments& arguments, const std::string& text) {
   arguments.says_activations = true;
 }
 
+void SetKvCache(Arguments& arguments, const std::string& text) {
+  const auto found = std::ranges::find(kCacheTypeNames, text);  // one of the row's choices
+  arguments.machine.keys_and_values = static_cast<CacheType>(found - kCacheTypeNames.begin());
+  arguments.says_kv_cache = true;
+}
+
 void SetTransforms(Arguments& arguments, const std::string& text) {
   arguments.run.transforms = SplitAtCommas(text);
   (void)ResolveTransforms(arguments.run.transforms);

@@ -51,6 +51,7 @@ void SetRankingWeights(Arguments& arguments, const std::string& text);
 void SetGrid(Arguments& arguments, const std::string& text);
 void SetArithmetic(Arguments& arguments, const std::string& text);
 void SetActivations(Arguments& arguments, const std::string& text);
+void SetKvCache(Arguments& arguments, const std::string& text);
 /// "rotate,awq", "auto", "auto,rotate"
 void SetTransforms(Arguments& arguments, const std::string& text);
 void SetGroupSize(Arguments& arguments, const std::string& text);

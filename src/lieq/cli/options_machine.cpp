@@ -54,6 +54,16 @@ constexpr std::array kMachineRows{
             [] {
               return std::vector<std::string>(kActivationNames.begin(), kActivationNames.end());
             }},
+    OptionRow{.names = "--kv-cache",
+              .value = "TYPE",
+              .commands = kEvaluate | kGenerate | kChat | kBench | kServe,
+              .help = "what keys and values of a text are held in while it is written: float, f16 "
+                      "or int8 (default: float; of chat, serve and bench f16)",
+              .set = SetKvCache,
+              .choices =
+                  [] {
+                    return std::vector<std::string>(kCacheTypeNames.begin(), kCacheTypeNames.end());
+                  }},
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",

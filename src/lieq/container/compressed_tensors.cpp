@@ -47,18 +47,40 @@ Extents ReadShape(const TensorFile& file, std::string_view module, const Grid& g
   return {shape[0], shape[1]};
 }
 
-void ReadCodes(const TensorFile& file, std::string_view module, QMatrix& matrix) {
-  const int bits = matrix.grid().bits;
-  const TensorRef& tensor =
-      Checked(file, module, "weight_packed", DType::kI32, {matrix.rows(), matrix.words_per_row()});
-  CopyItems(tensor, matrix.words());
-  for (Index row = 0; row < matrix.rows(); ++row) {
-    const std::uint32_t last = matrix.words()[Size((row + 1) * matrix.words_per_row() - 1)];
-    if (!TailIsClear(last, matrix.cols(), bits)) {
-      FailAt(tensor, "bits set behind the last code of a row", "zero bits",
-             "row " + std::to_string(row));
+/// Codes as the file has them, which is as a QMatrix has them: where they lie, so far as words may
+/// begin there, else a copy. All else is 0.
+QMatrix WithCodes(const TensorFile& file, const TensorRef& tensor, Index rows, Index cols,
+                  const Grid& grid) {
+  const std::byte* begin = tensor.bytes.data();
+  if (reinterpret_cast<std::uintptr_t>(begin) % alignof(std::uint32_t) == 0) {
+    for (const auto& map : file.maps()) {
+      const std::byte* first = map->bytes().data();
+      if (begin < first || begin >= first + map->bytes().size()) continue;
+      return {rows,
+              cols,
+              grid,
+              {reinterpret_cast<const std::uint32_t*>(begin), tensor.bytes.size() / 4},
+              map};
     }
   }
+  QMatrix matrix(rows, cols, grid);
+  CopyItems(tensor, matrix.words());
+  return matrix;
+}
+
+QMatrix ReadCodes(const TensorFile& file, std::string_view module, Index rows, Index cols,
+                  const Grid& grid) {
+  const Index words = StreamWords(cols, grid.bits);
+  const TensorRef& tensor = Checked(file, module, "weight_packed", DType::kI32, {rows, words});
+  QMatrix matrix = WithCodes(file, tensor, rows, cols, grid);
+  if (cols * grid.bits % 32 == 0) return matrix;  // rows fill their words
+  const std::span<const std::uint32_t> codes = std::as_const(matrix).words();
+  for (Index row = 0; row < rows; ++row) {
+    if (TailIsClear(codes[Size((row + 1) * words - 1)], cols, grid.bits)) continue;
+    FailAt(tensor, "bits set behind the last code of a row", "zero bits",
+           "row " + std::to_string(row));
+  }
+  return matrix;
 }
 
 /// One stream a column, along the rows: words lie in dimension 0.
@@ -362,8 +384,7 @@ QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& 
                   {rows, cols / GroupColumns(grid, cols)});
   }
 
-  QMatrix matrix(rows, cols, grid);
-  ReadCodes(file, module, matrix);
+  QMatrix matrix = ReadCodes(file, module, rows, cols, grid);
   if (grid.k_quant) {
     ReadSupers(file, module, matrix);
     return matrix;

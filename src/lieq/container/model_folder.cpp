@@ -171,7 +171,11 @@ class WeightReader {
     if (!*packed_) return std::nullopt;
     std::optional<PackedModule> read = (*packed_)(file_, module, rows, cols);
     if (!read) return std::nullopt;
-    for (const std::string& name : read->tensors) packed_parts_.insert(Take(name).name);
+    for (const std::string& name : read->tensors) {
+      const TensorRef& tensor = Take(name);
+      packed_parts_.insert(tensor.name);
+      for (const auto& map : file_.maps()) map->Drop(tensor.bytes);  // a copy was made
+    }
     return std::move(read->matrix);
   }
 

@@ -17,8 +17,8 @@
 // Owners. A DeviceMatrix belongs to whoever allocated it, and a Prepared to all who hold it. Either
 // may be let go of while operations on it are queued: the device keeps the memory until they have
 // run. A Prepared may read the matrix that it was made of for as long as it is held, and no longer,
-// so that mapped weights need no copy: who holds the one keeps the other, unchanged. All of them
-// die before their device.
+// so that mapped weights need no copy: who holds the one keeps mapped memory, unchanged. Codes are
+// kept by the Prepared itself, where it reads them. All of them die before their device.
 //
 // Parts. Device is what a forward pass needs. CalibrationOps and GradientOps are what quantizing
 // and tuning need beyond it: a device has a part whole or not at all. Their operations share the
@@ -116,6 +116,13 @@ class PreparedMatrix {
 };
 using Prepared = std::shared_ptr<const PreparedMatrix>;
 
+/// Keys or values of the tokens that went before, one row each, held on a device in the type that
+/// it was made with (DeviceOptions::cache).
+class RowCache {
+ public:
+  virtual ~RowCache() = default;
+};
+
 /// One matrix that x is multiplied with, and where its result goes.
 struct Product {
   const PreparedMatrix& w;       // [out, in]
@@ -176,6 +183,14 @@ inline constexpr std::array<std::string_view, 3> kActivationNames{"float", "int8
   return kActivationNames[static_cast<std::size_t>(activations)];
 }
 
+/// What keys and values of a cache are held in: float; half precision, numbers beyond its range as
+/// its largest; or 8 bits, of which each head of a row has a scale. Numbers: names have one each.
+enum class CacheType { kFloat = 0, kF16 = 1, kInt8 = 2 };
+inline constexpr std::array<std::string_view, 3> kCacheTypeNames{"float", "f16", "int8"};
+[[nodiscard]] constexpr std::string_view Name(CacheType type) noexcept {
+  return kCacheTypeNames[static_cast<std::size_t>(type)];
+}
+
 /// Kernel rows of this name, or of "packed-" and the name of a row, lay codes out for themselves.
 inline constexpr std::string_view kPackedKernels = "packed";
 [[nodiscard]] constexpr bool IsPacked(std::string_view kernels) noexcept {
@@ -188,6 +203,7 @@ struct DeviceOptions {
   std::string kernels;  // name of a kernel row; empty: the best one this processor runs
   Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products; attention stays in float32
   Activations activations = Activations::kInt8;  // of Products with packed kernels
+  CacheType cache = CacheType::kFloat;           // of keys and values of tokens that went before
 };
 
 /// Sums over the activations that calibration is made of, on the host; in double but where it is
@@ -257,6 +273,11 @@ class Device {
   virtual void Download(DeviceView<const float> from, View<float, 2> to) = 0;
   virtual void Copy(DeviceView<const float> from, DeviceView<float> to) = 0;
   [[nodiscard]] virtual Prepared Prepare(const AnyMatrix& matrix) = 0;
+  /// Room for `rows` rows of [kv_heads * head_dim]; contents are undefined at first.
+  [[nodiscard]] virtual std::unique_ptr<RowCache> AllocCache(Index rows, Index kv_heads,
+                                                             Index head_dim) = 0;
+  /// Rows row .. row + from.rows() - 1 of the cache become those of `from`, in its type.
+  virtual void Store(DeviceView<const float> from, RowCache& cache, Index row) = 0;
   /// Waits until all that was queued has run: what it wrote to host memory is there then.
   virtual void Sync() = 0;
 
@@ -285,6 +306,10 @@ class Device {
   virtual void Attention(DeviceView<const float> q, DeviceView<const float> k,
                          DeviceView<const float> v, const AttentionHeads& heads,
                          std::span<const AttentionSpan> spans, DeviceView<float> out) = 0;
+  /// The same, keys and values of the spans and of their pasts being rows of caches.
+  virtual void CachedAttention(DeviceView<const float> q, const RowCache& k, const RowCache& v,
+                               const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                               DeviceView<float> out) = 0;
   /// x *= factor.
   virtual void Scale(DeviceView<float> x, float factor) = 0;
   /// gate = silu(gate) * up, in place.

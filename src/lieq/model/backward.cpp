@@ -39,7 +39,7 @@ Backward::Backward(const Weights& weights, Device& device, Index max_length)
     : weights_(weights),
       device_(device),
       gradients_(RequireGradients(device)),
-      placed_(weights, device, Residency::kOneLayer),
+      placed_(weights, device),
       runner_(weights.config, device, max_length) {}
 
 void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,

@@ -1,23 +1,26 @@
 #include "lieq/model/decoder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lieq/model/passes.h"
 
 namespace lieq {
 
-Decoder::Decoder(const Weights& weights, Device& device, Index sequences, Index capacity)
-    : forward_(weights, device, capacity, Residency::kAllLayers),
+Decoder::Decoder(Weights weights, Device& device, Index sequences, Index capacity)
+    : weights_(std::move(weights)),
+      forward_(weights_, device, capacity),
       sequences_(sequences),
       capacity_(capacity),
-      vocab_(weights.config.vocab),
+      vocab_(weights_.config.vocab),
       lengths_(Size(sequences)) {
   LIEQ_ASSERT(sequences >= 1 && capacity >= 1);
-  const ModelConfig& config = weights.config;
-  for (Index layer = 0; layer < config.layers; ++layer) {
-    caches_.push_back({device.Alloc(sequences * capacity, config.Out(Site::kK)),
-                       device.Alloc(sequences * capacity, config.Out(Site::kV))});
-  }
+  forward_.PlaceAll(weights_);
+  const ModelConfig& config = weights_.config;
+  const auto room = [&] {
+    return device.AllocCache(sequences * capacity, config.kv_heads, config.head_dim);
+  };
+  for (Index layer = 0; layer < config.layers; ++layer) caches_.push_back({room(), room()});
 }
 
 void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {

@@ -17,11 +17,14 @@ struct SequenceTokens {
 };
 
 /// Sequences side by side, each with a length of its own. All layers lie on the device. The cache
-/// takes 2 * layers * sequences * capacity * kv_heads * head_dim floats.
+/// takes 2 * layers * sequences * capacity * kv_heads * head_dim numbers of the device's type.
 class Decoder {
  public:
-  /// weights and device outlive this. sequences, capacity (the most tokens of one) >= 1.
-  Decoder(const Weights& weights, Device& device, Index sequences, Index capacity);
+  /// device outlives this. sequences, capacity (the most tokens of one) >= 1. Weights that were
+  /// moved here are let go of as they are placed.
+  Decoder(Weights weights, Device& device, Index sequences, Index capacity);
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
 
   /// Adds tokens [sequences, n], n >= 1, to the end of each sequence, which have one length;
   /// length() + n <= capacity. logits [sequences, vocab]: of the token after the last one, as the
@@ -43,6 +46,7 @@ class Decoder {
  private:
   [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
 
+  Weights weights_;  // what is left of them
   Forward forward_;
   Index sequences_;
   Index capacity_;

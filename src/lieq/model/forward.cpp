@@ -32,10 +32,10 @@ std::vector<AttentionSpan> WindowSpans(Index windows, Index length, Index past, 
   return spans;
 }
 
-Forward::Forward(const Weights& weights, Device& device, Index max_length, Residency residency)
+Forward::Forward(const Weights& weights, Device& device, Index max_length)
     : weights_(weights),
       device_(device),
-      placed_(weights, device, residency),
+      placed_(weights, device),
       runner_(weights.config, device, max_length) {}
 
 Hidden Forward::Embed(View<const TokenId, 2> tokens) {

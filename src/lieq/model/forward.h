@@ -34,8 +34,9 @@ using Observer = std::function<void(Unit unit, DeviceView<const float> input)>;
 class Forward {
  public:
   /// weights and device outlive this. max_length: the longest window that will be run.
-  Forward(const Weights& weights, Device& device, Index max_length,
-          Residency residency = Residency::kOneLayer);
+  Forward(const Weights& weights, Device& device, Index max_length);
+  /// As PlacedWeights::PlaceAll, of the weights that this was made with.
+  void PlaceAll(Weights& weights) { placed_.PlaceAll(weights); }
 
   /// tokens [windows, length], each below the vocabulary (throws Error otherwise).
   [[nodiscard]] Hidden Embed(View<const TokenId, 2> tokens);

@@ -46,18 +46,27 @@ Product ProductOf(const PlacedLinear& linear, DeviceView<float> y) {
           y};
 }
 
-PlacedWeights::PlacedWeights(const Weights& weights, Device& device, Residency residency)
-    : weights_(weights), device_(device), residency_(residency) {
-  if (residency == Residency::kOneLayer) {
-    layers_.resize(1);
-    return;
+PlacedWeights::PlacedWeights(const Weights& weights, Device& device)
+    : weights_(weights), device_(device), layers_(1) {}
+
+void PlacedWeights::PlaceAll(Weights& weights) {
+  LIEQ_ASSERT(&weights == &weights_ && !all_);
+  layers_.clear();
+  for (LayerWeights& layer : weights.layers) {
+    layers_.push_back(Place(layer, device_));
+    for (Linear& linear : layer.linears) linear.weight = {};
   }
-  for (const LayerWeights& layer : weights.layers) layers_.push_back(Place(layer, device));
+  all_ = true;
+  (void)embedding();
+  (void)head();
+  (void)final_norm();
+  weights.embedding = {};
+  weights.head = {};
 }
 
 const PlacedLayer& PlacedWeights::Layer(Index layer) {
   LIEQ_ASSERT(layer >= 0 && layer < static_cast<Index>(weights_.layers.size()));
-  if (residency_ == Residency::kAllLayers) return layers_[Size(layer)];
+  if (all_) return layers_[Size(layer)];
   if (held_ != layer) {
     layers_.front() = {};  // the old one goes before the new one comes
     layers_.front() = Place(weights_.layers[Size(layer)], device_);

@@ -19,8 +19,9 @@ struct PlacedLinear {
   PlacedVector bias;
 };
 
-/// A layer on a device. Copies share what was placed. Matrices may be read where the host has them
-/// (device.h), so that whoever owns the LayerWeights it was made of keeps their memory alive.
+/// A layer on a device. Copies share what was placed. Matrices of mapped files may be read where
+/// they are (device.h), so that whoever owns the LayerWeights it was made of keeps the files
+/// mapped.
 struct PlacedLayer {
   std::array<PlacedLinear, kSites> linears;
   PlacedVector attention_norm, mlp_norm;  // [1, hidden]
@@ -41,20 +42,19 @@ struct PlacedLayer {
 /// x Wᵀ + b of the linear, into y.
 [[nodiscard]] Product ProductOf(const PlacedLinear& linear, DeviceView<float> y);
 
-/// Which layers stay on the device.
-enum class Residency {
-  kOneLayer,   // that which was asked for last: passes that go through a model once
-  kAllLayers,  // all, from the beginning: tokens that go through it one after another
-};
-
-/// A model on a device. The embedding, the head and the norm before it are placed when they are
-/// first asked for, and stay.
+/// A model on a device: that of its layers which was asked for last, for passes that go through a
+/// model once, or all of them. The embedding, the head and the norm before it stay when they were
+/// asked for.
 class PlacedWeights {
  public:
   /// Both outlive this; the weights do not change meanwhile.
-  PlacedWeights(const Weights& weights, Device& device, Residency residency);
+  PlacedWeights(const Weights& weights, Device& device);
 
-  /// With kOneLayer, until another is asked for.
+  /// Places all there is, a layer at a time, and takes its matrices from `weights` as it goes, so
+  /// that no more than a layer is held twice. Config, norms and mapped files stay there.
+  void PlaceAll(Weights& weights);
+
+  /// Where not all are placed, until another is asked for.
   [[nodiscard]] const PlacedLayer& Layer(Index layer);
   [[nodiscard]] const PreparedMatrix& embedding();
   [[nodiscard]] const PreparedMatrix& head();
@@ -63,9 +63,9 @@ class PlacedWeights {
  private:
   const Weights& weights_;
   Device& device_;
-  const Residency residency_;
   std::vector<PlacedLayer> layers_;  // all, or one
-  Index held_ = -1;                  // which one
+  bool all_ = false;
+  Index held_ = -1;  // which one
   Prepared embedding_, head_;
   PlacedVector final_norm_;
 };

@@ -58,22 +58,20 @@ void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerVal
 }
 
 void StepRunner::Attend(const LayerStep& step, const StepContext& context, LayerValues& values) {
-  DeviceView<const float> k = Room(LayerValue::kK, values), v = Room(LayerValue::kV, values);
-  if (context.cache != nullptr) {
-    const auto all_k = context.cache->keys.view(), all_v = context.cache->values.view();
-    for (const AttentionSpan& span : context.spans) {
-      device_.Copy(k.Rows(span.begin, span.length), all_k.Rows(span.keys, span.length));
-      device_.Copy(v.Rows(span.begin, span.length), all_v.Rows(span.keys, span.length));
-    }
-    k = all_k;
-    v = all_v;
+  const DeviceView<const float> q = Room(LayerValue::kQ, values), k = Room(LayerValue::kK, values),
+                                v = Room(LayerValue::kV, values);
+  const DeviceView<float> out = Room(step.to, values);
+  const AttentionHeads heads{.heads = config_.heads,
+                             .kv_heads = config_.kv_heads,
+                             .head_dim = config_.head_dim,
+                             .window = step.window};
+  if (context.cache == nullptr) return device_.Attention(q, k, v, heads, context.spans, out);
+  for (const AttentionSpan& span : context.spans) {
+    device_.Store(k.Rows(span.begin, span.length), *context.cache->keys, span.keys);
+    device_.Store(v.Rows(span.begin, span.length), *context.cache->values, span.keys);
   }
-  device_.Attention(Room(LayerValue::kQ, values), k, v,
-                    {.heads = config_.heads,
-                     .kv_heads = config_.kv_heads,
-                     .head_dim = config_.head_dim,
-                     .window = step.window},
-                    context.spans, Room(step.to, values));
+  device_.CachedAttention(q, *context.cache->keys, *context.cache->values, heads, context.spans,
+                          out);
 }
 
 }  // namespace lieq

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -14,10 +15,9 @@
 namespace lieq {
 
 /// Keys and values of one layer for the tokens that went before, after norms and rotation.
-/// [windows * capacity, kv_heads * head_dim] each; of every window the first `past` rows are
-/// filled.
+/// Windows * capacity rows each; of every window the first `past` ones are filled.
 struct LayerCache {
-  DeviceMatrix keys, values;
+  std::unique_ptr<RowCache> keys, values;
 };
 
 /// Where the values of a layer lie; an empty view: nowhere yet.

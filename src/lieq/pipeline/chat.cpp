@@ -63,8 +63,8 @@ class ChatSession::Work {
         ends_(EndTokens(model_)),
         sampling_(SamplingOfChat(request.sampling, model_)),
         capacity_(Capacity(request, model_.weights.config)),
-        decoder_(model_.weights, session.device(), 1, capacity_),
-        logits_(1, model_.weights.config.vocab) {
+        decoder_(std::move(model_.weights), session.device(), 1, capacity_),
+        logits_(1, decoder_.vocab()) {
     if (!request.messages.empty()) chat_ = ReadConversation(request.messages);
     if (request.system) {
       chat_.messages.push_back({{"role", "system"}, {"content", ValidUtf8(*request.system)}});

@@ -97,7 +97,7 @@ std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& 
 Generation Generate(const GenerateRequest& request, Session& session,
                     const std::function<void(const std::string&)>& piece) {
   CheckRequest(request);
-  const ModelFolder model = OpenInput(request.model, session.log());
+  ModelFolder model = OpenInput(request.model, session.log());
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   Generation result{.prompt = ReadPrompt(request, session.log())};
   if (IsChat(request)) {
@@ -113,7 +113,7 @@ Generation Generate(const GenerateRequest& request, Session& session,
     session.log().Warning(fmt::format(
         "{} tokens are more than the {} positions the model was made for", capacity, positions));
   }
-  Decoder decoder(model.weights, session.device(), 1, capacity);
+  Decoder decoder(std::move(model.weights), session.device(), 1, capacity);
   Sampler sampler(request.sampling, request.seed);
   sampler.See(result.prompt_ids);
   TextStream stream(tokenizer);

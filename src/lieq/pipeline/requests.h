@@ -32,9 +32,10 @@ struct MachineRequest {
   std::string device = "cpu";
   std::string kernels;  // of the device; empty: the best that this machine has
   Arithmetic arithmetic = Arithmetic::kFloat32;
-  bool probes_arithmetic = false;                // whichever is faster, in place of `arithmetic`
-  Activations activations = Activations::kInt8;  // of packed kernels
-  std::filesystem::path cache;                   // of what can be made again; empty: CacheFolder()
+  bool probes_arithmetic = false;                 // whichever is faster, in place of `arithmetic`
+  Activations activations = Activations::kInt8;   // of packed kernels
+  CacheType keys_and_values = CacheType::kFloat;  // of tokens that went before
+  std::filesystem::path cache;                    // of what can be made again; empty: CacheFolder()
 };
 
 /// The texts whose activations are used.

@@ -66,7 +66,8 @@ Device& Session::device() {
     device_ = MakeDevice(machine_.device, pool_,
                          {.kernels = machine_.kernels,
                           .arithmetic = arithmetic_,
-                          .activations = machine_.activations});
+                          .activations = machine_.activations,
+                          .cache = machine_.keys_and_values});
     log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
   }
   return *device_;

@@ -1,6 +1,7 @@
 #include "lieq/pipeline/speed.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lieq/base/rng.h"
 #include "lieq/base/stopwatch.h"
@@ -31,16 +32,16 @@ std::int64_t WeightBytes(const Weights& weights) {
 /// Runs and times one kind of work.
 class Runs {
  public:
-  Runs(const SpeedRequest& request, const ModelFolder& model, Session& session)
+  Runs(const SpeedRequest& request, Weights weights, Session& session)
       : request_(request),
         session_(session),
         capacity_(std::max<Index>({request.prompt_tokens, request.new_tokens, 1})),
-        decoder_(model.weights, session.device(), 1, capacity_),
-        logits_(1, model.weights.config.vocab) {
+        decoder_(std::move(weights), session.device(), 1, capacity_),
+        logits_(1, decoder_.vocab()) {
     Rng rng(1);
     for (Index i = 0; i < capacity_; ++i) {
       tokens_.push_back(
-          static_cast<TokenId>(rng.Below(static_cast<std::uint32_t>(model.weights.config.vocab))));
+          static_cast<TokenId>(rng.Below(static_cast<std::uint32_t>(decoder_.vocab()))));
     }
   }
 
@@ -91,12 +92,12 @@ Speed MeasureSpeed(const SpeedRequest& request, Session& session) {
   if (request.prompt_tokens == 0 && request.new_tokens == 0) {
     throw UsageError("nothing to run: give -p or -n above 0");
   }
-  const ModelFolder model = OpenInput(request.model, session.log());
+  ModelFolder model = OpenInput(request.model, session.log());
   Speed speed{.weight_bytes = WeightBytes(model.weights)};
   const int kinds = (request.prompt_tokens > 0 ? 1 : 0) + (request.new_tokens > 0 ? 1 : 0);
   Stage stage(session.context().progress, "measuring speed", "run",
               kinds * (request.repetitions + 1));
-  Runs runs(request, model, session);
+  Runs runs(request, std::move(model.weights), session);
   speed.prompt = runs.Of(request.prompt_tokens, request.prompt_tokens, stage);
   speed.generation = runs.Of(request.new_tokens, 1, stage);
   speed.peak_bytes = PeakMemoryBytes();  // before the block that bandwidth is measured on

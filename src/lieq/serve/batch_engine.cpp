@@ -21,15 +21,15 @@ EngineOptions Bounded(EngineOptions options, const ModelConfig& config) {
 
 }  // namespace
 
-BatchEngine::BatchEngine(const ModelFolder& model, const Tokenizer& tokenizer,
+BatchEngine::BatchEngine(Weights weights, const Tokenizer& tokenizer,
                          std::vector<TokenId> end_tokens, const EngineOptions& options,
                          Session& session)
     : tokenizer_(tokenizer),
       ends_(std::move(end_tokens)),
-      options_(Bounded(options, model.weights.config)),
+      options_(Bounded(options, weights.config)),
       session_(session),
-      decoder_(model.weights, session.device(), options_.sequences, options_.context),
-      logits_(options_.sequences, model.weights.config.vocab),
+      decoder_(std::move(weights), session.device(), options_.sequences, options_.context),
+      logits_(options_.sequences, decoder_.vocab()),
       slots_(Size(options_.sequences)) {}
 
 std::shared_ptr<Reply> BatchEngine::Submit(EngineRequest request) {

@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "lieq/container/model_folder.h"
 #include "lieq/model/decoder.h"
 #include "lieq/model/sampling.h"
 #include "lieq/pipeline/session.h"
@@ -39,8 +38,8 @@ struct EngineRequest {
 
 class BatchEngine {
  public:
-  /// model, tokenizer and session outlive this. end_tokens: sorted.
-  BatchEngine(const ModelFolder& model, const Tokenizer& tokenizer, std::vector<TokenId> end_tokens,
+  /// tokenizer and session outlive this. weights: as of Decoder. end_tokens: sorted.
+  BatchEngine(Weights weights, const Tokenizer& tokenizer, std::vector<TokenId> end_tokens,
               const EngineOptions& options, Session& session);
 
   /// From any thread. Null where as many as may wait do. Throws Error for a prompt that has no room

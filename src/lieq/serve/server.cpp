@@ -92,7 +92,7 @@ class Server::Work {
         model_(OpenInput(request.model, session.log())),
         tokenizer_(OpenTokenizer(model_, session.log())),
         sampling_(SamplingOfChat(request.sampling, model_)),
-        engine_(model_, tokenizer_, EndTokens(model_), request.engine, session),
+        engine_(std::move(model_.weights), tokenizer_, EndTokens(model_), request.engine, session),
         name_(request.model.filename().empty() ? request.model.parent_path().filename().string()
                                                : request.model.filename().string()) {
     try {

@@ -87,17 +87,47 @@ const KQuant& KQuantOf(const Grid& grid) noexcept {
   return *row;
 }
 
-QMatrix::QMatrix(Index rows, Index cols, const Grid& grid)
-    : grid_(grid), rows_(rows), cols_(cols), group_columns_(GroupColumns(grid, cols)) {
+QMatrix::QMatrix(Index rows, Index cols, const Grid& grid) : QMatrix(rows, cols, grid, {}, {}) {
+  words_.resize(Size(rows * words_per_row_));
+}
+
+QMatrix::QMatrix(Index rows, Index cols, const Grid& grid, std::span<const std::uint32_t> words,
+                 std::shared_ptr<const FileMap> file)
+    : grid_(grid),
+      rows_(rows),
+      cols_(cols),
+      group_columns_(GroupColumns(grid, cols)),
+      mapped_(words),
+      file_(std::move(file)) {
   LIEQ_ASSERT(rows > 0 && cols > 0 && group_columns_ > 0 && cols % RowStep(grid, cols) == 0);
   LIEQ_ASSERT(grid.bits >= 1 && grid.bits <= 8);
   groups_ = cols / group_columns_;
   words_per_row_ = CeilDiv(cols * grid.bits, 32);
-  words_.resize(Size(rows * words_per_row_));
+  LIEQ_ASSERT(!file_ || mapped_.size() == Size(rows * words_per_row_));
   scales_.resize(Size(rows * groups_));
   if (grid.offset == Offset::kInteger) zeros_.resize(Size(rows * groups_));
   if (grid.offset == Offset::kFloat) minima_.resize(Size(rows * groups_));
   supers_.resize(Size(rows * supers()));
+}
+
+std::span<std::uint32_t> QMatrix::words() {
+  if (file_) {
+    words_.assign(mapped_.begin(), mapped_.end());
+    mapped_ = {};
+    file_.reset();
+  }
+  return words_;
+}
+
+void QMatrix::Release(Index row, Index rows) const noexcept {
+  if (!file_) return;
+  // Pages that reach beyond the rows go too: whoever reads there gets them again.
+  constexpr std::size_t kPage = 4096;
+  const auto all = std::as_bytes(mapped_);
+  const std::size_t bytes = Size(words_per_row_) * sizeof(std::uint32_t);
+  const std::size_t begin = Size(row) * bytes, end = begin + Size(rows) * bytes;
+  const std::size_t from = begin - std::min(begin, kPage), to = std::min(all.size(), end + kPage);
+  file_->Drop(all.subspan(from, to - from));
 }
 
 View<const std::uint8_t, 2> QMatrix::zeros() const noexcept {
@@ -143,11 +173,11 @@ void QMatrix::SetSuper(Index row, Index block, const SuperBlock& super) {
 void QMatrix::CopyRow(Index row, const QMatrix& from) {
   LIEQ_ASSERT(from.rows_ == rows_ && from.cols_ == cols_ && from.grid_ == grid_);
   LIEQ_ASSERT(row >= 0 && row < rows_);
-  const auto copy = [&](const auto& source, auto& target) {  // a row's share of an array
+  const auto copy = [&](const auto& source, auto&& target) {  // a row's share of an array
     const auto share = static_cast<std::ptrdiff_t>(source.size() / Size(rows_));
     std::copy_n(source.begin() + row * share, share, target.begin() + row * share);
   };
-  copy(from.words_, words_);
+  copy(from.words(), words());
   copy(from.scales_, scales_);
   copy(from.zeros_, zeros_);
   copy(from.minima_, minima_);
@@ -156,14 +186,12 @@ void QMatrix::CopyRow(Index row, const QMatrix& from) {
 
 void QMatrix::SetRow(Index row, std::span<const std::uint8_t> codes) {
   LIEQ_ASSERT(row >= 0 && row < rows_ && static_cast<Index>(codes.size()) == cols_);
-  PackCodes(codes, grid_.bits,
-            std::span(words_).subspan(Size(row * words_per_row_), Size(words_per_row_)));
+  PackCodes(codes, grid_.bits, words().subspan(Size(row * words_per_row_), Size(words_per_row_)));
 }
 
 void QMatrix::GetRow(Index row, std::span<std::uint8_t> codes) const {
   LIEQ_ASSERT(row >= 0 && row < rows_ && static_cast<Index>(codes.size()) == cols_);
-  UnpackCodes(std::span(words_).subspan(Size(row * words_per_row_), Size(words_per_row_)),
-              grid_.bits, codes);
+  UnpackCodes(words().subspan(Size(row * words_per_row_), Size(words_per_row_)), grid_.bits, codes);
 }
 
 void QMatrix::Dequantize(Index begin, View<float, 2> out) const {

@@ -5,11 +5,13 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "lieq/base/files.h"
 #include "lieq/tensor/view.h"
 
 namespace lieq {
@@ -113,6 +115,10 @@ class QMatrix {
   QMatrix() = default;
   /// All codes, scales, zeros, minima and super-blocks 0.
   QMatrix(Index rows, Index cols, const Grid& grid);
+  /// Codes where they lie in a mapped file: words [rows * words_per_row], as words() gives them.
+  /// They are copied before they are written to.
+  QMatrix(Index rows, Index cols, const Grid& grid, std::span<const std::uint32_t> words,
+          std::shared_ptr<const FileMap> file);
 
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
@@ -121,8 +127,12 @@ class QMatrix {
   [[nodiscard]] Index groups() const noexcept { return groups_; }
   [[nodiscard]] Index words_per_row() const noexcept { return words_per_row_; }
 
-  [[nodiscard]] std::span<const std::uint32_t> words() const noexcept { return words_; }
-  [[nodiscard]] std::span<std::uint32_t> words() noexcept { return words_; }
+  [[nodiscard]] std::span<const std::uint32_t> words() const noexcept {
+    return file_ ? mapped_ : std::span<const std::uint32_t>(words_);
+  }
+  [[nodiscard]] std::span<std::uint32_t> words();
+  /// Gives the pages of mapped words of these rows back to the system (they can be read again).
+  void Release(Index row, Index rows) const noexcept;
   /// [rows, groups]. Those of a K-quant grid are written by SetSuper, and only read here.
   [[nodiscard]] View<const float, 2> scales() const noexcept {
     return {scales_.data(), rows_, groups_};
@@ -163,7 +173,9 @@ class QMatrix {
  private:
   Grid grid_;
   Index rows_ = 0, cols_ = 0, group_columns_ = 0, groups_ = 0, words_per_row_ = 0;
-  std::vector<std::uint32_t> words_;
+  std::vector<std::uint32_t> words_;       // empty where they are mapped
+  std::span<const std::uint32_t> mapped_;  // in file_
+  std::shared_ptr<const FileMap> file_;    // null: words are the matrix's own
   std::vector<float> scales_;
   std::vector<std::uint8_t> zeros_;
   std::vector<float> minima_;

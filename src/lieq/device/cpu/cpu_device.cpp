@@ -11,11 +11,13 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/device/cpu/attention.h"
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/kernels.h"
 #include "lieq/device/cpu/packed_kernels.h"
 #include "lieq/device/cpu/packed_products.h"
 #include "lieq/device/cpu/products.h"
+#include "lieq/device/cpu/row_cache.h"
 #include "lieq/device/cpu/top_columns.h"
 #include "lieq/device/device_access.h"
 #include "lieq/linalg/linalg.h"
@@ -24,18 +26,13 @@ namespace lieq {
 namespace {
 
 // Sizes of tiles depend on shapes alone, so that results do not depend on the number of threads.
-constexpr Index kQueryTile = 128;  // rows of queries in one softmax block
+constexpr Index kQueryTile = kAttentionRows;
 
 View<float, 2> Host(DeviceView<float> v) {
   return DeviceAccess::Shared(v);
 }
 View<const float, 2> Host(DeviceView<const float> v) {
   return DeviceAccess::Shared(v);
-}
-
-/// Of the `visible` tokens up to one, those that lie too far back for it.
-Index BeyondWindow(Index visible, Index window) {
-  return window == 0 ? 0 : std::max<Index>(0, visible - window);
 }
 
 class CpuDevice final : public Device, public CalibrationOps, public GradientOps {
@@ -46,7 +43,9 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
       : pool_(pool),
         kernels_(kernels),
         arithmetic_(options.arithmetic),
+        cache_(options.cache),
         scratch_(pool.size()),
+        attention_(pool, kernels, scratch_),
         products_(pool, kernels, scratch_, options.arithmetic,
                   packed == nullptr
                       ? nullptr
@@ -59,6 +58,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
       text += ", packed " + std::string(packed_products_->kernels().name) + ", " +
               std::string(Name(packed_products_->activations())) + " activations";
     }
+    if (cache_ != CacheType::kFloat) text += ", " + std::string(Name(cache_)) + " cache";
     return text;
   }
 
@@ -134,49 +134,27 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
-  void Attention(DeviceView<const float> q_, DeviceView<const float> k_, DeviceView<const float> v_,
+  void Attention(DeviceView<const float> q, DeviceView<const float> k, DeviceView<const float> v,
                  const AttentionHeads& heads, std::span<const AttentionSpan> spans,
-                 DeviceView<float> out_) override {
-    const View<const float, 2> q = Host(q_), k = Host(k_), v = Host(v_);
-    const View<float, 2> out = Host(out_);
-    const Index dim = heads.head_dim, shared = heads.heads / heads.kv_heads;
-    const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
-    pool_.ParallelFor(static_cast<Index>(spans.size()) * heads.heads, [&](Index task, int worker) {
-      const AttentionSpan& span = spans[Size(task / heads.heads)];
-      const Index head = task % heads.heads, past = span.past;
-      // A past right before the span is one block with it.
-      const bool apart = past > 0 && span.past_keys + past != span.keys;
-      const Index first = apart ? span.keys : span.keys - past, skipped = apart ? past : 0;
-      const auto part = [&](View<const float, 2> rows, Index begin, Index count) {
-        return rows.Rows(begin, count).Cols(head / shared * dim, dim);
-      };
-      for (Index begin = 0; begin < span.length; begin += kQueryTile) {
-        const Index rows = std::min(kQueryTile, span.length - begin), seen = past + begin + rows;
-        const auto queries = q.Rows(span.begin + begin, rows).Cols(head * dim, dim);
-        const auto result = out.Rows(span.begin + begin, rows).Cols(head * dim, dim);
-        const View<float, 2> scores = Scratch(worker, rows, seen);
-        if (apart) {
-          Gemm(1.0f, queries, Transpose::kNo, part(k, span.past_keys, past), Transpose::kYes, 0.0f,
-               scores.Cols(0, past));
-        }
-        Gemm(1.0f, queries, Transpose::kNo, part(k, first, seen - skipped), Transpose::kYes, 0.0f,
-             scores.Cols(skipped, seen - skipped));
-        for (Index i = 0; i < rows; ++i) {
-          float* row = scores.Row(i).data();
-          const Index visible = past + begin + i + 1;  // the token itself and all before it
-          const Index hidden = BeyondWindow(visible, heads.window);
-          kernels_.softmax(row + hidden, scale, visible - hidden);
-          std::fill(row, row + hidden, 0.0f);
-          std::fill(row + visible, row + seen, 0.0f);
-        }
-        if (apart) {
-          Gemm(1.0f, scores.Cols(0, past), Transpose::kNo, part(v, span.past_keys, past),
-               Transpose::kNo, 0.0f, result);
-        }
-        Gemm(1.0f, scores.Cols(skipped, seen - skipped), Transpose::kNo,
-             part(v, first, seen - skipped), Transpose::kNo, apart ? 1.0f : 0.0f, result);
-      }
-    });
+                 DeviceView<float> out) override {
+    attention_.Attend(Host(q), Host(k), Host(v), heads, spans, Host(out));
+  }
+
+  void CachedAttention(DeviceView<const float> q, const RowCache& k, const RowCache& v,
+                       const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                       DeviceView<float> out) override {
+    attention_.Attend(Host(q), static_cast<const CpuRowCache&>(k),
+                      static_cast<const CpuRowCache&>(v), heads, spans, Host(out));
+  }
+
+  std::unique_ptr<RowCache> AllocCache(Index rows, Index kv_heads, Index head_dim) override {
+    return std::make_unique<CpuRowCache>(cache_, rows, kv_heads, head_dim);
+  }
+
+  void Store(DeviceView<const float> from_, RowCache& cache, Index row) override {
+    const View<const float, 2> from = Host(from_);
+    auto& held = static_cast<CpuRowCache&>(cache);
+    ForRows(from.rows(), [&](Index r) { held.Store(kernels_, from.Row(r), row + r); });
   }
 
   void SwiGlu(DeviceView<float> gate_, DeviceView<const float> up_) override {
@@ -432,7 +410,9 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   ThreadPool& pool_;
   const KernelSet& kernels_;
   const Arithmetic arithmetic_;
+  const CacheType cache_;
   WorkerScratch scratch_;
+  CpuAttention attention_;
   std::optional<PackedProducts> packed_products_;
   CpuProducts products_;
 };

@@ -46,6 +46,16 @@ struct KernelSet {
 
   /// to[i] = from[i], bf16 bits to float.
   void (*widen_bf16)(const std::uint16_t* from, float* to, std::ptrdiff_t n);
+  /// f16 bits to float, exactly.
+  void (*widen_f16)(const std::uint16_t* from, float* to, std::ptrdiff_t n);
+  /// float to the nearest f16, of two the even one; beyond its range its largest. Infinity and NaN
+  /// stay what they are, the latter up to its payload.
+  void (*narrow_f16)(const float* from, std::uint16_t* to, std::ptrdiff_t n);
+  /// to[i] = scale * from[i]
+  void (*widen_int8)(const std::int8_t* from, float scale, float* to, std::ptrdiff_t n);
+  /// The scale, a 127th of the largest magnitude, and to[i]: the nearest integer to from[i] /
+  /// scale. NaN, and codes of 0, where a number is not finite.
+  float (*round_int8)(const float* from, std::int8_t* to, std::ptrdiff_t n);
   /// y = x / sqrt(mean(x²) + eps) * weight; squares are summed in double. x and y may be the same.
   void (*rms_norm)(const float* x, const float* weight, double eps, float* y, std::ptrdiff_t n);
   /// Rotates (x[i], x[i + half]) by the angle i: half = number of angles.

@@ -161,6 +161,9 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
   pool.ParallelFor(CeilDiv(blocks(), kBlocksOfTask), [&](Index task, int) {
     const Index end = std::min(blocks(), (task + 1) * kBlocksOfTask);
     for (Index block = task * kBlocksOfTask; block < end; ++block) Pack(from, block);
+    // What was packed is seldom read again, and the memory of both would be held until the end.
+    const Index row = task * kBlocksOfTask * kLanes;
+    from.Release(row, std::min(rows_, end * kLanes) - row);
   });
 }
 
