@@ -147,6 +147,30 @@ TEST_F(StudyCommand, CorrelationFlagsAScoreThatDoesNotPredict) {
   EXPECT_THAT(Flags(), ElementsAre("cheap-ranking"));
 }
 
+TEST_F(StudyCommand, ActivationsComparesTheDamageOfInputsWithThatOfWeights) {
+  const std::vector<std::string> more{"--group-sizes", "64,row"};
+  const Outcome made = Run("activations", more);
+
+  ASSERT_EQ(made.exit, 0) << made.err;
+  EXPECT_THAT(made.out, HasSubstr("int4 by row"));
+  const Record study = Study();
+  // One text: its measurements, and four scores with each of four roundings.
+  ASSERT_EQ(study["rows"].size(), 1u + 4 * 4);
+  const auto total = [&](const std::string& name) {
+    double sum = 0;
+    for (const Record& layer : study["rows"][0]["kl"][name]) {
+      for (const Record& window : layer) sum += window.get<double>();
+    }
+    return sum;
+  };
+  EXPECT_EQ(study["rows"][0]["kl"]["weights"].size(), 3u);
+  EXPECT_GT(total("int8 by 64"), 0);
+  EXPECT_GT(total("int4 by 64"), 20 * total("int8 by 64"));  // steps of 18 times the size
+  EXPECT_GT(total("int4 by row"), total("int4 by 64"));
+  ExpectGoesOn("activations", more);
+  EXPECT_NE(Run("activations").exit, 0);  // other columns are another study
+}
+
 TEST_F(StudyCommand, LayersSweepsEachRankingFromNoLayerToAll) {
   const std::vector<std::string> more{"--rankings", "first,last", "--most", "9"};
   const Outcome made = Run("layers", more);

@@ -464,5 +464,33 @@ TEST(SoftmaxKl, ComparesRowByRowAndIsTheSameForAnyThreads) {
   EXPECT_EQ(first[7], 0);
 }
 
+TEST(RoundRows, GivesTheNearestOfTheLevelsOfEachGroup) {
+  Matrix<float> x(2, 7);
+  const float rows[2][7] = {{7.0f, -3.4f, 0.6f, 0, 0, 0, 1e-3f}, {1, 2, 3, 4, 5, -6, 7}};
+  for (Index r = 0; r < 2; ++r) std::copy_n(rows[r], 7, x.view().Row(r).data());
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const DeviceMatrix placed = Uploaded(*device, x);
+
+  device->calibration()->RoundRows(placed.view(), 3, 4);
+
+  const Matrix<float> y = Downloaded(*device, placed);
+  const float expected[2][7] = {{7, -3, 1, 0, 0, 0, 1e-3f},
+                                {3.0f / 7 * 2, 3.0f / 7 * 5, 3, 6.0f / 7 * 5, 6.0f / 7 * 6, -6, 7}};
+  for (Index r = 0; r < 2; ++r) {
+    for (Index c = 0; c < 7; ++c) EXPECT_NEAR(y(r, c), expected[r][c], 1e-6) << r << ", " << c;
+  }
+}
+
+TEST(RoundRows, KeepsWhatIsNotANumber) {
+  Matrix<float> x(1, 4);
+  x(0, 1) = std::nanf("");
+  ThreadPool pool(1);
+  const auto device = MakeCpuDevice(pool);
+  const DeviceMatrix placed = Uploaded(*device, x);
+  device->calibration()->RoundRows(placed.view(), 4, 8);
+  EXPECT_TRUE(std::isnan(Downloaded(*device, placed)(0, 1)));
+}
+
 }  // namespace
 }  // namespace lieq

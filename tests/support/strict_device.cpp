@@ -224,6 +224,11 @@ void StrictDevice::CachedAttention(DeviceView<const float> q, const RowCache& k,
   cpu_->CachedAttention(q, k, v, heads, spans, out);
 }
 
+void StrictDevice::RoundRows(DeviceView<float> x, Index group, int bits) {
+  const Opened opened(memory_);
+  cpu_->calibration()->RoundRows(x, group, bits);
+}
+
 void StrictDevice::Scale(DeviceView<float> x, float factor) {
   const Opened opened(memory_);
   cpu_->Scale(x, factor);

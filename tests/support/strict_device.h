@@ -82,6 +82,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
                  std::span<double> kl) override;
   void TopColumns(DeviceView<const float> x, View<TokenId, 2> columns) override;
 
+  void RoundRows(DeviceView<float> x, Index group, int bits) override;
   void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override;
   void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
                        View<float, 2> cross) override;

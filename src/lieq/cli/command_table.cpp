@@ -13,7 +13,7 @@ constexpr std::array kModels{
     PositionalRow{"MODEL...", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.evaluate.models.emplace_back(v); }}};
 constexpr std::array kStudyModel{
-    PositionalRow{"NAME", "correlation, layers, calibration or backend",
+    PositionalRow{"NAME", "correlation, activations, layers, calibration or backend",
                   [](Arguments& a, const std::string& v) { a.study.name = FindStudy(v).name; },
                   [] { return NamesIn(Studies()); }},
     PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
@@ -51,7 +51,8 @@ constexpr std::array kCommands{
         kModel, "sensitivity Qwen3-0.6B -o sensitivities.json"},
     CommandRow{
         "study", kStudy, "run an experiment of the paper, or a check of its premise",
-        "correlation: do the cheap scores predict the damage? layers: how many to protect, "
+        "correlation: do the cheap scores predict the damage? activations: do the layers whose "
+        "weights need bits need them in their inputs too? layers: how many to protect, "
         "by which ranking? calibration: does the text matter? backend: do group size, order "
         "and method matter more than the plan? Writes study.json and the codes it used into a "
         "folder; given again, it resumes.",

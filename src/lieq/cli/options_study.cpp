@@ -67,7 +67,7 @@ constexpr std::array kStudyRows{
     OptionRow{.names = "--group-sizes",
               .value = "LIST",
               .commands = kStudy,
-              .help = "backend: group sizes",
+              .help = "backend: group sizes; activations: columns that share a scale",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.study.group_sizes.clear();

@@ -39,7 +39,8 @@ void PrintTable(const Record& rows) {
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> table;
   for (const auto& row : rows) {
-    if (row.contains("base_perplexity")) continue;  // measurements, which other rows sum up
+    // Measurements, which other rows sum up.
+    if (row.value("key", "").starts_with("measured: ")) continue;
     std::vector<std::string> line(header.size());
     for (const auto& [name, text] : Cells(row)) {
       const auto found = std::ranges::find(header, name);

@@ -221,6 +221,10 @@ class CalibrationOps {
   virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
   /// Of each column: sums[j] += sum over rows of x[i][j]², rows in order. x [n, cols].
   virtual void ColumnSquares(DeviceView<const float> x, std::span<double> sums) = 0;
+  /// Each `group` columns of a row, and what is left behind them, become what signed integers of
+  /// `bits` bits times one scale hold, in place: the scale is the largest magnitude over
+  /// 2^(bits-1) - 1, ties go to even. x [n, cols]; bits 2 to 8.
+  virtual void RoundRows(DeviceView<float> x, Index group, int bits) = 0;
   /// out = times (a - b). All [n, cols]; out may be a or b.
   virtual void Subtract(DeviceView<const float> a, DeviceView<const float> b, float times,
                         DeviceView<float> out) = 0;

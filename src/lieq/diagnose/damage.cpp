@@ -102,7 +102,12 @@ std::vector<Damage> DamageMeter::Variants(const Weights& base,
   for (Index layer = 0; layer < layers; ++layer) {
     for (; next < variants.size() && variants[next].layer == layer; ++next) {
       device_.Copy(hidden.x.view(), changed.x.view());
-      forward.Layer(layer, variants[next].weights(), changed);
+      const LayerVariant& variant = variants[next];
+      if (variant.weights) {
+        forward.Layer(layer, variant.weights(), changed, variant.inputs);
+      } else {
+        forward.Layer(layer, changed, variant.inputs);
+      }
       for (Index later = layer + 1; later < layers; ++later) {
         context_.ThrowIfStopped();
         forward.Layer(later, changed);

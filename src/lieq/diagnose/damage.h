@@ -21,7 +21,8 @@ struct Damage {
 /// Another layer in the place of one of a model's.
 struct LayerVariant {
   Index layer = 0;
-  std::function<LayerWeights()> weights;  // called once, when it is measured
+  std::function<LayerWeights()> weights;  // called once, when it is measured; empty: the model's
+  Observer inputs{};                      // what becomes of the inputs of its linears
 };
 
 /// Measures on a fixed text. Holds the whole model's logits of the scored positions: every

@@ -28,8 +28,9 @@ struct Hidden {
   Index length = 0;
 };
 
-/// Sees the input of each unit as a layer runs: [rows, in], valid during the call.
-using Observer = std::function<void(Unit unit, DeviceView<const float> input)>;
+/// Sees the input of each unit as a layer runs: [rows, in], valid during the call. The unit's
+/// products read what it leaves there.
+using Observer = std::function<void(Unit unit, DeviceView<float> input)>;
 
 class Forward {
  public:

@@ -28,6 +28,8 @@ namespace fs = std::filesystem;
 constexpr std::array kStudies{
     StudyRow{"correlation", "do the cheap scores predict what removing or rounding a layer costs?",
              StudyCorrelation},
+    StudyRow{"activations", "do the layers whose weights need bits also need them in their inputs?",
+             StudyActivations},
     StudyRow{"layers", "perplexity by the number of layers raised, for each ranking", StudyLayers},
     StudyRow{"calibration", "perplexity and rankings by calibration text, length and size",
              StudyCalibration},
@@ -49,8 +51,9 @@ Record Settings(const StudyRequest& a, const std::string& model_hash,
   AddOffset(a.run.grids.offset, record);
   record["samples"] = a.run.calibration.samples.value_or(kDefaultSamples);
   record["context"] = a.run.calibration.context.value_or(kDefaultContext);
-  // The correlation study has the length in its keys, the others measure on the first one.
-  if (a.name != "correlation") record["length"] = a.lengths.front();
+  // Studies of damage have the length in their keys, the others measure on the first one.
+  if (a.name == "activations") record["group_sizes"] = a.group_sizes;
+  if (a.name != "correlation" && a.name != "activations") record["length"] = a.lengths.front();
   if (a.name == "calibration" || a.name == "backend") {
     if (!a.run.plan.empty()) {
       record["plan"] = HashPlan(a.run.plan);
@@ -80,10 +83,10 @@ void CheckTexts(const JsonObject& object, const std::vector<StudyText>& texts) {
   for (const StudyText& text : texts) (void)object.Number(text.name);
 }
 
-/// Throws Error unless `row` has a table of numbers [layers, windows] at `key`.
-void CheckMeasured(const JsonObject& row, std::string_view key) {
+/// Throws Error unless `tables` has numbers [layers, windows] at `key`, windows of the row.
+void CheckMeasured(const JsonObject& row, const JsonObject& tables, std::string_view key) {
   const auto windows = static_cast<std::size_t>(row.Integer("windows"));
-  const Json& table = row.At(key);
+  const Json& table = tables.At(key);
   const bool good =
       table.is_array() && !table.empty() && std::ranges::all_of(table, [&](const Json& layer) {
         return layer.is_array() && layer.size() == windows &&
@@ -91,7 +94,7 @@ void CheckMeasured(const JsonObject& row, std::string_view key) {
       });
   if (!good) {
     throw Error({.what = "not a table of numbers",
-                 .where = row.Where(key),
+                 .where = tables.Where(key),
                  .expected = fmt::format("layers of {} windows each", windows)});
   }
 }
@@ -125,7 +128,8 @@ void CheckSettings(const Record& json, const JsonObject& study, const std::strin
 
 /// Throws Error naming the place for rows that no study leaves behind: flags are read off them.
 void CheckRows(const JsonObject& study, const std::vector<StudyText>& texts) {
-  const bool correlation = study.String("study") == "correlation";
+  const bool activations = study.String("study") == "activations";
+  const bool correlates = activations || study.String("study") == "correlation";
   if (study.Has("base")) CheckTexts(study.Object("base").Object("perplexity"), texts);
   const Json& rows = study.At("rows");
   if (!rows.is_array()) throw Error({.what = "not an array", .where = study.Where("rows")});
@@ -136,11 +140,14 @@ void CheckRows(const JsonObject& study, const std::vector<StudyText>& texts) {
     if (!keys.insert(key).second) {
       throw Error({.what = "two rows of one key", .where = row.Where("key"), .found = key});
     }
-    if (!correlation) {
+    if (!correlates) {
       CheckTexts(row.Object("perplexity"), texts);
+    } else if (key.starts_with("measured: ") && activations) {
+      const JsonObject kl = row.Object("kl");
+      for (const auto& [name, table] : rows[i]["kl"].items()) CheckMeasured(row, kl, name);
     } else if (key.starts_with("measured: ")) {
       (void)row.Number("base_perplexity");
-      for (const char* name : {"drop", "solo", "solo_kl"}) CheckMeasured(row, name);
+      for (const char* name : {"drop", "solo", "solo_kl"}) CheckMeasured(row, row, name);
     } else if (row.Has("rho")) {
       (void)row.Number("rho");
     }

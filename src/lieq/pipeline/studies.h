@@ -102,6 +102,7 @@ struct StudyRow {
 [[nodiscard]] const StudyRow& FindStudy(std::string_view name);
 
 void StudyCorrelation(StudyBench& bench);
+void StudyActivations(StudyBench& bench);
 void StudyLayers(StudyBench& bench);
 void StudyCalibration(StudyBench& bench);
 void StudyBackend(StudyBench& bench);

@@ -16,6 +16,7 @@
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/result_record.h"
 #include "lieq/pipeline/studies.h"
+#include "lieq/pipeline/study_measures.h"
 #include "lieq/pipeline/transforming.h"
 #include "lieq/plan/allocate.h"
 #include "lieq/plan/exports.h"
@@ -25,7 +26,6 @@
 namespace lieq {
 namespace {
 
-constexpr double kTrusted = 0.7;         // Spearman's rho of a cheap score with the damage
 constexpr double kStable = 0.8;          // Kendall's tau between calibration texts
 constexpr double kHopeless = 100;        // perplexity at about 2 bits
 constexpr double kTextSpread = 0.20;     // of perplexity over calibration texts
@@ -91,14 +91,6 @@ void FlagHopeless(StudyBench& bench, const Diagnosis& diagnosis, std::span<const
                       : protected_layers + " (protected) and " + open_layers + " (not)"));
 }
 
-/// Everything that rankings read of one calibration text, and of --sensitivities where it is given.
-Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration) {
-  Diagnosis diagnosis = MeasureForRanking(bench.model, bench.model_hash, calibration,
-                                          bench.request.run.seed, bench.session);
-  diagnosis.seed = bench.request.run.seed;
-  return diagnosis;
-}
-
 /// Adds what the rankings need besides: the perplexity drop, damages of --sensitivities.
 void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
                      std::span<const std::string> rankings, Diagnosis& diagnosis) {
@@ -117,11 +109,6 @@ void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
     told.run.ranking.name = name;
     AddDamage(told.run, bench.model_hash, diagnosis, bench.session);
   }
-}
-
-std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
-                            const Diagnosis& diagnosis) {
-  return Score(FindRanking(ranking), diagnosis, ReadRankingOptions(bench.request.run));
 }
 
 /// The one plan of a study: --plan, or the layers that --ranking raises by --high-layers or --bits.
@@ -146,50 +133,6 @@ std::vector<Index> RaisedLayers(const Plan& plan) {
     if (std::ranges::max(WidthsOf(plan, layer)) > widths.low) raised.push_back(layer);
   }
   return raised;
-}
-
-/// Mean over the drawn windows of each layer's value.
-std::vector<double> Resampled(const std::vector<std::vector<double>>& layers,
-                              std::span<const Index> windows) {
-  std::vector<double> means;
-  for (const std::vector<double>& values : layers) {
-    double sum = 0;
-    for (const Index window : windows) sum += values[Size(window)];
-    means.push_back(sum / static_cast<double>(windows.size()));
-  }
-  return means;
-}
-
-std::vector<Index> Count(Index count) {
-  std::vector<Index> indices;
-  for (Index i = 0; i < count; ++i) indices.push_back(i);
-  return indices;
-}
-
-/// rho with its interval over windows of the text. x: fixed scores, or values by window.
-Record Correlation(const std::vector<std::vector<double>>& x,
-                   const std::vector<std::vector<double>>& y, Index windows, std::uint64_t seed) {
-  const bool fixed = x.front().size() == 1;
-  const Statistic rho = [&](std::span<const Index> drawn) {
-    const std::vector<Index> first{0};
-    return SpearmanRho(fixed ? Resampled(x, first) : Resampled(x, drawn), Resampled(y, drawn));
-  };
-  Record row;
-  const auto value = rho(Count(windows));
-  if (!value) return row;
-  row["rho"] = *value;
-  const auto interval = Bootstrap(windows, rho, {.seed = seed});
-  if (interval && windows > 1) {
-    row["low"] = interval->low;
-    row["high"] = interval->high;
-  }
-  return row;
-}
-
-std::vector<std::vector<double>> Columns(const std::vector<double>& values) {
-  std::vector<std::vector<double>> columns;
-  for (const double value : values) columns.push_back({value});
-  return columns;
 }
 
 double Spread(const Record& rows, const std::string& text) {
@@ -282,14 +225,7 @@ void StudyCorrelation(StudyBench& bench) {
       bench.Codes("", bench.request.run.quant, &calibration,
                   bench.request.run.calibration.samples.value_or(kDefaultSamples),
                   bench.request.run.calibration.context.value_or(kDefaultContext), grids);
-  std::vector<LayerVariant> variants;
-  for (Index layer = 0; layer < layers; ++layer) {
-    variants.push_back({layer, [&, layer] {
-                          std::array<const Grid*, kUnits> all;
-                          all.fill(&grids.front());
-                          return store.Layer(layer, all);
-                        }});
-  }
+  const std::vector<LayerVariant> variants = LayersOnGrid(layers, store, grids.front());
   double least = 1;
   std::string weakest;
   for (const StudyText& text : bench.texts) {
@@ -313,7 +249,7 @@ void StudyCorrelation(StudyBench& bench) {
         return row;
       });
       const auto windows = measured["windows"].get<Index>();
-      using Table = std::vector<std::vector<double>>;
+      using Table = LayerWindows;
       const std::map<std::string, Table> truths{{"perplexity-drop", measured["drop"].get<Table>()},
                                                 {"solo", measured["solo"].get<Table>()},
                                                 {"solo-kl", measured["solo_kl"].get<Table>()}};

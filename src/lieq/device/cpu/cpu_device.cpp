@@ -341,6 +341,24 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
+  void RoundRows(DeviceView<float> x_, Index group, int bits) override {
+    const View<float, 2> x = Host(x_);
+    LIEQ_ASSERT(group >= 1 && bits >= 2 && bits <= 8);
+    const auto most = static_cast<float>((1 << (bits - 1)) - 1);
+    ForRows(x.rows(), [&](Index r) {
+      const std::span<float> row = x.Row(r);
+      for (std::size_t begin = 0; begin < row.size(); begin += Size(group)) {
+        const std::span<float> part = row.subspan(begin, std::min(Size(group), row.size() - begin));
+        float largest = 0;
+        for (const float value : part) largest = std::max(largest, std::fabs(value));
+        const float scale = largest / most;
+        for (float& value : part) {
+          value = scale > 0 ? std::nearbyint(value / scale) * scale : value * 0;  // NaN stays
+        }
+      }
+    });
+  }
+
   void Subtract(DeviceView<const float> a_, DeviceView<const float> b_, float times,
                 DeviceView<float> out_) override {
     const View<const float, 2> a = Host(a_), b = Host(b_);
