@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <type_traits>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -33,7 +33,7 @@ void RefuseWebPage(std::string_view text, std::string_view where) {
 
 template <class J>
 J Parse(std::string_view text, std::string_view where) {
-  std::vector<std::set<std::string>> keys;  // of the objects now open
+  std::vector<std::unordered_set<std::string>> keys;  // of the objects now open
   const auto check = [&](int depth, nlohmann::json::parse_event_t event, J& parsed) {
     using Event = nlohmann::json::parse_event_t;
     if (depth > kMaxDepth) {
