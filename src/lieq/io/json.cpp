@@ -31,9 +31,26 @@ void RefuseWebPage(std::string_view text, std::string_view where) {
                .hint = "download the file again, logged in where the model asks for it"});
 }
 
+/// Names the first key that an object of the text has twice.
+[[noreturn]] void NameKeyGivenTwice(std::string_view text, std::string_view where) {
+  std::vector<std::unordered_set<std::string>> keys;  // of the objects now open
+  const auto check = [&](int, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key &&
+        !keys.back().insert(parsed.get<std::string>()).second) {
+      throw Error({.what = "the key '" + parsed.get<std::string>() + "' is given twice",
+                   .where = std::string(where)});
+    }
+    return true;
+  };
+  [[maybe_unused]] const Json parsed = Json::parse(text, check);
+  throw Error({.what = "a key is given twice", .where = std::string(where)});
+}
+
 template <class J>
 J Parse(std::string_view text, std::string_view where) {
-  std::vector<std::unordered_set<std::string>> keys;  // of the objects now open
+  std::vector<std::size_t> keys;  // how many the objects now open were given
   const auto check = [&](int depth, nlohmann::json::parse_event_t event, J& parsed) {
     using Event = nlohmann::json::parse_event_t;
     if (depth > kMaxDepth) {
@@ -41,17 +58,16 @@ J Parse(std::string_view text, std::string_view where) {
                    .where = std::string(where),
                    .expected = "at most " + std::to_string(kMaxDepth) + " levels"});
     }
-    if (event == Event::object_start) keys.emplace_back();
-    if (event == Event::object_end) keys.pop_back();
-    if (std::is_same_v<J, Record> && event == Event::key &&
-        keys.back().size() == kMostOrderedKeys) {
+    if (event == Event::object_start) keys.push_back(0);
+    if (event == Event::key && ++keys.back() > kMostOrderedKeys && std::is_same_v<J, Record>) {
       throw Error({.what = "an object has too many keys",
                    .where = std::string(where),
                    .expected = "at most " + std::to_string(kMostOrderedKeys)});
     }
-    if (event == Event::key && !keys.back().insert(parsed.template get<std::string>()).second) {
-      throw Error({.what = "the key '" + parsed.template get<std::string>() + "' is given twice",
-                   .where = std::string(where)});
+    if (event == Event::object_end) {
+      // Fewer than it was given: it has only the last of those that were the same.
+      if (parsed.size() != keys.back()) NameKeyGivenTwice(text, where);
+      keys.pop_back();
     }
     return true;
   };

@@ -51,29 +51,33 @@ void CheckOptions(const JsonObject& model) {
   }
 }
 
+/// Written when it is needed: there are a hundred thousand merges.
+using MergePlace = std::function<std::string()>;
+
 /// The two parts of a merge: "a b" in older files, ["a", "b"] in newer ones.
-std::pair<std::string, std::string> PartsOfMerge(const Json& merge, const std::string& where) {
+std::pair<std::string_view, std::string_view> PartsOfMerge(const Json& merge,
+                                                           const MergePlace& place) {
   if (merge.is_string()) {
-    const auto& text = merge.get_ref<const std::string&>();
+    const std::string_view text = merge.get_ref<const std::string&>();
     const std::size_t space = text.find(' ');
     if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos) {
       return {text.substr(0, space), text.substr(space + 1)};
     }
   } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
              merge[1].is_string()) {
-    return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    return {merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>()};
   }
   throw Error({.what = "not a merge",
-               .where = where,
+               .where = place(),
                .expected = R"("left right" or ["left", "right"])",
                .found = merge.is_string() ? "'" + Printable(merge.get<std::string>()) + "'"
                                           : std::string(merge.type_name())});
 }
 
-TokenId IdOfPart(const Vocabulary& vocabulary, const std::string& token, const std::string& where) {
+TokenId IdOfPart(const Vocabulary& vocabulary, std::string_view token, const MergePlace& place) {
   if (const std::optional<TokenId> id = vocabulary.FindInModel(token)) return *id;
   throw Error({.what = "merge of a token that is not in the vocabulary",
-               .where = where,
+               .where = place(),
                .found = "'" + Printable(token) + "'"});
 }
 
@@ -152,15 +156,17 @@ void Bpe::ReadMerges(const JsonObject& model, const Vocabulary& vocabulary) {
     throw Error({.what = "too many merges", .where = model.Where("merges")});
   }
   std::int32_t rank = 0;
+  const MergePlace place = [&] { return model.Where("merges") + "/" + std::to_string(rank); };
+  std::string both;
   for (const Json& merge : merges) {
-    const std::string where = model.Where("merges") + "/" + std::to_string(rank);
-    const auto [left, right] = PartsOfMerge(merge, where);
-    const TokenId left_id = IdOfPart(vocabulary, left, where);
-    const TokenId right_id = IdOfPart(vocabulary, right, where);
-    const TokenId merged = IdOfPart(vocabulary, left + right, where);
+    const auto [left, right] = PartsOfMerge(merge, place);
+    const TokenId left_id = IdOfPart(vocabulary, left, place);
+    const TokenId right_id = IdOfPart(vocabulary, right, place);
+    both.assign(left).append(right);
+    const TokenId merged = IdOfPart(vocabulary, both, place);
     if (!merges_.Add(left_id, right_id, {rank, merged})) {
       throw Error({.what = "merge is given twice",
-                   .where = where,
+                   .where = place(),
                    .found = "'" + Printable(left) + "' and '" + Printable(right) + "'"});
     }
     ++rank;

@@ -77,7 +77,9 @@ void Vocabulary::ReadModel(const JsonObject& model) {
   std::vector<const std::string*> names(Size(count), nullptr);
   for (auto entry = vocab.value().cbegin(); entry != vocab.value().cend(); ++entry) {
     const std::string& name = entry.key();
-    const std::int64_t id = vocab.Integer(name);
+    const std::int64_t id = entry->is_number_unsigned() && entry->get<std::uint64_t>() <= INT32_MAX
+                                ? static_cast<std::int64_t>(entry->get<std::uint64_t>())
+                                : vocab.Integer(name);  // which names what is wrong
     if (id < 0 || id >= count) {
       throw Error({.what = id < 0 ? "token id is negative" : "a tokenizer with holes in its ids",
                    .where = vocab.Where(Printable(name)),
