@@ -2,12 +2,31 @@
 # gtest_discover_tests, but that the seeds of a property are one test. They are hundreds, and a process
 # for each would take longer than what it runs.
 #
-# usage: cmake -DPROGRAM=... -DPREFIX=... -DLABELS=... -DCOST=... -DOUTPUT=... -P LieqCases.cmake
+# With -DTOGETHER=ON a test is some forty cases, by the name PREFIX.shard.N: under the sanitizers the start
+# of a process takes longer than most cases. What fails is named by what the test prints.
+#
+# usage: cmake -DPROGRAM=... -DPREFIX=... -DLABELS=... -DCOST=... -DOUTPUT=... [-DTOGETHER=ON] -P LieqCases.cmake
 execute_process(COMMAND ${PROGRAM} --gtest_list_tests OUTPUT_VARIABLE list
   COMMAND_ERROR_IS_FATAL ANY TIMEOUT 60)
 string(REGEX REPLACE " *#[^\n]*" "" list "${list}") # values, which may hold anything
 string(REPLACE "\n" ";" lines "${list}")
 set(script "")
+if(TOGETHER)
+  string(REGEX MATCHALL "\n  [^ \n]" cases "${list}")
+  list(LENGTH cases count)
+  math(EXPR shards "(${count} + 39) / 40")
+  if(shards EQUAL 0)
+    message(FATAL_ERROR "${PROGRAM} has no cases")
+  endif()
+  foreach(shard RANGE 1 ${shards})
+    math(EXPR index "${shard} - 1")
+    string(APPEND script "add_test([[${PREFIX}.shard.${shard}]] [[${PROGRAM}]] [[--gtest_brief=1]])\n"
+      "set_tests_properties([[${PREFIX}.shard.${shard}]] PROPERTIES LABELS [[${LABELS}]] TIMEOUT 900 "
+      "COST ${COST} ENVIRONMENT [[GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${index}]])\n")
+  endforeach()
+  file(WRITE ${OUTPUT} "${script}")
+  return()
+endif()
 set(last "")
 foreach(line ${lines})
   if(line MATCHES "^([^ ]+)[.]$")

@@ -69,8 +69,8 @@ endfunction()
 add_custom_target(fast_tests)
 
 # lieq_test(NAME [DEPENDS folder...] [LABELS label...]): tests/NAME/*_test.cpp as one program, of which
-# each case is a test by the name NAME.Suite.Case. Their label is "fast" (run under the sanitizers
-# too) unless LABELS says otherwise: "slow".
+# each case is a test by the name NAME.Suite.Case; with sanitizers forty are one (LieqCases.cmake).
+# Their label is "fast" (run under the sanitizers too) unless LABELS says otherwise: "slow".
 set(LIEQ_CASES ${CMAKE_CURRENT_LIST_DIR}/LieqCases.cmake)
 function(lieq_test NAME)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LABELS" ${ARGN})
@@ -108,10 +108,15 @@ function(lieq_test NAME)
   if("slow" IN_LIST ARG_LABELS)
     set(cost 10)
   endif()
+  set(together OFF)
+  if(LIEQ_SANITIZE)
+    set(together ON)
+  endif()
   set(cases ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_cases.cmake)
   add_custom_command(TARGET ${NAME}_tests POST_BUILD BYPRODUCTS ${cases} VERBATIM
     COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:${NAME}_tests> -DPREFIX=${NAME}
-      -DLABELS=${ARG_LABELS} -DCOST=${cost} -DOUTPUT=${cases} -P ${LIEQ_CASES})
+      -DLABELS=${ARG_LABELS} -DCOST=${cost} -DOUTPUT=${cases} -DTOGETHER=${together}
+      -P ${LIEQ_CASES})
   set(include ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_include.cmake)
   file(CONFIGURE OUTPUT ${include} @ONLY CONTENT [=[
 if(EXISTS "@cases@")
