@@ -49,12 +49,16 @@ function(lieq_cuda TARGET FOLDER)
   if(LIEQ_WERROR)
     list(APPEND flags -Werror all-warnings)
   endif()
+  set(nvcc ${LIEQ_NVCC})
+  if(LIEQ_CCACHE)
+    list(PREPEND nvcc ${LIEQ_CCACHE})
+  endif()
   file(GLOB kernels CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} ${FOLDER}/*.cu)
   foreach(kernel ${kernels})
     cmake_path(GET kernel STEM name)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/cuda/${name}.o)
     add_custom_command(OUTPUT ${object} VERBATIM
-      COMMAND ${LIEQ_CCACHE} ${LIEQ_NVCC} -ccbin ${CMAKE_CXX_COMPILER} ${flags}
+      COMMAND ${nvcc} -ccbin ${CMAKE_CXX_COMPILER} ${flags}
         -c ${CMAKE_CURRENT_SOURCE_DIR}/${kernel} -o ${object} -MD -MF ${object}.d
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${kernel} DEPFILE ${object}.d
       COMMENT "Building CUDA object ${name}.o")
