@@ -132,7 +132,8 @@ void TakeWidthOfGrid(Arguments& a) {
 
 /// Packed kernels round activations, which a command that measures or makes a model does not.
 void CheckKernels(const Arguments& a, const CommandRow& command) {
-  const bool packed = IsPacked(a.machine.kernels);
+  const std::string& kernels = a.machine.kernels;
+  const bool packed = IsPacked(kernels.empty() ? a.machine.usual_kernels : kernels);
   if (a.says_activations && !packed) throw UsageError("--activations is of --kernels packed");
   const std::vector<std::string> names = LongNames(command.bit);
   if (!packed || std::ranges::find(names, "--activations") != names.end()) return;
@@ -236,8 +237,8 @@ Arguments ParseArguments(int count, const char* const* words) {
   // Whoever talks with a model wants it fast; figures of `evaluate` stay those of plain floats.
   const bool runs = (chosen()->bit & (kChat | kBench | kServe)) != 0;
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
-  if (runs && arguments.machine.kernels.empty()) {
-    arguments.machine.kernels = kPackedKernels;
+  if (runs) {
+    arguments.machine.usual_kernels = kPackedKernels;
   }
   CheckKernels(arguments, *chosen());
   TakeBudget(*chosen(), arguments);

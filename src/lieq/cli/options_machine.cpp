@@ -19,14 +19,21 @@ constexpr std::array kMachineRows{
               .value = "NAME",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate | kChat | kBench | kServe,
-              .help = "what computes (default: cpu)",
-              .set = [](Arguments& a, const std::string& v) { a.machine.device = v; },
+              .help = "what computes: cpu, cuda (an NVIDIA GPU; cuda:1 is the second of several; "
+                      "docs/gpu.md) or auto, a GPU where there is one (default: cpu)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    (void)FindDevice(v);
+                    a.machine.device = v;
+                  },
               .choices =
                   [] {
                     std::vector<std::string> names;
                     for (const DeviceRow& row : Devices()) names.emplace_back(row.name);
+                    names.emplace_back(kAutoDevice);
                     return names;
-                  }},
+                  },
+              .open = true},
     OptionRow{.names = "--kernels",
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |

@@ -200,7 +200,9 @@ inline constexpr std::string_view kPackedKernels = "packed";
 
 /// What a device is made with.
 struct DeviceOptions {
-  std::string kernels;  // name of a kernel row; empty: the best one this processor runs
+  std::string kernels;        // name of a kernel row; empty: `usual_kernels`
+  std::string usual_kernels;  // of a device that has rows; empty: the best one this processor runs
+  int index = 0;              // of several devices of a kind: which
   Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products; attention stays in float32
   Activations activations = Activations::kInt8;  // of Products with packed kernels
   CacheType cache = CacheType::kFloat;           // of keys and values of tokens that went before

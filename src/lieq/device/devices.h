@@ -14,6 +14,9 @@ struct DeviceRow {
   std::string_view name;         // "cpu"
   std::string_view description;  // one line, for the help
   bool (*available)();           // on this machine
+  bool (*has_bf16)();            // where it is available
+  bool several;                  // "cuda:1" is the second of them
+  bool own_bytes;                // what it quantizes differs from what a processor does
   /// The pool, for what stays on the processor, outlives the device. Throws Error for options that
   /// do not exist or that this machine has not got.
   std::unique_ptr<Device> (*make)(ThreadPool& pool, const DeviceOptions& options);
@@ -22,7 +25,19 @@ struct DeviceRow {
 /// In the order in which they are listed; the first is available everywhere.
 [[nodiscard]] std::span<const DeviceRow> Devices() noexcept;
 
-/// Throws Error naming the rows there are, or that the named one is not on this machine.
+/// The last row that is available, in place of a name.
+inline constexpr std::string_view kAutoDevice = "auto";
+
+struct FoundDevice {
+  const DeviceRow& row;
+  int index;  // of several, which
+};
+/// Of the name of a row, one with a number behind it, or kAutoDevice; whether it is available is
+/// left open. Throws Error naming what there is.
+[[nodiscard]] FoundDevice FindDevice(std::string_view name);
+
+/// The device of a name as FindDevice takes it, whose index becomes that of the options. Throws
+/// Error where it is not on this machine.
 [[nodiscard]] std::unique_ptr<Device> MakeDevice(std::string_view name, ThreadPool& pool,
                                                  const DeviceOptions& options = {});
 

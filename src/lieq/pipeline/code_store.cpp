@@ -70,7 +70,9 @@ CodeStore::CodeStore(fs::path folder, const ModelFolder& model, const Record& se
                  .hint = "name another folder with --codes, or remove this one"});
   }
   const Record found = ReadRecord(file);
-  for (const auto& [key, value] : settings.items()) {
+  Record wanted = settings;
+  wanted.emplace("device", Record());  // none where a processor makes them
+  for (const auto& [key, value] : wanted.items()) {
     const Record there = found.value(key, Record());
     if (there == value) continue;
     throw Error({.what = "codes of other settings",

@@ -1,7 +1,7 @@
 #include "lieq/pipeline/evaluation_record.h"
 
 #include "lieq/base/files.h"
-#include "lieq/device/cpu/bf16_gain.h"
+#include "lieq/device/bf16_gain.h"
 
 namespace lieq {
 namespace {

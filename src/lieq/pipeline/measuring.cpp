@@ -201,9 +201,11 @@ Bench OpenBench(const QuantizeRequest& request, Source& source, const std::files
                                       bench.text.where, "--damage-context");
   }
   if (request.dry_run) return bench;
-  bench.store.emplace(codes, model,
-                      CodeSettings(request, source.hash(),
-                                   calibrated ? &source.calibration() : nullptr, bench.windows));
+  bench.store.emplace(
+      codes, model,
+      WithDevice(CodeSettings(request, source.hash(), calibrated ? &source.calibration() : nullptr,
+                              bench.windows),
+                 session));
   return bench;
 }
 

@@ -94,7 +94,8 @@ Inputs ReadInputs(const QuantizeRequest& request, Source& source, Session& sessi
     const FileText text = ReadTextFile(request.damage.text, request.reading);
     inputs.text_notes = Say(text.notes, session.log());
   }
-  inputs.settings = QuantizeSettings(request, source.hash(), inputs.calibration, inputs.windows);
+  inputs.settings = WithDevice(
+      QuantizeSettings(request, source.hash(), inputs.calibration, inputs.windows), session);
   return inputs;
 }
 
@@ -214,10 +215,11 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
 /// The codes of --codes, with those made that the plan needs and that are not there.
 CodeStore OpenCodes(const QuantizeRequest& request, const Inputs& inputs, const LayerGrids& grids,
                     Session& session) {
-  CodeStore store(
-      request.damage.codes, inputs.model(),
-      CodeSettings(request, inputs.source.hash(),
-                   inputs.windows.count > 0 ? inputs.calibration : nullptr, inputs.windows));
+  CodeStore store(request.damage.codes, inputs.model(),
+                  WithDevice(CodeSettings(request, inputs.source.hash(),
+                                          inputs.windows.count > 0 ? inputs.calibration : nullptr,
+                                          inputs.windows),
+                             session));
   store.Make(GridsIn(grids), request.quant, inputs.windows, session);
   return store;
 }

@@ -140,6 +140,11 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
   return record;
 }
 
+Record WithDevice(Record settings, Session& session) {
+  if (session.device_has_own_bytes()) settings["device"] = session.device().description();
+  return settings;
+}
+
 EndGrids EndsOf(const QuantizeRequest& request, const ModelConfig& config) {
   EndGrids ends = EndsWithoutRules(request, config);
   const BoundGrids bound = BindRules(request, config);

@@ -6,6 +6,7 @@
 #include "lieq/io/json.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/session.h"
 #include "lieq/plan/plan.h"
 
 namespace lieq {
@@ -19,6 +20,10 @@ void AddAverage(const QuantizeRequest& request, Record& record);
 /// Everything that the bytes of the result depend on. calibration: null where none is used.
 [[nodiscard]] Record QuantizeSettings(const QuantizeRequest& request, const std::string& model_hash,
                                       const EncodedText* calibration, const Windows& windows);
+
+/// The same, and "device" where the session's computes other bytes than a processor: what was begun
+/// on one goes on there alone.
+[[nodiscard]] Record WithDevice(Record settings, Session& session);
 
 /// The grid of a width by --group-size and --offset, or by --grid the K-quant that has it. Throws
 /// Error where none has.

@@ -30,7 +30,8 @@ class UsageError : public std::runtime_error {
 struct MachineRequest {
   int threads = 0;  // 0: all processors
   std::string device = "cpu";
-  std::string kernels;  // of the device; empty: the best that this machine has
+  std::string kernels;        // of the processor; empty: `usual_kernels`
+  std::string usual_kernels;  // where the device is the processor; empty: the best that it has
   Arithmetic arithmetic = Arithmetic::kFloat32;
   bool probes_arithmetic = false;                 // whichever is faster, in place of `arithmetic`
   Activations activations = Activations::kInt8;   // of packed kernels

@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "lieq/device/cpu/bf16_gain.h"
+#include "lieq/device/bf16_gain.h"
 #include "lieq/device/devices.h"
 #include "lieq/pipeline/cache_folder.h"
 
@@ -56,21 +56,26 @@ Session::Session(MachineRequest machine, Log log, Progress& progress, std::stop_
 Device& Session::device() {
   if (!device_) {
     arithmetic_ = machine_.arithmetic;
+    DeviceOptions options{.kernels = machine_.kernels,
+                          .usual_kernels = machine_.usual_kernels,
+                          .activations = machine_.activations,
+                          .cache = machine_.keys_and_values};
     if (machine_.probes_arithmetic) {
-      const double gain = Bf16Gain(pool_, machine_.kernels);
+      const double gain = Bf16Gain(machine_.device, pool_, options);
       arithmetic_ = gain > 1 ? Arithmetic::kBf16 : Arithmetic::kFloat32;
       log().Info(gain == 0 ? "products in float32: this processor has no bf16 arithmetic"
                            : fmt::format("products in {}: bf16 is {:.2f} times as fast here",
                                          Name(arithmetic_), gain));
     }
-    device_ = MakeDevice(machine_.device, pool_,
-                         {.kernels = machine_.kernels,
-                          .arithmetic = arithmetic_,
-                          .activations = machine_.activations,
-                          .cache = machine_.keys_and_values});
+    options.arithmetic = arithmetic_;
+    device_ = MakeDevice(machine_.device, pool_, options);
     log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
   }
   return *device_;
+}
+
+bool Session::device_has_own_bytes() const {
+  return FindDevice(machine_.device).row.own_bytes;
 }
 
 std::filesystem::path Session::cache() const {

@@ -34,6 +34,8 @@ class Session {
   /// Made on first use, so that work without arithmetic does not pay for it. An arithmetic to be
   /// probed is what a short run finds faster then, and is said.
   [[nodiscard]] Device& device();
+  /// As DeviceRow::own_bytes. Makes no device.
+  [[nodiscard]] bool device_has_own_bytes() const;
 
  private:
   MachineRequest machine_;

@@ -275,8 +275,10 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
   const fs::path folder = name.empty() && !request.run.damage.codes.empty()
                               ? request.run.damage.codes
                               : request.run.output / (name.empty() ? "codes" : "codes-" + name);
-  CodeStore store(folder, transformed != nullptr ? *transformed : model,
-                  CodeSettings(told.run, model_hash, calibrated ? calibration : nullptr, windows));
+  CodeStore store(
+      folder, transformed != nullptr ? *transformed : model,
+      WithDevice(CodeSettings(told.run, model_hash, calibrated ? calibration : nullptr, windows),
+                 session));
   store.Make(grids, options, windows, session);
   return store;
 }

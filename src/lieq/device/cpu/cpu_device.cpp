@@ -444,11 +444,12 @@ std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, const DeviceOptions& opt
                  .where = "--arithmetic",
                  .hint = "float32 gives the reference's results on any processor"});
   }
-  if (!IsPacked(options.kernels)) {
-    return std::make_unique<CpuDevice>(pool, ChooseKernels(options.kernels), nullptr, options);
+  const std::string& kernels = options.kernels.empty() ? options.usual_kernels : options.kernels;
+  if (!IsPacked(kernels)) {
+    return std::make_unique<CpuDevice>(pool, ChooseKernels(kernels), nullptr, options);
   }
-  const std::string row = options.kernels.substr(
-      std::min(options.kernels.size(), kPackedKernels.size() + 1));  // behind "packed-"
+  const std::string row =
+      kernels.substr(std::min(kernels.size(), kPackedKernels.size() + 1));  // behind "packed-"
   return std::make_unique<CpuDevice>(pool, ChooseKernels(""), &ChoosePackedKernels(row), options);
 }
 

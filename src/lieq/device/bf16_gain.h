@@ -1,7 +1,6 @@
-// Whether bf16 products pay on this machine: a question of the processor and of its BLAS.
+// Whether bf16 products pay on a device: of a processor, a question of its BLAS too.
 #pragma once
 
-#include <string>
 #include <string_view>
 
 #include "lieq/base/thread_pool.h"
@@ -15,8 +14,9 @@ namespace lieq {
 }
 
 /// Seconds of float32 over seconds of bf16 for products of the shapes of a small model's linears,
-/// on the threads of the pool; 0 where the processor has no bf16 arithmetic. Takes some tenths of a
-/// second. Differs a little from call to call.
-[[nodiscard]] double Bf16Gain(ThreadPool& pool, const std::string& kernels = "");
+/// on the device that MakeDevice makes of the name and the options, whatever their arithmetic; 0
+/// where it has no bf16 arithmetic. Takes some tenths of a second. Differs a little from call to
+/// call.
+[[nodiscard]] double Bf16Gain(std::string_view device, ThreadPool& pool, DeviceOptions options);
 
 }  // namespace lieq

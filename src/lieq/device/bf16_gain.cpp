@@ -1,4 +1,4 @@
-#include "lieq/device/cpu/bf16_gain.h"
+#include "lieq/device/bf16_gain.h"
 
 #include <algorithm>
 #include <array>
@@ -7,8 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "lieq/device/cpu/bf16_product.h"
-#include "lieq/device/cpu/cpu_device.h"
+#include "lieq/device/devices.h"
 
 namespace lieq {
 namespace {
@@ -50,10 +49,12 @@ std::array<double, 2> Seconds(const std::array<Device*, 2>& devices, Index outs,
 
 }  // namespace
 
-double Bf16Gain(ThreadPool& pool, const std::string& kernels) {
-  if (!HasBf16Product()) return 0;
-  const auto plain = MakeCpuDevice(pool, {.kernels = kernels});
-  const auto rounded = MakeCpuDevice(pool, {.kernels = kernels, .arithmetic = Arithmetic::kBf16});
+double Bf16Gain(std::string_view device, ThreadPool& pool, DeviceOptions options) {
+  if (!FindDevice(device).row.has_bf16()) return 0;
+  options.arithmetic = Arithmetic::kFloat32;
+  const auto plain = MakeDevice(device, pool, options);
+  options.arithmetic = Arithmetic::kBf16;
+  const auto rounded = MakeDevice(device, pool, options);
   double sums[2] = {0, 0};
   for (const auto& [outs, ins] : kShapes) {
     const std::array<double, 2> seconds = Seconds({plain.get(), rounded.get()}, outs, ins);

@@ -1,0 +1,421 @@
+#include "lieq/device/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lieq/base/assert.h"
+#include "lieq/base/error.h"
+#include "lieq/device/cuda/cuda_products.h"
+#include "lieq/device/cuda/kernels.h"
+#include "lieq/device/cuda/prepared.h"
+#include "lieq/device/cuda/queue.h"
+#include "lieq/device/device_access.h"
+
+namespace lieq {
+namespace {
+
+using cuda::Block;
+
+template <class T>
+Block<T> BlockOf(DeviceView<T> view) {
+  return {DeviceAccess::Pointer(view), view.rows(), view.cols(), view.stride()};
+}
+
+/// Sums on the device that a matrix of the host gains by when results are delivered.
+template <class T>
+struct HostSums {
+  T* device = nullptr;  // [host.rows, host.cols] without gaps
+  View<T, 2> host;
+};
+
+/// Rows of floats, or of the bits of f16.
+class CudaRowCache final : public RowCache {
+ public:
+  CudaRowCache(cuda::Queue& queue, CacheType type, Index rows, Index cols)
+      : type(type),
+        rows(rows),
+        cols(cols),
+        queue_(queue),
+        block_(queue.Take(Size(rows * cols) *
+                          (type == CacheType::kF16 ? sizeof(std::uint16_t) : sizeof(float)))) {}
+  ~CudaRowCache() override { queue_.Give(block_); }
+  CudaRowCache(const CudaRowCache&) = delete;
+  CudaRowCache& operator=(const CudaRowCache&) = delete;
+
+  template <class T>
+  [[nodiscard]] Block<T> As() const {
+    return {static_cast<T*>(block_), rows, cols, cols};
+  }
+
+  const CacheType type;
+  const Index rows, cols;
+
+ private:
+  cuda::Queue& queue_;
+  void* block_;
+};
+
+class CudaDevice final : public Device, public CalibrationOps {
+ public:
+  CudaDevice(ThreadPool& pool, const DeviceOptions& options)
+      : queue_(options.index, pool),
+        products_(queue_, options.arithmetic),
+        cache_(options.cache),
+        log_sums_(queue_),
+        other_log_sums_(queue_),
+        sums_(queue_) {}
+  ~CudaDevice() override {
+    ForgetSums(grams_);
+    ForgetSums(crosses_);
+  }
+
+  std::string description() const override {
+    return "cuda " + queue_.gpu() + products_.description() +
+           (cache_ == CacheType::kFloat ? "" : ", " + std::string(Name(cache_)) + " cache");
+  }
+  CalibrationOps* calibration() noexcept override { return this; }
+
+  DeviceMatrix Alloc(Index rows, Index cols) override {
+    auto* block = static_cast<float*>(queue_.Take(Size(rows * cols) * sizeof(float)));
+    return {block, rows, cols, [this](float* owned) { queue_.Give(owned); }};
+  }
+  void Upload(View<const float, 2> from, DeviceView<float> to) override {
+    LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
+    queue_.Upload(from.data(), Bytes(from.stride()), DeviceAccess::Pointer(to), Bytes(to.stride()),
+                  Bytes(from.cols()), from.rows());
+  }
+  void Download(DeviceView<const float> from, View<float, 2> to) override {
+    LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
+    queue_.Download(DeviceAccess::Pointer(from), Bytes(from.stride()), to.data(),
+                    Bytes(to.stride()), Bytes(from.cols()), from.rows());
+    Sync();
+  }
+  void Copy(DeviceView<const float> from, DeviceView<float> to) override {
+    LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
+    if (from.empty()) return;
+    cuda::Check(
+        cudaMemcpy2DAsync(DeviceAccess::Pointer(to), Bytes(to.stride()),
+                          DeviceAccess::Pointer(from), Bytes(from.stride()), Bytes(from.cols()),
+                          Size(from.rows()), cudaMemcpyDeviceToDevice, queue_.stream()),
+        "copying on it");
+  }
+  Prepared Prepare(const AnyMatrix& matrix) override {
+    return std::make_shared<cuda::CudaPrepared>(matrix, queue_);
+  }
+  void Sync() override {
+    queue_.Sync();
+    Deliver(grams_, [](double sum, double& to) { to += sum; }, /*lower=*/true);
+    Deliver(crosses_, [](float sum, float& to) { to += sum; }, /*lower=*/false);
+  }
+
+  void Products(DeviceView<const float> x, std::span<const Product> products, bool add) override {
+    products_.Multiply(BlockOf(x), products, add);
+  }
+
+  void RmsNorm(DeviceView<const float> x, DeviceView<const float> weight, double eps,
+               DeviceView<float> y) override {
+    LIEQ_ASSERT(weight.cols() == x.cols());
+    cuda::RmsNorm(BlockOf(x), DeviceAccess::Pointer(weight), eps, BlockOf(y), queue_.stream());
+    Started("RmsNorm");
+  }
+
+  void Rope(DeviceView<float> x, const RopeTable& table, std::span<const AttentionSpan> spans,
+            Index head_dim) override {
+    LIEQ_ASSERT(head_dim / 2 == table.cosine.cols() && head_dim / 2 == table.sine.cols());
+    std::vector<std::int32_t> positions(Size(x.rows()), -1);
+    for (const AttentionSpan& span : spans) {
+      const auto first = positions.begin() + span.begin;
+      std::iota(first, first + span.length, static_cast<std::int32_t>(span.past));
+    }
+    cuda::Rope(BlockOf(x), BlockOf(table.cosine), BlockOf(table.sine),
+               queue_.Argument(std::span<const std::int32_t>(positions)), head_dim,
+               queue_.stream());
+    Started("Rope");
+  }
+
+  void Attention(DeviceView<const float> q, DeviceView<const float> k, DeviceView<const float> v,
+                 const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                 DeviceView<float> out) override {
+    Attend(q, BlockOf(k), BlockOf(v), heads, spans, out);
+  }
+
+  std::unique_ptr<RowCache> AllocCache(Index rows, Index kv_heads, Index head_dim) override {
+    if (cache_ == CacheType::kInt8) {
+      throw Error({.what = "caches of 8 bits are not there on a GPU",
+                   .where = "--kv-cache",
+                   .expected = "f16 or float",
+                   .found = std::string(Name(cache_))});
+    }
+    return std::make_unique<CudaRowCache>(queue_, cache_, rows, kv_heads * head_dim);
+  }
+  void Store(DeviceView<const float> from, RowCache& cache, Index row) override {
+    auto& held = static_cast<CudaRowCache&>(cache);
+    LIEQ_ASSERT(row >= 0 && row + from.rows() <= held.rows && from.cols() == held.cols);
+    if (from.empty()) return;
+    if (held.type == CacheType::kF16) {
+      const Block<std::uint16_t> all = held.As<std::uint16_t>();
+      cuda::RoundToF16(BlockOf(from),
+                       {all.data + row * all.stride, from.rows(), all.cols, all.stride},
+                       queue_.stream());
+      return Started("Store");
+    }
+    cuda::Check(
+        cudaMemcpy2DAsync(held.As<float>().data + row * held.cols, Bytes(held.cols),
+                          DeviceAccess::Pointer(from), Bytes(from.stride()), Bytes(from.cols()),
+                          Size(from.rows()), cudaMemcpyDeviceToDevice, queue_.stream()),
+        "Store");
+  }
+  void CachedAttention(DeviceView<const float> q, const RowCache& k_, const RowCache& v_,
+                       const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+                       DeviceView<float> out) override {
+    const auto &k = static_cast<const CudaRowCache&>(k_), &v = static_cast<const CudaRowCache&>(v_);
+    if (k.type == CacheType::kF16) {
+      return Attend<std::uint16_t>(q, k.As<const std::uint16_t>(), v.As<const std::uint16_t>(),
+                                   heads, spans, out);
+    }
+    Attend<float>(q, k.As<const float>(), v.As<const float>(), heads, spans, out);
+  }
+
+  void Scale(DeviceView<float> x, float factor) override {
+    cuda::Scale(BlockOf(x), factor, queue_.stream());
+    Started("Scale");
+  }
+  void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) override {
+    cuda::SwiGlu(BlockOf(gate), BlockOf(up), queue_.stream());
+    Started("SwiGlu");
+  }
+  void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
+                 DeviceView<float> out) override {
+    LIEQ_ASSERT(out.rows() == static_cast<Index>(tokens.size()) && out.cols() == table.cols());
+    cuda::GatherRows(cuda::SourceOf(table), queue_.Argument(tokens), BlockOf(out), queue_.stream());
+    Started("EmbedRows");
+  }
+
+  void LogSoftmaxNll(DeviceView<float> logits_, std::span<const TokenId> targets,
+                     std::span<double> nll) override {
+    const DeviceView<const float> logits = logits_;
+    LIEQ_ASSERT(targets.size() == Size(logits.rows()) && nll.size() == targets.size());
+    cuda::Nll(BlockOf(logits), queue_.Argument(targets), LogSums(log_sums_, logits), Later(nll),
+              queue_.stream());
+    Started("LogSoftmaxNll");
+  }
+  void LogProbabilities(DeviceView<const float> logits, std::span<const TokenPick> picks,
+                        std::span<double> log_probabilities) override {
+    LIEQ_ASSERT(picks.size() == log_probabilities.size());
+    std::vector<cuda::Pick> narrow(picks.size());
+    std::ranges::transform(picks, narrow.begin(), [](const TokenPick& pick) {
+      return cuda::Pick{static_cast<std::int32_t>(pick.row), pick.token};
+    });
+    cuda::PickLogProbabilities(BlockOf(logits),
+                               queue_.Argument(std::span<const cuda::Pick>(narrow)),
+                               static_cast<Index>(picks.size()), LogSums(log_sums_, logits),
+                               Later(log_probabilities), queue_.stream());
+    Started("LogProbabilities");
+  }
+  void SoftmaxKl(DeviceView<const float> reference, DeviceView<const float> logits,
+                 std::span<double> kl) override {
+    LIEQ_ASSERT(reference.rows() == logits.rows() && reference.cols() == logits.cols());
+    const double* reference_sums = LogSums(other_log_sums_, reference);
+    cuda::SoftmaxKl(BlockOf(reference), BlockOf(logits), reference_sums, LogSums(log_sums_, logits),
+                    Later(kl), queue_.stream());
+    Started("SoftmaxKl");
+  }
+  void TopColumns(DeviceView<const float> x, View<TokenId, 2> columns) override {
+    LIEQ_ASSERT(x.rows() == columns.rows());
+    TokenId* room = queue_.Result<TokenId>(Size(columns.size()), [columns](const TokenId* found) {
+      for (Index r = 0; r < columns.rows(); ++r) {
+        std::copy_n(found + r * columns.cols(), columns.cols(), columns.Row(r).data());
+      }
+    });
+    cuda::TopColumns(BlockOf(x), columns.cols(), room, queue_.stream());
+    Started("TopColumns");
+  }
+
+  void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override {
+    LIEQ_ASSERT(gram.rows() == x.cols() && gram.cols() == x.cols());
+    // Added up in float before they go to double: as few as on a CPU, since an error of 1e-6
+    // already makes a Gram matrix of dependent inputs indefinite.
+    constexpr Index kMostRows = 512;
+    const Index in = x.cols();
+    double* sums = SumsOf(grams_, gram);
+    const Block<float> part{sums_.Get<float>(in * in), in, in, in};
+    for (Index begin = 0; begin < x.rows(); begin += kMostRows) {
+      const auto some = BlockOf(x.Rows(begin, std::min(kMostRows, x.rows() - begin)));
+      products_.MultiplyTransposed(some, some, part, false);
+      cuda::AddLower({part.data, in, in, in}, sums, queue_.stream());
+    }
+    Started("GramUpdate");
+  }
+  void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
+                       View<float, 2> cross) override {
+    LIEQ_ASSERT(a.rows() == b.rows() && cross.rows() == a.cols() && cross.cols() == b.cols());
+    if (a.rows() == 0) return;
+    float* sums = SumsOf(crosses_, cross);
+    products_.MultiplyTransposed(BlockOf(a), BlockOf(b),
+                                 {sums, cross.rows(), cross.cols(), cross.cols()}, true);
+  }
+  void RowSquares(DeviceView<const float> x, std::span<double> sums) override {
+    LIEQ_ASSERT(x.rows() == static_cast<Index>(sums.size()));
+    double* room = queue_.Result<double>(sums.size(), [sums](const double* found) {
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += found[i];
+    });
+    cuda::RowSquares(BlockOf(x), room, queue_.stream());
+    Started("RowSquares");
+  }
+  void ColumnSquares(DeviceView<const float> x, std::span<double> sums) override {
+    LIEQ_ASSERT(x.cols() == static_cast<Index>(sums.size()));
+    double* room = queue_.Result<double>(sums.size(), [sums](const double* found) {
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += found[i];
+    });
+    const Index scratch = cuda::ColumnSquaresScratch(x.rows(), x.cols());
+    auto* parts = sums_.Get<double>(scratch + x.cols());
+    double* found = parts + scratch;
+    cuda::Check(cudaMemsetAsync(found, 0, sums.size_bytes(), queue_.stream()), "ColumnSquares");
+    cuda::ColumnSquares(BlockOf(x), parts, found, queue_.stream());
+    cuda::Check(
+        cudaMemcpyAsync(room, found, sums.size_bytes(), cudaMemcpyDeviceToHost, queue_.stream()),
+        "ColumnSquares");
+    Started("ColumnSquares");
+  }
+  void RoundRows(DeviceView<float> x, Index group, int bits) override {
+    LIEQ_ASSERT(group >= 1 && bits >= 2 && bits <= 8);
+    cuda::RoundRows(BlockOf(x), group, bits, queue_.stream());
+    Started("RoundRows");
+  }
+  void Subtract(DeviceView<const float> a, DeviceView<const float> b, float times,
+                DeviceView<float> out) override {
+    LIEQ_ASSERT(a.rows() == b.rows() && a.cols() == b.cols());
+    LIEQ_ASSERT(a.rows() == out.rows() && a.cols() == out.cols());
+    cuda::Subtract(BlockOf(a), BlockOf(b), times, BlockOf(out), queue_.stream());
+    Started("Subtract");
+  }
+
+ private:
+  template <class T>
+  using SumsByHost = std::map<T*, HostSums<T>>;
+
+  static std::size_t Bytes(Index floats) { return Size(floats) * sizeof(float); }
+  static void Started(const char* operation) { cuda::Check(cudaGetLastError(), operation); }
+
+  template <class Key>
+  void Attend(DeviceView<const float> q, Block<const Key> k, Block<const Key> v,
+              const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+              DeviceView<float> out) {
+    if (heads.head_dim > cuda::kMostHeadDim) {
+      throw Error({.what = "attention of heads this wide is not there on a GPU",
+                   .where = description(),
+                   .expected = "at most " + std::to_string(cuda::kMostHeadDim) + " columns",
+                   .found = std::to_string(heads.head_dim),
+                   .hint = "--device cpu has it"});
+    }
+    constexpr Index kShort = 4;  // spans of a token or a few: a query to a block of threads
+    const bool by_query =
+        std::ranges::all_of(spans, [](const auto& span) { return span.length <= kShort; });
+    const Index step = cuda::QueriesOfTile(heads.head_dim, by_query);
+    const auto narrow = [](Index value) { return static_cast<std::int32_t>(value); };
+    std::vector<cuda::Span> placed;
+    std::vector<cuda::QueryTile> tiles;
+    for (const AttentionSpan& span : spans) {
+      // The longest tiles of a span come first: they see the most keys.
+      for (Index tile = CeilDiv(span.length, step) - 1; tile >= 0; --tile) {
+        tiles.push_back({narrow(static_cast<Index>(placed.size())), narrow(tile * step)});
+      }
+      placed.push_back({narrow(span.begin), narrow(span.length), narrow(span.keys),
+                        narrow(span.past), narrow(span.past_keys)});
+    }
+    cuda::Attention(
+        cuda::AttentionArguments<Key>{
+            .q = BlockOf(q),
+            .k = k,
+            .v = v,
+            .out = BlockOf(out),
+            .heads = narrow(heads.heads),
+            .kv_heads = narrow(heads.kv_heads),
+            .head_dim = narrow(heads.head_dim),
+            .window = narrow(heads.window),
+            .spans = queue_.Argument(std::span<const cuda::Span>(placed)),
+            .tiles = queue_.Argument(std::span<const cuda::QueryTile>(tiles)),
+            .tile_count = static_cast<Index>(tiles.size())},
+        by_query, queue_.stream());
+    Started("Attention");
+  }
+
+  /// Where a kernel writes what the span has after the next Sync.
+  double* Later(std::span<double> to) {
+    return queue_.Result<double>(
+        to.size(), [to](const double* found) { std::copy_n(found, to.size(), to.begin()); });
+  }
+
+  /// Log of the sum of exponentials of each row, in the scratch.
+  const double* LogSums(cuda::Scratch& scratch, DeviceView<const float> x) {
+    auto* found = scratch.Get<double>(std::max<Index>(x.rows(), 1));
+    cuda::LogSumExp(BlockOf(x), found, queue_.stream());
+    return found;
+  }
+
+  /// Sums of the device that stand for those of the host until they are delivered; 0 at first.
+  template <class T>
+  T* SumsOf(SumsByHost<T>& all, View<T, 2> host) {
+    HostSums<T>& sums = all[host.data()];
+    if (sums.device == nullptr) {
+      const std::size_t bytes = Size(host.rows() * host.cols()) * sizeof(T);
+      sums = {static_cast<T*>(queue_.Take(bytes)), host};
+      cuda::Check(cudaMemsetAsync(sums.device, 0, bytes, queue_.stream()), "clearing sums");
+    }
+    LIEQ_ASSERT(sums.host.rows() == host.rows() && sums.host.cols() == host.cols());
+    return sums.device;
+  }
+
+  template <class T, class AddTo>
+  void Deliver(SumsByHost<T>& all, const AddTo& add_to, bool lower) {
+    for (const auto& [pointer, sums] : all) {
+      const View<T, 2> host = sums.host;
+      const std::size_t row_bytes = Size(host.cols()) * sizeof(T);
+      const auto take = [&](const std::byte* piece, Index first, Index count) {
+        queue_.pool().ParallelFor(count, [&](Index r, int) {
+          const T* from = reinterpret_cast<const T*>(piece + Size(r) * row_bytes);
+          T* to = host.Row(first + r).data();
+          const Index cols = lower ? first + r + 1 : host.cols();
+          for (Index c = 0; c < cols; ++c) add_to(from[c], to[c]);
+        });
+      };
+      queue_.Download(sums.device, row_bytes, row_bytes, host.rows(), take);
+    }
+    ForgetSums(all);
+  }
+  template <class T>
+  void ForgetSums(SumsByHost<T>& all) noexcept {
+    for (const auto& [pointer, sums] : all) queue_.Give(sums.device);
+    all.clear();
+  }
+
+  cuda::Queue queue_;
+  cuda::CudaProducts products_;
+  const CacheType cache_;
+  cuda::Scratch log_sums_, other_log_sums_, sums_;
+  SumsByHost<double> grams_;
+  SumsByHost<float> crosses_;
+};
+
+}  // namespace
+
+bool HasCudaDevice() noexcept {
+  return cuda::GpuCount() > 0;
+}
+
+std::unique_ptr<Device> MakeCudaDevice(ThreadPool& pool, const DeviceOptions& options) {
+  if (!options.kernels.empty()) {
+    throw Error({.what = "kernel rows are of the processor",
+                 .where = "--kernels",
+                 .found = options.kernels,
+                 .hint = "leave it out: a GPU multiplies codes where they lie without it"});
+  }
+  return std::make_unique<CudaDevice>(pool, options);
+}
+
+}  // namespace lieq

@@ -1,0 +1,130 @@
+#include "lieq/device/cuda/cuda_products.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "lieq/base/assert.h"
+#include "lieq/device/cuda/prepared.h"
+#include "lieq/device/device_access.h"
+
+namespace lieq::cuda {
+namespace {
+
+constexpr Index kWidened = Index{1} << 26;  // elements of scratch: of a head a part at a time
+constexpr Index kBf16Row = 8;               // elements that rows of bf16 are multiples of
+
+Index EvenColumns(Index cols) {
+  return CeilDiv(cols, kBf16Row) * kBf16Row;
+}
+
+/// Columns begin .. begin + count - 1.
+Block<float> Columns(Block<float> y, Index begin, Index count) {
+  return {y.data + begin, y.rows, count, y.stride};
+}
+
+template <class T>
+Operand Plain(Block<const T> block) {
+  return {block.data, block.rows, block.cols, block.stride, false};
+}
+template <class T>
+Operand Transposed(Block<const T> block) {
+  return {block.data, block.rows, block.cols, block.stride, true};
+}
+
+}  // namespace
+
+CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic)
+    : queue_(queue),
+      arithmetic_(arithmetic),
+      library_(CublasLt::Find(queue)),
+      widened_(queue),
+      rounded_(queue) {}
+
+std::string CudaProducts::description() const {
+  const std::string by =
+      library_ ? library_->description() : "kernels of its own, slower (cuBLASLt is not here)";
+  return std::string(arithmetic_ == Arithmetic::kBf16 ? ", bf16" : ", float32") + " products by " +
+         by;
+}
+
+void CudaProducts::Multiply(Block<const float> x, std::span<const Product> products, bool add) {
+  const bool few = x.rows <= kFewRows, bf16 = arithmetic_ == Arithmetic::kBf16;
+  if (x.rows == 0) return;
+  if (!few && bf16) RoundToBf16(x, Rounding(x), queue_.stream());
+  for (const Product& product : products) {
+    const Source& w = SourceOf(product.w);
+    LIEQ_ASSERT(x.cols == w.cols && product.y.cols() == w.rows && x.rows == product.y.rows());
+    const Block<float> y{DeviceAccess::Pointer(product.y), product.y.rows(), product.y.cols(),
+                         product.y.stride()};
+    const float* bias = product.bias.empty() ? nullptr : DeviceAccess::Pointer(product.bias);
+    if (few) {
+      MultiplyFewRows(x, w, bias, y, add, queue_.stream());
+      continue;
+    }
+    if (bias != nullptr) AddBias(bias, add, y, queue_.stream());
+    if (bf16) {
+      MultiplyInBf16(x, w, y, add || bias != nullptr);
+    } else {
+      MultiplyMany(x, w, y, add || bias != nullptr);
+    }
+  }
+  Check(cudaGetLastError(), "starting a product");
+}
+
+void CudaProducts::MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add) {
+  const bool held = w.form == Form::kFloat;
+  const Index part = held ? w.rows : std::clamp<Index>(kWidened / w.cols, 1, w.rows);
+  for (Index begin = 0; begin < w.rows; begin += part) {
+    const Index count = std::min(part, w.rows - begin);
+    Block<const float> weights{static_cast<const float*>(w.data), w.rows, w.cols, w.stride};
+    if (!held) {
+      const Block<float> wide{widened_.Get<float>(part * w.cols), count, w.cols, w.cols};
+      Widen(w, begin, wide, queue_.stream());
+      weights = {wide.data, wide.rows, wide.cols, wide.stride};
+    }
+    const Block<float> to = Columns(y, begin, count);
+    if (library_ && library_->Multiply(Element::kFloat, Plain(x), Transposed(weights), to, add)) {
+      continue;
+    }
+    MultiplyFloat({x.data, x.stride, 1}, {weights.data, 1, weights.stride}, x.cols, to, add,
+                  queue_.stream());
+  }
+}
+
+Block<std::uint16_t> CudaProducts::Rounding(Block<const float> x) {
+  const Index width = EvenColumns(x.cols);
+  return {rounded_.Get<std::uint16_t>(x.rows * width), x.rows, width, width};
+}
+
+void CudaProducts::MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add) {
+  const Block<std::uint16_t> rounded = Rounding(x);  // where Multiply put it
+  const Block<const std::uint16_t> from{rounded.data, rounded.rows, rounded.cols, rounded.stride};
+  const Index width = rounded.cols;
+  const bool held = w.form == Form::kBf16 && w.cols == width;
+  const Index part = held ? w.rows : std::clamp<Index>(kWidened / width, 1, w.rows);
+  for (Index begin = 0; begin < w.rows; begin += part) {
+    const Index count = std::min(part, w.rows - begin);
+    Block<const std::uint16_t> weights{static_cast<const std::uint16_t*>(w.data), w.rows, width,
+                                       w.stride};
+    if (!held) {
+      const Block<std::uint16_t> wide{widened_.Get<std::uint16_t>(part * width), count, width,
+                                      width};
+      WidenToBf16(w, begin, wide, queue_.stream());
+      weights = {wide.data, wide.rows, wide.cols, wide.stride};
+    }
+    const Block<float> to = Columns(y, begin, count);
+    if (library_ && library_->Multiply(Element::kBf16, Plain(from), Transposed(weights), to, add)) {
+      continue;
+    }
+    MultiplyBf16(from, weights, to, add, queue_.stream());
+  }
+}
+
+void CudaProducts::MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y,
+                                      bool add) {
+  if (library_ && library_->Multiply(Element::kFloat, Transposed(a), Plain(b), y, add)) return;
+  MultiplyFloat({a.data, 1, a.stride}, {b.data, b.stride, 1}, a.rows, y, add, queue_.stream());
+  Check(cudaGetLastError(), "starting a product");
+}
+
+}  // namespace lieq::cuda

@@ -1,0 +1,41 @@
+// Products of activations and weights on a GPU, whatever the weights are held in.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "lieq/device/cuda/cublas_lt.h"
+#include "lieq/device/cuda/kernels.h"
+#include "lieq/device/cuda/queue.h"
+#include "lieq/device/device.h"
+
+namespace lieq::cuda {
+
+/// Few rows are multiplied where the weights lie, in float32 whatever the arithmetic. For many,
+/// weights are widened into scratch where they are not what the library takes, a part at a time.
+class CudaProducts {
+ public:
+  CudaProducts(Queue& queue, Arithmetic arithmetic);
+
+  /// ", bf16 products by cuBLASLt 13.1.0"
+  [[nodiscard]] std::string description() const;
+
+  /// As Device::Products.
+  void Multiply(Block<const float> x, std::span<const Product> products, bool add);
+  /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].
+  void MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y, bool add);
+
+ private:
+  void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);
+  void MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add);
+  /// Where x is in bf16, which products that share it round once.
+  [[nodiscard]] Block<std::uint16_t> Rounding(Block<const float> x);
+
+  Queue& queue_;
+  const Arithmetic arithmetic_;
+  const std::unique_ptr<CublasLt> library_;  // null: kernels of our own
+  Scratch widened_, rounded_;
+};
+
+}  // namespace lieq::cuda

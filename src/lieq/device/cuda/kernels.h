@@ -1,0 +1,137 @@
+// The GPU's kernels as functions that queue them on a stream. Pointers are the device's but where
+// it is said; whoever calls has checked shapes. Errors of a launch are left for cudaGetLastError.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "lieq/base/types.h"
+
+namespace lieq::cuda {
+
+/// [rows, cols] of a row stride in elements.
+template <class T>
+struct Block {
+  T* data = nullptr;
+  Index rows = 0, cols = 0, stride = 0;
+};
+
+enum class Form : int { kFloat, kBf16, kF16, kCodes };
+
+/// A weight matrix in the form that it was given in, as kernels read it.
+struct Source {
+  Form form = Form::kFloat;
+  Index rows = 0, cols = 0;
+  const void* data = nullptr;  // of floats: [rows, cols]; bf16 and f16 with rows of 16 bytes
+  Index stride = 0;
+  // Of codes: the members of a QMatrix. zeros and minima may be null.
+  const std::uint32_t* words = nullptr;
+  const float* scales = nullptr;
+  const std::uint8_t* zeros = nullptr;
+  const float* minima = nullptr;
+  Index words_per_row = 0, groups = 0, group_columns = 0;
+  int bits = 0;
+  float zero = 0;  // where zeros is null
+};
+
+// Weights (weights.cu). Widened numbers are those of QMatrix::Dequantize to the bit; bf16 is those
+// rounded to even.
+/// out [rows, w.cols]: from row `begin` of the matrix on.
+void Widen(const Source& w, Index begin, Block<float> out, cudaStream_t stream);
+/// The same, in bf16; columns of out behind w.cols become 0.
+void WidenToBf16(const Source& w, Index begin, Block<std::uint16_t> out, cudaStream_t stream);
+/// out [n, w.cols] = rows of the matrix.
+void GatherRows(const Source& w, const std::int32_t* rows, Block<float> out, cudaStream_t stream);
+/// out, of x.rows and at least x.cols columns; those behind become 0.
+void RoundToBf16(Block<const float> x, Block<std::uint16_t> out, cudaStream_t stream);
+inline constexpr Index kFewRows = 16;
+/// y = x Wᵀ + bias, or y += : up to kFewRows rows of x; weights are read where they lie. Float sums
+/// in an order that depends on w.cols alone. bias may be null.
+void MultiplyFewRows(Block<const float> x, const Source& w, const float* bias, Block<float> y,
+                     bool add, cudaStream_t stream);
+/// y = bias for each row, or y += bias.
+void AddBias(const float* bias, bool add, Block<float> y, cudaStream_t stream);
+
+// Products without cuBLASLt (products.cu).
+/// One factor of a product, [rows, cols] by two strides, so that either may be transposed.
+struct Factor {
+  const float* data;
+  Index row_stride, col_stride;
+};
+/// y = a b, or y += a b, in float: a [y.rows, depth], b [depth, y.cols].
+void MultiplyFloat(Factor a, Factor b, Index depth, Block<float> y, bool add, cudaStream_t stream);
+/// y = a bᵀ, or y += a bᵀ, of bf16 with float sums (mma.sync): a [y.rows, depth], b [y.cols,
+/// depth]. Rows of a and b are multiples of 16 bytes and depth one of 8.
+void MultiplyBf16(Block<const std::uint16_t> a, Block<const std::uint16_t> b, Block<float> y,
+                  bool add, cudaStream_t stream);
+
+// Operations of a layer (steps.cu), each as the one of its name of Device.
+void RmsNorm(Block<const float> x, const float* weight, double eps, Block<float> y,
+             cudaStream_t stream);
+/// positions [x.rows]: of each row, below 0 where it stays as it is.
+void Rope(Block<float> x, Block<const float> cosine, Block<const float> sine,
+          const std::int32_t* positions, Index head_dim, cudaStream_t stream);
+void Scale(Block<float> x, float factor, cudaStream_t stream);
+/// to = x in f16; numbers beyond its range as its largest. [x.rows, x.cols]
+void RoundToF16(Block<const float> x, Block<std::uint16_t> to, cudaStream_t stream);
+/// As CalibrationOps::RoundRows.
+void RoundRows(Block<float> x, Index group, int bits, cudaStream_t stream);
+void SwiGlu(Block<float> gate, Block<const float> up, cudaStream_t stream);
+void Subtract(Block<const float> a, Block<const float> b, float times, Block<float> out,
+              cudaStream_t stream);
+
+// Attention (attention.cu). Scores are never written.
+struct Span {
+  std::int32_t begin, length, keys, past, past_keys;  // as of AttentionSpan
+};
+/// Queries of a span that a block of threads takes, or one query.
+struct QueryTile {
+  std::int32_t span, begin;  // the latter counted within the span
+};
+/// Key: float, or the bits of f16.
+template <class Key>
+struct AttentionArguments {
+  Block<const float> q;
+  Block<const Key> k, v;
+  Block<float> out;
+  std::int32_t heads, kv_heads, head_dim, window;
+  const Span* spans;
+  const QueryTile* tiles;
+  Index tile_count;
+};
+inline constexpr Index kMostHeadDim = 256;
+/// Queries of a tile; 1 where spans are so short that a query is a tile (`by_query`).
+[[nodiscard]] Index QueriesOfTile(Index head_dim, bool by_query) noexcept;
+void Attention(const AttentionArguments<float>& arguments, bool by_query, cudaStream_t stream);
+void Attention(const AttentionArguments<std::uint16_t>& arguments, bool by_query,
+               cudaStream_t stream);
+
+// Losses (losses.cu): sums in double; what they write may lie in mapped host memory.
+/// log_sums [x.rows]: log of the sum of exponentials of each row; NaN where one is not finite.
+void LogSumExp(Block<const float> x, double* log_sums, cudaStream_t stream);
+struct Pick {
+  std::int32_t row, token;
+};
+/// out[i] = x[row][token] - log_sums[row].
+void PickLogProbabilities(Block<const float> x, const Pick* picks, Index count,
+                          const double* log_sums, double* out, cudaStream_t stream);
+/// nll[i] = log_sums[i] - x[i][targets[i]].
+void Nll(Block<const float> x, const std::int32_t* targets, const double* log_sums, double* nll,
+         cudaStream_t stream);
+void SoftmaxKl(Block<const float> reference, Block<const float> x, const double* reference_sums,
+               const double* sums, double* kl, cudaStream_t stream);
+/// columns [x.rows, k], without gaps.
+void TopColumns(Block<const float> x, Index k, std::int32_t* columns, cudaStream_t stream);
+
+// Sums of calibration (sums.cu).
+/// sums[i] = sum of squares of row i.
+void RowSquares(Block<const float> x, double* sums, cudaStream_t stream);
+/// Doubles of scratch that ColumnSquares needs.
+[[nodiscard]] Index ColumnSquaresScratch(Index rows, Index cols) noexcept;
+/// sums[j] += sum of squares of column j, in a fixed order.
+void ColumnSquares(Block<const float> x, double* scratch, double* sums, cudaStream_t stream);
+/// The lower triangles of squares: sums += part.
+void AddLower(Block<const float> part, double* sums, cudaStream_t stream);
+
+}  // namespace lieq::cuda

@@ -1,0 +1,75 @@
+#include "lieq/device/cuda/prepared.h"
+
+#include <cstddef>
+#include <type_traits>
+
+#include "lieq/base/assert.h"
+
+namespace lieq::cuda {
+namespace {
+
+constexpr std::size_t kRow = 16;    // bytes that rows of floats of 16 bits are multiples of
+constexpr std::size_t kPart = 256;  // bytes that parts of a block begin at multiples of
+
+}  // namespace
+
+CudaPrepared::CudaPrepared(const AnyMatrix& matrix, Queue& queue) : queue_(queue) {
+  source_.rows = Rows(matrix);
+  source_.cols = Cols(matrix);
+  if (const auto* floats = std::get_if<View<const float, 2>>(&matrix)) {
+    Hold(*floats, Form::kFloat);
+  } else if (const auto* bf16 = std::get_if<View<const Bf16, 2>>(&matrix)) {
+    Hold(*bf16, Form::kBf16);
+  } else if (const auto* f16 = std::get_if<View<const F16, 2>>(&matrix)) {
+    Hold(*f16, Form::kF16);
+  } else {
+    Hold(*std::get<std::shared_ptr<const QMatrix>>(matrix));
+  }
+}
+
+template <class T>
+void CudaPrepared::Hold(View<const T, 2> matrix, Form form) {
+  const std::size_t row = Size(matrix.cols()) * sizeof(T);
+  const std::size_t pitch = (row + kRow - 1) / kRow * kRow;
+  block_ = queue_.Take(pitch * Size(matrix.rows()));
+  queue_.Upload(matrix.data(), Size(matrix.stride()) * sizeof(T), block_, pitch, row,
+                matrix.rows());
+  source_.form = form;
+  source_.data = block_;
+  source_.stride = static_cast<Index>(pitch / sizeof(T));
+}
+
+void CudaPrepared::Hold(const QMatrix& matrix) {
+  // Kernels read eight codes out of two words.
+  const int bits = matrix.grid().bits;
+  LIEQ_ASSERT(bits <= 6 || bits == 8);
+  const auto part = [](std::size_t bytes) { return (bytes + kPart - 1) / kPart * kPart; };
+  const auto bytes_of = [](const auto& view) { return Size(view.size()) * sizeof(*view.data()); };
+  const std::size_t sizes[] = {matrix.words().size_bytes(), bytes_of(matrix.scales()),
+                               bytes_of(matrix.zeros()), bytes_of(matrix.minima())};
+  const void* const parts[] = {matrix.words().data(), matrix.scales().data(), matrix.zeros().data(),
+                               matrix.minima().data()};
+  std::size_t all = 0;
+  for (const std::size_t size : sizes) all += part(size);
+  block_ = queue_.Take(all);
+  const void* held[4] = {};
+  std::byte* to = static_cast<std::byte*>(block_);
+  for (std::size_t i = 0; i < 4; ++i) {
+    if (sizes[i] == 0) continue;
+    queue_.Upload(parts[i], sizes[i], to, sizes[i], sizes[i], 1);
+    held[i] = to;
+    to += part(sizes[i]);
+  }
+  source_.form = Form::kCodes;
+  source_.words = static_cast<const std::uint32_t*>(held[0]);
+  source_.scales = static_cast<const float*>(held[1]);
+  source_.zeros = static_cast<const std::uint8_t*>(held[2]);
+  source_.minima = static_cast<const float*>(held[3]);
+  source_.words_per_row = matrix.words_per_row();
+  source_.groups = matrix.groups();
+  source_.group_columns = matrix.group_columns();
+  source_.bits = bits;
+  source_.zero = matrix.grid().shared_zero();
+}
+
+}  // namespace lieq::cuda

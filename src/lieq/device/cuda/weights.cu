@@ -1,0 +1,196 @@
+// Weights as they are held: widened, looked up in, and multiplied with few rows.
+#include "lieq/device/cuda/device_code.cuh"
+#include "lieq/device/cuda/kernels.h"
+
+namespace lieq::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kEight = 8;  // columns that a thread takes: 16 bytes of bf16, a byte of each bit
+
+/// Columns col .. col + 7 of a row as float, 0 behind the last; col is a multiple of 8.
+template <Form kForm>
+__device__ void LoadEight(const Source& w, Index row, Index col, float (&out)[kEight]) {
+  if constexpr (kForm == Form::kFloat) {
+    const float* from = static_cast<const float*>(w.data) + row * w.stride + col;
+#pragma unroll
+    for (int i = 0; i < kEight; ++i) out[i] = col + i < w.cols ? from[i] : 0.0f;
+  } else if constexpr (kForm == Form::kBf16 || kForm == Form::kF16) {
+    const auto* from = static_cast<const std::uint16_t*>(w.data) + row * w.stride + col;
+    const uint4 packed = *reinterpret_cast<const uint4*>(from);  // rows are padded to 16 bytes
+    const std::uint32_t pairs[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+    for (int i = 0; i < kEight; ++i) {
+      const auto bits = static_cast<unsigned short>(pairs[i / 2] >> (16 * (i % 2)));
+      const float value = kForm == Form::kBf16 ? __uint_as_float(std::uint32_t{bits} << 16)
+                                               : __half2float(__ushort_as_half(bits));
+      out[i] = col + i < w.cols ? value : 0.0f;
+    }
+  } else {
+    // Eight codes are `bits` bytes of the row's stream, in two words at most.
+    const Index bit = col * w.bits, word = bit / 32;
+    const std::uint32_t* words = w.words + row * w.words_per_row;
+    std::uint64_t stream = words[word];
+    if (word + 1 < w.words_per_row) stream |= static_cast<std::uint64_t>(words[word + 1]) << 32;
+    stream >>= bit % 32;
+    const std::uint64_t mask = (std::uint64_t{1} << w.bits) - 1;
+    const Index of_row = row * w.groups;
+    Index group = col / w.group_columns, end = (group + 1) * w.group_columns;
+    float scale = 0, zero = 0, minimum = 0;
+    const auto take = [&] {
+      scale = w.scales[of_row + group];
+      zero = w.zeros == nullptr ? w.zero : static_cast<float>(w.zeros[of_row + group]);
+      minimum = w.minima == nullptr ? -0.0f : w.minima[of_row + group];
+    };
+    take();
+#pragma unroll
+    for (int i = 0; i < kEight; ++i) {
+      if (col + i == end && col + i < w.cols) {
+        ++group;
+        end += w.group_columns;
+        take();
+      }
+      const float code = static_cast<float>(static_cast<std::uint32_t>(stream & mask));
+      stream >>= w.bits;
+      // In two roundings, as QMatrix::Dequantize.
+      const float value = __fadd_rn(__fmul_rn(scale, code - zero), minimum);
+      out[i] = col + i < w.cols ? value : 0.0f;
+    }
+  }
+}
+
+__device__ std::uint16_t Bf16Bits(float value) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+}
+__device__ void Store(float* to, float value) {
+  *to = value;
+}
+__device__ void Store(std::uint16_t* to, float value) {
+  *to = Bf16Bits(value);
+}
+
+/// Row r of out is row begin + r of the matrix, or rows[r] of it where there are rows.
+template <Form kForm, class T>
+__global__ void WidenKernel(Source w, Index begin, const std::int32_t* rows, Block<T> out) {
+  const Index r = blockIdx.x, row = rows == nullptr ? begin + r : Index{rows[r]};
+  const Index col = (Index{blockIdx.y} * kThreads + threadIdx.x) * kEight;
+  if (col >= out.cols) return;
+  float values[kEight] = {};
+  if (col < w.cols) LoadEight<kForm>(w, row, col, values);
+  T* to = out.data + r * out.stride + col;
+#pragma unroll
+  for (int i = 0; i < kEight; ++i) {
+    if (col + i < out.cols) Store(to + i, values[i]);
+  }
+}
+
+template <template <Form> class Launch, class... Arguments>
+void ByForm(Form form, const Arguments&... arguments) {
+  switch (form) {
+    case Form::kFloat:
+      return Launch<Form::kFloat>::Run(arguments...);
+    case Form::kBf16:
+      return Launch<Form::kBf16>::Run(arguments...);
+    case Form::kF16:
+      return Launch<Form::kF16>::Run(arguments...);
+    case Form::kCodes:
+      return Launch<Form::kCodes>::Run(arguments...);
+  }
+}
+
+template <Form kForm>
+struct LaunchWiden {
+  template <class T>
+  static void Run(const Source& w, Index begin, const std::int32_t* rows, Block<T> out,
+                  cudaStream_t stream) {
+    if (out.rows == 0) return;
+    WidenKernel<kForm>
+        <<<RowsByColumns(out.rows, out.cols, kThreads * kEight), kThreads, 0, stream>>>(w, begin,
+                                                                                        rows, out);
+  }
+};
+
+__global__ void RoundKernel(Block<const float> x, Block<std::uint16_t> out) {
+  const Index row = blockIdx.x;
+  Index col = Index{blockIdx.y} * (4 * kThreads) + threadIdx.x;
+#pragma unroll
+  for (int i = 0; i < 4; ++i, col += kThreads) {
+    if (col >= out.cols) return;
+    out.data[row * out.stride + col] =
+        col < x.cols ? Bf16Bits(x.data[row * x.stride + col]) : std::uint16_t{0};
+  }
+}
+
+/// A warp takes one output for kRows rows of x.
+template <Form kForm, int kRows>
+__global__ void FewRowsKernel(Block<const float> x, Source w, const float* bias, Block<float> y,
+                              bool add) {
+  constexpr int kWarps = kThreads / kWarp;
+  const Index o = Index{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  if (o >= w.rows) return;
+  float sums[kRows] = {};
+  for (Index col = lane * kEight; col < w.cols; col += kWarp * kEight) {
+    float weights[kEight];
+    LoadEight<kForm>(w, o, col, weights);
+    const bool whole = col + kEight <= w.cols;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (r >= x.rows) break;
+      const float* from = x.data + r * x.stride + col;
+#pragma unroll
+      for (int i = 0; i < kEight; ++i) {
+        if (whole || col + i < w.cols) sums[r] = fmaf(weights[i], from[i], sums[r]);
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float sum = OverLanes(sums[r], Add{});
+    if (lane != 0 || r >= x.rows) continue;
+    float* to = y.data + r * y.stride + o;
+    const float with_bias = sum + (bias == nullptr ? 0.0f : bias[o]);
+    *to = add ? *to + with_bias : with_bias;
+  }
+}
+
+template <Form kForm>
+struct LaunchFewRows {
+  static void Run(Block<const float> x, const Source& w, const float* bias, Block<float> y,
+                  bool add, cudaStream_t stream) {
+    const auto launch = [&](auto* kernel) {
+      kernel<<<static_cast<unsigned>(CeilDiv(w.rows, kThreads / kWarp)), kThreads, 0, stream>>>(
+          x, w, bias, y, add);
+    };
+    if (x.rows == 0) return;
+    if (x.rows == 1) return launch(FewRowsKernel<kForm, 1>);
+    if (x.rows <= 4) return launch(FewRowsKernel<kForm, 4>);
+    launch(FewRowsKernel<kForm, static_cast<int>(kFewRows)>);
+  }
+};
+
+}  // namespace
+
+void Widen(const Source& w, Index begin, Block<float> out, cudaStream_t stream) {
+  ByForm<LaunchWiden>(w.form, w, begin, static_cast<const std::int32_t*>(nullptr), out, stream);
+}
+
+void WidenToBf16(const Source& w, Index begin, Block<std::uint16_t> out, cudaStream_t stream) {
+  ByForm<LaunchWiden>(w.form, w, begin, static_cast<const std::int32_t*>(nullptr), out, stream);
+}
+
+void GatherRows(const Source& w, const std::int32_t* rows, Block<float> out, cudaStream_t stream) {
+  ByForm<LaunchWiden>(w.form, w, Index{0}, rows, out, stream);
+}
+
+void RoundToBf16(Block<const float> x, Block<std::uint16_t> out, cudaStream_t stream) {
+  if (x.rows == 0) return;
+  RoundKernel<<<RowsByColumns(x.rows, out.cols, 4 * kThreads), kThreads, 0, stream>>>(x, out);
+}
+
+void MultiplyFewRows(Block<const float> x, const Source& w, const float* bias, Block<float> y,
+                     bool add, cudaStream_t stream) {
+  ByForm<LaunchFewRows>(w.form, x, w, bias, y, add, stream);
+}
+
+}  // namespace lieq::cuda
