@@ -36,13 +36,13 @@ struct HostSums {
 /// Rows of floats, or of the bits of f16.
 class CudaRowCache final : public RowCache {
  public:
-  CudaRowCache(cuda::Queue& queue, CacheType type, Index rows, Index cols)
-      : type(type),
-        rows(rows),
-        cols(cols),
+  CudaRowCache(cuda::Queue& queue, CacheType of, Index count, Index width)
+      : type(of),
+        rows(count),
+        cols(width),
         queue_(queue),
-        block_(queue.Take(Size(rows * cols) *
-                          (type == CacheType::kF16 ? sizeof(std::uint16_t) : sizeof(float)))) {}
+        block_(queue.Take(Size(count * width) *
+                          (of == CacheType::kF16 ? sizeof(std::uint16_t) : sizeof(float)))) {}
   ~CudaRowCache() override { queue_.Give(block_); }
   CudaRowCache(const CudaRowCache&) = delete;
   CudaRowCache& operator=(const CudaRowCache&) = delete;
