@@ -2,8 +2,11 @@
 # gtest_discover_tests, but that the seeds of a property are one test. They are hundreds, and a process
 # for each would take longer than what it runs.
 #
-# usage: cmake -DPROGRAM=... -DPREFIX=... -DLABELS=... -DCOST=... -DOUTPUT=... -P LieqCases.cmake
-execute_process(COMMAND ${PROGRAM} --gtest_list_tests OUTPUT_VARIABLE list
+# usage: cmake -DPROGRAM=... [-DEMULATOR="what runs it"] -DPREFIX=... -DLABELS=... -DCOST=... -DOUTPUT=... -P LieqCases.cmake
+separate_arguments(EMULATOR UNIX_COMMAND "${EMULATOR}")
+list(TRANSFORM EMULATOR REPLACE "(.+)" "[[\\1]]" OUTPUT_VARIABLE run)
+list(JOIN run " " run)
+execute_process(COMMAND ${EMULATOR} ${PROGRAM} --gtest_list_tests OUTPUT_VARIABLE list
   COMMAND_ERROR_IS_FATAL ANY TIMEOUT 60)
 string(REGEX REPLACE " *#[^\n]*" "" list "${list}") # values, which may hold anything
 string(REPLACE "\n" ";" lines "${list}")
@@ -23,7 +26,7 @@ foreach(line ${lines})
     set(filter "${case}/*")
   endif()
   if(NOT case STREQUAL last)
-    string(APPEND script "add_test([[${PREFIX}.${case}]] [[${PROGRAM}]] [[--gtest_filter=${filter}]])\n"
+    string(APPEND script "add_test([[${PREFIX}.${case}]] ${run} [[${PROGRAM}]] [[--gtest_filter=${filter}]])\n"
       "set_tests_properties([[${PREFIX}.${case}]] PROPERTIES LABELS [[${LABELS}]] TIMEOUT 900 "
       "COST ${COST})\n")
     if(filter STREQUAL case)  # ctest takes a test that prints it for skipped, whatever its exit code
