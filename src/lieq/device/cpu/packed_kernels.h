@@ -104,5 +104,8 @@ extern const PackedKernels kAvx2PackedKernels;
 extern const PackedKernels kAvxVnniPackedKernels;
 extern const PackedKernels kAvx512PackedKernels;
 extern const PackedKernels kAmxPackedKernels;
+extern const PackedKernels kNeonPackedKernels;
+extern const PackedKernels kDotProdPackedKernels;
+extern const PackedKernels kI8mmPackedKernels;
 
 }  // namespace lieq
