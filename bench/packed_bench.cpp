@@ -78,7 +78,8 @@ __attribute__((target("avx512f"))) std::uint64_t Xor(const std::uint8_t* from, s
 void Read(const PackedMatrix& w, ThreadPool& pool, std::atomic<std::uint64_t>& sink) {
   const Index step = BlocksOfTask(1, w.blocks(), w.cols());
   const PackedBlocks all = w.From(0);
-  const Index codes = w.shape().groups * w.shape().group_steps * (w.shape().bits == 3 ? 192 : 64);
+  const Index codes =
+      w.shape().groups * w.shape().group_positions * w.shape().bits * kBlockRows / 8;
   const Index scales = w.shape().groups * kBlockRows * 2;
   pool.ParallelFor(CeilDiv(w.blocks(), step), [&](Index task, int) {
     const Index block = task * step, count = std::min(step, w.blocks() - block);
@@ -139,7 +140,7 @@ int main(int count, char** words) {
   for (const PackedKernels* kernels : PackedKernelSets()) {
     if (!kernels->supported()) continue;
     for (const Shape& shape : kShapes) {
-      for (const int bits : {2, 3, 4, 8}) {
+      for (const int bits : {2, 3, 4, 6, 8}) {
         for (std::size_t a = 0; a < kActivationNames.size(); ++a) {
           for (const int threads : {1, 2}) {
             for (const Index rows : {1, 8, 512}) {

@@ -5,8 +5,12 @@
 # With -DTOGETHER=ON a test is some forty cases, by the name PREFIX.shard.N: under the sanitizers the start
 # of a process takes longer than most cases. What fails is named by what the test prints.
 #
-# usage: cmake -DPROGRAM=... -DPREFIX=... -DLABELS=... -DCOST=... -DOUTPUT=... [-DTOGETHER=ON] -P LieqCases.cmake
-execute_process(COMMAND ${PROGRAM} --gtest_list_tests OUTPUT_VARIABLE list
+# usage: cmake -DPROGRAM=... [-DEMULATOR="what runs it"] -DPREFIX=... -DLABELS=... -DCOST=... -DOUTPUT=... [-DTOGETHER=ON]
+#          -P LieqCases.cmake
+separate_arguments(EMULATOR UNIX_COMMAND "${EMULATOR}")
+list(TRANSFORM EMULATOR REPLACE "(.+)" "[[\\1]]" OUTPUT_VARIABLE run)
+list(JOIN run " " run)
+execute_process(COMMAND ${EMULATOR} ${PROGRAM} --gtest_list_tests OUTPUT_VARIABLE list
   COMMAND_ERROR_IS_FATAL ANY TIMEOUT 60)
 string(REGEX REPLACE " *#[^\n]*" "" list "${list}") # values, which may hold anything
 string(REPLACE "\n" ";" lines "${list}")
@@ -20,7 +24,7 @@ if(TOGETHER)
   endif()
   foreach(shard RANGE 1 ${shards})
     math(EXPR index "${shard} - 1")
-    string(APPEND script "add_test([[${PREFIX}.shard.${shard}]] [[${PROGRAM}]] [[--gtest_brief=1]])\n"
+    string(APPEND script "add_test([[${PREFIX}.shard.${shard}]] ${run} [[${PROGRAM}]] [[--gtest_brief=1]])\n"
       "set_tests_properties([[${PREFIX}.shard.${shard}]] PROPERTIES LABELS [[${LABELS}]] TIMEOUT 900 "
       "COST ${COST} ENVIRONMENT [[GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${index}]])\n")
   endforeach()
@@ -42,7 +46,7 @@ foreach(line ${lines})
     set(filter "${case}/*")
   endif()
   if(NOT case STREQUAL last)
-    string(APPEND script "add_test([[${PREFIX}.${case}]] [[${PROGRAM}]] [[--gtest_filter=${filter}]])\n"
+    string(APPEND script "add_test([[${PREFIX}.${case}]] ${run} [[${PROGRAM}]] [[--gtest_filter=${filter}]])\n"
       "set_tests_properties([[${PREFIX}.${case}]] PROPERTIES LABELS [[${LABELS}]] TIMEOUT 900 "
       "COST ${COST})\n")
     if(filter STREQUAL case)  # ctest takes a test that prints it for skipped, whatever its exit code

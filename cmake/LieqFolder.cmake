@@ -113,10 +113,11 @@ function(lieq_test NAME)
     set(together ON)
   endif()
   set(cases ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_cases.cmake)
+  list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
   add_custom_command(TARGET ${NAME}_tests POST_BUILD BYPRODUCTS ${cases} VERBATIM
-    COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:${NAME}_tests> -DPREFIX=${NAME}
-      -DLABELS=${ARG_LABELS} -DCOST=${cost} -DOUTPUT=${cases} -DTOGETHER=${together}
-      -P ${LIEQ_CASES})
+    COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:${NAME}_tests> -DEMULATOR=${emulator}
+      -DPREFIX=${NAME} -DLABELS=${ARG_LABELS} -DCOST=${cost} -DOUTPUT=${cases}
+      -DTOGETHER=${together} -P ${LIEQ_CASES})
   set(include ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_include.cmake)
   file(CONFIGURE OUTPUT ${include} @ONLY CONTENT [=[
 if(EXISTS "@cases@")

@@ -87,13 +87,14 @@ float Element(std::string_view type, const std::byte* bytes, std::size_t e) {
     const int scale = low | (u8(104 + j % 4) >> (2 * (j / 4)) & 3) << 4;
     return f16(108) * real(scale - 32) * real(plane(32) + 4 * (u8(e % 32) >> e / 32 & 1) - 4);
   }
-  if (type == "Q4_K") {
+  if (type == "Q4_K" || type == "Q5_K") {
     const auto at = [&](std::size_t i) { return u8(4 + i); };
-    const std::size_t a = e / 32;
+    const std::size_t a = e / 32, nibbles = type == "Q4_K" ? 16 : 48;
     const int scale = a < 4 ? at(a) & 63 : (at(a + 4) & 15) | (at(a - 4) >> 6) << 4;
     const int minimum = a < 4 ? at(a + 4) & 63 : at(a + 4) >> 4 | (at(a) >> 6) << 4;
-    const int byte = u8(16 + 32 * (e / 64) + e % 32);
-    return f16(0) * real(scale) * real(e % 64 < 32 ? byte & 15 : byte >> 4) -
+    const int byte = u8(nibbles + 32 * (e / 64) + e % 32);
+    const int fifth = type == "Q4_K" ? 0 : u8(16 + e % 32) >> a & 1;
+    return f16(0) * real(scale) * real((e % 64 < 32 ? byte & 15 : byte >> 4) + 16 * fifth) -
            f16(2) * real(minimum);
   }
   if (type == "Q6_K") {
@@ -114,8 +115,8 @@ class EveryBlockType : public testing::TestWithParam<std::string_view> {
   const BlockType& type_ = *FindBlockType(GetParam());
 };
 
-constexpr std::string_view kWithGrids[]{"TQ2_0", "Q2_0", "Q2_K", "Q3_K", "Q4_0",
-                                        "Q4_K",  "Q4_1", "Q5_0", "Q6_K", "Q8_0"};
+constexpr std::string_view kWithGrids[]{"TQ2_0", "Q2_0", "Q2_K", "Q3_K", "Q4_0", "Q4_K",
+                                        "Q4_1",  "Q5_0", "Q5_K", "Q6_K", "Q8_0"};
 
 TEST_P(EveryBlockType, DecodesRandomBytesAsTheLayoutSays) {
   const auto [id, name, columns, bytes] = type_.type();

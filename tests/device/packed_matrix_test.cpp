@@ -54,11 +54,35 @@ TEST(PackedMatrix, KeepsScalesThatF16DoesNotHold) {
 
 TEST(PackedMatrix, TakesTheBytesOfItsCodesAndOfScalesOf16Bits) {
   ThreadPool pool(1);
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     const Grid grid{.bits = bits, .group_size = 64, .offset = Offset::kFloat};
     const QMatrix q = RandomQMatrix(64, 512, grid, 1);
 
     EXPECT_EQ(8 * PackedMatrix(q, pool).bytes(), q.stored_bits()) << bits;
+  }
+}
+
+TEST(PackedMatrix, TakesSixBitsForCodesOfEightThatNeedNoMore) {
+  ThreadPool pool(2);
+  for (const Offset offset : {Offset::kSymmetric, Offset::kFloat}) {
+    const std::uint8_t first = offset == Offset::kSymmetric ? 96 : 0;
+    for (const Index cols : {Index{5}, Index{32}, Index{96}}) {
+      QMatrix q = RandomQMatrix(70, cols, {.bits = 8, .group_size = 0, .offset = offset}, 1);
+      std::vector<std::uint8_t> codes(Size(cols));
+      for (Index row = 0; row < q.rows(); ++row) {
+        for (std::size_t i = 0; i < codes.size(); ++i) {
+          codes[i] = static_cast<std::uint8_t>(first + (Size(row) + i) % 64);
+        }
+        q.SetRow(row, codes);
+      }
+
+      EXPECT_EQ(PackedMatrix(q, pool).shape().bits, 6);
+      ExpectTheSameWeights(q);
+      codes.back() = static_cast<std::uint8_t>(first + 64);
+      q.SetRow(69, codes);
+      EXPECT_EQ(PackedMatrix(q, pool).shape().bits, 8);
+      ExpectTheSameWeights(q);
+    }
   }
 }
 

@@ -176,7 +176,7 @@ TEST(PackedProducts, OfTheLargestCodesAndActivationsAreExact) {
 }
 
 TEST(PackedProducts, OfUnusualSizesAreTheDefinition) {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     QMatrix w = RandomQMatrix(20, 192, {.bits = bits, .group_size = 64}, 1);
     w.scales()(3, 1) = 1e20f;  // and all of them as float
     w.scales()(4, 1) = 1e-38f;
@@ -190,6 +190,39 @@ TEST(PackedProducts, OfUnusualSizesAreTheDefinition) {
     for (const Activations type : kAllActivations) {
       SCOPED_TRACE(std::to_string(bits) + " bits, " + std::string(Name(type)));
       ExpectEveryRowRight({w, x, Matrix<float>(1, 20), Matrix<float>(4, 20), false}, type);
+    }
+  }
+}
+
+/// A matrix whose codes of 8 bits need 6 is laid out in those; a row that needs 8 keeps all at 8.
+TEST(PackedProducts, OfCodesThatNeedFewerBitsAreThoseOfTheirWidth) {
+  for (const Offset offset : {Offset::kSymmetric, Offset::kFloat}) {
+    const Grid grid{.bits = 8, .group_size = 16, .offset = offset};
+    QMatrix narrow = RandomQMatrix(20, 80, grid, 1);
+    std::vector<std::uint8_t> codes(80);
+    for (Index row = 0; row < 20; ++row) {
+      narrow.GetRow(row, codes);
+      for (std::uint8_t& code : codes) {
+        code = static_cast<std::uint8_t>(code % 64 + (grid.symmetric() ? 96 : 0));
+      }
+      narrow.SetRow(row, codes);
+    }
+    QMatrix wide(20, 80, grid);
+    for (Index row = 0; row < 20; ++row) wide.CopyRow(row, narrow);
+    codes.assign(codes.size(), 255);
+    wide.SetRow(19, codes);
+    const Matrix<float> x = RandomMatrix(3, 80, 2), bias(1, 20), start(3, 20);
+    for (const Activations type : kAllActivations) {
+      const Sides some{narrow, x, bias, start, false}, all{wide, x, bias, start, false};
+      ASSERT_EQ(some.packed.shape().bits, 6);
+      ASSERT_EQ(all.packed.shape().bits, 8);
+
+      ExpectEveryRowRight(some, type);
+      const Matrix<float> y = Multiplied(ChoosePackedKernels(""), type, 1, some);
+      const Matrix<float> same = Multiplied(ChoosePackedKernels(""), type, 1, all);
+      for (Index r = 0; r < 3; ++r) {
+        for (Index o = 0; o < 19; ++o) EXPECT_EQ(y(r, o), same(r, o)) << Name(type);
+      }
     }
   }
 }

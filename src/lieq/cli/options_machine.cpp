@@ -1,6 +1,8 @@
 // Options of the machine, and of messages.
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
+#include "lieq/device/cpu/kernels.h"
+#include "lieq/device/cpu/packed_kernels.h"
 #include "lieq/device/devices.h"
 
 namespace lieq {
@@ -38,16 +40,19 @@ constexpr std::array kMachineRows{
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
                           kCalibrate | kGenerate | kChat | kBench | kServe,
-              .help = "kernel row: avx512, avx2 or scalar (default: the best this processor runs), "
-                      "or packed, which runs codes where they lie (docs/kernels.md; the default of "
+              .help = "kernel row (default: the best this processor runs), or packed, which runs "
+                      "codes where they lie (docs/kernels.md; the default of "
                       "chat, serve and bench)",
               .set = [](Arguments& a, const std::string& v) { a.machine.kernels = v; },
               .choices =
                   [] {
-                    return std::vector<std::string>{
-                        "avx512",         "avx2",        "scalar",
-                        "packed",         "packed-amx",  "packed-avx512",
-                        "packed-avxvnni", "packed-avx2", "packed-scalar"};
+                    std::vector<std::string> names;
+                    for (const KernelSet* row : KernelSets()) names.emplace_back(row->name);
+                    names.emplace_back("packed");
+                    for (const PackedKernels* row : PackedKernelSets()) {
+                      names.push_back("packed-" + std::string(row->name));
+                    }
+                    return names;
                   }},
     OptionRow{
         .names = "--activations",

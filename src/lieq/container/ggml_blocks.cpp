@@ -368,7 +368,7 @@ bool DecodeTq2_0(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::
   });
 }
 
-// ---- K-quants: Q2_K, Q3_K, Q4_K; Q6_K is read alone --------------------------------------------
+// ---- K-quants: Q2_K, Q3_K, Q4_K; Q5_K and Q6_K are read alone ----------------------------------
 
 constexpr int kQ3Low = -4, kQ3High = 3;  // steps of Q3_K
 
@@ -538,22 +538,42 @@ void EncodeQ4_K(const QMatrix& matrix, Index row, Codes codes, Blocks out) {
     }
   });
 }
+/// What blocks of Q4_K and Q5_K begin with: d, dmin, and eight factors of 6 bits for each.
+SuperBlock SixBitFactors(ConstBlocks bytes) {
+  SuperBlock super{.d = HalfAt(bytes, 0), .dmin = HalfAt(bytes, 2)};
+  for (std::size_t g = 0; g < 4; ++g) {
+    const auto a = ByteAt(bytes, 4 + g), b = ByteAt(bytes, 8 + g), both = ByteAt(bytes, 12 + g);
+    super.scales[g] = static_cast<std::int8_t>(a & 63u);
+    super.minima[g] = Byte(b & 63u);
+    super.scales[g + 4] = static_cast<std::int8_t>((both & 15u) | (a >> 6) << 4);
+    super.minima[g + 4] = Byte(both >> 4 | (b >> 6) << 4);
+  }
+  return super;
+}
 bool DecodeQ4_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
   return DecodeEach(blocks, 144, codes, [&](ConstBlocks bytes, Index block, auto part) {
-    SuperBlock super{.d = HalfAt(bytes, 0), .dmin = HalfAt(bytes, 2)};
-    const ConstBlocks factors = bytes.subspan(4, 12);
-    for (std::size_t g = 0; g < 4; ++g) {
-      const unsigned low = ByteAt(factors, g), high = ByteAt(factors, g + 4),
-                     both = ByteAt(factors, g + 8);
-      super.scales[g] = static_cast<std::int8_t>(low & 63u);
-      super.minima[g] = Byte(high & 63u);
-      super.scales[g + 4] = static_cast<std::int8_t>((both & 15u) | (low >> 6) << 4);
-      super.minima[g + 4] = Byte(both >> 4 | (high >> 6) << 4);
-    }
+    const SuperBlock super = SixBitFactors(bytes);
     for (std::size_t e = 0; e < kSuper; ++e) {
       part[e] = (ByteAt(bytes, 16 + 32 * (e / 64) + e % 32) >> (e % 64 < 32 ? 0 : 4)) & 15;
     }
     return SetSuper(matrix, row, block, super);
+  });
+}
+
+/// Codes of 5 bits, eight scales and minima: d and dmin times factors, exact in float.
+bool DecodeQ5_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
+  return DecodeEach(blocks, 176, codes, [&](ConstBlocks bytes, Index block, auto part) {
+    const SuperBlock super = SixBitFactors(bytes);
+    for (std::size_t e = 0; e < kSuper; ++e) {
+      const unsigned low = ByteAt(bytes, 48 + 32 * (e / 64) + e % 32) >> (e % 64 < 32 ? 0 : 4);
+      part[e] = Byte((low & 15u) + (ByteAt(bytes, 16 + e % 32) >> (e / 32) & 1u) * 16u);
+    }
+    for (std::size_t g = 0; g < 8; ++g) {
+      const Index group = 8 * block + static_cast<Index>(g);
+      matrix.minima()(row, group) = super.Minimum(g);
+      if (!SetScale(matrix, row, group, super.Scale(g))) return false;
+    }
+    return std::isfinite(super.dmin);
   });
 }
 
@@ -683,9 +703,9 @@ constexpr std::array kBlockTypes{
     BlockType{"Q3_K", 3, Super(3, 16, Offset::kSymmetric), HoldsSuper<3>, EncodeQ3_K, DecodeQ3_K},
     BlockType{"Q4_0", 4, Symmetric(4, 32), HoldsQ4_0, EncodeQ4_0, DecodeQ4_0},
     BlockType{"Q4_K", 4, Super(4, 32, Offset::kFloat), HoldsSuper<4>, EncodeQ4_K, DecodeQ4_K},
-    BlockType{"Q4_1", 4, Grid{.bits = 4, .group_size = 32, .offset = Offset::kFloat}, HoldsQ4_1,
-              EncodeQ4_1, DecodeQ4_1},
+    BlockType{"Q4_1", 4, Grid{4, 32, Offset::kFloat}, HoldsQ4_1, EncodeQ4_1, DecodeQ4_1},
     BlockType{"Q5_0", 5, Symmetric(8, 32), HoldsQ5_0, EncodeQ5_0, DecodeQ5_0},
+    BlockType{"Q5_K", 5, Grid{8, 32, Offset::kFloat}, nullptr, nullptr, DecodeQ5_K},
     BlockType{"Q6_K", 6, Symmetric(8, 16), nullptr, nullptr, DecodeQ6_K},
     BlockType{"Q8_0", 8, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0, RoundQ8_0},
     BlockType{"F16", 0, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr, RoundFloats<F16>},

@@ -10,6 +10,9 @@ constexpr std::array<const KernelSet*,
 #if defined(__x86_64__)
                      3>
     kRows{&kAvx512Kernels, &kAvx2Kernels, &kScalarKernels};
+#elif defined(__aarch64__)
+                     2>
+    kRows{&kNeonKernels, &kScalarKernels};
 #else
                      1>
     kRows{&kScalarKernels};

@@ -105,5 +105,6 @@ struct KernelSet {
 extern const KernelSet kScalarKernels;
 extern const KernelSet kAvx2Kernels;
 extern const KernelSet kAvx512Kernels;
+extern const KernelSet kNeonKernels;
 
 }  // namespace lieq

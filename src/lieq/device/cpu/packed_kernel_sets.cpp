@@ -11,6 +11,9 @@ constexpr std::array<const PackedKernels*,
                      5>
     kRows{&kAmxPackedKernels, &kAvx512PackedKernels, &kAvxVnniPackedKernels, &kAvx2PackedKernels,
           &kScalarPackedKernels};
+#elif defined(__aarch64__)
+                     4>
+    kRows{&kI8mmPackedKernels, &kDotProdPackedKernels, &kNeonPackedKernels, &kScalarPackedKernels};
 #else
                      1>
     kRows{&kScalarPackedKernels};

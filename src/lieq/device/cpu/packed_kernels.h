@@ -19,15 +19,15 @@ inline constexpr std::ptrdiff_t kBlockRows = 16;     // rows of a matrix side by
 inline constexpr std::ptrdiff_t kPieceColumns = 64;  // columns of activations that share a scale
 
 /// How the columns of a row lie. A group is cut into steps: columns whose codes of one row fill one
-/// word, at 3 bits three. The last step of a group is filled up with codes and activations of 0.
-/// Groups of a K-quant grid are its super-blocks, whose pieces have two or four parts: the columns
-/// that share factors.
+/// word, at 3 and 6 bits three. The last step of a group is filled up with codes and activations of
+/// 0. Groups of a K-quant grid are its super-blocks, whose pieces have two or four parts: the
+/// columns that share factors.
 struct PackedShape {
-  int bits;                        // 2, 3, 4 or 8
+  int bits;                        // 2, 3, 4, 6 or 8
   std::ptrdiff_t groups;           // of a row
   std::ptrdiff_t group_columns;    // of the matrix
   std::ptrdiff_t group_steps;      // of the layout
-  std::ptrdiff_t step_columns;     // 16, 32, 8 or 4
+  std::ptrdiff_t step_columns;     // 16, 32, 8, 16 or 4
   std::ptrdiff_t group_positions;  // group_steps * step_columns
   std::ptrdiff_t group_pieces;     // of kPieceColumns positions, the last one shorter
   int parts;                       // of a piece; 1 but on K-quant grids
@@ -104,5 +104,8 @@ extern const PackedKernels kAvx2PackedKernels;
 extern const PackedKernels kAvxVnniPackedKernels;
 extern const PackedKernels kAvx512PackedKernels;
 extern const PackedKernels kAmxPackedKernels;
+extern const PackedKernels kNeonPackedKernels;
+extern const PackedKernels kDotProdPackedKernels;
+extern const PackedKernels kI8mmPackedKernels;
 
 }  // namespace lieq

@@ -141,6 +141,8 @@ void TileBlockOfBits(const PackedProduct& p, ptrdiff_t block, ptrdiff_t row, ptr
       return TileBlock<3, kPlanes>(p, block, row, rows, buffers);
     case 4:
       return TileBlock<4, kPlanes>(p, block, row, rows, buffers);
+    case 6:
+      return TileBlock<6, kPlanes>(p, block, row, rows, buffers);
     default:
       return TileBlock<8, kPlanes>(p, block, row, rows, buffers);
   }

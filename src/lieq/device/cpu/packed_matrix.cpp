@@ -22,7 +22,7 @@ constexpr Index kBlocksOfTask = 4;
 
 /// Words that a step takes of one row.
 std::ptrdiff_t StepWords(int bits) {
-  return bits == 3 ? 3 : 1;
+  return bits == 3 || bits == 6 ? 3 : 1;
 }
 
 constexpr std::uint64_t Moved(std::uint64_t v, std::uint64_t low, std::uint64_t high, int by) {
@@ -45,10 +45,11 @@ constexpr std::uint64_t Gathered(std::uint64_t bytes) {
 static_assert(Gathered(Spread(0xFAC688)) == 0xFAC688);
 
 constexpr std::uint32_t kTwoBits = 0x03030303, kThirdBit = 0x04040404;
+using ThreeWords = std::array<std::uint32_t, 3>;
 
 /// 32 codes of 3 bits as three words: of the eight fields of four codes each, one to a byte, six in
 /// the low bits, and two in what is left.
-std::array<std::uint32_t, 3> StepOfStream(const std::uint32_t* stream) {
+ThreeWords StepOfThrees(const std::uint32_t* stream) {
   std::array<std::uint32_t, 8> f;
   const std::uint64_t low = stream[0] | std::uint64_t{stream[1]} << 32;
   const std::uint64_t high = stream[1] >> 16 | std::uint64_t{stream[2]} << 16;
@@ -62,7 +63,7 @@ std::array<std::uint32_t, 3> StepOfStream(const std::uint32_t* stream) {
           f[4] | f[5] << 3 | (f[6] & kThirdBit) << 4 | (f[7] & kThirdBit) << 5};
 }
 
-void StreamOfStep(const std::array<std::uint32_t, 3>& words, std::uint32_t* stream) {
+void StreamOfThrees(const ThreeWords& words, std::uint32_t* stream) {
   constexpr std::uint32_t kCode = 0x07070707;
   const auto [a, b, c] = words;
   const std::array f{a & kCode,
@@ -83,6 +84,45 @@ void StreamOfStep(const std::array<std::uint32_t, 3>& words, std::uint32_t* stre
   stream[2] = static_cast<std::uint32_t>(high >> 16);
 }
 
+/// Four codes of 6 bits, one to a byte, and back.
+constexpr std::uint32_t SpreadSix(std::uint32_t codes) {
+  return (codes & 0x3F) | (codes & 0xFC0) << 2 | (codes & 0x3F000) << 4 | (codes & 0xFC0000) << 6;
+}
+constexpr std::uint32_t GatheredSix(std::uint32_t bytes) {
+  return (bytes & 0x3F) | (bytes >> 2 & 0xFC0) | (bytes >> 4 & 0x3F000) | (bytes >> 6 & 0xFC0000);
+}
+static_assert(GatheredSix(SpreadSix(0xFAC688)) == 0xFAC688);
+
+/// Sixteen codes of 6 bits as three words: of the four fields three in the low bits, and the last
+/// one in what is left.
+ThreeWords StepOfSixes(const std::uint32_t* stream) {
+  constexpr std::uint32_t kCodes = 0xFFFFFF;
+  const auto [a, b, c] = std::array{stream[0], stream[1], stream[2]};
+  const std::uint32_t last = SpreadSix(c >> 8);
+  return {SpreadSix(a & kCodes) | (last & kTwoBits) << 6,
+          SpreadSix((a >> 24 | b << 8) & kCodes) | (last & kTwoBits << 2) << 4,
+          SpreadSix((b >> 16 | c << 16) & kCodes) | (last & kTwoBits << 4) << 2};
+}
+
+void StreamOfSixes(const ThreeWords& words, std::uint32_t* stream) {
+  constexpr std::uint32_t kCode = 0x3F3F3F3F;
+  const auto [a, b, c] = words;
+  const std::uint32_t second = GatheredSix(b & kCode), third = GatheredSix(c & kCode);
+  const std::uint32_t last =
+      GatheredSix((a >> 6 & kTwoBits) | (b >> 4 & kTwoBits << 2) | (c >> 2 & kTwoBits << 4));
+  stream[0] = GatheredSix(a & kCode) | second << 24;
+  stream[1] = second >> 8 | third << 16;
+  stream[2] = third >> 16 | last << 8;
+}
+
+/// Widths whose steps are three words.
+ThreeWords StepOfStream(int bits, const std::uint32_t* stream) {
+  return bits == 3 ? StepOfThrees(stream) : StepOfSixes(stream);
+}
+void StreamOfStep(int bits, const ThreeWords& words, std::uint32_t* stream) {
+  return bits == 3 ? StreamOfThrees(words, stream) : StreamOfSixes(words, stream);
+}
+
 /// Whether f16 holds all of the numbers.
 bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
   constexpr Index kRowsOfTask = 256;
@@ -94,6 +134,31 @@ bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
     if (!std::all_of(part.data(), part.data() + part.size(), fits)) fit = false;
   });
   return fit;
+}
+
+/// The grid that a matrix is packed on: of its own width, or of 6 bits where it has 8 and needs no
+/// more, as those that were read from Q5_0, Q5_K and Q6_K.
+Grid HeldGrid(const QMatrix& from, ThreadPool& pool) {
+  Grid grid = from.grid();
+  const bool symmetric = grid.symmetric();
+  if (grid.bits != 8 || !(symmetric || grid.offset == Offset::kFloat)) return grid;
+  const auto first = static_cast<std::uint8_t>(symmetric ? 128 - 32 : 0);
+  constexpr std::uint8_t kCodes = 64;
+  constexpr Index kRowsOfTask = 64;
+  std::atomic<bool> fit = true;
+  pool.ParallelFor(CeilDiv(from.rows(), kRowsOfTask), [&](Index task, int) {
+    const Index end = std::min(from.rows(), (task + 1) * kRowsOfTask);
+    for (Index row = task * kRowsOfTask; row < end && fit; ++row) {
+      const auto* codes =
+          reinterpret_cast<const std::uint8_t*>(from.words().data() + row * from.words_per_row());
+      const auto fits = [first](std::uint8_t code) {
+        return static_cast<std::uint8_t>(code - first) < kCodes;
+      };
+      if (!std::all_of(codes, codes + from.cols(), fits)) fit = false;
+    }
+  });
+  if (fit) grid.bits = 6;
+  return grid;
 }
 
 /// Pages of 2 MiB where the system has them: a stream of codes meets a new page every few hundred
@@ -120,7 +185,7 @@ PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
   shape.group_columns = grid.k_quant ? kSuperColumns : GroupColumns(grid, cols);
   shape.parts = grid.k_quant ? static_cast<int>(kPieceColumns / grid.group_size) : 1;
   shape.groups = cols / shape.group_columns;
-  shape.step_columns = grid.bits == 3 ? 32 : 32 / grid.bits;
+  shape.step_columns = 32 * StepWords(grid.bits) / grid.bits;
   const int twice_zero = static_cast<int>(2 * grid.shared_zero());
   shape.sum_times = twice_zero == 0 ? 1 : -(twice_zero % 2 == 0 ? twice_zero / 2 : twice_zero);
   shape.group_steps = CeilDiv(shape.group_columns, shape.step_columns);
@@ -131,14 +196,14 @@ PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
 
 bool PackedMatrix::Holds(const Grid& grid) noexcept {
   const int bits = grid.bits;
-  return bits == 2 || bits == 3 || bits == 4 || bits == 8;
+  return bits == 2 || bits == 3 || bits == 4 || bits == 6 || bits == 8;
 }
 
 PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
     : rows_(from.rows()),
       cols_(from.cols()),
-      grid_(from.grid()),
-      shape_(ShapeOf(from.grid(), from.cols())) {
+      grid_(HeldGrid(from, pool)),
+      shape_(ShapeOf(grid_, from.cols())) {
   LIEQ_ASSERT(Holds(grid_));
   const bool minima = from.minima().size() > 0;
   half_ = grid_.k_quant || (FitHalves(from.scales(), pool) && FitHalves(from.minima(), pool));
@@ -217,7 +282,8 @@ void PackedMatrix::Pack(const QMatrix& from, Index block) {
 void PackedMatrix::PackCodes(const QMatrix& from, Index block) {
   const Index steps = shape_.groups * shape_.group_steps, width = StepWords(shape_.bits);
   // A row's stream is that of its steps where groups fill theirs.
-  const bool direct = steps * width == from.words_per_row() &&
+  const int less = grid_.symmetric() ? from.grid().middle() - grid_.middle() : 0;  // of HeldGrid
+  const bool direct = less == 0 && steps * width == from.words_per_row() &&
                       (shape_.groups == 1 || shape_.group_positions == shape_.group_columns);
   std::vector<std::uint8_t> codes(direct ? 0 : Size(cols_));
   std::vector<std::uint8_t> filled(direct ? 0 : Size(shape_.groups * shape_.group_positions));
@@ -227,6 +293,7 @@ void PackedMatrix::PackCodes(const QMatrix& from, Index block) {
     const std::uint32_t* words = from.words().data() + row * from.words_per_row();
     if (!direct) {
       from.GetRow(row, codes);
+      for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(code - less);
       for (Index g = 0; g < shape_.groups; ++g) {
         std::copy_n(codes.data() + g * shape_.group_columns, shape_.group_columns,
                     filled.data() + g * shape_.group_positions);
@@ -240,7 +307,7 @@ void PackedMatrix::PackCodes(const QMatrix& from, Index block) {
       continue;
     }
     for (Index s = 0; s < steps; ++s, words += width, to += width * kLanes) {
-      const std::array<std::uint32_t, 3> three = StepOfStream(words);
+      const ThreeWords three = StepOfStream(shape_.bits, words);
       for (std::size_t i = 0; i < three.size(); ++i) to[i * Size(kLanes)] = three[i];
     }
   }
@@ -285,7 +352,8 @@ void PackedMatrix::Dequantize(Index begin, View<float, 2> out) const {
       if (width == 1) {
         stream[Size(s)] = *words;
       } else {
-        StreamOfStep({words[0], words[kLanes], words[2 * kLanes]}, stream.data() + s * width);
+        StreamOfStep(shape_.bits, {words[0], words[kLanes], words[2 * kLanes]},
+                     stream.data() + s * width);
       }
     }
     UnpackCodes(stream, shape_.bits, codes);

@@ -2,8 +2,8 @@
 //
 // Sixteen rows lie side by side. Of each the next columns, as many as fill a 32-bit word, are one
 // lane of 64 bytes, so that one instruction works on sixteen rows and their scales are one vector.
-// At 2, 4 and 8 bits a lane is the word of the matrix as it stands; at 3 bits three words hold 32
-// columns.
+// At 2, 4 and 8 bits a lane is the word of the matrix as it stands; at 3 and 6 bits three words
+// hold 32 and 16 columns.
 #pragma once
 
 #include <cstdint>
