@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "lieq/base/assert.h"
@@ -35,6 +36,10 @@ class CalibratedSolver : public UnitSolver {
     held_out_ = std::move(statistics.held_out);
   }
 
+  void RoundOn(Device& device) override {
+    device_ = device.rounding() != nullptr ? &device : nullptr;
+  }
+
   QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
                    LinearReport& report) override {
     const auto begin = std::chrono::steady_clock::now();
@@ -45,6 +50,9 @@ class CalibratedSolver : public UnitSolver {
     if (factor_.order.empty()) {
       report.fell_back = true;
       q = QuantizeRtn(w, importance_, grid, options_.clip, context_, report);
+    } else if (RoundsOnDevice(grid)) {
+      report.damping = factor_.damping;
+      q = RoundMatrix(w, grid, report);
     } else {
       report.damping = factor_.damping;
       q = QMatrix(w.rows(), w.cols(), grid);
@@ -77,6 +85,56 @@ class CalibratedSolver : public UnitSolver {
     if (*options_.rounds == 0 || factor_.order.empty() || grouped_ == columns) return;
     group_factors_ = GroupFactors(std::as_const(h_).view(), grid, context_);
     grouped_ = columns;
+  }
+
+  /// Whether what is to be done is all that a device does: GPTQ with scales of no super-blocks,
+  /// that are fitted before the pass.
+  [[nodiscard]] bool RoundsOnDevice(const Grid& grid) const {
+    constexpr Index kMostColumns = 16384;  // of a group: what its importance takes of fast memory
+    const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
+    const bool before = options_.act_order == ActOrder::kStatic ||
+                        columns == static_cast<Index>(importance_.size());
+    return device_ != nullptr && before && columns <= kMostColumns && !grid.k_quant &&
+           grid.offset != Offset::kFloat && *options_.rounds == 0 && !options_.corrects();
+  }
+
+  QMatrix RoundMatrix(View<const float, 2> w, const Grid& grid, LinearReport& report) const {
+    const Index rows = w.rows();
+    QMatrix q(rows, w.cols(), grid);
+    Matrix<std::uint8_t> codes(rows, w.cols());
+    Matrix<float> scale(rows, q.groups()), minimum(rows, q.groups());
+    std::vector<double> error(Size(rows)), signal(Size(rows)), clamped(Size(rows));
+    device_->rounding()->Gptq({.w = w,
+                               .feedback = factor_.feedback.view(),
+                               .pivots = factor_.pivots,
+                               .order = factor_.order,
+                               .bits = grid.bits,
+                               .group_columns = q.group_columns(),
+                               .offset = grid.offset,
+                               .search = options_.clip == Clip::kSearch},
+                              {.codes = codes.view(),
+                               .scale = scale.view(),
+                               .minimum = minimum.view(),
+                               .error = error,
+                               .signal = signal,
+                               .clamped = clamped});
+    device_->Sync();
+    context_.pool.ParallelFor(CeilDiv(rows, kRowsPerTask), [&](Index task, int) {
+      const Index first = task * kRowsPerTask, end = std::min(rows, first + kRowsPerTask);
+      for (Index r = first; r < end; ++r) {
+        q.SetRow(r, codes.view().Row(r));
+        for (Index g = 0; g < q.groups(); ++g) {
+          StoreFit(GroupFit{scale(r, g), minimum(r, g)}, r, g, q);
+        }
+      }
+    });
+    const auto total = [](const std::vector<double>& values) {
+      return std::accumulate(values.begin(), values.end(), 0.0);
+    };
+    report.error += total(error);
+    report.signal += total(signal);
+    report.clamped = total(clamped) / static_cast<double>(w.size());
+    return q;
   }
 
   /// From weights to codes: rows know nothing of one another, so these never leave the cache.
@@ -156,6 +214,7 @@ class CalibratedSolver : public UnitSolver {
 
   const QuantOptions& options_;
   Context& context_;
+  Device* device_ = nullptr;       // that rounds; null: the processor
   std::vector<float> importance_;  // the diagonal of the Gram matrix
   Matrix<float> h_;  // the Gram matrix with the factor's damping, where it is needed once more
   GptqFactor factor_;

@@ -11,6 +11,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/device/cuda/cuda_products.h"
+#include "lieq/device/cuda/cuda_rounding.h"
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/cuda/queue.h"
@@ -33,7 +34,7 @@ struct HostSums {
   View<T, 2> host;
 };
 
-class CudaDevice final : public Device, public CalibrationOps {
+class CudaDevice final : public Device, public CalibrationOps, public RoundingOps {
  public:
   CudaDevice(ThreadPool& pool, const DeviceOptions& options)
       : queue_(options.index, pool),
@@ -50,6 +51,7 @@ class CudaDevice final : public Device, public CalibrationOps {
     return "cuda " + queue_.gpu() + products_.description();
   }
   CalibrationOps* calibration() noexcept override { return this; }
+  RoundingOps* rounding() noexcept override { return this; }
 
   DeviceMatrix Alloc(Index rows, Index cols) override {
     auto* block = static_cast<float*>(queue_.Take(Size(rows * cols) * sizeof(float)));
@@ -256,6 +258,10 @@ class CudaDevice final : public Device, public CalibrationOps {
     LIEQ_ASSERT(a.rows() == out.rows() && a.cols() == out.cols());
     cuda::Subtract(BlockOf(a), BlockOf(b), times, BlockOf(out), queue_.stream());
     Started("Subtract");
+  }
+
+  void Gptq(const GptqWork& work, const GptqResult& result) override {
+    cuda::RoundByGptq(work, result, products_, queue_);
   }
 
  private:
