@@ -243,13 +243,18 @@ class GradientOps {
                            std::span<double> nll) = 0;
 };
 
-/// A matrix to be rounded by GPTQ, and the factor of its inputs' Gram matrix (quantize/gptq.h): all
-/// in host memory.
+/// A factor of a Gram matrix that lies on a device (quantize/gptq.h). "Position": in the order of
+/// columns backwards; the last is rounded first.
+class GptqFactorOnDevice {
+ public:
+  virtual ~GptqFactorOnDevice() = default;
+};
+using PlacedGptqFactor = std::shared_ptr<const GptqFactorOnDevice>;
+
+/// A matrix to be rounded by GPTQ.
 struct GptqWork {
-  View<const float, 2> w;         // [rows, n], finite
-  View<const float, 2> feedback;  // [n, n], strictly lower, by position; the last is rounded first
-  std::span<const float> pivots;  // [n], by position
-  std::span<const Index> order;   // [n]: column by position
+  View<const float, 2> w;  // [rows, n], finite
+  const GptqFactorOnDevice& factor;
   int bits = 0;
   Index group_columns = 0;
   Offset offset = Offset::kSymmetric;  // kFloat: not here
@@ -263,10 +268,22 @@ struct GptqResult {
   std::span<double> error, signal, clamped;
 };
 
-/// Rounding of whole matrices, where a device does it better than the processor.
+/// Rounding of whole matrices, where a device does it better than the processor. All of it lies in
+/// host memory but the factors; it has run when a call returns.
 class RoundingOps {
  public:
   virtual ~RoundingOps() = default;
+  /// Whether it has what Factorize needs; where not, the processor factorises, for Place.
+  [[nodiscard]] virtual bool factorizes() const noexcept = 0;
+  /// Of the matrix whose lower triangle is `gram` [n, n] and whose diagonal `diagonal` [n], both by
+  /// column; order [n]: column by position. In double. Null: not positive definite.
+  [[nodiscard]] virtual PlacedGptqFactor Factorize(View<const double, 2> gram,
+                                                   std::span<const double> diagonal,
+                                                   std::span<const Index> order) = 0;
+  /// One that was made before. feedback [n, n], strictly lower, and pivots [n], by position.
+  [[nodiscard]] virtual PlacedGptqFactor Place(View<const float, 2> feedback,
+                                               std::span<const float> pivots,
+                                               std::span<const Index> order) = 0;
   /// Scales of all groups are fitted before the pass, as RoundByGptq does for an order that is
   /// static; where they are searched for, once more on the targets of a first pass. Equal up to the
   /// order of adds.

@@ -29,8 +29,7 @@ class CalibratedSolver : public UnitSolver {
       : options_(options), context_(context) {
     UnitStatistics& fit = statistics.fit;
     importance_ = Importance(fit);
-    h_ = BothTriangles(std::as_const(fit.gram).view());
-    fit.gram = {};
+    gram_ = std::move(fit.gram);
     drift_ = std::move(fit.drift);
     missing_ = std::move(fit.missing);
     held_out_ = std::move(statistics.held_out);
@@ -43,18 +42,18 @@ class CalibratedSolver : public UnitSolver {
   QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
                    LinearReport& report) override {
     const auto begin = std::chrono::steady_clock::now();
-    FactorFor(grid);
-    report.retries = factor_.retries;
-    report.dead_columns = factor_.dead_columns;
+    const bool on_device = RoundsOnDevice(grid);
+    const GptqFactor& factor = on_device ? DeviceFactor(grid) : HostFactor(grid);
+    report.retries = factor.retries;
+    report.dead_columns = factor.dead_columns;
+    report.damping = factor.order.empty() ? 0 : factor.damping;
     QMatrix q;
-    if (factor_.order.empty()) {
+    if (factor.order.empty()) {
       report.fell_back = true;
       q = QuantizeRtn(w, importance_, grid, options_.clip, context_, report);
-    } else if (RoundsOnDevice(grid)) {
-      report.damping = factor_.damping;
+    } else if (on_device) {
       q = RoundMatrix(w, grid, report);
     } else {
-      report.damping = factor_.damping;
       q = QMatrix(w.rows(), w.cols(), grid);
       const Index tasks = CeilDiv(w.rows(), kRowsPerTask);
       std::vector<RowSums> sums(Size(tasks));
@@ -71,9 +70,29 @@ class CalibratedSolver : public UnitSolver {
   }
 
  private:
+  /// Factorised once, on the device where that has what it takes, and placed there: the order of
+  /// columns is the same for all grids that are rounded on it.
+  const GptqFactor& DeviceFactor(const Grid& grid) {
+    RoundingOps& ops = *device_->rounding();
+    if (ops.factorizes()) {
+      if (!device_factor_) {
+        device_factor_ = FactorGramOn(ops, gram_.view(), importance_, grid, options_);
+        placed_ = device_factor_->placed;
+      }
+      return device_factor_->factor;
+    }
+    const GptqFactor& factor = HostFactor(grid);
+    if (placed_ == nullptr && !factor.order.empty()) {
+      placed_ = ops.Place(factor.feedback.view(), factor.pivots, factor.order);
+    }
+    return factor;
+  }
+
   /// Factorises once for all grids whose columns are rounded in the same order.
-  void FactorFor(const Grid& grid) {
+  const GptqFactor& HostFactor(const Grid& grid) {
     const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
+    if (factored_ < 0) h_ = BothTriangles(std::as_const(gram_).view());
+    if (device_ == nullptr) gram_ = {};  // else other grids may be the device's
     if (factored_ < 0 || (options_.act_order == ActOrder::kGroup && columns != factored_)) {
       for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = importance_[Size(i)];
       factor_ = FactorGram(std::as_const(h_).view(), grid, options_, &context_.pool);
@@ -82,9 +101,10 @@ class CalibratedSolver : public UnitSolver {
       for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = factor_.diagonal[Size(i)];
       grouped_ = 0;
     }
-    if (*options_.rounds == 0 || factor_.order.empty() || grouped_ == columns) return;
+    if (*options_.rounds == 0 || factor_.order.empty() || grouped_ == columns) return factor_;
     group_factors_ = GroupFactors(std::as_const(h_).view(), grid, context_);
     grouped_ = columns;
+    return factor_;
   }
 
   /// Whether what is to be done is all that a device does: GPTQ with scales of no super-blocks,
@@ -105,9 +125,7 @@ class CalibratedSolver : public UnitSolver {
     Matrix<float> scale(rows, q.groups()), minimum(rows, q.groups());
     std::vector<double> error(Size(rows)), signal(Size(rows)), clamped(Size(rows));
     device_->rounding()->Gptq({.w = w,
-                               .feedback = factor_.feedback.view(),
-                               .pivots = factor_.pivots,
-                               .order = factor_.order,
+                               .factor = *placed_,
                                .bits = grid.bits,
                                .group_columns = q.group_columns(),
                                .offset = grid.offset,
@@ -118,7 +136,6 @@ class CalibratedSolver : public UnitSolver {
                                .error = error,
                                .signal = signal,
                                .clamped = clamped});
-    device_->Sync();
     context_.pool.ParallelFor(CeilDiv(rows, kRowsPerTask), [&](Index task, int) {
       const Index first = task * kRowsPerTask, end = std::min(rows, first + kRowsPerTask);
       for (Index r = first; r < end; ++r) {
@@ -216,6 +233,9 @@ class CalibratedSolver : public UnitSolver {
   Context& context_;
   Device* device_ = nullptr;       // that rounds; null: the processor
   std::vector<float> importance_;  // the diagonal of the Gram matrix
+  Matrix<double> gram_;            // as it was measured, until nothing asks for it any more
+  std::optional<PlacedFactor> device_factor_;
+  PlacedGptqFactor placed_;
   Matrix<float> h_;  // the Gram matrix with the factor's damping, where it is needed once more
   GptqFactor factor_;
   Index factored_ = -1;  // columns of the groups that the order was made for
@@ -242,10 +262,17 @@ std::vector<float> Importance(const UnitStatistics& statistics) {
 }
 
 Matrix<float> BothTriangles(View<const double, 2> lower) {
+  constexpr Index kTile = 64;  // columns are written within the cache
   const Index n = lower.rows();
   Matrix<float> whole(n, n);
-  for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j <= i; ++j) whole(i, j) = whole(j, i) = static_cast<float>(lower(i, j));
+  for (Index first = 0; first < n; first += kTile) {
+    for (Index begin = 0; begin <= first; begin += kTile) {
+      for (Index i = first; i < std::min(n, first + kTile); ++i) {
+        for (Index j = begin; j <= std::min(i, begin + kTile - 1); ++j) {
+          whole(i, j) = whole(j, i) = static_cast<float>(lower(i, j));
+        }
+      }
+    }
   }
   return whole;
 }

@@ -11,7 +11,11 @@
 namespace lieq::cuda {
 namespace {
 
-/// A piece of work on one matrix; positions are those of GptqWork.
+void PlaceValues(const void* values, std::size_t bytes, void* to, Queue& queue) {
+  queue.Upload(values, bytes, to, bytes, bytes, 1);
+}
+
+/// A piece of work on one matrix; positions are those of the factor.
 class Rounding {
  public:
   Rounding(const GptqWork& work, CudaProducts& products, Queue& queue)
@@ -20,23 +24,15 @@ class Rounding {
         queue_(queue),
         rows_(work.w.rows()),
         n_(work.w.cols()),
+        factor_(static_cast<const CudaGptqFactor&>(work.factor)),
         grid_(GridOf(work)) {
-    std::vector<std::int32_t> order(Size(n_)), positions(Size(n_));
-    for (Index p = 0; p < n_; ++p) {
-      order[Size(p)] = static_cast<std::int32_t>(work.order[Size(p)]);
-      positions[Size(work.order[Size(p)])] = static_cast<std::int32_t>(p);
-    }
-    Place(order.data(), order_, n_);
-    Place(positions.data(), positions_, n_);
-    Place(work.pivots.data(), pivots_, n_);
-    auto* feedback = feedback_.Get<float>(n_ * n_);
-    queue.Upload(work.feedback.data(), Size(work.feedback.stride()) * sizeof(float), feedback,
-                 Size(n_) * sizeof(float), Size(n_) * sizeof(float), n_);
+    LIEQ_ASSERT(factor_.n() == n_);
     // Weights arrive row by row where the errors will be, which nothing holds yet.
     auto* by_row = errors_.Get<float>(n_ * rows_);
     queue.Upload(work.w.data(), Size(work.w.stride()) * sizeof(float), by_row,
                  Size(n_) * sizeof(float), Size(n_) * sizeof(float), rows_);
-    cuda::Transpose(by_row, rows_, n_, Order(), weights_.Get<float>(n_ * rows_), queue.stream());
+    cuda::Transpose(by_row, rows_, n_, factor_.order(), weights_.Get<float>(n_ * rows_),
+                    queue.stream());
   }
 
   void Run(const GptqResult& result) {
@@ -67,19 +63,11 @@ class Rounding {
             .search = work.search};
   }
 
-  template <class T>
-  void Place(const T* values, Scratch& scratch, Index count) {
-    const std::size_t bytes = Size(count) * sizeof(T);
-    queue_.Upload(values, bytes, scratch.Get<T>(count), bytes, bytes, 1);
-  }
-  const std::int32_t* Order() { return order_.Get<std::int32_t>(n_); }
-  const float* Pivots() { return pivots_.Get<float>(n_); }
-  const float* Feedback() { return feedback_.Get<float>(n_ * n_); }
   float* Scale() { return scale_.Get<float>(Index{grid_.groups} * rows_); }
   float* Minimum() { return minimum_.Get<float>(Index{grid_.groups} * rows_); }
 
   void Fit(const float* values) {
-    FitGroups(values, rows_, positions_.Get<std::int32_t>(n_), Pivots(), grid_, Scale(), Minimum(),
+    FitGroups(values, rows_, factor_.positions(), factor_.pivots(), grid_, Scale(), Minimum(),
               queue_.stream());
   }
 
@@ -91,7 +79,7 @@ class Rounding {
                           cudaMemcpyDeviceToDevice, queue_.stream()),
           "GPTQ");
     if (from < n_) {
-      products_.MultiplyTransposed({Feedback() + from * n_ + first, n_ - from, count, n_},
+      products_.MultiplyTransposed({factor_.feedback() + from * n_ + first, n_ - from, count, n_},
                                    {of + from * rows_, n_ - from, rows_, rows_}, sum, true);
     }
     return sum;
@@ -111,9 +99,9 @@ class Rounding {
                   .n = n_,
                   .weights = weights,
                   .targets = targets.data,
-                  .feedback = Feedback(),
-                  .pivots = Pivots(),
-                  .order = Order(),
+                  .feedback = factor_.feedback(),
+                  .pivots = factor_.pivots(),
+                  .order = factor_.order(),
                   .scale = Scale(),
                   .minimum = Minimum(),
                   .errors = errors,
@@ -134,7 +122,7 @@ class Rounding {
     for (Index begin = 0; begin < n_; begin += kGptqBlock) {
       const Index count = std::min(kGptqBlock, n_ - begin);
       const Block<float> sums = WithFeedback(weights, weights, begin, count, begin);
-      AddSignal(sums.data, count, rows_, Pivots() + begin, signal, queue_.stream());
+      AddSignal(sums.data, count, rows_, factor_.pivots() + begin, signal, queue_.stream());
     }
   }
 
@@ -169,13 +157,57 @@ class Rounding {
   CudaProducts& products_;
   Queue& queue_;
   const Index rows_, n_;
+  const CudaGptqFactor& factor_;
   const GptqGrid grid_;
-  Scratch order_{queue_}, positions_{queue_}, pivots_{queue_}, feedback_{queue_};
   Scratch weights_{queue_}, errors_{queue_}, seen_{queue_}, block_{queue_};
   Scratch scale_{queue_}, minimum_{queue_}, codes_{queue_}, sums_{queue_};
 };
 
 }  // namespace
+
+CudaGptqFactor::CudaGptqFactor(std::span<const Index> order, Queue& queue)
+    : n_(static_cast<Index>(order.size())),
+      feedback_(queue),
+      pivots_(queue),
+      order_(queue),
+      positions_(queue) {
+  std::vector<std::int32_t> columns(order.size()), positions(order.size());
+  for (std::size_t p = 0; p < order.size(); ++p) {
+    columns[p] = static_cast<std::int32_t>(order[p]);
+    positions[Size(order[p])] = static_cast<std::int32_t>(p);
+  }
+  const std::size_t bytes = order.size() * sizeof(std::int32_t);
+  PlaceValues(columns.data(), bytes, order_.Get<std::int32_t>(n_), queue);
+  PlaceValues(positions.data(), bytes, positions_.Get<std::int32_t>(n_), queue);
+}
+
+PlacedGptqFactor Factorize(View<const double, 2> gram, std::span<const double> diagonal,
+                           std::span<const Index> order, Cusolver& solver, Queue& queue) {
+  auto factor = std::make_shared<CudaGptqFactor>(order, queue);
+  const Index n = factor->n();
+  const std::size_t row = Size(n) * sizeof(double);
+  Scratch placed(queue), permuted(queue), placed_diagonal(queue);
+  auto* from = placed.Get<double>(n * n);
+  auto* l = permuted.Get<double>(n * n);
+  auto* on_diagonal = placed_diagonal.Get<double>(n);
+  queue.Upload(gram.data(), Size(gram.stride()) * sizeof(double), from, row, row, n);
+  PlaceValues(diagonal.data(), row, on_diagonal, queue);
+  Permute(from, on_diagonal, factor->order(), n, l, queue.stream());
+  if (!solver.Cholesky(l, n)) return nullptr;
+  Normalize(l, n, factor->feedback(), factor->pivots(), queue.stream());
+  Check(cudaGetLastError(), "a factorisation");
+  return factor;
+}
+
+PlacedGptqFactor PlaceFactor(View<const float, 2> feedback, std::span<const float> pivots,
+                             std::span<const Index> order, Queue& queue) {
+  auto factor = std::make_shared<CudaGptqFactor>(order, queue);
+  const std::size_t row = Size(factor->n()) * sizeof(float);
+  queue.Upload(feedback.data(), Size(feedback.stride()) * sizeof(float), factor->feedback(), row,
+               row, factor->n());
+  PlaceValues(pivots.data(), row, factor->pivots(), queue);
+  return factor;
+}
 
 void RoundByGptq(const GptqWork& work, const GptqResult& result, CudaProducts& products,
                  Queue& queue) {

@@ -29,6 +29,22 @@ __global__ void TransposeKernel(const T* from, Index rows, Index cols, const std
   }
 }
 
+constexpr int kPermuteThreads = 256;
+__global__ void PermuteKernel(const double* gram, const double* diagonal, const std::int32_t* order,
+                              Index n, double* to) {
+  const Index p = blockIdx.x, q = Index{blockIdx.y} * kPermuteThreads + threadIdx.x;
+  if (q > p) return;
+  const Index row = order[p], col = order[q];
+  to[p * n + q] = p == q ? diagonal[row] : row > col ? gram[row * n + col] : gram[col * n + row];
+}
+
+__global__ void NormalizeKernel(const double* l, Index n, float* feedback, float* pivots) {
+  const Index p = blockIdx.x, q = Index{blockIdx.y} * kPermuteThreads + threadIdx.x;
+  if (q >= n) return;
+  feedback[p * n + q] = q < p ? static_cast<float>(l[p * n + q] * (1 / l[q * n + q])) : 0.0f;
+  if (p == q) pivots[p] = static_cast<float>(l[p * n + p]);
+}
+
 /// As RoundScale of tensor/qmatrix.h.
 __device__ float StoredScale(float scale) {
   if (scale == 0) return copysignf(0x1.0p-14f, scale);
@@ -308,6 +324,17 @@ void Transpose(const float* from, Index rows, Index cols, const std::int32_t* or
 void Transpose(const std::uint8_t* from, Index rows, Index cols, std::uint8_t* to,
                cudaStream_t stream) {
   LaunchTranspose(from, rows, cols, nullptr, to, stream);
+}
+
+void Permute(const double* gram, const double* diagonal, const std::int32_t* order, Index n,
+             double* to, cudaStream_t stream) {
+  PermuteKernel<<<RowsByColumns(n, n, kPermuteThreads), kPermuteThreads, 0, stream>>>(
+      gram, diagonal, order, n, to);
+}
+
+void Normalize(const double* l, Index n, float* feedback, float* pivots, cudaStream_t stream) {
+  NormalizeKernel<<<RowsByColumns(n, n, kPermuteThreads), kPermuteThreads, 0, stream>>>(
+      l, n, feedback, pivots);
 }
 
 void FitGroups(const float* values, Index rows, const std::int32_t* positions, const float* pivots,

@@ -133,6 +133,12 @@ void Transpose(const float* from, Index rows, Index cols, const std::int32_t* or
                cudaStream_t stream);
 void Transpose(const std::uint8_t* from, Index rows, Index cols, std::uint8_t* to,
                cudaStream_t stream);
+/// to [n, n] = the lower triangle of `gram` with rows and columns by `order`, diagonal [n] by
+/// column in place of its own; the other triangle is left alone.
+void Permute(const double* gram, const double* diagonal, const std::int32_t* order, Index n,
+             double* to, cudaStream_t stream);
+/// What is below the diagonal of l [n, n] over the pivot of its column, else 0; and the pivots.
+void Normalize(const double* l, Index n, float* feedback, float* pivots, cudaStream_t stream);
 enum class Zeros : int { kSymmetric, kHalf, kInteger };
 struct GptqGrid {
   std::int32_t levels, group_columns, groups;
