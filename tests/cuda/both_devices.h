@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <span>
 
@@ -27,6 +29,15 @@ class BothDevices : public testing::Test {
 
   TestContext test{2};
   std::unique_ptr<Device> cpu = MakeCpuDevice(test.pool), gpu;
+};
+
+/// While one lives, devices are made without NVIDIA's libraries.
+class WithoutLibraries {
+ public:
+  WithoutLibraries() { ::setenv("LIEQ_CUDA_LIBRARIES", "none", 1); }
+  ~WithoutLibraries() { ::unsetenv("LIEQ_CUDA_LIBRARIES"); }
+  WithoutLibraries(const WithoutLibraries&) = delete;
+  WithoutLibraries& operator=(const WithoutLibraries&) = delete;
 };
 
 /// The largest difference of two matrices, where both hold numbers; where one alone does, infinity.

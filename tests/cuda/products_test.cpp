@@ -1,5 +1,4 @@
 // Products of a GPU for every form of weights, by cuBLASLt where it is and by kernels of our own.
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -110,22 +109,15 @@ TEST_F(CudaProducts, InBf16AgreeWithRoundedFactors) {
   Hold(*MakeCudaDevice(test.pool, {.arithmetic = Arithmetic::kBf16}), AsBf16);
 }
 
-/// While one lives, cuBLASLt is looked for where it is not.
-class WithoutLibrary {
- public:
-  WithoutLibrary() { ::setenv("LIEQ_CUDA_LIBRARIES", "none", 1); }
-  ~WithoutLibrary() { ::unsetenv("LIEQ_CUDA_LIBRARIES"); }
-};
-
 TEST_F(CudaProducts, AgreeWithoutTheLibraryToo) {
-  const WithoutLibrary none;
+  const WithoutLibraries none;
   const auto own = MakeCudaDevice(test.pool);
   EXPECT_NE(own->description().find("kernels of its own"), std::string::npos);
   Hold(*own, AsItIs);
 }
 
 TEST_F(CudaProducts, InBf16AgreeWithoutTheLibraryToo) {
-  const WithoutLibrary none;
+  const WithoutLibraries none;
   Hold(*MakeCudaDevice(test.pool, {.arithmetic = Arithmetic::kBf16}), AsBf16);
 }
 

@@ -10,6 +10,7 @@
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/cli/shell_command.h"
+#include "lieq/device/devices.h"
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/version.h"
 
@@ -141,6 +142,16 @@ void CheckKernels(const Arguments& a, const CommandRow& command) {
                    "` does not take packed kernels, which are for running a model");
 }
 
+/// Where a model is made or measured for one, bf16 is a GPU's: its calibration sums are those of
+/// the rounded inputs.
+void CheckArithmetic(const Arguments& a, const CommandRow& command) {
+  const bool plain = a.machine.arithmetic == Arithmetic::kFloat32 && !a.machine.probes_arithmetic;
+  constexpr unsigned kRunning = kEvaluate | kGenerate | kChat | kBench | kServe;
+  if (plain || (command.bit & kRunning) != 0 || FindDevice(a.machine.device).row.own_bytes) return;
+  throw UsageError("--arithmetic: `lieq " + std::string(command.name) +
+                   "` computes in float32 on a processor; bf16 is of --device cuda");
+}
+
 void CheckTogether(const Arguments& a) {
   const int budgets =
       (a.run.budget.bits ? 1 : 0) + (a.run.budget.uniform ? 1 : 0) + (a.run.plan.empty() ? 0 : 1);
@@ -241,6 +252,7 @@ Arguments ParseArguments(int count, const char* const* words) {
     arguments.machine.usual_kernels = kPackedKernels;
   }
   CheckKernels(arguments, *chosen());
+  CheckArithmetic(arguments, *chosen());
   TakeBudget(*chosen(), arguments);
   if (!arguments.run.calibration.weights.empty() &&
       (chosen()->bit & (kSensitivity | kPlan | kQuantize | kCalibrate)) == 0) {

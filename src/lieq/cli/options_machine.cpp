@@ -79,9 +79,11 @@ constexpr std::array kMachineRows{
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",
-        .commands = kEvaluate | kGenerate | kChat | kBench | kServe,
+        .commands =
+            kEvaluate | kGenerate | kChat | kBench | kServe | kQuantize | kSensitivity | kPlan,
         .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
-                "probe finds faster (the last digits of results follow it)",
+                "probe finds faster (the last digits of results follow it); of quantize, "
+                "sensitivity and plan with --device cuda alone",
         .set = SetArithmetic,
         .preset =
             [](const Arguments& a) {

@@ -21,8 +21,9 @@
 // kept by the Prepared itself, where it reads them. All of them die before their device.
 //
 // Parts. Device is what a forward pass needs. CalibrationOps and GradientOps are what quantizing
-// and tuning need beyond it: a device has a part whole or not at all. Their operations share the
-// device's queue. One thread at a time calls a device.
+// and tuning need beyond it: a device has a part whole or not at all; RoundingOps is what the
+// processor does where a device has it not. Their operations share the device's queue. One thread
+// at a time calls a device.
 #pragma once
 
 #include <array>
@@ -262,6 +263,53 @@ class GradientOps {
                            std::span<double> nll) = 0;
 };
 
+/// A factor of a Gram matrix that lies on a device (quantize/gptq.h). "Position": in the order of
+/// columns backwards; the last is rounded first.
+class GptqFactorOnDevice {
+ public:
+  virtual ~GptqFactorOnDevice() = default;
+};
+using PlacedGptqFactor = std::shared_ptr<const GptqFactorOnDevice>;
+
+/// A matrix to be rounded by GPTQ.
+struct GptqWork {
+  View<const float, 2> w;  // [rows, n], finite
+  const GptqFactorOnDevice& factor;
+  int bits = 0;
+  Index group_columns = 0;
+  Offset offset = Offset::kSymmetric;  // kFloat: not here
+  bool search = true;                  // for the scale of least error; else the extreme weight's
+};
+struct GptqResult {
+  View<std::uint8_t, 2> codes;    // [rows, n]
+  View<float, 2> scale, minimum;  // [rows, groups]: a level is scale * code + minimum
+  // Of each row: the squared error of rounding and the squares of the weights, both in the metric
+  // of the factor, and how many weights lie beyond the outermost level. [rows]
+  std::span<double> error, signal, clamped;
+};
+
+/// Rounding of whole matrices, where a device does it better than the processor. All of it lies in
+/// host memory but the factors; it has run when a call returns.
+class RoundingOps {
+ public:
+  virtual ~RoundingOps() = default;
+  /// Whether it has what Factorize needs; where not, the processor factorises, for Place.
+  [[nodiscard]] virtual bool factorizes() const noexcept = 0;
+  /// Of the matrix whose lower triangle is `gram` [n, n] and whose diagonal `diagonal` [n], both by
+  /// column; order [n]: column by position. In double. Null: not positive definite.
+  [[nodiscard]] virtual PlacedGptqFactor Factorize(View<const double, 2> gram,
+                                                   std::span<const double> diagonal,
+                                                   std::span<const Index> order) = 0;
+  /// One that was made before. feedback [n, n], strictly lower, and pivots [n], by position.
+  [[nodiscard]] virtual PlacedGptqFactor Place(View<const float, 2> feedback,
+                                               std::span<const float> pivots,
+                                               std::span<const Index> order) = 0;
+  /// Scales of all groups are fitted before the pass, as RoundByGptq does for an order that is
+  /// static; where they are searched for, once more on the targets of a first pass. Equal up to the
+  /// order of adds.
+  virtual void Gptq(const GptqWork& work, const GptqResult& result) = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -271,6 +319,8 @@ class Device {
   /// The parts beyond a forward pass; null where the device has none. See RequireCalibration.
   [[nodiscard]] virtual CalibrationOps* calibration() noexcept { return nullptr; }
   [[nodiscard]] virtual GradientOps* gradients() noexcept { return nullptr; }
+  /// Null: the processor rounds.
+  [[nodiscard]] virtual RoundingOps* rounding() noexcept { return nullptr; }
 
   [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
   /// From host memory, read before the call returns.

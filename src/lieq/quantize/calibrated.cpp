@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "lieq/base/assert.h"
@@ -28,25 +29,31 @@ class CalibratedSolver : public UnitSolver {
       : options_(options), context_(context) {
     UnitStatistics& fit = statistics.fit;
     importance_ = Importance(fit);
-    h_ = BothTriangles(std::as_const(fit.gram).view());
-    fit.gram = {};
+    gram_ = std::move(fit.gram);
     drift_ = std::move(fit.drift);
     missing_ = std::move(fit.missing);
     held_out_ = std::move(statistics.held_out);
   }
 
+  void RoundOn(Device& device) override {
+    device_ = device.rounding() != nullptr ? &device : nullptr;
+  }
+
   QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
                    LinearReport& report) override {
     const auto begin = std::chrono::steady_clock::now();
-    FactorFor(grid);
-    report.retries = factor_.retries;
-    report.dead_columns = factor_.dead_columns;
+    const bool on_device = RoundsOnDevice(grid);
+    const GptqFactor& factor = on_device ? DeviceFactor(grid) : HostFactor(grid);
+    report.retries = factor.retries;
+    report.dead_columns = factor.dead_columns;
+    report.damping = factor.order.empty() ? 0 : factor.damping;
     QMatrix q;
-    if (factor_.order.empty()) {
+    if (factor.order.empty()) {
       report.fell_back = true;
       q = QuantizeRtn(w, importance_, grid, options_.clip, context_, report);
+    } else if (on_device) {
+      q = RoundMatrix(w, grid, report);
     } else {
-      report.damping = factor_.damping;
       q = QMatrix(w.rows(), w.cols(), grid);
       const Index tasks = CeilDiv(w.rows(), kRowsPerTask);
       std::vector<RowSums> sums(Size(tasks));
@@ -63,9 +70,29 @@ class CalibratedSolver : public UnitSolver {
   }
 
  private:
+  /// Factorised once, on the device where that has what it takes, and placed there: the order of
+  /// columns is the same for all grids that are rounded on it.
+  const GptqFactor& DeviceFactor(const Grid& grid) {
+    RoundingOps& ops = *device_->rounding();
+    if (ops.factorizes()) {
+      if (!device_factor_) {
+        device_factor_ = FactorGramOn(ops, gram_.view(), importance_, grid, options_);
+        placed_ = device_factor_->placed;
+      }
+      return device_factor_->factor;
+    }
+    const GptqFactor& factor = HostFactor(grid);
+    if (placed_ == nullptr && !factor.order.empty()) {
+      placed_ = ops.Place(factor.feedback.view(), factor.pivots, factor.order);
+    }
+    return factor;
+  }
+
   /// Factorises once for all grids whose columns are rounded in the same order.
-  void FactorFor(const Grid& grid) {
+  const GptqFactor& HostFactor(const Grid& grid) {
     const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
+    if (factored_ < 0) h_ = BothTriangles(std::as_const(gram_).view());
+    if (device_ == nullptr) gram_ = {};  // else other grids may be the device's
     if (factored_ < 0 || (options_.act_order == ActOrder::kGroup && columns != factored_)) {
       for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = importance_[Size(i)];
       factor_ = FactorGram(std::as_const(h_).view(), grid, options_, &context_.pool);
@@ -74,9 +101,57 @@ class CalibratedSolver : public UnitSolver {
       for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = factor_.diagonal[Size(i)];
       grouped_ = 0;
     }
-    if (*options_.rounds == 0 || factor_.order.empty() || grouped_ == columns) return;
+    if (*options_.rounds == 0 || factor_.order.empty() || grouped_ == columns) return factor_;
     group_factors_ = GroupFactors(std::as_const(h_).view(), grid, context_);
     grouped_ = columns;
+    return factor_;
+  }
+
+  /// Whether what is to be done is all that a device does: GPTQ with scales of no super-blocks,
+  /// that are fitted before the pass.
+  [[nodiscard]] bool RoundsOnDevice(const Grid& grid) const {
+    constexpr Index kMostColumns = 16384;  // of a group: what its importance takes of fast memory
+    const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
+    const bool before = options_.act_order == ActOrder::kStatic ||
+                        columns == static_cast<Index>(importance_.size());
+    return device_ != nullptr && before && columns <= kMostColumns && !grid.k_quant &&
+           grid.offset != Offset::kFloat && *options_.rounds == 0 && !options_.corrects();
+  }
+
+  QMatrix RoundMatrix(View<const float, 2> w, const Grid& grid, LinearReport& report) const {
+    const Index rows = w.rows();
+    QMatrix q(rows, w.cols(), grid);
+    Matrix<std::uint8_t> codes(rows, w.cols());
+    Matrix<float> scale(rows, q.groups()), minimum(rows, q.groups());
+    std::vector<double> error(Size(rows)), signal(Size(rows)), clamped(Size(rows));
+    device_->rounding()->Gptq({.w = w,
+                               .factor = *placed_,
+                               .bits = grid.bits,
+                               .group_columns = q.group_columns(),
+                               .offset = grid.offset,
+                               .search = options_.clip == Clip::kSearch},
+                              {.codes = codes.view(),
+                               .scale = scale.view(),
+                               .minimum = minimum.view(),
+                               .error = error,
+                               .signal = signal,
+                               .clamped = clamped});
+    context_.pool.ParallelFor(CeilDiv(rows, kRowsPerTask), [&](Index task, int) {
+      const Index first = task * kRowsPerTask, end = std::min(rows, first + kRowsPerTask);
+      for (Index r = first; r < end; ++r) {
+        q.SetRow(r, codes.view().Row(r));
+        for (Index g = 0; g < q.groups(); ++g) {
+          StoreFit(GroupFit{scale(r, g), minimum(r, g)}, r, g, q);
+        }
+      }
+    });
+    const auto total = [](const std::vector<double>& values) {
+      return std::accumulate(values.begin(), values.end(), 0.0);
+    };
+    report.error += total(error);
+    report.signal += total(signal);
+    report.clamped = total(clamped) / static_cast<double>(w.size());
+    return q;
   }
 
   /// From weights to codes: rows know nothing of one another, so these never leave the cache.
@@ -156,7 +231,11 @@ class CalibratedSolver : public UnitSolver {
 
   const QuantOptions& options_;
   Context& context_;
+  Device* device_ = nullptr;       // that rounds; null: the processor
   std::vector<float> importance_;  // the diagonal of the Gram matrix
+  Matrix<double> gram_;            // as it was measured, until nothing asks for it any more
+  std::optional<PlacedFactor> device_factor_;
+  PlacedGptqFactor placed_;
   Matrix<float> h_;  // the Gram matrix with the factor's damping, where it is needed once more
   GptqFactor factor_;
   Index factored_ = -1;  // columns of the groups that the order was made for
@@ -183,10 +262,17 @@ std::vector<float> Importance(const UnitStatistics& statistics) {
 }
 
 Matrix<float> BothTriangles(View<const double, 2> lower) {
+  constexpr Index kTile = 64;  // columns are written within the cache
   const Index n = lower.rows();
   Matrix<float> whole(n, n);
-  for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j <= i; ++j) whole(i, j) = whole(j, i) = static_cast<float>(lower(i, j));
+  for (Index first = 0; first < n; first += kTile) {
+    for (Index begin = 0; begin <= first; begin += kTile) {
+      for (Index i = first; i < std::min(n, first + kTile); ++i) {
+        for (Index j = begin; j <= std::min(i, begin + kTile - 1); ++j) {
+          whole(i, j) = whole(j, i) = static_cast<float>(lower(i, j));
+        }
+      }
+    }
   }
   return whole;
 }

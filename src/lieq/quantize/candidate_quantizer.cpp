@@ -71,6 +71,7 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
     }
     const std::unique_ptr<UnitSolver> solver =
         quantizer_.begin({.fit = std::move(share), .held_out = std::nullopt}, options_, context_);
+    solver->RoundOn(device_);
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       const Grid& grid = candidates[c];
       if (!Fits(grid, config, unit.unit)) continue;

@@ -247,48 +247,88 @@ Matrix<float> ColumnsByRows(View<const float, 2> rows) {
   return columns;
 }
 
-GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid, const QuantOptions& options,
-                      ThreadPool* pool) {
-  const Index n = gram.rows();
-  LIEQ_ASSERT(n == gram.cols() && n > 0);
+namespace {
+
+/// What there is to say of a factor before anything is factorised. diagonal [n]: of the Gram
+/// matrix. mean: of its columns that were active.
+GptqFactor FactorToBe(std::span<const float> diagonal, const Grid& grid,
+                      const QuantOptions& options, double& mean) {
   GptqFactor factor;
-  factor.diagonal.resize(Size(n));
+  factor.diagonal.assign(diagonal.begin(), diagonal.end());
+  const auto n = static_cast<Index>(diagonal.size());
   double trace = 0;
-  for (Index j = 0; j < n; ++j) {
-    factor.diagonal[Size(j)] = gram(j, j);
-    if (gram(j, j) <= 0) ++factor.dead_columns;
-    trace += static_cast<double>(gram(j, j));
+  for (const float value : diagonal) {
+    if (value <= 0) ++factor.dead_columns;
+    trace += static_cast<double>(value);
   }
   const Index alive = n - factor.dead_columns;
-  const double mean = alive > 0 ? trace / static_cast<double>(alive) : 1.0;
+  mean = alive > 0 ? trace / static_cast<double>(alive) : 1.0;
   for (float& value : factor.diagonal) {
     if (value <= 0) value = static_cast<float>(mean);
   }
   factor.order = RoundingOrder(factor.diagonal, GroupColumns(grid, n), options.act_order);
   std::reverse(factor.order.begin(), factor.order.end());
+  factor.damping = options.damping;
+  return factor;
+}
+
+/// Calls `factorizes` with what is added to the diagonal until it says true, damping raised tenfold
+/// each time; an empty order says that none helped.
+template <class Factorizes>
+void Damp(GptqFactor& factor, double mean, const Factorizes& factorizes) {
+  while (!factorizes(factor.damping * mean)) {
+    if (factor.damping >= 1.0) {
+      factor.order.clear();
+      return;
+    }
+    factor.damping = std::max(factor.damping, 1e-6) * 10;
+    ++factor.retries;
+  }
+  for (float& value : factor.diagonal) value += static_cast<float>(factor.damping * mean);
+}
+
+}  // namespace
+
+GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid, const QuantOptions& options,
+                      ThreadPool* pool) {
+  const Index n = gram.rows();
+  LIEQ_ASSERT(n == gram.cols() && n > 0);
+  std::vector<float> diagonal(Size(n));
+  for (Index j = 0; j < n; ++j) diagonal[Size(j)] = gram(j, j);
+  double mean = 0;
+  GptqFactor factor = FactorToBe(diagonal, grid, options, mean);
 
   Matrix<double> h(n, n);
-  factor.damping = options.damping;
-  while (true) {
+  Damp(factor, mean, [&](double added) {
     ForRows(n, pool, [&](Index p) {
       const Index row = factor.order[Size(p)];
       for (Index q = 0; q < p; ++q) {
         const Index col = factor.order[Size(q)];
         h(p, q) = static_cast<double>(row > col ? gram(row, col) : gram(col, row));
       }
-      h(p, p) = static_cast<double>(factor.diagonal[Size(row)]) + factor.damping * mean;
+      h(p, p) = static_cast<double>(factor.diagonal[Size(row)]) + added;
     });
-    if (pool != nullptr ? Cholesky(h.view(), *pool) : Cholesky(h.view())) break;
-    if (factor.damping >= 1.0) {
-      factor.order.clear();
-      return factor;
-    }
-    factor.damping = std::max(factor.damping, 1e-6) * 10;
-    ++factor.retries;
-  }
-  for (float& value : factor.diagonal) value += static_cast<float>(factor.damping * mean);
-  Normalize(std::as_const(h).view(), factor, pool);
+    return pool != nullptr ? Cholesky(h.view(), *pool) : Cholesky(h.view());
+  });
+  if (!factor.order.empty()) Normalize(std::as_const(h).view(), factor, pool);
   return factor;
+}
+
+PlacedFactor FactorGramOn(RoundingOps& device, View<const double, 2> gram,
+                          std::span<const float> diagonal, const Grid& grid,
+                          const QuantOptions& options) {
+  LIEQ_ASSERT(gram.rows() == static_cast<Index>(diagonal.size()));
+  PlacedFactor result;
+  double mean = 0;
+  result.factor = FactorToBe(diagonal, grid, options, mean);
+  std::vector<double> damped(diagonal.size());
+  Damp(result.factor, mean, [&](double added) {
+    std::ranges::transform(result.factor.diagonal, damped.begin(),
+                           [&](float value) { return static_cast<double>(value) + added; });
+    result.placed = device.Factorize(gram, damped, result.factor.order);
+    return result.placed != nullptr;
+  });
+  return result;
 }
 
 void DivideByGram(View<float, 2> b, const GptqFactor& factor) {

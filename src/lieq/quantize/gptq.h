@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/device/device.h"
 #include "lieq/quantize/code_block.h"
 #include "lieq/quantize/options.h"
 #include "lieq/tensor/qmatrix.h"
@@ -34,6 +35,17 @@ struct GptqFactor {
 /// same bytes either way.
 [[nodiscard]] GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid,
                                     const QuantOptions& options, ThreadPool* pool = nullptr);
+
+/// The same on a device, whose factor has no feedback and no pivots here. diagonal [n]: that of
+/// `gram` [n, n], of which the lower triangle counts. Null in place of the placed factor where no
+/// damping helped.
+struct PlacedFactor {
+  GptqFactor factor;
+  PlacedGptqFactor placed;
+};
+[[nodiscard]] PlacedFactor FactorGramOn(RoundingOps& device, View<const double, 2> gram,
+                                        std::span<const float> diagonal, const Grid& grid,
+                                        const QuantOptions& options);
 
 /// b = b (H + damping)⁻¹ in place. b [m, n], columns in their own order.
 void DivideByGram(View<float, 2> b, const GptqFactor& factor);

@@ -199,6 +199,7 @@ void LayerQuantizer::QuantizeUnit(const LayerStep& unit, std::span<const Grid, k
   if (quantizer_.needs_calibration) RequireFiniteGram(measured.fit.gram.view(), next_, unit.unit);
   const std::unique_ptr<UnitSolver> solver =
       quantizer_.begin(std::move(measured), options_, context_);
+  solver->RoundOn(device_);
   for (const auto& [site, to] : unit.linears) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "lieq/base/context.h"
+#include "lieq/device/device.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/unit_statistics.h"
 #include "lieq/tensor/qmatrix.h"
@@ -17,6 +18,9 @@ namespace lieq {
 class UnitSolver {
  public:
   virtual ~UnitSolver() = default;
+  /// What a device rounds better than the processor, it does there from now on: where it is part of
+  /// what this solver does. It outlives the solver.
+  virtual void RoundOn(Device& device) { (void)device; }
   /// w [out, in], finite. multiple: what power of two w is of the model's weights; sums of the
   /// residual stream are for those. `report` is filled in.
   [[nodiscard]] virtual QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,

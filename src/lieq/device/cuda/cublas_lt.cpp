@@ -1,23 +1,16 @@
 #include "lieq/device/cuda/cublas_lt.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
 #include <map>
-#include <sstream>
-#include <tuple>
 #include <vector>
 
 #include "lieq/base/error.h"
+#include "lieq/device/cuda/libraries.h"
 
 namespace lieq::cuda {
 namespace {
-
-namespace fs = std::filesystem;
 
 // What of cuBLASLt's interface is used, from its documentation (docs.nvidia.com/cuda/cublas). It is
 // the same in versions 12 and 13.
@@ -43,62 +36,6 @@ constexpr int kPreferWorkspace = 1, kPreferAlignmentA = 5;  // those of B, C and
 
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 constexpr std::array kNames{"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
-
-std::vector<std::string> PartsOf(const char* variable) {
-  std::vector<std::string> parts;
-  const char* value = std::getenv(variable);
-  std::istringstream list(value == nullptr ? "" : value);
-  for (std::string part; std::getline(list, part, ':');) parts.push_back(part);
-  return parts;
-}
-
-/// Folders of packages under a Python's lib: python*/site-packages/nvidia/*/lib.
-void AddWheels(const fs::path& python, std::vector<fs::path>& folders) {
-  std::error_code none;
-  for (const auto& version : fs::directory_iterator(python, none)) {
-    if (!version.path().filename().string().starts_with("python")) continue;
-    for (const char* packages : {"site-packages", "dist-packages"}) {
-      const fs::path nvidia = version.path() / packages / "nvidia";
-      for (const auto& library : fs::directory_iterator(nvidia, none)) {
-        folders.push_back(library.path() / "lib");
-      }
-    }
-  }
-}
-
-/// Where the library may be, in the order of trying.
-std::vector<fs::path> Folders() {
-  std::vector<fs::path> folders;
-  for (const std::string& named : PartsOf(kLibraryFolders)) folders.emplace_back(named);
-  folders.emplace_back();  // where the system's loader looks
-  for (const char* toolkit : {"CUDA_HOME", "CUDA_PATH"}) {
-    for (const std::string& folder : PartsOf(toolkit))
-      folders.push_back(fs::path(folder) / "lib64");
-  }
-  folders.emplace_back("/usr/local/cuda/lib64");
-  // Packages of the Pythons that a shell would find, and of this user.
-  for (const std::string& programs : PartsOf("PATH")) {
-    std::error_code none;
-    if (!fs::exists(fs::path(programs) / "python3", none)) continue;
-    AddWheels(fs::path(programs).parent_path() / "lib", folders);
-  }
-  for (const std::string& home : PartsOf("HOME")) {
-    AddWheels(fs::path(home) / ".local/lib", folders);
-  }
-  return folders;
-}
-
-void* OpenLibrary() {
-  if (PartsOf(kLibraryFolders) == std::vector<std::string>{kNoLibrary}) return nullptr;
-  for (const fs::path& folder : Folders()) {
-    for (const char* name : kNames) {
-      const fs::path file = folder / name;
-      if (!folder.empty() && !fs::exists(file)) continue;
-      if (void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-    }
-  }
-  return nullptr;
-}
 
 /// Bytes that divide the pointer: an alignment that the library may rely on.
 std::uint32_t AlignmentOf(const void* pointer) {
@@ -145,13 +82,11 @@ struct CublasLt::Plans {
 
 std::unique_ptr<CublasLt> CublasLt::Find(Queue& queue) {
   (void)queue.stream();  // the handle is of the GPU that is the thread's
-  void* library = OpenLibrary();
-  if (library == nullptr) return nullptr;
+  const Library library(kNames);
   auto functions = std::make_unique<Functions>();
   bool all = true;
   const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-    all = all && function != nullptr;
+    all = library.Find(name, function) && all;
   };
   find(functions->version, "cublasLtGetVersion");
   find(functions->create, "cublasLtCreate");
@@ -166,7 +101,6 @@ std::unique_ptr<CublasLt> CublasLt::Find(Queue& queue) {
   find(functions->preference_destroy, "cublasLtMatmulPreferenceDestroy");
   find(functions->heuristic, "cublasLtMatmulAlgoGetHeuristic");
   find(functions->multiply, "cublasLtMatmul");
-  // The library stays loaded: it has threads and state of its own that outlive a device.
   if (!all || functions->create(&functions->handle) != 0) return nullptr;
   return std::unique_ptr<CublasLt>(new CublasLt(queue, std::move(functions)));
 }

@@ -10,10 +10,6 @@
 
 namespace lieq::cuda {
 
-/// Folders, separated by colons, where the library is looked for first; or kNoLibrary.
-inline constexpr const char* kLibraryFolders = "LIEQ_CUDA_LIBRARIES";
-inline constexpr const char* kNoLibrary = "none";
-
 enum class Element { kFloat, kBf16 };
 
 /// A factor of a product as it lies in memory: [rows, cols] of a row stride.

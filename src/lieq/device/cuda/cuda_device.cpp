@@ -11,6 +11,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/device/cuda/cuda_products.h"
+#include "lieq/device/cuda/cuda_rounding.h"
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/cuda/queue.h"
@@ -60,12 +61,14 @@ class CudaRowCache final : public RowCache {
   void* block_;
 };
 
-class CudaDevice final : public Device, public CalibrationOps {
+class CudaDevice final : public Device, public CalibrationOps, public RoundingOps {
  public:
   CudaDevice(ThreadPool& pool, const DeviceOptions& options)
-      : queue_(options.index, pool),
+      : arithmetic_(options.arithmetic),
+        queue_(options.index, pool),
         products_(queue_, options.arithmetic),
         cache_(options.cache),
+        solver_(cuda::Cusolver::Find(queue_)),
         log_sums_(queue_),
         other_log_sums_(queue_),
         sums_(queue_) {}
@@ -79,6 +82,7 @@ class CudaDevice final : public Device, public CalibrationOps {
            (cache_ == CacheType::kFloat ? "" : ", " + std::string(Name(cache_)) + " cache");
   }
   CalibrationOps* calibration() noexcept override { return this; }
+  RoundingOps* rounding() noexcept override { return this; }
 
   DeviceMatrix Alloc(Index rows, Index cols) override {
     auto* block = static_cast<float*>(queue_.Take(Size(rows * cols) * sizeof(float)));
@@ -238,15 +242,19 @@ class CudaDevice final : public Device, public CalibrationOps {
 
   void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override {
     LIEQ_ASSERT(gram.rows() == x.cols() && gram.cols() == x.cols());
-    // Added up in float before they go to double: as few as on a CPU, since an error of 1e-6
-    // already makes a Gram matrix of dependent inputs indefinite.
-    constexpr Index kMostRows = 512;
     const Index in = x.cols();
     double* sums = SumsOf(grams_, gram);
     const Block<float> part{sums_.Get<float>(in * in), in, in, in};
-    for (Index begin = 0; begin < x.rows(); begin += kMostRows) {
-      const auto some = BlockOf(x.Rows(begin, std::min(kMostRows, x.rows() - begin)));
-      products_.MultiplyTransposed(some, some, part, false);
+    // Added up in float before they go to double: as few as on a CPU, since an error of 1e-6
+    // already makes a Gram matrix of dependent inputs indefinite. Products of bf16 are exact, and
+    // tensor cores add more of them with an error that is far below the rounding of the inputs.
+    constexpr Index kMostRows = 512, kMostRoundedRows = 4096;
+    const Index most = arithmetic_ == Arithmetic::kBf16 ? kMostRoundedRows : kMostRows;
+    for (Index begin = 0; begin < x.rows(); begin += most) {
+      const auto some = BlockOf(x.Rows(begin, std::min(most, x.rows() - begin)));
+      if (!products_.SquareInBf16(some, part)) {
+        products_.MultiplyTransposed(some, some, part, false);
+      }
       cuda::AddLower({part.data, in, in, in}, sums, queue_.stream());
     }
     Started("GramUpdate");
@@ -293,6 +301,19 @@ class CudaDevice final : public Device, public CalibrationOps {
     LIEQ_ASSERT(a.rows() == out.rows() && a.cols() == out.cols());
     cuda::Subtract(BlockOf(a), BlockOf(b), times, BlockOf(out), queue_.stream());
     Started("Subtract");
+  }
+
+  bool factorizes() const noexcept override { return solver_ != nullptr; }
+  PlacedGptqFactor Factorize(View<const double, 2> gram, std::span<const double> diagonal,
+                             std::span<const Index> order) override {
+    return cuda::Factorize(gram, diagonal, order, *solver_, queue_);
+  }
+  PlacedGptqFactor Place(View<const float, 2> feedback, std::span<const float> pivots,
+                         std::span<const Index> order) override {
+    return cuda::PlaceFactor(feedback, pivots, order, queue_);
+  }
+  void Gptq(const GptqWork& work, const GptqResult& result) override {
+    cuda::RoundByGptq(work, result, products_, queue_);
   }
 
  private:
@@ -394,9 +415,11 @@ class CudaDevice final : public Device, public CalibrationOps {
     all.clear();
   }
 
+  const Arithmetic arithmetic_;
   cuda::Queue queue_;
   cuda::CudaProducts products_;
   const CacheType cache_;
+  const std::unique_ptr<cuda::Cusolver> solver_;  // null: the processor factorises
   cuda::Scratch log_sums_, other_log_sums_, sums_;
   SumsByHost<double> grams_;
   SumsByHost<float> crosses_;

@@ -127,4 +127,14 @@ void CudaProducts::MultiplyTransposed(Block<const float> a, Block<const float> b
   Check(cudaGetLastError(), "starting a product");
 }
 
+bool CudaProducts::SquareInBf16(Block<const float> x, Block<float> y) {
+  if (arithmetic_ != Arithmetic::kBf16 || !library_) return false;
+  const Block<std::uint16_t> rounded = Rounding(x);
+  RoundToBf16(x, rounded, queue_.stream());
+  const Operand plain{rounded.data, x.rows, x.cols, rounded.stride, false};
+  Operand transposed = plain;
+  transposed.transposed = true;
+  return library_->Multiply(Element::kBf16, transposed, plain, y, false);
+}
+
 }  // namespace lieq::cuda

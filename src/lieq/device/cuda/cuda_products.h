@@ -25,6 +25,9 @@ class CudaProducts {
   void Multiply(Block<const float> x, std::span<const Product> products, bool add);
   /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].
   void MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y, bool add);
+  /// y = xᵀ x of x rounded to bf16, which is what bf16 products multiply; float sums. False where
+  /// the arithmetic is float32 or the library is not here: then nothing was queued.
+  [[nodiscard]] bool SquareInBf16(Block<const float> x, Block<float> y);
 
  private:
   void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);

@@ -134,4 +134,51 @@ void ColumnSquares(Block<const float> x, double* scratch, double* sums, cudaStre
 /// The lower triangles of squares: sums += part.
 void AddLower(Block<const float> part, double* sums, cudaStream_t stream);
 
+// GPTQ (gptq.cu). Matrices lie by position and by column in dimension 0, rows of the weights in
+// dimension 1, without gaps: [n, rows].
+/// to [cols, rows] = from [rows, cols] transposed; order: rows of `to` by columns of `from`, or
+/// null.
+void Transpose(const float* from, Index rows, Index cols, const std::int32_t* order, float* to,
+               cudaStream_t stream);
+void Transpose(const std::uint8_t* from, Index rows, Index cols, std::uint8_t* to,
+               cudaStream_t stream);
+/// to [n, n] = the lower triangle of `gram` with rows and columns by `order`, diagonal [n] by
+/// column in place of its own; the other triangle is left alone.
+void Permute(const double* gram, const double* diagonal, const std::int32_t* order, Index n,
+             double* to, cudaStream_t stream);
+/// What is below the diagonal of l [n, n] over the pivot of its column, else 0; and the pivots.
+void Normalize(const double* l, Index n, float* feedback, float* pivots, cudaStream_t stream);
+enum class Zeros : int { kSymmetric, kHalf, kInteger };
+struct GptqGrid {
+  std::int32_t levels, group_columns, groups;
+  Zeros zeros;
+  bool search;
+};
+/// Scales and minima [groups, rows] of groups of `values` [n, rows], by position; as FitGroup, an
+/// error weighted by the square of its column's pivot. positions [n]: by column.
+void FitGroups(const float* values, Index rows, const std::int32_t* positions, const float* pivots,
+               GptqGrid grid, float* scale, float* minimum, cudaStream_t stream);
+inline constexpr Index kGptqBlock = 128;  // positions of a block at most
+struct GptqBlock {
+  Index begin, end;  // positions
+  Index rows, n;
+  const float* weights;       // [n, rows] by position
+  const float* targets;       // [end - begin, rows]: with the feedback of all positions from end on
+  const float* feedback;      // [n, n]
+  const float* pivots;        // [n]
+  const std::int32_t* order;  // [n]
+  const float* scale;         // [groups, rows]
+  const float* minimum;       // [groups, rows]
+  float* errors;              // [n, rows] by position: weight less its level
+  float* seen;                // [n, rows] by position: targets when they are rounded; or null
+  std::uint8_t* codes;        // [n, rows] by column
+  double* error;              // [rows], added to
+  double* clamped;            // [rows], added to
+};
+/// Rounds the positions end - 1 down to begin with the feedback of one another.
+void RoundBlock(const GptqBlock& block, GptqGrid grid, cudaStream_t stream);
+/// signal[r] += sum of (pivot * value)² over positions; values [count, rows].
+void AddSignal(const float* values, Index count, Index rows, const float* pivots, double* signal,
+               cudaStream_t stream);
+
 }  // namespace lieq::cuda

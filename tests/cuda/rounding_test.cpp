@@ -1,0 +1,102 @@
+// GPTQ of whole matrices on a GPU, against the processor's.
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "lieq/quantize/quantizers.h"
+#include "tests/cuda/both_devices.h"
+
+namespace lieq {
+namespace {
+
+struct RoundingCase {
+  Index rows, columns;
+  Grid grid;
+  Clip clip = Clip::kSearch;
+  ActOrder order = ActOrder::kStatic;
+};
+
+class CudaRounding : public BothDevices {
+ protected:
+  struct Outcome {
+    QMatrix matrix;
+    LinearReport report;
+  };
+  Outcome Round(const RoundingCase& one, Device& device) {
+    const Matrix<float> inputs = CorrelatedInputs(2 * one.columns, one.columns, 3);
+    const QuantOptions options =
+        WithDefaults({.method = "gptq", .act_order = one.order, .clip = one.clip});
+    const auto solver = FindQuantizer("gptq").begin(
+        {.fit = {.gram = GramOf(inputs.view()), .drift = {}, .missing = {}},
+         .held_out = std::nullopt},
+        options, test.context);
+    solver->RoundOn(device);
+    Matrix<float> w = RandomMatrix(one.rows, one.columns, 4, 0.05);
+    for (Index c = 0; c < std::min<Index>(4, one.columns); ++c) w(0, c) = 0;  // a group of zeros
+    w(one.rows - 1, one.columns - 1) = 3;                                     // and an outlier
+    Outcome outcome;
+    outcome.matrix = solver->Quantize(w.view(), one.grid, 1, outcome.report);
+    return outcome;
+  }
+};
+
+/// The share of codes and scales that two matrices have in common.
+double InCommon(const QMatrix& a, const QMatrix& b) {
+  Index same = 0;
+  std::vector<std::uint8_t> of_a(Size(a.cols())), of_b(Size(a.cols()));
+  for (Index r = 0; r < a.rows(); ++r) {
+    a.GetRow(r, of_a);
+    b.GetRow(r, of_b);
+    for (Index c = 0; c < a.cols(); ++c) {
+      const Index g = c / a.group_columns();
+      const bool alike = of_a[Size(c)] == of_b[Size(c)] && a.scales()(r, g) == b.scales()(r, g);
+      same += alike && (a.zeros().size() == 0 || a.zeros()(r, g) == b.zeros()(r, g)) ? 1 : 0;
+    }
+  }
+  return static_cast<double>(same) / static_cast<double>(a.rows() * a.cols());
+}
+
+TEST_F(CudaRounding, GivesTheProcessorsCodesButForOnesThatRoundingParts) {
+  std::vector<RoundingCase> cases;
+  for (const int bits : {2, 3, 4, 8}) {
+    for (const Offset offset : {Offset::kSymmetric, Offset::kHalf, Offset::kInteger}) {
+      cases.push_back({70, 96, {.bits = bits, .group_size = 32, .offset = offset}});
+      cases.push_back({1, 33, {.bits = bits, .group_size = 0, .offset = offset}});
+      cases.push_back({200, 384, {.bits = bits, .group_size = 64, .offset = offset}, Clip::kNone});
+    }
+  }
+  cases.push_back({130, 384, {.bits = 2, .group_size = 128}});
+  cases.push_back({64, 512, {.bits = 2, .group_size = 0}});  // too many values to be staged
+  cases.push_back({65, 300, {.bits = 3, .group_size = 0}, Clip::kSearch, ActOrder::kNone});
+  cases.push_back({3, 4, {.bits = 2, .group_size = 4}});
+  for (const RoundingCase& one : cases) {
+    const Outcome a = Round(one, *cpu), b = Round(one, *gpu);
+    const std::string name = std::to_string(one.rows) + "x" + std::to_string(one.columns) + ", " +
+                             std::to_string(one.grid.bits) + " bits, " +
+                             std::string(Name(one.grid.offset));
+    EXPECT_GE(InCommon(a.matrix, b.matrix), 0.97) << name;
+    EXPECT_NEAR(a.report.error, b.report.error, 0.01 * a.report.error) << name;
+    EXPECT_NEAR(a.report.signal, b.report.signal, 1e-4 * a.report.signal) << name;
+    EXPECT_NEAR(a.report.clamped, b.report.clamped, 0.01) << name;
+  }
+}
+
+TEST_F(CudaRounding, GivesTheSameBytesEachTime) {
+  const RoundingCase one{200, 384, {.bits = 2, .group_size = 64}};
+  const Outcome a = Round(one, *gpu), b = Round(one, *gpu);
+  EXPECT_EQ(InCommon(a.matrix, b.matrix), 1);
+  EXPECT_EQ(a.report.error, b.report.error);
+}
+
+TEST_F(CudaRounding, LeavesToTheProcessorWhatItDoesNotDo) {
+  // To the bit, since nothing of it runs on the GPU.
+  for (const RoundingCase& one :
+       {RoundingCase{70, 96, {.bits = 2, .group_size = 32, .offset = Offset::kFloat}},
+        RoundingCase{70, 256, KQuantOfBits(2)->grid},
+        RoundingCase{70, 96, {.bits = 2, .group_size = 32}, Clip::kSearch, ActOrder::kGroup}}) {
+    EXPECT_EQ(InCommon(Round(one, *cpu).matrix, Round(one, *gpu).matrix), 1);
+  }
+}
+
+}  // namespace
+}  // namespace lieq
