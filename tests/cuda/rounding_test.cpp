@@ -1,6 +1,7 @@
 // GPTQ of whole matrices on a GPU, against the processor's.
 #include <array>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "lieq/quantize/quantizers.h"
@@ -23,12 +24,14 @@ class CudaRounding : public BothDevices {
     LinearReport report;
   };
   Outcome Round(const RoundingCase& one, Device& device) {
-    const Matrix<float> inputs = CorrelatedInputs(2 * one.columns, one.columns, 3);
-    const QuantOptions options =
-        WithDefaults({.method = "gptq", .act_order = one.order, .clip = one.clip});
+    return Round(one, GramOf(CorrelatedInputs(2 * one.columns, one.columns, 3).view()), 0.01,
+                 device);
+  }
+  Outcome Round(const RoundingCase& one, Matrix<double> gram, double damping, Device& device) {
+    const QuantOptions options = WithDefaults(
+        {.method = "gptq", .act_order = one.order, .clip = one.clip, .damping = damping});
     const auto solver = FindQuantizer("gptq").begin(
-        {.fit = {.gram = GramOf(inputs.view()), .drift = {}, .missing = {}},
-         .held_out = std::nullopt},
+        {.fit = {.gram = std::move(gram), .drift = {}, .missing = {}}, .held_out = std::nullopt},
         options, test.context);
     solver->RoundOn(device);
     Matrix<float> w = RandomMatrix(one.rows, one.columns, 4, 0.05);
@@ -86,6 +89,38 @@ TEST_F(CudaRounding, GivesTheSameBytesEachTime) {
   const Outcome a = Round(one, *gpu), b = Round(one, *gpu);
   EXPECT_EQ(InCommon(a.matrix, b.matrix), 1);
   EXPECT_EQ(a.report.error, b.report.error);
+}
+
+TEST_F(CudaRounding, TakesAFactorOfTheProcessorWhereTheLibraryIsNot) {
+  const WithoutLibraries none;
+  const auto own = MakeCudaDevice(test.pool);
+  ASSERT_FALSE(own->rounding()->factorizes());
+  for (const RoundingCase& one : {RoundingCase{70, 96, {.bits = 2, .group_size = 32}},
+                                  RoundingCase{200, 384, {.bits = 4, .group_size = 64}}}) {
+    EXPECT_GE(InCommon(Round(one, *cpu).matrix, Round(one, *own).matrix), 0.97);
+  }
+}
+
+TEST_F(CudaRounding, RaisesDampingAsTheProcessorWhereAGramIsNotDefinite) {
+  const Index n = 96;
+  const Matrix<float> inputs = CorrelatedInputs(20, n, 3);  // of rank 20
+  const auto indefinite = [&] {
+    Matrix<double> gram = GramOf(inputs.view());
+    for (Index i = 0; i < n; ++i) gram(i, i) *= 0.999;
+    return gram;
+  };
+  const RoundingCase one{70, n, {.bits = 4, .group_size = 32}};
+  const Outcome a = Round(one, indefinite(), 0, *cpu), b = Round(one, indefinite(), 0, *gpu);
+  EXPECT_GT(a.report.retries, 0);
+  EXPECT_EQ(a.report.retries, b.report.retries);
+  EXPECT_EQ(a.report.damping, b.report.damping);
+  // And what no damping helps is rounded to nearest.
+  Matrix<double> hopeless(n, n);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j < n; ++j) hopeless(i, j) = i == j ? 1 : 100;
+  }
+  EXPECT_TRUE(Round(one, hopeless.Clone(), 0.01, *gpu).report.fell_back);
+  EXPECT_TRUE(Round(one, hopeless.Clone(), 0.01, *cpu).report.fell_back);
 }
 
 TEST_F(CudaRounding, LeavesToTheProcessorWhatItDoesNotDo) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <ctime>
 #include <optional>
+#include <string_view>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
@@ -33,6 +34,9 @@
 
 namespace lieq {
 namespace {
+
+constexpr std::string_view kNoEstimates =
+    "the times are worked out from a processor's: a GPU takes far less";
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
@@ -368,6 +372,7 @@ class Job {
 
   [[nodiscard]] QuantizeForecast Foresee() {
     Forecast forecast = MakeForecast();
+    if (session_.device_has_own_bytes()) session_.log().Warning(kNoEstimates);
     Estimate estimate = EstimateWork(WorkOf(request_, inputs_, forecast, transforms_),
                                      SecondsSince(begin_), session_);
     return {
@@ -383,9 +388,10 @@ class Job {
       return {.already_done = true, .record = ReadRecord(request_.output / "lieq.json")};
     }
     const Work work = WorkOf(request_, inputs_, MakeForecast(), transforms_);
-    const Estimate estimate = request_.estimates
-                                  ? EstimateWork(work, SecondsSince(begin_), session_)
-                                  : EstimateSpace(work, session_);
+    // Pieces are timed in processor seconds, which say nothing of a GPU.
+    const bool in_time = request_.estimates && !session_.device_has_own_bytes();
+    const Estimate estimate = in_time ? EstimateWork(work, SecondsSince(begin_), session_)
+                                      : EstimateSpace(work, session_);
     CheckEstimate(estimate, request_.output);
 
     RunFolder folder(request_.output);

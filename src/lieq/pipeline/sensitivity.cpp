@@ -108,7 +108,9 @@ class Measurement {
   }
 
   [[nodiscard]] Sensitivities Do() {
-    if (request_.estimates) Declare(session_.context().progress, Foresee().estimate.stages);
+    if (request_.estimates && !session_.device_has_own_bytes()) {
+      Declare(session_.context().progress, Foresee().estimate.stages);
+    }
     bench_.store->Make(candidates_.units, CandidateOptions(request_), bench_.windows, session_);
     DamageMeter meter(source_.model().weights, session_.device(), bench_.damage_windows.view(),
                       session_.context());

@@ -392,20 +392,27 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     return sums.device;
   }
 
+  /// lower: of the lower triangle alone.
   template <class T, class AddTo>
   void Deliver(SumsByHost<T>& all, const AddTo& add_to, bool lower) {
+    constexpr Index kRows = 512;  // of a triangle: no farther than the last of them goes
     for (const auto& [pointer, sums] : all) {
       const View<T, 2> host = sums.host;
-      const std::size_t row_bytes = Size(host.cols()) * sizeof(T);
-      const auto take = [&](const std::byte* piece, Index first, Index count) {
-        queue_.pool().ParallelFor(count, [&](Index r, int) {
-          const T* from = reinterpret_cast<const T*>(piece + Size(r) * row_bytes);
-          T* to = host.Row(first + r).data();
-          const Index cols = lower ? first + r + 1 : host.cols();
-          for (Index c = 0; c < cols; ++c) add_to(from[c], to[c]);
-        });
-      };
-      queue_.Download(sums.device, row_bytes, row_bytes, host.rows(), take);
+      for (Index begin = 0; begin < host.rows(); begin += kRows) {
+        const Index rows = std::min(kRows, host.rows() - begin);
+        const Index width = lower ? begin + rows : host.cols();
+        const std::size_t row_bytes = Size(width) * sizeof(T);
+        const auto take = [&](const std::byte* piece, Index first, Index count) {
+          queue_.pool().ParallelFor(count, [&](Index r, int) {
+            const Index row = begin + first + r, cols = lower ? row + 1 : width;
+            const T* from = reinterpret_cast<const T*>(piece + Size(r) * row_bytes);
+            T* to = host.Row(row).data();
+            for (Index c = 0; c < cols; ++c) add_to(from[c], to[c]);
+          });
+        };
+        queue_.Download(sums.device + begin * host.cols(), Size(host.cols()) * sizeof(T), row_bytes,
+                        rows, take);
+      }
     }
     ForgetSums(all);
   }

@@ -190,7 +190,12 @@ PlacedGptqFactor Factorize(View<const double, 2> gram, std::span<const double> d
   auto* from = placed.Get<double>(n * n);
   auto* l = permuted.Get<double>(n * n);
   auto* on_diagonal = placed_diagonal.Get<double>(n);
-  queue.Upload(gram.data(), Size(gram.stride()) * sizeof(double), from, row, row, n);
+  constexpr Index kRows = 512;  // of the lower triangle: no farther than the last of them goes
+  for (Index first = 0; first < n; first += kRows) {
+    const Index count = std::min(kRows, n - first);
+    queue.Upload(gram.Row(first).data(), Size(gram.stride()) * sizeof(double), from + first * n,
+                 row, Size(first + count) * sizeof(double), count);
+  }
   PlaceValues(diagonal.data(), row, on_diagonal, queue);
   Permute(from, on_diagonal, factor->order(), n, l, queue.stream());
   if (!solver.Cholesky(l, n)) return nullptr;
