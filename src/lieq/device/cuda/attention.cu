@@ -178,6 +178,174 @@ __global__ void __launch_bounds__(kThreads) TiledKernel(AttentionArguments<Key> 
   }
 }
 
+// Products on tensor cores that keep float32: each factor is a sum of two numbers of 11 bits
+// (tf32), and three of the four products of those are added in float; what is left out is below
+// 2^-21 of a product.
+struct Halves {
+  std::uint32_t high, low;
+};
+__device__ std::uint32_t Tf32(float value) {
+  std::uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+__device__ Halves Halve(float value) {
+  const std::uint32_t high = Tf32(value);
+  return {high, Tf32(value - __uint_as_float(high))};
+}
+
+/// A fragment of 16 rows by 8 of the depth, as PTX lays m16n8k8 out.
+struct Fragment {
+  std::uint32_t high[4], low[4];
+
+  __device__ void Set(int i, float value) {
+    const Halves halves = Halve(value);
+    high[i] = halves.high;
+    low[i] = halves.low;
+  }
+};
+__device__ void MultiplyAdd(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                            std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},"
+      "{%0,%1,%2,%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ void MultiplyAdd(float (&sums)[4], const Fragment& a, float b0, float b1) {
+  const Halves first = Halve(b0), second = Halve(b1);
+  MultiplyAdd(sums, a.low, first.high, second.high);
+  MultiplyAdd(sums, a.high, first.low, second.low);
+  MultiplyAdd(sums, a.high, first.high, second.high);
+}
+
+/// As TiledKernel, on tensor cores: each of four warps has 16 of 64 queries. Lane (group, pair) has
+/// rows group and group + 8, and of 8 columns or keys 2 pair and 2 pair + 1.
+constexpr int kSplitThreads = 128, kSplitTile = 64;
+template <int kColumns, class Key>
+__global__ void __launch_bounds__(kSplitThreads) SplitKernel(AttentionArguments<Key> a) {
+  constexpr int kPitch = kColumns + 4;  // what a fragment reads lies in 32 banks
+  constexpr int kEights = kSplitTile / 8, kSteps = kColumns / 8;
+  extern __shared__ __align__(16) float shared[];
+  float* const queries = shared;                      // [kSplitTile, kPitch]
+  float* const keys = queries + kSplitTile * kPitch;  // the same: keys, then values
+
+  const QueryTile tile = a.tiles[blockIdx.x];
+  const Span span = a.spans[tile.span];
+  const Head head = HeadOf(a, blockIdx.y);
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int group = lane / 4, pair = lane % 4;
+  const std::int32_t rows = min(kSplitTile, span.length - tile.begin);
+
+  const auto load = [&](const auto& from, Index first_column, const auto& row_of,
+                        std::int32_t count, float factor, float* to) {
+    for (int i = threadIdx.x; i < kSplitTile * kColumns; i += kSplitThreads) {
+      const int r = i / kColumns, c = i % kColumns;
+      float value = 0;
+      if (r < count && c < a.head_dim) {
+        value = ToFloat(from.data[row_of(r) * from.stride + first_column + c]) * factor;
+      }
+      to[r * kPitch + c] = value;
+    }
+  };
+  load(
+      a.q, head.query, [&](int r) { return Index{span.begin} + tile.begin + r; }, rows, head.scale,
+      queries);
+
+  float result[kSteps][4] = {};
+  Running running[2];
+  const std::int32_t first_position = span.past + tile.begin, end = first_position + rows;
+  const std::int32_t begin = FirstSeen(a, first_position) / kSplitTile * kSplitTile;
+  for (std::int32_t t = begin; t < end; t += kSplitTile) {
+    const std::int32_t count = min(kSplitTile, end - t);
+    const auto key_row = [&](int r) { return KeyRow(span, t + r); };
+    __syncthreads();  // the values of the tile before have been read
+    load(a.k, head.key, key_row, count, 1.0f, keys);
+    __syncthreads();
+    float scores[kEights][4] = {};
+#pragma unroll 2
+    for (int step = 0; step < kSteps; ++step) {
+      const float* of = queries + (warp * 16 + group) * kPitch + step * 8 + pair;
+      Fragment query;
+      query.Set(0, of[0]);
+      query.Set(1, of[8 * kPitch]);
+      query.Set(2, of[4]);
+      query.Set(3, of[8 * kPitch + 4]);
+#pragma unroll
+      for (int n = 0; n < kEights; ++n) {
+        const float* key = keys + (n * 8 + group) * kPitch + step * 8 + pair;
+        MultiplyAdd(scores[n], query, key[0], key[4]);
+      }
+    }
+    __syncthreads();  // all keys have been read
+    load(a.v, head.key, key_row, count, 1.0f, keys);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::int32_t position = first_position + warp * 16 + group + 8 * half;
+      const std::int32_t first = FirstSeen(a, position);
+      float most = -INFINITY;
+#pragma unroll
+      for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          const std::int32_t token = t + n * 8 + 2 * pair + j;
+          float& score = scores[n][2 * half + j];
+          if (token > position || token < first || token >= end) score = -INFINITY;
+          most = fmaxf(most, score);
+        }
+      }
+      most = OverLanes<4>(most, Most{});
+      const float factor = running[half].Raise(most);
+      float sum = 0;
+#pragma unroll
+      for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          float& score = scores[n][2 * half + j];
+          score = Probability(score, running[half].most);
+          sum += score;
+        }
+      }
+      running[half].sum += OverLanes<4>(sum, Add{});
+#pragma unroll
+      for (int n = 0; n < kSteps; ++n) {
+        result[n][2 * half] *= factor;
+        result[n][2 * half + 1] *= factor;
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int eight = 0; eight < kEights; ++eight) {
+      // The order of keys within a product is free: key 2 pair stands where PTX has column `pair`,
+      // key 2 pair + 1 where it has `pair` + 4, so that scores need not change lanes.
+      Fragment weight;
+      weight.Set(0, scores[eight][0]);
+      weight.Set(1, scores[eight][2]);
+      weight.Set(2, scores[eight][1]);
+      weight.Set(3, scores[eight][3]);
+#pragma unroll
+      for (int n = 0; n < kSteps; ++n) {
+        const float* value = keys + (eight * 8 + 2 * pair) * kPitch + n * 8 + group;
+        MultiplyAdd(result[n], weight, value[0], value[kPitch]);
+      }
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = warp * 16 + group + 8 * half;
+    if (r >= rows) continue;
+    float* to = a.out.data + (Index{span.begin} + tile.begin + r) * a.out.stride + head.query;
+    const float factor = 1.0f / running[half].sum;
+#pragma unroll
+    for (int n = 0; n < kSteps; ++n) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int column = n * 8 + 2 * pair + j;
+        if (column < a.head_dim) to[column] = result[n][2 * half + j] * factor;
+      }
+    }
+  }
+}
+
 /// One query, as of a token that is generated: each warp takes every eighth key.
 template <class Key>
 __global__ void __launch_bounds__(kThreads) QueryKernel(AttentionArguments<Key> a) {
@@ -236,31 +404,38 @@ __global__ void __launch_bounds__(kThreads) QueryKernel(AttentionArguments<Key> 
   }
 }
 
-template <int kTile, int kColumns, class Key>
-void LaunchTiled(const AttentionArguments<Key>& a, dim3 grid, cudaStream_t stream) {
-  constexpr int kBytes =
-      (2 * kTile * (kColumns + 4) + kTile * (kTile + 4)) * static_cast<int>(sizeof(float));
+template <class Kernel, class Key>
+void Launch(Kernel* kernel, std::size_t floats, int threads, const AttentionArguments<Key>& a,
+            dim3 grid, cudaStream_t stream) {
+  const int bytes = static_cast<int>(floats * sizeof(float));
   // More than 48 KiB has to be asked for; the call is cheap, and of this device.
-  cudaFuncSetAttribute(TiledKernel<kTile, kColumns, Key>,
-                       cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  TiledKernel<kTile, kColumns, Key><<<grid, kThreads, kBytes, stream>>>(a);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  kernel<<<grid, threads, bytes, stream>>>(a);
 }
 
-constexpr int kTile = 64, kTileOfWideHeads = 32;  // so that 99 KiB of shared memory are enough
+template <int kColumns, class Key>
+void LaunchSplit(const AttentionArguments<Key>& a, dim3 grid, cudaStream_t stream) {
+  Launch(SplitKernel<kColumns, Key>, 2 * kSplitTile * (kColumns + 4), kSplitThreads, a, grid,
+         stream);
+}
+
+constexpr int kTileOfWideHeads = 32;  // so that 99 KiB of shared memory are enough
 
 template <class Key>
-void Launch(const AttentionArguments<Key>& arguments, bool by_query, cudaStream_t stream) {
+void Attend(const AttentionArguments<Key>& arguments, bool by_query, cudaStream_t stream) {
   if (arguments.tile_count == 0) return;
   const dim3 grid(static_cast<unsigned>(arguments.tile_count),
                   static_cast<unsigned>(arguments.heads), 1);
   if (by_query) {
-    QueryKernel<<<grid, kThreads, 0, stream>>>(arguments);
+    Launch(QueryKernel<Key>, 0, kThreads, arguments, grid, stream);
   } else if (arguments.head_dim <= 64) {
-    LaunchTiled<kTile, 64>(arguments, grid, stream);
+    LaunchSplit<64>(arguments, grid, stream);
   } else if (arguments.head_dim <= 128) {
-    LaunchTiled<kTile, 128>(arguments, grid, stream);
+    LaunchSplit<128>(arguments, grid, stream);
   } else {
-    LaunchTiled<kTileOfWideHeads, kMostHeadDim>(arguments, grid, stream);
+    constexpr int kTile = kTileOfWideHeads;
+    Launch(TiledKernel<kTile, kMostHeadDim, Key>,
+           2 * kTile * (kMostHeadDim + 4) + kTile * (kTile + 4), kThreads, arguments, grid, stream);
   }
 }
 
@@ -268,16 +443,16 @@ void Launch(const AttentionArguments<Key>& arguments, bool by_query, cudaStream_
 
 Index QueriesOfTile(Index head_dim, bool by_query) noexcept {
   if (by_query) return 1;
-  return head_dim > 128 ? kTileOfWideHeads : kTile;
+  return head_dim > 128 ? kTileOfWideHeads : kSplitTile;
 }
 
 void Attention(const AttentionArguments<float>& arguments, bool by_query, cudaStream_t stream) {
-  Launch(arguments, by_query, stream);
+  Attend(arguments, by_query, stream);
 }
 
 void Attention(const AttentionArguments<std::uint16_t>& arguments, bool by_query,
                cudaStream_t stream) {
-  Launch(arguments, by_query, stream);
+  Attend(arguments, by_query, stream);
 }
 
 }  // namespace lieq::cuda
