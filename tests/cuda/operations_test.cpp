@@ -7,6 +7,7 @@
 #include "lieq/base/error.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/cuda/both_devices.h"
+#include "tests/support/attention_cases.h"
 #include "tests/support/error_of.h"
 
 namespace lieq {
@@ -104,36 +105,22 @@ TEST_F(CudaOperations, RopeTurnsRowsOfSpansAlone) {
   }
 }
 
-struct AttentionCase {
-  AttentionHeads heads;
-  Index key_rows;
-  std::vector<AttentionSpan> spans;
-};
-
 TEST_F(CudaOperations, AttentionAgreesWithTheProcessorsForSpansOfAnyPastAndWindow) {
-  const std::vector<AttentionCase> cases{
-      {{2, 1, 4}, 1, {{0, 1, 0, 0, 0}}},
-      {{4, 2, 8}, 14, {{0, 7, 0, 0, 0}, {7, 7, 7, 0, 0}}},
-      {{3, 3, 6}, 129, {{0, 129, 0, 0, 0}}},
+  std::vector<AttentionCase> cases = AttentionCases();
+  const AttentionCase wide[] = {
+      // heads that other kernels take, and widths that fill no tile
       {{2, 1, 128}, 600, {{0, 300, 0, 0, 0}, {300, 300, 300, 0, 0}}},
       {{4, 2, 64}, 2, {{0, 1, 1, 1, 0}}},
       {{6, 2, 80}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
-      {{4, 1, 6}, 18, {{0, 5, 0, 0, 0}, {5, 5, 9, 0, 0}}},
       {{2, 2, 256}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
       {{2, 2, 256}, 300, {{0, 2, 260, 260, 0}}},
-      {{6, 3, 8}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
       {{2, 1, 65}, 500, {{0, 200, 0, 0, 0}, {200, 150, 200, 200, 0}, {350, 150, 350, 200, 0}}},
-      {{2, 2, 4}, 9, {{0, 2, 7, 3, 1}}},
-      {{2, 1, 4, 1}, 5, {{0, 5, 0, 0, 0}}},
-      {{4, 2, 8, 3}, 14, {{0, 7, 0, 0, 0}, {7, 7, 7, 0, 0}}},
-      {{2, 1, 16, 140}, 300, {{0, 300, 0, 0, 0}}},
-      {{6, 2, 4, 5}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
       {{2, 2, 130, 200}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
-      {{6, 3, 8, 4}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
   };
+  cases.insert(cases.end(), std::begin(wide), std::end(wide));
   for (const AttentionCase& one : cases) {
     const AttentionHeads& heads = one.heads;
-    const Index rows = one.spans.back().begin + one.spans.back().length;
+    const Index rows = one.rows();
     for (const double size : {1.0, 12.0}) {  // scores of some hundred: one token has all the weight
       const Matrix<float> q = RandomMatrix(rows, heads.heads * heads.head_dim, 1, size);
       Matrix<float> k = RandomMatrix(one.key_rows, heads.kv_heads * heads.head_dim, 2);
@@ -353,7 +340,7 @@ TEST_F(CudaOperations, CachedAttentionAgreesWithTheProcessorsOnTheSameType) {
     const auto on_gpu = MakeCudaDevice(test.pool, {.cache = type});
     for (const AttentionCase& one : cases) {
       const AttentionHeads& heads = one.heads;
-      const Index rows = one.spans.back().begin + one.spans.back().length;
+      const Index rows = one.rows();
       const Matrix<float> q = RandomMatrix(rows, heads.heads * heads.head_dim, 1);
       Matrix<float> k = RandomMatrix(one.key_rows, heads.kv_heads * heads.head_dim, 2);
       const Matrix<float> v = RandomMatrix(one.key_rows, heads.kv_heads * heads.head_dim, 3);

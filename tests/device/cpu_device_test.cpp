@@ -13,6 +13,7 @@
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/products.h"
 #include "lieq/tensor/dtype.h"
+#include "tests/support/attention_cases.h"
 #include "tests/support/device_matrices.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/random_qmatrix.h"
@@ -144,37 +145,10 @@ TEST(Bf16Product, OfFewRowsIsThatOfFloat32) {
   EXPECT_TRUE(SameBytes(found[0], found[1]));
 }
 
-struct AttentionCase {
-  AttentionHeads heads;
-  Index key_rows;
-  std::vector<AttentionSpan> spans;
-};
-
 TEST(Attention, AgreesWithTheDefinitionForSpansOfAnyPast) {
-  const std::vector<AttentionCase> cases{
-      {{2, 1, 4}, 1, {{0, 1, 0, 0, 0}}},
-      {{4, 2, 8}, 14, {{0, 7, 0, 0, 0}, {7, 7, 7, 0, 0}}},
-      {{3, 3, 6}, 129, {{0, 129, 0, 0, 0}}},
-      {{2, 1, 16}, 600, {{0, 300, 0, 0, 0}, {300, 300, 300, 0, 0}}},
-      {{4, 2, 8}, 2, {{0, 1, 1, 1, 0}}},  // behind what a cache holds
-      {{6, 2, 4}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
-      {{4, 1, 6}, 18, {{0, 5, 0, 0, 0}, {5, 5, 9, 0, 0}}},
-      {{2, 2, 10}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
-      // a trunk with branches, one of them right behind it
-      {{6, 3, 8}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
-      {{2, 1, 4}, 500, {{0, 200, 0, 0, 0}, {200, 150, 200, 200, 0}, {350, 150, 350, 200, 0}}},
-      {{2, 2, 4}, 9, {{0, 2, 7, 3, 1}}},  // a past that lies apart, rows that nobody reads
-      // windows: of one token, within a span, over a past right before it and one apart
-      {{2, 1, 4, 1}, 5, {{0, 5, 0, 0, 0}}},
-      {{4, 2, 8, 3}, 14, {{0, 7, 0, 0, 0}, {7, 7, 7, 0, 0}}},
-      {{2, 1, 16, 140}, 300, {{0, 300, 0, 0, 0}}},
-      {{6, 2, 4, 5}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
-      {{2, 2, 10, 200}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
-      {{6, 3, 8, 4}, 20, {{0, 6, 0, 0, 0}, {6, 3, 6, 6, 0}, {9, 1, 9, 6, 0}, {10, 10, 10, 6, 0}}},
-  };
-  for (const AttentionCase& test : cases) {
+  for (const AttentionCase& test : AttentionCases()) {
     const AttentionHeads& heads = test.heads;
-    const Index dim = heads.head_dim, rows = test.spans.back().begin + test.spans.back().length;
+    const Index dim = heads.head_dim, rows = test.rows();
     const Matrix<float> q = RandomMatrix(rows, heads.heads * dim, 1);
     Matrix<float> k = RandomMatrix(test.key_rows, heads.kv_heads * dim, 2);
     Matrix<float> v = RandomMatrix(test.key_rows, heads.kv_heads * dim, 3);

@@ -12,6 +12,7 @@
 #include "lieq/base/rng.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/error_of.h"
+#include "tests/support/kernel_rows.h"
 
 namespace lieq {
 namespace {
@@ -29,15 +30,6 @@ std::vector<float> Values(std::size_t n, std::uint64_t seed, double size) {
 
 const std::vector<std::size_t> kSizes{1, 2, 7, 15, 16, 17, 31, 33, 64, 100, 576, 1537};
 
-template <class Function>
-void ForRows(const Function& check) {
-  for (const KernelSet* row : KernelSets()) {
-    if (!row->supported()) continue;
-    SCOPED_TRACE(std::string(row->name));
-    check(*row);
-  }
-}
-
 TEST(Kernels, SoftmaxIsNearTheDoubleOneAndTheSameInEveryRow) {
   for (const std::size_t n : kSizes) {
     const std::vector<float> x = Values(n, n, 4);
@@ -48,7 +40,7 @@ TEST(Kernels, SoftmaxIsNearTheDoubleOneAndTheSameInEveryRow) {
     std::vector<float> scalar = x;
     kScalarKernels.softmax(scalar.data(), 0.25f, static_cast<std::ptrdiff_t>(n));
 
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       std::vector<float> y = x;
       row.softmax(y.data(), 0.25f, static_cast<std::ptrdiff_t>(n));
 
@@ -68,7 +60,7 @@ TEST(Kernels, LogSumExpIsNearTheDoubleOneAndTheSameInEveryRow) {
     const double expected = most + std::log(sum);
     const double scalar = kScalarKernels.log_sum_exp(x.data(), static_cast<std::ptrdiff_t>(n));
 
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       const double y = row.log_sum_exp(x.data(), static_cast<std::ptrdiff_t>(n));
       ASSERT_EQ(y, scalar);
       ASSERT_NEAR(y, expected, 1e-6);
@@ -81,11 +73,11 @@ TEST(Kernels, LogSumExpDoesNotHideWhatIsNotFinite) {
     for (std::size_t at = 0; at < n; ++at) {
       std::vector<float> x(n, 1.0f);
       x[at] = std::numeric_limits<float>::quiet_NaN();
-      ForRows([&](const KernelSet& row) {
+      ForKernelRows([&](const KernelSet& row) {
         EXPECT_FALSE(std::isfinite(row.log_sum_exp(x.data(), static_cast<std::ptrdiff_t>(n))));
       });
       x[at] = std::numeric_limits<float>::infinity();
-      ForRows([&](const KernelSet& row) {
+      ForKernelRows([&](const KernelSet& row) {
         EXPECT_FALSE(std::isfinite(row.log_sum_exp(x.data(), static_cast<std::ptrdiff_t>(n))));
       });
     }
@@ -120,7 +112,7 @@ TEST(Kernels, SoftmaxKlIsNearTheDoubleOneAndTheSameInEveryRow) {
     const std::vector<float> a = Values(n, n + 8, 5), b = Values(n, n + 9, 5);
     const double expected = DoubleKl(a, b), scalar = Kl(kScalarKernels, a, b);
 
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       const double kl = Kl(row, a, b);
       ASSERT_EQ(kl, scalar) << n;
       // the logarithm of the sum, up to 88, and differences up to 300, rounded to float
@@ -132,7 +124,7 @@ TEST(Kernels, SoftmaxKlIsNearTheDoubleOneAndTheSameInEveryRow) {
 TEST(Kernels, SoftmaxKlOfARowAndItselfIsNothing) {
   for (const std::size_t n : kSizes) {
     const std::vector<float> a = Values(n, n + 10, 5);
-    ForRows([&](const KernelSet& row) { ASSERT_EQ(Kl(row, a, a), 0) << n; });
+    ForKernelRows([&](const KernelSet& row) { ASSERT_EQ(Kl(row, a, a), 0) << n; });
   }
 }
 
@@ -150,7 +142,7 @@ TEST(Kernels, SoftmaxKlTellsSmallDivergencesApart) {
     ASSERT_GT(expected, 1e-7);
     ASSERT_LT(expected, 5e-6);
     // The two logarithms of sums differ from the true ones by some 1e-8.
-    ForRows([&](const KernelSet& row) { ASSERT_NEAR(Kl(row, a, b), expected, 4e-8) << n; });
+    ForKernelRows([&](const KernelSet& row) { ASSERT_NEAR(Kl(row, a, b), expected, 4e-8) << n; });
   }
 }
 
@@ -163,7 +155,7 @@ TEST(Kernels, SoftmaxKlDoesNotHideWhatIsNotFinite) {
         const std::vector<float> good(n, 1.0f);
         std::vector<float> broken = good;
         broken[at] = bad;
-        ForRows([&](const KernelSet& row) {
+        ForKernelRows([&](const KernelSet& row) {
           ASSERT_FALSE(std::isfinite(Kl(row, broken, good))) << bad << " at " << at << " of " << n;
           ASSERT_FALSE(std::isfinite(Kl(row, good, broken))) << bad << " at " << at << " of " << n;
         });
@@ -178,7 +170,7 @@ TEST(Kernels, SoftmaxKlReadsNothingPastTheEnd) {
     const std::vector<float> short_a(a.begin(), a.end() - 1), short_b(b.begin(), b.end() - 1);
     a[n] = b[n] = std::numeric_limits<float>::quiet_NaN();
     const auto size = static_cast<std::ptrdiff_t>(n);
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       const double log_a = row.log_sum_exp(a.data(), size), log_b = row.log_sum_exp(b.data(), size);
       ASSERT_EQ(row.softmax_kl(a.data(), b.data(), log_a, log_b, size), Kl(row, short_a, short_b))
           << n;
@@ -196,7 +188,7 @@ TEST(Kernels, RmsNormIsNearTheDoubleOneAndTheSameInEveryRow) {
     const auto size = static_cast<std::ptrdiff_t>(n);
     kScalarKernels.rms_norm(x.data(), weight.data(), 1e-6, scalar.data(), size);
 
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       row.rms_norm(x.data(), weight.data(), 1e-6, y.data(), size);
       ASSERT_EQ(std::memcmp(y.data(), scalar.data(), n * sizeof(float)), 0);
       for (std::size_t i = 0; i < n; ++i) {
@@ -214,7 +206,7 @@ TEST(Kernels, SwiGluIsNearTheDoubleOneAndTheSameInEveryRow) {
     const auto size = static_cast<std::ptrdiff_t>(n);
     kScalarKernels.swiglu(scalar.data(), up.data(), size);
 
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       std::vector<float> y = gate;
       row.swiglu(y.data(), up.data(), size);
       ASSERT_EQ(std::memcmp(y.data(), scalar.data(), n * sizeof(float)), 0);
@@ -245,7 +237,7 @@ TEST(Kernels, GradientsAreTheSameInEveryRowAndStopAtTheEnd) {
     };
     const auto scalar = results(kScalarKernels);
 
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       const auto found = results(row);
       for (std::size_t i = 0; i < found.size(); ++i) {
         ASSERT_EQ(std::memcmp(found[i].data(), scalar[i].data(), n * sizeof(float)), 0) << i;
@@ -263,7 +255,7 @@ TEST(Kernels, RopeRotatesPairsAndIsTheSameInEveryRow) {
       cosine[i] = std::cos(static_cast<float>(i));
       sine[i] = std::sin(static_cast<float>(i));
     }
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       std::vector<float> y = x;
       row.rope(y.data(), cosine.data(), sine.data(), static_cast<std::ptrdiff_t>(half));
       for (std::size_t i = 0; i < half; ++i) {
@@ -278,7 +270,7 @@ TEST(Kernels, WidensEveryBf16Pattern) {
   std::vector<std::uint16_t> narrow(0x10000 + 3);
   std::iota(narrow.begin(), narrow.end(), std::uint16_t{0});
   std::vector<float> wide(narrow.size());
-  ForRows([&](const KernelSet& row) {
+  ForKernelRows([&](const KernelSet& row) {
     row.widen_bf16(narrow.data() + 1, wide.data(), static_cast<std::ptrdiff_t>(narrow.size() - 1));
     for (std::size_t i = 0; i + 1 < narrow.size(); ++i) {
       const float expected = ToFloat(Bf16{narrow[i + 1]});
@@ -290,7 +282,7 @@ TEST(Kernels, WidensEveryBf16Pattern) {
 TEST(Kernels, AddsExactlyAndWritesNothingPastTheEnd) {
   for (const std::size_t n : kSizes) {
     const std::vector<float> from = Values(n, n + 6, 2);
-    ForRows([&](const KernelSet& row) {
+    ForKernelRows([&](const KernelSet& row) {
       std::vector<float> to = Values(n + 1, n + 7, 2);
       std::vector<double> wide(to.begin(), to.end());
       const std::vector<float> before = to;

@@ -11,25 +11,18 @@
 
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/tensor/dtype.h"
+#include "tests/support/attention_cases.h"
 #include "tests/support/device_matrices.h"
+#include "tests/support/kernel_rows.h"
 #include "tests/support/random_matrix.h"
 
 namespace lieq {
 namespace {
 
-template <class Function>
-void ForRows(const Function& check) {
-  for (const KernelSet* row : KernelSets()) {
-    if (!row->supported()) continue;
-    SCOPED_TRACE(std::string(row->name));
-    check(*row);
-  }
-}
-
 TEST(HalfKernels, WidenEveryHalf) {
   std::vector<std::uint16_t> halves(1u << 16);
   for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
-  ForRows([&](const KernelSet& row) {
+  ForKernelRows([&](const KernelSet& row) {
     std::vector<float> wide(halves.size());
     row.widen_f16(halves.data(), wide.data(), static_cast<std::ptrdiff_t>(halves.size()));
     for (std::size_t i = 0; i < halves.size(); ++i) {
@@ -58,7 +51,7 @@ TEST(HalfKernels, RoundToTheNearestHalfAndStopAtTheLargest) {
   }
   const std::size_t count = values.size();
   for (std::size_t i = 0; i < count; ++i) values.push_back(-values[i]);
-  ForRows([&](const KernelSet& row) {
+  ForKernelRows([&](const KernelSet& row) {
     std::vector<std::uint16_t> halves(values.size());
     row.narrow_f16(values.data(), halves.data(), static_cast<std::ptrdiff_t>(values.size()));
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -82,7 +75,7 @@ TEST(ByteKernels, LieWithinHalfAStepAndAreTheSameInEveryRow) {
       const Matrix<float> x = RandomMatrix(1, n, static_cast<std::uint64_t>(n), size);
       std::vector<std::int8_t> codes(Size(n)), expected(Size(n));
       const float scale = kScalarKernels.round_int8(x.data(), expected.data(), n);
-      ForRows([&](const KernelSet& row) {
+      ForKernelRows([&](const KernelSet& row) {
         ASSERT_EQ(row.round_int8(x.data(), codes.data(), n), scale);
         ASSERT_EQ(codes, expected);
         Matrix<float> wide(1, n);
@@ -96,7 +89,7 @@ TEST(ByteKernels, LieWithinHalfAStepAndAreTheSameInEveryRow) {
 }
 
 TEST(ByteKernels, SayWhatIsNotFiniteAndTakeZeros) {
-  ForRows([&](const KernelSet& row) {
+  ForKernelRows([&](const KernelSet& row) {
     for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
       for (const std::size_t at : {std::size_t{0}, std::size_t{18}}) {
         std::vector<float> x(20, 1.0f);
@@ -113,12 +106,6 @@ TEST(ByteKernels, SayWhatIsNotFiniteAndTakeZeros) {
   });
 }
 
-struct Case {
-  AttentionHeads heads;
-  std::vector<AttentionSpan> spans;
-  Index rows, cache_rows;
-};
-
 class CachedAttentionOf : public testing::TestWithParam<CacheType> {
  protected:
   /// What a cache makes of the rows.
@@ -134,7 +121,7 @@ class CachedAttentionOf : public testing::TestWithParam<CacheType> {
     return rounded;
   }
 
-  [[nodiscard]] Matrix<float> Attended(const Case& test, const Matrix<float>& q,
+  [[nodiscard]] Matrix<float> Attended(const AttentionCase& test, const Matrix<float>& q,
                                        const Matrix<float>& k, const Matrix<float>& v,
                                        int threads) const {
     ThreadPool pool(threads);
@@ -155,19 +142,14 @@ class CachedAttentionOf : public testing::TestWithParam<CacheType> {
 };
 
 TEST_P(CachedAttentionOf, IsAttentionOnWhatTheCacheHolds) {
-  const std::vector<Case> cases{
-      {{4, 2, 6}, {{0, 1, 9, 9, 0}}, 1, 12},                      // a token behind its past
-      {{6, 2, 16}, {{0, 7, 0, 0, 0}, {7, 1, 20, 5, 15}}, 8, 24},  // a prompt beside a token
-      {{3, 3, 5}, {{1, 3, 2, 4, 30}}, 5, 40},                     // a past that lies apart
-      {{8, 1, 8}, {{0, 150, 300, 300, 0}}, 150, 450},             // more than a tile, and blocks
-      {{4, 2, 8, 3}, {{0, 1, 30, 30, 0}, {1, 9, 31, 0, 0}}, 10, 40},  // windows
-      {{2, 1, 4, 5}, {{0, 200, 290, 290, 0}}, 200, 490},
-  };
-  for (const Case& test : cases) {
+  std::vector<AttentionCase> cases = AttentionCases();
+  cases.push_back({{8, 1, 8}, 450, {{0, 150, 300, 300, 0}}});  // more than a tile, and than a block
+  cases.push_back({{2, 1, 4, 5}, 490, {{0, 200, 290, 290, 0}}});
+  for (const AttentionCase& test : cases) {
     const AttentionHeads& heads = test.heads;
-    const Matrix<float> q = RandomMatrix(test.rows, heads.heads * heads.head_dim, 1, 3);
-    const Matrix<float> k = RandomMatrix(test.cache_rows, heads.kv_heads * heads.head_dim, 2);
-    const Matrix<float> v = RandomMatrix(test.cache_rows, heads.kv_heads * heads.head_dim, 3);
+    const Matrix<float> q = RandomMatrix(test.rows(), heads.heads * heads.head_dim, 1, 3);
+    const Matrix<float> k = RandomMatrix(test.key_rows, heads.kv_heads * heads.head_dim, 2);
+    const Matrix<float> v = RandomMatrix(test.key_rows, heads.kv_heads * heads.head_dim, 3);
     ThreadPool pool(2);
     const auto plain = MakeCpuDevice(pool);
     const DeviceMatrix expected = Uploaded(*plain, Matrix<float>(q.rows(), q.cols()));
@@ -181,6 +163,7 @@ TEST_P(CachedAttentionOf, IsAttentionOnWhatTheCacheHolds) {
 
     EXPECT_TRUE(SameBytes(found, Attended(test, q, k, v, 1)));
     for (Index i = 0; i < found.size(); ++i) {
+      // Of values near 1: the same products of float, added by blocks.
       ASSERT_NEAR(found.data()[i], wanted.data()[i], 1e-5) << "element " << i;
     }
   }

@@ -247,10 +247,8 @@ Arguments ParseArguments(int count, const char* const* words) {
   CheckTogether(arguments);
   // Whoever talks with a model wants it fast; figures of `evaluate` stay those of plain floats.
   const bool runs = (chosen()->bit & (kChat | kBench | kServe)) != 0;
+  if (runs) arguments.machine.usual_kernels = kPackedKernels;
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
-  if (runs) {
-    arguments.machine.usual_kernels = kPackedKernels;
-  }
   CheckKernels(arguments, *chosen());
   CheckArithmetic(arguments, *chosen());
   TakeBudget(*chosen(), arguments);

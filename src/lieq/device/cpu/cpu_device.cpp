@@ -25,9 +25,6 @@
 namespace lieq {
 namespace {
 
-// Sizes of tiles depend on shapes alone, so that results do not depend on the number of threads.
-constexpr Index kQueryTile = kAttentionRows;
-
 View<float, 2> Host(DeviceView<float> v) {
   return DeviceAccess::Shared(v);
 }
@@ -270,9 +267,9 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
       const auto dvalues = dv.Rows(first, length).Cols(kv_head * dim, dim);
       bool fresh = true;  // the first block, which sees all keys, writes dk and dv; others add
       for (Index head = kv_head * shared; head < (kv_head + 1) * shared; ++head) {
-        for (Index block = CeilDiv(length, kQueryTile) - 1; block >= 0; --block) {
-          const Index begin = block * kQueryTile;
-          const Index rows = std::min(kQueryTile, length - begin), seen = begin + rows;
+        for (Index block = CeilDiv(length, kAttentionRows) - 1; block >= 0; --block) {
+          const Index begin = block * kAttentionRows;
+          const Index rows = std::min(kAttentionRows, length - begin), seen = begin + rows;
           const auto queries = q.Rows(first + begin, rows).Cols(head * dim, dim);
           const auto gradient = dout.Rows(first + begin, rows).Cols(head * dim, dim);
           const View<float, 2> both = Scratch(worker, 2 * rows, seen);
