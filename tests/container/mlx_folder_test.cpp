@@ -103,6 +103,23 @@ TEST_F(MlxOfOthers, HasAnEntryForEachModuleThatDiffers) {
   EXPECT_EQ(TensorFile::OpenFolder(out()).metadata().at("format"), "mlx");
 }
 
+/// mlx-lm does not read "rope_parameters" in most of its models, and says nothing.
+TEST_F(MlxOfOthers, RopeIsSaidInTheOldKeysToo) {
+  Make(MixedGrid, {.llama3_rope = true});
+  const Record config = ReadRecord(out() / "config.json");
+  Record scaling = config.at("rope_parameters");
+  EXPECT_EQ(config.at("rope_theta"), scaling.at("rope_theta"));
+  scaling.erase("rope_theta");
+  EXPECT_EQ(config.at("rope_scaling"), scaling);
+  EXPECT_EQ(OpenModel(out()).weights.config.rope, source.weights.config.rope);
+
+  std::filesystem::remove_all(out());
+  Make(MixedGrid);
+  const Record plain = ReadRecord(out() / "config.json");
+  EXPECT_TRUE(plain.contains("rope_theta"));
+  EXPECT_FALSE(plain.contains("rope_scaling"));
+}
+
 TEST_F(MlxOfOthers, OffsetsAreKnownAgainByTheirBiases) {
   for (const Offset offset : kAllOffsets) {
     std::filesystem::remove_all(out());

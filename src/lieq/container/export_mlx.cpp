@@ -58,6 +58,25 @@ Record Quantization(const Modules& modules) {
 
 }  // namespace
 
+namespace {
+
+/// mlx-lm reads the older pair of rope keys in most of its models, and where only the newer
+/// "rope_parameters" stand it takes defaults and says nothing.
+void AddOldRopeKeys(Record& config) {
+  const auto found = config.find("rope_parameters");
+  if (found == config.end() || !found->is_object()) return;
+  Record scaling = *found;
+  if (std::ranges::any_of(scaling, [](const auto& item) { return item.is_object(); })) return;
+  if (const auto theta = scaling.find("rope_theta"); theta != scaling.end()) {
+    if (!config.contains("rope_theta")) config["rope_theta"] = *theta;
+    scaling.erase("rope_theta");
+  }
+  const bool none = !scaling.contains("rope_type") || scaling["rope_type"] == "default";
+  if (!none && !config.contains("rope_scaling")) config["rope_scaling"] = scaling;
+}
+
+}  // namespace
+
 void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
                     const ExportSettings&) {
   (void)CheckedGrids(source, "mlx");
@@ -84,6 +103,7 @@ void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
       .write = [&](TensorWriter& writer, const std::string& module,
                    const QMatrix& matrix) { WriteMlx(writer, module, matrix, types.at(module)); }};
   Record config = FloatConfig(source);
+  AddOldRopeKeys(config);
   config["quantization"] = Quantization(modules);
   config["quantization_config"] = config["quantization"];
   WriteModelFolder(source, config, form, "mlx", out);
