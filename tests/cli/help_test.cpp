@@ -214,7 +214,8 @@ TEST_F(Completion, OffersValuesFromTheRows) {
   EXPECT_THAT(Offers("lieq export m --to = gg"), ElementsAre("gguf"));  // --to=gg in bash's words
   EXPECT_THAT(Offers("lieq export m --to ="), Contains("gptq"));
   EXPECT_THAT(Offers("lieq plan m --for ml"), ElementsAre("mlx"));
-  EXPECT_THAT(Offers("lieq quantize m --grid q"), ElementsAre("q2_k", "q3_k", "q4_k"));
+  EXPECT_THAT(Offers("lieq quantize m --grid q"),
+              ElementsAre("q2_k", "q3_k", "q4_k", "q5_k", "q6_k"));
   EXPECT_THAT(Offers("lieq quantize m --offset h"), ElementsAre("half"));
   EXPECT_THAT(Offers("lieq plan m --ranking comp"), Contains("compactness"));
   EXPECT_THAT(Offers("lieq quantize m --allocation o"), ElementsAre("optimal"));

@@ -101,7 +101,10 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
     return Lieq(words);
   };
   const std::vector<std::tuple<std::string, std::string, double>> rows{
-      {"q2_k", "best", 2.625}, {"q3_k", "weighted", 3.4375}, {"q4_k", "gptq", 4.5}};
+      {"q2_k", "best", 2.625},
+      {"q3_k", "weighted", 3.4375},
+      {"q4_k", "gptq", 4.5},
+      {"q6_k", "weighted", 6.5625}};
   for (const auto& [grid, method, bits] : rows) {
     const Outcome quantized = quantize(grid, {"--grid", grid, "--method", method});
 
@@ -159,18 +162,35 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
   EXPECT_GT(perplexity("k.gguf"), 1);
   EXPECT_EQ(perplexity("k.gguf"), perplexity("chosen"));
 
-  const Outcome planned =
-      Lieq(with({"plan", Path("wide"), "-o", Path("k.json"), "--samples", "8"},
-                with(budget, {"--candidates", "q2_k,q4_k", "--codes", Path("k.codes")})));
+  // So do embedding and head: by rule, and where an optimal plan weighs them.
+  for (const std::string grid : {"q6_k", "q2_k"}) {
+    const std::string out = "end-" + grid;
+    ASSERT_EQ(
+        quantize(out, {"--uniform", "w4g32", "--method", "rtn", "--set", "embed=" + grid}).exit, 0);
+    const Json record = ReadJson(folder / out / "lieq.json");
+    EXPECT_EQ(record["ends_grid"], grid);
+    EXPECT_EQ(record["embedding_bits"], grid == "q6_k" ? 6 : 2);
+    const Outcome file =
+        Lieq({"export", Path(out), "--to", "gguf", "-o", Path(out + ".gguf"), "-q"});
+    ASSERT_EQ(file.exit, 0) << file.err;
+    EXPECT_EQ(Lieq({"verify", Path(out + ".gguf"), "--against", Path(out)}).exit, 0);
+    EXPECT_NE(Lieq({"inspect", Path(out + ".gguf")}).out.find(grid), std::string::npos);
+    EXPECT_EQ(perplexity(out + ".gguf"), perplexity(out));
+  }
+  const Outcome planned = Lieq(with(
+      {"plan", Path("wide"), "-o", Path("k.json"), "--samples", "8"},
+      with(budget, {"--candidates", "q2_k,q4_k", "--for", "gguf", "--codes", Path("k.codes")})));
   ASSERT_EQ(planned.exit, 0) << planned.err;
   EXPECT_NE(planned.out.find("q2_k"), std::string::npos) << planned.out;
+  const Json ends = ReadJson(folder / "k.json")["ends"];
+  EXPECT_NE(ends[0]["candidates"].dump().find(R"("bits":6)"), std::string::npos) << ends.dump();
   const Outcome assembled = quantize("assembled", {"--method", "weighted", "--plan", Path("k.json"),
                                                    "--assemble", "--codes", Path("k.codes")});
   ASSERT_EQ(assembled.exit, 0) << assembled.err;
   EXPECT_EQ(ReadJson(folder / "assembled/lieq.json")["bits_per_weight"],
             ReadJson(folder / "k.json")["bits_per_weight"]);
 
-  EXPECT_EQ(quantize("out", {"--grid", "q5_k"}).exit, 2);
+  EXPECT_EQ(quantize("out", {"--grid", "q7_k"}).exit, 2);
   EXPECT_EQ(quantize("out", {"--grid", "k-quant", "--candidates", "q2_k", "--bpw", "3"}).exit, 2);
   EXPECT_EQ(quantize("out", {"--grid", "q2_k", "--uniform", "4"}).exit, 2);
   EXPECT_EQ(quantize("out", {"--grid", "q2_k", "--bits", "2.25"}).exit, 2);

@@ -148,6 +148,27 @@ TEST(PlanJson, TheEndsComeBack) {
   const Json said = ParseJson(ToJson(plan, untied).dump(), "p");
   EXPECT_EQ(said["ends_group_size"].dump(), R"({"embedding":32,"head":128})");
   EXPECT_EQ(LayersFromJson(said, "p").plan.grids.ends, plan.grids.ends);
+  for (const KQuant& kind : KQuants()) {
+    plan.grids.ends.head = kind.grid;
+    const Json mixed = ParseJson(ToJson(plan, untied).dump(), "p");
+    EXPECT_EQ(mixed["ends_grid"].dump(),
+              R"({"embedding":"affine","head":")" + std::string(kind.name) + "\"}");
+    EXPECT_EQ(LayersFromJson(mixed, "p").plan.grids.ends, plan.grids.ends);
+    Plan tied = plan;
+    tied.grids.ends = {.embedding = kind.grid, .head = {}};
+    const Json one = ParseJson(ToJson(tied, Config()).dump(), "p");
+    EXPECT_EQ(one["ends_grid"], kind.name);
+    EXPECT_EQ(LayersFromJson(one, "p").plan.grids.ends, tied.grids.ends);
+    Json wrong = one;
+    wrong["embedding_bits"] = 8;
+    EXPECT_THROW((void)LayersFromJson(wrong, "p"), Error) << kind.name;
+  }
+  EXPECT_THROW((void)Edited([](Json& json) {
+                 json["embedding_bits"] = 6;
+                 json["ends_group_size"] = 16;
+               }),
+               Error)
+      << "6 bits are a K-quant's alone";
   EXPECT_THROW((void)Edited([](Json& json) { json["ends_group_size"] = "all"; }), Error);
   EXPECT_THROW((void)Edited([](Json& json) {
                  json["embedding_bits"] = 4;
@@ -514,7 +535,7 @@ TEST(PlanJson, RefusesKQuantsThatAreNone) {
          row["offset"] = "half";
        },
        "half"},
-      {[](Json& row) { row["grid"] = "q5_k"; }, "q5_k"},
+      {[](Json& row) { row["grid"] = "q7_k"; }, "q7_k"},
       {[](Json& row) { row["grid"] = 2; }, "2"}};
   for (const auto& [edit, found] : edits) {
     try {

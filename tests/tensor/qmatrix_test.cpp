@@ -130,13 +130,13 @@ TEST(QMatrix, DequantizesByItsDefinition) {
   }
 }
 
-// dequantize_row_q2_K, _q3_K and _q4_K of llama.cpp (ggml-quants.c), with the codes and factors
+// dequantize_row_q2_K to _q6_K of llama.cpp (ggml-quants.c), with the codes and factors
 // taken out of their bytes.
 float LlamaCppValue(const KQuant& kind, const SuperBlock& super, Index column, int code) {
   const auto group = Size(column / kind.grid.group_size);
   if (!kind.has_minima()) {
     const float dl = super.d * static_cast<float>(super.scales[group]);
-    return dl * static_cast<float>(static_cast<std::int8_t>(code - 4));
+    return dl * static_cast<float>(static_cast<std::int8_t>(code - kind.grid.middle()));
   }
   const float dl = super.d * static_cast<float>(super.scales[group]);
   const float ml = super.dmin * static_cast<float>(super.minima[group]);
@@ -164,7 +164,7 @@ TEST(QMatrix, KQuantsMeanWhatLlamaCppMakesOfThem) {
 }
 
 TEST(QMatrix, KQuantsTakeTheBitsOfLlamaCpp) {
-  constexpr std::array kBits{2.625, 3.4375, 4.5};
+  constexpr std::array kBits{2.625, 3.4375, 4.5, 5.5, 6.5625};
   ASSERT_EQ(KQuants().size(), kBits.size());
   for (std::size_t i = 0; i < kBits.size(); ++i) {
     const KQuant& kind = KQuants()[i];

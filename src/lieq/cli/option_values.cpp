@@ -20,9 +20,9 @@ int ParseWidth(std::string_view option, const std::string& text) {
 }
 
 int ParseEndBits(std::string_view option, const std::string& text) {
-  const int bits = Parse<int>(option, text, 2, 16, "16, 8, 4 or 2");
-  if (bits != 16 && bits != 8 && bits != 4 && bits != 2) {
-    throw UsageError(std::string(option) + ": expected 16, 8, 4 or 2, found '" + text + "'");
+  const int bits = Parse<int>(option, text, 2, 16, "16, 8, 4, 3 or 2");
+  if (bits != 16 && !IsWidth(bits)) {
+    throw UsageError(std::string(option) + ": expected 16, 8, 4, 3 or 2, found '" + text + "'");
   }
   return bits;
 }
@@ -123,7 +123,8 @@ void SetGrid(Arguments& arguments, const std::string& text) {
     arguments.grid_bits = row->grid.bits;
     return;
   }
-  throw UsageError("--grid: expected affine, q2_k, q3_k, q4_k or k-quant, found '" + text + "'");
+  throw UsageError("--grid: expected affine, " + KQuantNames() + " or k-quant, found '" + text +
+                   "'");
 }
 
 void SetArithmetic(Arguments& arguments, const std::string& text) {

@@ -145,23 +145,23 @@ constexpr std::array kBudgetRows{
               .value = "N",
               .commands = kPlan | kQuantize,
               .help =
-                  "width of the embedding, and of the head tied to it: 16, 8, 4 or 2, "
+                  "width of the embedding, and of the head tied to it: 16, 8, 4, 3 or 2, "
                   "symmetric in groups of --group-size, rounded as --method says (default: 16; of "
                   "--allocation optimal what the plan chooses)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.run.grids.embedding_bits = ParseEndBits("--embedding-bits", v);
                   },
-              .choices = [] { return std::vector<std::string>{"16", "8", "4", "2"}; }},
+              .choices = [] { return std::vector<std::string>{"16", "8", "4", "3", "2"}; }},
     OptionRow{
         .names = "--head-bits",
         .value = "N",
         .commands = kPlan | kQuantize,
-        .help = "width of a head of its own: 16, 8, 4 or 2",
+        .help = "width of a head of its own: 16, 8, 4, 3 or 2",
         .set = [](Arguments& a,
                   const std::string& v) { a.run.grids.head_bits = ParseEndBits("--head-bits", v); },
         .preset = [](const Arguments&) { return Shown(16); },
-        .choices = [] { return std::vector<std::string>{"16", "8", "4", "2"}; }},
+        .choices = [] { return std::vector<std::string>{"16", "8", "4", "3", "2"}; }},
     OptionRow{.names = "--as",
               .value = "KIND",
               .commands = kPlan,

@@ -12,7 +12,7 @@ std::vector<std::string> OffsetNames() {
 }
 
 std::vector<std::string> GridNames() {
-  return {"affine", "q2_k", "q3_k", "q4_k", "k-quant"};
+  return {"affine", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "k-quant"};
 }
 
 constexpr std::array kGridRows{
@@ -49,15 +49,16 @@ constexpr std::array kGridRows{
               .value = "KIND",
               .commands = kSensitivity | kPlan | kQuantize,
               .help =
-                  "affine (default: by --group-size and --offset), q2_k, q3_k or q4_k (that "
-                  "grid of llama.cpp in every layer), or k-quant (the one of each layer's width)",
+                  "affine (default: by --group-size and --offset), q2_k, q3_k, q4_k, q5_k or q6_k "
+                  "(that grid of llama.cpp in every layer), or k-quant (the one of each layer's "
+                  "width)",
               .set = SetGrid,
               .choices = [] { return GridNames(); }},
     OptionRow{
         .names = "--candidates",
         .value = "LIST",
         .commands = kSensitivity | kPlan | kQuantize,
-        .help = "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k, q3_k, q4_k, and "
+        .help = "grids to choose from, BITS:GROUP, BITS:GROUP:OFFSET or q2_k to q6_k, and "
                 "commas between them (default: 2:128,2:64,2:32,3:128,4:128; 2:64,3:128,4:128,4:32 "
                 "where the budget leaves the layers more than 3.6 bits a weight, above 5 also "
                 "8:128; 64 for 128 where that does not divide every row; with --for those of "

@@ -364,7 +364,7 @@ void WritePacked(TensorWriter& writer, std::string_view module, const QMatrix& m
 }
 
 QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& grid) {
-  LIEQ_ASSERT(grid.bits == 2 || grid.bits == 3 || grid.bits == 4 || grid.bits == 8);
+  LIEQ_ASSERT(grid.bits >= 2 && grid.bits <= 8);
   if (HasByteCodes(file, module)) return ReadBytes(file, module, grid);
   const auto [rows, cols] = ReadShape(file, module, grid);
   const Index words = StreamWords(cols, grid.bits);

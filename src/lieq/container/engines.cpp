@@ -31,10 +31,13 @@ bool TransformersEnds(const EndGrids& ends, const ModelConfig&) noexcept {
   return !ends.embedding || IsByteEmbedding(*ends.embedding);
 }
 
-/// Its lookup (CompressedTensorsEmbeddingWNA16Int) takes packed codes alone, and of models whose
-/// head is tied none.
+/// Its lookup (CompressedTensorsEmbeddingWNA16Int) takes packed codes alone, whole ones in a word,
+/// and of models whose head is tied none.
 bool VllmEnds(const EndGrids& ends, const ModelConfig& config) noexcept {
-  return !ends.embedding || (!config.tied && !IsByteEmbedding(*ends.embedding));
+  const auto whole = [](const Grid& grid) { return !grid.k_quant && 32 % grid.bits == 0; };
+  if (ends.head && !whole(*ends.head)) return false;
+  if (!ends.embedding) return true;
+  return !config.tied && !IsByteEmbedding(*ends.embedding) && whole(*ends.embedding);
 }
 
 bool VllmGptq(const Grid& grid, Index cols) noexcept {

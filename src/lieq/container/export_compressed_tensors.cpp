@@ -30,12 +30,13 @@ DType ScaleTypeFor(const ModelFolder& source) {
 /// Throws Error for a grid that compressed-tensors does not have at the ends.
 void CheckEnds(const ModelFolder& source) {
   const auto check = [&](const std::optional<Grid>& grid, std::string_view module) {
-    if (!grid || (grid->symmetric() && grid->bits != 3 && !grid->k_quant)) return;
-    throw Error(
-        {.what = "a grid that compressed-tensors does not hold at the ends",
-         .where = "--to compressed-tensors: " + std::string(module),
-         .expected = "16-bit floats, or 2, 4 or 8 bits, symmetric",
-         .found = std::to_string(grid->bits) + " bits, " + std::string(Describe(grid->offset))});
+    if (!grid || (grid->symmetric() && !grid->k_quant)) return;
+    throw Error({.what = "a grid that compressed-tensors does not hold at the ends",
+                 .where = "--to compressed-tensors: " + std::string(module),
+                 .expected = "16-bit floats, or symmetric codes",
+                 .found = grid->k_quant ? std::string(KQuantOf(*grid).name)
+                                        : std::to_string(grid->bits) + " bits, " +
+                                              std::string(Describe(grid->offset))});
   };
   check(source.ends.embedding, kEmbeddingModule);
   check(source.ends.head, kHeadModule);

@@ -9,81 +9,12 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/container/ggml_block_parts.h"
+#include "lieq/container/ggml_super_blocks.h"
 #include "lieq/tensor/dtype.h"
 
 namespace lieq {
 namespace {
-
-using Codes = std::span<const std::uint8_t>;
-using Blocks = std::span<std::byte>;
-using ConstBlocks = std::span<const std::byte>;
-
-constexpr std::size_t kSuper = kSuperColumns;
-
-std::uint8_t Byte(unsigned value) noexcept {
-  return static_cast<std::uint8_t>(value);
-}
-
-std::uint8_t ByteAt(ConstBlocks bytes, std::size_t at) noexcept {
-  return std::to_integer<std::uint8_t>(bytes[at]);
-}
-
-float HalfAt(ConstBlocks bytes, std::size_t at) noexcept {
-  F16 half;
-  std::memcpy(&half, bytes.data() + at, sizeof(half));
-  return ToFloat(half);
-}
-
-void PutHalf(Blocks bytes, std::size_t at, float value) noexcept {
-  const F16 half = ToF16(value);
-  std::memcpy(bytes.data() + at, &half, sizeof(half));
-}
-
-bool IsHalf(float value) noexcept {
-  return std::isfinite(value) && ToFloat(ToF16(value)) == value;
-}
-
-// ---- what grids and types have in common -------------------------------------------------------
-
-/// A group as w = unit * (factor * code - zero), all but the unit whole numbers.
-struct WholeSteps {
-  float unit;
-  int factor, zero;
-};
-
-/// Nothing of grids with minima of their own. The halves of half offsets go into the unit.
-std::optional<WholeSteps> StepsOf(const QMatrix& matrix, Index row, Index group) {
-  const Grid& grid = matrix.grid();
-  if (grid.k_quant || grid.offset == Offset::kFloat) return std::nullopt;
-  const float scale = matrix.scales()(row, group);
-  if (grid.offset == Offset::kHalf) return WholeSteps{0.5f * scale, 2, grid.levels() - 1};
-  const int zero = grid.offset == Offset::kInteger ? matrix.zeros()(row, group) : grid.middle();
-  return WholeSteps{scale, 1, zero};
-}
-
-/// A group as w = d * step, with step = sign * factor * code + add of the type's own range.
-struct Ladder {
-  float d;
-  int factor, add;
-
-  [[nodiscard]] int Step(int code) const noexcept { return factor * code + add; }
-};
-
-/// Codes from `least` to `most` on the steps low .. high of a type, as they stand or mirrored:
-/// s (q - z) = -s (z - q). Nothing where they do not fit, or f16 does not hold the unit.
-std::optional<Ladder> LadderOf(const QMatrix& matrix, Index row, Index group, int low, int high,
-                               int least, int most, bool mirrored_first = false) {
-  const std::optional<WholeSteps> steps = StepsOf(matrix, row, group);
-  if (!steps || !IsHalf(steps->unit)) return std::nullopt;
-  const Ladder straight{steps->unit, steps->factor, -steps->zero};
-  const Ladder mirrored{-steps->unit, -steps->factor, steps->zero};
-  for (const bool mirror : {mirrored_first, !mirrored_first}) {
-    const Ladder& ladder = mirror ? mirrored : straight;
-    const int begin = ladder.Step(least), end = ladder.Step(most);
-    if (std::min(begin, end) >= low && std::max(begin, end) <= high) return ladder;
-  }
-  return std::nullopt;
-}
 
 /// A type of blocks with one scale each and steps low .. high around 0.
 struct PlainBlocks {
@@ -143,26 +74,6 @@ struct PlainBlocks {
     }
   }
 };
-
-/// Calls unpack(bytes of the block, its number, its codes) until one gives false.
-template <class Unpack>
-bool DecodeEach(ConstBlocks blocks, std::size_t bytes, std::span<std::uint8_t> codes,
-                const Unpack& unpack) {
-  const std::size_t count = blocks.size() / bytes, columns = codes.size() / count;
-  for (std::size_t block = 0; block < count; ++block) {
-    if (!unpack(blocks.subspan(block * bytes, bytes), static_cast<Index>(block),
-                codes.subspan(block * columns, columns))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-/// The scale of a group; false where it is not finite.
-bool SetScale(QMatrix& matrix, Index row, Index group, float scale) {
-  matrix.scales()(row, group) = scale;
-  return std::isfinite(scale);
-}
 
 // ---- nibbles: Q4_0, Q4_1, Q5_0 -----------------------------------------------------------------
 
@@ -227,27 +138,6 @@ bool DecodeQ5_0(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::u
   });
 }
 
-/// A group as w = d * code + m.
-struct Line {
-  float d, m;
-  friend bool operator==(const Line&, const Line&) = default;
-};
-
-/// Nothing of K-quants, or where f16 does not hold one of the two.
-std::optional<Line> LineOf(const QMatrix& matrix, Index row, Index group) {
-  if (matrix.grid().k_quant) return std::nullopt;
-  const float scale = matrix.scales()(row, group);
-  float minimum = 0;
-  if (matrix.grid().offset == Offset::kFloat) {
-    minimum = matrix.minima()(row, group);
-  } else {
-    const WholeSteps steps = *StepsOf(matrix, row, group);
-    minimum = -(steps.unit * static_cast<float>(steps.zero));
-  }
-  if (!IsHalf(scale) || !IsHalf(minimum)) return std::nullopt;
-  return Line{scale, minimum};
-}
-
 bool HoldsQ4_1(const QMatrix& matrix, Index row, Codes codes) {
   if (matrix.grid().bits > 4 || matrix.group_columns() % Index{kNibbleColumns} != 0 ||
       codes.size() % kNibbleColumns != 0) {
@@ -305,25 +195,6 @@ bool DecodeQ8_0(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::u
 constexpr PlainBlocks kQ2_0{.columns = 64, .low = -1, .high = 2};
 constexpr PlainBlocks kTq2_0{.columns = kSuper, .low = -1, .high = 1, .by_codes = true};
 
-/// Byte 32 (e / 128) + e % 32 holds column e at bits 2 ((e % 128) / 32): planes of llama.cpp's.
-constexpr std::size_t PlaneByte(std::size_t e) noexcept {
-  return 32 * (e / 128) + e % 32;
-}
-constexpr unsigned PlaneShift(std::size_t e) noexcept {
-  return static_cast<unsigned>(2 * (e % 128 / 32));
-}
-
-void PutPlanes(Codes codes, Blocks out) noexcept {
-  for (std::size_t e = 0; e < kSuper; ++e) {
-    out[PlaneByte(e)] |= std::byte{Byte((codes[e] & 3u) << PlaneShift(e))};
-  }
-}
-void GetPlanes(ConstBlocks bytes, std::span<std::uint8_t> codes) noexcept {
-  for (std::size_t e = 0; e < kSuper; ++e) {
-    codes[e] = (ByteAt(bytes, PlaneByte(e)) >> PlaneShift(e)) & 3;
-  }
-}
-
 void Mirror(std::span<std::uint8_t> codes) noexcept {
   for (std::uint8_t& code : codes) code = Byte(3u - code);
 }
@@ -365,236 +236,6 @@ bool DecodeTq2_0(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::
     GetPlanes(bytes, block);
     Mirror(block);
     return SetScale(matrix, row, group, -HalfAt(bytes, 64));
-  });
-}
-
-// ---- K-quants: Q2_K, Q3_K, Q4_K; Q5_K and Q6_K are read alone ----------------------------------
-
-constexpr int kQ3Low = -4, kQ3High = 3;  // steps of Q3_K
-
-/// A super-block of `kind` with the values of the matrix, whose codes of column c are stored as
-/// code * factor[c / group] + add[...]: those of grids with whole steps change for Q3_K alone.
-struct SuperFit {
-  SuperBlock super;
-  std::array<Ladder, SuperBlock::kMostGroups> ladders{};  // of Q3_K
-};
-
-/// On a grid that is not the type's own: where one unit, or one scale and minimum, fills the block.
-std::optional<SuperFit> FitSuper(const QMatrix& matrix, Index row, Index block,
-                                 const KQuant& kind) {
-  const Grid& grid = matrix.grid();
-  SuperFit fit;
-  if (grid.k_quant) {
-    if (&KQuantOf(grid) != &kind) return std::nullopt;
-    fit.super = matrix.Super(row, block);
-    fit.ladders.fill({0, 1, kQ3Low});
-    return fit;
-  }
-  const Index columns = kind.grid.group_size;
-  if (matrix.cols() % kSuperColumns != 0 || matrix.group_columns() % columns != 0) {
-    return std::nullopt;
-  }
-  if (kind.has_minima() && grid.bits > kind.grid.bits) return std::nullopt;
-  std::optional<Line> line;
-  for (Index g = 0; g < kind.groups(); ++g) {
-    const auto at = Size(g);
-    const Index group = (block * kSuperColumns + g * columns) / matrix.group_columns();
-    if (!kind.has_minima()) {
-      const auto ladder = LadderOf(matrix, row, group, kQ3Low, kQ3High, 0, grid.levels() - 1);
-      if (!ladder || (g > 0 && ladder->d != fit.super.d)) return std::nullopt;
-      fit.super.d = ladder->d;
-      fit.super.scales[at] = 1;
-      fit.ladders[at] = *ladder;
-    } else if (grid.offset == Offset::kFloat) {
-      const std::optional<Line> each = LineOf(matrix, row, group);
-      if (!each || (line && *each != *line)) return std::nullopt;
-      line = each;
-      fit.super.d = line->d;
-      fit.super.dmin = -line->m;
-      fit.super.scales[at] = 1;
-      fit.super.minima[at] = 1;
-    } else {
-      const WholeSteps steps = *StepsOf(matrix, row, group);
-      if (!IsHalf(steps.unit) || steps.zero > kind.most_minimum() ||
-          (g > 0 && steps.unit != fit.super.d)) {
-        return std::nullopt;
-      }
-      fit.super.d = fit.super.dmin = steps.unit;
-      fit.super.scales[at] = static_cast<std::int8_t>(steps.factor);
-      fit.super.minima[at] = Byte(static_cast<unsigned>(steps.zero));
-    }
-  }
-  return fit;
-}
-
-template <int kBits>
-bool HoldsSuper(const QMatrix& matrix, Index row, Codes codes) {
-  const KQuant& kind = *KQuantOfBits(kBits);
-  if (codes.size() % kSuper != 0) return false;
-  for (Index block = 0; block < static_cast<Index>(codes.size() / kSuper); ++block) {
-    if (!FitSuper(matrix, row, block, kind)) return false;
-  }
-  return true;
-}
-
-/// Calls pack(super-block, codes, bytes) for each block; bytes are 0 before.
-template <int kBits, class Pack>
-void EncodeSuper(const QMatrix& matrix, Index row, Codes codes, Blocks out, const Pack& pack) {
-  const KQuant& kind = *KQuantOfBits(kBits);
-  const std::size_t count = codes.size() / kSuper, bytes = out.size() / count;
-  std::ranges::fill(out, std::byte{0});
-  std::array<std::uint8_t, kSuper> moved{};
-  for (std::size_t block = 0; block < count; ++block) {
-    const auto fit = FitSuper(matrix, row, static_cast<Index>(block), kind);
-    LIEQ_ASSERT(fit.has_value());
-    Codes stored = codes.subspan(block * kSuper, kSuper);
-    if (!kind.has_minima()) {
-      for (std::size_t e = 0; e < kSuper; ++e) {
-        const Ladder& ladder = fit->ladders[e / Size(kind.grid.group_size)];
-        moved[e] = static_cast<std::uint8_t>(ladder.Step(stored[e]) - kQ3Low);
-      }
-      stored = moved;
-    }
-    pack(fit->super, stored, out.subspan(block * bytes, bytes));
-  }
-}
-
-/// Sets the super-block of a matrix on the type's own grid; false where d or dmin is not finite.
-bool SetSuper(QMatrix& matrix, Index row, Index block, const SuperBlock& super) {
-  if (!std::isfinite(super.d) || !std::isfinite(super.dmin)) return false;
-  matrix.SetSuper(row, block, super);
-  return true;
-}
-
-void EncodeQ2_K(const QMatrix& matrix, Index row, Codes codes, Blocks out) {
-  EncodeSuper<2>(matrix, row, codes, out, [](const SuperBlock& super, Codes block, Blocks bytes) {
-    for (std::size_t g = 0; g < 16; ++g) {
-      const auto scale = static_cast<unsigned>(super.scales[g]);
-      bytes[g] = std::byte{Byte(scale | static_cast<unsigned>(super.minima[g]) << 4)};
-    }
-    PutPlanes(block, bytes.subspan(16));
-    PutHalf(bytes, 80, super.d);
-    PutHalf(bytes, 82, super.dmin);
-  });
-}
-bool DecodeQ2_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
-  return DecodeEach(blocks, 84, codes, [&](ConstBlocks bytes, Index block, auto part) {
-    SuperBlock super{.d = HalfAt(bytes, 80), .dmin = HalfAt(bytes, 82)};
-    for (std::size_t g = 0; g < 16; ++g) {
-      super.scales[g] = static_cast<std::int8_t>(ByteAt(bytes, g) & 15);
-      super.minima[g] = Byte(ByteAt(bytes, g) >> 4u);
-    }
-    GetPlanes(bytes.subspan(16), part);
-    return SetSuper(matrix, row, block, super);
-  });
-}
-
-void EncodeQ3_K(const QMatrix& matrix, Index row, Codes codes, Blocks out) {
-  EncodeSuper<3>(matrix, row, codes, out, [](const SuperBlock& super, Codes block, Blocks bytes) {
-    for (std::size_t e = 0; e < kSuper; ++e) {
-      bytes[e % 32] |= std::byte{Byte((block[e] >> 2u) << (e / 32))};
-    }
-    PutPlanes(block, bytes.subspan(32));
-    for (std::size_t g = 0; g < 16; ++g) {
-      const auto scale = static_cast<unsigned>(super.scales[g] + 32);
-      bytes[96 + g % 8] |= std::byte{Byte((scale & 15u) << 4 * (g / 8))};
-      bytes[104 + g % 4] |= std::byte{Byte((scale >> 4) << 2 * (g / 4))};
-    }
-    PutHalf(bytes, 108, super.d);
-  });
-}
-bool DecodeQ3_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
-  return DecodeEach(blocks, 110, codes, [&](ConstBlocks bytes, Index block, auto part) {
-    SuperBlock super{.d = HalfAt(bytes, 108)};
-    for (std::size_t g = 0; g < 16; ++g) {
-      const unsigned low = ByteAt(bytes, 96 + g % 8) >> (4 * (g / 8)) & 15u;
-      const unsigned high = ByteAt(bytes, 104 + g % 4) >> (2 * (g / 4)) & 3u;
-      super.scales[g] = static_cast<std::int8_t>(static_cast<int>(low | high << 4) - 32);
-    }
-    GetPlanes(bytes.subspan(32), part);
-    for (std::size_t e = 0; e < kSuper; ++e) {
-      part[e] = Byte(part[e] | (ByteAt(bytes, e % 32) >> (e / 32) & 1u) << 2);
-    }
-    return SetSuper(matrix, row, block, super);
-  });
-}
-
-void EncodeQ4_K(const QMatrix& matrix, Index row, Codes codes, Blocks out) {
-  EncodeSuper<4>(matrix, row, codes, out, [](const SuperBlock& super, Codes block, Blocks bytes) {
-    PutHalf(bytes, 0, super.d);
-    PutHalf(bytes, 2, super.dmin);
-    const Blocks factors = bytes.subspan(4, 12);
-    for (std::size_t g = 0; g < 4; ++g) {  // the upper two bits of groups 4 .. 7 lie above
-      const auto scale = static_cast<unsigned>(super.scales[g]);
-      const auto above = static_cast<unsigned>(super.scales[g + 4]);
-      const unsigned minimum = super.minima[g], minimum_above = super.minima[g + 4];
-      factors[g] = std::byte{Byte(scale | (above >> 4) << 6)};
-      factors[g + 4] = std::byte{Byte(minimum | (minimum_above >> 4) << 6)};
-      factors[g + 8] = std::byte{Byte((above & 15u) | (minimum_above & 15u) << 4)};
-    }
-    for (std::size_t e = 0; e < kSuper; ++e) {
-      const unsigned shift = e % 64 < 32 ? 0 : 4;
-      bytes[16 + 32 * (e / 64) + e % 32] |= std::byte{Byte(unsigned{block[e]} << shift)};
-    }
-  });
-}
-/// What blocks of Q4_K and Q5_K begin with: d, dmin, and eight factors of 6 bits for each.
-SuperBlock SixBitFactors(ConstBlocks bytes) {
-  SuperBlock super{.d = HalfAt(bytes, 0), .dmin = HalfAt(bytes, 2)};
-  for (std::size_t g = 0; g < 4; ++g) {
-    const auto a = ByteAt(bytes, 4 + g), b = ByteAt(bytes, 8 + g), both = ByteAt(bytes, 12 + g);
-    super.scales[g] = static_cast<std::int8_t>(a & 63u);
-    super.minima[g] = Byte(b & 63u);
-    super.scales[g + 4] = static_cast<std::int8_t>((both & 15u) | (a >> 6) << 4);
-    super.minima[g + 4] = Byte(both >> 4 | (b >> 6) << 4);
-  }
-  return super;
-}
-bool DecodeQ4_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
-  return DecodeEach(blocks, 144, codes, [&](ConstBlocks bytes, Index block, auto part) {
-    const SuperBlock super = SixBitFactors(bytes);
-    for (std::size_t e = 0; e < kSuper; ++e) {
-      part[e] = (ByteAt(bytes, 16 + 32 * (e / 64) + e % 32) >> (e % 64 < 32 ? 0 : 4)) & 15;
-    }
-    return SetSuper(matrix, row, block, super);
-  });
-}
-
-/// Codes of 5 bits, eight scales and minima: d and dmin times factors, exact in float.
-bool DecodeQ5_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
-  return DecodeEach(blocks, 176, codes, [&](ConstBlocks bytes, Index block, auto part) {
-    const SuperBlock super = SixBitFactors(bytes);
-    for (std::size_t e = 0; e < kSuper; ++e) {
-      const unsigned low = ByteAt(bytes, 48 + 32 * (e / 64) + e % 32) >> (e % 64 < 32 ? 0 : 4);
-      part[e] = Byte((low & 15u) + (ByteAt(bytes, 16 + e % 32) >> (e / 32) & 1u) * 16u);
-    }
-    for (std::size_t g = 0; g < 8; ++g) {
-      const Index group = 8 * block + static_cast<Index>(g);
-      matrix.minima()(row, group) = super.Minimum(g);
-      if (!SetScale(matrix, row, group, super.Scale(g))) return false;
-    }
-    return std::isfinite(super.dmin);
-  });
-}
-
-/// 256 codes of 6 bits less 32, 16 scales of a byte times d: the products are exact in float.
-bool DecodeQ6_K(ConstBlocks blocks, QMatrix& matrix, Index row, std::span<std::uint8_t> codes) {
-  return DecodeEach(blocks, 210, codes, [&](ConstBlocks bytes, Index block, auto part) {
-    for (std::size_t e = 0; e < kSuper; ++e) {
-      const std::size_t half = e / 128, plane = e % 128 / 32, lane = e % 32;
-      const unsigned low = ByteAt(bytes, 64 * half + 32 * (plane % 2) + lane) >> (4 * (plane / 2));
-      const unsigned high = ByteAt(bytes, 128 + 32 * half + lane) >> (2 * plane);
-      part[e] = Byte((low & 15u) + ((high & 3u) << 4) - 32u + 128u);
-    }
-    const float d = HalfAt(bytes, 208);
-    for (std::size_t g = 0; g < 16; ++g) {
-      const auto scale = static_cast<std::int8_t>(ByteAt(bytes, 192 + g));
-      if (!SetScale(matrix, row, 16 * block + static_cast<Index>(g),
-                    d * static_cast<float>(scale))) {
-        return false;
-      }
-    }
-    return true;
   });
 }
 
@@ -692,44 +333,50 @@ bool RoundTq2_0(std::span<const float> values, Blocks out) {
 constexpr Grid Symmetric(int bits, Index group) noexcept {
   return {.bits = bits, .group_size = group};
 }
-constexpr Grid Super(int bits, Index group, Offset offset) noexcept {
-  return {.bits = bits, .group_size = group, .offset = offset, .k_quant = true};
+/// A K-quant: its blocks are its own grid.
+template <int kBits>
+BlockType KQuantType(std::string_view name) {
+  return {name,
+          kBits,
+          KQuantOfBits(kBits)->grid,
+          HoldsSuper<kBits>,
+          EncodeSuper<kBits>,
+          DecodeSuper<kBits>};
 }
-
-constexpr std::array kBlockTypes{
-    BlockType{"TQ2_0", 2, Symmetric(2, 256), HoldsTq2_0, EncodeTq2_0, DecodeTq2_0, RoundTq2_0},
-    BlockType{"Q2_0", 2, Symmetric(2, 64), HoldsQ2_0, EncodeQ2_0, DecodeQ2_0},
-    BlockType{"Q2_K", 2, Super(2, 16, Offset::kFloat), HoldsSuper<2>, EncodeQ2_K, DecodeQ2_K},
-    BlockType{"Q3_K", 3, Super(3, 16, Offset::kSymmetric), HoldsSuper<3>, EncodeQ3_K, DecodeQ3_K},
-    BlockType{"Q4_0", 4, Symmetric(4, 32), HoldsQ4_0, EncodeQ4_0, DecodeQ4_0},
-    BlockType{"Q4_K", 4, Super(4, 32, Offset::kFloat), HoldsSuper<4>, EncodeQ4_K, DecodeQ4_K},
-    BlockType{"Q4_1", 4, Grid{4, 32, Offset::kFloat}, HoldsQ4_1, EncodeQ4_1, DecodeQ4_1},
-    BlockType{"Q5_0", 5, Symmetric(8, 32), HoldsQ5_0, EncodeQ5_0, DecodeQ5_0},
-    BlockType{"Q5_K", 5, Grid{8, 32, Offset::kFloat}, nullptr, nullptr, DecodeQ5_K},
-    BlockType{"Q6_K", 6, Symmetric(8, 16), nullptr, nullptr, DecodeQ6_K},
-    BlockType{"Q8_0", 8, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0, RoundQ8_0},
-    BlockType{"F16", 0, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr, RoundFloats<F16>},
-    BlockType{"BF16", 0, {}, HoldsFloats<Bf16>, EncodeFloats<Bf16>, nullptr, RoundFloats<Bf16>},
-    BlockType{"F32", 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr, RoundFloats<float>},
-};
 
 }  // namespace
 
 std::span<const BlockType> BlockTypes() noexcept {
+  static const std::array kBlockTypes{
+      BlockType{"TQ2_0", 2, Symmetric(2, 256), HoldsTq2_0, EncodeTq2_0, DecodeTq2_0, RoundTq2_0},
+      BlockType{"Q2_0", 2, Symmetric(2, 64), HoldsQ2_0, EncodeQ2_0, DecodeQ2_0},
+      KQuantType<2>("Q2_K"),
+      KQuantType<3>("Q3_K"),
+      BlockType{"Q4_0", 4, Symmetric(4, 32), HoldsQ4_0, EncodeQ4_0, DecodeQ4_0},
+      KQuantType<4>("Q4_K"),
+      BlockType{"Q4_1", 4, Grid{4, 32, Offset::kFloat}, HoldsQ4_1, EncodeQ4_1, DecodeQ4_1},
+      BlockType{"Q5_0", 5, Symmetric(8, 32), HoldsQ5_0, EncodeQ5_0, DecodeQ5_0},
+      KQuantType<5>("Q5_K"),
+      KQuantType<6>("Q6_K"),
+      BlockType{"Q8_0", 8, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0, RoundQ8_0},
+      BlockType{"F16", 0, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr, RoundFloats<F16>},
+      BlockType{"BF16", 0, {}, HoldsFloats<Bf16>, EncodeFloats<Bf16>, nullptr, RoundFloats<Bf16>},
+      BlockType{"F32", 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr, RoundFloats<float>},
+  };
   return kBlockTypes;
 }
 
 const BlockType* FindBlockType(std::string_view name) noexcept {
-  const auto found = std::ranges::find(kBlockTypes, name, &BlockType::name);
-  return found == kBlockTypes.end() ? nullptr : &*found;
+  const auto found = std::ranges::find(BlockTypes(), name, &BlockType::name);
+  return found == BlockTypes().end() ? nullptr : &*found;
 }
 
 const BlockType* RoundedTypeOf(const AnyMatrix& matrix) noexcept {
   if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
-    const auto found = std::ranges::find_if(kBlockTypes, [&](const BlockType& type) {
+    const auto found = std::ranges::find_if(BlockTypes(), [&](const BlockType& type) {
       return type.round != nullptr && type.grid == (*packed)->grid();
     });
-    return found == kBlockTypes.end() ? nullptr : &*found;
+    return found == BlockTypes().end() ? nullptr : &*found;
   }
   return FindBlockType(std::holds_alternative<View<const float, 2>>(matrix) ? "F32"
                        : std::holds_alternative<View<const F16, 2>>(matrix) ? "F16"
@@ -748,7 +395,7 @@ bool Holds(const BlockType& type, const QMatrix& matrix) {
 
 std::string TypesThatHold(const QMatrix& matrix) {
   std::string names;
-  for (const BlockType& type : kBlockTypes) {
+  for (const BlockType& type : BlockTypes()) {
     if (Holds(type, matrix)) names += (names.empty() ? "" : ", ") + std::string(type.name);
   }
   return names;

@@ -1,5 +1,6 @@
 // How weights lie in the blocks of ggml's types: a table of rows. To add one: its functions and a
-// row in ggml_blocks.cpp; the tests of every row run on it unasked.
+// row in ggml_blocks.cpp (K-quants have theirs in ggml_super_blocks.cpp); the tests of every row
+// run on it unasked.
 //
 // Layouts: ggml-common.h and ggml-quants.c of llama.cpp; docs/formats.md.
 #pragma once
@@ -21,8 +22,8 @@ struct BlockType {
   std::string_view name;  // that of its GgmlType
   int bits;               // of a code; 0 of the float types
   /// What its blocks are read as: codes, scales and minima mean the same. Q2_0 and TQ2_0 are
-  /// mirrored, so that zero is in the middle; codes of 5 and 6 bits are read as ones of 8. Nothing
-  /// of the float types.
+  /// mirrored, so that zero is in the middle; codes of Q5_0 are read as ones of 8. Nothing of the
+  /// float types.
   std::optional<Grid> grid;
   /// Whether blocks give back the very values of a row of the matrix, of which `codes` are the
   /// codes. Null where nothing is written in the type.

@@ -115,7 +115,8 @@ Grid ReadGrid(const JsonObject& weights, bool own_method) {
     Refuse("type of codes is not supported", weights.Where("type"), "int", Printable(type));
   }
   const std::int64_t bits = weights.Integer("num_bits", 8);
-  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+  const bool named = weights.Has("grid");  // a K-quant, which may have 5 or 6 bits
+  if (bits < 2 || bits > 8 || bits == 7 || (!named && (bits == 5 || bits == 6))) {
     Refuse("width is not supported", weights.Where("num_bits"), "2, 3, 4 or 8",
            std::to_string(bits));
   }
@@ -129,7 +130,7 @@ Grid ReadGrid(const JsonObject& weights, bool own_method) {
            "null, static or weight", Shown(weights.At("actorder")));
   }
   Grid grid{.bits = static_cast<int>(bits), .group_size = ReadGroupSize(weights)};
-  if (weights.Has("grid")) {
+  if (named) {
     ReadKQuant(weights, own_method, grid);
   } else {
     grid.offset = ReadOffset(weights, own_method);
@@ -369,13 +370,13 @@ EndGrids ParseEndGrids(const Json& quantization_config, const ModelConfig& confi
     const std::optional<Grid> grid = Match(among, std::string(module), json.Where("config_groups"));
     if (!grid) return std::nullopt;
     const std::string place = where + ": " + std::string(module);
-    if (!grid->symmetric() || grid->bits == 3 || grid->k_quant) {
+    if (!CanBeEnd(*grid)) {
       Refuse("grid is not supported for the embedding and the head", place,
-             "symmetric, 2, 4 or 8 bits", Describe(*grid));
+             "symmetric, or a K-quant", Describe(*grid));
     }
-    if (config.hidden % GroupColumns(*grid, config.hidden) != 0) {
+    if (const Index step = RowStep(*grid, config.hidden); config.hidden % step != 0) {
       Refuse("group size does not divide the row", place,
-             "a divisor of " + std::to_string(config.hidden), std::to_string(grid->group_size));
+             "a divisor of " + std::to_string(config.hidden), std::to_string(step));
     }
     return grid;
   };

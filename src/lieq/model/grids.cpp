@@ -12,6 +12,10 @@ std::span<const End> EndsIn(const ModelConfig& config) noexcept {
   return std::span(kAllEnds).first(config.tied ? 1 : kMostEnds);
 }
 
+bool CanBeEnd(const Grid& grid) noexcept {
+  return grid.symmetric() || grid.k_quant;
+}
+
 ModelGrids ModelGrids::Uniform(Index count, const Grid& grid) {
   std::array<Grid, kSites> layer;
   layer.fill(grid);

@@ -24,8 +24,11 @@ inline constexpr std::size_t kMostEnds = kAllEnds.size();
 /// Those that a model has as matrices of their own.
 [[nodiscard]] std::span<const End> EndsIn(const ModelConfig& config) noexcept;
 
-/// Their grids, where they are quantized: symmetric, at 2, 4 or 8 bits, for vLLM's lookup unpacks
-/// whole words and knows no zero-points.
+/// Whether an end may have this grid: a symmetric one, for engines look rows up without
+/// zero-points, or a K-quant.
+[[nodiscard]] bool CanBeEnd(const Grid& grid) noexcept;
+
+/// Their grids, where they are quantized.
 struct EndGrids {
   std::optional<Grid> embedding, head;
 

@@ -22,7 +22,7 @@ std::shared_ptr<const QMatrix>& Of(End end, EndCodes& codes) noexcept {
 
 bool IsCalibrated(End end, const Grid& grid, const ModelConfig& config,
                   const QuantOptions& options) {
-  if (grid.bits >= 8 || !FindQuantizer(options.method).calibrates_ends) return false;
+  if (grid.bits > 4 || !FindQuantizer(options.method).calibrates_ends) return false;
   return end == End::kHead || config.tied;
 }
 

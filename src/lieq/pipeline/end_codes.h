@@ -25,8 +25,8 @@ inline constexpr const char* kEndsStage = "rounding the ends";
 inline constexpr const char* kEndsFile = "edges.safetensors";
 
 /// Whether an end on this grid is rounded by what calibration tells: a head, or an embedding that
-/// is head too. What nearest rounding loses at 8 bits is too little to be worth a pass over the
-/// model.
+/// is head too. What nearest rounding loses at 6 bits is too little to be worth a pass over
+/// the model.
 [[nodiscard]] bool IsCalibrated(End end, const Grid& grid, const ModelConfig& config,
                                 const QuantOptions& options);
 /// Whether any of them is.

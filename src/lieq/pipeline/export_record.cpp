@@ -30,7 +30,8 @@ Record RecordOfWeights(const ModelFolder& source) {
   if (!source.quantized) return record;
   try {
     const Record plan = PlanOfWeights(source);
-    for (const char* key : {"embedding_bits", "head_bits", "ends_group_size", "layers"}) {
+    for (const char* key :
+         {"embedding_bits", "head_bits", "ends_grid", "ends_group_size", "layers"}) {
       if (plan.contains(key)) record[key] = plan[key];
     }
   } catch (const Error&) {  // no plan of ours says such grids: floats among them, or mixed units

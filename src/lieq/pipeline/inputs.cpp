@@ -63,10 +63,10 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
   if (!model.quantized && model.ends == EndGrids{}) return;
   const auto require = [&](const AnyMatrix& matrix) {
     const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
-    if (packed == nullptr || ((*packed)->grid().bits >= 8 && !(*packed)->grid().k_quant)) return;
+    if (packed == nullptr || (*packed)->grid().bits >= 5) return;
     throw Error({.what = "the model is quantized already",
                  .where = model.path.string(),
-                 .expected = "floats, or codes of 8 bits",
+                 .expected = "floats, or codes of 5 bits or more",
                  .found = std::to_string((*packed)->grid().bits) + " bits",
                  .hint = hint});
   };
@@ -75,7 +75,7 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
   }
   require(model.weights.embedding);
   require(model.weights.head);
-  log.Info("the source has codes of 8 bits; one of 16 bits is better, if it can be had");
+  log.Info("the source is quantized itself; one of 16 bits is better, if it can be had");
 }
 
 std::string HashModel(const ModelFolder& model) {

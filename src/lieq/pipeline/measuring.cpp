@@ -66,9 +66,11 @@ std::optional<double> BitsForLayers(const QuantizeRequest& request, const ModelC
   return left / weights;
 }
 
+constexpr double kMoreBits = 5;  // of the layers, from where on wide grids may pay
+
 /// Four or five steps from narrow to wide around what the layers may take.
 std::vector<Grid> DefaultShapes(const QuantizeRequest& request, const ModelConfig& config) {
-  constexpr double kPlenty = 3.6, kMore = 5;  // 2 bits in small groups are out; 8 bits may pay
+  constexpr double kPlenty = 3.6;  // 2 bits in small groups are out
   const bool by_128 = std::ranges::all_of(
       kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
   const Index group = by_128 ? 128 : 64;
@@ -78,7 +80,7 @@ std::vector<Grid> DefaultShapes(const QuantizeRequest& request, const ModelConfi
                              {.bits = 3, .group_size = group},
                              {.bits = 4, .group_size = group},
                              {.bits = 4, .group_size = 32}};
-    if (bits > kMore) shapes.push_back({.bits = 8, .group_size = group});
+    if (bits > kMoreBits) shapes.push_back({.bits = 8, .group_size = group});
     return shapes;
   }
   std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
@@ -95,7 +97,9 @@ std::vector<Grid> DefaultCandidates(const QuantizeRequest& request, const ModelC
   std::vector<Grid> candidates;
   const bool blocks = request.grids.target != nullptr && request.grids.target->offers_k_quants;
   if (request.grids.k_quant || blocks) {
+    const bool wide = BitsForLayers(request, config).value_or(0) > kMoreBits;
     for (const KQuant& row : KQuants()) {
+      if (row.grid.bits > 4 && !wide) continue;
       const bool fits =
           std::ranges::any_of(kAllUnits, [&](Unit unit) { return Fits(row.grid, config, unit); });
       if (fits || request.grids.k_quant) candidates.push_back(row.grid);
@@ -218,16 +222,24 @@ bool ChoosesEnds(const QuantizeRequest& request, const ModelConfig& config) {
 
 std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
                                            const ModelConfig& config) {
+  const ContainerTarget* target = request.grids.target;
   std::vector<std::optional<Grid>> grids{std::nullopt};
-  for (const int bits : {8, 4, 2}) {
-    for (const Index group : {128, 64, 32}) {
-      const Grid grid{.bits = bits, .group_size = group};
-      if (config.hidden % group != 0) continue;
-      if (request.grids.target != nullptr && !HoldsEnds(*request.grids.target, grid, config))
-        continue;
-      grids.emplace_back(grid);
-      if (bits == 8) break;  // nothing is lost there that a narrower group would give back
-    }
+  const auto add = [&](const Grid& grid) {
+    if (config.hidden % RowStep(grid, config.hidden) != 0) return false;
+    if (target != nullptr && !HoldsEnds(*target, grid, config)) return false;
+    grids.emplace_back(grid);
+    return true;
+  };
+  // Widths with their groups, widest first; of a width alone what pays: at 8 bits a narrower group
+  // gives nothing back, at 2 a wide one loses more than it saves.
+  for (const Index group : {128, 64, 32}) {
+    if (add({.bits = 8, .group_size = group})) break;
+  }
+  for (const Index group : {128, 64, 32}) (void)add({.bits = 4, .group_size = group});
+  for (const Index group : {128, 64}) (void)add({.bits = 3, .group_size = group});
+  for (const Index group : {64, 32}) (void)add({.bits = 2, .group_size = group});
+  if (target != nullptr && target->offers_k_quants) {
+    for (const int bits : {6, 4}) (void)add(KQuantOfBits(bits)->grid);
   }
   std::vector<EndCandidates> ends;
   const BoundGrids bound = BindRules(request, config);

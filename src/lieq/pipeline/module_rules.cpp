@@ -106,12 +106,10 @@ Index BindEnds(const ModuleRule& rule, Matcher& matches, const ModelConfig& conf
     const std::string name(ModuleOf(end));
     if (!matches(name)) continue;
     ++found;
-    const bool held =
-        !rule.grid || (rule.grid->symmetric() && !rule.grid->k_quant && rule.grid->bits != 3);
-    if (!held) {
+    if (rule.grid && !CanBeEnd(*rule.grid)) {
       throw Error({.what = "a grid that embedding and head cannot have",
                    .where = rule.where() + ": " + name,
-                   .expected = "symmetric, 2, 4 or 8 bits, or 16",
+                   .expected = "symmetric, a K-quant, or 16",
                    .found = Label(*rule.grid)});
     }
     if (rule.grid) CheckFits(rule, name, *rule.grid, config.hidden);

@@ -65,6 +65,7 @@ Json PlanOfRecord(const Json& result, const std::string& where) {
   }
   Copy(settings.value(), "group_size", plan, "ends_group_size");
   Copy(result, "ends_group_size", plan);
+  Copy(result, "ends_grid", plan);
   const std::string offset =
       settings.String("offset", settings.Boolean("symmetric", true) ? Name(Offset::kSymmetric)
                                                                     : Name(Offset::kInteger));

@@ -146,7 +146,7 @@ std::vector<Index> LayersWithin(std::span<const double> scores, const Grid& low,
 
 Plan UniformPlan(const Grid& grid, const ModelConfig& config) {
   const int bits = grid.bits;
-  if (!IsWidth(bits)) {
+  if (!IsWidth(bits) && !grid.k_quant) {
     throw Error({.what = "no such width",
                  .where = "uniform",
                  .expected = WidthList(),

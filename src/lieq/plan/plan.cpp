@@ -11,6 +11,10 @@ bool IsWidth(std::int64_t bits) noexcept {
   return std::ranges::find(kWidths, bits) != kWidths.end();
 }
 
+bool IsCodeWidth(std::int64_t bits) noexcept {
+  return IsWidth(bits) || (bits > 0 && bits < 8 && KQuantOfBits(static_cast<int>(bits)) != nullptr);
+}
+
 std::int64_t UnitWeightCount(const ModelConfig& config, Unit unit) noexcept {
   std::int64_t count = 0;
   for (const Site site : SitesOf(unit)) count += config.Out(site) * config.In(site);

@@ -20,9 +20,11 @@
 
 namespace lieq {
 
-/// The widths that quantizers and containers know.
+/// The widths that quantizers and containers know, of grids that are no K-quants.
 inline constexpr std::array kWidths{2, 3, 4, 8};
 [[nodiscard]] bool IsWidth(std::int64_t bits) noexcept;
+/// Whether a grid has this width: one of kWidths, or a K-quant's.
+[[nodiscard]] bool IsCodeWidth(std::int64_t bits) noexcept;
 
 /// Which whole number of layers an average becomes: as many as stay at or below it, or the nearest
 /// (the paper's rule), which may lie half a layer above.
@@ -46,8 +48,8 @@ struct PredictionCheck {
   friend bool operator==(const PredictionCheck&, const PredictionCheck&) = default;
 };
 
-/// Invariants: every width one of kWidths; the linears of a unit share a grid; scores finite, one
-/// per layer or none.
+/// Invariants: every width one of kWidths, or its K-quant's; the linears of a unit share a grid;
+/// scores finite, one per layer or none.
 struct Plan {
   ModelGrids grids;
   std::vector<double> scores;           // [layers], larger: more worth protecting; or empty

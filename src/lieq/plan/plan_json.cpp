@@ -39,7 +39,7 @@ std::string Shortened(const Json& value) {
 
 int Width(const JsonObject& object, std::string_view key) {
   const std::int64_t bits = object.Integer(key);
-  if (!IsWidth(bits)) Wrong(object, key, fmt::format("one of {}", fmt::join(kWidths, ", ")));
+  if (!IsCodeWidth(bits)) Wrong(object, key, fmt::format("one of {}", fmt::join(kWidths, ", ")));
   return static_cast<int>(bits);
 }
 
@@ -87,7 +87,7 @@ const KQuant* ParseKQuant(const JsonObject& object, std::string_view key) {
   const std::string name = value.is_string() ? value.get<std::string>() : "";
   if (name == kAffine) return nullptr;
   const KQuant* row = FindKQuant(name);
-  if (row == nullptr) Wrong(object, key, "affine, q2_k, q3_k or q4_k");
+  if (row == nullptr) Wrong(object, key, "affine, " + KQuantNames());
   return row;
 }
 
@@ -161,6 +161,11 @@ bool ParseLayers(const JsonObject& object, std::optional<Index> count, const Gri
     }
     const auto bits = ParseUnits<int>(row, "bits", Width);
     const auto grids = ParseGrids(row, bits);
+    for (const Unit unit : kAllUnits) {
+      const auto at = static_cast<std::size_t>(unit);
+      if (IsWidth(bits[at]) || (grids && (*grids)[at].k_quant)) continue;
+      Wrong(row, "bits", fmt::format("one of {}", fmt::join(kWidths, ", ")));
+    }
     if (grids.has_value() != grouped && i > 0) {
       throw Error({.what = "a group size that some layers have and others lack",
                    .where = row.Where("group_size")});
@@ -203,7 +208,7 @@ void CheckGroups(const JsonObject& object, const ModelConfig& config, const Plan
 void ParseWidths(const JsonObject& object, Plan& plan) {
   const Json& widths = object.At("widths");
   const auto good = [](const Json& width) {
-    return width.is_number_integer() && IsWidth(width.get<std::int64_t>());
+    return width.is_number_integer() && IsCodeWidth(width.get<std::int64_t>());
   };
   if (!widths.is_array() || widths.size() != 2 || !std::ranges::all_of(widths, good) ||
       widths[0] > widths[1]) {
@@ -278,10 +283,25 @@ PlanRequest RequestFromJson(const JsonObject& object) {
   return request;
 }
 
-int EndBits(const JsonObject& object, std::string_view key) {
-  const std::int64_t bits = object.Integer(key, 16);
-  if (bits != 2 && bits != 4 && bits != 8 && bits != 16) Wrong(object, key, "2, 4, 8 or 16");
+int EndBits(const JsonObject& object, std::string_view key, const KQuant* k_quant) {
+  const std::int64_t bits = object.Integer(key, kFloatBits);
+  if (k_quant != nullptr && bits != k_quant->grid.bits) {
+    Wrong(object, key, fmt::format("{}, as {} has", k_quant->grid.bits, k_quant->name));
+  }
+  if (k_quant == nullptr && !IsWidth(bits) && bits != kFloatBits) {
+    Wrong(object, key, fmt::format("one of {}, {}", fmt::join(kWidths, ", "), kFloatBits));
+  }
   return static_cast<int>(bits);
+}
+
+/// The K-quants that "ends_grid" names: one for both ends, or one for each.
+const KQuant* EndKQuant(const JsonObject& object, End end) {
+  constexpr std::string_view kGrids = "ends_grid";
+  if (!object.Has(kGrids)) return nullptr;
+  if (!object.At(kGrids).is_object()) return ParseKQuant(object, kGrids);
+  const JsonObject apart = object.Object(kGrids);
+  RefuseUnknownKeys(apart, std::array{Name(End::kEmbedding), Name(End::kHead)});
+  return apart.Has(Name(end)) ? ParseKQuant(apart, Name(end)) : nullptr;
 }
 
 /// The group size of the ends where the document does not say it: that of its first layer.
@@ -300,8 +320,16 @@ void ParseEnds(const JsonObject& object, Plan& plan) {
   const bool apart = object.Has(kGroups) && object.At(kGroups).is_object();
   if (object.Has(kGroups) && !apart) group = GroupSize(object, kGroups);
   for (const End end : kAllEnds) {
-    const int bits = EndBits(object, std::string(Name(end)) + "_bits");
+    const std::string key = std::string(Name(end)) + "_bits";
+    // A name that stands for both ends is not that of one that stays in floats.
+    const KQuant* k_quant =
+        object.Integer(key, kFloatBits) == kFloatBits ? nullptr : EndKQuant(object, end);
+    const int bits = EndBits(object, key, k_quant);
     if (bits == kFloatBits) continue;
+    if (k_quant != nullptr) {
+      plan.grids.ends.At(end) = k_quant->grid;
+      continue;
+    }
     plan.grids.ends.At(end) =
         Grid{.bits = bits,
              .group_size = apart ? GroupSize(object.Object(kGroups), Name(end))
@@ -365,7 +393,16 @@ void AddEnds(const EndGrids& ends, bool tied, Record& record) {
   const auto bits = [](const std::optional<Grid>& grid) { return grid ? grid->bits : kFloatBits; };
   record["embedding_bits"] = bits(ends.embedding);
   record["head_bits"] = bits(tied ? ends.embedding : ends.head);
-  if (ends.head && ends.embedding && ends.head->group_size != ends.embedding->group_size) {
+  const auto name = [](const std::optional<Grid>& grid) {
+    return Record(grid && grid->k_quant ? KQuantOf(*grid).name : kAffine);
+  };
+  const bool both = ends.head && ends.embedding;
+  if (both && name(ends.head) != name(ends.embedding)) {
+    for (const End end : kAllEnds) record["ends_grid"][std::string(Name(end))] = name(ends.At(end));
+  } else if (const auto& end = ends.head ? ends.head : ends.embedding; end && end->k_quant) {
+    record["ends_grid"] = name(end);
+  }
+  if (both && ends.head->group_size != ends.embedding->group_size) {
     for (const End end : kAllEnds) {
       record["ends_group_size"][std::string(Name(end))] = GroupRecord(ends.At(end)->group_size);
     }

@@ -35,8 +35,8 @@ namespace lieq {
 /// or one for each unit by name.
 void AddGrids(const Plan& plan, Index layer, Record& row);
 
-/// "embedding_bits", "head_bits", and where one is quantized "ends_group_size": a number or "row",
-/// or an object by end where they differ.
+/// "embedding_bits", "head_bits", "ends_grid" of K-quants, and where one is quantized
+/// "ends_group_size": a number or "row", or an object by end where they differ.
 void AddEnds(const EndGrids& ends, bool tied, Record& record);
 
 /// "row" for 0.

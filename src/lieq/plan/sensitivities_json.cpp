@@ -123,7 +123,8 @@ Record GridToJson(const Grid& grid) {
 Grid GridFromJson(const JsonObject& object) {
   Grid grid;
   const std::int64_t bits = object.Integer("bits");
-  if (!IsWidth(bits)) Wrong(object, "bits", "2, 3, 4 or 8");
+  const bool k_quant = object.Boolean("k_quant", false);
+  if (k_quant ? !IsCodeWidth(bits) : !IsWidth(bits)) Wrong(object, "bits", "2, 3, 4 or 8");
   grid.bits = static_cast<int>(bits);
   if (object.At("group_size").is_string()) {
     if (object.String("group_size") != "row") Wrong(object, "group_size", "a number, or \"row\"");
@@ -140,9 +141,9 @@ Grid GridFromJson(const JsonObject& object) {
     }
     grid.offset = *offset;
   }
-  grid.k_quant = object.Boolean("k_quant", false);
+  grid.k_quant = k_quant;
   if (grid.k_quant && std::ranges::find(KQuants(), grid, &KQuant::grid) == KQuants().end()) {
-    Wrong(object, "k_quant", "bits, group size and offset of q2_k, q3_k or q4_k");
+    Wrong(object, "k_quant", "bits, group size and offset of one of " + KQuantNames());
   }
   return grid;
 }

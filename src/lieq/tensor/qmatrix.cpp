@@ -26,6 +26,14 @@ constexpr std::array kKQuants{
            .grid = {.bits = 4, .group_size = 32, .offset = Offset::kFloat, .k_quant = true},
            .scale_bits = 6,
            .scale_zero = 0},
+    KQuant{.name = "q5_k",
+           .grid = {.bits = 5, .group_size = 32, .offset = Offset::kFloat, .k_quant = true},
+           .scale_bits = 6,
+           .scale_zero = 0},
+    KQuant{.name = "q6_k",
+           .grid = {.bits = 6, .group_size = 16, .offset = Offset::kSymmetric, .k_quant = true},
+           .scale_bits = 8,
+           .scale_zero = 128},
 };
 
 }  // namespace
@@ -79,6 +87,12 @@ const KQuant* KQuantOfBits(int bits) noexcept {
   const auto found =
       std::ranges::find_if(kKQuants, [&](const KQuant& row) { return row.grid.bits == bits; });
   return found == kKQuants.end() ? nullptr : &*found;
+}
+
+std::string KQuantNames() {
+  std::string names;
+  for (const KQuant& row : kKQuants) names += (names.empty() ? "" : ", ") + std::string(row.name);
+  return names;
 }
 
 const KQuant& KQuantOf(const Grid& grid) noexcept {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -36,11 +37,11 @@ inline constexpr std::array kAllOffsets{Offset::kSymmetric, Offset::kHalf, Offse
 /// Where the levels of a group lie: w = scale * (code - zero), code in 0..2^bits - 1; where offsets
 /// are kFloat, w = scale * code + minimum.
 ///
-/// A K-quant grid is one of llama.cpp's Q2_K, Q3_K and Q4_K: scales and minima of its groups are
+/// A K-quant grid is one of llama.cpp's Q2_K to Q6_K: scales and minima of its groups are
 /// integers times a number that kSuperColumns columns share. Its other members are those of its row
 /// of KQuants().
 struct Grid {
-  int bits = 2;           // 2, 3, 4 or 8
+  int bits = 2;           // 2, 3, 4 or 8; 5 and 6 of K-quants too
   Index group_size = 64;  // columns that share a scale; 0: the whole row
   Offset offset = Offset::kSymmetric;
   bool k_quant = false;
@@ -81,6 +82,7 @@ struct KQuant {
 [[nodiscard]] std::span<const KQuant> KQuants() noexcept;
 [[nodiscard]] const KQuant* FindKQuant(std::string_view name) noexcept;  // null: no such name
 [[nodiscard]] const KQuant* KQuantOfBits(int bits) noexcept;  // null where none has the width
+[[nodiscard]] std::string KQuantNames();                      // "q2_k, q3_k, ..."
 /// The row of a grid that is one.
 [[nodiscard]] const KQuant& KQuantOf(const Grid& grid) noexcept;
 

@@ -136,11 +136,12 @@ bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
   return fit;
 }
 
-/// The grid that a matrix is packed on: of its own width, or of 6 bits where it has 8 and needs no
-/// more, as those that were read from Q5_0, Q5_K and Q6_K.
+/// The grid that a matrix is packed on: of its own width, or of 6 bits where it has 5, or 8 and
+/// needs no more, as those that were read from Q5_0.
 Grid HeldGrid(const QMatrix& from, ThreadPool& pool) {
   Grid grid = from.grid();
   const bool symmetric = grid.symmetric();
+  if (grid.bits == 5 && !symmetric) grid.bits = 6;  // q5_k: codes count from 0
   if (grid.bits != 8 || !(symmetric || grid.offset == Offset::kFloat)) return grid;
   const auto first = static_cast<std::uint8_t>(symmetric ? 128 - 32 : 0);
   constexpr std::uint8_t kCodes = 64;
@@ -181,11 +182,12 @@ Matrix<T> LargePages(Index rows, Index cols) {
 
 PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
   PackedShape shape{};
-  shape.bits = grid.bits;
+  shape.bits = grid.bits == 5 ? 6 : grid.bits;
   shape.group_columns = grid.k_quant ? kSuperColumns : GroupColumns(grid, cols);
-  shape.parts = grid.k_quant ? static_cast<int>(kPieceColumns / grid.group_size) : 1;
+  const Index part = shape.bits == 6 ? 16 : grid.group_size;  // of a K-quant
+  shape.parts = grid.k_quant ? static_cast<int>(kPieceColumns / part) : 1;
   shape.groups = cols / shape.group_columns;
-  shape.step_columns = 32 * StepWords(grid.bits) / grid.bits;
+  shape.step_columns = 32 * StepWords(shape.bits) / shape.bits;
   const int twice_zero = static_cast<int>(2 * grid.shared_zero());
   shape.sum_times = twice_zero == 0 ? 1 : -(twice_zero % 2 == 0 ? twice_zero / 2 : twice_zero);
   shape.group_steps = CeilDiv(shape.group_columns, shape.step_columns);
@@ -196,6 +198,7 @@ PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
 
 bool PackedMatrix::Holds(const Grid& grid) noexcept {
   const int bits = grid.bits;
+  if (bits == 5) return !grid.symmetric();  // held at 6 bits
   return bits == 2 || bits == 3 || bits == 4 || bits == 6 || bits == 8;
 }
 
@@ -234,7 +237,8 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
 
 void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
   const Index begin = block * kLanes, end = std::min(rows_, begin + kLanes);
-  const Index parts = shape_.group_pieces * shape_.parts;  // of a super-block
+  const Index parts = shape_.group_pieces * shape_.parts;  // of a super-block, which has
+  const Index groups = kSuperColumns / from.group_columns();
   for (Index row = begin; row < end; ++row) {
     const Index lane = row - begin;
     for (Index g = 0; g < shape_.groups; ++g) {
@@ -243,8 +247,9 @@ void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
       if (minima_.size() > 0) minima_(block, g * kLanes + lane) = ToF16(super.dmin).bits;
       for (Index part = 0; part < parts; ++part) {
         const Index at = (g * parts + part) * kLanes + lane;
-        factors_(block, at) = super.scales[Size(part)];
-        if (zeros_.size() > 0) zeros_(block, at) = super.minima[Size(part)];
+        const std::size_t from_part = Size(part * groups / parts);
+        factors_(block, at) = super.scales[from_part];
+        if (zeros_.size() > 0) zeros_(block, at) = super.minima[from_part];
       }
     }
   }
