@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Our GGUF files beside llama-quantize's, all run by llama.cpp: one table.
 
-    bench/llama_cpp.py MODEL --llama DIR [--chunks N] [--types LIST] [--ours OPTIONS]... [--work DIR]
+    bench/llama_cpp.py MODEL --llama DIR [--chunks N] [--types LIST] [--ours OPTIONS]... [--whole]
+                       [--work DIR]
 
 --llama: the folder of llama-quantize, llama-perplexity and llama-bench. llama-quantize gets an
 importance matrix that `lieq calibrate` measures on the text that our files are calibrated on,
 calibration.wiki-books.txt; embedding and head are Q8_0 in all files. --ours: options of one of our rows,
-which go to `lieq quantize`. Perplexity is llama-perplexity's on wikitext2.test.raw, in windows of 512
+which go to `lieq quantize`. --whole: llama-quantize chooses the types of embedding and head itself, and
+beside each of its files stands one of ours that is no larger, by --size and --for gguf; --ours are then
+options of all of these. --no-speed leaves llama-bench out. Perplexity is llama-perplexity's on wikitext2.test.raw, in windows of 512
 tokens. Speed is llama-bench's, the best of --rounds in which the files take turns. Finished files in
 --work are used again. Needs the Python package gguf.
 """
@@ -64,6 +67,30 @@ def layer_bytes(file):
     return size, 8 * size / weights, ", ".join(f"{types[name]} {name}" for name in most)
 
 
+def beside(theirs, source, work, calibration, options):
+    """Our file that is as large as llama-quantize's at most: a row, or none beside the source."""
+    label, file = theirs
+    if file == source:
+        return
+    damages = work / "damages.json"
+    if not damages.exists():
+        run(options.lieq, "sensitivity", options.model, "-o", damages, "-q", "--for", "gguf", "--method", "gptq",
+            "--damage-windows", "4", "--candidates", "2:64,4:32,8:32,q2_k,q3_k,q4_k,q5_k,q6_k", *calibration)
+    weights = sum(each.stat().st_size for each in options.model.glob("*.safetensors"))
+    size = file.stat().st_size - (source.stat().st_size - weights)
+    words = ["--for", "gguf", "--sensitivities", damages, "--check", "0", *" ".join(options.ours).split()]
+    out = work / f"lieq_beside_{file.stem}"
+    ours = pathlib.Path(f"{out}.gguf")
+    while not ours.exists():
+        run(options.lieq, "quantize", options.model, "-o", out, "-q", "--force", "--size", size, *words, *calibration)
+        run(options.lieq, "export", out, "--to", "gguf", "-o", ours, "-q")
+        over = ours.stat().st_size - file.stat().st_size
+        if over > 0:  # norms are wider there
+            ours.unlink()
+            size -= over
+    yield f"LieQ beside {label.split()[-1]}", ours
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
@@ -72,6 +99,8 @@ def main():
     parser.add_argument("--types", default="Q2_K,Q3_K_M,IQ2_XXS,IQ2_XS,IQ2_S,IQ2_M,IQ3_XXS",
                         help="of llama-quantize; with -pure behind it the type in every matrix")
     parser.add_argument("--ours", action="append", default=[])
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--no-speed", action="store_true")
     parser.add_argument("--samples", default=128, help="windows of calibration, of both sides")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", default=2)
@@ -98,9 +127,12 @@ def main():
         files.append((f"llama-quantize {each}", work / f"{each}.gguf"))
         if not files[-1][1].exists():
             pure = ["--pure"] if each.endswith("-pure") else []
-            run(options.llama / "llama-quantize", *pure, "--imatrix", imatrix, "--token-embedding-type", "q8_0",
-                "--output-tensor-type", "q8_0", files[0][1], files[-1][1], each.removesuffix("-pure"))
-    for row in options.ours:
+            given = [] if options.whole else ["--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0"]
+            run(options.llama / "llama-quantize", *pure, "--imatrix", imatrix, *given, files[0][1], files[-1][1],
+                each.removesuffix("-pure"))
+    if options.whole:
+        files = [file for theirs in files for file in (theirs, *beside(theirs, files[0][1], work, calibration, options))]
+    for row in [] if options.whole else options.ours:
         out = work / ("lieq_" + "".join(c if c.isalnum() or c in ".-" else "_" for c in row))
         files.append((f"`lieq quantize {row}`", pathlib.Path(f"{out}.gguf")))
         if not files[-1][1].exists():
@@ -114,7 +146,7 @@ def main():
         perplexities.append(re.search(r"Final estimate: PPL = (\S+) \+/- (\S+)", printed).groups())
         print(label, layer_bytes(file), perplexities[-1], file=sys.stderr, flush=True)
     best = {label: (0, 0) for label, _ in files}
-    for _ in range(options.rounds):
+    for _ in range(0 if options.no_speed else options.rounds):
         for label, file in files:
             rows = json.loads(run(options.llama / "llama-bench", "-m", file, "-p", "512", "-n", "64", "-r", "1", "-t",
                                   options.threads, "-o", "json").partition("\n]")[0] + "\n]")

@@ -102,8 +102,7 @@ TEST_F(Rules, ThatCannotBeKeptAreRefusedByName) {
   Refuses("none stays in floats", {"--uniform", "4", "--set", "mlp=16"});
   Refuses("not a regular expression", {"--uniform", "4", "--set", "(=w2"});
   Refuses("do not divide a row", {"--uniform", "4", "--set", "down=w2g128"});
-  Refuses("symmetric, 2, 4 or 8 bits", {"--uniform", "4", "--set", "embed=w3g32"});
-  Refuses("symmetric, 2, 4 or 8 bits", {"--uniform", "4", "--set", "embed=w4g32:half"});
+  Refuses("symmetric, a K-quant, or 16", {"--uniform", "4", "--set", "embed=w4g32:half"});
   Refuses("--for compressed-tensors",
           {"--uniform", "4", "--set", "down=w2g64:half", "--for", "compressed-tensors"});
   Refuses("expected REGEX=GRID", {"--uniform", "4", "--set", "down"}, 2);

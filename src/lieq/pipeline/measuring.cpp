@@ -66,6 +66,12 @@ std::optional<double> BitsForLayers(const QuantizeRequest& request, const ModelC
   return left / weights;
 }
 
+/// Whether the result is for GGUF, whose blocks have a scale for each 64 columns at 2 bits and for
+/// each 32 at more: scales of wider groups are written several times, and save nothing.
+bool IsForBlocks(const QuantizeRequest& request) {
+  return request.grids.target != nullptr && request.grids.target->offers_k_quants;
+}
+
 constexpr double kMoreBits = 5;  // of the layers, from where on wide grids may pay
 
 /// Four or five steps from narrow to wide around what the layers may take.
@@ -75,6 +81,11 @@ std::vector<Grid> DefaultShapes(const QuantizeRequest& request, const ModelConfi
       kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
   const Index group = by_128 ? 128 : 64;
   const double bits = BitsForLayers(request, config).value_or(0);
+  if (IsForBlocks(request)) {
+    std::vector<Grid> shapes{{.bits = 2, .group_size = 64}, {.bits = 4, .group_size = 32}};
+    if (bits > kMoreBits) shapes.push_back({.bits = 8, .group_size = 32});
+    return shapes;
+  }
   if (bits > kPlenty) {
     std::vector<Grid> shapes{{.bits = 2, .group_size = 64},
                              {.bits = 3, .group_size = group},
@@ -95,8 +106,7 @@ std::vector<Grid> DefaultShapes(const QuantizeRequest& request, const ModelConfi
 
 std::vector<Grid> DefaultCandidates(const QuantizeRequest& request, const ModelConfig& config) {
   std::vector<Grid> candidates;
-  const bool blocks = request.grids.target != nullptr && request.grids.target->offers_k_quants;
-  if (request.grids.k_quant || blocks) {
+  if (request.grids.k_quant || IsForBlocks(request)) {
     const bool wide = BitsForLayers(request, config).value_or(0) > kMoreBits;
     for (const KQuant& row : KQuants()) {
       if (row.grid.bits > 4 && !wide) continue;
@@ -230,16 +240,20 @@ std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
     grids.emplace_back(grid);
     return true;
   };
-  // Widths with their groups, widest first; of a width alone what pays: at 8 bits a narrower group
-  // gives nothing back, at 2 a wide one loses more than it saves.
-  for (const Index group : {128, 64, 32}) {
-    if (add({.bits = 8, .group_size = group})) break;
-  }
-  for (const Index group : {128, 64, 32}) (void)add({.bits = 4, .group_size = group});
-  for (const Index group : {128, 64}) (void)add({.bits = 3, .group_size = group});
-  for (const Index group : {64, 32}) (void)add({.bits = 2, .group_size = group});
-  if (target != nullptr && target->offers_k_quants) {
+  if (IsForBlocks(request)) {
+    (void)add({.bits = 8, .group_size = 32});
     for (const int bits : {6, 4}) (void)add(KQuantOfBits(bits)->grid);
+    (void)add({.bits = 4, .group_size = 32});
+    (void)add({.bits = 2, .group_size = 64});
+  } else {
+    // Widths with their groups, widest first; of a width alone what pays: at 8 bits a narrower
+    // group gives nothing back, at 2 a wide one loses more than it saves.
+    for (const Index group : {128, 64, 32}) {
+      if (add({.bits = 8, .group_size = group})) break;
+    }
+    for (const Index group : {128, 64, 32}) (void)add({.bits = 4, .group_size = group});
+    for (const Index group : {128, 64}) (void)add({.bits = 3, .group_size = group});
+    for (const Index group : {64, 32}) (void)add({.bits = 2, .group_size = group});
   }
   std::vector<EndCandidates> ends;
   const BoundGrids bound = BindRules(request, config);
