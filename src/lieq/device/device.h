@@ -383,6 +383,10 @@ class Device {
   [[nodiscard]] virtual Index peak_memory() const { return 0; }
 
   [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
+  /// The same, where it does not count to the bound: slower memory that the device reaches.
+  [[nodiscard]] virtual DeviceMatrix AllocOutside(Index rows, Index cols) {
+    return Alloc(rows, cols);
+  }
   /// From host memory, read before the call returns.
   virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
   /// To host memory. Waits, as Sync does: all that was queued before has run, and is there.

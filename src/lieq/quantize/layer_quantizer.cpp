@@ -9,16 +9,28 @@
 #include "lieq/base/assert.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
+#include "lieq/quantize/stream_plan.h"
 
 namespace lieq {
 namespace {
 
-/// What the quantized model's layers begin with.
-Hidden EmbedRounded(const Weights& weights, std::shared_ptr<const QMatrix> embedding,
-                    Device& device, View<const TokenId, 2> tokens) {
-  Weights rounded = weights;
-  rounded.embedding = std::move(embedding);
-  return Forward(rounded, device, tokens.cols()).Embed(tokens);
+/// What layers begin with, in the memory of the device or outside. The embedding leaves that when
+/// this returns. embedding: in place of the model's; null: that.
+Hidden Embed(const Weights& weights, std::shared_ptr<const QMatrix> embedding, Device& device,
+             View<const TokenId, 2> tokens, bool outside) {
+  Weights with = weights;
+  if (embedding) with.embedding = std::move(embedding);
+  Forward forward(with, device, tokens.cols());
+  if (!outside) return forward.Embed(tokens);
+  const Index length = tokens.cols();
+  Hidden all{device.AllocOutside(tokens.size(), weights.config.hidden), tokens.rows(), length};
+  const Index step = forward.BatchWindows(length);
+  for (Index first = 0; first < tokens.rows(); first += step) {
+    const Index count = std::min(step, tokens.rows() - first);
+    const Hidden some = forward.Embed(tokens.Rows(first, count));
+    device.Copy(some.x.view(), all.x.view().Rows(first * length, count * length));
+  }
+  return all;
 }
 
 }  // namespace
@@ -36,15 +48,20 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   LIEQ_ASSERT(calibration.rows() > 0);
   sums_ = &RequireCalibration(device);
   const ModelConfig& config = weights.config;
-  quantized_.emplace(config, device, forward_,
-                     embedding ? EmbedRounded(weights, std::move(embedding), device, calibration)
-                               : forward_.Embed(calibration),
-                     /*at_once=*/false);
-  const Index batch = std::min(quantized_->rows(),
-                               forward_.BatchWindows(quantized_->length()) * quantized_->length());
+  const Index batch =
+      std::min(calibration.size(), forward_.BatchWindows(calibration.cols()) * calibration.cols());
+  const StreamPlan plan =
+      PlanStreams(weights, options_, calibration.size(), batch, device.memory_bound());
+  if (plan.bytes > 0) context.log.Info(plan.Text());
+  quantized_.emplace(
+      config, device, forward_,
+      Embed(weights, std::move(embedding), device, calibration, plan.quantized_outside),
+      /*at_once=*/false, plan.most_kept, plan.keeps_mixed);
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
   if (options_.corrects()) {
-    reference_.emplace(config, device, forward_, forward_.Embed(calibration), /*at_once=*/true);
+    reference_.emplace(config, device, forward_,
+                       Embed(weights, nullptr, device, calibration, plan.reference_outside),
+                       /*at_once=*/true, plan.most_kept, plan.keeps_mixed);
     difference_ = device.Alloc(batch, widest);
     missing_ = device.Alloc(batch, config.hidden);
   }

@@ -80,6 +80,15 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     auto* block = static_cast<float*>(queue_.Take(Size(rows * cols) * sizeof(float)));
     return {block, rows, cols, [this](float* owned) { queue_.Give(owned); }};
   }
+  DeviceMatrix AllocOutside(Index rows, Index cols) override {
+    // The host's memory has one address here and there.
+    cuda::Pinned block = cuda::TakePinned(std::max<std::size_t>(1, Bytes(rows * cols)));
+    auto* floats = reinterpret_cast<float*>(block.release());
+    return {floats, rows, cols, [this](float* owned) {
+              (void)cudaStreamSynchronize(queue_.stream());  // what is queued may be at it
+              cuda::FreePinned()(owned);
+            }};
+  }
   void Upload(View<const float, 2> from, DeviceView<float> to) override {
     LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
     queue_.Upload(from.data(), Bytes(from.stride()), DeviceAccess::Pointer(to), Bytes(to.stride()),
@@ -97,7 +106,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     cuda::Check(
         cudaMemcpy2DAsync(DeviceAccess::Pointer(to), Bytes(to.stride()),
                           DeviceAccess::Pointer(from), Bytes(from.stride()), Bytes(from.cols()),
-                          Size(from.rows()), cudaMemcpyDeviceToDevice, queue_.stream()),
+                          Size(from.rows()), cudaMemcpyDefault, queue_.stream()),
         "copying on it");
   }
   Prepared Prepare(const AnyMatrix& matrix) override {
