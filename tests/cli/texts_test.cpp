@@ -242,6 +242,13 @@ TEST_F(Texts, OfPromptsAreRepairedWithAWord) {
               HasSubstr("--prompt: bytes that are no UTF-8"));
 }
 
+TEST_F(Texts, ABoundOnAGpusMemoryIsNoneOfAProcessors) {
+  const auto outcome =
+      Lieq({"evaluate", Path("model"), "--text", Path("lf.txt"), "--device-memory", "8G"});
+  EXPECT_EQ(outcome.exit, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--device-memory is of --device cuda"));
+}
+
 TEST_F(Texts, AreEvaluatedInTheArithmeticThatAProbeFindsFaster) {
   const Json chosen = Evaluate("lf.txt", {"--arithmetic", "auto"});
   EXPECT_THAT(err, HasSubstr("products in "));

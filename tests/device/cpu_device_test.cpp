@@ -277,8 +277,15 @@ TEST(GramUpdate, AddsTheLowerTriangleAloneAndTheSameForAnyThreads) {
       for (Index i = 0; i < n; ++i) {
         for (Index j = i + 1; j < n; ++j) gram(i, j) = -1;
       }
-      device->calibration()->GramUpdate(Uploaded(*device, x).view(), gram.view());
-      device->calibration()->GramUpdate(Uploaded(*device, x).view(), gram.view());
+      const auto sums = device->calibration()->MakeGram(n);
+      sums->Set(gram.view());
+      device->calibration()->GramUpdate(Uploaded(*device, x).view(), *sums);
+      device->calibration()->GramUpdate(Uploaded(*device, x).view(), *sums);
+      std::vector<double> diagonal(Size(n));
+      sums->Diagonal(diagonal);
+      EXPECT_EQ(sums->Host().data(), sums->Host().data());  // no copy
+      gram = sums->Take();
+      for (Index i = 0; i < n; ++i) ASSERT_EQ(diagonal[Size(i)], gram(i, i));
       for (Index i = 0; i < n; ++i) {
         for (Index j = 0; j < n; ++j) {
           if (j > i) {
@@ -307,11 +314,12 @@ TEST(CrossGramUpdate, AddsAllProductsAndTheSameForAnyThreads) {
     for (const int threads : {1, 2, 7}) {
       ThreadPool pool(threads);
       const auto device = MakeCpuDevice(pool);
-      Matrix<float> cross(m, n);
+      const auto sums = device->calibration()->MakeCross(m, n);
       device->calibration()->CrossGramUpdate(Uploaded(*device, a).view(),
-                                             Uploaded(*device, b).view(), cross.view());
+                                             Uploaded(*device, b).view(), *sums);
       device->calibration()->CrossGramUpdate(Uploaded(*device, a).view(),
-                                             Uploaded(*device, b).view(), cross.view());
+                                             Uploaded(*device, b).view(), *sums);
+      Matrix<float> cross = sums->Take();
       for (Index i = 0; i < m; ++i) {
         for (Index j = 0; j < n; ++j) {
           double sum = 0, magnitude = 0;

@@ -44,8 +44,9 @@ TEST(Importance, IsTheDiagonalOfTheGramMatrixOfEachUnit) {
   Hidden hidden = forward.Embed(tokens.view());
   for (Index layer = 0; layer < 3; ++layer) {
     forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
-      Matrix<double> gram(input.cols(), input.cols());
-      device->calibration()->GramUpdate(input, gram.view());
+      const auto sums = device->calibration()->MakeGram(input.cols());
+      device->calibration()->GramUpdate(input, *sums);
+      const Matrix<double> gram = sums->Take();
       const auto& squares = found.squares[Size(layer)][static_cast<std::size_t>(unit)];
       ASSERT_EQ(static_cast<Index>(squares.size()), input.cols());
       for (Index i = 0; i < input.cols(); ++i) {

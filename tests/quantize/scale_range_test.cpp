@@ -38,9 +38,9 @@ Made Quantize(const Grid& grid, int power, bool wide, Clip clip = Clip::kSearch)
   TestContext test;
   Made made;
   const Matrix<float> w = Weights(power);
-  made.q = QuantizeInRange(
-      w.view(), grid, wide, made.report, [&](View<const float, 2> multiple, double) {
-        return QuantizeRtn(multiple, {}, grid, clip, test.context, made.report);
+  made.q =
+      QuantizeInRange(w.view(), grid, wide, made.report, [&](const LinearFloats& multiple, double) {
+        return QuantizeRtn(multiple.host(), {}, grid, clip, test.context, made.report);
       });
   made.relative = made.report.error / made.report.signal;
   return made;
@@ -137,9 +137,9 @@ TEST(ScaleRange, RowsOfNothingAreNoReasonToComplain) {
     for (const Grid& grid : Grids()) {
       LinearReport report;
       const QMatrix q = QuantizeInRange(
-          w.view(), grid, wide, report, [&](View<const float, 2> multiple, double by) {
+          w.view(), grid, wide, report, [&](const LinearFloats& multiple, double by) {
             EXPECT_EQ(by, 1);
-            return QuantizeRtn(multiple, {}, grid, Clip::kSearch, test.context, report);
+            return QuantizeRtn(multiple.host(), {}, grid, Clip::kSearch, test.context, report);
           });
       EXPECT_EQ(report.coarse_scales, 0);
       EXPECT_EQ(ToFloat(ToF16(q.scales()(5, 0))), q.scales()(5, 0));

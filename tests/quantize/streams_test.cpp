@@ -7,11 +7,15 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "lieq/base/error.h"
 #include "lieq/base/rng.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
+#include "lieq/quantize/quantizers.h"
+#include "lieq/quantize/stream_plan.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_context.h"
 #include "tests/support/tiny_model.h"
@@ -61,9 +65,10 @@ class StreamsTest : public testing::Test {
     return layers;
   }
 
-  ActivationStream Stream(bool at_once, Index most_kept) {
-    return {model.weights.config,          *device, *forward,
-            forward->Embed(tokens.view()), at_once, most_kept};
+  ActivationStream Stream(bool at_once, Index most_kept, bool keeps_mixed = true) {
+    return {
+        model.weights.config, *device, *forward, forward->Embed(tokens.view()), at_once, most_kept,
+        keeps_mixed};
   }
 
   template <class Function>
@@ -72,9 +77,9 @@ class StreamsTest : public testing::Test {
     for (Index first = 0; first < rows; first += most) batch(first, std::min(most, rows - first));
   }
 
-  std::vector<Passed> ByUnits(bool at_once, Index most_kept) {
+  std::vector<Passed> ByUnits(bool at_once, Index most_kept, bool keeps_mixed = true) {
     std::vector<Passed> layers;
-    ActivationStream stream = Stream(at_once, most_kept);
+    ActivationStream stream = Stream(at_once, most_kept, keeps_mixed);
     for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
       Passed& passed = layers.emplace_back();
       stream.SetLayer(layer, Place(model.weights.layers[Size(layer)], *device));
@@ -104,6 +109,9 @@ TEST_F(StreamsTest, GiveWhatThePassForwardGivesWhateverIsKept) {
   EXPECT_EQ(ByUnits(/*at_once=*/false, kMostKeptFloats), expected);
   EXPECT_EQ(ByUnits(/*at_once=*/false, /*most_kept=*/0), expected);
   EXPECT_EQ(ByUnits(/*at_once=*/true, kMostKeptFloats), expected);
+  for (const bool at_once : {false, true}) {
+    EXPECT_EQ(ByUnits(at_once, /*most_kept=*/0, /*keeps_mixed=*/false), expected);
+  }
 }
 
 TEST_F(StreamsTest, PassALayerAtOnce) {
@@ -140,6 +148,44 @@ TEST_F(StreamsTest, GoOnWithALinearThatWasReplaced) {
   Add(stream.residual(0, stream.rows()), found);
 
   EXPECT_EQ(found, expected);
+}
+
+TEST(StreamPlan, KeepsLessTheLowerTheBoundAndSaysWhatWouldDo) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model", {});
+  const ModelFolder model = OpenModel(folder / "model");
+  const Weights& weights = model.weights;
+  constexpr Index kRows = Index{1} << 24, kBatch = 2048;
+  for (const char* method : {"gptq", "best"}) {
+    const QuantOptions options = WithDefaults({.method = method});
+    const bool two = options.corrects();
+    const StreamPlan free = PlanStreams(weights, options, kRows, kBatch, 0);
+    EXPECT_TRUE(free.keeps_mixed && !free.reference_outside && !free.quantized_outside);
+    EXPECT_EQ(free.bytes, 0);
+    // Bounds fall by a twentieth until nothing fits: never is more kept than before.
+    int outside = 0;
+    bool mixed = true;
+    Index bound = Index{1} << 40;
+    std::string refused;
+    while (refused.empty()) {
+      try {
+        const StreamPlan plan = PlanStreams(weights, options, kRows, kBatch, bound);
+        EXPECT_LE(plan.bytes, static_cast<double>(bound));
+        const int now = (plan.reference_outside ? 1 : 0) + (plan.quantized_outside ? 1 : 0);
+        EXPECT_GE(now, outside);
+        EXPECT_LE(plan.keeps_mixed, mixed);
+        EXPECT_EQ(plan.reference_outside && !two, false);
+        outside = now;
+        mixed = plan.keeps_mixed;
+      } catch (const Error& error) {
+        refused = error.problem().expected;
+      }
+      bound = bound / 20 * 19;
+    }
+    EXPECT_EQ(outside, two ? 2 : 1);
+    EXPECT_FALSE(mixed);
+    EXPECT_EQ(refused.rfind("about ", 0), 0u) << refused;
+  }
 }
 
 }  // namespace

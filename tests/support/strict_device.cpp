@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <new>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -269,15 +270,51 @@ void StrictDevice::TopColumns(DeviceView<const float> x, View<TokenId, 2> column
   cpu_->TopColumns(x, Later(columns));
 }
 
-void StrictDevice::GramUpdate(DeviceView<const float> x, View<double, 2> gram) {
+/// The CPU's, which are over once somebody has asked.
+template <class T>
+class StrictDevice::HeldSums final : public PlacedSums<T> {
+ public:
+  explicit HeldSums(std::unique_ptr<PlacedSums<T>> inner) : inner_(std::move(inner)) {}
+  [[nodiscard]] Index rows() const noexcept override { return inner_->rows(); }
+  [[nodiscard]] Index cols() const noexcept override { return inner_->cols(); }
+  [[nodiscard]] const Matrix<T>& Host() override { return Asked().Host(); }
+  [[nodiscard]] Matrix<T> Take() override { return Asked().Take(); }
+  void Diagonal(std::span<T> to) override { Asked().Diagonal(to); }
+  void Set(View<const T, 2> values) override { inner_->Set(values); }
+
+  /// To add to.
+  static PlacedSums<T>& Inner(PlacedSums<T>& held) {
+    auto& sums = static_cast<HeldSums&>(held);
+    if (sums.asked_) throw std::logic_error("sums were asked for before all was added");
+    return *sums.inner_;
+  }
+
+ private:
+  PlacedSums<T>& Asked() {
+    asked_ = true;
+    return *inner_;
+  }
+  std::unique_ptr<PlacedSums<T>> inner_;
+  bool asked_ = false;
+};
+
+std::unique_ptr<PlacedSums<double>> StrictDevice::MakeGram(Index n) {
+  return std::make_unique<HeldSums<double>>(cpu_->calibration()->MakeGram(n));
+}
+
+std::unique_ptr<PlacedSums<float>> StrictDevice::MakeCross(Index rows, Index cols) {
+  return std::make_unique<HeldSums<float>>(cpu_->calibration()->MakeCross(rows, cols));
+}
+
+void StrictDevice::GramUpdate(DeviceView<const float> x, PlacedSums<double>& gram) {
   const Opened opened(memory_);
-  cpu_->calibration()->GramUpdate(x, Later(gram));
+  cpu_->calibration()->GramUpdate(x, HeldSums<double>::Inner(gram));
 }
 
 void StrictDevice::CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
-                                   View<float, 2> cross) {
+                                   PlacedSums<float>& cross) {
   const Opened opened(memory_);
-  cpu_->calibration()->CrossGramUpdate(a, b, Later(cross));
+  cpu_->calibration()->CrossGramUpdate(a, b, HeldSums<float>::Inner(cross));
 }
 
 void StrictDevice::RowSquares(DeviceView<const float> x, std::span<double> sums) {

@@ -36,7 +36,8 @@ class GuardedMemory {
 /// - its memory, weights included, cannot be touched by the host: that ends the process;
 /// - new memory holds NaN;
 /// - what an operation writes to host memory comes with the next Sync or Download. Until then NaN
-///   (-1 for tokens) is there.
+///   (-1 for tokens) is there;
+/// - nothing is added to sums that were asked for.
 class StrictDevice final : public Device, public CalibrationOps, public GradientOps {
  public:
   explicit StrictDevice(ThreadPool& pool);
@@ -83,9 +84,11 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
   void TopColumns(DeviceView<const float> x, View<TokenId, 2> columns) override;
 
   void RoundRows(DeviceView<float> x, Index group, int bits) override;
-  void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override;
+  std::unique_ptr<PlacedSums<double>> MakeGram(Index n) override;
+  std::unique_ptr<PlacedSums<float>> MakeCross(Index rows, Index cols) override;
+  void GramUpdate(DeviceView<const float> x, PlacedSums<double>& gram) override;
   void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
-                       View<float, 2> cross) override;
+                       PlacedSums<float>& cross) override;
   void RowSquares(DeviceView<const float> x, std::span<double> sums) override;
   void ColumnSquares(DeviceView<const float> x, std::span<double> sums) override;
   void Subtract(DeviceView<const float> a, DeviceView<const float> b, float times,
@@ -106,6 +109,8 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
 
  private:
   class Held;
+  template <class T>
+  class HeldSums;
   struct Result {  // of host memory: rows of bytes
     std::size_t row_bytes, stride_bytes;
     std::vector<std::byte> values;  // without gaps

@@ -152,6 +152,11 @@ void CheckArithmetic(const Arguments& a, const CommandRow& command) {
                    "` computes in float32 on a processor; bf16 is of --device cuda");
 }
 
+void CheckDeviceMemory(const Arguments& a) {
+  if (a.machine.device_memory == 0 || FindDevice(a.machine.device).row.own_bytes) return;
+  throw UsageError("--device-memory is of --device cuda; a processor's memory is the machine's");
+}
+
 void CheckTogether(const Arguments& a) {
   const int budgets =
       (a.run.budget.bits ? 1 : 0) + (a.run.budget.uniform ? 1 : 0) + (a.run.plan.empty() ? 0 : 1);
@@ -251,6 +256,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
   CheckKernels(arguments, *chosen());
   CheckArithmetic(arguments, *chosen());
+  CheckDeviceMemory(arguments);
   TakeBudget(*chosen(), arguments);
   if (!arguments.run.calibration.weights.empty() &&
       (chosen()->bit & (kSensitivity | kPlan | kQuantize | kCalibrate)) == 0) {

@@ -36,6 +36,16 @@ constexpr std::array kMachineRows{
                     return names;
                   },
               .open = true},
+    OptionRow{.names = "--device-memory",
+              .value = "BYTES",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kGenerate | kChat | kBench | kServe,
+              .help = "what a GPU's memory holds at most: quantize keeps less there, and says what "
+                      "it will take (8G; default: what there is)",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.machine.device_memory = ParseSize("--device-memory", v);
+                  }},
     OptionRow{.names = "--kernels",
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |

@@ -207,19 +207,40 @@ struct DeviceOptions {
   Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products; attention stays in float32
   Activations activations = Activations::kInt8;  // of Products with packed kernels
   CacheType cache = CacheType::kFloat;           // of keys and values of tokens that went before
+  Index memory_bytes = 0;                        // of its own, that it may hold; 0: what there is
 };
 
-/// Sums over the activations that calibration is made of, on the host; in double but where it is
-/// said.
+/// Sums over activations, [rows, cols], that lie where a device adds to them. What is asked of them
+/// waits until all that was queued has been added; nothing is added after that.
+template <class T>
+class PlacedSums {
+ public:
+  virtual ~PlacedSums() = default;
+  [[nodiscard]] virtual Index rows() const noexcept = 0;
+  [[nodiscard]] virtual Index cols() const noexcept = 0;
+  /// On the host, as long as these live: there already where a device's memory is the host's.
+  [[nodiscard]] virtual const Matrix<T>& Host() = 0;
+  /// The same for good: these are not used any more.
+  [[nodiscard]] virtual Matrix<T> Take() = 0;
+  /// to [rows]: of as many rows as columns.
+  virtual void Diagonal(std::span<T> to) = 0;
+  /// Values in place of the sums, read before the call returns. [rows, cols]
+  virtual void Set(View<const T, 2> values) = 0;
+};
+
+/// Sums over the activations that calibration is made of; in double but where it is said.
 class CalibrationOps {
  public:
   virtual ~CalibrationOps() = default;
 
+  /// Sums at 0, for GramUpdate [n, n] and CrossGramUpdate [rows, cols]. They die before the device.
+  [[nodiscard]] virtual std::unique_ptr<PlacedSums<double>> MakeGram(Index n) = 0;
+  [[nodiscard]] virtual std::unique_ptr<PlacedSums<float>> MakeCross(Index rows, Index cols) = 0;
   /// gram += xᵀ x, lower triangle. x [n, in], gram [in, in].
-  virtual void GramUpdate(DeviceView<const float> x, View<double, 2> gram) = 0;
+  virtual void GramUpdate(DeviceView<const float> x, PlacedSums<double>& gram) = 0;
   /// cross += aᵀ b, in float. a [n, rows], b [n, cols], cross [rows, cols].
   virtual void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
-                               View<float, 2> cross) = 0;
+                               PlacedSums<float>& cross) = 0;
   /// Sum of squares of each row: sums[i] += sum(x[i]²). x [n, cols].
   virtual void RowSquares(DeviceView<const float> x, std::span<double> sums) = 0;
   /// Of each column: sums[j] += sum over rows of x[i][j]², rows in order. x [n, cols].
@@ -271,43 +292,77 @@ class GptqFactorOnDevice {
 };
 using PlacedGptqFactor = std::shared_ptr<const GptqFactorOnDevice>;
 
+/// Coordinate descent on codes and refits of their grids after GPTQ (quantize/refine.h), and what
+/// each row is judged by: it ends with the codes of the step whose error is the smaller.
+struct RefineWork {
+  int rounds = 0;                     // at most
+  double least_gain = 0;              // share of the loss: a round that gains less is the last one
+  float least_share = 0;              // of a group's loss, that a refit has to gain
+  std::span<const double> stretches;  // of scales, that a search tries; none: refits alone
+  // Factors of H inside the groups, as a GptqFactor has them, one after another.
+  View<const float, 2> feedback;  // [n, group columns]
+  std::span<const float> pivots;  // [n]; of a group that is not refitted 0
+  std::span<const Index> order;   // [n]: column of its group by position
+  // What output errors are made of (quantize/calibrated.h); gram null: nothing is judged.
+  const PlacedSums<float>* gram = nullptr;     // [n, n], both triangles
+  const PlacedSums<float>* drift = nullptr;    // [n, n]; may be null
+  const PlacedSums<float>* missing = nullptr;  // [rows, n]; may be null
+};
+
 /// A matrix to be rounded by GPTQ.
-struct GptqWork {
-  View<const float, 2> w;  // [rows, n], finite
+struct RoundingWork {
+  View<const float, 2> w;                  // [rows, n], finite; empty where they are
+  const PreparedMatrix* placed = nullptr;  // on the device: the same, of floats
   const GptqFactorOnDevice& factor;
   int bits = 0;
   Index group_columns = 0;
   Offset offset = Offset::kSymmetric;  // kFloat: not here
   bool search = true;                  // for the scale of least error; else the extreme weight's
+  // What is rounded in place of w: w + (drift_strength w drift + multiple missing) H⁻¹, where H is
+  // what was factorised. Null: without that part.
+  const PlacedSums<float>* drift = nullptr;    // [n, n]
+  const PlacedSums<float>* missing = nullptr;  // [rows, n]
+  double drift_strength = 0, multiple = 1;
+  const RefineWork* refine = nullptr;  // null: GPTQ is all
 };
-struct GptqResult {
+struct RoundingResult {
   View<std::uint8_t, 2> codes;    // [rows, n]
   View<float, 2> scale, minimum;  // [rows, groups]: a level is scale * code + minimum
-  // Of each row: the squared error of rounding and the squares of the weights, both in the metric
-  // of the factor, and how many weights lie beyond the outermost level. [rows]
+  // Of each row [rows], all errors in the metric of the factor: the squared error of GPTQ, the
+  // squares of what was rounded, how many weights lie beyond the outermost level;
   std::span<double> error, signal, clamped;
+  // where there is refinement, the error after it and how many codes it changed, and where rows are
+  // judged, their errors before and after it.
+  std::span<double> refined, moves, judged_before, judged_after;
 };
 
-/// Rounding of whole matrices, where a device does it better than the processor. All of it lies in
-/// host memory but the factors; it has run when a call returns.
+/// Rounding of whole matrices, where a device does it better than the processor. It has run when a
+/// call returns.
 class RoundingOps {
  public:
   virtual ~RoundingOps() = default;
   /// Whether it has what Factorize needs; where not, the processor factorises, for Place.
   [[nodiscard]] virtual bool factorizes() const noexcept = 0;
   /// Of the matrix whose lower triangle is `gram` [n, n] and whose diagonal `diagonal` [n], both by
-  /// column; order [n]: column by position. In double. Null: not positive definite.
-  [[nodiscard]] virtual PlacedGptqFactor Factorize(View<const double, 2> gram,
+  /// column; order [n]: column by position. In double. Null: not positive definite. refines: H will
+  /// be wanted too.
+  [[nodiscard]] virtual PlacedGptqFactor Factorize(const PlacedSums<double>& gram,
                                                    std::span<const double> diagonal,
-                                                   std::span<const Index> order) = 0;
-  /// One that was made before. feedback [n, n], strictly lower, and pivots [n], by position.
+                                                   std::span<const Index> order, bool refines) = 0;
+  /// One that was made before. feedback [n, n], strictly lower, and pivots [n], by position; h
+  /// [n, n] by column, both triangles, where it will be wanted, else empty.
   [[nodiscard]] virtual PlacedGptqFactor Place(View<const float, 2> feedback,
                                                std::span<const float> pivots,
-                                               std::span<const Index> order) = 0;
+                                               std::span<const Index> order,
+                                               View<const float, 2> h) = 0;
+  /// The largest magnitude in a matrix of floats; NaN where one of them is.
+  [[nodiscard]] virtual float LargestSize(const PreparedMatrix& matrix) = 0;
+  /// H inside its groups, one after another. blocks [n, group columns]
+  virtual void Blocks(const GptqFactorOnDevice& factor, View<float, 2> blocks) = 0;
   /// Scales of all groups are fitted before the pass, as RoundByGptq does for an order that is
   /// static; where they are searched for, once more on the targets of a first pass. Equal up to the
-  /// order of adds.
-  virtual void Gptq(const GptqWork& work, const GptqResult& result) = 0;
+  /// order of adds. Refined rows stop together.
+  virtual void Round(const RoundingWork& work, const RoundingResult& result) = 0;
 };
 
 class Device {
@@ -322,7 +377,16 @@ class Device {
   /// Null: the processor rounds.
   [[nodiscard]] virtual RoundingOps* rounding() noexcept { return nullptr; }
 
+  /// Of a memory of its own: the bytes that it may hold, and the most that it has held so far; 0:
+  /// it has none, or there is no bound.
+  [[nodiscard]] virtual Index memory_bound() const noexcept { return 0; }
+  [[nodiscard]] virtual Index peak_memory() const { return 0; }
+
   [[nodiscard]] virtual DeviceMatrix Alloc(Index rows, Index cols) = 0;
+  /// The same, where it does not count to the bound: slower memory that the device reaches.
+  [[nodiscard]] virtual DeviceMatrix AllocOutside(Index rows, Index cols) {
+    return Alloc(rows, cols);
+  }
   /// From host memory, read before the call returns.
   virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
   /// To host memory. Waits, as Sync does: all that was queued before has run, and is there.

@@ -38,12 +38,14 @@ void RequireWindows(View<const TokenId, 2> tokens, Index shortest, std::string_v
        .found = std::to_string(tokens.rows()) + " windows of " + std::to_string(tokens.cols())});
 }
 
-/// Those of units that are not measured stay without rows.
-std::array<Matrix<double>, kUnits> EmptyGrams(const ModelConfig& config, Projections projections) {
-  std::array<Matrix<double>, kUnits> grams;
+/// Null for units that are not measured.
+std::array<std::unique_ptr<PlacedSums<double>>, kUnits> EmptyGrams(const ModelConfig& config,
+                                                                   Projections projections,
+                                                                   CalibrationOps& sums) {
+  std::array<std::unique_ptr<PlacedSums<double>>, kUnits> grams;
   for (const Site site : SitesOf(projections)) {
-    Matrix<double>& gram = grams[static_cast<std::size_t>(UnitOf(site))];
-    if (gram.rows() == 0) gram = Matrix<double>(config.In(site), config.In(site));
+    auto& gram = grams[static_cast<std::size_t>(UnitOf(site))];
+    if (gram == nullptr) gram = sums.MakeGram(config.In(site));
   }
   return grams;
 }
@@ -111,12 +113,16 @@ void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 
     context.ThrowIfStopped();
     LayerDiagnosis& row = out.layers[Size(layer)];
     if (options.spectra) {
-      std::array<Matrix<double>, kUnits> grams = EmptyGrams(config, options.settings.projections);
+      CalibrationOps& sums = RequireCalibration(device);
+      const auto placed = EmptyGrams(config, options.settings.projections, sums);
       forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
-        const View<double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
-        if (gram.rows() > 0) RequireCalibration(device).GramUpdate(input, gram);
+        const auto& gram = placed[static_cast<std::size_t>(unit)];
+        if (gram != nullptr) sums.GramUpdate(input, *gram);
       });
-      device.Sync();
+      std::array<Matrix<double>, kUnits> grams;
+      std::ranges::transform(placed, grams.begin(), [](const auto& gram) {
+        return gram != nullptr ? gram->Take() : Matrix<double>();
+      });
       SetSpectra(MeasureLayer(weights.layers[Size(layer)], config, std::move(grams),
                               calibration.size(), layer, options, context),
                  row);

@@ -181,16 +181,16 @@ double Pieces::Cross(Index rows, Index a_columns, Index b_columns) {
               b_timed = std::min(b_columns, kMostColumns);
   const std::string piece = fmt::format("cross products {}x{}", a_timed, b_timed);
   DeviceMatrix a, b;
-  Matrix<float> sums;
+  std::unique_ptr<PlacedSums<float>> sums;
   Device& device = session_.device();
   const double seconds = machine_.Seconds(piece, [&]() -> Machine::Work {
     a = device.Alloc(kRows, a_timed);
     b = device.Alloc(kRows, b_timed);
     device.Upload(NormalRows(kRows, a_timed, 3).view(), a.view());
     device.Upload(NormalRows(kRows, b_timed, 4).view(), b.view());
-    sums = Matrix<float>(a_timed, b_timed);
+    sums = RequireCalibration(device).MakeCross(a_timed, b_timed);
     return [&] {
-      RequireCalibration(device).CrossGramUpdate(a.view(), b.view(), sums.view());
+      RequireCalibration(device).CrossGramUpdate(a.view(), b.view(), *sums);
       device.Sync();
     };
   });
@@ -202,14 +202,14 @@ double Pieces::Gram(Index rows, Index columns) {
   constexpr Index kRows = 1024;
   const Index timed = std::min(columns, kMostColumns);
   DeviceMatrix x;
-  Matrix<double> sums;
+  std::unique_ptr<PlacedSums<double>> sums;
   Device& device = session_.device();
   const double seconds = machine_.Seconds(fmt::format("gram {}", timed), [&]() -> Machine::Work {
     x = device.Alloc(kRows, timed);
     device.Upload(NormalRows(kRows, timed, 5).view(), x.view());
-    sums = Matrix<double>(timed, timed);
+    sums = RequireCalibration(device).MakeGram(timed);
     return [&] {
-      RequireCalibration(device).GramUpdate(x.view(), sums.view());
+      RequireCalibration(device).GramUpdate(x.view(), *sums);
       device.Sync();
     };
   });

@@ -4,11 +4,15 @@
 
 #include <chrono>
 #include <ctime>
+#include <functional>
+#include <future>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/base/stage_times.h"
 #include "lieq/container/engines.h"
 #include "lieq/container/finite.h"
 #include "lieq/pipeline/assemble.h"
@@ -164,12 +168,28 @@ QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Gri
   return result;
 }
 
+/// One task at a time on a thread of its own, in the order of the calls. What it throws comes with
+/// the next call.
+class Behind {
+ public:
+  void Run(std::function<void()> task) {
+    Finish();
+    running_ = std::async(std::launch::async, std::move(task));
+  }
+  void Finish() {
+    if (running_.valid()) running_.get();
+  }
+
+ private:
+  std::future<void> running_;  // whose destructor waits
+};
+
 /// Quantizes the layers that OUT.run does not hold yet; returns the reports of all.
 std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const Inputs& inputs,
                                          const Weights& weights, const LayerGrids& grids,
                                          DType scale_type, const EndCodes& ends,
                                          const RunFolder& folder, const RunSeconds& seconds,
-                                         Session& session) {
+                                         StageTimes& times, Session& session) {
   const Index layers = weights.config.layers;
   std::vector<LayerReports> reports;
   // Read layer by layer, so that a file that was cut is found before any work is built on it.
@@ -198,10 +218,14 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
     progress.Update(layer + 1);
   }
   progress.Begin("quantizing", "layer", layers - finished);
+  Behind writing;  // while the next layer is at work
   for (Index layer = finished; layer < layers; ++layer) {
     const QuantizedLayer result = quantizer.Quantize(grids[Size(layer)]);
-    WriteLayerCodes(folder.LayerFile(layer), layer, result, scale_type);
-    seconds.Keep();
+    const StageTimes::Timer timer = times.Time("waiting for a layer to be written");
+    writing.Run([=, &folder, &seconds] {
+      WriteLayerCodes(folder.LayerFile(layer), layer, result, scale_type);
+      seconds.Keep();
+    });
     reports.push_back(result.reports);
     double error = 0, signal = 0;
     for (const LinearReport& report : result.reports) {
@@ -212,7 +236,9 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
     session.log().Debug(fmt::format("layer {}: relative error {:.4f}", layer, relative));
     progress.Update(layer + 1 - finished, fmt::format("relative error {:.4f}", relative));
   }
+  writing.Finish();
   progress.End();
+  times.Add(quantizer.times());
   return reports;
 }
 
@@ -298,7 +324,8 @@ Record RunRecord(const QuantizeRequest& request, const RunSeconds& seconds,
           {"linear_seconds", std::move(linears)},
           {"peak_bytes", PeakMemoryBytes()},
           {"threads", session.pool().size()},
-          {"device", session.device().description()}};
+          {"device", session.device().description()},
+          {"device_peak_bytes", session.device().peak_memory()}};
 }
 
 /// Layers that an earlier start left in OUT.run.
@@ -364,6 +391,7 @@ class Job {
         source_(request_, session),
         inputs_(ReadInputs(request_, source_, session)),
         transforms_(TransformsOf(request_.transforms, request_.quant.method)) {
+    times_.Add("reading and checking the model", SecondsSince(begin_));
     TakeEndsOfPlan(request_);
     written_as_ = source_.config();
     if (Unties(transforms_)) written_as_.tied = false;
@@ -460,7 +488,7 @@ class Job {
     const std::vector<LayerReports> reports =
         store ? StoredReports(*store, grids)
               : QuantizeLayers(request_, inputs_, written.weights, grids, scale_type, end_codes,
-                               folder, seconds, session_);
+                               folder, seconds, times_, session_);
 
     Stage writing(session_.context().progress, "writing", "model", 1);
     const std::vector<std::string> warnings = QualityWarnings(reports, end_codes.reports);
@@ -470,9 +498,16 @@ class Job {
       return store ? store->File(layer, grids[Size(layer)][static_cast<std::size_t>(site)])
                    : folder.LayerFile(layer);
     };
-    AssembleModel(written, plan.grids, files, layer_file, end_file, out);
-    ReadBack(written, plan.grids, layer_file, end_file, out);
+    {
+      const StageTimes::Timer timer = times_.Time("writing the model");
+      AssembleModel(written, plan.grids, files, layer_file, end_file, out);
+    }
+    {
+      const StageTimes::Timer timer = times_.Time("reading it back");
+      ReadBack(written, plan.grids, layer_file, end_file, out);
+    }
     writing.Done();
+    SayTimes();
     QuantizeOutcome outcome = Describe(plan, written, transformed ? transformed->record : Record(),
                                        reports, end_codes.reports, files.bytes);
     if (!warnings.empty()) outcome.record["warnings"] = warnings;
@@ -480,6 +515,20 @@ class Job {
     WriteRecords(out, outcome, plan, written, files.bytes);
     folder.Finish();
     return outcome;
+  }
+
+  /// For --verbose.
+  void SayTimes() {
+    std::string text = "seconds: ";
+    for (const auto& [stage, seconds] : times_.stages()) {
+      text += fmt::format("{} {:.1f}, ", stage, seconds);
+    }
+    text += fmt::format("all {:.1f}", SecondsSince(begin_));
+    if (const Index bytes = session_.device().peak_memory(); bytes > 0) {
+      text += fmt::format("; at most {:.1f} GB of the device's memory",
+                          static_cast<double>(bytes) * 1e-9);
+    }
+    session_.log().Debug(text);
   }
 
   QuantizeOutcome Describe(const Plan& plan, const ModelFolder& written, const Record& transforms,
@@ -517,6 +566,7 @@ class Job {
   }
 
   Clock::time_point begin_ = Clock::now();
+  StageTimes times_;
   Session& session_;
   QuantizeRequest request_;
   Source source_;

@@ -36,6 +36,7 @@ struct MachineRequest {
   bool probes_arithmetic = false;                 // whichever is faster, in place of `arithmetic`
   Activations activations = Activations::kInt8;   // of packed kernels
   CacheType keys_and_values = CacheType::kFloat;  // of tokens that went before
+  std::int64_t device_memory = 0;                 // bytes of a GPU's at most; 0: what there is
   std::filesystem::path cache;                    // of what can be made again; empty: CacheFolder()
 };
 

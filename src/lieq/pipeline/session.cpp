@@ -59,7 +59,8 @@ Device& Session::device() {
     DeviceOptions options{.kernels = machine_.kernels,
                           .usual_kernels = machine_.usual_kernels,
                           .activations = machine_.activations,
-                          .cache = machine_.keys_and_values};
+                          .cache = machine_.keys_and_values,
+                          .memory_bytes = machine_.device_memory};
     if (machine_.probes_arithmetic) {
       const double gain = Bf16Gain(machine_.device, pool_, options);
       arithmetic_ = gain > 1 ? Arithmetic::kBf16 : Arithmetic::kFloat32;

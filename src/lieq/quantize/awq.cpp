@@ -102,8 +102,9 @@ class AwqSolver : public UnitSolver {
   AwqSolver(const UnitStatistics& statistics, Clip clip, Context& context)
       : inputs_(OutputStatisticsOf(statistics)), clip_(clip), context_(context) {}
 
-  QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
+  QMatrix Quantize(const LinearFloats& weights, const Grid& grid, double multiple,
                    LinearReport& report) override {
+    const View<const float, 2> w = weights.host();
     const auto start = std::chrono::steady_clock::now();
     LinearReport plain;
     QMatrix q = QuantizeRtn(w, {}, grid, clip_, context_, plain);

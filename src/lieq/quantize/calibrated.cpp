@@ -7,6 +7,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/linalg/linalg.h"
+#include "lieq/quantize/local_group.h"
 #include "lieq/quantize/refine.h"
 #include "lieq/quantize/target.h"
 
@@ -21,6 +22,15 @@ struct RowSums {
   double refined = 0;
   Index moves = 0, kept = 0;
   double held_out_start = 0, held_out = 0;
+
+  /// Counts a row's errors before and after; true where it is better than before, or the same.
+  bool Judge(double before, double after) {
+    const bool better = after <= before;
+    held_out_start += before;
+    held_out += better ? after : before;
+    kept += better ? 0 : 1;
+    return better;
+  }
 };
 
 class CalibratedSolver : public UnitSolver {
@@ -30,16 +40,26 @@ class CalibratedSolver : public UnitSolver {
     UnitStatistics& fit = statistics.fit;
     importance_ = Importance(fit);
     gram_ = std::move(fit.gram);
-    drift_ = std::move(fit.drift);
-    missing_ = std::move(fit.missing);
+    corrections_ = {std::move(fit.drift), std::move(fit.missing)};
     held_out_ = std::move(statistics.held_out);
   }
 
   void RoundOn(Device& device) override {
     device_ = device.rounding() != nullptr ? &device : nullptr;
+    if (device_ == nullptr) return;
+    CalibrationOps& sums = RequireCalibration(device);
+    gram_.PlaceOn(sums);
+    const auto place = [&](auto& corrections) {
+      corrections.drift.PlaceOn(sums);
+      corrections.missing.PlaceOn(sums);
+    };
+    place(corrections_);
+    if (!held_out_) return;
+    held_out_->gram.PlaceOn(sums);
+    place(*held_out_);
   }
 
-  QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
+  QMatrix Quantize(const LinearFloats& w, const Grid& grid, double multiple,
                    LinearReport& report) override {
     const auto begin = std::chrono::steady_clock::now();
     const bool on_device = RoundsOnDevice(grid);
@@ -50,19 +70,22 @@ class CalibratedSolver : public UnitSolver {
     QMatrix q;
     if (factor.order.empty()) {
       report.fell_back = true;
-      q = QuantizeRtn(w, importance_, grid, options_.clip, context_, report);
+      q = QuantizeRtn(w.host(), importance_, grid, options_.clip, context_, report);
     } else if (on_device) {
-      q = RoundMatrix(w, grid, report);
+      q = RoundMatrix(w, grid, multiple, report);
     } else {
+      BringSums();
+      const View<const float, 2> host = w.host();
       q = QMatrix(w.rows(), w.cols(), grid);
       const Index tasks = CeilDiv(w.rows(), kRowsPerTask);
       std::vector<RowSums> sums(Size(tasks));
       context_.pool.ParallelFor(tasks, [&](Index task, int) {
         const Index first = task * kRowsPerTask;
-        const View<const float, 2> rows = w.Rows(first, std::min(kRowsPerTask, w.rows() - first));
+        const View<const float, 2> rows =
+            host.Rows(first, std::min(kRowsPerTask, w.rows() - first));
         sums[Size(task)] = RoundRows(rows, first, multiple, q);
       });
-      Add(sums, w, report);
+      Add(sums, w.rows(), w.size(), report);
     }
     report.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -70,28 +93,43 @@ class CalibratedSolver : public UnitSolver {
   }
 
  private:
+  [[nodiscard]] bool refines() const noexcept { return *options_.rounds > 0; }
+
   /// Factorised once, on the device where that has what it takes, and placed there: the order of
   /// columns is the same for all grids that are rounded on it.
   const GptqFactor& DeviceFactor(const Grid& grid) {
     RoundingOps& ops = *device_->rounding();
     if (ops.factorizes()) {
       if (!device_factor_) {
-        device_factor_ = FactorGramOn(ops, gram_.view(), importance_, grid, options_);
+        device_factor_ = FactorGramOn(ops, gram_.placed(), importance_, grid, options_, refines());
         placed_ = device_factor_->placed;
       }
       return device_factor_->factor;
     }
     const GptqFactor& factor = HostFactor(grid);
     if (placed_ == nullptr && !factor.order.empty()) {
-      placed_ = ops.Place(factor.feedback.view(), factor.pivots, factor.order);
+      placed_ = ops.Place(factor.feedback.view(), factor.pivots, factor.order,
+                          refines() ? std::as_const(h_).view() : View<const float, 2>());
     }
     return factor;
+  }
+
+  /// Before rows are worked on side by side, which ask for sums without waiting for one another.
+  void BringSums() const {
+    const auto bring = [](const auto& sums) {
+      (void)sums.drift.host();
+      (void)sums.missing.host();
+    };
+    bring(corrections_);
+    if (!held_out_) return;
+    (void)held_out_->gram.host();
+    bring(*held_out_);
   }
 
   /// Factorises once for all grids whose columns are rounded in the same order.
   const GptqFactor& HostFactor(const Grid& grid) {
     const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
-    if (factored_ < 0) h_ = BothTriangles(std::as_const(gram_).view());
+    if (factored_ < 0) h_ = BothTriangles(gram_.view());
     if (device_ == nullptr) gram_ = {};  // else other grids may be the device's
     if (factored_ < 0 || (options_.act_order == ActOrder::kGroup && columns != factored_)) {
       for (Index i = 0; i < h_.rows(); ++i) h_(i, i) = importance_[Size(i)];
@@ -107,35 +145,106 @@ class CalibratedSolver : public UnitSolver {
     return factor_;
   }
 
-  /// Whether what is to be done is all that a device does: GPTQ with scales of no super-blocks,
-  /// that are fitted before the pass.
+  /// Whether what is to be done is all that a device does: grids with a zero, of no super-blocks,
+  /// fitted before the pass, and groups that a search takes where there is one.
   [[nodiscard]] bool RoundsOnDevice(const Grid& grid) const {
     constexpr Index kMostColumns = 16384;  // of a group: what its importance takes of fast memory
     const Index columns = GroupColumns(grid, static_cast<Index>(importance_.size()));
     const bool before = options_.act_order == ActOrder::kStatic ||
                         columns == static_cast<Index>(importance_.size());
-    return device_ != nullptr && before && columns <= kMostColumns && !grid.k_quant &&
-           grid.offset != Offset::kFloat && *options_.rounds == 0 && !options_.corrects();
+    return device_ != nullptr && before && !grid.k_quant && grid.offset != Offset::kFloat &&
+           columns <= (refines() ? kWidestSearched : kMostColumns);
   }
 
-  QMatrix RoundMatrix(View<const float, 2> w, const Grid& grid, LinearReport& report) const {
+  /// Factors of H inside the groups, one after another, as a device reads them.
+  struct GroupFactorsOfDevice {
+    Matrix<float> feedback;  // [n, group columns]
+    std::vector<float> pivots;
+    std::vector<Index> order;
+  };
+  const GroupFactorsOfDevice& DeviceGroups(const Grid& grid) {
+    const auto n = static_cast<Index>(importance_.size());
+    const Index columns = GroupColumns(grid, n);
+    if (device_groups_.feedback.cols() == columns) return device_groups_;
+    Matrix<float> blocks(n, columns);
+    device_->rounding()->Blocks(*placed_, blocks.view());
+    device_groups_ = {Matrix<float>(n, columns), {}, {}};
+    Index first = 0;
+    for (const GptqFactor& factor :
+         GroupFactorsOfBlocks(std::as_const(blocks).view(), grid, context_)) {
+      if (factor.order.empty()) {  // a pivot of 0 says so
+        device_groups_.pivots.resize(device_groups_.pivots.size() + Size(columns));
+        device_groups_.order.resize(device_groups_.order.size() + Size(columns));
+        first += columns;
+        continue;
+      }
+      std::copy_n(factor.feedback.data(), factor.feedback.size(),
+                  device_groups_.feedback.view().Row(first).data());
+      device_groups_.pivots.insert(device_groups_.pivots.end(), factor.pivots.begin(),
+                                   factor.pivots.end());
+      device_groups_.order.insert(device_groups_.order.end(), factor.order.begin(),
+                                  factor.order.end());
+      first += columns;
+    }
+    return device_groups_;
+  }
+
+  QMatrix RoundMatrix(const LinearFloats& w, const Grid& grid, double multiple,
+                      LinearReport& report) {
     const Index rows = w.rows();
     QMatrix q(rows, w.cols(), grid);
     Matrix<std::uint8_t> codes(rows, w.cols());
     Matrix<float> scale(rows, q.groups()), minimum(rows, q.groups());
-    std::vector<double> error(Size(rows)), signal(Size(rows)), clamped(Size(rows));
-    device_->rounding()->Gptq({.w = w,
-                               .factor = *placed_,
-                               .bits = grid.bits,
-                               .group_columns = q.group_columns(),
-                               .offset = grid.offset,
-                               .search = options_.clip == Clip::kSearch},
-                              {.codes = codes.view(),
-                               .scale = scale.view(),
-                               .minimum = minimum.view(),
-                               .error = error,
-                               .signal = signal,
-                               .clamped = clamped});
+    struct {
+      std::vector<double> error, signal, clamped, refined, moves, before, after;
+    } of_rows;
+    for (auto* values : {&of_rows.error, &of_rows.signal, &of_rows.clamped, &of_rows.refined,
+                         &of_rows.moves, &of_rows.before, &of_rows.after}) {
+      values->resize(Size(rows));
+    }
+    RefineWork refine;
+    const std::vector<double> stretches = Stretches(grid.offset);
+    const bool judges = refines() && held_out_.has_value();
+    if (refines()) {
+      const GroupFactorsOfDevice& groups = DeviceGroups(grid);
+      const RefineOptions usual;
+      refine = {.rounds = *options_.rounds,
+                .least_gain = usual.least_gain,
+                .least_share = kLeastGain,
+                .feedback = groups.feedback.view(),
+                .pivots = groups.pivots,
+                .order = groups.order};
+      if (*options_.search) refine.stretches = stretches;
+      if (judges) {
+        refine.gram = held_out_->gram.get();
+        refine.drift = held_out_->drift.get();
+        refine.missing = held_out_->missing.get();
+      }
+    }
+    const double strength = options_.drift->At(grid.bits);
+    device_->rounding()->Round(
+        {.w = w.placed() != nullptr ? View<const float, 2>() : w.host(),
+         .placed = w.placed(),
+         .factor = *placed_,
+         .bits = grid.bits,
+         .group_columns = q.group_columns(),
+         .offset = grid.offset,
+         .search = options_.clip == Clip::kSearch,
+         .drift = options_.corrects() && strength != 0 ? corrections_.drift.get() : nullptr,
+         .missing = options_.corrects() ? corrections_.missing.get() : nullptr,
+         .drift_strength = strength,
+         .multiple = multiple,
+         .refine = refines() ? &refine : nullptr},
+        {.codes = codes.view(),
+         .scale = scale.view(),
+         .minimum = minimum.view(),
+         .error = of_rows.error,
+         .signal = of_rows.signal,
+         .clamped = of_rows.clamped,
+         .refined = of_rows.refined,
+         .moves = of_rows.moves,
+         .judged_before = of_rows.before,
+         .judged_after = of_rows.after});
     context_.pool.ParallelFor(CeilDiv(rows, kRowsPerTask), [&](Index task, int) {
       const Index first = task * kRowsPerTask, end = std::min(rows, first + kRowsPerTask);
       for (Index r = first; r < end; ++r) {
@@ -145,12 +254,19 @@ class CalibratedSolver : public UnitSolver {
         }
       }
     });
+    RowSums sums;
     const auto total = [](const std::vector<double>& values) {
       return std::accumulate(values.begin(), values.end(), 0.0);
     };
-    report.error += total(error);
-    report.signal += total(signal);
-    report.clamped = total(clamped) / static_cast<double>(w.size());
+    sums.rounding = {.error = total(of_rows.error),
+                     .signal = total(of_rows.signal),
+                     .clamped = static_cast<Index>(total(of_rows.clamped))};
+    sums.refined = total(of_rows.refined);
+    sums.moves = static_cast<Index>(total(of_rows.moves));
+    for (std::size_t r = 0; judges && r < of_rows.before.size(); ++r) {
+      sums.Judge(of_rows.before[r], of_rows.after[r]);
+    }
+    Add({&sums, 1}, rows, w.size(), report);
     return q;
   }
 
@@ -171,8 +287,8 @@ class CalibratedSolver : public UnitSolver {
   [[nodiscard]] Matrix<float> Target(View<const float, 2> w, Index first, double multiple,
                                      const Grid& grid) const {
     return CorrectedTarget(w, first,
-                           {.drift = drift_.view(),
-                            .missing = missing_.view(),
+                           {.drift = corrections_.drift.view(),
+                            .missing = corrections_.missing.view(),
                             .drift_strength = options_.drift->At(grid.bits),
                             .multiple = multiple},
                            factor_);
@@ -192,12 +308,7 @@ class CalibratedSolver : public UnitSolver {
     const std::vector<double> before = judge.Errors(Levels(start).view());
     const std::vector<double> after = judge.Errors(Levels(block).view());
     for (Index r = 0; r < w.rows(); ++r) {
-      const bool better = after[Size(r)] <= before[Size(r)];
-      sums.held_out_start += before[Size(r)];
-      sums.held_out += better ? after[Size(r)] : before[Size(r)];
-      if (better) continue;
-      block.CopyRow(r, start);
-      ++sums.kept;
+      if (!sums.Judge(before[Size(r)], after[Size(r)])) block.CopyRow(r, start);
     }
   }
 
@@ -210,7 +321,7 @@ class CalibratedSolver : public UnitSolver {
     return levels;
   }
 
-  void Add(std::span<const RowSums> sums, View<const float, 2> w, LinearReport& report) const {
+  void Add(std::span<const RowSums> sums, Index rows, Index weights, LinearReport& report) const {
     double refined = 0;
     Index clamped = 0, kept = 0;
     for (const RowSums& part : sums) {
@@ -223,25 +334,28 @@ class CalibratedSolver : public UnitSolver {
       clamped += part.rounding.clamped;
       kept += part.kept;
     }
-    report.clamped = static_cast<double>(clamped) / static_cast<double>(w.size());
+    report.clamped = static_cast<double>(clamped) / static_cast<double>(weights);
     if (*options_.rounds == 0) return;
     report.start_error = std::exchange(report.error, refined);
-    report.kept_rows = static_cast<double>(kept) / static_cast<double>(w.rows());
+    report.kept_rows = static_cast<double>(kept) / static_cast<double>(rows);
   }
 
   const QuantOptions& options_;
   Context& context_;
   Device* device_ = nullptr;       // that rounds; null: the processor
   std::vector<float> importance_;  // the diagonal of the Gram matrix
-  Matrix<double> gram_;            // as it was measured, until nothing asks for it any more
+  Sums<double> gram_;              // as it was measured, until nothing asks for it any more
   std::optional<PlacedFactor> device_factor_;
   PlacedGptqFactor placed_;
+  GroupFactorsOfDevice device_groups_;
   Matrix<float> h_;  // the Gram matrix with the factor's damping, where it is needed once more
   GptqFactor factor_;
   Index factored_ = -1;  // columns of the groups that the order was made for
   std::vector<GptqFactor> group_factors_;
   Index grouped_ = 0;  // their columns
-  Matrix<float> drift_, missing_;
+  struct {
+    Sums<float> drift, missing;
+  } corrections_;
   std::optional<OutputStatistics> held_out_;
 };
 
@@ -253,12 +367,8 @@ std::unique_ptr<UnitSolver> BeginCalibrated(CalibrationStatistics statistics,
 }
 
 std::vector<float> Importance(const UnitStatistics& statistics) {
-  std::vector<float> importance(Size(statistics.gram.rows()));
-  for (std::size_t j = 0; j < importance.size(); ++j) {
-    const auto column = static_cast<Index>(j);
-    importance[j] = static_cast<float>(statistics.gram(column, column));
-  }
-  return importance;
+  const std::vector<double> diagonal = statistics.gram.Diagonal();
+  return {diagonal.begin(), diagonal.end()};
 }
 
 Matrix<float> BothTriangles(View<const double, 2> lower) {
@@ -286,7 +396,7 @@ OutputStatistics OutputStatisticsOf(const UnitStatistics& statistics) {
 RowJudge::RowJudge(View<const float, 2> w, Index first, const OutputStatistics& statistics,
                    double multiple)
     : w_(w), statistics_(statistics) {
-  const Matrix<float>&missing = statistics.missing, &missed = statistics.missed;
+  const Matrix<float>&missing = statistics.missing.host(), &missed = statistics.missed;
   if (missing.size() == 0 && statistics.drift.size() == 0 && missed.size() == 0) return;
   const auto twice = static_cast<float>(2 * multiple);
   linear_ = Matrix<float>(w.rows(), statistics.inputs.size() > 0 ? missed.rows() : w.cols());

@@ -47,23 +47,21 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
   const std::vector<LayerStep> units = UnitsOf(config, next_);
   std::array<UnitStatistics, kUnits> measured;
   if (quantizer_.needs_calibration) {
+    CalibrationOps& sums = RequireCalibration(device_);
     for (const LayerStep& unit : units) {
-      const Index in = Width(config, unit.from);
-      measured[static_cast<std::size_t>(unit.unit)].gram = Matrix<double>(in, in);
+      measured[static_cast<std::size_t>(unit.unit)].gram = sums.MakeGram(Width(config, unit.from));
     }
     context_.ThrowIfStopped();
-    CalibrationOps& sums = RequireCalibration(device_);
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
       UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
-      sums.GramUpdate(input, share.gram.view());
+      sums.GramUpdate(input, share.gram.placed());
     });
-    device_.Sync();
   }
 
   std::vector<QuantizedLayer> layer(candidates.size());
   for (const LayerStep& unit : units) {
     UnitStatistics& share = measured[static_cast<std::size_t>(unit.unit)];
-    if (quantizer_.needs_calibration) RequireFiniteGram(share.gram.view(), next_, unit.unit);
+    if (quantizer_.needs_calibration) RequireFiniteGram(share.gram, next_, unit.unit);
     std::vector<Matrix<float>> widened;
     for (const auto& [site, to] : unit.linears) {
       widened.push_back(
@@ -81,7 +79,7 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
         LinearReport& report = layer[c].reports[site];
         layer[c].matrices[site] = std::make_shared<const QMatrix>(
             QuantizeInRange(widened[i].view(), grid, HasWideScales(weights_, options_), report,
-                            [&](View<const float, 2> w, double multiple) {
+                            [&](const LinearFloats& w, double multiple) {
                               return solver->Quantize(w, grid, multiple, report);
                             }));
       }

@@ -46,8 +46,7 @@ class EndMeter {
         sums_(RequireCalibration(device)),
         forward_(weights, device, length),
         norm_(Place(std::span<const float>(weights.final_norm), device)) {
-    const Index hidden = weights.config.hidden;
-    found_.gram = Matrix<double>(hidden, hidden);
+    gram_ = sums_.MakeGram(weights.config.hidden);
     if (!weights.config.tied) return;
     probe_ = std::make_shared<const QMatrix>(Probe(weights.embedding, context));
     rounded_ = weights;
@@ -68,9 +67,8 @@ class EndMeter {
     }
     const DeviceMatrix normed = device_.Alloc(stream.x.rows(), stream.x.cols());
     device_.RmsNorm(stream.x.view(), norm_->view(), weights_.config.rms_eps, normed.view());
-    sums_.GramUpdate(normed.view(), found_.gram.view());
+    sums_.GramUpdate(normed.view(), *gram_);
     found_.tokens += stream.x.rows();
-    device_.Sync();
     if (!probed_) return;
     Compare(stream.x.view(), moved.x.view());
     for (Index w = 0; w < part.rows(); ++w) {
@@ -79,6 +77,7 @@ class EndMeter {
   }
 
   [[nodiscard]] EndStatistics Result() {
+    found_.gram = gram_->Take();
     for (Index j = 0; j < found_.gram.rows(); ++j) {
       if (std::isfinite(found_.gram(j, j))) continue;
       throw Error({.what = "the head's inputs are not finite on the calibration text",
@@ -116,7 +115,7 @@ class EndMeter {
   Matrix<double> ProbeErrors() {
     constexpr Index kStep = 4096;  // rows at a time
     const Index hidden = weights_.config.hidden, vocab = weights_.config.vocab;
-    Matrix<double> errors(hidden, hidden);
+    const std::unique_ptr<PlacedSums<double>> errors = sums_.MakeGram(hidden);
     for (Index first = 0; first < vocab; first += kStep) {
       const Index rows = std::min(kStep, vocab - first);
       Matrix<float> e(rows, hidden), levels(rows, hidden);
@@ -128,11 +127,10 @@ class EndMeter {
       }
       const DeviceMatrix placed = device_.Alloc(rows, hidden);
       device_.Upload(e.view(), placed.view());
-      sums_.GramUpdate(placed.view(), errors.view());
-      device_.Sync();
+      sums_.GramUpdate(placed.view(), *errors);
     }
     weights_.Release(weights_.embedding);
-    return errors;
+    return errors->Take();
   }
 
   /// c. A matrix that the probe holds exactly tells nothing, and needs nothing: 0.
@@ -158,6 +156,7 @@ class EndMeter {
   Forward forward_;
   const PlacedVector norm_;
   EndStatistics found_;
+  std::unique_ptr<PlacedSums<double>> gram_;  // that of the head, while it is added up
   // Where the head is tied:
   std::shared_ptr<const QMatrix> probe_;
   Weights rounded_;

@@ -19,13 +19,14 @@ constexpr Index kRowStep = 64;  // of the solvers' tasks
 CalibrationStatistics MetricOf(const EndStatistics& statistics) {
   const Index n = statistics.gram.rows();
   CalibrationStatistics metric;
-  metric.fit.gram = Matrix<double>(n, n);
+  Matrix<double> gram(n, n);
   for (Index i = 0; i < n; ++i) {
     for (Index j = 0; j <= i; ++j) {
-      metric.fit.gram(i, j) = statistics.gram(i, j) / static_cast<double>(statistics.tokens);
+      gram(i, j) = statistics.gram(i, j) / static_cast<double>(statistics.tokens);
     }
-    metric.fit.gram(i, i) += statistics.lookup;
+    gram(i, i) += statistics.lookup;
   }
+  metric.fit.gram = std::move(gram);
   return metric;
 }
 
@@ -107,10 +108,10 @@ QMatrix QuantizeEnd(const AnyMatrix& matrix, const Grid& grid, const EndStatisti
     Matrix<float> w(count, cols);
     WidenRows(matrix, first, w.view());
     LinearReport part;
-    const QMatrix q = QuantizeInRange(
-        w.view(), grid, wide, part, [&](View<const float, 2> some, double multiple) {
+    const QMatrix q =
+        QuantizeInRange(w.view(), grid, wide, part, [&](const LinearFloats& some, double multiple) {
           return solver ? solver->Quantize(some, grid, multiple, part)
-                        : QuantizeRtn(some, {}, grid, used.clip, context, part);
+                        : QuantizeRtn(some.host(), {}, grid, used.clip, context, part);
         });
     sum.Add(part, w.view());
     StoreRows(q, first, result);

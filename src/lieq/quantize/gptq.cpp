@@ -314,9 +314,9 @@ GptqFactor FactorGram(View<const float, 2> gram, const Grid& grid, const QuantOp
   return factor;
 }
 
-PlacedFactor FactorGramOn(RoundingOps& device, View<const double, 2> gram,
+PlacedFactor FactorGramOn(RoundingOps& device, const PlacedSums<double>& gram,
                           std::span<const float> diagonal, const Grid& grid,
-                          const QuantOptions& options) {
+                          const QuantOptions& options, bool refines) {
   LIEQ_ASSERT(gram.rows() == static_cast<Index>(diagonal.size()));
   PlacedFactor result;
   double mean = 0;
@@ -325,7 +325,7 @@ PlacedFactor FactorGramOn(RoundingOps& device, View<const double, 2> gram,
   Damp(result.factor, mean, [&](double added) {
     std::ranges::transform(result.factor.diagonal, damped.begin(),
                            [&](float value) { return static_cast<double>(value) + added; });
-    result.placed = device.Factorize(gram, damped, result.factor.order);
+    result.placed = device.Factorize(gram, damped, result.factor.order, refines);
     return result.placed != nullptr;
   });
   return result;

@@ -37,15 +37,15 @@ struct GptqFactor {
                                     const QuantOptions& options, ThreadPool* pool = nullptr);
 
 /// The same on a device, whose factor has no feedback and no pivots here. diagonal [n]: that of
-/// `gram` [n, n], of which the lower triangle counts. Null in place of the placed factor where no
-/// damping helped.
+/// `gram` [n, n], of which the lower triangle counts. refines: H with all damping is kept there
+/// too. Null in place of the placed factor where no damping helped.
 struct PlacedFactor {
   GptqFactor factor;
   PlacedGptqFactor placed;
 };
-[[nodiscard]] PlacedFactor FactorGramOn(RoundingOps& device, View<const double, 2> gram,
+[[nodiscard]] PlacedFactor FactorGramOn(RoundingOps& device, const PlacedSums<double>& gram,
                                         std::span<const float> diagonal, const Grid& grid,
-                                        const QuantOptions& options);
+                                        const QuantOptions& options, bool refines);
 
 /// b = b (H + damping)⁻¹ in place. b [m, n], columns in their own order.
 void DivideByGram(View<float, 2> b, const GptqFactor& factor);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "lieq/base/error.h"
 
@@ -31,9 +32,10 @@ Matrix<float> WidenedWeights(const AnyMatrix& weight, Index layer, Site site, Co
   return w;
 }
 
-void RequireFiniteGram(View<const double, 2> gram, Index layer, Unit unit) {
-  for (Index j = 0; j < gram.rows(); ++j) {
-    if (std::isfinite(gram(j, j))) continue;
+void RequireFiniteGram(const Sums<double>& gram, Index layer, Unit unit) {
+  const std::vector<double> diagonal = gram.Diagonal();
+  for (std::size_t j = 0; j < diagonal.size(); ++j) {
+    if (std::isfinite(diagonal[j])) continue;
     throw Error({.what = "activations are not finite on the calibration text",
                  .where = LinearPlace(layer, Name(unit)) + " input, channel " + std::to_string(j),
                  .hint = "check the checkpoint with `lieq evaluate` before quantizing it"});

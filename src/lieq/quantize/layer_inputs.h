@@ -4,6 +4,7 @@
 #include <string>
 
 #include "lieq/base/context.h"
+#include "lieq/device/sums.h"
 #include "lieq/model/config.h"
 #include "lieq/tensor/any_matrix.h"
 
@@ -19,6 +20,6 @@ namespace lieq {
 
 /// gram: lower triangle of xᵀx [in, in]. Throws Error naming the first channel whose sum of squares
 /// is not finite.
-void RequireFiniteGram(View<const double, 2> gram, Index layer, Unit unit);
+void RequireFiniteGram(const Sums<double>& gram, Index layer, Unit unit);
 
 }  // namespace lieq

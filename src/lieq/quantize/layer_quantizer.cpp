@@ -1,22 +1,36 @@
 #include "lieq/quantize/layer_quantizer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "lieq/base/assert.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
+#include "lieq/quantize/stream_plan.h"
 
 namespace lieq {
 namespace {
 
-/// What the quantized model's layers begin with.
-Hidden EmbedRounded(const Weights& weights, std::shared_ptr<const QMatrix> embedding,
-                    Device& device, View<const TokenId, 2> tokens) {
-  Weights rounded = weights;
-  rounded.embedding = std::move(embedding);
-  return Forward(rounded, device, tokens.cols()).Embed(tokens);
+/// What layers begin with, in the memory of the device or outside. The embedding leaves that when
+/// this returns. embedding: in place of the model's; null: that.
+Hidden Embed(const Weights& weights, std::shared_ptr<const QMatrix> embedding, Device& device,
+             View<const TokenId, 2> tokens, bool outside) {
+  Weights with = weights;
+  if (embedding) with.embedding = std::move(embedding);
+  Forward forward(with, device, tokens.cols());
+  if (!outside) return forward.Embed(tokens);
+  const Index length = tokens.cols();
+  Hidden all{device.AllocOutside(tokens.size(), weights.config.hidden), tokens.rows(), length};
+  const Index step = forward.BatchWindows(length);
+  for (Index first = 0; first < tokens.rows(); first += step) {
+    const Index count = std::min(step, tokens.rows() - first);
+    const Hidden some = forward.Embed(tokens.Rows(first, count));
+    device.Copy(some.x.view(), all.x.view().Rows(first * length, count * length));
+  }
+  return all;
 }
 
 }  // namespace
@@ -34,15 +48,20 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   LIEQ_ASSERT(calibration.rows() > 0);
   sums_ = &RequireCalibration(device);
   const ModelConfig& config = weights.config;
-  quantized_.emplace(config, device, forward_,
-                     embedding ? EmbedRounded(weights, std::move(embedding), device, calibration)
-                               : forward_.Embed(calibration),
-                     /*at_once=*/false);
-  const Index batch = std::min(quantized_->rows(),
-                               forward_.BatchWindows(quantized_->length()) * quantized_->length());
+  const Index batch =
+      std::min(calibration.size(), forward_.BatchWindows(calibration.cols()) * calibration.cols());
+  const StreamPlan plan =
+      PlanStreams(weights, options_, calibration.size(), batch, device.memory_bound());
+  if (plan.bytes > 0) context.log.Info(plan.Text());
+  quantized_.emplace(
+      config, device, forward_,
+      Embed(weights, std::move(embedding), device, calibration, plan.quantized_outside),
+      /*at_once=*/false, plan.most_kept, plan.keeps_mixed);
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
   if (options_.corrects()) {
-    reference_.emplace(config, device, forward_, forward_.Embed(calibration), /*at_once=*/true);
+    reference_.emplace(config, device, forward_,
+                       Embed(weights, nullptr, device, calibration, plan.reference_outside),
+                       /*at_once=*/true, plan.most_kept, plan.keeps_mixed);
     difference_ = device.Alloc(batch, widest);
     missing_ = device.Alloc(batch, config.hidden);
   }
@@ -72,25 +91,27 @@ CalibrationStatistics LayerQuantizer::NoStatistics(const LayerStep& unit) const 
   const Index held_out = HeldOutRows();
   const bool adds = AddsToStream(unit);
   CalibrationStatistics statistics;
-  statistics.fit.gram = Matrix<double>(in, in);
+  statistics.fit.gram = sums_->MakeGram(in);
   const auto follow = [&](auto& share) {
     if (!reference_) return;
-    (adds ? share.missing : share.drift) = Matrix<float>(adds ? hidden : in, in);
+    (adds ? share.missing : share.drift) = sums_->MakeCross(adds ? hidden : in, in);
   };
   follow(statistics.fit);
   if (held_out == 0) return statistics;
   OutputStatistics& judged = statistics.held_out.emplace();
-  if (JudgedByTokens(held_out, in, adds, reference_.has_value())) {
+  // A device that rounds judges by sums alone: it makes them where they are wanted.
+  if (device_.rounding() == nullptr && JudgedByTokens(held_out, in, adds, reference_.has_value())) {
     judged.inputs = Matrix<float>(held_out, in);
     if (reference_) judged.missed = Matrix<float>(held_out, hidden);
   } else {
-    judged.gram = Matrix<float>(in, in);
+    judged.gram = sums_->MakeCross(in, in);
     follow(judged);
   }
   return statistics;
 }
 
 CalibrationStatistics LayerQuantizer::Measure(const LayerStep& unit, const Grid& grid) {
+  const StageTimes::Timer timer = times_.Time("running windows");
   CalibrationStatistics measured = NoStatistics(unit);
   const bool last = unit.unit == units_.back().unit;
   const Index fitted = quantized_->rows() - HeldOutRows();
@@ -100,29 +121,29 @@ CalibrationStatistics LayerQuantizer::Measure(const LayerStep& unit, const Grid&
     const bool tokens = !fits && judged->inputs.size() > 0;
     const DeviceView<const float> u = quantized_->Input(unit.unit, first, rows);
     if (fits) {
-      sums_->GramUpdate(u, measured.fit.gram.view());
+      sums_->GramUpdate(u, measured.fit.gram.placed());
     } else if (tokens) {
       device_.Download(u, judged->inputs.view().Rows(first - fitted, rows));
     } else {
-      sums_->CrossGramUpdate(u, u, judged->gram.view());
+      sums_->CrossGramUpdate(u, u, judged->gram.placed());
     }
     if (!reference_) return;
     const DeviceView<const float> x = reference_->Input(unit.unit, first, rows);
     if (!AddsToStream(unit)) {
       const DeviceView<float> drift = difference_.Shaped(rows, u.cols());
       sums_->Subtract(x, u, 1, drift);
-      sums_->CrossGramUpdate(drift, u, (fits ? measured.fit.drift : judged->drift).view());
+      sums_->CrossGramUpdate(drift, u, (fits ? measured.fit.drift : judged->drift).placed());
       return;
     }
     const DeviceView<const float> missing = Missing(unit, x, u, first, fits ? &grid : nullptr);
     if (tokens) {
       device_.Download(missing, judged->missed.view().Rows(first - fitted, rows));
     } else {
-      sums_->CrossGramUpdate(missing, u, (fits ? measured.fit.missing : judged->missing).view());
+      sums_->CrossGramUpdate(missing, u, (fits ? measured.fit.missing : judged->missing).placed());
     }
     if (last) reference_->Finish(first, rows);
   });
-  device_.Sync();
+  RequireFiniteGram(measured.fit.gram, next_, unit.unit);  // which waits for the sums
   return measured;
 }
 
@@ -145,6 +166,7 @@ DeviceView<const float> LayerQuantizer::Missing(const LayerStep& unit, DeviceVie
 }
 
 void LayerQuantizer::BeginLayer() {
+  const StageTimes::Timer timer = times_.Time("reading weights");
   layer_ = weights_.layers[Size(next_)];
   units_ = UnitsOf(weights_.config, next_);
   if (!quantized_) return;
@@ -167,6 +189,7 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
     QuantizeUnit(unit, grids, quantized_ ? Measure(unit, grid) : CalibrationStatistics{}, result);
   }
   if (quantized_) {
+    const StageTimes::Timer timer = times_.Time("running windows");
     ForBatches([&](Index first, Index rows) { quantized_->Finish(first, rows); });
   }
   weights_.ReleaseLayer(next_++);
@@ -192,22 +215,35 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
   });
 }
 
+LinearFloats LayerQuantizer::Floats(Site site) {
+  const AnyMatrix& weight = layer_.At(site).weight;
+  const auto widen = [this, site, weight] { return WidenedWeights(weight, next_, site, context_); };
+  const bool codes = std::holds_alternative<std::shared_ptr<const QMatrix>>(weight);
+  if (quantized_ && device_.rounding() != nullptr && !codes) {
+    const PreparedMatrix& placed = *quantized_->linear(site).weight;
+    const float largest = device_.rounding()->LargestSize(placed);
+    if (std::isfinite(largest)) return {placed, largest, widen};
+  }
+  widened_ = widen();  // which names a weight that is not finite
+  return std::as_const(widened_).view();
+}
+
 void LayerQuantizer::QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                                   CalibrationStatistics measured, QuantizedLayer& result) {
   context_.ThrowIfStopped();
   const Grid& grid = grids[static_cast<std::size_t>(unit.linears.front().site)];
-  if (quantizer_.needs_calibration) RequireFiniteGram(measured.fit.gram.view(), next_, unit.unit);
+  const StageTimes::Timer timer = times_.Time("rounding");
   const std::unique_ptr<UnitSolver> solver =
       quantizer_.begin(std::move(measured), options_, context_);
   solver->RoundOn(device_);
   for (const auto& [site, to] : unit.linears) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
-    const Matrix<float> w = WidenedWeights(layer_.At(site).weight, next_, site, context_);
+    const LinearFloats w = Floats(site);
     LinearReport& report = result.reports[index];
     result.matrices[index] = std::make_shared<const QMatrix>(
-        QuantizeInRange(w.view(), grid, HasWideScales(weights_, options_), report,
-                        [&](View<const float, 2> some, double multiple) {
+        QuantizeInRange(w, grid, HasWideScales(weights_, options_), report,
+                        [&](const LinearFloats& some, double multiple) {
                           return solver->Quantize(some, grid, multiple, report);
                         }));
     Replace(site, {result.matrices[index], layer_.At(site).bias});

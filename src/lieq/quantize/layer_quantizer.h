@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/base/stage_times.h"
 #include "lieq/model/forward.h"
 #include "lieq/model/layer_steps.h"
 #include "lieq/quantize/options.h"
@@ -43,6 +44,8 @@ class LayerQuantizer {
   void Skip(const QuantizedLayer& done);
 
   [[nodiscard]] Index next_layer() const noexcept { return next_; }
+  /// Where the time went.
+  [[nodiscard]] const StageTimes& times() const noexcept { return times_; }
 
  private:
   template <class Function>
@@ -57,6 +60,9 @@ class LayerQuantizer {
                                                 DeviceView<const float> u, Index first,
                                                 const Grid* grid);
   [[nodiscard]] Index HeldOutRows() const noexcept;
+  /// The weights of a linear of the layer, on the device where that rounds, until the next call.
+  /// Throws Error naming one that is not finite.
+  [[nodiscard]] LinearFloats Floats(Site site);
   void QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                     CalibrationStatistics measured, QuantizedLayer& result);
   /// Takes up the next layer, in both streams.
@@ -72,6 +78,8 @@ class LayerQuantizer {
   Context& context_;
   Forward forward_;
   Index next_ = 0;
+  StageTimes times_;
+  Matrix<float> widened_;
   LayerWeights layer_;            // at work, as far as it is quantized
   std::vector<LayerStep> units_;  // its units
   std::optional<ActivationStream> quantized_, reference_;

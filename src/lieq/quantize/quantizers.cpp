@@ -20,9 +20,8 @@ class NearestSolver : public UnitSolver {
  public:
   NearestSolver(const UnitStatistics& statistics, Clip clip, Context& context)
       : importance_(Importance(statistics)), clip_(clip), context_(context) {}
-  QMatrix Quantize(View<const float, 2> w, const Grid& grid, double,
-                   LinearReport& report) override {
-    return QuantizeRtn(w, importance_, grid, clip_, context_, report);
+  QMatrix Quantize(const LinearFloats& w, const Grid& grid, double, LinearReport& report) override {
+    return QuantizeRtn(w.host(), importance_, grid, clip_, context_, report);
   }
 
  private:

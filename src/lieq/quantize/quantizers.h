@@ -7,6 +7,7 @@
 
 #include "lieq/base/context.h"
 #include "lieq/device/device.h"
+#include "lieq/quantize/linear_floats.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/unit_statistics.h"
 #include "lieq/tensor/qmatrix.h"
@@ -23,7 +24,7 @@ class UnitSolver {
   virtual void RoundOn(Device& device) { (void)device; }
   /// w [out, in], finite. multiple: what power of two w is of the model's weights; sums of the
   /// residual stream are for those. `report` is filled in.
-  [[nodiscard]] virtual QMatrix Quantize(View<const float, 2> w, const Grid& grid, double multiple,
+  [[nodiscard]] virtual QMatrix Quantize(const LinearFloats& w, const Grid& grid, double multiple,
                                          LinearReport& report) = 0;
 };
 

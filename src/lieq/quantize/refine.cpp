@@ -15,9 +15,6 @@ namespace {
 
 constexpr Index kBlock = 128;
 
-/// Groups wider than this are refitted with their codes alone.
-constexpr Index kWidestSearched = 256;
-
 /// How a searched grid differs from the group's own.
 struct Change {
   double stretch = 1;   // of the scale, about the middle of the levels
@@ -326,15 +323,43 @@ class RefinedRows {
 
 }  // namespace
 
-std::vector<GptqFactor> GroupFactors(View<const float, 2> h, const Grid& grid, Context& context) {
-  const Index width = GroupColumns(grid, h.rows()), groups = h.rows() / width;
+namespace {
+
+/// block(g): h inside the group.
+template <class Block>
+std::vector<GptqFactor> FactorsOf(Index groups, const Grid& grid, Context& context,
+                                  const Block& block) {
   std::vector<GptqFactor> factors(Size(groups));
-  if (width > kWidestSearched) return factors;
   context.pool.ParallelFor(groups, [&](Index g, int) {
-    factors[Size(g)] = FactorGram(h.Rows(g * width, width).Cols(g * width, width),
-                                  {.bits = grid.bits, .group_size = 0}, {.damping = 0});
+    factors[Size(g)] = FactorGram(block(g), {.bits = grid.bits, .group_size = 0}, {.damping = 0});
   });
   return factors;
+}
+
+}  // namespace
+
+std::vector<GptqFactor> GroupFactors(View<const float, 2> h, const Grid& grid, Context& context) {
+  const Index width = GroupColumns(grid, h.rows()), groups = h.rows() / width;
+  if (width > kWidestSearched) return std::vector<GptqFactor>(Size(groups));
+  return FactorsOf(groups, grid, context,
+                   [&](Index g) { return h.Rows(g * width, width).Cols(g * width, width); });
+}
+
+std::vector<GptqFactor> GroupFactorsOfBlocks(View<const float, 2> blocks, const Grid& grid,
+                                             Context& context) {
+  const Index width = blocks.cols();
+  return FactorsOf(blocks.rows() / width, grid, context,
+                   [&](Index g) { return blocks.Rows(g * width, width); });
+}
+
+std::vector<double> Stretches(Offset offset) {
+  LIEQ_ASSERT(offset != Offset::kFloat);
+  std::vector<double> stretches;
+  for (const Change& change : kChanges) {
+    if (!Applies(change, offset)) continue;
+    stretches.push_back(change.mirror ? -change.stretch : change.stretch);
+  }
+  return stretches;
 }
 
 RefineReport Refine(View<const float, 2> target, const RefineMetric& metric,

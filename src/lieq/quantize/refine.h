@@ -31,6 +31,15 @@ struct RefineMetric {
 [[nodiscard]] std::vector<GptqFactor> GroupFactors(View<const float, 2> h, const Grid& grid,
                                                    Context& context);
 
+/// The same of what h is inside each group, one after another. blocks [n, group columns]: as wide
+/// as a search takes.
+[[nodiscard]] std::vector<GptqFactor> GroupFactorsOfBlocks(View<const float, 2> blocks,
+                                                           const Grid& grid, Context& context);
+/// Groups wider than this are refitted with their codes alone.
+inline constexpr Index kWidestSearched = 256;
+/// What a search multiplies a group's scale by, where levels have a zero.
+[[nodiscard]] std::vector<double> Stretches(Offset offset);
+
 /// Coordinate descent on the codes in turn with refits of scales and offsets, block by block of
 /// columns: both inside a block, then one product tells all other columns. A step that does not
 /// lower the loss is not taken; what float rounds of that is tested to be below 1e-5 of the loss.

@@ -45,8 +45,15 @@ float LargestSize(View<const float, 2> w) noexcept {
 }
 
 /// The power of two that brings the largest weight to 0.5 ... 1.
-int PowerToOne(View<const float, 2> w) noexcept {
-  return -1 - std::ilogb(LargestSize(w));
+int PowerToOne(float most) noexcept {
+  return -1 - std::ilogb(most);
+}
+
+/// PowerFor of weights whose largest is known.
+int PowerOf(float most, const Grid& grid) noexcept {
+  if (grid.k_quant || !(most > 0)) return 0;
+  const bool fine = most >= LeastTopScale(grid) * static_cast<float>(grid.middle());
+  return fine && most <= kMostWeight ? 0 : PowerToOne(most);
 }
 
 /// Whether f16 has few bits or none for the numbers of a group.
@@ -75,12 +82,7 @@ bool HasWideScales(const AnyMatrix& matrix, const QuantOptions& options) noexcep
 }
 
 int PowerFor(View<const float, 2> w, const Grid& grid) noexcept {
-  if (grid.k_quant) return 0;
-  const float most = LargestSize(w);
-  if (!(most > 0)) return 0;
-  if (most >= LeastTopScale(grid) * static_cast<float>(grid.middle()) && most <= kMostWeight)
-    return 0;
-  return PowerToOne(w);
+  return PowerOf(LargestSize(w), grid);
 }
 
 double CoarseShare(View<const float, 2> w, const QMatrix& q) {
@@ -100,21 +102,25 @@ double CoarseShare(View<const float, 2> w, const QMatrix& q) {
 }
 
 QMatrix QuantizeInRange(
-    View<const float, 2> w, const Grid& grid, bool wide, LinearReport& report,
-    const std::function<QMatrix(View<const float, 2> w, double multiple)>& quantize) {
-  int power = wide ? PowerFor(w, grid) : 0;
+    const LinearFloats& weights, const Grid& grid, bool wide, LinearReport& report,
+    const std::function<QMatrix(const LinearFloats& w, double multiple)>& quantize) {
+  const auto largest = [&] {
+    return weights.largest() ? *weights.largest() : LargestSize(weights.host());
+  };
+  int power = wide ? PowerOf(largest(), grid) : 0;
   if (power == 0) {
-    QMatrix q = quantize(w, 1);
+    QMatrix q = quantize(weights, 1);
     bool any = false;
     for (Index r = 0; r < q.rows() && !any; ++r) {
       for (Index g = 0; g < q.groups() && !any; ++g) any = IsCoarse(q, r, g);
     }
-    if (any) report.coarse_scales = CoarseShare(w, q);
+    if (any) report.coarse_scales = CoarseShare(weights.host(), q);
     if (report.coarse_scales == 0 || !wide || grid.k_quant) return q;
     // One weight was large enough, and the others are not: bf16 has room for them.
     report = {};
-    power = PowerToOne(w);
+    power = PowerToOne(largest());
   }
+  const View<const float, 2> w = weights.host();
   Matrix<float> multiple(w.rows(), w.cols());
   for (Index r = 0; r < w.rows(); ++r) {
     std::ranges::transform(w.Row(r), multiple.view().Row(r).begin(),

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "lieq/model/weights.h"
+#include "lieq/quantize/linear_floats.h"
 #include "lieq/quantize/options.h"
 #include "lieq/tensor/qmatrix.h"
 
@@ -32,7 +33,7 @@ namespace lieq {
 /// Rounds `w` by `quantize`, which is handed the weights and what they are multiplied by, and fills
 /// in what `report` says of scales. wide: HasWideScales.
 [[nodiscard]] QMatrix QuantizeInRange(
-    View<const float, 2> w, const Grid& grid, bool wide, LinearReport& report,
-    const std::function<QMatrix(View<const float, 2> w, double multiple)>& quantize);
+    const LinearFloats& w, const Grid& grid, bool wide, LinearReport& report,
+    const std::function<QMatrix(const LinearFloats& w, double multiple)>& quantize);
 
 }  // namespace lieq

@@ -9,13 +9,17 @@
 namespace lieq {
 
 ActivationStream::ActivationStream(const ModelConfig& config, Device& device, Forward& forward,
-                                   Hidden hidden, bool at_once, Index most_kept)
-    : device_(device), forward_(forward), hidden_(std::move(hidden)), at_once_(at_once) {
+                                   Hidden hidden, bool at_once, Index most_kept, bool keeps_mixed)
+    : device_(device),
+      forward_(forward),
+      hidden_(std::move(hidden)),
+      at_once_(at_once),
+      keep_mixed_(keeps_mixed) {
   const Index rows = hidden_.x.rows();
   const Index batch = std::min(rows, forward.BatchWindows(hidden_.length) * hidden_.length);
   keep_gated_ = !at_once && rows * config.intermediate <= most_kept;
   normed_ = device.Alloc(batch, config.hidden);
-  mixed_ = device.Alloc(rows, config.In(Site::kO));
+  mixed_ = device.Alloc(keep_mixed_ ? rows : batch, config.In(Site::kO));
   gated_ = device.Alloc(keep_gated_ ? rows : batch, config.intermediate);
 }
 
@@ -26,7 +30,8 @@ std::size_t ActivationStream::Resumed(std::size_t end) const {
   while (begin > 0 && steps_[begin - 1].kind != StepKind::kProducts) --begin;
   if (begin == 0) return 0;
   const LayerValue input = steps_[--begin].from;
-  if (input == LayerValue::kMixed || (input == LayerValue::kGate && (keep_gated_ || at_once_)))
+  if ((input == LayerValue::kMixed && keep_mixed_) ||
+      (input == LayerValue::kGate && (keep_gated_ || at_once_)))
     return begin;
   while (begin > 0 && !AddsToStream(steps_[begin - 1])) --begin;
   return begin;
@@ -36,7 +41,7 @@ LayerValues ActivationStream::Walk(std::size_t begin, std::size_t end, Index fir
   LayerValues values;
   values[LayerValue::kStream] = hidden_.x.view().Rows(first, rows);
   values[LayerValue::kNormed] = normed_.view().Rows(0, rows);
-  values[LayerValue::kMixed] = mixed_.view().Rows(first, rows);
+  values[LayerValue::kMixed] = mixed_.view().Rows(keep_mixed_ ? first : 0, rows);
   values[LayerValue::kGate] = gated_.view().Rows(keep_gated_ ? first : 0, rows);
   const std::vector<AttentionSpan> spans = WindowSpans(rows / hidden_.length, hidden_.length);
   for (const LayerStep& step : steps_.subspan(begin, end - begin)) {

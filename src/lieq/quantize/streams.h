@@ -16,15 +16,16 @@ inline constexpr Index kMostKeptFloats = Index{1} << 28;
 
 /// Walks the steps of a layer unit by unit, so that linears may be replaced between them.
 ///
-/// Holds the residual stream [windows * length, hidden], attention outputs, and gated products
-/// while those of all windows fit in `most_kept` floats.
+/// Holds the residual stream [windows * length, hidden], attention outputs where `keeps_mixed`, and
+/// gated products while those of all windows fit in `most_kept` floats. What is not held is
+/// computed once more.
 class ActivationStream {
  public:
   /// device and forward outlive this; forward is shared by streams that take turns. at_once: each
   /// batch is finished right after the input of down was asked for, as is possible where down is
   /// not replaced in between: no gated products are kept then.
   ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden,
-                   bool at_once, Index most_kept = kMostKeptFloats);
+                   bool at_once, Index most_kept = kMostKeptFloats, bool keeps_mixed = true);
 
   /// The layer that the next calls run on. What it was made of stays alive until the next one.
   void SetLayer(Index layer, PlacedLayer placed) {
@@ -61,7 +62,7 @@ class ActivationStream {
   PlacedLayer layer_;
   Hidden hidden_;
   DeviceMatrix normed_, mixed_, gated_;
-  const bool at_once_;
+  const bool at_once_, keep_mixed_;
   bool keep_gated_ = false;
 };
 

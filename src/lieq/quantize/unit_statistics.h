@@ -8,26 +8,27 @@
 
 #include <optional>
 
+#include "lieq/device/sums.h"
 #include "lieq/tensor/view.h"
 
 namespace lieq {
 
 /// Sums over the tokens of some calibration windows.
 struct UnitStatistics {
-  Matrix<double> gram;  // [in, in], lower triangle of uᵀu
+  Sums<double> gram;  // [in, in], lower triangle of uᵀu
   // Where x was followed, one of two. Units that add to the stream have as many outputs as it has
   // columns, o and down most often fewer than inputs: W is multiplied before the sums are made.
-  Matrix<float> drift;    // [in, in], (x - u)ᵀu; of units that do not add to the stream
-  Matrix<float> missing;  // [out, in], mᵀu, m = a W (x - u) + b (r - r_u); of those that do
+  Sums<float> drift;    // [in, in], (x - u)ᵀu; of units that do not add to the stream
+  Sums<float> missing;  // [out, in], mᵀu, m = a W (x - u) + b (r - r_u); of those that do
 };
 
 /// What the output error of any rounding is made of (OutputErrors): sums, or the tokens themselves
 /// where these are fewer than inputs.
 struct OutputStatistics {
-  Matrix<float> gram;            // [in, in], uᵀu whole
-  Matrix<float> drift, missing;  // as of UnitStatistics, of full strength
-  Matrix<float> inputs;          // [tokens, in], u; empty where there are sums
-  Matrix<float> missed;          // [tokens, out], m; empty where nothing is missed
+  Sums<float> gram;            // [in, in], uᵀu whole
+  Sums<float> drift, missing;  // as of UnitStatistics, of full strength
+  Matrix<float> inputs;        // [tokens, in], u; empty where there are sums
+  Matrix<float> missed;        // [tokens, out], m; empty where nothing is missed
 };
 
 /// Windows that nothing is fitted to: what is tried is judged on them. The last eighth, none of

@@ -57,25 +57,26 @@ void ModelTransformer::Measure(const FloatLayer& layer,
   const Index fitted = (hidden_.windows - HeldOutWindows(hidden_.windows)) * hidden_.length;
   std::array<Index, kUnits> seen{};
   const std::vector<LayerStep> units = UnitsOf(weights_.config, next_);
-  for (const LayerStep& unit : units) {
-    const Index in = Width(weights_.config, unit.from);
-    inputs[static_cast<std::size_t>(unit.unit)].gram = Matrix<double>(in, in);
-  }
   CalibrationOps& sums = RequireCalibration(device_);
+  std::array<std::unique_ptr<PlacedSums<double>>, kUnits> grams;
+  for (const LayerStep& unit : units) {
+    grams[static_cast<std::size_t>(unit.unit)] = sums.MakeGram(Width(weights_.config, unit.from));
+  }
   forward_->Layer(next_, layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
     const auto index = static_cast<std::size_t>(unit);
     const Index count = std::min(input.rows(), fitted - std::min(fitted, seen[index]));
     seen[index] += input.rows();
     if (count == 0) return;
-    sums.GramUpdate(input.Rows(0, count), inputs[index].gram.view());
+    sums.GramUpdate(input.Rows(0, count), *grams[index]);
   });
-  device_.Sync();
   for (const LayerStep& unit : units) {
-    Matrix<double>& gram = inputs[static_cast<std::size_t>(unit.unit)].gram;
-    RequireFiniteGram(gram.view(), next_, unit.unit);
+    const auto index = static_cast<std::size_t>(unit.unit);
+    Matrix<double> gram = grams[index]->Take();
     for (Index i = 0; i < gram.rows(); ++i) {
       for (Index j = 0; j < i; ++j) gram(j, i) = gram(i, j);
     }
+    inputs[index].gram = std::move(gram);
+    RequireFiniteGram(inputs[index].gram, next_, unit.unit);
   }
 }
 

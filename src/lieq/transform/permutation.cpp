@@ -74,12 +74,13 @@ Matrix<float> PermutedRows(View<const float, 2> w, const Order& order) {
 }
 
 UnitStatistics Permuted(const UnitStatistics& input, const Order& order) {
-  const Index n = input.gram.rows();
-  UnitStatistics result{.gram = Matrix<double>(n, n), .drift = {}, .missing = {}};
+  const Matrix<double>& gram = input.gram.host();
+  const Index n = gram.rows();
+  Matrix<double> permuted(n, n);
   for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j < n; ++j) result.gram(i, j) = input.gram(order[Size(i)], order[Size(j)]);
+    for (Index j = 0; j < n; ++j) permuted(i, j) = gram(order[Size(i)], order[Size(j)]);
   }
-  return result;
+  return {.gram = std::move(permuted), .drift = {}, .missing = {}};
 }
 
 void PermuteUnit(Unit unit, std::span<const Site> writers, Index run, const LayerTask& task,

@@ -75,15 +75,16 @@ Matrix<float> ScaledColumns(View<const float, 2> w, const std::vector<double>& s
 /// Sums of the inputs divided by the scales.
 UnitStatistics Divided(const UnitStatistics& input, const std::vector<double>& scales,
                        const InputChannels& channels) {
-  const Index n = input.gram.rows();
-  UnitStatistics result{.gram = Matrix<double>(n, n), .drift = {}, .missing = {}};
+  const Matrix<double>& gram = input.gram.host();
+  const Index n = gram.rows();
+  Matrix<double> divided(n, n);
   for (Index i = 0; i < n; ++i) {
     const double row = scales[Size(channels.channel[Size(i)])];
     for (Index j = 0; j < n; ++j) {
-      result.gram(i, j) = input.gram(i, j) / (row * scales[Size(channels.channel[Size(j)])]);
+      divided(i, j) = gram(i, j) / (row * scales[Size(channels.channel[Size(j)])]);
     }
   }
-  return result;
+  return {.gram = std::move(divided), .drift = {}, .missing = {}};
 }
 
 /// norm or writer: what takes in 1 / s.

@@ -20,6 +20,7 @@
 #include "lieq/device/cpu/row_cache.h"
 #include "lieq/device/cpu/top_columns.h"
 #include "lieq/device/device_access.h"
+#include "lieq/device/sums.h"
 #include "lieq/linalg/linalg.h"
 
 namespace lieq {
@@ -319,13 +320,21 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
-  void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override {
+  std::unique_ptr<PlacedSums<double>> MakeGram(Index n) override {
+    return std::make_unique<HostSums<double>>(Matrix<double>(n, n));
+  }
+  std::unique_ptr<PlacedSums<float>> MakeCross(Index rows, Index cols) override {
+    return std::make_unique<HostSums<float>>(Matrix<float>(rows, cols));
+  }
+
+  void GramUpdate(DeviceView<const float> x, PlacedSums<double>& gram) override {
     LIEQ_ASSERT(gram.rows() == x.cols() && gram.cols() == x.cols());
-    AddGram(Host(x), gram);
+    AddGram(Host(x), static_cast<HostSums<double>&>(gram).view());
   }
 
   void CrossGramUpdate(DeviceView<const float> a_, DeviceView<const float> b_,
-                       View<float, 2> cross) override {
+                       PlacedSums<float>& sums) override {
+    const View<float, 2> cross = static_cast<HostSums<float>&>(sums).view();
     LIEQ_ASSERT(a_.rows() == b_.rows() && cross.rows() == a_.cols() && cross.cols() == b_.cols());
     const View<const float, 2> a = Host(a_), b = Host(b_);
     const Index tile = GramTile(std::max(a.cols(), b.cols()));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "lieq/base/error.h"
 #include "lieq/device/cuda/cuda_products.h"
 #include "lieq/device/cuda/cuda_rounding.h"
+#include "lieq/device/cuda/cuda_sums.h"
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/cuda/queue.h"
@@ -26,13 +26,6 @@ template <class T>
 Block<T> BlockOf(DeviceView<T> view) {
   return {DeviceAccess::Pointer(view), view.rows(), view.cols(), view.stride()};
 }
-
-/// Sums on the device that a matrix of the host gains by when results are delivered.
-template <class T>
-struct HostSums {
-  T* device = nullptr;  // [host.rows, host.cols] without gaps
-  View<T, 2> host;
-};
 
 /// Rows of floats, or of the bits of f16.
 class CudaRowCache final : public RowCache {
@@ -65,17 +58,13 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
  public:
   CudaDevice(ThreadPool& pool, const DeviceOptions& options)
       : arithmetic_(options.arithmetic),
-        queue_(options.index, pool),
+        queue_(options.index, options.memory_bytes, pool),
         products_(queue_, options.arithmetic),
         cache_(options.cache),
         solver_(cuda::Cusolver::Find(queue_)),
         log_sums_(queue_),
         other_log_sums_(queue_),
         sums_(queue_) {}
-  ~CudaDevice() override {
-    ForgetSums(grams_);
-    ForgetSums(crosses_);
-  }
 
   std::string description() const override {
     return "cuda " + queue_.gpu() + products_.description() +
@@ -84,9 +73,21 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   CalibrationOps* calibration() noexcept override { return this; }
   RoundingOps* rounding() noexcept override { return this; }
 
+  Index memory_bound() const noexcept override { return queue_.bound(); }
+  Index peak_memory() const override { return queue_.Peak(); }
+
   DeviceMatrix Alloc(Index rows, Index cols) override {
     auto* block = static_cast<float*>(queue_.Take(Size(rows * cols) * sizeof(float)));
     return {block, rows, cols, [this](float* owned) { queue_.Give(owned); }};
+  }
+  DeviceMatrix AllocOutside(Index rows, Index cols) override {
+    // The host's memory has one address here and there.
+    cuda::Pinned block = cuda::TakePinned(std::max<std::size_t>(1, Bytes(rows * cols)));
+    auto* floats = reinterpret_cast<float*>(block.release());
+    return {floats, rows, cols, [this](float* owned) {
+              (void)cudaStreamSynchronize(queue_.stream());  // what is queued may be at it
+              cuda::FreePinned()(owned);
+            }};
   }
   void Upload(View<const float, 2> from, DeviceView<float> to) override {
     LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
@@ -105,17 +106,13 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     cuda::Check(
         cudaMemcpy2DAsync(DeviceAccess::Pointer(to), Bytes(to.stride()),
                           DeviceAccess::Pointer(from), Bytes(from.stride()), Bytes(from.cols()),
-                          Size(from.rows()), cudaMemcpyDeviceToDevice, queue_.stream()),
+                          Size(from.rows()), cudaMemcpyDefault, queue_.stream()),
         "copying on it");
   }
   Prepared Prepare(const AnyMatrix& matrix) override {
     return std::make_shared<cuda::CudaPrepared>(matrix, queue_);
   }
-  void Sync() override {
-    queue_.Sync();
-    Deliver(grams_, [](double sum, double& to) { to += sum; }, /*lower=*/true);
-    Deliver(crosses_, [](float sum, float& to) { to += sum; }, /*lower=*/false);
-  }
+  void Sync() override { queue_.Sync(); }
 
   void Products(DeviceView<const float> x, std::span<const Product> products, bool add) override {
     products_.Multiply(BlockOf(x), products, add);
@@ -240,10 +237,16 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     Started("TopColumns");
   }
 
-  void GramUpdate(DeviceView<const float> x, View<double, 2> gram) override {
+  std::unique_ptr<PlacedSums<double>> MakeGram(Index n) override {
+    return std::make_unique<cuda::CudaSums<double>>(queue_, n, n);
+  }
+  std::unique_ptr<PlacedSums<float>> MakeCross(Index rows, Index cols) override {
+    return std::make_unique<cuda::CudaSums<float>>(queue_, rows, cols);
+  }
+  void GramUpdate(DeviceView<const float> x, PlacedSums<double>& gram) override {
     LIEQ_ASSERT(gram.rows() == x.cols() && gram.cols() == x.cols());
     const Index in = x.cols();
-    double* sums = SumsOf(grams_, gram);
+    double* sums = cuda::DataOf(gram);
     const Block<float> part{sums_.Get<float>(in * in), in, in, in};
     // Added up in float before they go to double: as few as on a CPU, since an error of 1e-6
     // already makes a Gram matrix of dependent inputs indefinite. Products of bf16 are exact, and
@@ -260,12 +263,12 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     Started("GramUpdate");
   }
   void CrossGramUpdate(DeviceView<const float> a, DeviceView<const float> b,
-                       View<float, 2> cross) override {
+                       PlacedSums<float>& cross) override {
     LIEQ_ASSERT(a.rows() == b.rows() && cross.rows() == a.cols() && cross.cols() == b.cols());
     if (a.rows() == 0) return;
-    float* sums = SumsOf(crosses_, cross);
-    products_.MultiplyTransposed(BlockOf(a), BlockOf(b),
-                                 {sums, cross.rows(), cross.cols(), cross.cols()}, true);
+    const Block<float> sums{cuda::DataOf(cross), cross.rows(), cross.cols(), cross.cols()};
+    if (products_.AddTransposedInBf16(BlockOf(a), BlockOf(b), sums)) return;
+    products_.MultiplyTransposed(BlockOf(a), BlockOf(b), sums, true);
   }
   void RowSquares(DeviceView<const float> x, std::span<double> sums) override {
     LIEQ_ASSERT(x.rows() == static_cast<Index>(sums.size()));
@@ -304,22 +307,30 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   }
 
   bool factorizes() const noexcept override { return solver_ != nullptr; }
-  PlacedGptqFactor Factorize(View<const double, 2> gram, std::span<const double> diagonal,
-                             std::span<const Index> order) override {
-    return cuda::Factorize(gram, diagonal, order, *solver_, queue_);
+  PlacedGptqFactor Factorize(const PlacedSums<double>& gram, std::span<const double> diagonal,
+                             std::span<const Index> order, bool refines) override {
+    return cuda::Factorize(cuda::DataOf(gram), diagonal, order, refines, *solver_, queue_);
   }
   PlacedGptqFactor Place(View<const float, 2> feedback, std::span<const float> pivots,
-                         std::span<const Index> order) override {
-    return cuda::PlaceFactor(feedback, pivots, order, queue_);
+                         std::span<const Index> order, View<const float, 2> h) override {
+    return cuda::PlaceFactor(feedback, pivots, order, h, queue_);
   }
-  void Gptq(const GptqWork& work, const GptqResult& result) override {
-    cuda::RoundByGptq(work, result, products_, queue_);
+  float LargestSize(const PreparedMatrix& matrix) override {
+    auto* found = sums_.Get<float>(1);
+    cuda::LargestSize(cuda::SourceOf(matrix), found, queue_.stream());
+    Started("LargestSize");
+    float largest = 0;
+    queue_.Download(found, sizeof largest, &largest, sizeof largest, sizeof largest, 1);
+    return largest;
+  }
+  void Blocks(const GptqFactorOnDevice& factor, View<float, 2> blocks) override {
+    cuda::DownloadBlocks(factor, blocks, queue_);
+  }
+  void Round(const RoundingWork& work, const RoundingResult& result) override {
+    cuda::RoundMatrix(work, result, products_, queue_);
   }
 
  private:
-  template <class T>
-  using SumsByHost = std::map<T*, HostSums<T>>;
-
   static std::size_t Bytes(Index floats) { return Size(floats) * sizeof(float); }
   static void Started(const char* operation) { cuda::Check(cudaGetLastError(), operation); }
 
@@ -379,57 +390,12 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     return found;
   }
 
-  /// Sums of the device that stand for those of the host until they are delivered; 0 at first.
-  template <class T>
-  T* SumsOf(SumsByHost<T>& all, View<T, 2> host) {
-    HostSums<T>& sums = all[host.data()];
-    if (sums.device == nullptr) {
-      const std::size_t bytes = Size(host.rows() * host.cols()) * sizeof(T);
-      sums = {static_cast<T*>(queue_.Take(bytes)), host};
-      cuda::Check(cudaMemsetAsync(sums.device, 0, bytes, queue_.stream()), "clearing sums");
-    }
-    LIEQ_ASSERT(sums.host.rows() == host.rows() && sums.host.cols() == host.cols());
-    return sums.device;
-  }
-
-  /// lower: of the lower triangle alone.
-  template <class T, class AddTo>
-  void Deliver(SumsByHost<T>& all, const AddTo& add_to, bool lower) {
-    constexpr Index kRows = 512;  // of a triangle: no farther than the last of them goes
-    for (const auto& [pointer, sums] : all) {
-      const View<T, 2> host = sums.host;
-      for (Index begin = 0; begin < host.rows(); begin += kRows) {
-        const Index rows = std::min(kRows, host.rows() - begin);
-        const Index width = lower ? begin + rows : host.cols();
-        const std::size_t row_bytes = Size(width) * sizeof(T);
-        const auto take = [&](const std::byte* piece, Index first, Index count) {
-          queue_.pool().ParallelFor(count, [&](Index r, int) {
-            const Index row = begin + first + r, cols = lower ? row + 1 : width;
-            const T* from = reinterpret_cast<const T*>(piece + Size(r) * row_bytes);
-            T* to = host.Row(row).data();
-            for (Index c = 0; c < cols; ++c) add_to(from[c], to[c]);
-          });
-        };
-        queue_.Download(sums.device + begin * host.cols(), Size(host.cols()) * sizeof(T), row_bytes,
-                        rows, take);
-      }
-    }
-    ForgetSums(all);
-  }
-  template <class T>
-  void ForgetSums(SumsByHost<T>& all) noexcept {
-    for (const auto& [pointer, sums] : all) queue_.Give(sums.device);
-    all.clear();
-  }
-
   const Arithmetic arithmetic_;
   cuda::Queue queue_;
   cuda::CudaProducts products_;
   const CacheType cache_;
   const std::unique_ptr<cuda::Cusolver> solver_;  // null: the processor factorises
   cuda::Scratch log_sums_, other_log_sums_, sums_;
-  SumsByHost<double> grams_;
-  SumsByHost<float> crosses_;
 };
 
 }  // namespace

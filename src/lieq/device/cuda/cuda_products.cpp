@@ -38,7 +38,8 @@ CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic)
       arithmetic_(arithmetic),
       library_(CublasLt::Find(queue)),
       widened_(queue),
-      rounded_(queue) {}
+      rounded_(queue),
+      other_rounded_(queue) {}
 
 std::string CudaProducts::description() const {
   const std::string by =
@@ -50,7 +51,7 @@ std::string CudaProducts::description() const {
 void CudaProducts::Multiply(Block<const float> x, std::span<const Product> products, bool add) {
   const bool few = x.rows <= kFewRows, bf16 = arithmetic_ == Arithmetic::kBf16;
   if (x.rows == 0) return;
-  if (!few && bf16) RoundToBf16(x, Rounding(x), queue_.stream());
+  if (!few && bf16) RoundToBf16(x, Rounding(x, rounded_), queue_.stream());
   for (const Product& product : products) {
     const Source& w = SourceOf(product.w);
     LIEQ_ASSERT(x.cols == w.cols && product.y.cols() == w.rows && x.rows == product.y.rows());
@@ -91,13 +92,13 @@ void CudaProducts::MultiplyMany(Block<const float> x, const Source& w, Block<flo
   }
 }
 
-Block<std::uint16_t> CudaProducts::Rounding(Block<const float> x) {
+Block<std::uint16_t> CudaProducts::Rounding(Block<const float> x, Scratch& to) {
   const Index width = EvenColumns(x.cols);
-  return {rounded_.Get<std::uint16_t>(x.rows * width), x.rows, width, width};
+  return {to.Get<std::uint16_t>(x.rows * width), x.rows, width, width};
 }
 
 void CudaProducts::MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add) {
-  const Block<std::uint16_t> rounded = Rounding(x);  // where Multiply put it
+  const Block<std::uint16_t> rounded = Rounding(x, rounded_);  // where Multiply put it
   const Block<const std::uint16_t> from{rounded.data, rounded.rows, rounded.cols, rounded.stride};
   const Index width = rounded.cols;
   const bool held = w.form == Form::kBf16 && w.cols == width;
@@ -127,14 +128,33 @@ void CudaProducts::MultiplyTransposed(Block<const float> a, Block<const float> b
   Check(cudaGetLastError(), "starting a product");
 }
 
+void CudaProducts::AddPlain(Block<const float> a, Block<const float> b, Block<float> y) {
+  if (library_ && library_->Multiply(Element::kFloat, Plain(a), Plain(b), y, true)) return;
+  MultiplyFloat({a.data, a.stride, 1}, {b.data, b.stride, 1}, a.cols, y, true, queue_.stream());
+  Check(cudaGetLastError(), "starting a product");
+}
+
 bool CudaProducts::SquareInBf16(Block<const float> x, Block<float> y) {
   if (arithmetic_ != Arithmetic::kBf16 || !library_) return false;
-  const Block<std::uint16_t> rounded = Rounding(x);
-  RoundToBf16(x, rounded, queue_.stream());
-  const Operand plain{rounded.data, x.rows, x.cols, rounded.stride, false};
+  const Operand plain = Rounded(x, rounded_);
   Operand transposed = plain;
   transposed.transposed = true;
   return library_->Multiply(Element::kBf16, transposed, plain, y, false);
+}
+
+bool CudaProducts::AddTransposedInBf16(Block<const float> a, Block<const float> b, Block<float> y) {
+  if (arithmetic_ != Arithmetic::kBf16 || !library_) return false;
+  const bool same = a.data == b.data && a.cols == b.cols && a.stride == b.stride;
+  const Operand right = Rounded(b, rounded_);
+  Operand left = same ? right : Rounded(a, other_rounded_);
+  left.transposed = true;
+  return library_->Multiply(Element::kBf16, left, right, y, true);
+}
+
+Operand CudaProducts::Rounded(Block<const float> x, Scratch& to) {
+  const Block<std::uint16_t> rounded = Rounding(x, to);
+  RoundToBf16(x, rounded, queue_.stream());
+  return {rounded.data, x.rows, x.cols, rounded.stride, false};
 }
 
 }  // namespace lieq::cuda

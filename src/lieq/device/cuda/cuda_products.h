@@ -25,20 +25,27 @@ class CudaProducts {
   void Multiply(Block<const float> x, std::span<const Product> products, bool add);
   /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].
   void MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y, bool add);
+  /// y += a b, in float32. a [y.rows, n], b [n, y.cols].
+  void AddPlain(Block<const float> a, Block<const float> b, Block<float> y);
   /// y = xᵀ x of x rounded to bf16, which is what bf16 products multiply; float sums. False where
   /// the arithmetic is float32 or the library is not here: then nothing was queued.
   [[nodiscard]] bool SquareInBf16(Block<const float> x, Block<float> y);
+  /// y += aᵀ b of factors rounded to bf16; as SquareInBf16 else. a [n, y.rows], b [n, y.cols].
+  [[nodiscard]] bool AddTransposedInBf16(Block<const float> a, Block<const float> b,
+                                         Block<float> y);
 
  private:
   void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);
   void MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add);
   /// Where x is in bf16, which products that share it round once.
-  [[nodiscard]] Block<std::uint16_t> Rounding(Block<const float> x);
+  [[nodiscard]] Block<std::uint16_t> Rounding(Block<const float> x, Scratch& to);
+  /// x rounded there, without the columns that pad it.
+  [[nodiscard]] Operand Rounded(Block<const float> x, Scratch& to);
 
   Queue& queue_;
   const Arithmetic arithmetic_;
   const std::unique_ptr<CublasLt> library_;  // null: kernels of our own
-  Scratch widened_, rounded_;
+  Scratch widened_, rounded_, other_rounded_;
 };
 
 }  // namespace lieq::cuda

@@ -21,21 +21,24 @@ class CudaGptqFactor final : public GptqFactorOnDevice {
   [[nodiscard]] float* pivots() const { return pivots_.Get<float>(n_); }
   [[nodiscard]] const std::int32_t* order() const { return order_.Get<std::int32_t>(n_); }
   [[nodiscard]] const std::int32_t* positions() const { return positions_.Get<std::int32_t>(n_); }
+  /// H by column, both triangles; of no meaning where nobody wanted it.
+  [[nodiscard]] float* h() const { return h_.Get<float>(n_ * n_); }
 
  private:
   Index n_;
-  mutable Scratch feedback_, pivots_, order_, positions_;
+  mutable Scratch feedback_, pivots_, order_, positions_, h_;
 };
 
-/// As the operations of RoundingOps; what they take outlives the call.
-[[nodiscard]] PlacedGptqFactor Factorize(View<const double, 2> gram,
-                                         std::span<const double> diagonal,
-                                         std::span<const Index> order, Cusolver& solver,
-                                         Queue& queue);
+/// As the operations of RoundingOps; what they take outlives the call. gram [n, n]: on the device.
+[[nodiscard]] PlacedGptqFactor Factorize(const double* gram, std::span<const double> diagonal,
+                                         std::span<const Index> order, bool refines,
+                                         Cusolver& solver, Queue& queue);
 [[nodiscard]] PlacedGptqFactor PlaceFactor(View<const float, 2> feedback,
                                            std::span<const float> pivots,
-                                           std::span<const Index> order, Queue& queue);
-void RoundByGptq(const GptqWork& work, const GptqResult& result, CudaProducts& products,
+                                           std::span<const Index> order, View<const float, 2> h,
+                                           Queue& queue);
+void DownloadBlocks(const GptqFactorOnDevice& factor, View<float, 2> blocks, Queue& queue);
+void RoundMatrix(const RoundingWork& work, const RoundingResult& result, CudaProducts& products,
                  Queue& queue);
 
 }  // namespace lieq::cuda

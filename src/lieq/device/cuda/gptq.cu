@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/device/cuda/device_code.cuh"
+#include "lieq/device/cuda/grid_code.cuh"
 #include "lieq/device/cuda/kernels.h"
 
 namespace lieq::cuda {
@@ -43,15 +44,6 @@ __global__ void NormalizeKernel(const double* l, Index n, float* feedback, float
   if (q >= n) return;
   feedback[p * n + q] = q < p ? static_cast<float>(l[p * n + q] * (1 / l[q * n + q])) : 0.0f;
   if (p == q) pivots[p] = static_cast<float>(l[p * n + p]);
-}
-
-/// As RoundScale of tensor/qmatrix.h.
-__device__ float StoredScale(float scale) {
-  if (scale == 0) return copysignf(0x1.0p-14f, scale);
-  const float magnitude = fminf(fabsf(scale), 65280.0f);
-  const float rounded = magnitude < 0x1.0p-17f ? rintf(magnitude * 0x1.0p24f) * 0x1.0p-24f
-                                               : __bfloat162float(__float2bfloat16_rn(magnitude));
-  return copysignf(fmaxf(rounded, 0x1.0p-24f), scale);
 }
 
 /// One group of a row: its values and their importance, `pitch` apart.
@@ -107,11 +99,6 @@ struct Best {
     }
   }
 };
-
-__device__ float SharedZero(const GptqGrid& grid) {
-  return grid.zeros == Zeros::kHalf ? 0.5f * static_cast<float>(grid.levels - 1)
-                                    : static_cast<float>(grid.levels / 2);
-}
 
 /// Scale and zero of a group's extreme weights.
 __device__ void MinMax(const GptqGrid& grid, float low, float high, float& scale, float& zero) {

@@ -43,6 +43,8 @@ void Widen(const Source& w, Index begin, Block<float> out, cudaStream_t stream);
 void WidenToBf16(const Source& w, Index begin, Block<std::uint16_t> out, cudaStream_t stream);
 /// out [n, w.cols] = rows of the matrix.
 void GatherRows(const Source& w, const std::int32_t* rows, Block<float> out, cudaStream_t stream);
+/// The largest magnitude, NaN where one weight is, into `largest` [1].
+void LargestSize(const Source& w, float* largest, cudaStream_t stream);
 /// out, of x.rows and at least x.cols columns; those behind become 0.
 void RoundToBf16(Block<const float> x, Block<std::uint16_t> out, cudaStream_t stream);
 inline constexpr Index kFewRows = 16;
@@ -131,6 +133,9 @@ void RowSquares(Block<const float> x, double* sums, cudaStream_t stream);
 [[nodiscard]] Index ColumnSquaresScratch(Index rows, Index cols) noexcept;
 /// sums[j] += sum of squares of column j, in a fixed order.
 void ColumnSquares(Block<const float> x, double* scratch, double* sums, cudaStream_t stream);
+/// to [n] = the diagonal of sums [n, n].
+void Diagonal(const double* sums, Index n, double* to, cudaStream_t stream);
+void Diagonal(const float* sums, Index n, float* to, cudaStream_t stream);
 /// The lower triangles of squares: sums += part.
 void AddLower(Block<const float> part, double* sums, cudaStream_t stream);
 
@@ -180,5 +185,56 @@ void RoundBlock(const GptqBlock& block, GptqGrid grid, cudaStream_t stream);
 /// signal[r] += sum of (pivot * value)² over positions; values [count, rows].
 void AddSignal(const float* values, Index count, Index rows, const float* pivots, double* signal,
                cudaStream_t stream);
+
+// Targets (target.cu). values [n, rows] by position; F is `feedback` with ones on its diagonal.
+/// values [width, rows] = F⁻¹ values where `forward`, else F⁻ᵀ values, of the block of F [n, n]
+/// that begins at `f`; negated = -values. width: kGptqBlock at most.
+void SolveInBlock(const float* f, Index n, Index width, Index rows, bool forward, float* values,
+                  float* negated, cudaStream_t stream);
+/// Each position over the square of its pivot.
+void DivideByPivots(const float* pivots, Index n, Index rows, float* values, cudaStream_t stream);
+/// to[i] = from[map[i]], both [n, rows].
+void PermuteRows(const float* from, const std::int32_t* map, Index n, Index rows, float* to,
+                 cudaStream_t stream);
+/// to += factor * from. [count]
+void AddMultiple(const float* from, float factor, Index count, float* to, cudaStream_t stream);
+/// h [n, n] whole, of the lower triangle of `gram` and of `diagonal` in place of its own.
+void MakeMetric(const double* gram, const double* diagonal, Index n, float* h, cudaStream_t stream);
+
+// Refinement (refine.cu), by column.
+/// Codes of some rows, and the lines that they lie on.
+struct CodesOnDevice {
+  std::uint8_t* codes;     // [n, rows]
+  float *scale, *minimum;  // [groups, rows]
+  Index rows, group_columns;
+};
+/// residual [n, rows] = values - levels.
+void Residual(const float* values, const CodesOnDevice& q, Index n, float* residual,
+              cudaStream_t stream);
+/// out[r] = sum over n of e (p + linear), all [n, rows]; linear may be null.
+void ProductsOfRows(const float* e, const float* p, const float* linear, Index n, Index rows,
+                    double* out, cudaStream_t stream);
+inline constexpr Index kWidestRefined = 256;  // columns of a block, and so of a group
+struct RefineBlock {
+  Index begin, width, n;      // columns, whole groups
+  const float* h;             // [n, n], both triangles
+  const float* factors;       // [n, group columns]: by position, the column of its group's F
+  const float* pivots;        // [n] by position
+  const float* ones;          // [n] by position: what F and the pivot make of 1
+  const std::int32_t* order;  // [n] by position: the column within its group
+  const float* gradient;      // [n, rows]
+  float* change;              // [width, rows]: becomes the levels before less those after
+  CodesOnDevice q;
+  double *gains, *moves;    // [rows], added to
+  const double* stretches;  // of scales, that a search tries
+  int stretch_count;
+  float least_share;  // of the loss, that a refit has to gain
+  bool forward;
+};
+/// Coordinate descent there and back, then refits; as quantize/refine.h up to the order of adds.
+void Refine(const RefineBlock& block, const GptqGrid& grid, cudaStream_t stream);
+/// Gives rows back what they had where `after` is more than `before`. [rows]
+void TakeBack(const CodesOnDevice& q, const CodesOnDevice& start, Index n, const double* before,
+              const double* after, cudaStream_t stream);
 
 }  // namespace lieq::cuda

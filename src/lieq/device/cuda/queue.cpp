@@ -96,7 +96,7 @@ Pinned TakePinned(std::size_t bytes) {
   return Pinned(static_cast<std::byte*>(block));
 }
 
-Queue::Queue(int index, ThreadPool& pool) : index_(index), pool_(pool) {
+Queue::Queue(int index, Index bound, ThreadPool& pool) : index_(index), bound_(bound), pool_(pool) {
   const int count = RequireGpus();
   if (index >= count) {
     throw Error({.what = "there is no GPU of this number",
@@ -123,10 +123,13 @@ Queue::Queue(int index, ThreadPool& pool) : index_(index), pool_(pool) {
   Check(cudaSetDevice(index), "starting");
   Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "starting");
   // What is given back stays ours: taking it again is a matter of microseconds.
-  cudaMemPool_t memory{};
   std::uint64_t all = UINT64_MAX;
-  Check(cudaDeviceGetDefaultMemPool(&memory, index), "starting");
-  Check(cudaMemPoolSetAttribute(memory, cudaMemPoolAttrReleaseThreshold, &all), "starting");
+  cudaMemPoolProps kind{};
+  kind.allocType = cudaMemAllocationTypePinned;
+  kind.location = {cudaMemLocationTypeDevice, index};
+  kind.maxSize = Size(bound);
+  Check(cudaMemPoolCreate(&memory_, &kind), "starting");
+  Check(cudaMemPoolSetAttribute(memory_, cudaMemPoolAttrReleaseThreshold, &all), "starting");
   for (Staging& staging : staging_) {
     staging.memory = TakePinned(kStagingBytes);
     Check(cudaEventCreateWithFlags(&staging.passed, cudaEventDisableTiming), "starting");
@@ -139,6 +142,14 @@ Queue::~Queue() {
   Give(argument_device_);
   for (const Staging& staging : staging_) (void)cudaEventDestroy(staging.passed);
   (void)cudaStreamDestroy(stream_);
+  (void)cudaMemPoolDestroy(memory_);
+}
+
+Index Queue::Peak() const {
+  std::uint64_t bytes = 0;
+  Check(cudaMemPoolGetAttribute(memory_, cudaMemPoolAttrReservedMemHigh, &bytes),
+        "asking for memory");
+  return static_cast<Index>(bytes);
 }
 
 cudaStream_t Queue::stream() const {
@@ -148,9 +159,25 @@ cudaStream_t Queue::stream() const {
 
 void* Queue::Take(std::size_t bytes) {
   void* block = nullptr;
-  const cudaError_t status = cudaMallocAsync(&block, std::max<std::size_t>(bytes, 1), stream());
+  const auto take = [&] {
+    return cudaMallocFromPoolAsync(&block, std::max<std::size_t>(bytes, 1), memory_, stream());
+  };
+  cudaError_t status = take();
+  if (status == cudaErrorMemoryAllocation) {  // what was given back may lie in pieces too small
+    (void)cudaGetLastError();
+    Wait();
+    Check(cudaMemPoolTrimTo(memory_, 0), "giving memory back");
+    status = take();
+  }
   if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
+    if (bound_ > 0) {
+      throw Error({.what = "the bound on the GPU's memory is too low",
+                   .where = "--device-memory",
+                   .expected = GiB(bytes) + " more",
+                   .found = GiB(Size(bound_)) + " in all",
+                   .hint = "a higher bound or shorter windows (--context) do"});
+    }
     std::size_t free = 0, total = 0;
     (void)cudaMemGetInfo(&free, &total);
     throw Error({.what = "the GPU's memory is full",

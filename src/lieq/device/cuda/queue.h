@@ -33,8 +33,9 @@ using Pinned = std::unique_ptr<std::byte, FreePinned>;
 
 class Queue {
  public:
-  /// Throws Error where there is no such GPU, or where it or its driver is too old.
-  Queue(int index, ThreadPool& pool);
+  /// bound: bytes of the GPU's memory that it takes at most; 0: what there is. Throws Error where
+  /// there is no such GPU, or where it or its driver is too old.
+  Queue(int index, Index bound, ThreadPool& pool);
   ~Queue();
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
@@ -45,6 +46,9 @@ class Queue {
   [[nodiscard]] cudaStream_t stream() const;
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
 
+  [[nodiscard]] Index bound() const noexcept { return bound_; }
+  /// The most bytes that were taken at once so far.
+  [[nodiscard]] Index Peak() const;
   /// Throws Error that says how much was asked for and is free.
   [[nodiscard]] void* Take(std::size_t bytes);
   void Give(void* block) noexcept;
@@ -93,9 +97,11 @@ class Queue {
                 std::size_t to_stride, std::size_t row_bytes, Index rows);
 
   const int index_;
+  const Index bound_;
   ThreadPool& pool_;
   std::string gpu_;
   cudaStream_t stream_ = nullptr;
+  cudaMemPool_t memory_{};
   Staging staging_[2];
   int next_staging_ = 0;
   Pinned argument_host_;

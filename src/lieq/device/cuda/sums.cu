@@ -46,7 +46,27 @@ __global__ void AddLowerKernel(Block<const float> part, double* sums) {
   sums[row * part.cols + col] += static_cast<double>(part.data[row * part.stride + col]);
 }
 
+template <class T>
+__global__ void DiagonalKernel(const T* sums, Index n, T* to) {
+  const Index i = Index{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < n) to[i] = sums[i * n + i];
+}
+
+template <class T>
+void LaunchDiagonal(const T* sums, Index n, T* to, cudaStream_t stream) {
+  if (n == 0) return;
+  DiagonalKernel<<<static_cast<unsigned>(CeilDiv(n, kThreads)), kThreads, 0, stream>>>(sums, n, to);
+}
+
 }  // namespace
+
+void Diagonal(const double* sums, Index n, double* to, cudaStream_t stream) {
+  LaunchDiagonal(sums, n, to, stream);
+}
+
+void Diagonal(const float* sums, Index n, float* to, cudaStream_t stream) {
+  LaunchDiagonal(sums, n, to, stream);
+}
 
 void RowSquares(Block<const float> x, double* sums, cudaStream_t stream) {
   if (x.rows == 0) return;

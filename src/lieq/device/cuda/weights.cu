@@ -110,6 +110,29 @@ struct LaunchWiden {
   }
 };
 
+template <Form kForm>
+__global__ void LargestKernel(Source w, unsigned* largest) {
+  const Index col = (Index{blockIdx.y} * kThreads + threadIdx.x) * kEight;
+  unsigned most = 0;  // bits of magnitudes are in their order, those of NaN above all
+  if (col < w.cols) {
+    float values[kEight] = {};
+    LoadEight<kForm>(w, blockIdx.x, col, values);
+#pragma unroll
+    for (int i = 0; i < kEight; ++i) most = max(most, __float_as_uint(values[i]) & 0x7fffffffu);
+  }
+  most = __reduce_max_sync(kAllLanes, most);
+  if (threadIdx.x % kWarp == 0 && most > 0) atomicMax(largest, most);
+}
+
+template <Form kForm>
+struct LaunchLargest {
+  static void Run(const Source& w, unsigned* largest, cudaStream_t stream) {
+    if (w.rows == 0) return;
+    LargestKernel<kForm>
+        <<<RowsByColumns(w.rows, w.cols, kThreads * kEight), kThreads, 0, stream>>>(w, largest);
+  }
+};
+
 __global__ void RoundKernel(Block<const float> x, Block<std::uint16_t> out) {
   const Index row = blockIdx.x;
   Index col = Index{blockIdx.y} * (4 * kThreads) + threadIdx.x;
@@ -181,6 +204,11 @@ void WidenToBf16(const Source& w, Index begin, Block<std::uint16_t> out, cudaStr
 
 void GatherRows(const Source& w, const std::int32_t* rows, Block<float> out, cudaStream_t stream) {
   ByForm<LaunchWiden>(w.form, w, Index{0}, rows, out, stream);
+}
+
+void LargestSize(const Source& w, float* largest, cudaStream_t stream) {
+  cudaMemsetAsync(largest, 0, sizeof *largest, stream);
+  ByForm<LaunchLargest>(w.form, w, reinterpret_cast<unsigned*>(largest), stream);
 }
 
 void RoundToBf16(Block<const float> x, Block<std::uint16_t> out, cudaStream_t stream) {
