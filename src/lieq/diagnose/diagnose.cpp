@@ -39,11 +39,14 @@ void RequireWindows(View<const TokenId, 2> tokens, Index shortest, std::string_v
 }
 
 /// Those of units that are not measured stay without rows.
-std::array<Matrix<double>, kUnits> EmptyGrams(const ModelConfig& config, Projections projections) {
+std::array<Matrix<double>, kUnits> EmptyGrams(const ModelConfig& config, Index layer,
+                                              Projections projections) {
   std::array<Matrix<double>, kUnits> grams;
   for (const Site site : SitesOf(projections)) {
     Matrix<double>& gram = grams[static_cast<std::size_t>(UnitOf(site))];
-    if (gram.rows() == 0) gram = Matrix<double>(config.In(site), config.In(site));
+    if (gram.rows() == 0) {
+      gram = Matrix<double>(config.In(layer, site), config.In(layer, site));
+    }
   }
   return grams;
 }
@@ -79,6 +82,9 @@ double Sum(std::span<const double> values) {
 void SetSpectra(const LayerSpectra& spectra, LayerDiagnosis& row) {
   row.compactness = spectra.MeanCompactness();
   row.top_k_energy = spectra.MeanTopKEnergy();
+  // Layers without some of the linears have the means alone.
+  if (std::ranges::any_of(spectra.compactness, [](double each) { return std::isnan(each); }))
+    return;
   row.site_compactness = spectra.compactness;
   row.site_top_k_energy = spectra.top_k_energy;
 }
@@ -111,7 +117,8 @@ void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 
     context.ThrowIfStopped();
     LayerDiagnosis& row = out.layers[Size(layer)];
     if (options.spectra) {
-      std::array<Matrix<double>, kUnits> grams = EmptyGrams(config, options.settings.projections);
+      std::array<Matrix<double>, kUnits> grams =
+          EmptyGrams(config, layer, options.settings.projections);
       forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
         const View<double, 2> gram = grams[static_cast<std::size_t>(unit)].view();
         if (gram.rows() > 0) RequireCalibration(device).GramUpdate(input, gram);

@@ -10,8 +10,8 @@
 namespace lieq {
 
 bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
-  const Index in = config.In(SitesOf(unit).front());
-  return in % RowStep(grid, in) == 0;
+  return std::ranges::all_of(config.Ins(SitesOf(unit).front()),
+                             [&](Index in) { return in % RowStep(grid, in) == 0; });
 }
 
 QuantOptions FloatInputs(QuantOptions options) {
@@ -48,7 +48,7 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
   std::array<UnitStatistics, kUnits> measured;
   if (quantizer_.needs_calibration) {
     for (const LayerStep& unit : units) {
-      const Index in = Width(config, unit.from);
+      const Index in = Width(config, config.Shape(next_), unit.from);
       measured[static_cast<std::size_t>(unit.unit)].gram = Matrix<double>(in, in);
     }
     context_.ThrowIfStopped();
