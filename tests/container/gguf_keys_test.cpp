@@ -66,11 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Architectures, GgufKeysOf, testing::Values("llama", "qw
                          [](const auto& each) { return std::string(each.param); });
 
 TEST_P(GgufKeysOf, AreRefusedByNameWhereTheyChangeTheArithmetic) {
-  // A factor without a type scales linearly in llama.cpp.
-  const std::vector<RawGguf::Key> changing{F32(Own("rope.scaling.factor"), 4),
-                                           F32(Own("rope.scale_linear"), 4),
-                                           F32(Own("rope.scaling.factor"), 0.5F),
-                                           Text(Own("rope.scaling.type"), "yarn"),
+  const std::vector<RawGguf::Key> changing{F32(Own("rope.scaling.factor"), 0.5F),
                                            Text(Own("rope.scaling.type"), "longrope"),
                                            Text(Own("rope.scaling.type"), ""),
                                            F32(Own("rope.scaling.attn_factor"), 1.2F),
@@ -127,6 +123,18 @@ TEST_P(GgufKeysOf, AreTakenWhereTheyChangeNothing) {
     EXPECT_THAT(ErrorWith(key), IsEmpty()) << key.name;
     EXPECT_THAT(OpenModel(With(key)).notes, IsEmpty()) << key.name;
   }
+}
+
+TEST_P(GgufKeysOf, ScaleRope) {
+  // A factor without a type scales linearly in llama.cpp.
+  for (const RawGguf::Key& key :
+       {F32(Own("rope.scaling.factor"), 4), F32(Own("rope.scale_linear"), 4)}) {
+    const Rope rope = OpenModel(With(key)).weights.config.rope;
+    EXPECT_EQ(rope.scaling, RopeScaling::kLinear) << key.name;
+    EXPECT_EQ(rope.factor, 4) << key.name;
+  }
+  EXPECT_EQ(OpenModel(With(Text(Own("rope.scaling.type"), "yarn"))).weights.config.rope.scaling,
+            RopeScaling::kYarn);
 }
 
 TEST_P(GgufKeysOf, AreNotedWhereNoRowHasThem) {

@@ -102,11 +102,11 @@ TEST_F(OpenGgufTest, IsWrittenOrRefusedWhateverTheTokenizerSays) {
 
 TEST(GgufRowOrder, InterleavesTheHalvesOfEachHeadOfALlama) {
   ModelConfig config{.architecture = "LlamaForCausalLM", .heads = 2, .kv_heads = 1, .head_dim = 4};
-  EXPECT_THAT(GgufRowOrder(config, Site::kQ), testing::ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
-  EXPECT_THAT(GgufRowOrder(config, Site::kK), testing::ElementsAre(0, 2, 1, 3));
-  EXPECT_THAT(GgufRowOrder(config, Site::kV), testing::IsEmpty());
+  EXPECT_THAT(GgufRowOrder(config, 0, Site::kQ), testing::ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
+  EXPECT_THAT(GgufRowOrder(config, 0, Site::kK), testing::ElementsAre(0, 2, 1, 3));
+  EXPECT_THAT(GgufRowOrder(config, 0, Site::kV), testing::IsEmpty());
   config.architecture = "Qwen3ForCausalLM";
-  EXPECT_THAT(GgufRowOrder(config, Site::kQ), testing::IsEmpty());
+  EXPECT_THAT(GgufRowOrder(config, 0, Site::kQ), testing::IsEmpty());
 }
 
 TEST(RopeFactors, AreThoseOfLlama32AndAreFoundAgain) {

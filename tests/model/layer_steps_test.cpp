@@ -46,18 +46,44 @@ std::vector<LayerValue> Inputs(const LayerStep& step) {
     case StepKind::kAttend:
       return {LayerValue::kQ, LayerValue::kK, LayerValue::kV};
     case StepKind::kActivate:
+    case StepKind::kActivateGelu:
       return {LayerValue::kGate, LayerValue::kUp};
+    case StepKind::kAdd:
+    case StepKind::kMultiply:
+    case StepKind::kGateBy:
+    case StepKind::kSwishInto:
+      return {step.from, step.to};
+    case StepKind::kDelta:
+      return {step.from, LayerValue::kNormed};
     default:
       return {step.from};
   }
 }
 
-TEST(StepsOf, ReadsOnlyWhatWasWrittenAndHasEveryLinearOnceInOrder) {
-  for (const bool qk_norm : {false, true}) {
-    for (const LayerShape& shape : kShapes) {
-      ModelConfig config = kConfig;
-      config.qk_norm = qk_norm;
+/// Every way in which architectures order a layer.
+std::vector<ModelConfig> EveryOrder() {
+  std::vector<ModelConfig> all(9, kConfig);
+  all[1].qk_norm = true;
+  all[2].fused_qkv = all[2].fused_gate_up = true;
+  all[3].gated_attention = all[3].qk_norm = true;
+  all[4].norms = NormPlace::kAfter;
+  all[4].qk_norm = all[4].whole_qk_norm = true;
+  all[5].norms = NormPlace::kBoth;
+  all[5].activation = Activation::kGeluTanh;
+  all[6].residual_multiplier = 0.5;
+  all[7].temperature = 0.1;
+  all[8].conv_kernel = 4;
+  all[8].delta = {.key_heads = 2, .value_heads = 4, .key_dim = 6, .value_dim = 8};
+  return all;
+}
 
+TEST(StepsOf, ReadsOnlyWhatWasWrittenAndHasEveryLinearOnceInOrder) {
+  for (const ModelConfig& config : EveryOrder()) {
+    std::vector<LayerShape> shapes(kShapes.begin(), kShapes.end());
+    if (config.conv_kernel > 0) {
+      shapes = {{.mixer = Mixer::kGatedDelta}, {.mixer = Mixer::kShortConv}};
+    }
+    for (const LayerShape& shape : shapes) {
       const std::vector<LayerStep> steps = StepsOf(config, shape);
 
       std::set<LayerValue> written{LayerValue::kStream};
@@ -76,11 +102,11 @@ TEST(StepsOf, ReadsOnlyWhatWasWrittenAndHasEveryLinearOnceInOrder) {
           sites.push_back(linear.site);
           written.insert(linear.to);
           EXPECT_EQ(UnitOf(linear.site), step.unit);
-          EXPECT_EQ(config.In(linear.site), Width(config, step.from));
-          EXPECT_EQ(config.Out(linear.site), Width(config, linear.to));
+          EXPECT_EQ(config.In(shape, linear.site), Width(config, shape, step.from));
+          EXPECT_EQ(config.Out(shape, linear.site), Width(config, shape, linear.to));
         }
       }
-      EXPECT_TRUE(std::ranges::equal(sites, kAllSites));
+      EXPECT_TRUE(std::ranges::equal(sites, config.Sites(shape)));
       EXPECT_TRUE(std::ranges::equal(units, kAllUnits));
       EXPECT_EQ(steps.back().to, LayerValue::kStream);
     }

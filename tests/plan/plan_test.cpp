@@ -23,7 +23,7 @@ TEST(UnitStoredBits, AreThoseOfTheMatricesThatAUnitIsMadeOf) {
           for (const Site site : SitesOf(unit)) {
             stored += QMatrix(Config().Out(site), Config().In(site), grid).stored_bits();
           }
-          EXPECT_EQ(UnitStoredBits(Config(), unit, grid), stored)
+          EXPECT_EQ(UnitStoredBits(Config(), 0, unit, grid), stored)
               << bits << " bits, groups of " << group << ", " << Name(unit);
         }
       }

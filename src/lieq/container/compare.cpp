@@ -85,23 +85,64 @@ struct ModelComparer::State {
     number("attention_multiplier", a.attention_multiplier, b.attention_multiplier);
     number("residual_multiplier", a.residual_multiplier, b.residual_multiplier);
     number("logits_scaling", a.logits_scaling, b.logits_scaling);
-    number("rope theta", a.rope.theta, b.rope.theta);
-    text("rope type", std::string(Name(a.rope.scaling)), std::string(Name(b.rope.scaling)));
+    option("fused linears", a.fused_qkv || a.fused_gate_up, b.fused_qkv || b.fused_gate_up);
+    option("gates of attention", a.gated_attention, b.gated_attention);
+    option("norms of whole rows", a.whole_qk_norm, b.whole_qk_norm);
+    extent("place of norms", static_cast<Index>(a.norms), static_cast<Index>(b.norms));
+    extent("activation", static_cast<Index>(a.activation), static_cast<Index>(b.activation));
+    extent("rotated dimensions", a.RotaryDim(), b.RotaryDim());
+    extent("key heads of the delta rule", a.delta.key_heads, b.delta.key_heads);
+    extent("value heads of the delta rule", a.delta.value_heads, b.delta.value_heads);
+    extent("key head of the delta rule", a.delta.key_dim, b.delta.key_dim);
+    extent("value head of the delta rule", a.delta.value_dim, b.delta.value_dim);
+    extent("width of the convolution", a.conv_kernel, b.conv_kernel);
+    option("bias of the convolution", a.conv_bias, b.conv_bias);
+    number("cap of attention", a.attention_cap, b.attention_cap);
+    number("cap of logits", a.logit_cap, b.logit_cap);
+    number("temperature", a.temperature, b.temperature);
+    number("context of the temperature", a.temperature_context, b.temperature_context);
     for (Index layer = 0; layer < std::min(a.layers, b.layers); ++layer) {
       const LayerShape of_a = a.Shape(layer), of_b = b.Shape(layer);
       if (of_a == of_b) continue;
       extent(fmt::format("window of layer {}", layer), of_a.window, of_b.window);
       option(fmt::format("rotation of layer {}", layer), of_a.rotates, of_b.rotates);
+      option(fmt::format("rope of layer {}", layer), of_a.local_rope, of_b.local_rope);
+      extent(fmt::format("mixer of layer {}", layer), static_cast<Index>(of_a.mixer),
+             static_cast<Index>(of_b.mixer));
       break;  // one speaks for all
     }
-    if (a.rope.scaling != b.rope.scaling || a.rope.scaling == RopeScaling::kNone) return;
-    number("rope factor", a.rope.factor, b.rope.factor);
-    number("rope beta_fast", a.rope.beta_fast, b.rope.beta_fast);
-    number("rope beta_slow", a.rope.beta_slow, b.rope.beta_slow);
-    number("rope attention_factor", a.rope.attention_factor, b.rope.attention_factor);
-    number("rope low_freq_factor", a.rope.low_freq_factor, b.rope.low_freq_factor);
-    number("rope high_freq_factor", a.rope.high_freq_factor, b.rope.high_freq_factor);
-    number("rope original context", a.rope.original_context, b.rope.original_context);
+    RopeOf("rope", a.rope, b.rope);
+    option("a rope of windows", a.local_rope.has_value(), b.local_rope.has_value());
+    if (a.local_rope && b.local_rope) RopeOf("rope of windows", *a.local_rope, *b.local_rope);
+  }
+
+  void RopeOf(const std::string& which, const Rope& a, const Rope& b) {
+    const auto number = [&](std::string_view key, double x, double y) {
+      const std::string left = Text(static_cast<float>(x)), right = Text(static_cast<float>(y));
+      if (left != right) Report("configuration", which + std::string(key), -1, -1, left, right);
+    };
+    number(" theta", a.theta, b.theta);
+    if (a.scaling != b.scaling) {
+      Report("configuration", which + " type", -1, -1, std::string(Name(a.scaling)),
+             std::string(Name(b.scaling)));
+    }
+    if (a.scaling != b.scaling || a.scaling == RopeScaling::kNone) return;
+    number(" factor", a.factor, b.factor);
+    number(" beta_fast", a.beta_fast, b.beta_fast);
+    number(" beta_slow", a.beta_slow, b.beta_slow);
+    number(" attention_factor", a.attention_factor, b.attention_factor);
+    number(" low_freq_factor", a.low_freq_factor, b.low_freq_factor);
+    number(" high_freq_factor", a.high_freq_factor, b.high_freq_factor);
+    number(" original context", a.original_context, b.original_context);
+    for (const auto& [key, x, y] :
+         {std::tuple{" short factors", &a.short_factors, &b.short_factors},
+          {" long factors", &a.long_factors, &b.long_factors}}) {
+      number(std::string(key) + " counted", static_cast<double>(x->size()),
+             static_cast<double>(y->size()));
+      for (std::size_t i = 0; i < std::min(x->size(), y->size()); ++i) {
+        number(key, (*x)[i], (*y)[i]);
+      }
+    }
   }
 
   void Vectors(std::string_view kind, const std::string& tensor, const std::vector<float>& a,
@@ -124,16 +165,15 @@ struct ModelComparer::State {
     a.Release(a.embedding);
     b.Release(b.embedding);
     if (!a.config.tied) MatrixPair(std::string(kHeadModule), a.head, b.head, rounded);
-    Vectors("norms", std::string(kFinalNorm), a.final_norm, b.final_norm);
+    Vectors("norms", FinalNorm(a.config), a.final_norm, b.final_norm);
   }
 
-  void Layer(Index layer, const LayerWeights& a, const LayerWeights& b) {
-    Vectors("norms", LayerTensor(layer, kAttentionNorm), a.attention_norm, b.attention_norm);
-    Vectors("norms", LayerTensor(layer, kMlpNorm), a.mlp_norm, b.mlp_norm);
-    Vectors("norms", LayerTensor(layer, kQNorm), a.q_norm, b.q_norm);
-    Vectors("norms", LayerTensor(layer, kKNorm), a.k_norm, b.k_norm);
-    for (const Site site : kAllSites) {
-      const std::string module = ModuleName(layer, site);
+  void Layer(const ModelConfig& config, Index layer, const LayerWeights& a, const LayerWeights& b) {
+    for (const LayerVectorRow& row : LayerVectorRows()) {
+      Vectors("norms", LayerTensor(config, layer, row.which), a.*row.values, b.*row.values);
+    }
+    for (const Site site : config.Sites(layer)) {
+      const std::string module = ModuleName(config, layer, site);
       ++result_.linears;
       const bool rounded = rounded_ == RoundedMatrices::kAll;
       if (MatrixPair(module, a.At(site).weight, b.At(site).weight, rounded)) ++result_.same_grids;
@@ -308,8 +348,9 @@ void ModelComparer::Ends(const Weights& expected, const Weights& found) {
   state_->Ends(expected, found);
 }
 
-void ModelComparer::Layer(Index layer, const LayerWeights& expected, const LayerWeights& found) {
-  state_->Layer(layer, expected, found);
+void ModelComparer::Layer(const ModelConfig& config, Index layer, const LayerWeights& expected,
+                          const LayerWeights& found) {
+  state_->Layer(config, layer, expected, found);
 }
 
 Comparison ModelComparer::Take() {
@@ -330,7 +371,8 @@ Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
   }
   comparer.Ends(expected.weights, found.weights);
   for (Index layer = 0; layer < expected.weights.config.layers; ++layer) {
-    comparer.Layer(layer, expected.weights.layers[Size(layer)], found.weights.layers[Size(layer)]);
+    comparer.Layer(expected.weights.config, layer, expected.weights.layers[Size(layer)],
+                   found.weights.layers[Size(layer)]);
     expected.weights.ReleaseLayer(layer);
     found.weights.ReleaseLayer(layer);
   }

@@ -52,7 +52,9 @@ class ModelComparer {
   bool Configuration(const ModelConfig& expected, const ModelConfig& found);
   /// Embedding, head and final norm.
   void Ends(const Weights& expected, const Weights& found);
-  void Layer(Index layer, const LayerWeights& expected, const LayerWeights& found);
+  /// config: of both.
+  void Layer(const ModelConfig& config, Index layer, const LayerWeights& expected,
+             const LayerWeights& found);
   /// Of all parts so far; once.
   [[nodiscard]] Comparison Take();
 

@@ -71,6 +71,8 @@ void WriteEnd(TensorWriter& writer, std::string_view module, const ModelConfig& 
 /// whether its codes are the head's too. Its method is "compressed-tensors", or "lieq" where some
 /// grid needs it (NeedsOwnMethod): no engine loads those, and none shall misread them.
 [[nodiscard]] Record QuantizationConfig(const ModelGrids& grids, bool tied = false);
+/// The same of a model whose modules may be named otherwise than Llama's.
+[[nodiscard]] Record QuantizationConfig(const ModelGrids& grids, const ModelConfig& config);
 
 /// The grid of each linear by the config groups of a "quantization_config" object.
 ///

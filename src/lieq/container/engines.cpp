@@ -93,11 +93,14 @@ std::span<const Engine> Engines() noexcept {
 
 bool RunsIn(const Engine& engine, const ModelGrids& grids, const ModelConfig& config) {
   if (engine.loads_ends != nullptr && !engine.loads_ends(grids.ends, config)) return false;
-  return std::ranges::all_of(grids.layers, [&](const auto& layer) {
-    return std::ranges::all_of(kAllSites, [&](Site site) {
-      return engine.runs(layer[static_cast<std::size_t>(site)], config.In(site));
+  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
+    const auto& of_layer = grids.layers[Size(layer)];
+    const bool runs = std::ranges::all_of(config.Sites(layer), [&](Site site) {
+      return engine.runs(of_layer[static_cast<std::size_t>(site)], config.In(layer, site));
     });
-  });
+    if (!runs) return false;
+  }
+  return true;
 }
 
 std::vector<Fit> FitsOf(const ModelGrids& grids, const ModelConfig& config) {

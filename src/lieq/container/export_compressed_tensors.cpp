@@ -47,7 +47,7 @@ void CheckEnds(const ModelFolder& source) {
 void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::path& out,
                             const ExportSettings&) {
   const ModelGrids grids = CheckedGrids(source, "compressed-tensors");
-  CheckUnits(grids.layers, "--to compressed-tensors");
+  CheckUnits(grids.layers, source.weights.config, "--to compressed-tensors");
   CheckEnds(source);
   const DType scale_type = ScaleTypeFor(source);
   const ModelConfig& model = source.weights.config;
@@ -67,7 +67,7 @@ void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::pa
             WritePacked(writer, module, matrix, scale_type);
           }};
   Record config = FloatConfig(source);
-  config["quantization_config"] = QuantizationConfig(grids, model.tied);
+  config["quantization_config"] = QuantizationConfig(grids, model);
   WriteModelFolder(source, config, form, "pt", out);
 }
 

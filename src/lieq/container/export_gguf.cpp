@@ -1,6 +1,7 @@
 // GGUF as an export: one file for llama.cpp, tensor after tensor.
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "lieq/container/ggml_blocks.h"
 #include "lieq/container/gguf_limits.h"
 #include "lieq/container/gguf_names.h"
+#include "lieq/container/gguf_own_keys.h"
 #include "lieq/container/gguf_tokenizer.h"
 #include "lieq/model/architectures.h"
 
@@ -147,21 +149,29 @@ class Plan {
     const ModelConfig& config = weights.config;
     AddEnd(kGgufEmbedding, weights.embedding, settings.embedding_type, "embedding");
     if (!config.tied) AddEnd(kGgufHead, weights.head, settings.head_type, "head");
-    AddVector(kGgufFinalNorm, weights.final_norm);
+    AddVector(GgufFinalNorm(config), weights.final_norm);
+    if (config.rope.scaling == RopeScaling::kLongRope) {
+      const auto floats = [](const std::vector<double>& factors) {
+        return std::vector<float>(factors.begin(), factors.end());
+      };
+      long_factors_ = floats(config.rope.long_factors);
+      short_factors_ = floats(config.rope.short_factors);
+      AddVector(kGgufLongFactors, long_factors_);
+      AddVector(kGgufShortFactors, short_factors_);
+    }
     if (config.rope.scaling == RopeScaling::kLlama3) {
       rope_factors_ = RopeFactors(config.rope, config.head_dim);
       AddVector(kGgufRopeFactors, rope_factors_);
     }
     for (Index layer = 0; layer < config.layers; ++layer) {
       const LayerWeights& each = weights.layers[Size(layer)];
-      AddVector(GgufLayerTensor(layer, kGgufAttentionNorm), each.attention_norm);
-      AddVector(GgufLayerTensor(layer, kGgufMlpNorm), each.mlp_norm);
-      AddVector(GgufLayerTensor(layer, kGgufQNorm), each.q_norm);
-      AddVector(GgufLayerTensor(layer, kGgufKNorm), each.k_norm);
-      for (const Site site : kAllSites) {
-        const std::string module = GgufModule(layer, site);
-        const std::vector<Index> order = GgufRowOrder(config, site);
-        AddMatrix(module + ".weight", each.At(site).weight, order,
+      for (const LayerVectorRow& row : LayerVectorRows()) {
+        AddLayerVector(layer, row, each.*row.values);
+      }
+      for (const Site site : config.Sites(layer)) {
+        const std::string module = GgufModule(config, layer, site);
+        const std::vector<Index> order = GgufRowOrder(config, layer, site);
+        AddMatrix(module + ".weight", Moved(each.At(site).weight, layer, site), order,
                   "layer " + std::to_string(layer) + ", " + std::string(Name(site)));
         AddVector(module + ".bias", each.At(site).bias, order);
       }
@@ -218,6 +228,40 @@ class Plan {
             WriteMatrix(writer, spec, matrix, *form.type, order);
           }
         });
+  }
+
+  /// The matrix with its columns where the file has them.
+  const AnyMatrix& Moved(const AnyMatrix& matrix, Index layer, Site site) {
+    const std::vector<Index> order = GgufColumnOrder(source_.weights.config, layer, site);
+    if (order.empty()) return matrix;
+    return moved_.emplace_back(MovedColumns(
+        matrix, order, "--to gguf, layer " + std::to_string(layer) + ", " + std::string(Name(site)),
+        owners_));
+  }
+
+  /// One of a layer's vectors or small matrices, as llama.cpp has it: rows in its order, and rates
+  /// of decay negative.
+  void AddLayerVector(Index layer, const LayerVectorRow& row, const std::vector<float>& values) {
+    const ModelConfig& config = source_.weights.config;
+    const auto [rows, cols] = ShapeOf(config, config.Shape(layer), row.which);
+    if (values.empty()) return;
+    const bool vector = rows == 1 && row.which != LayerVector::kConv &&
+                        row.which != LayerVector::kDeltaA && row.which != LayerVector::kDeltaB;
+    const std::vector<Index> order = GgufVectorOrder(config, row.which);
+    const float sign = row.which == LayerVector::kDeltaDecay ? -1.0f : 1.0f;
+    specs_.push_back(
+        {GgufVector(config, layer, row.which), FindGgmlType("F32"),
+         vector ? std::vector<std::int64_t>{cols} : std::vector<std::int64_t>{rows, cols}});
+    const Index width = vector ? 1 : cols;
+    writes_.push_back([&values, order, width, sign](GgufWriter& writer, const GgufSpec& spec) {
+      std::vector<float> moved(values.size());
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::size_t at = i / Size(width), column = i % Size(width);
+        const std::size_t from = order.empty() ? at : Size(order[at]);
+        moved[i] = sign * values[from * Size(width) + column];
+      }
+      writer.Write(spec.name, std::as_bytes(std::span(moved)));
+    });
   }
 
   /// Vectors are float32: llama.cpp's elementwise operations take nothing else.
@@ -277,7 +321,9 @@ class Plan {
 
   const ModelFolder& source_;
   const ExportSettings& settings_;
-  std::vector<float> rope_factors_;
+  std::vector<float> rope_factors_, long_factors_, short_factors_;
+  std::deque<AnyMatrix> moved_;                      // matrices whose columns lie otherwise
+  std::vector<std::shared_ptr<const void>> owners_;  // of what they view
   std::vector<GgufSpec> specs_;
   std::vector<std::function<void(GgufWriter&, const GgufSpec&)>> writes_;
 };
@@ -301,7 +347,8 @@ void AddBaseModel(const std::string& name, GgufKeyWriter& keys) {
 void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSettings& settings,
                   GgufKeyWriter& keys) {
   const ModelConfig& config = source.weights.config;
-  const std::string name(FindArchitecture(config.architecture)->model_type);
+  const Architecture& row = *FindArchitecture(config.architecture);
+  const std::string name(row.gguf_name);
   const auto number = [&](std::string_view key, Index value) {
     keys.U32(name + "." + std::string(key), static_cast<std::uint32_t>(value));
   };
@@ -315,6 +362,7 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   if (!settings.license.empty()) keys.String("general.license", settings.license);
   AddBaseModel(settings.base_model, keys);
   if (!settings.record.empty()) keys.String(kGgufRecord, settings.record);
+  if (FindGgufName(row.gguf_name) != &row) keys.String(kGgufClass, row.name);
   if (plan.packed()) keys.U32("general.quantization_version", 2);
   keys.U32("general.file_type", plan.FileTypeNumber());
   number("block_count", config.layers);
@@ -322,10 +370,10 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   number("embedding_length", config.hidden);
   number("feed_forward_length", config.intermediate);
   number("attention.head_count", config.heads);
-  number("attention.head_count_kv", config.kv_heads);
+  if (!config.Mixes(Mixer::kShortConv)) number("attention.head_count_kv", config.kv_heads);
   number("attention.key_length", config.head_dim);
   number("attention.value_length", config.head_dim);
-  number("rope.dimension_count", config.head_dim);
+  number("rope.dimension_count", config.RotaryDim());
   number("vocab_size", config.vocab);
   real("attention.layer_norm_rms_epsilon", config.rms_eps);
   real("rope.freq_base", config.rope.theta);
@@ -336,6 +384,7 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
     keys.F32("lieq.rope.high_freq_factor", static_cast<float>(config.rope.high_freq_factor));
     keys.F32("lieq.rope.original_context", static_cast<float>(config.rope.original_context));
   }
+  AddOwnKeys(config, row, keys);
 }
 
 void CheckTypes(const ModelFolder& source, const ExportSettings& settings) {

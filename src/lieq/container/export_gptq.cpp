@@ -35,21 +35,41 @@ void CheckFloatEnds(const ModelFolder& source) {
        .hint = "compressed-tensors and mlx hold them"});
 }
 
+/// Rules of GPTQ's configs are of units by Llama's names, or fused ones; what stays in floats would
+/// need rules of its own.
+void CheckModules(const ModelConfig& config) {
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : config.Sites(layer)) {
+      const std::string_view module = config.Module(layer, site);
+      const bool known = (module.starts_with("self_attn.") || module.starts_with("mlp.")) &&
+                         module.ends_with("_proj") && module != "self_attn.out_proj";
+      if (known) continue;
+      throw Error({.what = "gptq has no rules for modules of these names",
+                   .where = "--to gptq: " + ModuleName(config, layer, site),
+                   .expected = "self_attn.*_proj and mlp.*_proj",
+                   .found = config.architecture,
+                   .hint = "compressed-tensors, mlx and gguf hold them"});
+    }
+  }
+}
+
 }  // namespace
 
 void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out,
                      const ExportSettings& settings) {
+  CheckModules(source.weights.config);
   const LayerGrids grids = CheckedGrids(source, "gptq").layers;
-  CheckUnits(grids, "--to gptq");
+  CheckUnits(grids, source.weights.config, "--to gptq");
   CheckFloatEnds(source);
   const ModelConfig& config = source.weights.config;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const Site site : kAllSites) {
-      CheckGptqShape("--to gptq: " + ModuleName(layer, site), config.Out(site), config.In(site),
+    for (const Site site : config.Sites(layer)) {
+      CheckGptqShape("--to gptq: " + ModuleName(config, layer, site), config.Out(layer, site),
+                     config.In(layer, site),
                      grids[Size(layer)][static_cast<std::size_t>(site)].bits);
       RequireHalfScales(*std::get<std::shared_ptr<const QMatrix>>(
                             source.weights.layers[Size(layer)].At(site).weight),
-                        "gptq", ModuleName(layer, site));
+                        "gptq", ModuleName(config, layer, site));
     }
   }
   const GptqVersion version = VersionFor(grids, settings);

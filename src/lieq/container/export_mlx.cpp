@@ -26,8 +26,8 @@ Modules ModulesOf(const ModelFolder& source) {
   };
   const Weights& weights = source.weights;
   for (Index layer = 0; layer < weights.config.layers; ++layer) {
-    for (const Site site : kAllSites) {
-      add(ModuleName(layer, site), weights.layers[Size(layer)].At(site).weight);
+    for (const Site site : weights.config.Sites(layer)) {
+      add(ModuleName(weights.config, layer, site), weights.layers[Size(layer)].At(site).weight);
     }
   }
   add(std::string(kEmbeddingModule), weights.embedding);

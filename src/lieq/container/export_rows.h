@@ -45,6 +45,6 @@ void RequireHalfScales(const QMatrix& matrix, std::string_view container,
 [[nodiscard]] ModelGrids CheckedGrids(const ModelFolder& source, std::string_view target);
 
 /// Throws Error naming `option` where linears of a unit have different grids: engines fuse them.
-void CheckUnits(const LayerGrids& grids, std::string_view option);
+void CheckUnits(const LayerGrids& grids, const ModelConfig& config, std::string_view option);
 
 }  // namespace lieq

@@ -60,37 +60,45 @@ std::vector<std::string> NotesOn(const Exporter& exporter, const ModelFolder& so
 ModelGrids GridsOf(const ModelFolder& model, std::string_view option) {
   ModelGrids all{.layers = {}, .ends = model.ends};
   LayerGrids& grids = all.layers;
+  const ModelConfig& config = model.weights.config;
   for (const LayerWeights& layer : model.weights.layers) {
     grids.emplace_back();
-    for (const Site site : kAllSites) {
+    for (const Site site : config.Sites(static_cast<Index>(grids.size()) - 1)) {
       const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&layer.At(site).weight);
       if (packed == nullptr) {
         throw Error({.what = "the model is not quantized",
                      .where = std::string(option) + ": " +
-                              ModuleName(static_cast<Index>(grids.size()) - 1, site),
+                              ModuleName(config, static_cast<Index>(grids.size()) - 1, site),
                      .expected = "codes and scales, as `lieq quantize` writes them",
                      .found = "a float matrix",
                      .hint = "quantize it first, with --for where the container holds few grids"});
       }
       grids.back()[static_cast<std::size_t>(site)] = (*packed)->grid();
     }
+    for (const Unit unit : kAllUnits) {  // linears that the layer has not, as the others
+      const Index index = static_cast<Index>(grids.size()) - 1;
+      const Grid grid = grids.back()[static_cast<std::size_t>(SitesOf(unit).front())];
+      for (const Site site : SitesOf(unit)) {
+        if (!config.Has(index, site)) grids.back()[static_cast<std::size_t>(site)] = grid;
+      }
+    }
   }
   return all;
 }
 
-void CheckUnits(const LayerGrids& grids, std::string_view option) {
+void CheckUnits(const LayerGrids& grids, const ModelConfig& config, std::string_view option) {
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
-    for (const Site site : kAllSites) {
+    for (const Site site : config.Sites(static_cast<Index>(layer))) {
       const Site first = SitesOf(UnitOf(site)).front();
       if (grids[layer][static_cast<std::size_t>(site)] ==
           grids[layer][static_cast<std::size_t>(first)]) {
         continue;
       }
-      throw Error(
-          {.what = "linears that share their input have different grids",
-           .where = std::string(option) + ": " + ModuleName(static_cast<Index>(layer), site),
-           .expected = "the grid of " + std::string(Name(first)),
-           .found = "another"});
+      throw Error({.what = "linears that share their input have different grids",
+                   .where = std::string(option) + ": " +
+                            ModuleName(config, static_cast<Index>(layer), site),
+                   .expected = "the grid of " + std::string(Name(first)),
+                   .found = "another"});
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/container/named_tensors.h"
 #include "lieq/container/narrow.h"
 #include "lieq/container/tensor_names.h"
 
@@ -10,23 +11,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
+struct NamedValues {
+  std::string name;
+  std::span<const float> values;
+  HeldAs stored = HeldAs::kAsIs;
+};
+
 /// The tensors of a layer that FloatLayer has values for, in the order they are written.
-std::vector<std::pair<std::string, std::span<const float>>> LayerTensors(
-    Index layer, const ModelConfig& config, const FloatLayer& weights) {
-  std::vector<std::pair<std::string, std::span<const float>>> tensors;
-  for (const Site site : kAllSites) {
+std::vector<NamedValues> LayerTensors(Index layer, const ModelConfig& config,
+                                      const FloatLayer& weights) {
+  std::vector<NamedValues> tensors;
+  const LayerShape shape = config.Shape(layer);
+  for (const Site site : config.Sites(layer)) {
     const auto index = static_cast<std::size_t>(site);
     const Matrix<float>& w = weights.weights[index];
-    tensors.emplace_back(ModuleName(layer, site) + ".weight", std::span(w.data(), Size(w.size())));
-    if (config.HasBias(site)) {
-      tensors.emplace_back(ModuleName(layer, site) + ".bias", weights.biases[index]);
-    }
+    const std::string module = ModuleName(config, layer, site);
+    tensors.push_back({module + ".weight", std::span(w.data(), Size(w.size()))});
+    if (config.HasBias(shape, site)) tensors.push_back({module + ".bias", weights.biases[index]});
   }
-  tensors.emplace_back(LayerTensor(layer, kAttentionNorm), weights.attention_norm);
-  tensors.emplace_back(LayerTensor(layer, kMlpNorm), weights.mlp_norm);
-  if (config.qk_norm) {
-    tensors.emplace_back(LayerTensor(layer, kQNorm), weights.q_norm);
-    tensors.emplace_back(LayerTensor(layer, kKNorm), weights.k_norm);
+  for (const LayerVectorRow& row : LayerVectorRows()) {
+    if (!Has(config, shape, row.which)) continue;
+    tensors.push_back({LayerTensor(config, layer, row.which), weights.*row.values, row.stored});
   }
   return tensors;
 }
@@ -45,10 +50,10 @@ FloatFolderWriter::FloatFolderWriter(const ModelFolder& source, bool untied, con
   if (untied || !config.tied) {
     add(std::string(kHead), std::string(config.tied ? kEmbedding : kHead), false);
   }
-  add(std::string(kFinalNorm), std::string(kFinalNorm), false);
+  add(FinalNorm(config), FinalNorm(config), false);
   const FloatLayer empty;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const auto& [name, values] : LayerTensors(layer, config, empty)) {
+    for (const auto& [name, values, stored] : LayerTensors(layer, config, empty)) {
       add(name, name, source.tensors.At(name).shape.size() == 2);
     }
   }
@@ -73,18 +78,24 @@ void FloatFolderWriter::Ends(const FloatEnds* ends) {
   if (ends == nullptr) {
     copy(kEmbedding);
     if (head) copy(kHead);
-    copy(kFinalNorm);
+    copy(FinalNorm(source_.weights.config));
     return;
   }
   const auto all = [](const Matrix<float>& m) { return std::span(m.data(), Size(m.size())); };
   Write(std::string(kEmbedding), all(ends->embedding));
   if (head) Write(std::string(kHead), all(ends->head));
-  Write(std::string(kFinalNorm), ends->final_norm);
+  const ModelConfig& config = source_.weights.config;
+  Write(FinalNorm(config), AsStored(ends->final_norm, HeldAs::kLessOffset, config));
 }
 
 void FloatFolderWriter::Layer(Index layer, const FloatLayer& weights) {
-  for (const auto& [name, values] : LayerTensors(layer, source_.weights.config, weights)) {
-    Write(name, values);
+  const ModelConfig& config = source_.weights.config;
+  for (const auto& [name, values, stored] : LayerTensors(layer, config, weights)) {
+    if (stored == HeldAs::kAsIs) {
+      Write(name, values);
+    } else {
+      Write(name, AsStored(values, stored, config));
+    }
   }
 }
 

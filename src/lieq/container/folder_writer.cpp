@@ -30,7 +30,11 @@ class Parts {
 
   std::vector<Part> All() {
     for (const NamedTensor& tensor : NamedTensors(source_.weights)) {
-      std::visit([&](const auto* values) { Add(tensor.name, *values); }, tensor.values);
+      if (const auto* matrix = std::get_if<const AnyMatrix*>(&tensor.values)) {
+        Add(tensor.name, **matrix);
+      } else {
+        Add(tensor, *std::get<const std::vector<float>*>(tensor.values));
+      }
     }
     return std::move(parts_);
   }
@@ -66,18 +70,22 @@ class Parts {
     source_.weights.Release(matrix);
   }
 
-  void Add(const std::string& name, const std::vector<float>& values) {
-    const View<const float, 2> view(values.data(), 1, static_cast<Index>(values.size()));
+  void Add(const NamedTensor& tensor, const std::vector<float>& given) {
+    const std::string& name = tensor.name;
+    const auto values = std::make_shared<std::vector<float>>(
+        AsStored(given, tensor.stored, source_.weights.config));
+    const View<const float, 2> view(values->data(), 1, static_cast<Index>(values->size()));
     const bool narrow = source_.dtype != DType::kF32 && HoldsAll(source_.dtype, view);
     const DType type = narrow ? source_.dtype : DType::kF32;
-    parts_.push_back({{{name, type, {view.cols()}}}, [name, view, type](TensorWriter& writer) {
-                        if (type == DType::kF32) {
-                          writer.Write(name, std::as_bytes(view.Row(0)));
-                        } else {
-                          const auto items = Narrow(name, "value", view, type);
-                          writer.Write(name, std::as_bytes(std::span(items)));
-                        }
-                      }});
+    parts_.push_back(
+        {{{name, type, tensor.shape}}, [name, values, view, type](TensorWriter& writer) {
+           if (type == DType::kF32) {
+             writer.Write(name, std::as_bytes(view.Row(0)));
+           } else {
+             const auto items = Narrow(name, "value", view, type);
+             writer.Write(name, std::as_bytes(std::span(items)));
+           }
+         }});
   }
 
   const ModelFolder& source_;

@@ -64,34 +64,51 @@ constexpr std::array kRows{
 
     // Rotary embedding. Without a type llama.cpp scales linearly.
     Row{"rope.freq_base", kRead, "theta"},
-    Row{"rope.dimension_count", kNeutral, "absent or the size of a head", HeadSize},
-    Row{"rope.dimension_sections", kNeutral, "absent or zeros", Zero},
-    Row{"rope.scaling.type",
+    Row{"rope.dimension_count",
         kNeutral,
-        "absent, none, or linear without a factor",
-        nullptr,
-        {"none", "linear"}},
-    Row{"rope.scaling.factor", kNeutral, "absent, 0 or 1", NoFactor},
-    Row{"rope.scale_linear", kNeutral, "absent, 0 or 1", NoFactor},
-    Row{"rope.scaling.attn_factor", kNeutral, "absent or 1", One},
+        "absent or the size of a head",
+        HeadSize,
+        {},
+        false,
+        "phi3 qwen35"},
+    Row{"rope.dimension_sections", kNeutral, "absent or zeros", Zero, {}, false, "qwen35"},
+    Row{"rope.scaling.type", kRead, "none, linear, yarn or longrope"},
+    Row{"rope.scaling.factor", kRead, "of linear and yarn"},
+    Row{"rope.scale_linear", kRead, "an older name of the factor"},
+    Row{"rope.scaling.attn_factor", kRead, "of yarn and longrope; elsewhere absent or 1"},
     Row{"rope.scaling.alpha", kNeutral, "absent, 0 or 1", NoFactor},
-    Row{"rope.scaling.original_context_length", kHarmless, "counts with yarn alone"},
+    Row{"rope.scaling.original_context_length", kRead, "of yarn and longrope"},
     Row{"rope.scaling.finetuned", kHarmless, "how the model was made"},
-    Row{"rope.scaling.yarn_", kHarmless, "counts with yarn alone"},
+    Row{"rope.scaling.yarn_beta_fast", kRead, "of yarn"},
+    Row{"rope.scaling.yarn_beta_slow", kRead, "of yarn"},
+    Row{"rope.scaling.yarn_log_multiplier", kNeutral, "absent or 0", Zero, {}, false, "mistral3"},
+    Row{"rope.scaling.yarn_", kHarmless, "not read by llama.cpp, or of its own tuning"},
     Row{"rope.dimension_count_swa", kHarmless, "counts with a sliding window alone"},
     Row{"rope.freq_base_swa", kHarmless, "counts with a sliding window alone"},
 
     // Attention.
     Row{"attention.causal", kNeutral, "absent or true", One},
-    Row{"attention.sliding_window", kNeutral, "absent, 0 or the whole context", WholeContext},
+    Row{"attention.sliding_window",
+        kNeutral,
+        "absent, 0 or the whole context",
+        WholeContext,
+        {},
+        false,
+        "phi3 olmo2 gemma2 gemma3 exaone4"},
     Row{"attention.sliding_window_pattern", kHarmless, "counts with a sliding window alone"},
     Row{"attention.key_length_swa", kHarmless, "counts with a sliding window alone"},
     Row{"attention.value_length_swa", kHarmless, "counts with a sliding window alone"},
-    Row{"attention.scale", kNeutral, "absent, 0 or 1 / sqrt(size of a head)", UsualScale},
+    Row{"attention.scale",
+        kNeutral,
+        "absent, 0 or 1 / sqrt(size of a head)",
+        UsualScale,
+        {},
+        false,
+        "granite"},
     Row{"attention.output_scale", kNeutral, "absent, 0 or 1", NoFactor},
     Row{"attention.value_scale", kNeutral, "absent, 0 or 1", NoFactor},
     Row{"attention.temperature_length", kNeutral, "absent or 0", Zero},
-    Row{"attention.temperature_scale", kNeutral, "absent or 0", Zero},
+    Row{"attention.temperature_scale", kNeutral, "absent or 0", Zero, {}, false, "mistral3"},
     Row{"attention.clamp_kqv", kNeutral, "absent or 0", Zero},
     Row{"attention.max_alibi_bias", kNeutral, "absent or 0", Zero},
     Row{"attention.layer_norm_epsilon", kHarmless, "of norms with a mean"},
@@ -111,16 +128,16 @@ constexpr std::array kRows{
     Row{"attention.indexer.", kNeutral, "absent or 0", Zero},
     Row{"attention.compress_", kNeutral, "absent or 0", Zero},
     Row{"attention.shared_kv_layers", kNeutral, "absent or 0", Zero},
-    Row{"attention.recurrent_layers", kNeutral, "absent or zeros", Zero},
-    Row{"full_attention_interval", kNeutral, "absent, 0 or 1", NoFactor},
+    Row{"attention.recurrent_layers", kNeutral, "absent or zeros", Zero, {}, false, "qwen35"},
+    Row{"full_attention_interval", kNeutral, "absent, 0 or 1", NoFactor, {}, false, "qwen35"},
 
     // Scales and caps along the way.
-    Row{"embedding_scale", kNeutral, "absent, 0 or 1", NoFactor},
-    Row{"residual_scale", kNeutral, "absent, 0 or 1", NoFactor},
-    Row{"logit_scale", kNeutral, "absent, 0 or 1", NoFactor},
-    Row{"attn_logit_softcapping", kNeutral, "absent or 0", Zero},
+    Row{"embedding_scale", kNeutral, "absent, 0 or 1", NoFactor, {}, false, "granite"},
+    Row{"residual_scale", kNeutral, "absent, 0 or 1", NoFactor, {}, false, "granite"},
+    Row{"logit_scale", kNeutral, "absent, 0 or 1", NoFactor, {}, false, "granite"},
+    Row{"attn_logit_softcapping", kNeutral, "absent or 0", Zero, {}, false, "gemma2"},
     Row{"router_logit_softcapping", kNeutral, "absent or 0", Zero},
-    Row{"final_logit_softcapping", kNeutral, "absent or 0", Zero},
+    Row{"final_logit_softcapping", kNeutral, "absent or 0", Zero, {}, false, "gemma2 gemma3"},
     Row{"hidden_activation", kNeutral, "absent, silu or swish", nullptr, {"silu", "swish"}},
     Row{"swiglu_clamp_", kNeutral, "absent or 0", Zero},
     Row{"use_parallel_residual", kNeutral, "absent or false", Zero},
@@ -146,13 +163,13 @@ constexpr std::array kRows{
     Row{"deepstack_mapping", kNeutral, "absent", nullptr},
     Row{"hash_layer_count", kNeutral, "absent or 0", Zero},
     Row{"hyper_connection.", kNeutral, "absent", nullptr},
-    Row{"ssm.", kNeutral, "absent or 0", Zero},
+    Row{"ssm.", kNeutral, "absent or 0", Zero, {}, false, "qwen35"},
     Row{"kda.", kNeutral, "absent or 0", Zero},
     Row{"wkv.", kNeutral, "absent or 0", Zero},
     Row{"time_mix_extra_dim", kNeutral, "absent or 0", Zero},
     Row{"time_decay_extra_dim", kNeutral, "absent or 0", Zero},
     Row{"token_shift_count", kNeutral, "absent or 0", Zero},
-    Row{"shortconv.", kNeutral, "absent or 0", Zero},
+    Row{"shortconv.", kNeutral, "absent or 0", Zero, {}, false, "lfm2"},
     Row{"posnet.", kNeutral, "absent or 0", Zero},
     Row{"convnext.", kNeutral, "absent or 0", Zero},
     Row{"dense_", kHarmless, "of sentence embeddings"},
@@ -164,6 +181,17 @@ constexpr std::array kRows{
     Row{"pooling_type", kHarmless, "of sentence embeddings, behind the last norm"},
     Row{"tensor_data_layout", kHarmless, "how the file was made"},
 };
+
+/// Whether the architecture is among those that read the key.
+bool IsReadBy(const GgufKeyRow& row, std::string_view architecture) {
+  std::string_view rest = row.read_by;
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    if (rest.substr(0, end) == architecture) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
+}
 
 /// The row of a key, the longest name first where several begin it; null where there is none.
 const GgufKeyRow* FindRow(std::string_view key, std::string_view architecture) {
@@ -215,7 +243,8 @@ std::vector<std::string> CheckGgufKeys(const GgufKeys& keys, std::string_view ar
     if (row == nullptr) {
       if (!key.starts_with(std::string(architecture) + ".")) continue;
       notes.push_back(keys.Where(key) + " is not known and left aside");
-    } else if (row->use == GgufKeyUse::kNeutral && !Accepts(*row, keys, key, shape)) {
+    } else if (row->use == GgufKeyUse::kNeutral && !IsReadBy(*row, architecture) &&
+               !Accepts(*row, keys, key, shape)) {
       std::string expected(row->says);
       if (row->accepts == HeadSize) expected += ", " + Shown(Json(shape.head_dim));
       Refuse("option is not supported for " + std::string(architecture), keys.Where(key),

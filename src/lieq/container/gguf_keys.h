@@ -36,7 +36,8 @@ struct GgufKeyRow {
   std::string_view says;  // kNeutral: the values that are taken; else what it is
   bool (*accepts)(double value, const GgufShape&) = nullptr;  // kNeutral, each number of the value
   std::array<std::string_view, 2> texts{};                    // kNeutral, of a string
-  bool whole = false;  // the name is the whole key: "general.type"
+  bool whole = false;             // the name is the whole key: "general.type"
+  std::string_view read_by = {};  // architectures that read it, "granite phi3": for them kRead
 };
 
 [[nodiscard]] std::span<const GgufKeyRow> GgufKeyRows() noexcept;

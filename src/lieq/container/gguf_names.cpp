@@ -13,28 +13,115 @@ namespace {
 
 constexpr std::array<std::string_view, kSites> kModules{
     "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+constexpr std::array<std::string_view, kLayerVectors> kVectors{"attn_norm.weight",
+                                                               "ffn_norm.weight",
+                                                               "attn_q_norm.weight",
+                                                               "attn_k_norm.weight",
+                                                               "post_attention_norm.weight",
+                                                               "post_ffw_norm.weight",
+                                                               "ssm_conv1d.weight",
+                                                               "shortconv.conv.bias",
+                                                               "ssm_alpha.weight",
+                                                               "ssm_beta.weight",
+                                                               "ssm_a",
+                                                               "ssm_dt.bias",
+                                                               "ssm_norm.weight"};
 
 }  // namespace
+
+std::string_view GgufFinalNorm(const ModelConfig& config) noexcept {
+  return config.Mixes(Mixer::kShortConv) ? "token_embd_norm.weight" : "output_norm.weight";
+}
 
 std::string GgufLayerTensor(Index layer, std::string_view name) {
   return "blk." + std::to_string(layer) + "." + std::string(name);
 }
 
-std::string GgufModule(Index layer, Site site) {
-  return GgufLayerTensor(layer, kModules[static_cast<std::size_t>(site)]);
+std::string GgufModule(const ModelConfig& config, Index layer, Site site) {
+  const Mixer mixer = config.Shape(layer).mixer;
+  std::string_view name = kModules[static_cast<std::size_t>(site)];
+  if (mixer == Mixer::kShortConv && site == Site::kQ) name = "shortconv.in_proj";
+  if (mixer == Mixer::kShortConv && site == Site::kO) name = "shortconv.out_proj";
+  if (mixer == Mixer::kGatedDelta && site == Site::kQ) name = "attn_qkv";
+  if (mixer == Mixer::kGatedDelta && site == Site::kK) name = "attn_gate";
+  if (mixer == Mixer::kGatedDelta && site == Site::kO) name = "ssm_out";
+  if (mixer == Mixer::kAttention && site == Site::kQ && config.fused_qkv) name = "attn_qkv";
+  if (site == Site::kGate && config.fused_gate_up) name = "ffn_up";
+  return GgufLayerTensor(layer, name);
 }
 
-std::vector<Index> GgufRowOrder(const ModelConfig& config, Site site) {
+std::string GgufVector(const ModelConfig& config, Index layer, LayerVector which) {
+  const Mixer mixer = config.Shape(layer).mixer;
+  std::string_view name = kVectors[static_cast<std::size_t>(which)];
+  if (which == LayerVector::kMlpNorm && config.Mixes(Mixer::kGatedDelta)) {
+    name = "post_attention_norm.weight";
+  }
+  if (which == LayerVector::kConv && mixer == Mixer::kShortConv) name = "shortconv.conv.weight";
+  return GgufLayerTensor(layer, name);
+}
+
+namespace {
+
+/// Value heads of `dim` rows behind `before` others, those of one key head no longer side by side.
+std::vector<Index> Tiled(const DeltaShape& delta, Index before, Index dim) {
+  if (delta.key_heads == delta.value_heads) return {};
+  std::vector<Index> order;
+  for (Index i = 0; i < before; ++i) order.push_back(i);
+  const Index shared = delta.value_heads / delta.key_heads;
+  for (Index part = 0; part < shared; ++part) {
+    for (Index key = 0; key < delta.key_heads; ++key) {
+      for (Index i = 0; i < dim; ++i) order.push_back(before + (key * shared + part) * dim + i);
+    }
+  }
+  return order;
+}
+
+}  // namespace
+
+std::vector<Index> GgufRowOrder(const ModelConfig& config, Index layer, Site site) {
+  if (config.Shape(layer).mixer == Mixer::kGatedDelta) {
+    if (site == Site::kQ)
+      return Tiled(config.delta, 2 * config.delta.keys(), config.delta.value_dim);
+    return site == Site::kK ? Tiled(config.delta, 0, config.delta.value_dim) : std::vector<Index>{};
+  }
   const Architecture* row = FindArchitecture(config.architecture);
   if (row == nullptr || !row->gguf_interleaves || (site != Site::kQ && site != Site::kK)) return {};
   const Index half = config.head_dim / 2;
   std::vector<Index> order;
-  for (Index head = 0; head < config.Out(site) / config.head_dim; ++head) {
+  for (Index head = 0; head < config.Out(layer, site) / config.head_dim; ++head) {
     for (Index j = 0; j < half; ++j) {
       for (const Index part : {Index{0}, half}) order.push_back(head * config.head_dim + part + j);
     }
   }
   return order;
+}
+
+std::vector<Index> GgufColumnOrder(const ModelConfig& config, Index layer, Site site) {
+  if (config.Shape(layer).mixer != Mixer::kGatedDelta || site != Site::kO) return {};
+  return Tiled(config.delta, 0, config.delta.value_dim);
+}
+
+std::vector<Index> GgufVectorOrder(const ModelConfig& config, LayerVector which) {
+  const DeltaShape& delta = config.delta;
+  switch (which) {
+    case LayerVector::kConv:
+      return delta.value_heads == 0 ? std::vector<Index>{}
+                                    : Tiled(delta, 2 * delta.keys(), delta.value_dim);
+    case LayerVector::kDeltaA:
+    case LayerVector::kDeltaB:
+    case LayerVector::kDeltaDecay:
+    case LayerVector::kDeltaShift:
+      return Tiled(delta, 0, 1);
+    default:
+      return {};
+  }
+}
+
+const Architecture* FindGgufName(std::string_view name) noexcept {
+  for (const Architecture& row : Architectures()) {
+    if (!row.gguf_name.empty() && row.gguf_name == name) return &row;
+  }
+  return nullptr;
 }
 
 std::vector<float> RopeFactors(const Rope& rope, Index head_dim) {

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "lieq/base/error.h"
+#include "lieq/container/hf_rope.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/container/refusal.h"
+#include "lieq/container/tensor_names.h"
 #include "lieq/io/printable.h"
 #include "lieq/model/architectures.h"
 
@@ -79,6 +81,7 @@ constexpr std::array kForeignOptions{
     ForeignOption{"attn_logit_softcapping", 0},
     ForeignOption{"final_logit_softcapping", 0},
     ForeignOption{"logit_scale", 1},
+    ForeignOption{"use_bidirectional_attention", 0},
 };
 
 /// Those of Granite, foreign to all others. What attention is multiplied by is 1 by default.
@@ -91,9 +94,18 @@ bool IsNeutral(const Json& value, double neutral) {
   return value.is_number() && value.get<double>() == neutral;
 }
 
+/// Whether the class reads it.
+bool IsOwn(std::string_view key, const Architecture& row) {
+  if (key == "partial_rotary_factor") return row.partial_rotary;
+  if (key == "attn_logit_softcapping") return row.attention_cap != 0;
+  return key == "final_logit_softcapping" && row.gemma;
+}
+
 void RefuseForeignOptions(const JsonObject& json, const Architecture& row) {
   for (const ForeignOption& option : kForeignOptions) {
-    if (!json.Has(option.key) || IsNeutral(json.At(option.key), option.neutral)) continue;
+    if (!json.Has(option.key) || IsOwn(option.key, row) ||
+        IsNeutral(json.At(option.key), option.neutral))
+      continue;
     Refuse("option is not supported for " + std::string(row.name), json.Where(option.key),
            "absent or " + std::to_string(static_cast<int>(option.neutral)),
            Shown(json.At(option.key)));
@@ -108,14 +120,22 @@ void RefuseForeignOptions(const JsonObject& json, const Architecture& row) {
     Refuse("option is not supported for " + std::string(row.name), json.Where(key),
            row.qk_norm ? "absent or true" : "absent or false", Shown(json.At(key)));
   }
-  const std::string activation = json.String("hidden_act", "silu");
-  if (activation != "silu" && activation != "swish") {
-    Refuse("activation is not supported", json.Where("hidden_act"), "silu", Printable(activation));
+  const bool gelu = row.activation == Activation::kGeluTanh;
+  const std::string_view key = gelu ? "hidden_activation" : "hidden_act";
+  const std::string activation = json.String(key, gelu ? "gelu_pytorch_tanh" : "silu");
+  const bool known =
+      gelu ? activation == "gelu_pytorch_tanh" : activation == "silu" || activation == "swish";
+  if (!known) {
+    Refuse("activation is not supported", json.Where(key), gelu ? "gelu_pytorch_tanh" : "silu",
+           Printable(activation));
+  }
+  if (row.gated_attention && !json.Boolean("attn_output_gate", true)) {
+    Refuse("attention without its gate is not supported for " + std::string(row.name),
+           json.Where("attn_output_gate"), "absent or true", "false");
   }
 }
 
-constexpr Index kDefaultWindow = 4096;  // of all classes that have one
-constexpr Index kFirstWindowed = 28;    // "max_window_layers" of Qwen2Config and Qwen3Config
+constexpr Index kFirstWindowed = 28;  // "max_window_layers" of Qwen2Config and Qwen3Config
 
 /// "sliding_window" as the class takes it: 0 where no layer has one, since it is null or switched
 /// off.
@@ -124,9 +144,8 @@ Index ReadWindow(const JsonObject& json, const Architecture& row) {
       row.windows == WindowRule::kSwitched || row.windows == WindowRule::kUnrotated;
   if (switched && !json.Boolean("use_sliding_window", false)) return 0;
   if (json.value().contains("sliding_window") && !json.Has("sliding_window")) return 0;
-  const Index otherwise = row.windows == WindowRule::kNone || row.windows == WindowRule::kUnrotated
-                              ? 0
-                              : kDefaultWindow;
+  const Index otherwise =
+      row.windows == WindowRule::kNone || row.windows == WindowRule::kUnrotated ? 0 : row.window;
   const Index window = json.Integer("sliding_window", otherwise);
   if (window < 0 || (window == 0 && otherwise != 0)) {
     Refuse("value out of range", json.Where("sliding_window"), "null, or at least 1",
@@ -165,6 +184,45 @@ std::vector<bool> ReadRotations(const JsonObject& json, Index layers) {
   return rotates;
 }
 
+/// The "layer_types" of layers without attention.
+std::string_view MixerType(Mixer mixer) {
+  return mixer == Mixer::kGatedDelta  ? "linear_attention"
+         : mixer == Mixer::kShortConv ? "conv"
+                                      : "full_attention";
+}
+
+/// Which layers mix otherwise than by attention, of a class that has some.
+std::vector<bool> ReadMixers(const JsonObject& json, const Architecture& row, Index layers) {
+  std::vector<bool> mixes(Size(layers));
+  if (row.mixer == Mixer::kAttention) return mixes;
+  if (json.Has("layer_types")) {
+    const Json& types = json.At("layer_types");
+    if (!types.is_array() || static_cast<Index>(types.size()) != layers) {
+      Refuse("not a type for each layer", json.Where("layer_types"),
+             std::to_string(layers) + " of them", Shown(types));
+    }
+    for (std::size_t i = 0; i < mixes.size(); ++i) mixes[i] = types[i] == MixerType(row.mixer);
+    return mixes;
+  }
+  if (row.mixer == Mixer::kGatedDelta) {
+    const Index every = json.Integer("full_attention_interval", 4);
+    if (every < 1) {
+      Refuse("value out of range", json.Where("full_attention_interval"), "at least 1",
+             std::to_string(every));
+    }
+    for (Index i = 0; i < layers; ++i) mixes[Size(i)] = (i + 1) % every != 0;
+  } else if (json.Has("full_attn_idxs")) {
+    const Json& attend = json.At("full_attn_idxs");
+    if (!attend.is_array()) {
+      Refuse("wrong type of value", json.Where("full_attn_idxs"), "an array", Shown(attend));
+    }
+    for (Index i = 0; i < layers; ++i) {
+      mixes[Size(i)] = std::ranges::find(attend, Json(i)) == attend.end();
+    }
+  }
+  return mixes;
+}
+
 /// Which layers see the window alone: by "layer_types" where they are given, else by the rule of
 /// the class.
 std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, Index window,
@@ -178,7 +236,8 @@ std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, 
     for (std::size_t layer = 0; layer < types.size(); ++layer) {
       const bool slides = types[layer] == "sliding_attention";
       const std::string place = json.Where("layer_types") + "/" + std::to_string(layer);
-      if (!slides && types[layer] != "full_attention") {
+      const bool mixes = types[layer] == MixerType(row.mixer);
+      if (!slides && !mixes && types[layer] != "full_attention") {
         Refuse("attention of this type is not supported", place,
                "full_attention or sliding_attention", Shown(types[layer]));
       }
@@ -210,6 +269,15 @@ std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, 
       case WindowRule::kUnrotated:
         windowed[layer] = !rotates[layer];
         break;
+      case WindowRule::kPattern: {
+        const Index every = json.Integer("sliding_window_pattern", row.window_pattern);
+        if (every < 1) {
+          Refuse("value out of range", json.Where("sliding_window_pattern"), "at least 1",
+                 std::to_string(every));
+        }
+        windowed[layer] = (static_cast<Index>(layer) + 1) % every != 0;
+        break;
+      }
     }
   }
   return windowed;
@@ -226,7 +294,9 @@ std::vector<LayerShape> ReadShapes(const JsonObject& json, const Architecture& r
   const std::vector<bool> rotates = row.skips_rotations
                                         ? ReadRotations(json, model.layers)
                                         : std::vector<bool>(Size(model.layers), true);
+  const std::vector<bool> mixes = ReadMixers(json, row, model.layers);
   std::vector<bool> windowed = ReadWindowed(json, row, window, rotates);
+  const std::vector<bool> local = windowed;  // by their type, whatever the window narrows
   const bool slides = std::ranges::find(windowed, true) != windowed.end();
   if (window >= model.max_positions || (window > 0 && !slides)) {
     notes.push_back(
@@ -235,7 +305,11 @@ std::vector<LayerShape> ReadShapes(const JsonObject& json, const Architecture& r
   }
   std::vector<LayerShape> shapes;
   for (std::size_t layer = 0; layer < windowed.size(); ++layer) {
-    shapes.push_back({.window = windowed[layer] ? window : 0, .rotates = rotates[layer]});
+    LayerShape shape{.window = windowed[layer] ? window : 0, .rotates = rotates[layer]};
+    if (mixes[layer]) shape.mixer = row.mixer;
+    shape.local_rope = row.ropes_by_type && local[layer];
+    if (row.unrotated_beyond_windows && window > 0) shape.rotates = local[layer];
+    shapes.push_back(shape);
   }
   if (std::ranges::all_of(shapes, [](const LayerShape& s) { return s == LayerShape{}; })) return {};
   return shapes;
@@ -288,96 +362,8 @@ void RefuseOtherQuantization(const JsonObject& json) {
              "F16 or F32) the key is left over: delete \"quantization_config\" from config.json");
 }
 
-/// What yarn multiplies cosines and sines by, of a stretch by `scale`.
-double YarnAttention(double scale, double mscale) {
-  return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
-}
-
-/// As transformers takes them (modeling_rope_utils.py, _compute_yarn_parameters).
-void ReadYarn(const JsonObject& json, const JsonObject& config, Rope& rope) {
-  rope.original_context =
-      json.Number("original_max_position_embeddings", config.Number("max_position_embeddings", 0));
-  rope.beta_fast = json.Number("beta_fast", 0);
-  if (rope.beta_fast == 0) rope.beta_fast = 32;
-  rope.beta_slow = json.Number("beta_slow", 0);
-  if (rope.beta_slow == 0) rope.beta_slow = 1;
-  rope.truncate = json.Boolean("truncate", true);
-  const double mscale = json.Number("mscale", 0), all_dims = json.Number("mscale_all_dim", 0);
-  rope.attention_factor = mscale != 0 && all_dims != 0 ? YarnAttention(rope.factor, mscale) /
-                                                             YarnAttention(rope.factor, all_dims)
-                                                       : YarnAttention(rope.factor, 1);
-  rope.attention_factor = json.Number("attention_factor", rope.attention_factor);
-}
-
-/// One of the two generations of rope keys: "rope_scaling" beside "rope_theta", or
-/// "rope_parameters" with the theta inside. `theta` is what stands beside, or the default.
-Rope ReadRopeObject(const JsonObject& json, double theta, const JsonObject& config) {
-  const std::string type = json.String("rope_type", json.String("type", "default"));
-  if (json.Has("type") && json.String("type") != type) {
-    Refuse("rope_type and type disagree", json.Where("type"), Printable(type),
-           Printable(json.String("type")));
-  }
-  constexpr std::array kTypes{RopeScaling::kNone, RopeScaling::kLinear, RopeScaling::kLlama3,
-                              RopeScaling::kYarn};
-  const auto* scaling =
-      std::ranges::find(kTypes, type, [](RopeScaling each) { return Name(each); });
-  if (scaling == kTypes.end()) {
-    Refuse("rope type is not supported", json.Where(json.Has("rope_type") ? "rope_type" : "type"),
-           "default, linear, llama3 or yarn", Printable(type));
-  }
-  if (json.Number("partial_rotary_factor", 1.0) != 1.0) {
-    Refuse("rotary embedding of a part of each head is not supported",
-           json.Where("partial_rotary_factor"), "absent or 1",
-           Shown(json.At("partial_rotary_factor")));
-  }
-  for (const auto& [key, value] : json.value().items()) {
-    if (!value.is_object()) continue;
-    Refuse("rope parameters by type of layer are not supported", json.Where(Printable(key)),
-           "one set for all layers", "an object");
-  }
-  Rope rope{.theta = json.Number("rope_theta", theta), .scaling = *scaling};
-  if (rope.scaling == RopeScaling::kNone) return rope;
-  rope.factor = json.Number("factor");
-  if (rope.scaling == RopeScaling::kLlama3) {
-    rope.low_freq_factor = json.Number("low_freq_factor");
-    rope.high_freq_factor = json.Number("high_freq_factor");
-    rope.original_context = json.Number("original_max_position_embeddings");
-  }
-  if (rope.scaling == RopeScaling::kYarn) ReadYarn(json, config, rope);
-  return rope;
-}
-
-/// Where a file says the same thing twice (some writers serve readers of both generations), engines
-/// part over which to believe, so the two must agree.
-Rope ReadRope(const JsonObject& json, const Architecture& row) {
-  const auto given = [&](std::string_view key) {
-    return json.Has(key) && !(json.At(key).is_object() && json.At(key).empty());
-  };
-  Rope rope{.theta = json.Number("rope_theta", row.rope_theta)};
-  const double theta = rope.theta;
-  bool read = false;
-  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
-    if (!given(key)) continue;
-    const Rope object = ReadRopeObject(json.Object(key), theta, json);
-    if (read && object != rope) {
-      Refuse("rope_scaling and rope_parameters disagree", json.Where(key),
-             Shown(json.At("rope_scaling")), Shown(json.At(key)));
-    }
-    if (json.Has("rope_theta") && object.theta != theta) {
-      Refuse("rope_theta is given twice and differs", json.Where(key) + "/rope_theta",
-             Shown(json.At("rope_theta")), std::to_string(object.theta));
-    }
-    rope = object;
-    read = true;
-  }
-  if (rope.scaling == RopeScaling::kLlama3 &&
-      json.Number("original_max_position_embeddings", rope.original_context) !=
-          rope.original_context) {
-    Refuse("original_max_position_embeddings is given twice and differs",
-           json.Where("original_max_position_embeddings"), std::to_string(rope.original_context),
-           Shown(json.At("original_max_position_embeddings")));
-  }
-  return rope;
+std::string_view EpsKey(const Architecture& row) {
+  return row.mixer == Mixer::kShortConv ? "norm_eps" : "rms_norm_eps";
 }
 
 Index ReadKvHeads(const JsonObject& json, const Architecture& row, Index heads) {
@@ -387,15 +373,18 @@ Index ReadKvHeads(const JsonObject& json, const Architecture& row, Index heads) 
 }
 
 /// Numbers that no shape of a tensor confirms, where the class's own stand in for them.
-void NoteDefaults(const JsonObject& json, const ModelConfig& model, Notes& notes) {
+void NoteDefaults(const JsonObject& json, const Architecture& row, const ModelConfig& model,
+                  Notes& notes) {
   std::string left_out;
   const auto note = [&](std::string_view key, const Json& taken) {
     left_out += (left_out.empty() ? "" : ", ") + std::string(key) + " " + taken.dump();
   };
   const auto has_theta = [&](std::string_view key) {
-    return json.Has(key) && json.Object(key).Has("rope_theta");
+    if (!json.Has(key)) return false;
+    const JsonObject object = json.Object(key);
+    return object.Has("rope_theta") || (row.ropes_by_type && object.Has("full_attention"));
   };
-  if (!json.Has("rms_norm_eps")) note("rms_norm_eps", model.rms_eps);
+  if (!json.Has(EpsKey(row))) note(EpsKey(row), model.rms_eps);
   if (!json.Has("rope_theta") && !has_theta("rope_scaling") && !has_theta("rope_parameters")) {
     note("rope_theta", model.rope.theta);
   }
@@ -405,6 +394,53 @@ void NoteDefaults(const JsonObject& json, const ModelConfig& model, Notes& notes
   if (left_out.empty()) return;
   notes.push_back("config.json leaves keys out, for which the defaults of " + model.architecture +
                   " are taken: " + left_out);
+}
+
+void ReadGemma(const JsonObject& json, const Architecture& row, ModelConfig& model) {
+  constexpr double kQueryScalar = 256;
+  model.embedding_multiplier = std::sqrt(static_cast<double>(model.hidden));
+  const double scalar = json.Number("query_pre_attn_scalar", kQueryScalar);
+  if (!(std::isfinite(scalar) && scalar > 0)) {
+    Refuse("value out of range", json.Where("query_pre_attn_scalar"), "a positive number",
+           std::to_string(scalar));
+  }
+  model.attention_multiplier = 1 / std::sqrt(scalar);
+  const auto cap = [&](std::string_view key, double missing) {  // null: none
+    return json.value().contains(key) ? json.Number(key, 0) : missing;
+  };
+  if (row.attention_cap != 0) {
+    model.attention_cap = cap("attn_logit_softcapping", row.attention_cap);
+  }
+  model.logit_cap = cap("final_logit_softcapping", row.logit_cap);
+}
+
+void ReadDelta(const JsonObject& json, ModelConfig& model) {
+  model.delta = {.key_heads = json.Integer("linear_num_key_heads", 16),
+                 .value_heads = json.Integer("linear_num_value_heads", 32),
+                 .key_dim = json.Integer("linear_key_head_dim", 128),
+                 .value_dim = json.Integer("linear_value_head_dim", 128)};
+  model.conv_kernel = json.Integer("linear_conv_kernel_dim", 4);
+}
+
+void ReadShortConv(const JsonObject& json, const Architecture& row, ModelConfig& model) {
+  model.conv_kernel = json.Integer("conv_L_cache", 3);
+  model.conv_bias = json.Boolean("conv_bias", false);
+  model.tied = json.Boolean("tie_embedding", model.tied);
+  model.intermediate = json.Integer("block_ff_dim", model.intermediate);
+  if (!json.Boolean("block_auto_adjust_ff_dim", true)) return;
+  const Index step = json.Integer("block_multiple_of", 256);
+  const double factor = json.Number("block_ffn_dim_multiplier", 1);
+  if (step < 1 || !(factor > 0 && factor < 1e3) || model.intermediate < 1) {
+    Refuse("value out of range", json.Where("block_multiple_of"),
+           "a positive step, and a positive block_ffn_dim_multiplier",
+           std::to_string(step) + ", " + std::to_string(factor) + " for " + std::string(row.name));
+  }
+  model.intermediate = 2 * model.intermediate / 3;
+  if (json.value().contains("block_ffn_dim_multiplier") && !json.Has("block_ffn_dim_multiplier")) {
+    return;  // null: as it is
+  }
+  model.intermediate = static_cast<Index>(factor * static_cast<double>(model.intermediate));
+  model.intermediate = (model.intermediate + step - 1) / step * step;
 }
 
 }  // namespace
@@ -429,14 +465,23 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   model.head_dim = json.Integer("head_dim", head_dim);
   model.vocab = json.Integer("vocab_size", row.vocab);
   model.max_positions = json.Integer("max_position_embeddings", row.max_positions);
-  model.rms_eps = json.Number("rms_norm_eps", row.rms_eps);
-  model.rope = ReadRope(json, row);
+  model.rms_eps = json.Number(EpsKey(row), row.rms_eps);
+  ReadRopes(json, row, model);
   model.tied = json.Boolean("tie_word_embeddings", row.tied);
   const bool attention_bias = json.Boolean("attention_bias", false);
   model.qkv_bias = row.attention_bias == AttentionBias::kQkvAlways || attention_bias;
   model.o_bias = row.attention_bias == AttentionBias::kByConfig && attention_bias;
   model.mlp_bias = row.mlp_bias_by_config && json.Boolean("mlp_bias", false);
   model.qk_norm = row.qk_norm;
+  model.whole_qk_norm = row.whole_qk_norm;
+  model.norms = row.norms;
+  model.norm_offset = row.norm_offset;
+  model.activation = row.activation;
+  model.gated_attention = row.gated_attention;
+  model.fused_qkv = model.fused_gate_up = row.fused;
+  if (row.gemma) ReadGemma(json, row, model);
+  if (row.mixer == Mixer::kGatedDelta) ReadDelta(json, model);
+  if (row.mixer == Mixer::kShortConv) ReadShortConv(json, row, model);
   if (row.multiplies) {
     model.embedding_multiplier = json.Number("embedding_multiplier", 1);
     model.attention_multiplier = json.Number("attention_multiplier", 1);
@@ -449,7 +494,7 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   }
 
   CheckConfig(model, where);
-  NoteDefaults(json, model, told);
+  NoteDefaults(json, row, model, told);
   model.shapes = ReadShapes(json, row, model, told);
   if (model.max_positions < 1) {
     Refuse("value out of range", json.Where("max_position_embeddings"), "at least 1",
@@ -458,8 +503,41 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   return model;
 }
 
+namespace {
+
+std::string InLayer(Index layer, std::string_view name) {
+  return "model.layers." + std::to_string(layer) + "." + std::string(name);
+}
+
+const LayerNames& NamesOf(const ModelConfig& config) {
+  const Architecture* row = FindArchitecture(config.architecture);
+  return row != nullptr ? *row->names : kLlamaNames;
+}
+
+}  // namespace
+
 std::string ModuleName(Index layer, Site site) {
-  return "model.layers." + std::to_string(layer) + "." + std::string(Module(site));
+  return InLayer(layer, Module(site));
+}
+
+std::string ModuleName(const ModelConfig& config, Index layer, Site site) {
+  return InLayer(layer, config.Module(layer, site));
+}
+
+std::string FinalNorm(const ModelConfig& config) {
+  return std::string(NamesOf(config).final_norm);
+}
+
+std::string LayerTensor(const ModelConfig& config, Index layer, LayerVector which) {
+  return InLayer(layer, NamesOf(config).vectors[static_cast<std::size_t>(which)]);
+}
+
+std::vector<std::int64_t> LayerTensorShape(const ModelConfig& config, Index layer,
+                                           LayerVector which) {
+  const auto [rows, cols] = ShapeOf(config, config.Shape(layer), which);
+  if (which == LayerVector::kConv) return {rows, 1, cols};
+  const bool matrix = which == LayerVector::kDeltaA || which == LayerVector::kDeltaB;
+  return matrix ? std::vector<std::int64_t>{rows, cols} : std::vector<std::int64_t>{cols};
 }
 
 }  // namespace lieq

@@ -20,8 +20,8 @@ struct Entry {
 std::vector<Entry> Entries(const Importance& importance, const ModelConfig& config) {
   std::vector<Entry> entries;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const Site site : kAllSites) {
-      entries.push_back({GgufModule(layer, site) + ".weight",
+    for (const Site site : config.Sites(layer)) {
+      entries.push_back({GgufModule(config, layer, site) + ".weight",
                          &importance.squares[Size(layer)][static_cast<std::size_t>(UnitOf(site))]});
     }
   }

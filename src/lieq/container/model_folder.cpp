@@ -20,6 +20,7 @@
 #include "lieq/container/quantization_keys.h"
 #include "lieq/container/tensor_names.h"
 #include "lieq/container/tensor_prefix.h"
+#include "lieq/container/wrapped_model.h"
 #include "lieq/io/printable.h"
 #include "lieq/io/weight_files.h"
 
@@ -45,7 +46,7 @@ class WeightReader {
     const ModelConfig& config = weights_.config;
     weights_.embedding = AnyMatrixOf(std::string(kEmbeddingModule), config.vocab, config.hidden);
     ends.embedding = GridOf(weights_.embedding);
-    weights_.final_norm = Vector(std::string(kFinalNorm), config.hidden);
+    weights_.final_norm = Vector(FinalNorm(config), {config.hidden}, HeldAs::kLessOffset);
     for (Index layer = 0; layer < config.layers; ++layer) {
       LayerWeights read = Layer(layer);
       if (see) {
@@ -141,8 +142,11 @@ class WeightReader {
     }
   }
 
-  std::vector<float> Vector(const std::string& name, Index length) {
-    const TensorRef& tensor = TakeFloat(name, {length});
+  std::vector<float> Vector(const std::string& name, const std::vector<std::int64_t>& shape,
+                            HeldAs stored = HeldAs::kAsIs) {
+    const TensorRef& tensor = TakeFloat(name, shape);
+    std::int64_t length = 1;
+    for (const std::int64_t extent : shape) length *= extent;
     std::vector<float> values(Size(length));
     for (std::size_t i = 0; i < values.size(); ++i) {
       const std::byte* item = tensor.bytes.data() + i * ItemSize(tensor.dtype);
@@ -157,6 +161,7 @@ class WeightReader {
         Fail(tensor, "value is not finite", "finite numbers",
              std::to_string(values[i]) + " in row 0, column " + std::to_string(i));
       }
+      values[i] = FromStored(values[i], stored, weights_.config);
     }
     return values;
   }
@@ -187,18 +192,18 @@ class WeightReader {
   LayerWeights Layer(Index layer) {
     const ModelConfig& config = weights_.config;
     LayerWeights read;
-    read.attention_norm = Vector(LayerTensor(layer, kAttentionNorm), config.hidden);
-    read.mlp_norm = Vector(LayerTensor(layer, kMlpNorm), config.hidden);
-    if (config.qk_norm) {
-      read.q_norm = Vector(LayerTensor(layer, kQNorm), config.head_dim);
-      read.k_norm = Vector(LayerTensor(layer, kKNorm), config.head_dim);
+    const LayerShape shape = config.Shape(layer);
+    for (const LayerVectorRow& row : LayerVectorRows()) {
+      if (!Has(config, shape, row.which)) continue;
+      read.*row.values = Vector(LayerTensor(config, layer, row.which),
+                                LayerTensorShape(config, layer, row.which), row.stored);
     }
-    for (const Site site : kAllSites) {
-      const std::string module = ModuleName(layer, site);
-      const Index rows = config.Out(site), cols = config.In(site);
+    for (const Site site : config.Sites(shape)) {
+      const std::string module = ModuleName(config, layer, site);
+      const Index rows = config.Out(shape, site), cols = config.In(shape, site);
       Linear& linear = read.At(site);
       linear.weight = AnyMatrixOf(module, rows, cols);
-      if (config.HasBias(site)) linear.bias = Vector(module + ".bias", rows);
+      if (config.HasBias(shape, site)) linear.bias = Vector(module + ".bias", {rows});
     }
     return read;
   }
@@ -346,6 +351,8 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
   Record record = ParseRecord(text, where);
   Json json = ParseJson(text, where);
   std::vector<std::string> notes;
+  const bool wrapped = UnwrapConfig(record, notes);
+  if (wrapped) json = Json(record);
   std::optional<TensorFile> opened;
   if (SaysQuantized(record)) {
     opened = TensorFile::OpenFolder(folder);
@@ -365,6 +372,7 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
         "model.safetensors and the shards of the index hold the same tensors: the "
         "shards are read");
   }
+  UnwrapTensors(wrapped, tensors, notes);
   const std::vector<std::string> renamed = NormalizeNames(tensors);
   notes.insert(notes.end(), renamed.begin(), renamed.end());
   EndGrids ends;
@@ -375,7 +383,8 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
   if (HasAdapter(folder)) {
     notes.push_back("an adapter (LoRA) lies beside the weights: it is not applied");
   }
-  const DType dtype = tensors.At(ends.embedding ? kFinalNorm : kEmbedding).dtype;
+  const DType dtype =
+      tensors.At(ends.embedding ? FinalNorm(config) : std::string(kEmbedding)).dtype;
   if (packed) tensors = Without(reader.packed_parts(), tensors);
   return {.path = folder,
           .config = std::move(record),

@@ -46,5 +46,7 @@ struct ModelFolder {
 
 /// "model.layers.3.mlp.down_proj": the module of a linear, without ".weight".
 [[nodiscard]] std::string ModuleName(Index layer, Site site);
+/// As the model's class names it: "model.layers.3.self_attn.qkv_proj".
+[[nodiscard]] std::string ModuleName(const ModelConfig& config, Index layer, Site site);
 
 }  // namespace lieq

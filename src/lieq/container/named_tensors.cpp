@@ -6,25 +6,35 @@
 
 namespace lieq {
 
+std::vector<float> AsStored(std::span<const float> values, HeldAs stored,
+                            const ModelConfig& config) {
+  std::vector<float> held(values.begin(), values.end());
+  for (float& value : held) value = ToStored(value, stored, config);
+  return held;
+}
+
 std::vector<NamedTensor> NamedTensors(const Weights& weights) {
   std::vector<NamedTensor> tensors;
-  const auto vector = [&](std::string name, const std::vector<float>& values) {
-    if (!values.empty()) tensors.push_back({std::move(name), &values});
+  const auto vector = [&](std::string name, const std::vector<float>& values,
+                          HeldAs stored = HeldAs::kAsIs) {
+    if (values.empty()) return;
+    tensors.push_back({std::move(name), &values, {std::ssize(values)}, stored});
   };
   tensors.push_back({std::string(kEmbeddingModule), &weights.embedding});
   if (!weights.config.tied) tensors.push_back({std::string(kHeadModule), &weights.head});
-  vector(std::string(kFinalNorm), weights.final_norm);
+  vector(FinalNorm(weights.config), weights.final_norm, HeldAs::kLessOffset);
   for (Index layer = 0; layer < weights.config.layers; ++layer) {
     const LayerWeights& each = weights.layers[Size(layer)];
-    for (const Site site : kAllSites) {
-      const std::string module = ModuleName(layer, site);
+    for (const Site site : weights.config.Sites(layer)) {
+      const std::string module = ModuleName(weights.config, layer, site);
       tensors.push_back({module, &each.At(site).weight});
       vector(module + ".bias", each.At(site).bias);
     }
-    vector(LayerTensor(layer, kAttentionNorm), each.attention_norm);
-    vector(LayerTensor(layer, kMlpNorm), each.mlp_norm);
-    vector(LayerTensor(layer, kQNorm), each.q_norm);
-    vector(LayerTensor(layer, kKNorm), each.k_norm);
+    for (const LayerVectorRow& row : LayerVectorRows()) {
+      if ((each.*row.values).empty()) continue;
+      vector(LayerTensor(weights.config, layer, row.which), each.*row.values, row.stored);
+      tensors.back().shape = LayerTensorShape(weights.config, layer, row.which);
+    }
   }
   return tensors;
 }

@@ -1,6 +1,8 @@
 // The tensors of a model one by one, with their names in Hugging Face's layout.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -13,7 +15,13 @@ struct NamedTensor {
   std::string name;  // of a matrix its module, "model.layers.3.mlp.down_proj"; of a vector the
                      // whole name, "model.norm.weight"
   std::variant<const AnyMatrix*, const std::vector<float>*> values;
+  std::vector<std::int64_t> shape = {};  // of a vector, where it is not just its length
+  HeldAs stored = HeldAs::kAsIs;         // of a vector
 };
+
+/// The values as files hold them: norms exact where they were read from one in 16 bits.
+[[nodiscard]] std::vector<float> AsStored(std::span<const float> values, HeldAs stored,
+                                          const ModelConfig& config);
 
 /// Of a model: embedding, head of its own, final norm, then the layers in order; vectors without
 /// values are left out. The pointers are into `weights`.

@@ -271,8 +271,8 @@ bool CheckMethod(const JsonObject& json) {
 /// Everything that can be said of one linear's grid, given the model.
 void CheckGrid(const Grid& grid, const ModelConfig& config, Index layer, Site site,
                const LayerGrids& grids, const std::string& where) {
-  const std::string module = ModuleName(layer, site);
-  const Index cols = config.In(site);
+  const std::string module = ModuleName(config, layer, site);
+  const Index cols = config.In(layer, site);
   if (const Index step = RowStep(grid, cols); cols % step != 0) {
     Refuse("group size does not divide the row", where + ": " + module,
            "a divisor of " + std::to_string(cols), std::to_string(step));
@@ -281,7 +281,7 @@ void CheckGrid(const Grid& grid, const ModelConfig& config, Index layer, Site si
   const Grid& unit_grid = grids[Size(layer)][static_cast<std::size_t>(first)];
   if (site != first && grid != unit_grid) {
     Refuse("linears that share their input have different grids", where + ": " + module,
-           Describe(unit_grid) + ", as " + ModuleName(layer, first), Describe(grid));
+           Describe(unit_grid) + ", as " + ModuleName(config, layer, first), Describe(grid));
   }
 }
 
@@ -312,10 +312,11 @@ std::string SitePattern(SiteSet sites) {
   return join(parents) + "_proj";
 }
 
-/// Targets that match `sites` of `layers`, of a model of `count` layers, and nothing else.
-void AppendTargets(const std::set<Index>& layers, Index count, SiteSet sites, Record& targets) {
+/// Targets that match `modules` of `layers`, of a model of `count` layers, and nothing else.
+void AppendTargets(const std::set<Index>& layers, Index count, const std::string& modules,
+                   Record& targets) {
   for (const std::string& numbers : LayerPatterns(layers, count)) {
-    targets.push_back("re:^model\\.layers\\." + numbers + "\\." + SitePattern(sites) + "$");
+    targets.push_back("re:^model\\.layers\\." + numbers + "\\." + modules + "$");
   }
 }
 
@@ -395,8 +396,8 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
 
   LayerGrids grids(Size(config.layers));
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const Site site : kAllSites) {
-      const std::string module = ModuleName(layer, site);
+    for (const Site site : config.Sites(layer)) {
+      const std::string module = ModuleName(config, layer, site);
       if (ignored.Contains(module)) {
         Refuse("a linear is left in float", json.Where("ignore"), "every linear quantized", module);
       }
@@ -436,8 +437,8 @@ PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig
   const EndGrids ends = ParseEndGrids(quantization, config, where);
   std::map<std::string, Grid> modules;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const Site site : kAllSites) {
-      modules[ModuleName(layer, site)] = grids[Size(layer)][static_cast<std::size_t>(site)];
+    for (const Site site : config.Sites(layer)) {
+      modules[ModuleName(config, layer, site)] = grids[Size(layer)][static_cast<std::size_t>(site)];
     }
   }
   if (ends.embedding) modules[std::string(kEmbeddingModule)] = *ends.embedding;
@@ -486,42 +487,94 @@ Record GroupOf(Record targets, const Grid& grid, std::string_view format) {
 
 }  // namespace
 
-Record QuantizationConfig(const ModelGrids& grids, bool tied) {
-  const std::optional<Grid>&embedding = grids.ends.embedding, &head = grids.ends.head;
-  const bool bytes = embedding && IsByteEmbedding(*embedding);
-  const auto key = [](const Grid& grid) {  // widest first, then a fixed order
+namespace {
+
+/// Targets by grid, in an order that is fixed.
+using TargetsOf = std::map<Grid, Record, bool (*)(const Grid&, const Grid&)>;
+
+bool WiderFirst(const Grid& a, const Grid& b) {  // then a fixed order
+  const auto key = [](const Grid& grid) {
     return std::tuple(-grid.bits, grid.group_size, grid.offset, grid.k_quant);
   };
-  const auto before = [&](const Grid& a, const Grid& b) { return key(a) < key(b); };
-  std::map<Grid, std::map<SiteSet, std::set<Index>, std::greater<>>, decltype(before)> members(
-      before);
+  return key(a) < key(b);
+}
+
+/// Of a model whose modules are named as Llama's.
+TargetsOf LlamaTargets(const ModelGrids& grids) {
+  std::map<Grid, std::map<SiteSet, std::set<Index>, std::greater<>>, decltype(&WiderFirst)> members(
+      &WiderFirst);
   const Index count = grids.layer_count();
   for (Index layer = 0; layer < count; ++layer) {
-    std::map<Grid, SiteSet, decltype(before)> sites(before);
+    std::map<Grid, SiteSet, decltype(&WiderFirst)> sites(&WiderFirst);
     for (const Site site : kAllSites) {
       const auto index = static_cast<std::size_t>(site);
       sites[grids.layers[Size(layer)][index]] |= 1u << index;
     }
     for (const auto& [grid, set] : sites) members[grid][set].insert(layer);
   }
+  TargetsOf targets(&WiderFirst);
+  for (const auto& [grid, layers_of] : members) {
+    targets[grid] = Record::array();
+    for (const auto& [sites, layers] : layers_of) {
+      AppendTargets(layers, count, SitePattern(sites), targets[grid]);
+    }
+  }
+  return targets;
+}
 
-  std::map<Grid, std::vector<std::string_view>, decltype(before)> ends(before);
-  if (embedding && !bytes) ends[*embedding].push_back(kEmbeddingModule);
-  if (head) ends[*head].push_back(kHeadModule);
-  for (const auto& [grid, modules] : ends)
-    members[grid];  // a group of its own where no layer has it
+/// Of any other: modules one by one.
+TargetsOf TargetsByName(const ModelGrids& grids, const ModelConfig& config) {
+  std::map<Grid, std::map<std::string, std::set<Index>>, decltype(&WiderFirst)> members(
+      &WiderFirst);
+  const Index count = grids.layer_count();
+  for (Index layer = 0; layer < count; ++layer) {
+    std::map<Grid, std::string, decltype(&WiderFirst)> modules(&WiderFirst);
+    for (const Site site : config.Sites(layer)) {
+      std::string& joined = modules[grids.layers[Size(layer)][static_cast<std::size_t>(site)]];
+      if (!joined.empty()) joined += '|';
+      for (const char c : config.Module(layer, site))
+        joined += c == '.' ? "\\." : std::string(1, c);
+    }
+    for (const auto& [grid, joined] : modules) members[grid][joined].insert(layer);
+  }
+  TargetsOf targets(&WiderFirst);
+  for (const auto& [grid, layers_of] : members) {
+    targets[grid] = Record::array();
+    for (const auto& [modules, layers] : layers_of) {
+      AppendTargets(layers, count, "(?:" + modules + ")", targets[grid]);
+    }
+  }
+  return targets;
+}
+
+bool NamedAsLlama(const ModelConfig& config) {
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    if (config.Sites(layer).size() != kSites) return false;
+    for (const Site site : kAllSites) {
+      if (config.Module(layer, site) != Module(site)) return false;
+    }
+  }
+  return true;
+}
+
+Record ConfigOf(const ModelGrids& grids, const TargetsOf& members, bool tied, Record ignored) {
+  const std::optional<Grid>&embedding = grids.ends.embedding, &head = grids.ends.head;
+  const bool bytes = embedding && IsByteEmbedding(*embedding);
+  TargetsOf all = members;
+  const auto add_end = [&](const Grid& grid, std::string_view module) {
+    Record& targets = all[grid];  // a group of its own where no layer has it
+    if (!targets.is_array()) targets = Record::array();
+    targets.push_back(module);
+  };
+  if (embedding && !bytes) add_end(*embedding, kEmbeddingModule);
+  if (head) add_end(*head, kHeadModule);
 
   Record groups = Record::object();
   const auto add = [&](Record targets, const Grid& grid, std::string_view format) {
     groups["group_" + std::to_string(groups.size())] = GroupOf(std::move(targets), grid, format);
   };
-  for (const auto& [grid, layers_of] : members) {
-    Record targets = Record::array();
-    for (const auto& [sites, layers] : layers_of) AppendTargets(layers, count, sites, targets);
-    if (const auto found = ends.find(grid); found != ends.end()) {
-      for (const std::string_view module : found->second) targets.push_back(module);
-    }
-    add(std::move(targets), grid, bytes ? kFormat : std::string_view{});
+  for (const auto& [grid, targets] : all) {
+    add(targets, grid, bytes ? kFormat : std::string_view{});
   }
   if (bytes) {
     Record targets = Record::array({kEmbeddingModule});
@@ -530,15 +583,30 @@ Record QuantizationConfig(const ModelGrids& grids, bool tied) {
   }
   Record record;
   const bool own =
-      std::ranges::any_of(members, [](const auto& member) { return NeedsOwnMethod(member.first); });
+      std::ranges::any_of(all, [](const auto& member) { return NeedsOwnMethod(member.first); });
   record["quant_method"] = own ? kOwnMethod : kMethod;
   record["format"] = bytes ? kMixedFormat : kFormat;
   record["quantization_status"] = "compressed";
   record["global_compression_ratio"] = nullptr;
   record["kv_cache_scheme"] = nullptr;
-  record["ignore"] = head || (bytes && tied) ? Record::array() : Record::array({kHeadModule});
+  if (!head && !(bytes && tied)) ignored.push_back(kHeadModule);
+  record["ignore"] = std::move(ignored);
   record["config_groups"] = std::move(groups);
   return record;
+}
+
+}  // namespace
+
+Record QuantizationConfig(const ModelGrids& grids, bool tied) {
+  return ConfigOf(grids, LlamaTargets(grids), tied, Record::array());
+}
+
+Record QuantizationConfig(const ModelGrids& grids, const ModelConfig& config) {
+  if (NamedAsLlama(config)) return QuantizationConfig(grids, config.tied);
+  Record ignored = Record::array();
+  // Linears that stay in floats: engines want each module matched or named.
+  if (config.Mixes(Mixer::kGatedDelta)) ignored.push_back("re:.*linear_attn\\.in_proj_[ab]$");
+  return ConfigOf(grids, TargetsByName(grids, config), config.tied, std::move(ignored));
 }
 
 }  // namespace lieq

@@ -85,11 +85,14 @@ constexpr std::array kTargets{
 };
 
 bool HoldsEvery(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config) {
-  return std::ranges::all_of(grids, [&](const auto& layer) {
-    return std::ranges::all_of(kAllSites, [&](Site site) {
-      return target.holds(layer[static_cast<std::size_t>(site)], config.In(site));
+  for (std::size_t layer = 0; layer < grids.size(); ++layer) {
+    const auto index = static_cast<Index>(layer);
+    const bool held = std::ranges::all_of(config.Sites(index), [&](Site site) {
+      return target.holds(grids[layer][static_cast<std::size_t>(site)], config.In(index, site));
     });
-  });
+    if (!held) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -118,9 +121,10 @@ const ContainerTarget& FindTarget(std::string_view name) {
 void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config,
                  std::string_view option) {
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
-    for (const Site site : kAllSites) {
+    const auto index = static_cast<Index>(layer);
+    for (const Site site : config.Sites(index)) {
       const Grid& grid = grids[layer][static_cast<std::size_t>(site)];
-      const Index cols = config.In(site);
+      const Index cols = config.In(index, site);
       if (target.holds(grid, cols)) continue;
       std::string names;
       for (const ContainerTarget* holder : HoldersOf(grids, config)) {

@@ -1,6 +1,7 @@
 #include "lieq/device/device.h"
 
 #include "lieq/base/error.h"
+#include "lieq/device/mixer_ops.h"
 
 namespace lieq {
 namespace {
@@ -22,6 +23,13 @@ CalibrationOps& RequireCalibration(Device& device) {
 
 GradientOps& RequireGradients(Device& device) {
   return Require(device.gradients(), device, "gradients");
+}
+
+MixerOps& RequireMixers(Device& device, std::string_view needed_by) {
+  if (device.mixers() != nullptr) return *device.mixers();
+  throw Error({.what = "this device has not all operations of a " + std::string(needed_by),
+               .where = device.description(),
+               .hint = "--device cpu has them all"});
 }
 
 }  // namespace lieq

@@ -68,6 +68,11 @@ class DeviceView {
     LIEQ_ASSERT(begin >= 0 && step >= 1 && count >= 1 && begin + (count - 1) * step < rows_);
     return {pointer_ + begin * stride_, count, cols_, step * stride_};
   }
+  /// Columns begin .. begin + count - 1.
+  [[nodiscard]] DeviceView Cols(Index begin, Index count) const {
+    LIEQ_ASSERT(begin >= 0 && count >= 0 && begin + count <= cols_);
+    return {pointer_ + begin, rows_, count, stride_};
+  }
   /// [rows, n * cols] without gaps as [rows * n, cols].
   [[nodiscard]] DeviceView Reshaped(Index cols) const {
     LIEQ_ASSERT(stride_ == cols_ && cols_ % cols == 0);
@@ -131,7 +136,7 @@ struct Product {
   DeviceView<float> y;           // [n, out]
 };
 
-/// cos and sin of the rotary angles, [positions, head_dim / 2] each.
+/// cos and sin of the rotary angles, [positions, n / 2] each: the first n dimensions of heads turn.
 struct RopeTable {
   DeviceView<const float> cosine;
   DeviceView<const float> sine;
@@ -143,6 +148,7 @@ struct AttentionHeads {
   Index kv_heads = 0;
   Index head_dim = 0;
   Index window = 0;  // tokens that one sees at most, itself and those right before it; 0: no limit
+  float cap = 0;  // scores become cap tanh(score / cap), on devices with MixerOps; 0: as they are
 };
 
 /// Tokens that follow one another in rows begin .. begin + length - 1 of q, behind `past` others.
@@ -365,6 +371,8 @@ class RoundingOps {
   virtual void Round(const RoundingWork& work, const RoundingResult& result) = 0;
 };
 
+class MixerOps;  // mixer_ops.h
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -374,6 +382,7 @@ class Device {
   /// The parts beyond a forward pass; null where the device has none. See RequireCalibration.
   [[nodiscard]] virtual CalibrationOps* calibration() noexcept { return nullptr; }
   [[nodiscard]] virtual GradientOps* gradients() noexcept { return nullptr; }
+  [[nodiscard]] virtual MixerOps* mixers() noexcept { return nullptr; }
   /// Null: the processor rounds.
   [[nodiscard]] virtual RoundingOps* rounding() noexcept { return nullptr; }
 
@@ -415,10 +424,10 @@ class Device {
   /// mean in double. x, y [n, cols], may be the same; weight [1, cols].
   virtual void RmsNorm(DeviceView<const float> x, DeviceView<const float> weight, double eps,
                        DeviceView<float> y) = 0;
-  /// Rotates the two halves of each head by the angles of its row's position, in place
-  /// (Su et al., arXiv:2104.09864, in Hugging Face's half-split order). Positions are those of the
-  /// spans, below those of the table; rows of no span are left as they are.
-  /// x [rows, heads * head_dim]
+  /// Rotates the two halves of each head's first dimensions, as many as the table has, by the
+  /// angles of its row's position, in place (Su et al., arXiv:2104.09864, in Hugging Face's
+  /// half-split order). Positions are those of the spans, below those of the table; rows of no span
+  /// are left as they are. x [rows, heads * head_dim]
   virtual void Rope(DeviceView<float> x, const RopeTable& table,
                     std::span<const AttentionSpan> spans, Index head_dim) = 0;
   /// Causal softmax(q kᵀ / sqrt(head_dim)) v of each span; query head h reads key head

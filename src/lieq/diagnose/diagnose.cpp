@@ -40,12 +40,13 @@ void RequireWindows(View<const TokenId, 2> tokens, Index shortest, std::string_v
 
 /// Null for units that are not measured.
 std::array<std::unique_ptr<PlacedSums<double>>, kUnits> EmptyGrams(const ModelConfig& config,
+                                                                   Index layer,
                                                                    Projections projections,
                                                                    CalibrationOps& sums) {
   std::array<std::unique_ptr<PlacedSums<double>>, kUnits> grams;
   for (const Site site : SitesOf(projections)) {
     auto& gram = grams[static_cast<std::size_t>(UnitOf(site))];
-    if (gram == nullptr) gram = sums.MakeGram(config.In(site));
+    if (gram == nullptr) gram = sums.MakeGram(config.In(layer, site));
   }
   return grams;
 }
@@ -81,6 +82,9 @@ double Sum(std::span<const double> values) {
 void SetSpectra(const LayerSpectra& spectra, LayerDiagnosis& row) {
   row.compactness = spectra.MeanCompactness();
   row.top_k_energy = spectra.MeanTopKEnergy();
+  // Layers without some of the linears have the means alone.
+  if (std::ranges::any_of(spectra.compactness, [](double each) { return std::isnan(each); }))
+    return;
   row.site_compactness = spectra.compactness;
   row.site_top_k_energy = spectra.top_k_energy;
 }
@@ -114,7 +118,7 @@ void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 
     LayerDiagnosis& row = out.layers[Size(layer)];
     if (options.spectra) {
       CalibrationOps& sums = RequireCalibration(device);
-      const auto placed = EmptyGrams(config, options.settings.projections, sums);
+      const auto placed = EmptyGrams(config, layer, options.settings.projections, sums);
       forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
         const auto& gram = placed[static_cast<std::size_t>(unit)];
         if (gram != nullptr) sums.GramUpdate(input, *gram);

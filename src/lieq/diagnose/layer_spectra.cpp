@@ -93,14 +93,17 @@ SpectrumMeasures Measure(const Task& task, const LayerWeights& weights, const In
 }
 
 /// Site by site, head by head.
-std::vector<Head> AllHeads(const ModelConfig& config, const SpectrumSettings& settings) {
+std::vector<Head> AllHeads(const ModelConfig& config, Index layer,
+                           const SpectrumSettings& settings) {
   std::vector<Head> all;
+  const bool attends = config.Shape(layer).mixer == Mixer::kAttention;
   for (const Site site : SitesOf(settings.projections)) {
-    const bool by_head = UnitOf(site) == Unit::kQkv && settings.heads == Heads::kPerHead;
-    const Index rows = by_head ? config.head_dim : config.Out(site);
-    const Index heads = config.Out(site) / rows;
+    if (!config.Has(layer, site)) continue;
+    const bool by_head = attends && UnitOf(site) == Unit::kQkv && settings.heads == Heads::kPerHead;
+    const Index rows = by_head ? config.head_dim : config.Out(layer, site);
+    const Index heads = config.Out(layer, site) / rows;
     for (Index head = 0; head < heads; ++head) {
-      all.push_back({site, head, heads, rows, config.In(site)});
+      all.push_back({site, head, heads, rows, config.In(layer, site)});
     }
   }
   return all;
@@ -175,15 +178,23 @@ void AddHead(const Head& head, const SpectrumMeasures& trained, const SpectrumMe
   spectra.top_k_energy[site] += (trained.top_energy - random.top_energy) / share;
 }
 
-LayerSpectra EmptySpectra(Projections projections) {
-  const std::size_t sites = SitesOf(projections).size();
-  return {std::vector<double>(sites), std::vector<double>(sites)};
+/// NaN of linears that the layer has not.
+LayerSpectra EmptySpectra(const ModelConfig& config, Index layer, Projections projections) {
+  std::vector<double> sites;
+  for (const Site site : SitesOf(projections)) {
+    sites.push_back(config.Has(layer, site) ? 0.0 : std::nan(""));
+  }
+  return {sites, sites};
 }
 
 double Mean(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
+  double sum = 0, count = 0;
+  for (const double value : values) {
+    if (std::isnan(value)) continue;
+    sum += value;
+    ++count;
+  }
+  return sum / count;
 }
 
 }  // namespace
@@ -218,7 +229,7 @@ LayerSpectra MeasureLayer(const LayerWeights& weights, const ModelConfig& config
   const Projections projections = options.settings.projections;
   const std::vector<InputFactor> factors =
       FactorAll(std::move(grams), tokens, projections, layer, context);
-  const std::vector<Head> heads = AllHeads(config, options.settings);
+  const std::vector<Head> heads = AllHeads(config, layer, options.settings);
   const std::vector<Task> tasks = AllTasks(heads, options.twins);
   const std::vector<std::size_t> order = LongestFirst(tasks);
   std::vector<SpectrumMeasures> measured(tasks.size());
@@ -230,7 +241,7 @@ LayerSpectra MeasureLayer(const LayerWeights& weights, const ModelConfig& config
     measured[index] = Measure(task, weights, inputs, layer, options);
   });
 
-  LayerSpectra result = EmptySpectra(projections);
+  LayerSpectra result = EmptySpectra(config, layer, projections);
   for (std::size_t head = 0; head < heads.size(); ++head) {
     const auto twins = std::span(measured).subspan(heads.size() + head);
     AddHead(heads[head], measured[head], MeanOfTwins(twins, heads.size(), options.twins), result);
@@ -243,8 +254,11 @@ TwinTable MeasureTwins(const ModelConfig& config, const DiagnoseOptions& options
   CheckOptions(options);
   std::vector<Head> shapes;  // the first head of each
   TwinTable table;
-  for (const Head& head : AllHeads(config, options.settings)) {
-    if (table.try_emplace({head.rows, head.in}).second) shapes.push_back(head);
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    if (layer > 0 && config.Shape(layer).mixer == config.Shape(layer - 1).mixer) continue;
+    for (const Head& head : AllHeads(config, layer, options.settings)) {
+      if (table.try_emplace({head.rows, head.in}).second) shapes.push_back(head);
+    }
   }
   std::vector<Task> tasks = AllTasks(shapes, options.twins);
   tasks.erase(tasks.begin(), tasks.begin() + static_cast<std::ptrdiff_t>(shapes.size()));
@@ -270,7 +284,7 @@ LayerSpectra MeasureLayerWeights(const LayerWeights& weights, const ModelConfig&
                                  const TwinTable& twins, Index layer,
                                  const DiagnoseOptions& options, Context& context) {
   LIEQ_ASSERT(options.settings.inputs == SpectrumInputs::kWeights);
-  const std::vector<Head> heads = AllHeads(config, options.settings);
+  const std::vector<Head> heads = AllHeads(config, layer, options.settings);
   const std::vector<std::size_t> order = LongestFirst(heads);
   std::vector<SpectrumMeasures> measured(heads.size());
   context.pool.ParallelFor(static_cast<Index>(heads.size()), [&](Index i, int) {
@@ -281,7 +295,7 @@ LayerSpectra MeasureLayerWeights(const LayerWeights& weights, const ModelConfig&
     RequireFinite(measured[index], heads[index].site, layer);
   });
 
-  LayerSpectra result = EmptySpectra(options.settings.projections);
+  LayerSpectra result = EmptySpectra(config, layer, options.settings.projections);
   for (std::size_t head = 0; head < heads.size(); ++head) {
     AddHead(heads[head], measured[head], twins.at({heads[head].rows, heads[head].in}), result);
   }

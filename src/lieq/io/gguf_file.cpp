@@ -564,6 +564,13 @@ void GgufKeyWriter::I32s(std::string_view key, std::span<const std::int32_t> val
   for (const std::int32_t value : values) Append(bytes_, value);
 }
 
+void GgufKeyWriter::Bools(std::string_view key, const std::vector<bool>& values) {
+  Begin(key, GgufType::kArray);
+  Append(bytes_, static_cast<std::uint32_t>(GgufType::kBool));
+  Append(bytes_, std::uint64_t{values.size()});
+  for (const bool value : values) Append(bytes_, static_cast<std::uint8_t>(value ? 1 : 0));
+}
+
 std::uint64_t GgufSpec::DataBytes() const noexcept {
   std::uint64_t bytes = type->bytes;
   for (std::size_t i = 0; i < shape.size(); ++i) {

@@ -4,12 +4,15 @@
 // To add one: a row here, if its arithmetic is that of Forward.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "lieq/base/types.h"
+#include "lieq/model/config.h"
+#include "lieq/model/layer_vectors.h"
 
 namespace lieq {
 
@@ -20,7 +23,21 @@ enum class WindowRule : std::uint8_t {
   kAll,         // all, where "sliding_window" is not null
   kLayerTypes,  // those of "layer_types"; where there is none, all
   kUnrotated,   // "use_sliding_window", then layers without rotation
+  kPattern,     // all but every n-th, "sliding_window_pattern" being n
 };
+
+/// Names of tensors inside a layer and of the last norm. As they stand here: Llama's.
+struct LayerNames {
+  std::array<std::string_view, kSites> linears{
+      "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+  std::array<std::string_view, kSites> mixer{};  // of layers without attention, in their place
+  std::array<std::string_view, kLayerVectors> vectors{
+      "input_layernorm.weight", "post_attention_layernorm.weight", "self_attn.q_norm.weight",
+      "self_attn.k_norm.weight"};
+  std::string_view final_norm = "model.norm.weight";
+};
+inline constexpr LayerNames kLlamaNames{};
 
 /// Which linears of attention have a bias.
 enum class AttentionBias : std::uint8_t {
@@ -38,7 +55,25 @@ struct Architecture {
   bool multiplies = false;          // the four multipliers of Granite count
   WindowRule windows = WindowRule::kNone;
   bool skips_rotations =
-      false;                   // layers of "no_rope_layers" do not rotate; every fourth by default
+      false;  // layers of "no_rope_layers" do not rotate; every fourth by default
+  bool unrotated_beyond_windows = false;  // where some see a window, others do not rotate
+  Index window_pattern = 0;               // of kPattern, where the config has none
+  bool ropes_by_type = false;             // "rope_parameters" may have one for each layer type
+  bool fused = false;                     // qkv_proj and gate_up_proj
+  bool partial_rotary = false;            // "partial_rotary_factor" counts
+  double rotary_share = 1;                // its default
+  bool gated_attention = false;           // q_proj gives a gate for each head
+  NormPlace norms = NormPlace::kBefore;
+  bool whole_qk_norm = false;
+  double norm_offset = 0;
+  Activation activation = Activation::kSilu;
+  bool gemma = false;  // scaled embedding, "query_pre_attn_scalar", caps of scores and logits
+  double attention_cap = 0, logit_cap = 0;  // their defaults
+  bool tempered = false;                    // "llama_4_scaling_beta" counts
+  Mixer mixer = Mixer::kAttention;          // of layers of another type than attention
+  const LayerNames* names = &kLlamaNames;
+  std::string_view wrapper_type;  // "model_type" of a model that it is the text part of
+  std::string_view wrapper;       // that model's class
   std::string_view gguf_name;  // "llama", in general.architecture; empty: none is read or written
   bool gguf_interleaves =
       false;  // rows of q and k stand there with the halves of heads interleaved
@@ -52,8 +87,10 @@ struct Architecture {
   Index head_dim = 0;  // 0: hidden / heads
   Index vocab = 0;
   Index max_positions = 0;
+  Index window = 4096;
   double rms_eps = 1e-6;
   double rope_theta = 10000.0;
+  double local_theta = 10000.0;  // of layers with a window, where ropes_by_type
   bool tied = false;
 };
 

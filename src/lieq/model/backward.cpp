@@ -14,7 +14,37 @@ namespace {
 
 /// Whether the gradient of the step reads what the step reads, beside weights.
 bool GradientReadsInput(StepKind kind) {
-  return kind != StepKind::kProducts && kind != StepKind::kRotate && kind != StepKind::kScale;
+  return kind != StepKind::kProducts && kind != StepKind::kRotate && kind != StepKind::kScale &&
+         kind != StepKind::kSplit;
+}
+
+bool HasGradient(const LayerStep& step) {
+  switch (step.kind) {
+    case StepKind::kNorm:
+    case StepKind::kHeadNorm:
+    case StepKind::kProducts:
+    case StepKind::kRotate:
+    case StepKind::kAttend:
+    case StepKind::kActivate:
+    case StepKind::kScale:
+    case StepKind::kSplit:
+      return step.from != LayerValue::kOut;
+    default:
+      return false;
+  }
+}
+
+/// Throws Error for a model with steps that have no gradient.
+void RequireDifferentiable(const ModelConfig& config, StepRunner& runner) {
+  bool good = config.logit_cap == 0 && config.attention_cap == 0;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    good = good && std::ranges::all_of(runner.Steps(layer), HasGradient);
+  }
+  if (good) return;
+  throw Error({.what = "gradients of this architecture are not there",
+               .where = config.architecture,
+               .expected = "layers of norms, attention and a gated MLP, as Llama's",
+               .hint = "quantize without what weighs tokens by their gradients"});
 }
 
 /// Whether a gradient reads the value itself: those of attention and of the activation.
@@ -40,7 +70,9 @@ Backward::Backward(const Weights& weights, Device& device, Index max_length)
       device_(device),
       gradients_(RequireGradients(device)),
       placed_(weights, device),
-      runner_(weights.config, device, max_length) {}
+      runner_(weights.config, device, max_length) {
+  RequireDifferentiable(weights.config, runner_);
+}
 
 void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
                     Index first_window) {
@@ -84,8 +116,8 @@ void Backward::Layer(Index layer, const LayerWeights& weights, DeviceView<float>
                 .layer = placed,
                 .spans = WindowSpans(rows / length, length),
                 .first = first,
-                .values = {},
-                .gradients = {},
+                .values = runner_.Values(layer),
+                .gradients = runner_.Values(layer),
                 .norm_inputs = std::vector<DeviceView<float>>(steps.size())};
     batch.values[LayerValue::kStream] = x.Rows(first, rows);
     batch.gradients[LayerValue::kStream] = gradient.Rows(first, rows);
@@ -157,22 +189,26 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
       break;
     }
     case StepKind::kNorm:
-      gradients_.RmsNormGradient(batch.norm_inputs[index], (batch.layer.*step.weight)->view(),
+      gradients_.RmsNormGradient(batch.norm_inputs[index], batch.layer.At(step.weight),
                                  config.rms_eps, gradients[step.to], GradientRoom(step.from, batch),
                                  from_stream);
       break;
     case StepKind::kHeadNorm: {
-      const auto heads = gradients[step.to].Reshaped(dim);
-      gradients_.RmsNormGradient(batch.norm_inputs[index].Reshaped(dim),
-                                 (batch.layer.*step.weight)->view(), config.rms_eps, heads, heads,
-                                 false);
+      const auto heads = gradients[step.to].Reshaped(step.head);
+      gradients_.RmsNormGradient(batch.norm_inputs[index].Reshaped(step.head),
+                                 batch.layer.At(step.weight), config.rms_eps, heads, heads, false);
       break;
     }
     case StepKind::kRotate:
-      device_.Rope(gradients[step.to], runner_.rope().back(), batch.spans, dim);
+      device_.Rope(gradients[step.to], runner_.rope(step.rope).back(), batch.spans, dim);
       break;
     case StepKind::kScale:
       device_.Scale(gradients[step.to], step.factor);
+      break;
+    case StepKind::kSplit:
+      device_.Copy(
+          gradients[step.to].Reshaped(step.part_width),
+          GradientRoom(step.from, batch).Reshaped(step.head).Cols(step.part, step.part_width));
       break;
     case StepKind::kAttend:
       gradients_.AttentionGradient(values[LayerValue::kQ], values[LayerValue::kK],
@@ -193,6 +229,8 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
       gradients[LayerValue::kGate] = values[LayerValue::kGate];
       gradients[LayerValue::kUp] = values[LayerValue::kUp];
       break;
+    default:
+      LIEQ_ASSERT(false);  // RequireDifferentiable
   }
 }
 
@@ -249,7 +287,7 @@ OutputSensitivity MeasureOutputSensitivity(const Weights& weights, Device& devic
       for (const LayerStep& unit : UnitsOf(config, layer)) {
         const auto u = static_cast<std::size_t>(unit.unit);
         Index outs = 0;
-        for (const StepLinear& linear : unit.linears) outs += config.Out(linear.site);
+        for (const StepLinear& linear : unit.linears) outs += config.Out(layer, linear.site);
         for (Index t = 0; t < rows; ++t) {
           const auto weight = static_cast<float>(sums[u][Size(t)] / static_cast<double>(outs));
           if (!std::isfinite(weight)) {

@@ -1,8 +1,10 @@
 #include "lieq/model/config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "lieq/base/error.h"
+#include "lieq/model/architectures.h"
 
 namespace lieq {
 namespace {
@@ -68,22 +70,76 @@ std::string_view Name(RopeScaling scaling) noexcept {
       return "llama3";
     case RopeScaling::kYarn:
       return "yarn";
+    case RopeScaling::kDynamic:
+      return "dynamic";
+    case RopeScaling::kLongRope:
+      return "longrope";
     case RopeScaling::kNone:
       break;
   }
   return "default";
 }
 
-Index ModelConfig::Out(Site site) const noexcept {
+namespace {
+
+/// The linears of a layer by how many its first and its third unit have: of q, k and v the first
+/// ones, of gate and up the same.
+constexpr std::array<std::array<std::array<Site, kSites>, 2>, 3> kSiteLists{
+    {{{{Site::kQ, Site::kO, Site::kGate, Site::kDown},
+       {Site::kQ, Site::kO, Site::kGate, Site::kUp, Site::kDown}}},
+     {{{Site::kQ, Site::kK, Site::kO, Site::kGate, Site::kDown},
+       {Site::kQ, Site::kK, Site::kO, Site::kGate, Site::kUp, Site::kDown}}},
+     {{{Site::kQ, Site::kK, Site::kV, Site::kO, Site::kGate, Site::kDown},
+       {Site::kQ, Site::kK, Site::kV, Site::kO, Site::kGate, Site::kUp, Site::kDown}}}}};
+
+/// Linears of the first unit: of the gated delta rule one of queries, keys and values and one of
+/// gates; of the short convolution one of all three parts.
+std::size_t InputLinears(const ModelConfig& config, const LayerShape& shape) noexcept {
+  switch (shape.mixer) {
+    case Mixer::kGatedDelta:
+      return 2;
+    case Mixer::kShortConv:
+      return 1;
+    case Mixer::kAttention:
+      break;
+  }
+  return config.fused_qkv ? 1 : 3;
+}
+
+}  // namespace
+
+std::span<const Site> ModelConfig::Sites(const LayerShape& shape) const noexcept {
+  const std::size_t inputs = InputLinears(*this, shape), gated = fused_gate_up ? 1 : 2;
+  return std::span(kSiteLists[inputs - 1][gated - 1]).first(inputs + gated + 2);
+}
+
+std::span<const Site> ModelConfig::SitesOf(const LayerShape& shape, Unit unit) const noexcept {
+  const std::span<const Site> all = lieq::SitesOf(unit);
+  if (unit == Unit::kQkv) return all.first(InputLinears(*this, shape));
+  return unit == Unit::kGateUp && fused_gate_up ? all.first(1) : all;
+}
+
+bool ModelConfig::Has(Index layer, Site site) const {
+  return std::ranges::count(Sites(layer), site) > 0;
+}
+
+Index ModelConfig::Out(const LayerShape& shape, Site site) const noexcept {
+  const Index queries = heads * head_dim, keys = kv_heads * head_dim;
+  const bool attends = shape.mixer == Mixer::kAttention;
   switch (site) {
     case Site::kQ:
-      return heads * head_dim;
+      if (shape.mixer == Mixer::kGatedDelta) return delta.channels();
+      if (shape.mixer == Mixer::kShortConv) return 3 * hidden;
+      return fused_qkv ? queries + 2 * keys : gated_attention ? 2 * queries : queries;
     case Site::kK:
+      if (shape.mixer == Mixer::kGatedDelta) return delta.values();
+      return attends && !fused_qkv ? keys : 0;
     case Site::kV:
-      return kv_heads * head_dim;
+      return attends && !fused_qkv ? keys : 0;
     case Site::kGate:
+      return fused_gate_up ? 2 * intermediate : intermediate;
     case Site::kUp:
-      return intermediate;
+      return fused_gate_up ? 0 : intermediate;
     case Site::kO:
     case Site::kDown:
       return hidden;
@@ -91,30 +147,179 @@ Index ModelConfig::Out(Site site) const noexcept {
   return 0;
 }
 
-Index ModelConfig::In(Site site) const noexcept {
-  if (site == Site::kO) return heads * head_dim;
+Index ModelConfig::In(const LayerShape& shape, Site site) const noexcept {
   if (site == Site::kDown) return intermediate;
-  return hidden;
+  if (site != Site::kO || shape.mixer == Mixer::kShortConv) return hidden;
+  return shape.mixer == Mixer::kGatedDelta ? delta.values() : heads * head_dim;
 }
 
-bool ModelConfig::HasBias(Site site) const noexcept {
-  switch (site) {
-    case Site::kQ:
-    case Site::kK:
-    case Site::kV:
-      return qkv_bias;
-    case Site::kO:
-      return o_bias;
-    default:
-      return mlp_bias;
+namespace {
+
+/// Calls f for each shape that layers have; those that follow one another alike, once.
+template <class Function>
+void ForShapes(const ModelConfig& config, const Function& f) {
+  if (config.shapes.empty()) f(LayerShape{});
+  for (std::size_t i = 0; i < config.shapes.size(); ++i) {
+    if (i == 0 || !(config.shapes[i] == config.shapes[i - 1])) f(config.shapes[i]);
   }
 }
 
-std::int64_t ModelConfig::LayerWeightCount() const noexcept {
+}  // namespace
+
+Index ModelConfig::Out(Site site) const noexcept {
+  Index most = 0;
+  ForShapes(*this, [&](const LayerShape& shape) { most = std::max(most, Out(shape, site)); });
+  return most;
+}
+
+Index ModelConfig::In(Site site) const noexcept {
+  Index most = 0;
+  ForShapes(*this, [&](const LayerShape& shape) { most = std::max(most, In(shape, site)); });
+  return most;
+}
+
+std::vector<Index> ModelConfig::Ins(Site site) const {
+  std::vector<Index> all;
+  ForShapes(*this, [&](const LayerShape& shape) {
+    const Index in = In(shape, site);
+    if (std::ranges::count(all, in) == 0) all.push_back(in);
+  });
+  return all;
+}
+
+bool ModelConfig::HasBias(const LayerShape& shape, Site site) const noexcept {
+  const bool mixes = UnitOf(site) == Unit::kQkv || site == Site::kO;
+  if (!mixes) return mlp_bias;
+  if (shape.mixer == Mixer::kShortConv) return conv_bias;
+  return shape.mixer == Mixer::kAttention && (site == Site::kO ? o_bias : qkv_bias);
+}
+
+std::string_view ModelConfig::Module(Index layer, Site site) const {
+  const Architecture* row = FindArchitecture(architecture);
+  const LayerNames& names = row != nullptr ? *row->names : LayerNames{};
+  const bool mixes = UnitOf(site) == Unit::kQkv || site == Site::kO;
+  const bool attends = Shape(layer).mixer == Mixer::kAttention;
+  return (mixes && !attends ? names.mixer : names.linears)[static_cast<std::size_t>(site)];
+}
+
+bool ModelConfig::Mixes(Mixer mixer) const noexcept {
+  if (shapes.empty()) return mixer == Mixer::kAttention;
+  return std::ranges::count(shapes, mixer, &LayerShape::mixer) > 0;
+}
+
+namespace {
+
+std::int64_t WeightsOf(const ModelConfig& config, const LayerShape& shape) noexcept {
   std::int64_t count = 0;
-  for (const Site site : kAllSites) count += Out(site) * In(site);
+  for (const Site site : config.Sites(shape)) {
+    count += config.Out(shape, site) * config.In(shape, site);
+  }
   return count;
 }
+
+}  // namespace
+
+std::int64_t ModelConfig::LayerWeightCount(Index layer) const {
+  return WeightsOf(*this, Shape(layer));
+}
+
+std::int64_t ModelConfig::LayerWeightCount() const noexcept {
+  std::int64_t most = 0;
+  ForShapes(*this,
+            [&](const LayerShape& shape) { most = std::max(most, WeightsOf(*this, shape)); });
+  return most;
+}
+
+std::int64_t ModelConfig::WeightCount() const {
+  if (shapes.empty()) return layers * LayerWeightCount(0);
+  std::int64_t count = 0;
+  for (Index layer = 0; layer < layers; ++layer) count += LayerWeightCount(layer);
+  return count;
+}
+
+namespace {
+
+void CheckRope(const Rope& rope, Index dim, std::string_view where) {
+  Require(std::isfinite(rope.theta) && rope.theta > 1, where, "rope_theta", "a number above 1",
+          std::to_string(rope.theta));
+  const auto scaling = [&](bool good, std::string expected, std::string found) {
+    Require(good, where, "rope_scaling", std::move(expected), std::move(found));
+  };
+  switch (rope.scaling) {
+    case RopeScaling::kLinear:
+    case RopeScaling::kYarn:
+      scaling(rope.factor >= 1 && rope.original_context >= 1 && rope.beta_slow > 0 &&
+                  rope.beta_fast >= rope.beta_slow && rope.attention_factor > 0 &&
+                  std::isfinite(rope.factor * rope.beta_fast * rope.attention_factor),
+              "factor >= 1, 0 < beta_slow <= beta_fast, attention_factor > 0",
+              std::to_string(rope.factor) + ", " + std::to_string(rope.beta_slow) + ", " +
+                  std::to_string(rope.beta_fast) + ", " + std::to_string(rope.attention_factor));
+      break;
+    case RopeScaling::kLlama3:
+      scaling(rope.factor >= 1 && rope.low_freq_factor > 0 &&
+                  rope.high_freq_factor > rope.low_freq_factor && rope.original_context >= 1,
+              "factor >= 1, 0 < low_freq_factor < high_freq_factor",
+              std::to_string(rope.factor) + ", " + std::to_string(rope.low_freq_factor) + ", " +
+                  std::to_string(rope.high_freq_factor));
+      break;
+    case RopeScaling::kDynamic:
+      scaling(
+          rope.factor >= 1 && rope.original_context >= 1 && dim > 2 && std::isfinite(rope.factor),
+          "factor >= 1, and more than 2 dimensions that turn", std::to_string(rope.factor));
+      break;
+    case RopeScaling::kLongRope:
+      for (const auto* factors : {&rope.short_factors, &rope.long_factors}) {
+        scaling(static_cast<Index>(factors->size()) == dim / 2,
+                std::to_string(dim / 2) + " factors of either kind",
+                std::to_string(factors->size()));
+        for (const double factor : *factors) {
+          scaling(std::isfinite(factor) && factor > 0, "positive factors", std::to_string(factor));
+        }
+      }
+      scaling(rope.original_context >= 1 && rope.attention_factor > 0 &&
+                  std::isfinite(rope.attention_factor),
+              "attention_factor > 0", std::to_string(rope.attention_factor));
+      break;
+    case RopeScaling::kNone:
+      break;
+  }
+}
+
+/// Of layers that do not attend, and of what only some architectures have.
+void CheckMixers(const ModelConfig& config, std::string_view where) {
+  constexpr Index kMost = Index{1} << 16;
+  const auto extent = [&](std::string_view key, Index value) {
+    Require(value >= 1 && value <= kMost, where, key, "1 to " + std::to_string(kMost),
+            std::to_string(value));
+  };
+  const bool delta = config.Mixes(Mixer::kGatedDelta);
+  if (delta || config.Mixes(Mixer::kShortConv)) {
+    extent(delta ? "linear_conv_kernel_dim" : "conv_L_cache", config.conv_kernel);
+  }
+  if (delta) {
+    extent("linear_num_key_heads", config.delta.key_heads);
+    extent("linear_num_value_heads", config.delta.value_heads);
+    extent("linear_key_head_dim", config.delta.key_dim);
+    extent("linear_value_head_dim", config.delta.value_dim);
+    extent("linear_num_key_heads * linear_key_head_dim", config.delta.keys());
+    extent("linear_num_value_heads * linear_value_head_dim", config.delta.values());
+    Require(config.delta.value_heads % config.delta.key_heads == 0, where, "linear_num_key_heads",
+            "a divisor of linear_num_value_heads = " + std::to_string(config.delta.value_heads),
+            std::to_string(config.delta.key_heads));
+  }
+  for (const auto& [key, value] : {std::pair{"attn_logit_softcapping", config.attention_cap},
+                                   {"final_logit_softcapping", config.logit_cap},
+                                   {"llama_4_scaling_beta", config.temperature}}) {
+    Require(std::isfinite(value) && value >= 0, where, key, "null, or a positive number",
+            std::to_string(value));
+  }
+  Require(config.temperature == 0 ||
+              (std::isfinite(config.temperature_context) && config.temperature_context >= 1),
+          where, "original_max_position_embeddings", "at least 1",
+          std::to_string(config.temperature_context));
+}
+
+}  // namespace
 
 void CheckConfig(const ModelConfig& config, std::string_view where) {
   // Bounds far above any model in scope keep products of two extents within 64 bits.
@@ -140,24 +345,12 @@ void CheckConfig(const ModelConfig& config, std::string_view where) {
           std::to_string(config.head_dim));
   Require(std::isfinite(config.rms_eps) && config.rms_eps > 0, where, "rms_norm_eps",
           "a positive number", std::to_string(config.rms_eps));
-  Require(std::isfinite(config.rope.theta) && config.rope.theta > 1, where, "rope_theta",
-          "a number above 1", std::to_string(config.rope.theta));
-  const Rope& rope = config.rope;
-  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kYarn) {
-    Require(rope.factor >= 1 && rope.original_context >= 1 && rope.beta_slow > 0 &&
-                rope.beta_fast >= rope.beta_slow && rope.attention_factor > 0 &&
-                std::isfinite(rope.factor * rope.beta_fast * rope.attention_factor),
-            where, "rope_scaling", "factor >= 1, 0 < beta_slow <= beta_fast, attention_factor > 0",
-            std::to_string(rope.factor) + ", " + std::to_string(rope.beta_slow) + ", " +
-                std::to_string(rope.beta_fast) + ", " + std::to_string(rope.attention_factor));
-  }
-  if (rope.scaling == RopeScaling::kLlama3) {
-    Require(rope.factor >= 1 && rope.low_freq_factor > 0 &&
-                rope.high_freq_factor > rope.low_freq_factor && rope.original_context >= 1,
-            where, "rope_scaling", "factor >= 1, 0 < low_freq_factor < high_freq_factor",
-            std::to_string(rope.factor) + ", " + std::to_string(rope.low_freq_factor) + ", " +
-                std::to_string(rope.high_freq_factor));
-  }
+  Require(
+      config.rotary_dim >= 0 && config.rotary_dim <= config.head_dim && config.rotary_dim % 2 == 0,
+      where, "partial_rotary_factor", "an even number of a head's dimensions",
+      std::to_string(config.rotary_dim));
+  CheckRope(config.rope, config.RotaryDim(), where);
+  if (config.local_rope) CheckRope(*config.local_rope, config.RotaryDim(), where);
   for (const auto& [key, value] : {std::pair{"embedding_multiplier", config.embedding_multiplier},
                                    {"residual_multiplier", config.residual_multiplier},
                                    {"logits_scaling", config.logits_scaling}}) {
@@ -172,6 +365,7 @@ void CheckConfig(const ModelConfig& config, std::string_view where) {
   for (const LayerShape& shape : config.shapes) {
     Require(shape.window >= 0, where, "sliding_window", "0 or more", std::to_string(shape.window));
   }
+  CheckMixers(config, where);
 }
 
 }  // namespace lieq

@@ -17,10 +17,29 @@ Decoder::Decoder(Weights weights, Device& device, Index sequences, Index capacit
   LIEQ_ASSERT(sequences >= 1 && capacity >= 1);
   forward_.PlaceAll(weights_);
   const ModelConfig& config = weights_.config;
+  recurs_ = config.Mixes(Mixer::kGatedDelta) || config.Mixes(Mixer::kShortConv);
+  if (recurs_) history_.resize(Size(sequences));
   const auto room = [&] {
     return device.AllocCache(sequences * capacity, config.kv_heads, config.head_dim);
   };
-  for (Index layer = 0; layer < config.layers; ++layer) caches_.push_back({room(), room()});
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    const LayerShape shape = config.Shape(layer);
+    LayerCache cache{
+        .keys = nullptr, .values = nullptr, .conv = {}, .delta = {}, .capacity = capacity};
+    if (shape.mixer == Mixer::kAttention) {
+      cache.keys = room();
+      cache.values = room();
+    } else {
+      const Index channels = ShapeOf(config, shape, LayerVector::kConv)[0];
+      const DeltaShape& delta = config.delta;
+      // A kernel of one token keeps nothing; a column is there all the same.
+      cache.conv = device.Alloc(sequences, channels * std::max<Index>(1, config.conv_kernel - 1));
+      if (shape.mixer == Mixer::kGatedDelta) {
+        cache.delta = device.Alloc(sequences, delta.values() * delta.key_dim);
+      }
+    }
+    caches_.push_back(std::move(cache));
+  }
 }
 
 void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
@@ -33,6 +52,10 @@ void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
     const Index count = std::min(piece, tokens.cols() - begin);
     const Hidden hidden =
         Run(tokens.Cols(begin, count), WindowSpans(sequences_, count, lengths_.front(), capacity_));
+    for (std::size_t s = 0; s < history_.size(); ++s) {
+      const auto added = tokens.Row(static_cast<Index>(s)).subspan(Size(begin), Size(count));
+      history_[s].insert(history_[s].end(), added.begin(), added.end());
+    }
     for (Index& length : lengths_) length += count;
     if (begin + count == tokens.cols()) forward_.LastLogits(hidden, logits);
   }
@@ -61,6 +84,10 @@ void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logit
                        .past_keys = sequence * capacity_});
       const auto some = added.subspan(Size(taken), Size(count));
       tokens.insert(tokens.end(), some.begin(), some.end());
+      if (recurs_) {
+        auto& history = history_[Size(sequence)];
+        history.insert(history.end(), some.begin(), some.end());
+      }
       length += count;
       taken += count;
       if (taken < static_cast<Index>(added.size())) break;  // the batch is full
@@ -78,7 +105,20 @@ void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logit
 
 void Decoder::Rewind(Index length, Index sequence) {
   LIEQ_ASSERT(length >= 0 && length <= lengths_[Size(sequence)]);
+  const bool shorter = length < lengths_[Size(sequence)];
   lengths_[Size(sequence)] = length;  // what lies behind it in the caches is written over
+  if (!recurs_ || !shorter) return;
+  history_[Size(sequence)].resize(Size(length));
+  const std::span<const TokenId> again = history_[Size(sequence)];
+  for (Index begin = 0; begin < length; begin += kBatchRows) {
+    const Index count = std::min(kBatchRows, length - begin);
+    const AttentionSpan span{.begin = 0,
+                             .length = count,
+                             .keys = sequence * capacity_ + begin,
+                             .past = begin,
+                             .past_keys = sequence * capacity_};
+    (void)Run({again.data() + begin, 1, count}, {&span, 1});
+  }
 }
 
 Hidden Decoder::Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans) {

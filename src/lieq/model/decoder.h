@@ -35,6 +35,7 @@ class Decoder {
   void Append(std::span<const SequenceTokens> parts, View<float, 2> logits);
 
   /// Forgets all but the first `length` tokens of a sequence; 0 <= length <= length(sequence).
+  /// Layers without attention cannot take tokens back: those that stay are run again for them.
   void Rewind(Index length, Index sequence = 0);
 
   /// Tokens of a sequence so far.
@@ -53,6 +54,8 @@ class Decoder {
   Index vocab_;
   std::vector<Index> lengths_;
   std::vector<LayerCache> caches_;
+  bool recurs_;                                // some layer is without attention
+  std::vector<std::vector<TokenId>> history_;  // of each sequence, where it recurs
 };
 
 }  // namespace lieq

@@ -12,11 +12,8 @@ Matrix<float> Widened(const AnyMatrix& matrix) {
 }  // namespace
 
 LayerWeights FloatLayer::Views() const {
-  LayerWeights views{.linears = {},
-                     .attention_norm = attention_norm,
-                     .mlp_norm = mlp_norm,
-                     .q_norm = q_norm,
-                     .k_norm = k_norm};
+  LayerWeights views;
+  static_cast<LayerVectors&>(views) = *this;
   for (std::size_t site = 0; site < kSites; ++site) {
     views.linears[site] = {weights[site].view(), biases[site]};
   }

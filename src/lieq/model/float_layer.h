@@ -9,11 +9,9 @@
 namespace lieq {
 
 /// As LayerWeights, every matrix owned. [out, in]
-struct FloatLayer {
+struct FloatLayer : LayerVectors {
   std::array<Matrix<float>, kSites> weights;
   std::array<std::vector<float>, kSites> biases;  // [out] or empty
-  std::vector<float> attention_norm, mlp_norm;    // [hidden]
-  std::vector<float> q_norm, k_norm;              // [head_dim], or empty
 
   [[nodiscard]] Matrix<float>& At(Site site) noexcept {
     return weights[static_cast<std::size_t>(site)];

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lieq/base/error.h"
+#include "lieq/device/mixer_ops.h"
 #include "lieq/model/passes.h"
 
 namespace lieq {
@@ -90,7 +91,7 @@ void Forward::Run(Index layer, const PlacedLayer& placed, Hidden& hidden,
 
 void Forward::Run(Index layer, const StepContext& context, DeviceView<float> x,
                   const Observer& observer) {
-  LayerValues values;
+  LayerValues values = runner_.Values(layer);
   values[LayerValue::kStream] = x;
   for (const LayerStep& step : runner_.Steps(layer)) {
     if (observer && step.kind == StepKind::kProducts) {
@@ -114,7 +115,7 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
       const auto logits = Sized(device_, logits_, rows, config.vocab);
       device_.RmsNorm(hidden.x.view().Rows(w * hidden.length + first + begin, rows),
                       placed_.final_norm(), config.rms_eps, in);
-      device_.Matmul(in, placed_.head(), {}, logits, false);
+      HeadLogits(in, logits);
       device_.LogSoftmaxNll(logits, tokens.Row(w).subspan(Size(first + begin + 1), Size(rows)),
                             nll.Row(w).subspan(Size(begin), Size(rows)));
     }
@@ -123,10 +124,18 @@ void Forward::Nll(const Hidden& hidden, View<const TokenId, 2> tokens, View<doub
   for (Index w = 0; w < hidden.windows; ++w) CheckFinite(nll.Row(w), w, first);
 }
 
+void Forward::HeadLogits(DeviceView<const float> normed, DeviceView<float> logits) {
+  device_.Matmul(normed, placed_.head(), {}, logits, false);
+  const double cap = weights_.config.logit_cap;
+  if (cap != 0) {
+    RequireMixers(device_, weights_.config.architecture).SoftCap(logits, static_cast<float>(cap));
+  }
+}
+
 void Forward::Logits(DeviceView<const float> x, DeviceView<float> logits) {
   const auto in = Normed(x.rows());
   device_.RmsNorm(x, placed_.final_norm(), weights_.config.rms_eps, in);
-  device_.Matmul(in, placed_.head(), {}, logits, false);
+  HeadLogits(in, logits);
 }
 
 void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenPick> picks,
@@ -152,7 +161,7 @@ void Forward::LogProbabilities(DeviceView<const float> x, std::span<const TokenP
       device_.RmsNorm(x.Rows(rows[Size(i)], 1), placed_.final_norm(), config.rms_eps,
                       in.Rows(i, 1));
     }
-    device_.Matmul(in, placed_.head(), {}, logits, false);
+    HeadLogits(in, logits);
     device_.LogProbabilities(logits, chunk, log_probabilities.subspan(begin, chunk.size()));
     begin += chunk.size();
   }
@@ -179,7 +188,7 @@ void Forward::LogitsOf(DeviceView<const float> x, std::span<const Index> rows,
       device_.RmsNorm(x.Rows(rows[Size(first + i)], 1), placed_.final_norm(), config.rms_eps,
                       in.Rows(i, 1));
     }
-    device_.Matmul(in, placed_.head(), {}, out, false);
+    HeadLogits(in, out);
     device_.Download(out, logits.Rows(first, count));
   }
 }

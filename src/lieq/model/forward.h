@@ -1,4 +1,4 @@
-// The forward pass of Llama, Qwen2 and Qwen3 as a layer stepper.
+// The forward pass as a layer stepper.
 //
 // Skipping a layer is not calling Layer; compactness is an observer; GPTQ walks the steps of a
 // layer itself (quantize/streams.h), quantizing between them; evaluation calls Layer and Nll.
@@ -74,6 +74,8 @@ class Forward {
  private:
   void Run(Index layer, const PlacedLayer& placed, Hidden& hidden, const Observer& observer);
   void Run(Index layer, const StepContext& context, DeviceView<float> x, const Observer& observer);
+  /// Of normed rows, by the head, with what the model does to logits.
+  void HeadLogits(DeviceView<const float> normed, DeviceView<float> logits);
   /// [rows, hidden], for the norm before the head.
   DeviceView<float> Normed(Index rows) { return runner_.Own(LayerValue::kNormed, rows); }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "lieq/base/assert.h"
 
@@ -13,111 +14,199 @@ using enum LayerValue;
 
 constexpr std::array kQkvLinears{StepLinear{Site::kQ, kQ}, StepLinear{Site::kK, kK},
                                  StepLinear{Site::kV, kV}};
+constexpr std::array kWideQkvLinears{StepLinear{Site::kQ, kWide}, StepLinear{Site::kK, kK},
+                                     StepLinear{Site::kV, kV}};
+constexpr std::array kDeltaLinears{StepLinear{Site::kQ, kWide}, StepLinear{Site::kK, kSide}};
 constexpr std::array kOLinears{StepLinear{Site::kO, kStream}};
+constexpr std::array kOOutLinears{StepLinear{Site::kO, kOut}};
 constexpr std::array kGateUpLinears{StepLinear{Site::kGate, kGate}, StepLinear{Site::kUp, kUp}};
+constexpr std::array kWideGateLinears{StepLinear{Site::kGate, kWideGate}};
 constexpr std::array kDownLinears{StepLinear{Site::kDown, kStream}};
+constexpr std::array kDownOutLinears{StepLinear{Site::kDown, kOut}};
 
-constexpr LayerStep Norm(PlacedVector PlacedLayer::* weight) {
-  return {.kind = StepKind::kNorm, .from = kStream, .to = kNormed, .weight = weight};
-}
-constexpr LayerStep HeadNorm(LayerValue heads, PlacedVector PlacedLayer::* weight) {
-  return {.kind = StepKind::kHeadNorm, .from = heads, .to = heads, .weight = weight};
-}
-constexpr LayerStep Products(Unit unit, LayerValue from, std::span<const StepLinear> linears) {
-  return {.kind = StepKind::kProducts,
-          .from = from,
-          .to = linears.front().to,
-          .unit = unit,
-          .linears = linears};
-}
-constexpr LayerStep Plain(StepKind kind, LayerValue from, LayerValue to) {
-  return {.kind = kind, .from = from, .to = to};
-}
+/// Rows of a layer one after another.
+class Steps {
+ public:
+  Steps(const ModelConfig& config, const LayerShape& shape) : config_(config), shape_(shape) {}
 
-/// A step, and which layers have it; null: all.
-struct Row {
-  LayerStep step;
-  bool (*had)(const ModelConfig& config, const LayerShape& shape) = nullptr;
-  float (*factor)(const ModelConfig& config) = nullptr;  // of kScale; a layer has none that is 1
-};
-bool HasHeadNorms(const ModelConfig& config, const LayerShape& /*shape*/) {
-  return config.qk_norm;
-}
-bool Rotates(const ModelConfig& /*config*/, const LayerShape& shape) {
-  return shape.rotates;
-}
-
-/// Scores are divided by sqrt(head_dim) as they are made.
-float QueryFactor(const ModelConfig& config) {
-  if (config.attention_multiplier == 0) return 1;
-  return static_cast<float>(config.attention_multiplier *
-                            std::sqrt(static_cast<double>(config.head_dim)));
-}
-/// The factor of what a linear gives, on what it is given: sums of both are then of one kind.
-float ResidualFactor(const ModelConfig& config) {
-  return static_cast<float>(config.residual_multiplier);
-}
-constexpr Row Scale(LayerValue value, float (*factor)(const ModelConfig&)) {
-  return {Plain(StepKind::kScale, value, value), nullptr, factor};
-}
-
-constexpr std::array kAttentionLayer{
-    Row{Norm(&PlacedLayer::attention_norm)},
-    Row{Products(Unit::kQkv, kNormed, kQkvLinears)},
-    Row{HeadNorm(kQ, &PlacedLayer::q_norm), HasHeadNorms},
-    Row{HeadNorm(kK, &PlacedLayer::k_norm), HasHeadNorms},
-    Row{Plain(StepKind::kRotate, kQ, kQ), Rotates},
-    Row{Plain(StepKind::kRotate, kK, kK), Rotates},
-    Scale(kQ, QueryFactor),
-    Row{Plain(StepKind::kAttend, kQ, kMixed)},
-    Scale(kMixed, ResidualFactor),
-    Row{Products(Unit::kO, kMixed, kOLinears)},
-    Row{Norm(&PlacedLayer::mlp_norm)},
-    Row{Products(Unit::kGateUp, kNormed, kGateUpLinears)},
-    Row{Plain(StepKind::kActivate, kGate, kGate)},
-    Scale(kGate, ResidualFactor),
-    Row{Products(Unit::kDown, kGate, kDownLinears)},
-};
-
-std::span<const Row> RowsOf(Mixer mixer) {
-  switch (mixer) {
-    case Mixer::kAttention:
-      return kAttentionLayer;
+  [[nodiscard]] std::vector<LayerStep> All() && {
+    Before(LayerVector::kAttentionNorm);
+    switch (shape_.mixer) {
+      case Mixer::kAttention:
+        Attention();
+        break;
+      case Mixer::kGatedDelta:
+        GatedDelta();
+        break;
+      case Mixer::kShortConv:
+        ShortConv();
+        break;
+    }
+    Scale(kMixed, residual());
+    After(Unit::kO, kMixed, kOLinears, kOOutLinears, LayerVector::kAttentionPostNorm);
+    Before(LayerVector::kMlpNorm);
+    Mlp();
+    Scale(kGate, residual());
+    After(Unit::kDown, kGate, kDownLinears, kDownOutLinears, LayerVector::kMlpPostNorm);
+    return std::move(steps_);
   }
-  return {};
-}
+
+ private:
+  /// What goes into a block: normed, or as it is.
+  void Before(LayerVector norm) {
+    if (Has(config_, shape_, norm)) {
+      Add({.kind = StepKind::kNorm, .from = kStream, .to = kNormed, .weight = norm});
+    } else {
+      Plain(StepKind::kCopy, kStream, kNormed);  // whoever changes it leaves the stream alone
+    }
+  }
+  /// What comes out of a block: added, or normed first.
+  void After(Unit unit, LayerValue from, std::span<const StepLinear> adding,
+             std::span<const StepLinear> giving, LayerVector norm) {
+    if (!Has(config_, shape_, norm)) return Products(unit, from, adding);
+    Products(unit, from, giving);
+    Add({.kind = StepKind::kNorm, .from = kOut, .to = kOut, .weight = norm});
+    Plain(StepKind::kAdd, kOut, kStream);
+  }
+
+  void Attention() {
+    const Index dim = config_.head_dim, queries = Width(config_, shape_, kQ),
+                keys = Width(config_, shape_, kK);
+    if (config_.fused_qkv) {
+      Products(Unit::kQkv, kNormed, std::span(kWideQkvLinears).first(1));
+      const Index wide = queries + 2 * keys;
+      Split(kWide, kQ, wide, 0, queries);
+      Split(kWide, kK, wide, queries, keys);
+      Split(kWide, kV, wide, queries + keys, keys);
+    } else if (config_.gated_attention) {
+      Products(Unit::kQkv, kNormed, kWideQkvLinears);
+      Split(kWide, kQ, 2 * dim, 0, dim);
+      Split(kWide, kSide, 2 * dim, dim, dim);
+    } else {
+      Products(Unit::kQkv, kNormed, kQkvLinears);
+    }
+    if (config_.qk_norm) {
+      HeadNorm(kQ, LayerVector::kQNorm, config_.whole_qk_norm ? queries : dim);
+      HeadNorm(kK, LayerVector::kKNorm, config_.whole_qk_norm ? keys : dim);
+    }
+    if (shape_.rotates) {
+      const RopeUse use = shape_.local_rope ? RopeUse::kLocal : RopeUse::kRope;
+      Rotate(kQ, config_.temperature != 0 ? RopeUse::kTempered : use);
+      Rotate(kK, use);
+    }
+    Scale(kQ, QueryFactor());
+    Add({.kind = StepKind::kAttend, .from = kQ, .to = kMixed, .window = shape_.window});
+    if (config_.gated_attention) Plain(StepKind::kGateBy, kSide, kMixed);
+  }
+
+  void GatedDelta() {
+    Products(Unit::kQkv, kNormed, kDeltaLinears);
+    Plain(StepKind::kConvolveSwish, kWide, kQ);
+    Plain(StepKind::kDelta, kQ, kMixed);
+    HeadNorm(kMixed, LayerVector::kDeltaNorm, config_.delta.value_dim);
+    Plain(StepKind::kSwishInto, kSide, kMixed);
+  }
+
+  void ShortConv() {
+    const Index hidden = config_.hidden;
+    Products(Unit::kQkv, kNormed, std::span(kWideQkvLinears).first(1));
+    Split(kWide, kQ, 3 * hidden, 0, hidden);
+    Split(kWide, kSide, 3 * hidden, hidden, hidden);
+    Split(kWide, kMixed, 3 * hidden, 2 * hidden, hidden);
+    Plain(StepKind::kMultiply, kMixed, kQ);
+    Plain(StepKind::kConvolve, kQ, kMixed);
+    Plain(StepKind::kMultiply, kSide, kMixed);
+  }
+
+  void Mlp() {
+    const Index inner = config_.intermediate;
+    if (config_.fused_gate_up) {
+      Products(Unit::kGateUp, kNormed, kWideGateLinears);
+      Split(kWideGate, kGate, 2 * inner, 0, inner);
+      Split(kWideGate, kUp, 2 * inner, inner, inner);
+    } else {
+      Products(Unit::kGateUp, kNormed, kGateUpLinears);
+    }
+    Plain(config_.activation == Activation::kSilu ? StepKind::kActivate : StepKind::kActivateGelu,
+          kGate, kGate);
+  }
+
+  void Add(const LayerStep& step) { steps_.push_back(step); }
+  void Plain(StepKind kind, LayerValue from, LayerValue to) {
+    Add({.kind = kind, .from = from, .to = to});
+  }
+  void Products(Unit unit, LayerValue from, std::span<const StepLinear> linears) {
+    Add({.kind = StepKind::kProducts,
+         .from = from,
+         .to = linears.front().to,
+         .unit = unit,
+         .linears = linears});
+  }
+  void Split(LayerValue from, LayerValue to, Index head, Index part, Index width) {
+    Add({.kind = StepKind::kSplit,
+         .from = from,
+         .to = to,
+         .head = head,
+         .part = part,
+         .part_width = width});
+  }
+  void HeadNorm(LayerValue heads, LayerVector weight, Index head) {
+    Add({.kind = StepKind::kHeadNorm, .from = heads, .to = heads, .weight = weight, .head = head});
+  }
+  void Rotate(LayerValue heads, RopeUse rope) {
+    Add({.kind = StepKind::kRotate, .from = heads, .to = heads, .rope = rope});
+  }
+  /// None that is 1.
+  void Scale(LayerValue value, float factor) {
+    if (factor == 1) return;
+    Add({.kind = StepKind::kScale, .from = value, .to = value, .factor = factor});
+  }
+
+  /// Scores are divided by sqrt(head_dim) as they are made.
+  [[nodiscard]] float QueryFactor() const {
+    if (config_.attention_multiplier == 0) return 1;
+    return static_cast<float>(config_.attention_multiplier *
+                              std::sqrt(static_cast<double>(config_.head_dim)));
+  }
+  /// The factor of what a linear gives, on what it is given: sums of both are then of one kind.
+  [[nodiscard]] float residual() const { return static_cast<float>(config_.residual_multiplier); }
+
+  const ModelConfig& config_;
+  const LayerShape& shape_;
+  std::vector<LayerStep> steps_;
+};
 
 }  // namespace
 
-Index Width(const ModelConfig& config, LayerValue value) noexcept {
+Index Width(const ModelConfig& config, const LayerShape& shape, LayerValue value) noexcept {
+  const bool delta = shape.mixer == Mixer::kGatedDelta, conv = shape.mixer == Mixer::kShortConv;
   switch (value) {
     case kStream:
     case kNormed:
+    case kOut:
       return config.hidden;
     case kQ:
+      if (delta) return config.delta.channels();
+      return conv ? config.hidden : config.heads * config.head_dim;
     case kMixed:
-      return config.Out(Site::kQ);
+    case kSide:
+      return config.In(shape, Site::kO);
     case kK:
     case kV:
-      return config.Out(Site::kK);
+      return config.kv_heads * config.head_dim;
     case kGate:
     case kUp:
-      return config.Out(Site::kGate);
+      return config.intermediate;
+    case kWide:
+      return config.Out(shape, Site::kQ);
+    case kWideGate:
+      return config.Out(shape, Site::kGate);
   }
   return 0;
 }
 
 std::vector<LayerStep> StepsOf(const ModelConfig& config, const LayerShape& shape) {
-  std::vector<LayerStep> steps;
-  for (const Row& row : RowsOf(shape.mixer)) {
-    if (row.had != nullptr && !row.had(config, shape)) continue;
-    const float factor = row.factor != nullptr ? row.factor(config) : 1;
-    if (row.step.kind == StepKind::kScale && factor == 1) continue;
-    steps.push_back(row.step);
-    steps.back().factor = factor;
-    if (row.step.kind == StepKind::kAttend) steps.back().window = shape.window;
-  }
-  return steps;
+  return Steps(config, shape).All();
 }
 
 std::vector<LayerStep> UnitsOf(const ModelConfig& config, Index layer) {

@@ -31,12 +31,13 @@ PlacedLinear Place(const Linear& linear, Device& device) {
 
 PlacedLayer Place(const LayerWeights& layer, Device& device) {
   PlacedLayer placed;
-  std::ranges::transform(layer.linears, placed.linears.begin(),
-                         [&](const Linear& linear) { return Place(linear, device); });
-  placed.attention_norm = Place(layer.attention_norm, device);
-  placed.mlp_norm = Place(layer.mlp_norm, device);
-  placed.q_norm = Place(layer.q_norm, device);
-  placed.k_norm = Place(layer.k_norm, device);
+  for (std::size_t site = 0; site < kSites; ++site) {
+    const Linear& linear = layer.linears[site];
+    if (Rows(linear.weight) > 0) placed.linears[site] = Place(linear, device);
+  }
+  for (const LayerVectorRow& row : LayerVectorRows()) {
+    placed.vectors[static_cast<std::size_t>(row.which)] = Place(layer.*row.values, device);
+  }
   return placed;
 }
 

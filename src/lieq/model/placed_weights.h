@@ -23,15 +23,18 @@ struct PlacedLinear {
 /// they are (device.h), so that whoever owns the LayerWeights it was made of keeps the files
 /// mapped.
 struct PlacedLayer {
-  std::array<PlacedLinear, kSites> linears;
-  PlacedVector attention_norm, mlp_norm;  // [1, hidden]
-  PlacedVector q_norm, k_norm;            // [1, head_dim], or null
+  std::array<PlacedLinear, kSites> linears;         // null where the layer has none
+  std::array<PlacedVector, kLayerVectors> vectors;  // the same; rows of matrices side by side
 
   [[nodiscard]] PlacedLinear& At(Site site) noexcept {
     return linears[static_cast<std::size_t>(site)];
   }
   [[nodiscard]] const PlacedLinear& At(Site site) const noexcept {
     return linears[static_cast<std::size_t>(site)];
+  }
+  /// [1, n]
+  [[nodiscard]] DeviceView<const float> At(LayerVector which) const {
+    return vectors[static_cast<std::size_t>(which)]->view();
   }
 };
 

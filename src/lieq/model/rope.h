@@ -6,23 +6,28 @@
 
 namespace lieq {
 
-/// [positions, head_dim / 2] each.
+/// [positions, dim / 2] each, where `dim` dimensions of each head turn.
 struct RopeAngles {
   Matrix<float> cosine, sine;
 };
 
-/// cos and sin of positions 0 .. length - 1 (scalings as in Hugging Face transformers).
-[[nodiscard]] RopeAngles MakeRopeAngles(const Rope& rope, Index head_dim, Index length);
+/// cos and sin of positions 0 .. length - 1 (scalings as in Hugging Face transformers). Scalings
+/// that go by the length of a sequence take `length` for it, the longest that will be run.
+[[nodiscard]] RopeAngles MakeRopeAngles(const Rope& rope, Index dim, Index length);
 
 /// The same on a device.
 class PlacedRope {
  public:
-  PlacedRope(const Rope& rope, Index head_dim, Index length, Device& device);
+  PlacedRope(const Rope& rope, Index dim, Index length, Device& device);
+  /// Of queries whose scores grow with their position: ModelConfig::temperature.
+  PlacedRope(const ModelConfig& tempered, Index length, Device& device);
   [[nodiscard]] RopeTable table() const { return {cosine_.view(), sine_.view()}; }
   /// Turns by minus the angles: the transpose of the rotation.
   [[nodiscard]] RopeTable back() const { return {cosine_.view(), minus_sine_.view()}; }
 
  private:
+  PlacedRope(RopeAngles angles, Device& device);
+
   DeviceMatrix cosine_, sine_, minus_sine_;
 };
 

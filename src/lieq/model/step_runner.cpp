@@ -1,37 +1,78 @@
 #include "lieq/model/step_runner.h"
 
+#include <algorithm>
+
 #include "lieq/base/assert.h"
 #include "lieq/model/passes.h"
 
 namespace lieq {
 
-StepRunner::StepRunner(const ModelConfig& config, Device& device, Index max_length)
-    : config_(config), device_(device), rope_(config.rope, config.head_dim, max_length, device) {
-  for (Index layer = 0; layer < config.layers; ++layer) {
-    steps_.push_back(StepsOf(config, config.Shape(layer)));
+namespace {
+
+/// The columns that a split takes, as rows of its heads.
+DeviceView<const float> PartOf(const LayerStep& step, DeviceView<float> from) {
+  return from.Reshaped(step.head).Cols(step.part, step.part_width);
+}
+
+bool NeedsMixers(const LayerStep& step) {
+  switch (step.kind) {
+    case StepKind::kAdd:
+    case StepKind::kMultiply:
+    case StepKind::kGateBy:
+    case StepKind::kActivateGelu:
+    case StepKind::kConvolve:
+    case StepKind::kConvolveSwish:
+    case StepKind::kDelta:
+      return true;
+    default:
+      return false;
   }
 }
 
-DeviceView<float> StepRunner::Own(LayerValue value, Index rows) {
-  return Sized(device_, own_[static_cast<std::size_t>(value)], rows, Width(config_, value));
+}  // namespace
+
+StepRunner::StepRunner(const ModelConfig& config, Device& device, Index max_length)
+    : config_(config),
+      device_(device),
+      mixers_(device.mixers()),
+      rope_(config.rope, config.RotaryDim(), max_length, device) {
+  if (config.local_rope) {
+    local_rope_.emplace(*config.local_rope, config.RotaryDim(), max_length, device);
+  }
+  if (config.temperature != 0) tempered_rope_.emplace(config, max_length, device);
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    steps_.push_back(StepsOf(config, config.Shape(layer)));
+    if (config.attention_cap != 0 || std::ranges::any_of(steps_.back(), NeedsMixers)) {
+      (void)RequireMixers(device, config.architecture);
+    }
+  }
+}
+
+const PlacedRope& StepRunner::rope(RopeUse use) const noexcept {
+  return use == RopeUse::kLocal && local_rope_         ? *local_rope_
+         : use == RopeUse::kTempered && tempered_rope_ ? *tempered_rope_
+                                                       : rope_;
+}
+
+DeviceView<float> StepRunner::Own(LayerValue value, Index rows, const LayerShape& shape) {
+  return Sized(device_, own_[static_cast<std::size_t>(value)], rows, Width(config_, shape, value));
 }
 
 DeviceView<float> StepRunner::Room(LayerValue value, LayerValues& values) {
   DeviceView<float>& view = values[value];
-  if (view.empty()) view = Own(value, values[LayerValue::kStream].rows());
+  if (view.empty()) view = Own(value, values[LayerValue::kStream].rows(), values.shape());
   return view;
 }
 
 void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerValues& values) {
-  const Index dim = config_.head_dim;
   const auto from = Room(step.from, values), to = Room(step.to, values);
   switch (step.kind) {
     case StepKind::kNorm:
-      device_.RmsNorm(from, (context.layer.*step.weight)->view(), config_.rms_eps, to);
+      device_.RmsNorm(from, context.layer.At(step.weight), config_.rms_eps, to);
       break;
     case StepKind::kHeadNorm:
-      device_.RmsNorm(from.Reshaped(dim), (context.layer.*step.weight)->view(), config_.rms_eps,
-                      to.Reshaped(dim));
+      device_.RmsNorm(from.Reshaped(step.head), context.layer.At(step.weight), config_.rms_eps,
+                      to.Reshaped(step.head));
       break;
     case StepKind::kProducts: {
       std::vector<Product> products;
@@ -43,7 +84,7 @@ void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerVal
       break;
     }
     case StepKind::kRotate:
-      device_.Rope(to, rope_.table(), context.spans, dim);
+      device_.Rope(to, rope(step.rope).table(), context.spans, config_.head_dim);
       break;
     case StepKind::kAttend:
       Attend(step, context, values);
@@ -54,6 +95,63 @@ void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerVal
     case StepKind::kActivate:
       device_.SwiGlu(to, Room(LayerValue::kUp, values));
       break;
+    case StepKind::kSplit:
+      device_.Copy(PartOf(step, from), to.Reshaped(step.part_width));
+      break;
+    case StepKind::kCopy:
+      device_.Copy(from, to);
+      break;
+    case StepKind::kSwishInto:
+      device_.SwiGlu(from, to);
+      device_.Copy(from, to);
+      break;
+    default:
+      RunBeyond(step, context, values);
+  }
+}
+
+/// Steps that the first architectures do not have.
+void StepRunner::RunBeyond(const LayerStep& step, const StepContext& context, LayerValues& values) {
+  const auto from = Room(step.from, values), to = Room(step.to, values);
+  const auto vector = [&](LayerVector which) {
+    const PlacedVector& placed = context.layer.vectors[static_cast<std::size_t>(which)];
+    return placed ? DeviceView<const float>(placed->view()) : DeviceView<const float>();
+  };
+  const auto state = [&](DeviceMatrix LayerCache::* kept) {
+    return context.cache == nullptr
+               ? SequenceState{}
+               : SequenceState{(context.cache->*kept).view(), context.cache->capacity};
+  };
+  switch (step.kind) {
+    case StepKind::kAdd:
+      return mixers_->Add(from, to);
+    case StepKind::kMultiply:
+      return mixers_->Multiply(to, from);
+    case StepKind::kGateBy:
+      return mixers_->MultiplyBySigmoid(to, from);
+    case StepKind::kActivateGelu:
+      return mixers_->GeluGlu(to, Room(LayerValue::kUp, values));
+    case StepKind::kConvolve:
+    case StepKind::kConvolveSwish:
+      return mixers_->Convolve(from,
+                               {.weight = vector(LayerVector::kConv),
+                                .bias = vector(LayerVector::kConvBias),
+                                .kernel = config_.conv_kernel,
+                                .swish = step.kind == StepKind::kConvolveSwish},
+                               context.spans, state(&LayerCache::conv), to);
+    case StepKind::kDelta:
+      return mixers_->GatedDelta(from, Room(LayerValue::kNormed, values),
+                                 {.key_heads = config_.delta.key_heads,
+                                  .value_heads = config_.delta.value_heads,
+                                  .key_dim = config_.delta.key_dim,
+                                  .value_dim = config_.delta.value_dim,
+                                  .decay_input = vector(LayerVector::kDeltaA),
+                                  .strength_input = vector(LayerVector::kDeltaB),
+                                  .decay = vector(LayerVector::kDeltaDecay),
+                                  .shift = vector(LayerVector::kDeltaShift)},
+                                 context.spans, state(&LayerCache::delta), to);
+    default:
+      LIEQ_ASSERT(false);
   }
 }
 
@@ -64,7 +162,8 @@ void StepRunner::Attend(const LayerStep& step, const StepContext& context, Layer
   const AttentionHeads heads{.heads = config_.heads,
                              .kv_heads = config_.kv_heads,
                              .head_dim = config_.head_dim,
-                             .window = step.window};
+                             .window = step.window,
+                             .cap = static_cast<float>(config_.attention_cap)};
   if (context.cache == nullptr) return device_.Attention(q, k, v, heads, context.spans, out);
   for (const AttentionSpan& span : context.spans) {
     device_.Store(k.Rows(span.begin, span.length), *context.cache->keys, span.keys);

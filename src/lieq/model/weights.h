@@ -7,6 +7,7 @@
 
 #include "lieq/base/files.h"
 #include "lieq/model/config.h"
+#include "lieq/model/layer_vectors.h"
 #include "lieq/tensor/any_matrix.h"
 
 namespace lieq {
@@ -17,11 +18,9 @@ struct Linear {
   std::vector<float> bias;  // [out] or empty
 };
 
-struct LayerWeights {
+/// A linear that the layer has not is without rows.
+struct LayerWeights : LayerVectors {
   std::array<Linear, kSites> linears;
-  std::vector<float> attention_norm;  // [hidden]
-  std::vector<float> mlp_norm;        // [hidden]
-  std::vector<float> q_norm, k_norm;  // [head_dim], or empty
 
   [[nodiscard]] Linear& At(Site site) noexcept { return linears[static_cast<std::size_t>(site)]; }
   [[nodiscard]] const Linear& At(Site site) const noexcept {

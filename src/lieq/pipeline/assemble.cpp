@@ -27,7 +27,9 @@ struct LinearPlace {
 std::map<std::string, LinearPlace, std::less<>> LinearTensors(const ModelConfig& config) {
   std::map<std::string, LinearPlace, std::less<>> places;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const Site site : kAllSites) places[ModuleName(layer, site) + ".weight"] = {layer, site};
+    for (const Site site : config.Sites(layer)) {
+      places[ModuleName(config, layer, site) + ".weight"] = {layer, site};
+    }
   }
   return places;
 }
@@ -58,7 +60,7 @@ std::map<std::string, TensorSpec> FloatTensors(const ModelFolder& model) {
     if (PackedEnd(model, end) != nullptr) add(std::string(end), config.vocab, config.hidden);
   }
   for (const auto& [name, place] : LinearTensors(config)) {
-    add(name, config.Out(place.site), config.In(place.site));
+    add(name, config.Out(place.layer, place.site), config.In(place.layer, place.site));
   }
   return specs;
 }
@@ -95,9 +97,9 @@ OutputFiles PlanOutput(const ModelFolder& model, const ModelGrids& grids, DType 
       return;
     }
     const auto [layer, site] = place->second;
-    const auto packed =
-        PackedSpecs(ModuleName(layer, site), config.Out(site), config.In(site),
-                    grids.layers[Size(layer)][static_cast<std::size_t>(site)], scale_type);
+    const auto packed = PackedSpecs(
+        ModuleName(config, layer, site), config.Out(layer, site), config.In(layer, site),
+        grids.layers[Size(layer)][static_cast<std::size_t>(site)], scale_type);
     specs.insert(specs.end(), packed.begin(), packed.end());
   };
   std::map<std::string, TensorSpec> tensors = FloatTensors(model);
@@ -137,8 +139,11 @@ void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const Outp
                    const std::filesystem::path& end_file, const std::filesystem::path& folder) {
   // Packed tensor -> its linear; the name of a module plus one of the format's suffixes.
   std::map<std::string, LinearPlace, std::less<>> places;
-  for (Index layer = 0; layer < model.weights.config.layers; ++layer) {
-    for (const Site site : kAllSites) places[ModuleName(layer, site)] = {layer, site};
+  const ModelConfig& shapes = model.weights.config;
+  for (Index layer = 0; layer < shapes.layers; ++layer) {
+    for (const Site site : shapes.Sites(layer)) {
+      places[ModuleName(shapes, layer, site)] = {layer, site};
+    }
   }
   const auto write = [&](TensorWriter& writer, const OutputFiles::File& file) {
     std::optional<TensorFile> open;  // what the last tensor came from
@@ -168,11 +173,15 @@ void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const Outp
         open = TensorFile::Open(packed_file);
         open_file = packed_file;
       }
-      writer.Write(spec.name, open->At(spec.name).bytes);
+      // Layers and ends that were made are named as Llama's (code_store.h).
+      const std::string suffix = spec.name.substr(module.size());
+      const std::string stored =
+          is_end ? spec.name : ModuleName(place->second.layer, place->second.site) + suffix;
+      writer.Write(spec.name, open->At(stored).bytes);
     }
   };
   Record config = FloatConfig(model);
-  config["quantization_config"] = QuantizationConfig(grids, model.weights.config.tied);
+  config["quantization_config"] = QuantizationConfig(grids, model.weights.config);
   WriteFolder(model, config, files, kFormat, write, folder);
 }
 
@@ -212,7 +221,7 @@ void ExpectEnds(const ModelFolder& model, const EndGrids& ends,
 LayerWeights ExpectedLayer(const ModelFolder& model, Index layer, const LayerGrids& grids,
                            const std::function<std::filesystem::path(Index, Site)>& layer_file) {
   LayerWeights expected = model.weights.layers[Size(layer)];
-  for (const Site site : kAllSites) {
+  for (const Site site : model.weights.config.Sites(layer)) {
     const TensorFile file = TensorFile::Open(layer_file(layer, site));
     expected.At(site).weight = std::make_shared<const QMatrix>(ReadPacked(
         file, ModuleName(layer, site), grids[Size(layer)][static_cast<std::size_t>(site)]));
@@ -228,7 +237,8 @@ void ReadBack(const ModelFolder& model, const ModelGrids& grids,
   ModelComparer comparer;
   const ModelFolder written =
       OpenModelByLayers(folder, [&](Index layer, const LayerWeights& found) {
-        comparer.Layer(layer, ExpectedLayer(model, layer, grids.layers, layer_file), found);
+        comparer.Layer(model.weights.config, layer,
+                       ExpectedLayer(model, layer, grids.layers, layer_file), found);
       });
   Weights expected = model.weights;
   ExpectEnds(model, grids.ends, end_file, expected);

@@ -198,7 +198,7 @@ LayerWeights CodeStore::Layer(Index layer, const std::array<const Grid*, kUnits>
     const Grid* grid = grids[static_cast<std::size_t>(unit)];
     if (grid == nullptr) continue;
     const TensorFile tensors = TensorFile::Open(File(layer, *grid));
-    for (const Site site : SitesOf(unit)) {
+    for (const Site site : model_->weights.config.SitesOf(layer, unit)) {
       weights.At(site).weight =
           std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), *grid));
     }

@@ -114,6 +114,7 @@ class Clock {
         if (!prepared) each += pieces_.Prepare(In(unit), grid, options);
         prepared = prepared || options.act_order != ActOrder::kGroup;
         for (const Site site : SitesOf(unit)) {
+          if (config_.Out(site) == 0) continue;
           each += pieces_.Quantize(site, grid, options, 0);
         }
         seconds += static_cast<double>(missing[c]) * each;
@@ -180,6 +181,7 @@ class Clock {
     constexpr int kScales = 20;  // that are tried for each unit
     const std::array<Grid, kSites>& layer = work_.grids.layers.front();
     for (const Site site : kAllSites) {
+      if (config_.Out(site) == 0) continue;
       const Grid& grid = layer[static_cast<std::size_t>(site)];
       const double rounds = calibrated ? kScales : 1;
       seconds += rounds * pieces_.Round(config_.Out(site), config_.In(site), grid, Clip::kNone);
@@ -232,6 +234,7 @@ class Clock {
       const Grid& grid = GridOfUnit(layer, unit);
       if (calibrated) seconds += pieces_.Prepare(In(unit), grid, options_);
       for (const Site site : SitesOf(unit)) {
+        if (config_.Out(site) == 0) continue;
         seconds += pieces_.Quantize(site, grid, options_, held_out);
       }
     }
@@ -323,14 +326,18 @@ std::int64_t SidecarBytes(const ModelFolder& model) {
 }
 
 std::int64_t CodeBytes(const ModelConfig& config, const std::vector<Grid>& candidates) {
-  std::int64_t bits = 0;
-  for (const Grid& grid : candidates) {
-    for (const Unit unit : kAllUnits) {
-      if (Fits(grid, config, unit)) bits += UnitStoredBits(config, unit, grid);
+  std::int64_t bytes = 0;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    std::int64_t bits = 0;
+    for (const Grid& grid : candidates) {
+      for (const Unit unit : kAllUnits) {
+        if (Fits(grid, config, unit)) bits += UnitStoredBits(config, layer, unit, grid);
+      }
     }
+    constexpr std::int64_t kHeader = 16 << 10;  // with the reports
+    bytes += bits / 8 + kHeader * static_cast<std::int64_t>(candidates.size());
   }
-  constexpr std::int64_t kHeader = 16 << 10;  // with the reports
-  return config.layers * (bits / 8 + kHeader * static_cast<std::int64_t>(candidates.size()));
+  return bytes;
 }
 
 /// The one rule for disk space: all that lies side by side at the worst moment, less what an

@@ -8,7 +8,9 @@ ModelSizes MeasureSizes(const ModelFolder& model) {
   const Weights& weights = model.weights;
   const ModelConfig& config = weights.config;
   ModelSizes sizes;
-  for (const LayerWeights& layer : weights.layers) {
+  for (Index index = 0; index < config.layers; ++index) {
+    const LayerWeights& layer = weights.layers[Size(index)];
+    const std::int64_t linear_weights = config.LayerWeightCount(index);
     double layer_bits = 0;
     for (const Linear& linear : layer.linears) {
       const std::int64_t count = Rows(linear.weight) * Cols(linear.weight);
@@ -21,12 +23,12 @@ ModelSizes MeasureSizes(const ModelFolder& model) {
                                              : each * static_cast<double>(count);
       sizes.parameters += count + static_cast<std::int64_t>(linear.bias.size());
     }
-    sizes.parameters +=
-        static_cast<std::int64_t>(layer.attention_norm.size() + layer.mlp_norm.size() +
-                                  layer.q_norm.size() + layer.k_norm.size());
+    for (const LayerVectorRow& row : LayerVectorRows()) {
+      sizes.parameters += static_cast<std::int64_t>((layer.*row.values).size());
+    }
     sizes.code_bits += layer_bits;
-    sizes.layer_bits.push_back(layer_bits / static_cast<double>(config.LayerWeightCount()));
-    sizes.weights += config.LayerWeightCount();
+    sizes.layer_bits.push_back(layer_bits / static_cast<double>(linear_weights));
+    sizes.weights += linear_weights;
   }
   sizes.parameters += config.vocab * config.hidden * (config.tied ? 1 : 2) +
                       static_cast<std::int64_t>(weights.final_norm.size());

@@ -44,10 +44,13 @@ std::string_view ModuleOf(End end) noexcept {
 /// Names of one layer, and of the ends, for a message.
 std::string NearestNames(const std::string& pattern, const ModelConfig& config) {
   std::vector<std::string> names;
-  for (const Site site : kAllSites) {
-    const std::string name = ModuleName(0, site);
-    names.push_back(name);
-    names.push_back(name.substr(name.rfind('.') + 1));
+  for (Index layer = 0; layer < config.layers; ++layer) {  // the first of each kind
+    if (layer > 0 && config.Shape(layer).mixer == config.Shape(layer - 1).mixer) continue;
+    for (const Site site : config.Sites(layer)) {
+      const std::string name = ModuleName(config, layer, site);
+      names.push_back(name);
+      names.push_back(name.substr(name.rfind('.') + 1));
+    }
   }
   for (const End end : EndsIn(config)) names.emplace_back(ModuleOf(end));
   std::string plain;  // the pattern without what only patterns have
@@ -74,8 +77,8 @@ Index BindUnits(const ModuleRule& rule, Matcher& matches, const ModelConfig& con
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Unit unit : kAllUnits) {
       std::string matched, missed;
-      for (const Site site : SitesOf(unit)) {
-        const std::string name = ModuleName(layer, site);
+      for (const Site site : config.SitesOf(layer, unit)) {
+        const std::string name = ModuleName(config, layer, site);
         (matches(name) ? matched : missed) = name;
       }
       if (matched.empty()) continue;
@@ -91,7 +94,7 @@ Index BindUnits(const ModuleRule& rule, Matcher& matches, const ModelConfig& con
                      .expected = "the embedding or the head",
                      .hint = "--set '" + rule.pattern + "=w8g64' loses next to nothing"});
       }
-      CheckFits(rule, matched, *rule.grid, config.In(SitesOf(unit).front()));
+      CheckFits(rule, matched, *rule.grid, config.In(layer, SitesOf(unit).front()));
       bound.units[Size(layer * kUnits) + static_cast<std::size_t>(unit)] = rule.grid;
       ++found;
     }

@@ -51,10 +51,12 @@ std::int64_t EndFileBytes(const ModelFolder& model, End end, const std::optional
   return Bytes(EndSpecs(module, config, *grid, ScaleType(model.dtype)));
 }
 
-std::int64_t UnitFileBytes(const ModelConfig& config, Unit unit, const Grid& grid, DType scale) {
+std::int64_t UnitFileBytes(const ModelConfig& config, Index layer, Unit unit, const Grid& grid,
+                           DType scale) {
   std::int64_t bytes = 0;
-  for (const Site site : SitesOf(unit)) {
-    bytes += Bytes(PackedSpecs(Name(site), config.Out(site), config.In(site), grid, scale));
+  for (const Site site : config.SitesOf(layer, unit)) {
+    bytes += Bytes(
+        PackedSpecs(Name(site), config.Out(layer, site), config.In(layer, site), grid, scale));
   }
   return bytes;
 }
@@ -221,8 +223,9 @@ CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelFolder& mod
     std::vector<std::int64_t>& row = limit.costs.emplace_back();
     for (const Grid& grid : candidates.units) {
       const Unit unit = kAllUnits[Size(u % kUnits)];
-      row.push_back(
-          Fits(grid, config, unit) ? UnitFileBytes(config, unit, grid, ScaleType(model.dtype)) : 0);
+      row.push_back(Fits(grid, config, unit)
+                        ? UnitFileBytes(config, u / kUnits, unit, grid, ScaleType(model.dtype))
+                        : 0);
     }
   }
   for (const EndCandidates& end : candidates.ends) {
@@ -254,7 +257,8 @@ OptimalForecast ForecastOptimal(const QuantizeRequest& request, const ModelFolde
   const std::size_t units = damage.size() - forecast.candidates.ends.size();
   for (std::size_t u = 0; u < units; ++u) {
     const Unit unit = kAllUnits[u % kUnits];
-    const auto weights = static_cast<double>(UnitWeightCount(config, unit));
+    const auto weights =
+        static_cast<double>(UnitWeightCount(config, static_cast<Index>(u / kUnits), unit));
     for (std::size_t c = 0; c < forecast.candidates.units.size(); ++c) {
       if (forecast.candidates.Allows(u, c) && Fits(forecast.candidates.units[c], config, unit)) {
         add(u, weights, limit.costs[u][c]);

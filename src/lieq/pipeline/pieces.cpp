@@ -89,7 +89,7 @@ LayerWeights Packed(const LayerWeights& layer, const Grid& grid, Context& contex
   LayerWeights packed = layer;
   for (const Site site : kAllSites) {
     const AnyMatrix& weight = layer.At(site).weight;
-    if (Cols(weight) % RowStep(grid, Cols(weight)) != 0) continue;
+    if (Rows(weight) == 0 || Cols(weight) % RowStep(grid, Cols(weight)) != 0) continue;
     Matrix<float> w(Rows(weight), Cols(weight));
     WidenRows(weight, 0, w.view());
     LinearReport report;
@@ -291,6 +291,7 @@ double Pieces::Spectra(const DiagnoseOptions& options) {
   }
   double total = 0;
   for (const Site site : kAllSites) {
+    if (config.Out(site) == 0) continue;
     const bool by_head = UnitOf(site) == Unit::kQkv && options.settings.heads == Heads::kPerHead;
     const Index rows = by_head ? config.head_dim : config.Out(site), in = config.In(site);
     const Index timed_rows = std::min(rows, kMostSide), timed_in = std::min(in, kMostSide);

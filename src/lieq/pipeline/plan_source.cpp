@@ -89,7 +89,7 @@ Json PlanOfRecord(const Json& result, const std::string& where) {
 
 Record PlanOfWeights(const ModelFolder& model) {
   const Plan plan{.grids = GridsOf(model, model.path.string())};
-  CheckUnits(plan.grids.layers, model.path.string());
+  CheckUnits(plan.grids.layers, model.weights.config, model.path.string());
   Record record = ToJson(plan, model.weights.config);
   for (const char* unknown : {"model_hash", "ranking", "requested_bits", "widths"}) {
     record.erase(unknown);  // a plan written by hand does not say them either

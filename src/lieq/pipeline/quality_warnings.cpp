@@ -27,12 +27,12 @@ void Judge(const std::string& module, const LinearReport& report, std::vector<st
 }  // namespace
 
 std::vector<std::string> QualityWarnings(const std::vector<LayerReports>& layers,
-                                         const EndReports& ends) {
+                                         const EndReports& ends, const ModelConfig& config) {
   std::vector<std::string> found;
   for (const auto& [module, report] : ends) Judge(module, report, found);
   for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    for (const Site site : kAllSites) {
-      Judge(ModuleName(static_cast<Index>(layer), site),
+    for (const Site site : config.Sites(static_cast<Index>(layer))) {
+      Judge(ModuleName(config, static_cast<Index>(layer), site),
             layers[layer][static_cast<std::size_t>(site)], found);
     }
   }

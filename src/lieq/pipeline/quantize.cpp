@@ -65,6 +65,7 @@ void CheckTransforms(const QuantizeRequest& request, const TransformList& transf
                      const ModelFolder& model) {
   if (transforms.empty()) return;
   const ModelConfig& config = model.weights.config;
+  RequireHolding(transforms, config);
   if (model.quantized || model.ends != EndGrids{}) {
     throw Error({.what = "transforms want a source of floats",
                  .where = request.model.string(),
@@ -152,10 +153,11 @@ Plan PlanOfRun(const QuantizeRequest& request, const Inputs& inputs, const RunFo
   return plan;
 }
 
-QuantizedLayer ReadLayer(const fs::path& file, Index layer, const std::array<Grid, kSites>& grids) {
+QuantizedLayer ReadLayer(const fs::path& file, const ModelConfig& config, Index layer,
+                         const std::array<Grid, kSites>& grids) {
   const TensorFile tensors = TensorFile::Open(file);
   QuantizedLayer result;
-  for (const Site site : kAllSites) {
+  for (const Site site : config.Sites(layer)) {
     const auto index = static_cast<std::size_t>(site);
     result.matrices[index] =
         std::make_shared<const QMatrix>(ReadPacked(tensors, ModuleName(layer, site), grids[index]));
@@ -195,7 +197,8 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
   // Read layer by layer, so that a file that was cut is found before any work is built on it.
   const auto read = [&](Index layer) {
     const fs::path file = folder.LayerFile(layer);
-    return Kept(file, session, [&] { return ReadLayer(file, layer, grids[Size(layer)]); });
+    return Kept(file, session,
+                [&] { return ReadLayer(file, weights.config, layer, grids[Size(layer)]); });
   };
   for (std::optional<QuantizedLayer> done;
        static_cast<Index>(reports.size()) < layers && (done = read(std::ssize(reports)));) {
@@ -214,7 +217,7 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
   for (Index layer = 0; layer < finished; ++layer) {
-    quantizer.Skip(ReadLayer(folder.LayerFile(layer), layer, grids[Size(layer)]));
+    quantizer.Skip(ReadLayer(folder.LayerFile(layer), weights.config, layer, grids[Size(layer)]));
     progress.Update(layer + 1);
   }
   progress.Begin("quantizing", "layer", layers - finished);
@@ -491,7 +494,8 @@ class Job {
                                folder, seconds, times_, session_);
 
     Stage writing(session_.context().progress, "writing", "model", 1);
-    const std::vector<std::string> warnings = QualityWarnings(reports, end_codes.reports);
+    const std::vector<std::string> warnings =
+        QualityWarnings(reports, end_codes.reports, model.weights.config);
     for (const std::string& warning : warnings) session_.log().Warning(warning);
     const fs::path out = folder.FreshOut();
     const auto layer_file = [&](Index layer, Site site) {

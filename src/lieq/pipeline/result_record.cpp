@@ -116,10 +116,10 @@ double StoredBits(const ModelConfig& config, const ModelGrids& grids) {
   std::int64_t bits = 0;
   for (Index layer = 0; layer < grids.layer_count(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      bits += UnitStoredBits(config, unit, grids.At(layer, unit));
+      bits += UnitStoredBits(config, layer, unit, grids.At(layer, unit));
     }
   }
-  return static_cast<double>(bits) / static_cast<double>(config.layers * config.LayerWeightCount());
+  return static_cast<double>(bits) / static_cast<double>(config.WeightCount());
 }
 
 /// Bytes of the finished files by what they hold: zero-points and shapes with the scales, norms,
@@ -133,11 +133,11 @@ Record SizeByPart(const ResultFacts& facts) {
     for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
     return bytes;
   };
-  for (const auto& layer : facts.plan.grids.layers) {
-    for (const Site site : kAllSites) {
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : config.Sites(layer)) {
+      const Grid& grid = facts.plan.grids.layers[Size(layer)][static_cast<std::size_t>(site)];
       for (const TensorSpec& spec :
-           PackedSpecs("m", config.Out(site), config.In(site),
-                       layer[static_cast<std::size_t>(site)], scale_type)) {
+           PackedSpecs("m", config.Out(layer, site), config.In(layer, site), grid, scale_type)) {
         (spec.name == "m.weight_packed" ? codes : scales) += bytes_of(spec);
       }
     }

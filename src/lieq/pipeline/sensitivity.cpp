@@ -32,8 +32,8 @@ std::vector<std::size_t> BaseMix(const QuantizeRequest& request, const ModelConf
       for (std::size_t c = 0; c < candidates.size(); ++c) {
         if (!Fits(candidates[c], config, unit)) continue;
         if (cheapest == candidates.size() ||
-            UnitStoredBits(config, unit, candidates[c]) <
-                UnitStoredBits(config, unit, candidates[cheapest])) {
+            UnitStoredBits(config, u / kUnits, unit, candidates[c]) <
+                UnitStoredBits(config, u / kUnits, unit, candidates[cheapest])) {
           cheapest = c;
         }
       }

@@ -54,7 +54,7 @@ std::optional<QuantizeRequest> WithNarrowerEnds(const QuantizeRequest& given,
 
 double FileWeights(const ModelConfig& config) noexcept {
   const Index ends = static_cast<Index>(EndsIn(config).size()) * config.vocab * config.hidden;
-  return static_cast<double>(config.layers * config.LayerWeightCount() + ends);
+  return static_cast<double>(config.WeightCount() + ends);
 }
 
 double FileBits(std::uint64_t bytes, const ModelConfig& config) noexcept {

@@ -36,11 +36,11 @@ Record BitsOf(const ModelConfig& config, const ModelGrids& grids) {
   for (Index layer = 0; layer < grids.layer_count(); ++layer) {
     for (const Unit unit : kAllUnits) {
       const Grid& grid = grids.At(layer, unit);
-      code += grid.bits * UnitWeightCount(config, unit);
-      stored += UnitStoredBits(config, unit, grid);
+      code += grid.bits * UnitWeightCount(config, layer, unit);
+      stored += UnitStoredBits(config, layer, unit, grid);
     }
   }
-  const auto weights = static_cast<double>(config.layers * config.LayerWeightCount());
+  const auto weights = static_cast<double>(config.WeightCount());
   return {{"code_bits", static_cast<double>(code) / weights},
           {"bits_per_weight", static_cast<double>(stored) / weights}};
 }
@@ -118,7 +118,7 @@ Plan StudyPlan(StudyBench& bench, const EncodedText& calibration, Diagnosis& dia
   if (!a.run.plan.empty()) return ReadPlan(a.run.plan, a.run, config);
   AddMeasurements(bench, calibration, {&a.run.ranking.name, 1}, diagnosis);
   const std::vector<double> scores = ScoreBy(bench, a.run.ranking.name, diagnosis);
-  const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
+  const std::vector<std::int64_t> weights = LayerWeightCounts(config);
   return RaiseLayers(a.run.budget.high_layers ? HighestLayers(scores, *a.run.budget.high_layers)
                                               : TopLayers(scores, weights, AverageOf(a.run)),
                      bench.LowGrid(), bench.HighGrid(), config);

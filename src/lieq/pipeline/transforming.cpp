@@ -87,7 +87,7 @@ TransformedModel TransformModel(const ModelFolder& source, const TransformList& 
 }
 
 std::int64_t TransformedBytes(const ModelConfig& config) noexcept {
-  return 4 * (config.layers * config.LayerWeightCount() + 2 * config.vocab * config.hidden);
+  return 4 * (config.WeightCount() + 2 * config.vocab * config.hidden);
 }
 
 }  // namespace lieq

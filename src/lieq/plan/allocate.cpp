@@ -94,7 +94,7 @@ Plan Allocate(std::vector<double> scores, std::string ranking, const Budget& bud
                  .expected = std::to_string(config.layers) + " layers",
                  .found = std::to_string(scores.size())});
   }
-  const std::vector<std::int64_t> weights(scores.size(), config.LayerWeightCount());
+  const std::vector<std::int64_t> weights = LayerWeightCounts(config);
   Plan plan = RaiseLayers(TopLayers(scores, weights, budget), budget.low, budget.high, config);
   plan.scores = std::move(scores);
   plan.ranking = std::move(ranking);

@@ -19,6 +19,7 @@ struct Linear {
   Site site{};
   Grid grid;
   Index rows = 0, cols = 0;
+  std::string_view module;  // inside the layer
 };
 
 [[noreturn]] void Refuse(std::string_view tool, const Linear& linear, std::string expected,
@@ -27,7 +28,7 @@ struct Linear {
                                 ? "one group a row"
                                 : fmt::format("groups of {}", linear.grid.group_size);
   throw Error({.what = fmt::format("a grid that {} does not have", tool),
-               .where = fmt::format("layer {}, {}", linear.layer, Module(linear.site)),
+               .where = fmt::format("layer {}, {}", linear.layer, linear.module),
                .expected = std::move(expected),
                .found = fmt::format("{} bits, {}, {}, [{}, {}]", linear.grid.bits, group,
                                     Describe(linear.grid.offset), linear.rows, linear.cols),
@@ -39,12 +40,13 @@ std::vector<Linear> Linears(const LayerGrids& grids, const ModelConfig& config) 
   LIEQ_ASSERT(static_cast<Index>(grids.size()) == config.layers);
   std::vector<Linear> linears;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    for (const Site site : kAllSites) {
+    for (const Site site : config.Sites(layer)) {
       const Linear linear{.layer = layer,
                           .site = site,
                           .grid = grids[Size(layer)][static_cast<std::size_t>(site)],
-                          .rows = config.Out(site),
-                          .cols = config.In(site)};
+                          .rows = config.Out(layer, site),
+                          .cols = config.In(layer, site),
+                          .module = config.Module(layer, site)};
       if (linear.grid.group_size != 0 && linear.cols % linear.grid.group_size != 0) {
         Refuse("the model", linear, "groups that divide the row");
       }
@@ -52,6 +54,22 @@ std::vector<Linear> Linears(const LayerGrids& grids, const ModelConfig& config) 
     }
   }
   return linears;
+}
+
+/// Rules of some tools are of units by the names that most models have. Throws Error naming the
+/// first module that has another.
+void RequireUsualNames(std::string_view tool, const ModelConfig& config) {
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : config.Sites(layer)) {
+      const std::string_view module = config.Module(layer, site);
+      const bool usual = module.starts_with("self_attn.") || module.starts_with("mlp.");
+      if (usual && module.ends_with("_proj") && module != "self_attn.out_proj") continue;
+      throw Error({.what = fmt::format("rules for {} are not written of this architecture", tool),
+                   .where = fmt::format("layer {}, {}", layer, module),
+                   .expected = "modules self_attn.*_proj and mlp.*_proj",
+                   .found = config.architecture});
+    }
+  }
 }
 
 /// Units of some layers that say the same.
@@ -146,8 +164,10 @@ std::string_view LlamaType(const Linear& linear) {
 /// Lines of a --tensor-type-file: PATTERN=type, no spaces and no comments, the first line that
 /// matches anywhere in a tensor's name wins (llama.cpp, tools/quantize).
 std::string LlamaQuantize(const LayerGrids& grids, const ModelConfig& config) {
-  const std::array<std::vector<std::string_view>, kUnits> names{
+  RequireUsualNames("llama-quantize", config);
+  std::array<std::vector<std::string_view>, kUnits> names{
       {{"q", "k", "v"}, {"output"}, {"gate", "up"}, {"down"}}};
+  if (config.fused_qkv) names.front() = {"qkv"};
   std::vector<std::array<std::string_view, kUnits>> types(grids.size());
   for (const Linear& linear : Linears(grids, config)) {
     types[Size(linear.layer)][static_cast<std::size_t>(UnitOf(linear.site))] = LlamaType(linear);
@@ -183,6 +203,7 @@ Record GridRecord(const Grid& grid) {
 /// first that matches decides. Fused names are in them because vLLM asks with qkv_proj and
 /// gate_up_proj; quantizers never meet those.
 std::string GptqModel(const LayerGrids& grids, const ModelConfig& config) {
+  RequireUsualNames("gptqmodel", config);
   constexpr std::array<Index, 8> kGroups{0, 16, 32, 64, 128, 256, 512, 1024};
   const std::array<std::vector<std::string_view>, kUnits> names{
       {{"q", "k", "v", "qkv"}, {"o"}, {"gate", "up", "gate_up"}, {"down"}}};
@@ -204,7 +225,7 @@ std::string GptqModel(const LayerGrids& grids, const ModelConfig& config) {
 }
 
 std::string ModulePath(const Linear& linear) {
-  return fmt::format("model.layers.{}.{}", linear.layer, Module(linear.site));
+  return fmt::format("model.layers.{}.{}", linear.layer, linear.module);
 }
 
 /// AutoRound's layer_config: full names of modules.

@@ -15,10 +15,20 @@ bool IsCodeWidth(std::int64_t bits) noexcept {
   return IsWidth(bits) || (bits > 0 && bits < 8 && KQuantOfBits(static_cast<int>(bits)) != nullptr);
 }
 
-std::int64_t UnitWeightCount(const ModelConfig& config, Unit unit) noexcept {
+std::int64_t UnitWeightCount(const ModelConfig& config, Index layer, Unit unit) {
   std::int64_t count = 0;
-  for (const Site site : SitesOf(unit)) count += config.Out(site) * config.In(site);
+  for (const Site site : config.SitesOf(layer, unit)) {
+    count += config.Out(layer, site) * config.In(layer, site);
+  }
   return count;
+}
+
+std::vector<std::int64_t> LayerWeightCounts(const ModelConfig& config) {
+  std::vector<std::int64_t> counts;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    counts.push_back(config.LayerWeightCount(layer));
+  }
+  return counts;
 }
 
 std::string Label(const Grid& grid) {
@@ -29,11 +39,11 @@ std::string Label(const Grid& grid) {
   return label;
 }
 
-std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid) {
+std::int64_t UnitStoredBits(const ModelConfig& config, Index layer, Unit unit, const Grid& grid) {
   std::int64_t bits = 0;
-  for (const Site site : SitesOf(unit)) {
-    const Index groups = config.In(site) / GroupColumns(grid, config.In(site));
-    bits += config.Out(site) * (config.In(site) * grid.bits + groups * grid.group_bits());
+  for (const Site site : config.SitesOf(layer, unit)) {
+    const Index in = config.In(layer, site), groups = in / GroupColumns(grid, in);
+    bits += config.Out(layer, site) * (in * grid.bits + groups * grid.group_bits());
   }
   return bits;
 }
@@ -83,10 +93,10 @@ double CodeBits(const Plan& plan, const ModelConfig& config) {
   std::int64_t bits = 0;
   for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (const Unit unit : kAllUnits) {
-      bits += plan.BitsOf(layer, unit) * UnitWeightCount(config, unit);
+      bits += plan.BitsOf(layer, unit) * UnitWeightCount(config, layer, unit);
     }
   }
-  return static_cast<double>(bits) / static_cast<double>(config.layers * config.LayerWeightCount());
+  return static_cast<double>(bits) / static_cast<double>(config.WeightCount());
 }
 
 double CodeCompression(const Plan& plan, const ModelConfig& config) {

@@ -91,7 +91,8 @@ using GridOfWidth = std::function<Grid(int bits)>;
 
 /// Bits that a unit of one layer takes at a grid: codes, 16 for each scale, `bits` for each
 /// zero-point. What `--bpw` counts.
-[[nodiscard]] std::int64_t UnitStoredBits(const ModelConfig& config, Unit unit, const Grid& grid);
+[[nodiscard]] std::int64_t UnitStoredBits(const ModelConfig& config, Index layer, Unit unit,
+                                          const Grid& grid);
 
 /// XXH3-128 of the layers' grids: tells an edited plan from the one that was made.
 [[nodiscard]] std::string Digest(const Plan& plan);
@@ -107,6 +108,8 @@ using GridOfWidth = std::function<Grid(int bits)>;
 [[nodiscard]] double CodeCompression(const Plan& plan, const ModelConfig& config);
 
 /// Weights of one unit of a layer, biases and norms not counted.
-[[nodiscard]] std::int64_t UnitWeightCount(const ModelConfig& config, Unit unit) noexcept;
+[[nodiscard]] std::int64_t UnitWeightCount(const ModelConfig& config, Index layer, Unit unit);
+/// Of each layer all its linears.
+[[nodiscard]] std::vector<std::int64_t> LayerWeightCounts(const ModelConfig& config);
 
 }  // namespace lieq

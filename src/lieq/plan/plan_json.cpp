@@ -192,7 +192,7 @@ void CheckGroups(const JsonObject& object, const ModelConfig& config, const Plan
   for (Index layer = 0; layer < plan.layers(); ++layer) {
     for (const Unit unit : kAllUnits) {
       const Grid& grid = plan.grids.At(layer, unit);
-      const Index cols = config.In(SitesOf(unit).front());
+      const Index cols = config.In(layer, SitesOf(unit).front());
       const Index step = RowStep(grid, cols);
       if (cols % step == 0) continue;
       throw Error({.what = (grid.k_quant ? "super-blocks" : "groups") +

@@ -10,8 +10,8 @@
 namespace lieq {
 
 bool Fits(const Grid& grid, const ModelConfig& config, Unit unit) noexcept {
-  const Index in = config.In(SitesOf(unit).front());
-  return in % RowStep(grid, in) == 0;
+  return std::ranges::all_of(config.Ins(SitesOf(unit).front()),
+                             [&](Index in) { return in % RowStep(grid, in) == 0; });
 }
 
 QuantOptions FloatInputs(QuantOptions options) {
@@ -49,7 +49,8 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
   if (quantizer_.needs_calibration) {
     CalibrationOps& sums = RequireCalibration(device_);
     for (const LayerStep& unit : units) {
-      measured[static_cast<std::size_t>(unit.unit)].gram = sums.MakeGram(Width(config, unit.from));
+      const Index in = Width(config, config.Shape(next_), unit.from);
+      measured[static_cast<std::size_t>(unit.unit)].gram = sums.MakeGram(in);
     }
     context_.ThrowIfStopped();
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {

@@ -87,7 +87,8 @@ void LayerQuantizer::ForBatches(const Function& batch) {
 }
 
 CalibrationStatistics LayerQuantizer::NoStatistics(const LayerStep& unit) const {
-  const Index in = Width(weights_.config, unit.from), hidden = weights_.config.hidden;
+  const ModelConfig& config = weights_.config;
+  const Index in = Width(config, config.Shape(next_), unit.from), hidden = config.hidden;
   const Index held_out = HeldOutRows();
   const bool adds = AddsToStream(unit);
   CalibrationStatistics statistics;

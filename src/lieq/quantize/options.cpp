@@ -48,7 +48,9 @@ Offset ParseOffset(std::string_view text) {
 void CheckGroupSize(const ModelConfig& config, Index group_size) {
   if (group_size == 0) return;  // the whole row always fits
   std::set<Index> widths;
-  for (const Site site : kAllSites) widths.insert(config.In(site));
+  for (const Site site : kAllSites) {
+    for (const Index in : config.Ins(site)) widths.insert(in);
+  }
   const auto divides_all = [&](Index size) {
     return std::ranges::all_of(widths, [&](Index width) { return width % size == 0; });
   };
@@ -66,12 +68,14 @@ void CheckGroupSize(const ModelConfig& config, Index group_size) {
 
 void CheckKQuant(const ModelConfig& config) {
   for (const Site site : kAllSites) {
-    if (config.In(site) % kSuperColumns == 0) continue;
-    throw Error({.what = "K-quant grids need rows of whole super-blocks",
-                 .where = "--grid: " + std::string(Name(site)),
-                 .expected = "an input size that " + std::to_string(kSuperColumns) + " divides",
-                 .found = std::to_string(config.In(site)),
-                 .hint = "--grid affine has no such bound"});
+    for (const Index in : config.Ins(site)) {
+      if (in % kSuperColumns == 0) continue;
+      throw Error({.what = "K-quant grids need rows of whole super-blocks",
+                   .where = "--grid: " + std::string(Name(site)),
+                   .expected = "an input size that " + std::to_string(kSuperColumns) + " divides",
+                   .found = std::to_string(in),
+                   .hint = "--grid affine has no such bound"});
+    }
   }
 }
 

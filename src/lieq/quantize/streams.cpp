@@ -10,7 +10,8 @@ namespace lieq {
 
 ActivationStream::ActivationStream(const ModelConfig& config, Device& device, Forward& forward,
                                    Hidden hidden, bool at_once, Index most_kept, bool keeps_mixed)
-    : device_(device),
+    : config_(config),
+      device_(device),
       forward_(forward),
       hidden_(std::move(hidden)),
       at_once_(at_once),
@@ -38,10 +39,13 @@ std::size_t ActivationStream::Resumed(std::size_t end) const {
 }
 
 LayerValues ActivationStream::Walk(std::size_t begin, std::size_t end, Index first, Index rows) {
-  LayerValues values;
+  LayerValues values(shape_);
   values[LayerValue::kStream] = hidden_.x.view().Rows(first, rows);
   values[LayerValue::kNormed] = normed_.view().Rows(0, rows);
-  values[LayerValue::kMixed] = mixed_.view().Rows(keep_mixed_ ? first : 0, rows);
+  const Index mixed = config_.In(shape_, Site::kO);
+  values[LayerValue::kMixed] = keep_mixed_
+                                   ? mixed_.Shaped(hidden_.x.rows(), mixed).Rows(first, rows)
+                                   : mixed_.Shaped(rows, mixed);
   values[LayerValue::kGate] = gated_.view().Rows(keep_gated_ ? first : 0, rows);
   const std::vector<AttentionSpan> spans = WindowSpans(rows / hidden_.length, hidden_.length);
   for (const LayerStep& step : steps_.subspan(begin, end - begin)) {

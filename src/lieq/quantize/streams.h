@@ -21,15 +21,16 @@ inline constexpr Index kMostKeptFloats = Index{1} << 28;
 /// computed once more.
 class ActivationStream {
  public:
-  /// device and forward outlive this; forward is shared by streams that take turns. at_once: each
-  /// batch is finished right after the input of down was asked for, as is possible where down is
-  /// not replaced in between: no gated products are kept then.
+  /// config, device and forward outlive this; forward is shared by streams that take turns.
+  /// at_once: each batch is finished right after the input of down was asked for, as is possible
+  /// where down is not replaced in between: no gated products are kept then.
   ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden,
                    bool at_once, Index most_kept = kMostKeptFloats, bool keeps_mixed = true);
 
   /// The layer that the next calls run on. What it was made of stays alive until the next one.
   void SetLayer(Index layer, PlacedLayer placed) {
     steps_ = forward_.runner().Steps(layer);
+    shape_ = config_.Shape(layer);
     layer_ = std::move(placed);
   }
   /// Puts another linear in the place of one of the layer's.
@@ -56,9 +57,11 @@ class ActivationStream {
   [[nodiscard]] std::size_t Resumed(std::size_t end) const;
   LayerValues Walk(std::size_t begin, std::size_t end, Index first, Index rows);
 
+  const ModelConfig& config_;
   Device& device_;
   Forward& forward_;
   std::span<const LayerStep> steps_;
+  LayerShape shape_;
   PlacedLayer layer_;
   Hidden hidden_;
   DeviceMatrix normed_, mixed_, gated_;

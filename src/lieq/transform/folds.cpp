@@ -24,10 +24,12 @@ void FuseEnds(const ModelConfig&, const TransformOptions&, FloatEnds& ends, Cont
   std::ranges::fill(ends.final_norm, 1.0f);
 }
 
-void FuseLayer(const LayerTask&, FloatLayer& layer, LayerChoices&) {
+void FuseLayer(const LayerTask& task, FloatLayer& layer, LayerChoices&) {
   for (const Unit unit : {Unit::kQkv, Unit::kGateUp}) {
     std::vector<float>& norm = unit == Unit::kQkv ? layer.attention_norm : layer.mlp_norm;
-    for (const Site site : SitesOf(unit)) FoldNorm(norm, layer.At(site).view());
+    for (const Site site : task.config.SitesOf(task.layer, unit)) {
+      FoldNorm(norm, layer.At(site).view());
+    }
     std::ranges::fill(norm, 1.0f);
   }
 }
@@ -42,7 +44,7 @@ void RotateEnds(const ModelConfig& config, const TransformOptions& options, Floa
 void RotateLayer(const LayerTask& task, FloatLayer& layer, LayerChoices&) {
   const Rotation rotation(task.config.hidden, task.options.seed, kResidualStream);
   for (const Unit unit : {Unit::kQkv, Unit::kGateUp}) {
-    for (const Site site : SitesOf(unit)) {
+    for (const Site site : task.config.SitesOf(task.layer, unit)) {
       RotateColumns(rotation, 0, layer.At(site).view(), task.context);
     }
   }

@@ -32,6 +32,7 @@ ModelTransformer::ModelTransformer(const Weights& weights, Device& device, Trans
       options_(options),
       context_(context),
       transformed_(weights) {
+  RequireHolding(rows_, weights.config);
   if (std::ranges::any_of(rows_, [](const Transform* row) { return row->ends != nullptr; })) {
     ends_ = WidenedEnds(weights);
     RequireFinite(ends_->embedding.view(), "embedding");
@@ -60,7 +61,8 @@ void ModelTransformer::Measure(const FloatLayer& layer,
   CalibrationOps& sums = RequireCalibration(device_);
   std::array<std::unique_ptr<PlacedSums<double>>, kUnits> grams;
   for (const LayerStep& unit : units) {
-    grams[static_cast<std::size_t>(unit.unit)] = sums.MakeGram(Width(weights_.config, unit.from));
+    const Index in = Width(weights_.config, weights_.config.Shape(next_), unit.from);
+    grams[static_cast<std::size_t>(unit.unit)] = sums.MakeGram(in);
   }
   forward_->Layer(next_, layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
     const auto index = static_cast<std::size_t>(unit);
@@ -84,14 +86,9 @@ TransformedLayer ModelTransformer::Next(std::span<const Grid, kSites> grids) {
   LIEQ_ASSERT(next_ < weights_.config.layers);
   context_.ThrowIfStopped();
   const LayerWeights& given = weights_.layers[Size(next_)];
-  TransformedLayer result{.layer = {.weights = {},
-                                    .biases = {},
-                                    .attention_norm = given.attention_norm,
-                                    .mlp_norm = given.mlp_norm,
-                                    .q_norm = given.q_norm,
-                                    .k_norm = given.k_norm},
-                          .choices = std::vector<LayerChoices>(rows_.size())};
-  for (const Site site : kAllSites) {
+  TransformedLayer result{.layer = {}, .choices = std::vector<LayerChoices>(rows_.size())};
+  static_cast<LayerVectors&>(result.layer) = given;
+  for (const Site site : weights_.config.Sites(next_)) {
     result.layer.At(site) = WidenedWeights(given.At(site).weight, next_, site, context_);
     result.layer.Bias(site) = given.At(site).bias;
   }

@@ -90,7 +90,7 @@ UnitStatistics Divided(const UnitStatistics& input, const std::vector<double>& s
 /// norm or writer: what takes in 1 / s.
 void ScaleUnit(Unit unit, std::vector<float>* norm, Site writer, const LayerTask& task,
                FloatLayer& layer, UnitChoice& choice) {
-  const auto sites = SitesOf(unit);
+  const auto sites = task.config.SitesOf(task.layer, unit);
   const Grid& grid = task.grids[static_cast<std::size_t>(sites.front())];
   UnitStatistics& input = task.inputs[static_cast<std::size_t>(unit)];
   const InputChannels channels = ChannelsOf(unit, task.config);

@@ -9,6 +9,29 @@
 namespace lieq {
 namespace {
 
+/// Only linears read what the norms before blocks give, and every such norm is there.
+bool NormsFold(const ModelConfig& config) {
+  return config.norms != NormPlace::kAfter && !config.Mixes(Mixer::kGatedDelta);
+}
+/// Nothing but norms that fold tells the channels of the stream apart.
+bool StreamTurns(const ModelConfig& config) {
+  return config.norms == NormPlace::kBefore && NormsFold(config);
+}
+/// Values are a linear of their own, which attention alone lies behind.
+bool ValuesApart(const ModelConfig& config) {
+  return !config.fused_qkv && !config.Mixes(Mixer::kGatedDelta) && !config.Mixes(Mixer::kShortConv);
+}
+bool ChannelsMove(const ModelConfig& config) {
+  return ValuesApart(config) && !config.gated_attention && !config.fused_gate_up;
+}
+bool ChannelsScale(const ModelConfig& config) {
+  return ValuesApart(config) && !config.fused_gate_up && NormsFold(config) &&
+         config.norm_offset == 0;
+}
+bool ValuesTurn(const ModelConfig& config) {
+  return ValuesApart(config) && !config.gated_attention;
+}
+
 constexpr std::array kRows{
     Transform{.name = "fuse",
               .description = "norm weights folded into the linears behind them; the final norm "
@@ -17,21 +40,24 @@ constexpr std::array kRows{
               .unties = true,
               .needs_calibration = false,
               .ends = FuseEnds,
-              .layer = FuseLayer},
+              .layer = FuseLayer,
+              .holds = NormsFold},
     Transform{.name = "rotate",
               .description = "randomised Hadamard rotation of the residual stream",
               .needs = "fuse",
               .unties = true,
               .needs_calibration = false,
               .ends = RotateEnds,
-              .layer = RotateLayer},
+              .layer = RotateLayer,
+              .holds = StreamTurns},
     Transform{.name = "rotate-values",
               .description = "randomised Hadamard rotation of every value head, in v and o",
               .needs = "",
               .unties = false,
               .needs_calibration = false,
               .ends = nullptr,
-              .layer = RotateValues},
+              .layer = RotateValues,
+              .holds = ValuesTurn},
     Transform{.name = "permute",
               .description =
                   "channels of the MLP and of value heads in the order that makes groups "
@@ -40,14 +66,16 @@ constexpr std::array kRows{
               .unties = false,
               .needs_calibration = true,
               .ends = nullptr,
-              .layer = PermuteLayer},
+              .layer = PermuteLayer,
+              .holds = ChannelsMove},
     Transform{.name = "awq",
               .description = "activation-aware scales of input channels (arXiv:2306.00978)",
               .needs = "",
               .unties = false,
               .needs_calibration = true,
               .ends = nullptr,
-              .layer = ScaleLayer},
+              .layer = ScaleLayer,
+              .holds = ChannelsScale},
 };
 
 }  // namespace
@@ -77,6 +105,22 @@ TransformList ResolveTransforms(std::span<const std::string> names) {
     if (wanted[i]) rows.push_back(&kRows[i]);
   }
   return rows;
+}
+
+void RequireHolding(const TransformList& rows, const ModelConfig& config) {
+  std::string holding;
+  for (const Transform& row : kRows) {
+    if (row.holds(config)) holding += (holding.empty() ? "" : ", ") + std::string(row.name);
+  }
+  for (const Transform* row : rows) {
+    if (row->holds(config)) continue;
+    throw Error({.what = "the transform " + std::string(row->name) + " does not hold for a " +
+                         config.architecture,
+                 .where = "--transform",
+                 .expected = holding.empty() ? "none" : holding,
+                 .found = std::string(row->name),
+                 .hint = "it would change what the model computes"});
+  }
 }
 
 bool Unties(const TransformList& rows) noexcept {

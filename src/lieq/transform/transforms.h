@@ -55,6 +55,7 @@ struct Transform {
   void (*ends)(const ModelConfig& config, const TransformOptions& options, FloatEnds& ends,
                Context& context);
   void (*layer)(const LayerTask& task, FloatLayer& layer, LayerChoices& choices);
+  bool (*holds)(const ModelConfig& config);  // whether the function stays the same
 };
 
 [[nodiscard]] std::span<const Transform> Transforms() noexcept;
@@ -66,6 +67,8 @@ using TransformList = std::vector<const Transform*>;
 /// The rows named and those that they need, each once, in the order of the table, whatever the
 /// order of the names. Throws Error for a name that no row has.
 [[nodiscard]] TransformList ResolveTransforms(std::span<const std::string> names);
+/// Throws Error naming the first row that would change what the model computes.
+void RequireHolding(const TransformList& rows, const ModelConfig& config);
 [[nodiscard]] bool Unties(const TransformList& rows) noexcept;
 [[nodiscard]] bool NeedsCalibration(const TransformList& rows) noexcept;
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "lieq/device/cpu/mixers.h"
 #include "lieq/linalg/linalg.h"
 
 namespace lieq {
@@ -15,6 +16,11 @@ float ScoreScale(Index head_dim) {
 }
 
 }  // namespace
+
+void CpuAttention::Softmax(float* scores, float scale, float cap, Index count) const {
+  if (cap != 0) CapScores(scores, scale, cap, count);
+  kernels_.softmax(scores, cap != 0 ? 1.0f : scale, count);
+}
 
 void CpuAttention::Attend(View<const float, 2> q, View<const float, 2> k, View<const float, 2> v,
                           const AttentionHeads& heads, std::span<const AttentionSpan> spans,
@@ -45,7 +51,7 @@ void CpuAttention::Attend(View<const float, 2> q, View<const float, 2> k, View<c
         float* row = scores.Row(i).data();
         const Index visible = past + begin + i + 1;  // the token itself and all before it
         const Index hidden = BeyondWindow(visible, heads.window);
-        kernels_.softmax(row + hidden, scale, visible - hidden);
+        Softmax(row + hidden, scale, heads.cap, visible - hidden);
         std::fill(row, row + hidden, 0.0f);
         std::fill(row + visible, row + seen, 0.0f);
       }
@@ -66,6 +72,7 @@ struct CpuAttention::GroupTask {
   const CpuRowCache& k;
   const CpuRowCache& v;
   Index kv_head, dim, window;
+  float cap;
   const AttentionSpan& span;
   Index begin;  // first of the tokens in the span
 
@@ -116,7 +123,7 @@ void CpuAttention::Run(const GroupTask& task, int worker) {
     const Index token = task.rows() == 1 ? 0 : line % task.rows();
     const Index visible = task.span.past + task.begin + token + 1;
     const Index hidden = BeyondWindow(visible, task.window);
-    kernels_.softmax(row + (hidden - first), scale, visible - hidden);
+    Softmax(row + (hidden - first), scale, task.cap, visible - hidden);
     std::fill(row, row + (hidden - first), 0.0f);
     std::fill(row + (visible - first), row + width, 0.0f);
   }
@@ -149,6 +156,7 @@ void CpuAttention::Attend(View<const float, 2> q, const CpuRowCache& k, const Cp
            .kv_head = kv_head,
            .dim = dim,
            .window = heads.window,
+           .cap = heads.cap,
            .span = span,
            .begin = begin},
           worker);

@@ -40,6 +40,7 @@ class CpuAttention {
  private:
   struct GroupTask;  // query heads that share a key head, over some tokens of a span
   void Run(const GroupTask& task, int worker);
+  void Softmax(float* scores, float scale, float cap, Index count) const;
 
   ThreadPool& pool_;
   const KernelSet& kernels_;

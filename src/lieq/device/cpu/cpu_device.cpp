@@ -14,6 +14,7 @@
 #include "lieq/device/cpu/attention.h"
 #include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/kernels.h"
+#include "lieq/device/cpu/mixers.h"
 #include "lieq/device/cpu/packed_kernels.h"
 #include "lieq/device/cpu/packed_products.h"
 #include "lieq/device/cpu/products.h"
@@ -62,6 +63,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
 
   CalibrationOps* calibration() noexcept override { return this; }
   GradientOps* gradients() noexcept override { return this; }
+  MixerOps* mixers() noexcept override { return &mixers_; }
 
   DeviceMatrix Alloc(Index rows, Index cols) override {
     const std::size_t bytes = (Size(rows * cols) * sizeof(float) + 63) / 64 * 64;
@@ -114,8 +116,8 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
             Index head_dim) override {
     const View<float, 2> x = Host(x_);
     const View<const float, 2> cosines = Host(table.cosine), sines = Host(table.sine);
-    const Index half = head_dim / 2;
-    LIEQ_ASSERT(half == cosines.cols() && half == sines.cols());
+    const Index half = cosines.cols();
+    LIEQ_ASSERT(2 * half <= head_dim && half == sines.cols());
     constexpr Index kNone = -1;
     std::vector<Index> positions(Size(x.rows()), kNone);
     for (const AttentionSpan& span : spans) {
@@ -437,6 +439,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   const CacheType cache_;
   WorkerScratch scratch_;
   CpuAttention attention_;
+  CpuMixers mixers_{pool_};
   std::optional<PackedProducts> packed_products_;
   CpuProducts products_;
 };

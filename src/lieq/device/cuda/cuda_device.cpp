@@ -127,7 +127,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
 
   void Rope(DeviceView<float> x, const RopeTable& table, std::span<const AttentionSpan> spans,
             Index head_dim) override {
-    LIEQ_ASSERT(head_dim / 2 == table.cosine.cols() && head_dim / 2 == table.sine.cols());
+    LIEQ_ASSERT(2 * table.cosine.cols() <= head_dim && table.cosine.cols() == table.sine.cols());
     std::vector<std::int32_t> positions(Size(x.rows()), -1);
     for (const AttentionSpan& span : spans) {
       const auto first = positions.begin() + span.begin;

@@ -36,11 +36,11 @@ __global__ void RmsNormKernel(Block<const float> x, const float* weight, double 
 
 __global__ void RopeKernel(Block<float> x, Block<const float> cosine, Block<const float> sine,
                            const std::int32_t* positions, Index head_dim) {
-  const Index row = blockIdx.x, half = head_dim / 2;
+  const Index row = blockIdx.x, half = cosine.cols;
   const std::int32_t position = positions[row];
   if (position < 0) return;
   const Index pair = Index{blockIdx.y} * kThreads + threadIdx.x;
-  if (pair >= x.cols / 2) return;
+  if (pair >= x.cols / head_dim * half) return;
   const Index head = pair / half, i = pair % half;
   float* at = x.data + row * x.stride + head * head_dim + i;
   const float c = cosine.data[position * cosine.stride + i];
@@ -146,8 +146,8 @@ void RmsNorm(Block<const float> x, const float* weight, double eps, Block<float>
 void Rope(Block<float> x, Block<const float> cosine, Block<const float> sine,
           const std::int32_t* positions, Index head_dim, cudaStream_t stream) {
   if (x.rows == 0) return;
-  RopeKernel<<<RowsByColumns(x.rows, x.cols / 2, kThreads), kThreads, 0, stream>>>(
-      x, cosine, sine, positions, head_dim);
+  RopeKernel<<<RowsByColumns(x.rows, x.cols / head_dim * cosine.cols, kThreads), kThreads, 0,
+               stream>>>(x, cosine, sine, positions, head_dim);
 }
 
 void RoundToF16(Block<const float> x, Block<std::uint16_t> to, cudaStream_t stream) {
