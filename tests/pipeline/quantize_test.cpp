@@ -147,5 +147,19 @@ TEST_F(QuantizeTest, ARequestThatContradictsItselfIsRefused) {
   EXPECT_FALSE(fs::exists(folder / "out.run"));
 }
 
+TEST_F(QuantizeTest, GoesOnWithNoRunThatAnotherDeviceBegan) {
+  // A GPU's bytes are its own, so its runs say which they are of; a processor's say nothing.
+  Record settings = Run().record["settings"];
+  EXPECT_FALSE(settings.contains("device"));
+  settings["device"] = "cuda NVIDIA H200 (compute 9.0)";
+  request.output = folder / "other";
+  fs::create_directories(folder / "other.run");
+  WriteFileAtomically(folder / "other.run/settings.json", settings.dump(2) + "\n");
+
+  const Problem problem = ProblemOf([&] { (void)Run(); });
+  EXPECT_THAT(problem.what, HasSubstr("another device"));
+  EXPECT_THAT(problem.expected, HasSubstr("NVIDIA"));
+}
+
 }  // namespace
 }  // namespace lieq
