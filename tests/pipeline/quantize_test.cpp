@@ -21,6 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing::Not;
 
 class QuantizeTest : public testing::Test {
  protected:
@@ -159,6 +160,21 @@ TEST_F(QuantizeTest, GoesOnWithNoRunThatAnotherDeviceBegan) {
   const Problem problem = ProblemOf([&] { (void)Run(); });
   EXPECT_THAT(problem.what, HasSubstr("another device"));
   EXPECT_THAT(problem.expected, HasSubstr("NVIDIA"));
+}
+
+TEST_F(QuantizeTest, SaysWhereTheTimeWentToThoseWhoWantMore) {
+  std::string said;
+  const Log log([&](LogLevel level, std::string_view text) {
+    if (level == LogLevel::kDebug) said += std::string(text) + "\n";
+  });
+  Session session(machine, log, silent);
+  const QuantizeOutcome outcome = Quantize(request, session);
+
+  for (const char* stage : {"seconds: ", "running windows", "rounding", "writing layers", "all "}) {
+    EXPECT_THAT(said, HasSubstr(stage));
+  }
+  EXPECT_THAT(said, Not(HasSubstr("device's memory")));
+  EXPECT_EQ(outcome.run["device_peak_bytes"], 0);
 }
 
 }  // namespace
