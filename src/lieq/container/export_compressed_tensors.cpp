@@ -18,6 +18,7 @@ DType ScaleTypeFor(const ModelFolder& source) {
   const auto holds = [&](DType type) {
     for (const LayerWeights& layer : source.weights.layers) {
       for (const Linear& linear : layer.linears) {
+        if (Rows(linear.weight) == 0) continue;  // the layer has it not
         const auto& matrix = *std::get<std::shared_ptr<const QMatrix>>(linear.weight);
         if (!HoldsAll(type, matrix.scales())) return false;
       }

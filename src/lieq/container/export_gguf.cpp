@@ -433,6 +433,7 @@ std::vector<std::string> NotesOfGguf(const ModelFolder& source, const ExportSett
   bool quick = true, whole = true;
   for (const LayerWeights& layer : source.weights.layers) {
     for (const Linear& linear : layer.linears) {
+      if (Rows(linear.weight) == 0) continue;
       ++matrices;
       const auto* packed = std::get_if<Packed>(&linear.weight);
       const BlockType* type = packed != nullptr ? TypeFor(**packed, settings) : nullptr;

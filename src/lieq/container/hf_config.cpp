@@ -496,6 +496,7 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   CheckConfig(model, where);
   NoteDefaults(json, row, model, told);
   model.shapes = ReadShapes(json, row, model, told);
+  CheckConfig(model, where);  // mixers too, now that layers have them
   if (model.max_positions < 1) {
     Refuse("value out of range", json.Where("max_position_embeddings"), "at least 1",
            std::to_string(model.max_positions));

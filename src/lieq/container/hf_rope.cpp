@@ -229,8 +229,11 @@ void ReadRopes(const JsonObject& json, const Architecture& row, ModelConfig& mod
     model.temperature_context = OriginalContext(object, setting);
     return;
   }
-  Refuse("the class turns by parameters of its own", json.Where("rope_parameters"), "an object",
-         "none");
+  // What the class has where the file says nothing.
+  model.rope.scaling = RopeScaling::kYarn;
+  model.rope.factor = 16;
+  model.rope.original_context = model.temperature_context = 16384;
+  model.temperature = 0.1;
 }
 
 }  // namespace lieq
