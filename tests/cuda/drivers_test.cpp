@@ -9,6 +9,7 @@
 #include "lieq/evaluate/perplexity.h"
 #include "lieq/evaluate/token_trees.h"
 #include "lieq/model/decoder.h"
+#include "lieq/quantize/candidate_quantizer.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "tests/cuda/both_devices.h"
 #include "tests/support/quantized_model.h"
@@ -141,6 +142,27 @@ TEST_F(CudaDrivers, LayersAreQuantizedAsWellAsByTheProcessor) {
       }
       // A code that falls to the other side moves all behind it: errors agree, not codes.
       EXPECT_NEAR(errors[0], errors[1], 0.05 * errors[0]) << method << ", layer " << layer;
+    }
+  }
+}
+
+TEST_F(CudaDrivers, CandidatesAreRoundedAsWellAsByTheProcessor) {
+  const std::array<Grid, 2> candidates{
+      Grid{.bits = 2, .group_size = 32},
+      Grid{.bits = 4, .group_size = 64, .offset = Offset::kInteger}};
+  for (const char* method : {"gptq", "best"}) {
+    std::array<std::vector<QuantizedLayer>, 2> found;
+    for (const std::size_t i : {0u, 1u}) {
+      CandidateQuantizer quantizer(models[0].weights, i == 0 ? *cpu : *gpu, {.method = method},
+                                   windows(), test.context);
+      found[i] = quantizer.Quantize(candidates);
+    }
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      double errors[2] = {0, 0};
+      for (std::size_t site = 0; site < kSites; ++site) {
+        for (const std::size_t i : {0u, 1u}) errors[i] += found[i][c].reports[site].error;
+      }
+      EXPECT_NEAR(errors[0], errors[1], 0.05 * errors[0]) << method << ", candidate " << c;
     }
   }
 }

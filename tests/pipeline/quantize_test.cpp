@@ -21,6 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing::Not;
 
 class QuantizeTest : public testing::Test {
  protected:
@@ -145,6 +146,35 @@ TEST_F(QuantizeTest, ARequestThatContradictsItselfIsRefused) {
 
   EXPECT_THROW((void)Run(), UsageError);
   EXPECT_FALSE(fs::exists(folder / "out.run"));
+}
+
+TEST_F(QuantizeTest, GoesOnWithNoRunThatAnotherDeviceBegan) {
+  // A GPU's bytes are its own, so its runs say which they are of; a processor's say nothing.
+  Record settings = Run().record["settings"];
+  EXPECT_FALSE(settings.contains("device"));
+  settings["device"] = "cuda NVIDIA H200 (compute 9.0)";
+  request.output = folder / "other";
+  fs::create_directories(folder / "other.run");
+  WriteFileAtomically(folder / "other.run/settings.json", settings.dump(2) + "\n");
+
+  const Problem problem = ProblemOf([&] { (void)Run(); });
+  EXPECT_THAT(problem.what, HasSubstr("another device"));
+  EXPECT_THAT(problem.expected, HasSubstr("NVIDIA"));
+}
+
+TEST_F(QuantizeTest, SaysWhereTheTimeWentToThoseWhoWantMore) {
+  std::string said;
+  const Log log([&](LogLevel level, std::string_view text) {
+    if (level == LogLevel::kDebug) said += std::string(text) + "\n";
+  });
+  Session session(machine, log, silent);
+  const QuantizeOutcome outcome = Quantize(request, session);
+
+  for (const char* stage : {"seconds: ", "running windows", "rounding", "writing layers", "all "}) {
+    EXPECT_THAT(said, HasSubstr(stage));
+  }
+  EXPECT_THAT(said, Not(HasSubstr("device's memory")));
+  EXPECT_EQ(outcome.run["device_peak_bytes"], 0);
 }
 
 }  // namespace

@@ -221,14 +221,18 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
     progress.Update(layer + 1);
   }
   progress.Begin("quantizing", "layer", layers - finished);
-  Behind writing;  // while the next layer is at work
+  // While the next layer is at work, where that is done as fast as one is written; else a layer
+  // that is said to be done is on the disk.
+  const bool behind = session.device_has_own_bytes();
+  Behind writing;
   for (Index layer = finished; layer < layers; ++layer) {
     const QuantizedLayer result = quantizer.Quantize(grids[Size(layer)]);
-    const StageTimes::Timer timer = times.Time("waiting for a layer to be written");
-    writing.Run([=, &folder, &seconds] {
+    const StageTimes::Timer timer = times.Time("writing layers");
+    const auto write = [=, &folder, &seconds] {
       WriteLayerCodes(folder.LayerFile(layer), layer, result, scale_type);
       seconds.Keep();
-    });
+    };
+    behind ? writing.Run(write) : write();
     reports.push_back(result.reports);
     double error = 0, signal = 0;
     for (const LinearReport& report : result.reports) {

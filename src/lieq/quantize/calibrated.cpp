@@ -189,6 +189,24 @@ class CalibratedSolver : public UnitSolver {
     return device_groups_;
   }
 
+  /// stretches: outlive what is returned.
+  RefineWork RefineWorkOf(const Grid& grid, std::span<const double> stretches) {
+    const GroupFactorsOfDevice& groups = DeviceGroups(grid);
+    RefineWork work{.rounds = *options_.rounds,
+                    .least_gain = RefineOptions().least_gain,
+                    .least_share = kLeastGain,
+                    .stretches = {},
+                    .feedback = groups.feedback.view(),
+                    .pivots = groups.pivots,
+                    .order = groups.order};
+    if (*options_.search) work.stretches = stretches;
+    if (!held_out_) return work;
+    work.gram = held_out_->gram.get();
+    work.drift = held_out_->drift.get();
+    work.missing = held_out_->missing.get();
+    return work;
+  }
+
   QMatrix RoundMatrix(const LinearFloats& w, const Grid& grid, double multiple,
                       LinearReport& report) {
     const Index rows = w.rows();
@@ -202,25 +220,9 @@ class CalibratedSolver : public UnitSolver {
                          &of_rows.moves, &of_rows.before, &of_rows.after}) {
       values->resize(Size(rows));
     }
-    RefineWork refine;
-    const std::vector<double> stretches = Stretches(grid.offset);
     const bool judges = refines() && held_out_.has_value();
-    if (refines()) {
-      const GroupFactorsOfDevice& groups = DeviceGroups(grid);
-      const RefineOptions usual;
-      refine = {.rounds = *options_.rounds,
-                .least_gain = usual.least_gain,
-                .least_share = kLeastGain,
-                .feedback = groups.feedback.view(),
-                .pivots = groups.pivots,
-                .order = groups.order};
-      if (*options_.search) refine.stretches = stretches;
-      if (judges) {
-        refine.gram = held_out_->gram.get();
-        refine.drift = held_out_->drift.get();
-        refine.missing = held_out_->missing.get();
-      }
-    }
+    const std::vector<double> stretches = Stretches(grid.offset);
+    const RefineWork refine = refines() ? RefineWorkOf(grid, stretches) : RefineWork{};
     const double strength = options_.drift->At(grid.bits);
     device_->rounding()->Round(
         {.w = w.placed() != nullptr ? View<const float, 2>() : w.host(),

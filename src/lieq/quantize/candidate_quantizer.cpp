@@ -1,6 +1,7 @@
 #include "lieq/quantize/candidate_quantizer.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/model/layer_steps.h"
@@ -63,10 +64,15 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
   for (const LayerStep& unit : units) {
     UnitStatistics& share = measured[static_cast<std::size_t>(unit.unit)];
     if (quantizer_.needs_calibration) RequireFiniteGram(share.gram, next_, unit.unit);
-    std::vector<Matrix<float>> widened;
-    for (const auto& [site, to] : unit.linears) {
-      widened.push_back(
-          WidenedWeights(weights_.layers[Size(next_)].At(site).weight, next_, site, context_));
+    std::vector<Prepared> placed(unit.linears.size());
+    std::vector<Matrix<float>> widened(unit.linears.size());
+    std::vector<LinearFloats> floats;
+    for (std::size_t i = 0; i < placed.size(); ++i) {
+      const Site site = unit.linears[i].site;
+      const AnyMatrix& weight = weights_.layers[Size(next_)].At(site).weight;
+      if (device_.rounding() != nullptr) placed[i] = device_.Prepare(weight);
+      floats.push_back(
+          FloatsOf(weight, placed[i].get(), device_, next_, site, widened[i], context_));
     }
     const std::unique_ptr<UnitSolver> solver =
         quantizer_.begin({.fit = std::move(share), .held_out = std::nullopt}, options_, context_);
@@ -75,11 +81,11 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
       const Grid& grid = candidates[c];
       if (!Fits(grid, config, unit.unit)) continue;
       context_.ThrowIfStopped();
-      for (std::size_t i = 0; i < widened.size(); ++i) {
+      for (std::size_t i = 0; i < floats.size(); ++i) {
         const auto site = static_cast<std::size_t>(unit.linears[i].site);
         LinearReport& report = layer[c].reports[site];
         layer[c].matrices[site] = std::make_shared<const QMatrix>(
-            QuantizeInRange(widened[i].view(), grid, HasWideScales(weights_, options_), report,
+            QuantizeInRange(floats[i], grid, HasWideScales(weights_, options_), report,
                             [&](const LinearFloats& w, double multiple) {
                               return solver->Quantize(w, grid, multiple, report);
                             }));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <variant>
 #include <vector>
 
 #include "lieq/base/error.h"
@@ -30,6 +32,20 @@ Matrix<float> WidenedWeights(const AnyMatrix& weight, Index layer, Site site, Co
     }
   });
   return w;
+}
+
+LinearFloats FloatsOf(const AnyMatrix& weight, const PreparedMatrix* placed, Device& device,
+                      Index layer, Site site, Matrix<float>& host, Context& context) {
+  const auto widen = [&context, weight, layer, site] {
+    return WidenedWeights(weight, layer, site, context);
+  };
+  const bool codes = std::holds_alternative<std::shared_ptr<const QMatrix>>(weight);
+  if (placed != nullptr && device.rounding() != nullptr && !codes) {
+    const float largest = device.rounding()->LargestSize(*placed);
+    if (std::isfinite(largest)) return {*placed, largest, widen};
+  }
+  host = widen();  // which names a weight that is not finite
+  return host.view();
 }
 
 void RequireFiniteGram(const Sums<double>& gram, Index layer, Unit unit) {

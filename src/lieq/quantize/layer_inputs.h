@@ -6,6 +6,7 @@
 #include "lieq/base/context.h"
 #include "lieq/device/sums.h"
 #include "lieq/model/config.h"
+#include "lieq/quantize/linear_floats.h"
 #include "lieq/tensor/any_matrix.h"
 
 namespace lieq {
@@ -17,6 +18,13 @@ namespace lieq {
 /// finite.
 [[nodiscard]] Matrix<float> WidenedWeights(const AnyMatrix& weight, Index layer, Site site,
                                            Context& context);
+
+/// The same for a solver: where the device rounds, those that it holds as `placed` [out, in], which
+/// outlives what is returned; else, and where one is not finite, widened into `host`, which does
+/// too. placed may be null.
+[[nodiscard]] LinearFloats FloatsOf(const AnyMatrix& weight, const PreparedMatrix* placed,
+                                    Device& device, Index layer, Site site, Matrix<float>& host,
+                                    Context& context);
 
 /// gram: lower triangle of xᵀx [in, in]. Throws Error naming the first channel whose sum of squares
 /// is not finite.

@@ -1,10 +1,8 @@
 #include "lieq/quantize/layer_quantizer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
-#include <variant>
 
 #include "lieq/base/assert.h"
 #include "lieq/quantize/layer_inputs.h"
@@ -216,19 +214,6 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
   });
 }
 
-LinearFloats LayerQuantizer::Floats(Site site) {
-  const AnyMatrix& weight = layer_.At(site).weight;
-  const auto widen = [this, site, weight] { return WidenedWeights(weight, next_, site, context_); };
-  const bool codes = std::holds_alternative<std::shared_ptr<const QMatrix>>(weight);
-  if (quantized_ && device_.rounding() != nullptr && !codes) {
-    const PreparedMatrix& placed = *quantized_->linear(site).weight;
-    const float largest = device_.rounding()->LargestSize(placed);
-    if (std::isfinite(largest)) return {placed, largest, widen};
-  }
-  widened_ = widen();  // which names a weight that is not finite
-  return std::as_const(widened_).view();
-}
-
 void LayerQuantizer::QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                                   CalibrationStatistics measured, QuantizedLayer& result) {
   context_.ThrowIfStopped();
@@ -240,7 +225,10 @@ void LayerQuantizer::QuantizeUnit(const LayerStep& unit, std::span<const Grid, k
   for (const auto& [site, to] : unit.linears) {
     const auto index = static_cast<std::size_t>(site);
     LIEQ_ASSERT(grids[index] == grid);
-    const LinearFloats w = Floats(site);
+    const PreparedMatrix* placed = quantized_ ? quantized_->linear(site).weight.get() : nullptr;
+    Matrix<float> widened;
+    const LinearFloats w =
+        FloatsOf(layer_.At(site).weight, placed, device_, next_, site, widened, context_);
     LinearReport& report = result.reports[index];
     result.matrices[index] = std::make_shared<const QMatrix>(
         QuantizeInRange(w, grid, HasWideScales(weights_, options_), report,

@@ -60,9 +60,6 @@ class LayerQuantizer {
                                                 DeviceView<const float> u, Index first,
                                                 const Grid* grid);
   [[nodiscard]] Index HeldOutRows() const noexcept;
-  /// The weights of a linear of the layer, on the device where that rounds, until the next call.
-  /// Throws Error naming one that is not finite.
-  [[nodiscard]] LinearFloats Floats(Site site);
   void QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                     CalibrationStatistics measured, QuantizedLayer& result);
   /// Takes up the next layer, in both streams.
@@ -79,7 +76,6 @@ class LayerQuantizer {
   Forward forward_;
   Index next_ = 0;
   StageTimes times_;
-  Matrix<float> widened_;
   LayerWeights layer_;            // at work, as far as it is quantized
   std::vector<LayerStep> units_;  // its units
   std::optional<ActivationStream> quantized_, reference_;

@@ -127,7 +127,15 @@ Queue::Queue(int index, Index bound, ThreadPool& pool) : index_(index), bound_(b
   cudaMemPoolProps kind{};
   kind.allocType = cudaMemAllocationTypePinned;
   kind.location = {cudaMemLocationTypeDevice, index};
+#if CUDART_VERSION >= 12020
   kind.maxSize = Size(bound);
+#else
+  if (bound > 0) {
+    throw Error({.what = "a bound on the GPU's memory is not there in this build",
+                 .where = "--device-memory",
+                 .expected = "a program that was built with CUDA 12.2 or newer"});
+  }
+#endif
   Check(cudaMemPoolCreate(&memory_, &kind), "starting");
   Check(cudaMemPoolSetAttribute(memory_, cudaMemPoolAttrReleaseThreshold, &all), "starting");
   for (Staging& staging : staging_) {
