@@ -366,4 +366,10 @@ void StrictDevice::NllGradient(DeviceView<float> logits, std::span<const TokenId
   cpu_->gradients()->NllGradient(logits, targets, Later(nll));
 }
 
+void StrictDevice::KlGradient(DeviceView<float> logits, DeviceView<float> reference,
+                              std::span<double> kl) {
+  const Opened opened(memory_);
+  cpu_->gradients()->KlGradient(logits, reference, Later(kl));
+}
+
 }  // namespace lieq

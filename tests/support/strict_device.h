@@ -106,6 +106,8 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
                       DeviceView<const float> d) override;
   void NllGradient(DeviceView<float> logits, std::span<const TokenId> targets,
                    std::span<double> nll) override;
+  void KlGradient(DeviceView<float> logits, DeviceView<float> reference,
+                  std::span<double> kl) override;
 
  private:
   class Held;

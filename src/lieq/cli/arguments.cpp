@@ -259,7 +259,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   CheckDeviceMemory(arguments);
   TakeBudget(*chosen(), arguments);
   if (!arguments.run.calibration.weights.empty() &&
-      (chosen()->bit & (kSensitivity | kPlan | kQuantize | kCalibrate)) == 0) {
+      (chosen()->bit & (kSensitivity | kPlan | kQuantize | kCalibrate | kTune)) == 0) {
     throw UsageError("`lieq " + std::string(chosen()->name) +
                      "` takes --calibration without weights");
   }

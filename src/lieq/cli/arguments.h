@@ -15,6 +15,7 @@
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/speed.h"
 #include "lieq/pipeline/studies.h"
+#include "lieq/pipeline/tune.h"
 #include "lieq/serve/server.h"
 
 namespace lieq {
@@ -37,6 +38,7 @@ struct Arguments {
   DiagnoseRequest diagnose;       // but what `run` has
   GenerateRequest generate;       // but what `run` has
   ExportRequest exported;         // but what `run` has; of `verify` `approximate`
+  TuneRequest tune;               // but what `run` has
   std::filesystem::path imatrix;  // of `calibrate`
   std::filesystem::path against;  // of `verify`
   bool check_weights = false;     // of `inspect`

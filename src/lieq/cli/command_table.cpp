@@ -71,6 +71,13 @@ constexpr std::array kCommands{
                "and this program read. An interrupted run resumes when the same command is given "
                "again.",
                kModel, "quantize Qwen3-0.6B -o Qwen3-0.6B-2.25 --bits 2.25"},
+    CommandRow{
+        "tune", kTune, "train a quantized model's scales",
+        "Trains scales, minima, norms and biases of a quantized model towards the predictions "
+        "of the float model that it was made from, by gradients; codes and bytes stay. "
+        "Windows held out of the text choose what is kept: where nothing is better, nothing "
+        "is written, and the exit code is 4.",
+        kModel, "tune Qwen3-0.6B-2.25 --reference Qwen3-0.6B -o Qwen3-0.6B-tuned"},
     CommandRow{"evaluate", kEvaluate, "measure perplexity on a text, or accuracy on tasks",
                "Works on float and quantized models, folders and GGUF files; with --reference also "
                "measures how far a model is from the one it was made from. Tasks of several models "

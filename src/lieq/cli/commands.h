@@ -25,6 +25,7 @@ int RunChat(const Arguments& arguments, CommandSession& session);
 int RunCompare(const Arguments& arguments, CommandSession& session);
 int RunExport(const Arguments& arguments, CommandSession& session);
 int RunVerify(const Arguments& arguments, CommandSession& session);
+int RunTune(const Arguments& arguments, CommandSession& session);
 int RunCalibrate(const Arguments& arguments, CommandSession& session);
 int RunCompare(const Arguments& arguments, CommandSession& session);
 int RunReport(const Arguments& arguments, CommandSession& session);

@@ -91,6 +91,7 @@ std::span<const OptionGroup> OptionGroups() noexcept {
       OptionGroup{"Generation", GenerationOptions()},
       OptionGroup{"Server", ServeOptions()},
       OptionGroup{"Containers", ExportOptions()},
+      OptionGroup{"Tuning", TuneOptionRows()},
       OptionGroup{"Machine and messages", MachineOptions()},
   };
   return groups;

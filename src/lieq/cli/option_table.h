@@ -30,7 +30,8 @@ enum CommandBit : unsigned {
   kChat = 16384,
   kBench = 32768,
   kServe = 65536,
-  kAllCommands = 131071,
+  kTune = 131072,
+  kAllCommands = 262143,
 };
 
 /// A word that a command takes by its place.
@@ -112,6 +113,7 @@ struct OptionGroup {
 [[nodiscard]] std::span<const OptionRow> GenerationOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> ServeOptions() noexcept;
 [[nodiscard]] std::span<const OptionRow> ExportOptions() noexcept;
+[[nodiscard]] std::span<const OptionRow> TuneOptionRows() noexcept;
 [[nodiscard]] std::span<const OptionRow> MachineOptions() noexcept;
 
 }  // namespace lieq

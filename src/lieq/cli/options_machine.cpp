@@ -20,7 +20,7 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--device",
               .value = "NAME",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench | kServe,
+                          kCalibrate | kGenerate | kChat | kBench | kServe | kTune,
               .help = "what computes: cpu, cuda (an NVIDIA GPU; cuda:1 is the second of several; "
                       "docs/gpu.md) or auto, a GPU where there is one (default: cpu)",
               .set =
@@ -39,7 +39,7 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--device-memory",
               .value = "BYTES",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench | kServe,
+                          kCalibrate | kGenerate | kChat | kBench | kServe | kTune,
               .help = "what a GPU's memory holds at most: quantize keeps less there, and says what "
                       "it will take (8G; default: what there is)",
               .set =
@@ -49,7 +49,7 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--kernels",
               .value = "ROW",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench | kServe,
+                          kCalibrate | kGenerate | kChat | kBench | kServe | kTune,
               .help = "kernel row (default: the best this processor runs), or packed, which runs "
                       "codes where they lie (docs/kernels.md; the default of "
                       "chat, serve and bench)",

@@ -43,14 +43,14 @@ constexpr std::array kTextRows{
     OptionRow{
         .names = "--calibration",
         .value = "FILE",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kTune,
         .help =
             "UTF-8 texts, .jsonl or .json, or gzip of these whose activations are used (default: a "
             "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
             "model writes (by --seed), and FILE:WEIGHT for a share of the windows by weight",
         .many = true,
         .set = AddCalibration,
-        .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate,
+        .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate | kTune,
         .choices = [] { return std::vector<std::string>{"self"}; },
         .open = true},
     OptionRow{
@@ -63,33 +63,35 @@ constexpr std::array kTextRows{
     OptionRow{
         .names = "--text-field",
         .value = "NAME,..",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
+        .commands =
+            kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate | kTune,
         .help = "fields of a row that are its text, for .jsonl and .json files (default: text, or "
                 "those of a known layout)",
         .set = SetTextFields},
-    OptionRow{
-        .names = "--chat-fields",
-        .value = "ROLE=NAME,..",
-        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy | kCalibrate,
-        .help = "fields of a row that are turns of a chat, for .jsonl and .json files: "
-                "user=instruction,user=input,assistant=output; rows of messages need none",
-        .set = SetChatFields},
+    OptionRow{.names = "--chat-fields",
+              .value = "ROLE=NAME,..",
+              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                          kCalibrate | kTune,
+              .help = "fields of a row that are turns of a chat, for .jsonl and .json files: "
+                      "user=instruction,user=input,assistant=output; rows of messages need none",
+              .set = SetChatFields},
     OptionRow{.names = "--line-ends",
               .value = "KIND",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate,
+                          kCalibrate | kGenerate | kTune,
               .help = "of texts: lf (CRLF and CR are read as LF, as Python and the loaders of data "
                       "sets do) or keep",
               .set = SetLineEnds,
               .preset = [](const Arguments&) { return Shown(std::string("lf")); },
               .choices = [] { return std::vector<std::string>{"lf", "keep"}; }},
-    OptionRow{.names = "--context",
-              .value = "T",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate,
-              .help = "tokens in a window",
-              .set = SetContext,
-              .first = kCalibrate,
-              .preset = [](const Arguments&) { return Shown(kDefaultContext); }},
+    OptionRow{
+        .names = "--context",
+        .value = "T",
+        .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kTune,
+        .help = "tokens in a window",
+        .set = SetContext,
+        .first = kCalibrate,
+        .preset = [](const Arguments&) { return Shown(kDefaultContext); }},
     OptionRow{.names = "--context",
               .value = "T",
               .commands = kEvaluate,
@@ -108,14 +110,14 @@ constexpr std::array kTextRows{
         .preset = [](const Arguments&) { return Shown(kDefaultSamples); }},
     OptionRow{.names = "--samples",
               .value = "N",
-              .commands = kDiagnose | kEvaluate,
+              .commands = kDiagnose | kEvaluate | kTune,
               .help = "windows from the start of the text (default: all)",
               .set = SetSamples,
               .first = kEvaluate},
     OptionRow{.names = "--seed",
               .value = "S",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate |
-                          kGenerate | kChat,
+                          kGenerate | kChat | kTune,
               .help = "seed of everything random",
               .set =
                   [](Arguments& a, const std::string& v) {

@@ -35,7 +35,7 @@ int RunCommand(const Arguments& given, CommandSession& session) {
       {"export", RunExport},       {"verify", RunVerify},     {"report", RunReport},
       {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff},
       {"generate", RunGenerate},   {"compare", RunCompare},   {"chat", RunChat},
-      {"bench", RunBench},         {"serve", RunServe}};
+      {"bench", RunBench},         {"serve", RunServe},       {"tune", RunTune}};
   const auto* row = std::ranges::find(kRows, given.command, &Row::name);
   if (row == std::end(kRows)) throw UsageError("no such command: " + given.command);
   const Arguments arguments = WithPlainOutputs(given);

@@ -32,6 +32,19 @@ ExportRequest ExportRequestOf(const Arguments& arguments) {
   return request;
 }
 
+TuneRequest TuneRequestOf(const Arguments& arguments) {
+  TuneRequest request = arguments.tune;
+  const QuantizeRequest& run = arguments.run;
+  request.model = run.model;
+  request.output = run.output;
+  request.calibration = run.calibration;
+  request.reading = run.reading;
+  request.seed = run.seed;
+  request.force = run.force;
+  request.command = run.command;
+  return request;
+}
+
 VerifyRequest VerifyRequestOf(const Arguments& arguments) {
   return {.model = arguments.run.model,
           .against = arguments.against,

@@ -10,6 +10,7 @@ namespace lieq {
 [[nodiscard]] EvaluateRequest EvaluateRequestOf(const Arguments& arguments);
 [[nodiscard]] ExportRequest ExportRequestOf(const Arguments& arguments);
 [[nodiscard]] VerifyRequest VerifyRequestOf(const Arguments& arguments);
+[[nodiscard]] TuneRequest TuneRequestOf(const Arguments& arguments);
 [[nodiscard]] StudyRequest StudyRequestOf(const Arguments& arguments);
 [[nodiscard]] GenerateRequest GenerateRequestOf(const Arguments& arguments);
 [[nodiscard]] SpeedRequest SpeedRequestOf(const Arguments& arguments);

@@ -50,6 +50,11 @@ void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::pa
   const ModelGrids grids = CheckedGrids(source, "compressed-tensors");
   CheckUnits(grids.layers, source.weights.config, "--to compressed-tensors");
   CheckEnds(source);
+  WriteOwnFolder(source, out);
+}
+
+void WriteOwnFolder(const ModelFolder& source, const std::filesystem::path& out) {
+  const ModelGrids grids = GridsOf(source, "the model");
   const DType scale_type = ScaleTypeFor(source);
   const ModelConfig& model = source.weights.config;
   const auto is_end = [](std::string_view module) {

@@ -13,6 +13,9 @@ namespace lieq {
 
 void WriteCompressedTensors(const ModelFolder& source, const std::filesystem::path& out,
                             const ExportSettings& settings);
+/// The folder that `quantize` writes: of quant_method "lieq" where a grid is beyond
+/// compressed-tensors.
+void WriteOwnFolder(const ModelFolder& source, const std::filesystem::path& out);
 [[nodiscard]] std::string ServeCompressedTensors(const ModelFolder& source,
                                                  const std::filesystem::path& out);
 

@@ -288,6 +288,10 @@ class GradientOps {
   /// LogSoftmaxNll.
   virtual void NllGradient(DeviceView<float> logits, std::span<const TokenId> targets,
                            std::span<double> nll) = 0;
+  /// Of sum(kl), kl[i] = KL(softmax(reference[i]) || softmax(logits[i])) in nats: logits become
+  /// softmax(logits[i]) - softmax(reference[i]), and reference is spoilt. Both [n, vocab].
+  virtual void KlGradient(DeviceView<float> logits, DeviceView<float> reference,
+                          std::span<double> kl) = 0;
 };
 
 /// A factor of a Gram matrix that lies on a device (quantize/gptq.h). "Position": in the order of

@@ -63,6 +63,9 @@ struct Backward::Batch {
   Index first = 0;                   // row of the layer where they begin
   LayerValues values, gradients;
   std::vector<DeviceView<float>> norm_inputs;  // [steps], of those that are norms
+  WeightObserver* of_weights = nullptr;
+  std::vector<DeviceView<float>> unit_inputs;  // [steps], of products, where they are observed
+  std::size_t copies = 0;                      // of kept_ that are in use
 };
 
 Backward::Backward(const Weights& weights, Device& device, Index max_length)
@@ -104,8 +107,41 @@ void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceV
   }
 }
 
+double Backward::DivergenceHead(const Hidden& hidden, Forward& reference, const Hidden& taught,
+                                DeviceView<float> gradient, WeightObserver* observer) {
+  const ModelConfig& config = weights_.config;
+  LIEQ_ASSERT(taught.x.rows() == hidden.x.rows() && gradient.rows() == hidden.x.rows());
+  const Index all = hidden.x.rows();
+  const Index chunk = std::clamp<Index>(kLogitElements / config.vocab, 1, all);
+  const PreparedMatrix& head = placed_.head();
+  std::vector<double> kl(Size(chunk));
+  double sum = 0;
+  for (Index first = 0; first < all; first += chunk) {
+    const Index rows = std::min(chunk, all - first);
+    const auto x = hidden.x.view().Rows(first, rows);
+    const auto in = runner_.Own(LayerValue::kNormed, rows);
+    const auto logits = Sized(device_, logits_, rows, config.vocab);
+    const auto wanted = Sized(device_, reference_logits_, rows, config.vocab);
+    const std::span<double> losses(kl.data(), Size(rows));
+    reference.Logits(taught.x.view().Rows(first, rows), wanted);
+    device_.RmsNorm(x, placed_.final_norm(), config.rms_eps, in);
+    device_.Matmul(in, head, {}, logits, false);
+    gradients_.KlGradient(logits, wanted, losses);
+    device_.Sync();
+    CheckFinite(losses, first / hidden.length, first % hidden.length);
+    for (const double each : losses) sum += each;
+    if (observer != nullptr) observer->OfHead(in, logits);
+    gradients_.MatmulGradient(logits, head, in, false);
+    if (observer != nullptr) observer->OfFinalNorm(x, in);
+    gradients_.RmsNormGradient(x, placed_.final_norm(), config.rms_eps, in,
+                               gradient.Rows(first, rows), false);
+  }
+  return sum;
+}
+
 void Backward::Layer(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
-                     DeviceView<float> gradient, const GradientObserver& observer) {
+                     DeviceView<float> gradient, const GradientObserver& observer,
+                     WeightObserver* of_weights) {
   const PlacedLayer placed = Place(weights, device_);
   const std::span<const LayerStep> steps = runner_.Steps(layer);
   LIEQ_ASSERT(x.rows() == gradient.rows() && x.rows() % length == 0);
@@ -118,7 +154,9 @@ void Backward::Layer(Index layer, const LayerWeights& weights, DeviceView<float>
                 .first = first,
                 .values = runner_.Values(layer),
                 .gradients = runner_.Values(layer),
-                .norm_inputs = std::vector<DeviceView<float>>(steps.size())};
+                .norm_inputs = std::vector<DeviceView<float>>(steps.size()),
+                .of_weights = of_weights,
+                .unit_inputs = std::vector<DeviceView<float>>(steps.size())};
     batch.values[LayerValue::kStream] = x.Rows(first, rows);
     batch.gradients[LayerValue::kStream] = gradient.Rows(first, rows);
     Recompute(batch);
@@ -129,13 +167,7 @@ void Backward::Layer(Index layer, const LayerWeights& weights, DeviceView<float>
 /// The layer forward from its input, as far as gradients read what it computes. They read values as
 /// they were when a step read them: one that changes a norm's input gets a copy to work on.
 void Backward::Recompute(Batch& batch) {
-  std::size_t copies = 0;
-  const auto copy = [&](DeviceView<const float> value) {
-    if (copies == kept_.size()) kept_.emplace_back();
-    const auto to = Sized(device_, kept_[copies++], value.rows(), value.cols());
-    device_.Copy(value, to);
-    return to;
-  };
+  const auto copy = [&](DeviceView<const float> value) { return Kept(value, batch); };
   const auto reads = [](const LayerStep& step) { return GradientReadsInput(step.kind); };
   const auto last = std::ranges::find_if(batch.steps.rbegin(), batch.steps.rend(), reads);
   for (std::size_t i = 0; i < batch.steps.size(); ++i) {
@@ -144,10 +176,36 @@ void Backward::Recompute(Batch& batch) {
       const auto input = runner_.Room(step.from, batch.values);
       batch.norm_inputs[i] = step.from == step.to ? copy(input) : input;
     }
-    if (&step == &*last) return;  // what it writes, nobody reads
+    if (step.kind == StepKind::kProducts && batch.of_weights != nullptr) {
+      batch.unit_inputs[i] = copy(runner_.Room(step.from, batch.values));
+    }
+    if (&step == &*last) return KeepUnitInputs(i, batch);  // what it writes, no gradient reads
     if (AddsToStream(step))
       batch.values[LayerValue::kStream] = copy(batch.values[LayerValue::kStream]);
     runner_.Run(step, {.layer = batch.layer, .spans = batch.spans}, batch.values);
+  }
+}
+
+DeviceView<float> Backward::Kept(DeviceView<const float> value, Batch& batch) {
+  if (batch.copies == kept_.size()) kept_.emplace_back();
+  const auto to = Sized(device_, kept_[batch.copies++], value.rows(), value.cols());
+  device_.Copy(value, to);
+  return to;
+}
+
+/// The steps from the last one on whose input a gradient reads, for the inputs of the products
+/// among them: on copies, so that what gradients read stays.
+void Backward::KeepUnitInputs(std::size_t last, Batch& batch) {
+  if (batch.of_weights == nullptr) return;
+  LayerValues rest = batch.values;
+  for (std::size_t i = last; i < batch.steps.size(); ++i) {
+    const LayerStep& step = batch.steps[i];
+    if (step.kind == StepKind::kProducts) {
+      batch.unit_inputs[i] = Kept(runner_.Room(step.from, rest), batch);
+    }
+    if (AddsToStream(step)) continue;  // nobody reads it
+    rest[step.to] = Kept(runner_.Room(step.to, rest), batch);
+    runner_.Run(step, {.layer = batch.layer, .spans = batch.spans}, rest);
   }
 }
 
@@ -180,6 +238,11 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
           observer(linear.site, batch.first, gradients[linear.to]);
         }
       }
+      if (batch.of_weights != nullptr) {
+        for (const StepLinear& linear : step.linears) {
+          batch.of_weights->OfLinear(linear.site, batch.unit_inputs[index], gradients[linear.to]);
+        }
+      }
       bool add = from_stream;
       for (const StepLinear& linear : step.linears) {
         gradients_.MatmulGradient(gradients[linear.to], *batch.layer.At(linear.site).weight,
@@ -189,12 +252,18 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
       break;
     }
     case StepKind::kNorm:
+      if (batch.of_weights != nullptr) {
+        batch.of_weights->OfNorm(step.weight, batch.norm_inputs[index], gradients[step.to]);
+      }
       gradients_.RmsNormGradient(batch.norm_inputs[index], batch.layer.At(step.weight),
                                  config.rms_eps, gradients[step.to], GradientRoom(step.from, batch),
                                  from_stream);
       break;
     case StepKind::kHeadNorm: {
       const auto heads = gradients[step.to].Reshaped(step.head);
+      if (batch.of_weights != nullptr) {
+        batch.of_weights->OfNorm(step.weight, batch.norm_inputs[index].Reshaped(step.head), heads);
+      }
       gradients_.RmsNormGradient(batch.norm_inputs[index].Reshaped(step.head),
                                  batch.layer.At(step.weight), config.rms_eps, heads, heads, false);
       break;

@@ -18,6 +18,7 @@
 
 namespace lieq {
 
+class Forward;
 struct Hidden;
 
 /// Rows of a layer's intermediates held at once: backward has some twice as many as forward.
@@ -28,8 +29,23 @@ inline constexpr Index kGradientRows = 4096;
 using GradientObserver =
     std::function<void(Site site, Index first, DeviceView<const float> gradient)>;
 
-/// The loss is the sum of the NLL over the scored positions of each window, all but the last: so
-/// gradients of a window do not depend on the other ones.
+/// Sees what gradients of weights are made of, as a layer runs backward: what weights read, x, and
+/// the gradient with respect to what they gave, dy; both valid during the call.
+class WeightObserver {
+ public:
+  virtual ~WeightObserver() = default;
+  /// y = x Wᵀ + b: dW = dyᵀ x, db = the sum of dy. x [rows, in], dy [rows, out].
+  virtual void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) = 0;
+  /// y = weight * x / rms(x). Both [rows, columns].
+  virtual void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) = 0;
+  /// The norm before the head, and the head.
+  virtual void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) = 0;
+  virtual void OfHead(DeviceView<const float> x, DeviceView<const float> dy) = 0;
+};
+
+/// The loss is the sum of the NLL over the scored positions of each window, all but the last, or
+/// the sum of the divergence from a reference over all positions: so gradients of a window do not
+/// depend on the other ones.
 class Backward {
  public:
   /// weights and device outlive this. max_length: the longest window that will be run. Throws Error
@@ -41,15 +57,22 @@ class Backward {
   /// Throws Error naming the window where an NLL is not finite, counted from `first_window`.
   void Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
             Index first_window = 0);
+  /// The same for the divergence: returns its sum, nats. reference: of the same vocabulary, whose
+  /// hidden state behind its last layer is `taught`.
+  double DivergenceHead(const Hidden& hidden, Forward& reference, const Hidden& taught,
+                        DeviceView<float> gradient, WeightObserver* observer = nullptr);
   /// From the gradient with respect to a layer's output to that with respect to its input x, in
   /// place, in batches of whole windows. weights: of the layer. x (which is left as it is) and
   /// gradient [windows * length, hidden].
   void Layer(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
-             DeviceView<float> gradient, const GradientObserver& observer = {});
+             DeviceView<float> gradient, const GradientObserver& observer = {},
+             WeightObserver* of_weights = nullptr);
 
  private:
   struct Batch;
   void Recompute(Batch& batch);
+  void KeepUnitInputs(std::size_t last, Batch& batch);
+  DeviceView<float> Kept(DeviceView<const float> value, Batch& batch);
   void Back(std::size_t step, Batch& batch, const GradientObserver& observer);
   [[nodiscard]] DeviceView<float> GradientRoom(LayerValue value, Batch& batch);
 
@@ -60,7 +83,7 @@ class Backward {
   StepRunner runner_;                                    // holds the values of a layer
   std::vector<DeviceMatrix> kept_;                       // what steps change and gradients read
   std::array<DeviceMatrix, kLayerValues> gradients_of_;  // of values whose place they cannot take
-  DeviceMatrix logits_;
+  DeviceMatrix logits_, reference_logits_;
 };
 
 /// weights[layer][unit][token] = mean over the rows of all linears of the unit of (dloss/dy)², the

@@ -322,6 +322,28 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     });
   }
 
+  void KlGradient(DeviceView<float> logits_, DeviceView<float> reference_,
+                  std::span<double> kl) override {
+    const View<float, 2> logits = Host(logits_), reference = Host(reference_);
+    LIEQ_ASSERT(logits.rows() == reference.rows() && logits.cols() == reference.cols());
+    const Index vocab = logits.cols();
+    pool_.ParallelFor(logits.rows(), [&](Index r, int worker) {
+      const std::span<float> row = logits.Row(r), q = reference.Row(r);
+      const std::span<float> apart = Scratch(worker, 1, vocab).Row(0);
+      for (Index i = 0; i < vocab; ++i) apart[Size(i)] = q[Size(i)] - row[Size(i)];
+      const double log_sum = kernels_.log_sum_exp(row.data(), vocab);
+      const double log_sum_q = kernels_.log_sum_exp(q.data(), vocab);
+      kernels_.probabilities(q.data(), log_sum_q, vocab);
+      kernels_.probabilities(row.data(), log_sum, vocab);
+      double sum = 0;
+      for (Index i = 0; i < vocab; ++i) {
+        sum += static_cast<double>(q[Size(i)]) * static_cast<double>(apart[Size(i)]);
+        row[Size(i)] -= q[Size(i)];
+      }
+      kl[Size(r)] = sum + log_sum - log_sum_q;
+    });
+  }
+
   std::unique_ptr<PlacedSums<double>> MakeGram(Index n) override {
     return std::make_unique<HostSums<double>>(Matrix<double>(n, n));
   }

@@ -1,0 +1,197 @@
+#include "lieq/pipeline/tune.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "lieq/base/stopwatch.h"
+#include "lieq/container/compare.h"
+#include "lieq/container/export_rows.h"
+#include "lieq/container/exporters.h"
+#include "lieq/container/finite.h"
+#include "lieq/pipeline/export_record.h"
+#include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/output_places.h"
+#include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/result_files.h"
+#include "lieq/pipeline/run_folder.h"
+#include "lieq/pipeline/source.h"
+
+namespace lieq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Index kMostWindows = 1 << 16;
+constexpr Index kMostHeldOut = 8;
+
+void CheckTuneRequest(const TuneRequest& request) {
+  if (request.tokens && request.minutes) throw UsageError("--tokens and --minutes: one of them");
+  CheckPlaces({{request.model, InputRole::kModel, "the quantized model"},
+               {request.reference, InputRole::kModel, "the reference"}},
+              {{request.output, OutputRole::kModel, "the output", nullptr},
+               {RunFolderOf(request.output), OutputRole::kRun, "the working folder"}},
+              {.force = request.force, .keeps_files = true});
+}
+
+void CheckModels(const ModelFolder& model, const ModelFolder& reference, const Log& log) {
+  RequireSource(reference, "--reference takes the model that it was quantized from", log);
+  if (!model.quantized) {
+    throw Error({.what = "the model is not quantized: there is nothing to tune",
+                 .where = model.path.string(),
+                 .expected = "what `lieq quantize` wrote, or a GGUF, GPTQ or MLX model"});
+  }
+  const ModelConfig &a = model.weights.config, &b = reference.weights.config;
+  if (a.layers == b.layers && a.hidden == b.hidden && a.vocab == b.vocab &&
+      a.architecture == b.architecture) {
+    return;
+  }
+  throw Error({.what = "the reference is another model",
+               .where = reference.path.string(),
+               .expected = fmt::format("{} with {} layers of {}, {} tokens", a.architecture,
+                                       a.layers, a.hidden, a.vocab),
+               .found = fmt::format("{} with {} layers of {}, {} tokens", b.architecture, b.layers,
+                                    b.hidden, b.vocab)});
+}
+
+/// Seconds of a step and of a check, by one of each that changes nothing.
+struct StepTimes {
+  double step, check;
+};
+
+StepTimes TimeSteps(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
+                    Index held_out, const TuneOptions& options, Session& session) {
+  const Stopwatch watch;
+  (void)AddDivergenceGradients(reference, model, windows.Rows(0, 1), options.most_kept,
+                               session.device(), session.context());
+  for (TunedNumbers& each : model.numbers()) std::ranges::fill(each.gradient, 0.0f);
+  const double of_window = watch.seconds();
+  constexpr double kCheckShare = 0.4;  // two passes forward and the heads, of about five
+  return {of_window * static_cast<double>(options.batch),
+          kCheckShare * of_window * static_cast<double>(held_out)};
+}
+
+Index StepsOf(const TuneRequest& request, Index windows, Index length, Index batch,
+              const std::function<StepTimes()>& times, const TuneOptions& options) {
+  const auto of_step = static_cast<double>(batch * length);
+  double steps = 2.0 * static_cast<double>(windows * length) / of_step;
+  if (request.tokens) steps = static_cast<double>(*request.tokens) / of_step;
+  if (request.minutes) {
+    const StepTimes each = times();
+    const double left =
+        60 * *request.minutes - static_cast<double>(options.checks + 1) * each.check;
+    steps = left / each.step;
+  }
+  return std::max<Index>(1, static_cast<Index>(steps));
+}
+
+Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
+                    const TuneOutcome& outcome, const EncodedText& text) {
+  const TuneResult& result = outcome.result;
+  Record checks = Record::array();
+  for (const TuneCheck& each : result.checks) {
+    checks.push_back({{"step", each.step}, {"held_out_kl", each.held_out}});
+  }
+  return {{"what", "scales"},
+          {"reference", fs::weakly_canonical(request.reference).filename().string()},
+          {"steps", options.steps},
+          {"kept_step", result.kept},
+          {"tokens", outcome.tokens},
+          {"windows", outcome.windows},
+          {"held_out_windows", outcome.held_out},
+          {"context", outcome.length},
+          {"rate", options.rate},
+          {"batch_windows", options.batch},
+          {"seed", options.seed},
+          {"numbers", outcome.numbers},
+          {"held_out_kl_before", result.before()},
+          {"held_out_kl", result.after()},
+          {"calibration", TextRecord(text)},
+          {"checks", std::move(checks)},
+          {"losses", result.losses}};
+}
+
+}  // namespace
+
+TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
+  const Stopwatch watch;
+  TuneRequest request = given;
+  request.output = PlainOutput(request.output);
+  CheckTuneRequest(request);
+  QuantizeRequest texts;
+  texts.model = request.reference;
+  texts.calibration = request.calibration;
+  if (!texts.calibration.samples) texts.calibration.samples = kMostWindows;
+  texts.reading = request.reading;
+  texts.seed = request.seed;
+  Source source(texts, session);
+  ModelFolder model = OpenInput(request.model, session.log());
+  CheckModels(model, source.model(), session.log());
+  RequireFinite(model, session.pool());
+
+  const Windows& windows = source.windows();
+  if (windows.count < 2) {
+    throw Error({.what = "too little text: one window is held out, and one is needed to train on",
+                 .where = source.calibration().where,
+                 .expected = fmt::format("{} tokens", 2 * windows.length),
+                 .found = fmt::format("{}", windows.tokens_in_text),
+                 .hint = "more --calibration, or a smaller --context"});
+  }
+  TuneOutcome outcome;
+  outcome.held_out = std::clamp<Index>(windows.count / 8, 1, kMostHeldOut);
+  outcome.windows = windows.count - outcome.held_out;
+  outcome.length = windows.length;
+  const auto training = windows.view().Rows(0, outcome.windows);
+  const auto held_out = windows.view().Rows(outcome.windows, outcome.held_out);
+
+  TunedModel tuned(model.weights, model.dtype);
+  outcome.numbers = tuned.count();
+  TuneOptions options{
+      .batch = std::clamp<Index>(request.batch_tokens / windows.length, 1, outcome.windows),
+      .rate = request.rate,
+      .seed = request.seed};
+  const Weights& reference = source.model().weights;
+  options.steps = StepsOf(
+      request, outcome.windows, windows.length, options.batch,
+      [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
+      options);
+  outcome.tokens = options.steps * options.batch * windows.length;
+  session.log().Info(
+      fmt::format("{} numbers, {} steps of {} windows of {} tokens; {} windows are held out",
+                  outcome.numbers, options.steps, options.batch, windows.length, outcome.held_out));
+  outcome.result =
+      Tune(reference, tuned, training, held_out, options, session.device(), session.context());
+  if (outcome.written()) {
+    RunFolder folder(request.output);
+    const fs::path written = folder.FreshOut();
+    try {
+      const Exporter& exporter = FindExporter("compressed-tensors");
+      outcome.record = BeforeExport({.model = request.model, .exporter = &exporter}, model);
+      model.weights = tuned.weights();
+      WriteOwnFolder(model, written);
+      const ModelFolder opened = OpenModel(written);
+      const Comparison comparison = CompareModels(model, opened);
+      if (!comparison.equal()) {
+        throw Error({.what = "what was read back is not what was written",
+                     .where = written.string() + ": " + comparison.differences.front().tensor});
+      }
+      for (const char* measured : {"measured_kl", "predicted_kl", "exported_by", "container"}) {
+        outcome.record.erase(measured);
+      }
+      outcome.record["tuning"] = TuningRecord(request, options, outcome, source.calibration());
+      outcome.record = AfterExport(std::move(outcome.record), opened);
+      outcome.bytes = outcome.record["bytes"].get<std::uint64_t>();
+      const std::string card = CardOfExport(outcome.record, exporter, opened, {});
+      WriteResultFiles(written, {.card = card, .record = outcome.record});
+    } catch (...) {
+      folder.Abandon();
+      throw;
+    }
+    folder.Finish();
+  }
+  outcome.seconds = watch.seconds();
+  return outcome;
+}
+
+}  // namespace lieq

@@ -1,0 +1,46 @@
+// Tuning a quantized model: training its scales and norms towards the float model's predictions.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "lieq/io/json.h"
+#include "lieq/pipeline/requests.h"
+#include "lieq/pipeline/session.h"
+#include "lieq/tune/tune.h"
+
+namespace lieq {
+
+struct TuneRequest {
+  std::filesystem::path model, reference, output;
+  CalibrationRequest calibration;  // samples: none: all windows there are
+  TextOptions reading;
+  std::optional<std::int64_t> tokens;  // to train on; none: what `minutes` says, else two passes
+  std::optional<double> minutes;       // on this machine, about
+  Index batch_tokens = 8192;           // of a step, in whole windows, one at least
+  double rate = TuneOptions().rate;
+  std::uint64_t seed = 0;
+  bool force = false;
+  std::string command;
+};
+
+struct TuneOutcome {
+  TuneResult result;
+  Index windows = 0, held_out = 0, length = 0;
+  std::int64_t tokens = 0;  // trained on
+  std::size_t numbers = 0;  // that were free to move
+  Record record;            // lieq.json
+  std::uint64_t bytes = 0;  // of the weight files, as before
+  double seconds = 0;
+  /// False: no state was better on the windows held out, and nothing was written.
+  [[nodiscard]] bool written() const noexcept { return result.kept > 0; }
+};
+
+/// Writes request.output, a folder of LieQ's own form with the grids and codes of request.model. It
+/// appears by one rename once it was opened and found to be what was trained. Throws UsageError,
+/// Error for inputs that are wrong or not of one model, and Stopped.
+TuneOutcome TuneModel(const TuneRequest& request, Session& session);
+
+}  // namespace lieq

@@ -1,0 +1,239 @@
+#include "lieq/tune/tuned_model.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include "lieq/base/assert.h"
+#include "lieq/model/layer_vectors.h"
+
+namespace lieq {
+namespace {
+
+constexpr float kLargestHalf = 65504, kLeastHalf = 0x1p-24f;
+
+float RoundHalf(float value, float least) noexcept {
+  return ToFloat(ToF16(std::clamp(value, least, kLargestHalf)));
+}
+
+/// Norms among the vectors of a layer: what else it holds beside linears stays.
+constexpr std::array kNorms{LayerVector::kAttentionNorm, LayerVector::kMlpNorm, LayerVector::kQNorm,
+                            LayerVector::kKNorm};
+
+std::vector<float>& VectorOf(LayerWeights& layer, LayerVector which) {
+  return layer.*LayerVectorRows()[static_cast<std::size_t>(which)].values;
+}
+
+float MeanSize(std::span<const float> values) {
+  double sum = 0;
+  for (const float value : values) sum += std::fabs(static_cast<double>(value));
+  return static_cast<float>(sum / static_cast<double>(std::max<std::size_t>(values.size(), 1)));
+}
+
+}  // namespace
+
+float TunedNumbers::Value(std::size_t i, DType floats) const noexcept {
+  if (u[i] == 0) return start[i];
+  const float value = start[i] + unit[i] * u[i];
+  switch (kind) {
+    case TunedKind::kScale:
+      // A scale keeps its sign: codes would change theirs.
+      return start[i] * value > 0 ? RoundScale(value) : start[i];
+    case TunedKind::kMinimum:
+      return RoundMinimum(value);
+    case TunedKind::kSuper:
+      return RoundHalf(value, kLeastHalf);
+    case TunedKind::kSuperMinimum:
+      return RoundHalf(value, 0);
+    case TunedKind::kVector:
+      return Stored(value, floats);
+  }
+  return value;
+}
+
+TunedModel::TunedModel(const Weights& source, DType floats) : floats_(floats), weights_(source) {
+  matrices_.resize(source.layers.size());
+  vectors_.resize(source.layers.size());
+  for (std::size_t l = 0; l < source.layers.size(); ++l) {
+    const std::string layer = "layer " + std::to_string(l) + ", ";
+    for (const Site site : kAllSites) {
+      const auto s = static_cast<std::size_t>(site);
+      AddMatrix(layer + std::string(Name(site)), source.layers[l].linears[s], matrices_[l][s]);
+      if (matrices_[l][s].matrix) weights_.layers[l].linears[s].weight = matrices_[l][s].matrix;
+    }
+    vectors_[l].fill(kNone);
+    for (const LayerVector which : kNorms) {
+      const std::vector<float>& values = VectorOf(weights_.layers[l], which);
+      if (values.empty()) continue;
+      vectors_[l][static_cast<std::size_t>(which)] = AddVector(layer + "norm", values);
+    }
+  }
+  final_norm_ = AddVector("final norm", weights_.final_norm);
+}
+
+std::size_t TunedModel::count() const noexcept {
+  std::size_t sum = 0;
+  for (const TunedNumbers& each : numbers_) sum += each.start.size();
+  return sum;
+}
+
+std::size_t TunedModel::Add(std::string name, TunedKind kind, std::vector<float> start,
+                            std::vector<float> unit) {
+  const std::size_t count = start.size();
+  numbers_.push_back({.name = std::move(name),
+                      .kind = kind,
+                      .start = std::move(start),
+                      .unit = std::move(unit),
+                      .u = std::vector<float>(count),
+                      .gradient = std::vector<float>(count)});
+  return numbers_.size() - 1;
+}
+
+std::size_t TunedModel::AddVector(std::string name, std::span<const float> values) {
+  std::vector<float> start(values.begin(), values.end());
+  std::vector<float> unit(start.size(), MeanSize(start));
+  return Add(std::move(name), TunedKind::kVector, std::move(start), std::move(unit));
+}
+
+void TunedModel::AddMatrix(const std::string& name, const Linear& linear, Matrices& place) {
+  if (!linear.bias.empty()) place.bias = AddVector(name + ": bias", linear.bias);
+  const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+  if (packed == nullptr || *packed == nullptr) return;
+  const QMatrix& q = **packed;
+  place.matrix = std::make_shared<QMatrix>(q);
+  const bool minima = q.grid().offset == Offset::kFloat;
+  if (q.grid().k_quant) {
+    std::vector<float> d, dmin;
+    for (Index r = 0; r < q.rows(); ++r) {
+      for (Index s = 0; s < q.supers(); ++s) {
+        d.push_back(q.Super(r, s).d);
+        dmin.push_back(q.Super(r, s).dmin);
+      }
+    }
+    std::vector<float> unit = d;
+    place.scale = Add(name + ": d", TunedKind::kSuper, std::move(d), std::move(unit));
+    if (!minima) return;
+    unit = dmin;
+    place.minimum =
+        Add(name + ": dmin", TunedKind::kSuperMinimum, std::move(dmin), std::move(unit));
+    return;
+  }
+  const View<const float, 2> scales = q.scales();
+  std::vector<float> start(scales.data(), scales.data() + scales.size()), unit = start;
+  place.scale = Add(name + ": scale", TunedKind::kScale, std::move(start), unit);
+  if (!minima) return;
+  start.assign(q.minima().data(), q.minima().data() + q.minima().size());
+  for (float& each : unit) each = std::fabs(each);
+  place.minimum = Add(name + ": minimum", TunedKind::kMinimum, std::move(start), std::move(unit));
+}
+
+void TunedModel::ApplyMatrix(const Matrices& place) const {
+  QMatrix& q = *place.matrix;
+  const TunedNumbers& scale = numbers_[place.scale];
+  const TunedNumbers* minimum = place.minimum == kNone ? nullptr : &numbers_[place.minimum];
+  std::size_t i = 0;
+  if (q.grid().k_quant) {
+    for (Index r = 0; r < q.rows(); ++r) {
+      for (Index s = 0; s < q.supers(); ++s, ++i) {
+        SuperBlock super = q.Super(r, s);
+        super.d = scale.Value(i, floats_);
+        if (minimum != nullptr) super.dmin = minimum->Value(i, floats_);
+        q.SetSuper(r, s, super);
+      }
+    }
+    return;
+  }
+  for (Index r = 0; r < q.rows(); ++r) {
+    for (Index g = 0; g < q.groups(); ++g, ++i) {
+      q.scales()(r, g) = scale.Value(i, floats_);
+      if (minimum != nullptr) q.minima()(r, g) = minimum->Value(i, floats_);
+    }
+  }
+}
+
+void TunedModel::Apply(ThreadPool& pool) {
+  const auto vector = [&](std::size_t at, std::vector<float>& to) {
+    if (at == kNone) return;
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = numbers_[at].Value(i, floats_);
+  };
+  pool.ParallelFor(static_cast<Index>(matrices_.size()), [&](Index layer, int) {
+    const std::size_t l = Size(layer);
+    for (const Site site : kAllSites) {
+      const auto s = static_cast<std::size_t>(site);
+      if (matrices_[l][s].matrix) ApplyMatrix(matrices_[l][s]);
+      vector(matrices_[l][s].bias, weights_.layers[l].linears[s].bias);
+    }
+    for (const LayerVector which : kNorms) {
+      vector(vectors_[l][static_cast<std::size_t>(which)], VectorOf(weights_.layers[l], which));
+    }
+  });
+  vector(final_norm_, weights_.final_norm);
+}
+
+void TunedModel::AddMatrixGradient(Index layer, Site site, View<const float, 2> dw,
+                                   ThreadPool& pool) {
+  const Matrices& place = matrices_[Size(layer)][static_cast<std::size_t>(site)];
+  if (place.matrix == nullptr) return;
+  const QMatrix& q = *place.matrix;
+  LIEQ_ASSERT(dw.rows() == q.rows() && dw.cols() == q.cols());
+  TunedNumbers& scale = numbers_[place.scale];
+  TunedNumbers* minimum = place.minimum == kNone ? nullptr : &numbers_[place.minimum];
+  const Index columns = q.group_columns(), groups = q.groups();
+  const Index supers = q.supers(), of_super = supers > 0 ? groups / supers : 1;
+  pool.ParallelFor(q.rows(), [&](Index r, int) {
+    std::vector<std::uint8_t> codes(Size(q.cols()));
+    q.GetRow(r, codes);
+    const std::span<const float> row = dw.Row(r);
+    for (Index g = 0; g < groups; ++g) {
+      const float zero =
+          q.zeros().size() > 0 ? static_cast<float>(q.zeros()(r, g)) : q.grid().shared_zero();
+      double of_codes = 0, of_ones = 0;
+      for (Index c = g * columns; c < (g + 1) * columns; ++c) {
+        const auto d = static_cast<double>(row[Size(c)]);
+        of_codes += d * static_cast<double>(static_cast<float>(codes[Size(c)]) - zero);
+        of_ones += d;
+      }
+      std::size_t at = Size(r * groups + g);
+      if (supers > 0) {
+        const Index block = g / of_super;
+        const SuperBlock& super = q.Super(r, block);
+        at = Size(r * supers + block);
+        of_codes *= static_cast<double>(super.scales[Size(g % of_super)]);
+        of_ones *= -static_cast<double>(super.minima[Size(g % of_super)]);
+      }
+      scale.gradient[at] += static_cast<float>(of_codes) * scale.unit[at];
+      if (minimum != nullptr) {
+        minimum->gradient[at] += static_cast<float>(of_ones) * minimum->unit[at];
+      }
+    }
+  });
+}
+
+void TunedModel::AddVectorTo(std::size_t at, std::span<const double> gradient) {
+  if (at == kNone) return;
+  TunedNumbers& to = numbers_[at];
+  LIEQ_ASSERT(gradient.size() == to.gradient.size());
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
+    to.gradient[i] += static_cast<float>(gradient[i]) * to.unit[i];
+  }
+}
+
+bool TunedModel::HasBias(Index layer, Site site) const {
+  return matrices_[Size(layer)][static_cast<std::size_t>(site)].bias != kNone;
+}
+
+void TunedModel::AddBiasGradient(Index layer, Site site, std::span<const double> db) {
+  AddVectorTo(matrices_[Size(layer)][static_cast<std::size_t>(site)].bias, db);
+}
+
+void TunedModel::AddVectorGradient(Index layer, LayerVector which, std::span<const double> dw) {
+  AddVectorTo(vectors_[Size(layer)][static_cast<std::size_t>(which)], dw);
+}
+
+void TunedModel::AddFinalNormGradient(std::span<const double> dw) {
+  AddVectorTo(final_norm_, dw);
+}
+
+}  // namespace lieq

@@ -1,0 +1,87 @@
+// A quantized model whose numbers move while its codes stay: scales of groups, minima, d and dmin
+// of super-blocks, norms and biases.
+//
+// Each number is start + unit * u, rounded to what files hold. u is what training moves: with the
+// start as the unit of scales, a step of u is a share of each.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lieq/base/thread_pool.h"
+#include "lieq/model/weights.h"
+#include "lieq/tensor/dtype.h"
+
+namespace lieq {
+
+/// What a row of numbers is, by what it is rounded to.
+enum class TunedKind : std::uint8_t {
+  kScale,         // of a group: RoundScale
+  kMinimum,       // of a group: RoundMinimum
+  kSuper,         // d of a super-block: f16
+  kSuperMinimum,  // dmin: f16
+  kVector,        // norms and biases: the model's float type
+};
+
+/// Numbers of one matrix or vector that move.
+struct TunedNumbers {
+  std::string name;  // "layer 3, down: scale"
+  TunedKind kind{};
+  std::vector<float> start;     // as the model came
+  std::vector<float> unit;      // of u
+  std::vector<float> u;         // 0 at first
+  std::vector<float> gradient;  // with respect to u, added up
+
+  /// What the model holds of number i.
+  [[nodiscard]] float Value(std::size_t i, DType floats) const noexcept;
+};
+
+/// Matrices that are not quantized stay as they are.
+class TunedModel {
+ public:
+  /// source: quantized; copies are made of what moves. floats: the type that its norms have in
+  /// files.
+  TunedModel(const Weights& source, DType floats);
+
+  /// The model as its numbers are at the last Apply.
+  [[nodiscard]] const Weights& weights() const noexcept { return weights_; }
+  [[nodiscard]] std::span<TunedNumbers> numbers() noexcept { return numbers_; }
+  [[nodiscard]] std::size_t count() const noexcept;  // of all numbers
+
+  /// Rounds all of them into the weights.
+  void Apply(ThreadPool& pool);
+
+  /// dw [out, in]: the gradient of a linear's weights, added to those of its numbers.
+  void AddMatrixGradient(Index layer, Site site, View<const float, 2> dw, ThreadPool& pool);
+  void AddBiasGradient(Index layer, Site site, std::span<const double> db);
+  void AddVectorGradient(Index layer, LayerVector which, std::span<const double> dw);
+  void AddFinalNormGradient(std::span<const double> dw);
+  /// Whether a linear has a bias.
+  [[nodiscard]] bool HasBias(Index layer, Site site) const;
+
+ private:
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  struct Matrices {  // where the numbers of a linear are
+    std::shared_ptr<QMatrix> matrix;
+    std::size_t scale = kNone, minimum = kNone, bias = kNone;
+  };
+  std::size_t Add(std::string name, TunedKind kind, std::vector<float> start,
+                  std::vector<float> unit);
+  std::size_t AddVector(std::string name, std::span<const float> values);
+  void AddMatrix(const std::string& name, const Linear& linear, Matrices& place);
+  void ApplyMatrix(const Matrices& place) const;
+  void AddVectorTo(std::size_t at, std::span<const double> gradient);
+
+  DType floats_;
+  Weights weights_;
+  std::vector<TunedNumbers> numbers_;
+  std::vector<std::array<Matrices, kSites>> matrices_;           // [layers]
+  std::vector<std::array<std::size_t, kLayerVectors>> vectors_;  // [layers]
+  std::size_t final_norm_ = kNone;
+};
+
+}  // namespace lieq

@@ -1,0 +1,221 @@
+// Gradients of a quantized model's numbers against differences, and what training makes of them.
+#include "lieq/tune/tune.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+
+#include "lieq/base/rng.h"
+#include "lieq/container/model_folder.h"
+#include "lieq/device/cpu/cpu_device.h"
+#include "lieq/model/forward.h"
+#include "lieq/quantize/gptq.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/test_context.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+constexpr Index kWindows = 3, kLength = 12;
+
+struct Case {
+  std::string name, architecture;
+  Grid grid;
+  bool biases = false;
+};
+
+Grid Of(int bits, Index group, Offset offset = Offset::kSymmetric) {
+  return {.bits = bits, .group_size = group, .offset = offset};
+}
+
+/// A tiny float model, the same rounded to nearest, and random windows.
+struct Bench {
+  explicit Bench(const Case& wanted, int threads = 2) : test(threads) {
+    MakeTinyModel(temp.path() / "model", {.architecture = wanted.architecture,
+                                          .layers = 2,
+                                          .hidden = wanted.grid.k_quant ? 256 : 64,
+                                          .intermediate = wanted.grid.k_quant ? 256 : 96,
+                                          .heads = wanted.grid.k_quant ? 8 : 4,
+                                          .kv_heads = 2,
+                                          .head_dim = wanted.grid.k_quant ? 32 : 16,
+                                          .vocab = 270,
+                                          .attention_bias = wanted.biases,
+                                          .mlp_bias = wanted.biases,
+                                          .dtype = DType::kF32});
+    model = OpenModel(temp.path() / "model");
+    quantized = model.weights;
+    for (LayerWeights& layer : quantized.layers) {
+      for (Linear& linear : layer.linears) {
+        Matrix<float> wide(Rows(linear.weight), Cols(linear.weight));
+        WidenRows(linear.weight, 0, wide.view());
+        for (Index i = 0; i < wide.size(); ++i) wide.data()[i] *= 3;  // else nothing is lost
+        originals.push_back(std::make_shared<Matrix<float>>(std::move(wide)));
+        LinearReport report;
+        linear.weight = std::make_shared<const QMatrix>(QuantizeRtn(
+            originals.back()->view(), {}, wanted.grid, Clip::kNone, test.context, report));
+      }
+    }
+    std::size_t next = 0;
+    for (LayerWeights& layer : model.weights.layers) {
+      for (Linear& linear : layer.linears) {
+        linear.weight = View<const float, 2>(originals[next++]->view());
+      }
+    }
+    device = MakeCpuDevice(test.pool, {});
+    Rng rng(5);
+    ids.resize(Size(2 * kWindows * kLength));
+    for (TokenId& id : ids) id = static_cast<TokenId>(rng.Below(270));
+  }
+
+  [[nodiscard]] View<const TokenId, 2> tokens() const { return {ids.data(), kWindows, kLength}; }
+  [[nodiscard]] View<const TokenId, 2> held_out() const {
+    return {ids.data() + kWindows * kLength, kWindows, kLength};
+  }
+  double Loss(TunedModel& tuned) {
+    return AddDivergenceGradients(model.weights, tuned, tokens(), Index{1} << 24, *device,
+                                  test.context);
+  }
+
+  TempFolder temp;
+  TestContext test;
+  ModelFolder model;
+  std::vector<std::shared_ptr<Matrix<float>>> originals;
+  Weights quantized;
+  std::unique_ptr<Device> device;
+  std::vector<TokenId> ids;
+};
+
+const Case kCases[] = {
+    {"symmetric", "LlamaForCausalLM", Of(2, 32), true},
+    {"minima", "Qwen3ForCausalLM", Of(3, 16, Offset::kFloat)},
+    {"zeros", "Qwen2ForCausalLM", Of(3, 32, Offset::kInteger)},
+    {"half", "LlamaForCausalLM", Of(2, 16, Offset::kHalf)},
+    {"row", "LlamaForCausalLM", Of(4, 0)},
+    {"q2_k", "LlamaForCausalLM", KQuantOfBits(2)->grid},
+    {"q3_k", "Qwen3ForCausalLM", KQuantOfBits(3)->grid},
+};
+
+class GradientsOf : public testing::TestWithParam<Case> {};
+
+/// Each kind of numbers is moved together, some up and some down, as far as rounding lets them.
+TEST_P(GradientsOf, NumbersAreDifferencesOfTheLoss) {
+  Bench bench(GetParam());
+  TunedModel tuned(bench.quantized, DType::kF32);
+  (void)bench.Loss(tuned);
+  std::vector<std::vector<float>> gradients;
+  for (const TunedNumbers& each : tuned.numbers()) gradients.push_back(each.gradient);
+  std::size_t moved_arrays = 0;
+  for (std::size_t n = 0; n < gradients.size(); ++n) {
+    TunedNumbers& numbers = tuned.numbers()[n];
+    // Scales have eight bits; what the loss bends by grows with the step.
+    const bool coarse = numbers.kind == TunedKind::kScale || numbers.kind == TunedKind::kMinimum;
+    const float step = coarse ? 0x1p-6f : 0x1p-9f;
+    const auto loss_at = [&](float sign, std::vector<double>& values) {
+      for (std::size_t i = 0; i < numbers.u.size(); ++i) {
+        // Towards where the loss rises, so that differences do not cancel.
+        numbers.u[i] = sign * (gradients[n][i] > 0 ? step : -step);
+        values.push_back(static_cast<double>(numbers.Value(i, DType::kF32)));
+      }
+      tuned.Apply(bench.test.pool);
+      const double loss = bench.Loss(tuned);
+      std::ranges::fill(numbers.u, 0.0f);
+      return loss;
+    };
+    std::vector<double> above, below;
+    const double difference = loss_at(1, above) - loss_at(-1, below);
+    double predicted = 0;
+    for (std::size_t i = 0; i < numbers.u.size(); ++i) {
+      if (numbers.unit[i] == 0) continue;
+      predicted += static_cast<double>(gradients[n][i]) * (above[i] - below[i]) /
+                   static_cast<double>(numbers.unit[i]);
+    }
+    EXPECT_NEAR(difference, predicted, 0.03 * std::fabs(predicted) + 2e-5)
+        << numbers.name << " of " << GetParam().name;
+    moved_arrays += predicted != 0;
+  }
+  EXPECT_GT(moved_arrays, gradients.size() / 2);
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GradientsOf, testing::ValuesIn(kCases),
+                         [](const auto& each) { return each.param.name; });
+
+std::vector<std::vector<std::uint32_t>> CodesOf(const Weights& weights) {
+  std::vector<std::vector<std::uint32_t>> codes;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const Linear& linear : layer.linears) {
+      const auto words = std::get<std::shared_ptr<const QMatrix>>(linear.weight)->words();
+      codes.emplace_back(words.begin(), words.end());
+    }
+  }
+  return codes;
+}
+
+TEST(Tune, LowersTheDivergenceOfWindowsHeldOutAndMovesNoCode) {
+  Bench bench(kCases[0]);
+  TunedModel tuned(bench.quantized, DType::kBF16);
+
+  const TuneResult result =
+      Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
+           {.steps = 12, .batch = 3, .rate = 0.02, .checks = 4}, *bench.device, bench.test.context);
+
+  ASSERT_EQ(result.losses.size(), 12u);
+  EXPECT_LT(result.losses.back(), 0.9 * result.losses.front());
+  EXPECT_EQ(result.checks.front().step, 0);
+  EXPECT_LT(result.after(), result.before());
+  EXPECT_EQ(CodesOf(tuned.weights()), CodesOf(bench.quantized));
+  bool moved = false;
+  for (std::size_t l = 0; l < tuned.weights().layers.size(); ++l) {
+    for (const Site site : kAllSites) {
+      const auto& was =
+          *std::get<std::shared_ptr<const QMatrix>>(bench.quantized.layers[l].At(site).weight);
+      const auto& is =
+          *std::get<std::shared_ptr<const QMatrix>>(tuned.weights().layers[l].At(site).weight);
+      for (Index i = 0; i < is.scales().size(); ++i) {
+        const float scale = is.scales().data()[i];
+        ASSERT_EQ(scale, RoundScale(scale)) << "as files hold it";
+        moved = moved || scale != was.scales().data()[i];
+      }
+    }
+    for (const float norm : tuned.weights().layers[l].mlp_norm) {
+      ASSERT_EQ(norm, Stored(norm, DType::kBF16));
+    }
+  }
+  EXPECT_TRUE(moved);
+}
+
+TEST(Tune, KeepsWhatItBeganWithWhereNothingIsBetter) {
+  Bench bench(kCases[3]);
+  TunedModel tuned(bench.quantized, DType::kF32);
+
+  const TuneResult result =
+      Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
+           {.steps = 2, .batch = 1, .rate = 30, .checks = 2}, *bench.device, bench.test.context);
+
+  EXPECT_EQ(result.kept, 0);
+  EXPECT_EQ(result.after(), result.before());
+  for (std::size_t l = 0; l < tuned.weights().layers.size(); ++l) {
+    EXPECT_EQ(tuned.weights().layers[l].mlp_norm, bench.quantized.layers[l].mlp_norm);
+  }
+}
+
+TEST(Tune, GivesTheSameNumbersForAnyNumberOfThreads) {
+  const auto numbers = [](int threads) {
+    Bench bench(kCases[1], threads);
+    TunedModel tuned(bench.quantized, DType::kBF16);
+    (void)Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
+               {.steps = 3, .batch = 2, .most_kept = 2 * kLength * 64}, *bench.device,
+               bench.test.context);
+    std::vector<float> all;
+    for (const TunedNumbers& each : tuned.numbers()) {
+      all.insert(all.end(), each.u.begin(), each.u.end());
+    }
+    return all;
+  };
+  EXPECT_EQ(numbers(1), numbers(3));
+}
+
+}  // namespace
+}  // namespace lieq
