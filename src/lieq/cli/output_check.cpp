@@ -41,6 +41,7 @@ constexpr std::array kInputs{
     InputRow{At<&Arguments::evaluate, &EvaluateRequest::models>, InputRole::kModel, "a model"},
     InputRow{At<&Arguments::evaluate, &EvaluateRequest::reference>, InputRole::kModel,
              "the reference"},
+    InputRow{At<&Arguments::tune, &TuneRequest::reference>, InputRole::kModel, "the reference"},
     InputRow{At<&Arguments::against>, InputRole::kModel, "the model of --against"},
     InputRow{At<&Arguments::run, &QuantizeRequest::damage, &DamageRequest::text>, InputRole::kFile,
              "the text"},
@@ -80,6 +81,8 @@ struct OutputRow {
 
 constexpr std::array kOutputs{
     OutputRow{"quantize", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kModel},
+    OutputRow{"tune", At<&Arguments::run, &QuantizeRequest::output>, "the output",
               OutputRole::kModel},
     OutputRow{"export", At<&Arguments::run, &QuantizeRequest::output>, "the output",
               OutputRole::kModel, "gguf"},

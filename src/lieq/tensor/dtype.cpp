@@ -35,36 +35,10 @@ std::optional<DType> DTypeFromName(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-float ToFloat(F16 value) noexcept {
-  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
-  const std::uint32_t exponent = (value.bits >> 10) & 0x1Fu;
-  const std::uint32_t mantissa = value.bits & 0x3FFu;
-  if (exponent == 0) {  // zero and subnormals: mantissa * 2^-24, exact in float
-    const float magnitude = static_cast<float>(mantissa) * 0x1.0p-24f;
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
-  }
-  const std::uint32_t wide = exponent == 31 ? 255u : exponent + 112u;
-  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
-}
-
 Bf16 ToBf16(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if (std::isnan(value)) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
-}
-
-F16 ToF16(float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
-  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return {static_cast<std::uint16_t>(sign | 0x7E00u)};
-  if (magnitude >= 0x477FF000u) return {static_cast<std::uint16_t>(sign | 0x7C00u)};  // >= 65520
-  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24, rounded to even by nearbyint
-    const float steps = std::nearbyint(std::bit_cast<float>(magnitude) * 0x1.0p24f);
-    return {static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(steps))};
-  }
-  const std::uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
-  return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
 }
 
 float Stored(float value, DType type) noexcept {

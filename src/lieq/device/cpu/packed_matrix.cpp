@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -130,7 +131,13 @@ bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
   pool.ParallelFor(CeilDiv(numbers.rows(), kRowsOfTask), [&](Index task, int) {
     const Index row = task * kRowsOfTask, rows = std::min(kRowsOfTask, numbers.rows() - row);
     const View<const float, 2> part = numbers.Rows(row, rows);
-    const auto fits = [](float v) { return ToFloat(ToF16(v)) == v; };
+    const auto fits = [](float v) {
+      // Of most scales their bits say it: an exponent that f16 has, and no more bits than it.
+      const auto bits = std::bit_cast<std::uint32_t>(v);
+      const std::uint32_t exponent = bits >> 23 & 0xFF;
+      const bool plain = (bits & 0x1FFF) == 0 && exponent > 112 && exponent < 143;
+      return plain || ToFloat(ToF16(v)) == v;
+    };
     if (!std::all_of(part.data(), part.data() + part.size(), fits)) fit = false;
   });
   return fit;

@@ -1,0 +1,102 @@
+// lieq tune: what it writes, keeps and refuses.
+#include <gtest/gtest.h>
+
+#include "lieq/io/json.h"
+#include "tests/cli/program.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+using Words = std::vector<std::string>;
+
+class Tuning : public testing::Test {
+ protected:
+  Tuning() {
+    MakeTinyModel(folder / "model", {.layers = 2, .intermediate = 192});
+    std::string text;
+    for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
+    WriteText(folder / "text", text);
+  }
+  std::string Path(const std::string& name) const { return (folder / name).string(); }
+  Outcome Quantize(const std::string& out, const Words& more) {
+    Words words{"quantize", Path("model"), "-o", Path(out), "--method", "rtn", "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    return RunLieq(folder.path(), words);
+  }
+  Outcome Tune(const std::string& model, const std::string& out, const Words& more = {}) {
+    Words words{
+        "tune",           Path(model), "--reference", Path("model"), "-o",       Path(out),
+        "--context",      "32",        "--samples",   "12",          "--tokens", "384",
+        "--batch-tokens", "64",        "--rate",      "0.02",        "-q",       "--calibration",
+        Path("text")};
+    words.insert(words.end(), more.begin(), more.end());
+    return RunLieq(folder.path(), words);
+  }
+
+  TempFolder folder;
+};
+
+TEST_F(Tuning, WritesTheSameBytesOfBetterNumbers) {
+  const std::vector<std::pair<std::string, Words>> rows{
+      {"plain", {"--uniform", "w2g64", "--embedding-bits", "8"}},
+      {"own", {"--uniform", "w2g32:float"}}};
+  for (const auto& [name, grid] : rows) {
+    ASSERT_EQ(Quantize(name, grid).exit, 0);
+
+    const Outcome tuned = Tune(name, name + "-tuned");
+
+    ASSERT_EQ(tuned.exit, 0) << tuned.err;
+    EXPECT_NE(tuned.out.find("held out"), std::string::npos) << tuned.out;
+    const Json was = ReadJson(folder / name / "lieq.json"),
+               is = ReadJson(folder / (name + "-tuned") / "lieq.json");
+    EXPECT_EQ(is["bytes"], was["bytes"]);
+    EXPECT_EQ(is["bits_per_weight"], was["bits_per_weight"]);
+    EXPECT_EQ(is["layers"][0]["bits"], was["layers"][0]["bits"]);
+    EXPECT_EQ(std::filesystem::file_size(folder / (name + "-tuned") / "model.safetensors"),
+              std::filesystem::file_size(folder / name / "model.safetensors"));
+    const Json& tuning = is["tuning"];
+    EXPECT_LT(tuning["held_out_kl"], tuning["held_out_kl_before"]);
+    EXPECT_EQ(tuning["steps"], 6);
+    EXPECT_EQ(tuning["tokens"], 384);
+    EXPECT_EQ(tuning["losses"].size(), 6u);
+    // Scales moved, codes did not; and another run gives the same bytes.
+    const Outcome compared =
+        RunLieq(folder.path(), {"verify", Path(name + "-tuned"), "--against", Path(name)});
+    EXPECT_EQ(compared.exit, 4);
+    EXPECT_EQ(compared.out.find("code"), std::string::npos) << compared.out;
+    ASSERT_EQ(Tune(name, name + "-again", {"--threads", "3"}).exit, 0);
+    EXPECT_EQ(ReadText(folder / (name + "-again") / "model.safetensors"),
+              ReadText(folder / (name + "-tuned") / "model.safetensors"));
+  }
+}
+
+TEST_F(Tuning, WritesNothingWhereNothingIsBetter) {
+  ASSERT_EQ(Quantize("q", {"--uniform", "w8g64"}).exit, 0);
+
+  const Outcome tuned = Tune("q", "worse", {"--rate", "1"});
+
+  EXPECT_EQ(tuned.exit, 4) << tuned.out;
+  EXPECT_NE(tuned.out.find("not written"), std::string::npos) << tuned.out;
+  EXPECT_FALSE(std::filesystem::exists(folder / "worse"));
+}
+
+TEST_F(Tuning, RefusesWhatItCannotTrain) {
+  ASSERT_EQ(Quantize("q", {"--uniform", "w2g64"}).exit, 0);
+  const auto refuses = [&](const Outcome& outcome, int exit, const std::string& expected) {
+    EXPECT_EQ(outcome.exit, exit) << outcome.out;
+    EXPECT_NE(outcome.err.find(expected), std::string::npos) << outcome.err;
+  };
+  refuses(Tune("model", "out"), 3, "not quantized");
+  refuses(Tune("q", "out", {"--reference", Path("q")}), 3, "quantized already");
+  refuses(Tune("q", "out", {"--minutes", "1"}), 2, "--tokens and --minutes");
+  refuses(Tune("q", "out", {"--samples", "1"}), 3, "too little text");
+  refuses(Tune("q", "q"), 2, "q");
+  MakeTinyModel(folder / "other", {.layers = 3, .intermediate = 192});
+  refuses(Tune("q", "out", {"--reference", Path("other")}), 3, "another model");
+  EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+}
+
+}  // namespace
+}  // namespace lieq
