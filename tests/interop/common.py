@@ -32,6 +32,17 @@ def export(lieq, folder, container, out):
     run(lieq, "export", folder, "--to", container, "-o", out, "-q")
 
 
+def our_perplexity(lieq, folder, text, context, windows):
+    return json.loads(run(lieq, "evaluate", folder, "--text", text, "--context", str(context), "--samples",
+                          str(windows), "--json"))["perplexity"]
+
+
+def compared(model, label, ours, theirs, tolerance):
+    """Cells of a row: whether they are near enough, and what is shown."""
+    apart = abs(theirs / ours - 1)
+    return (apart <= tolerance, name_of(model), label, "%.4f" % ours, "%.4f" % theirs, "%.4f %%" % (100 * apart))
+
+
 def name_of(model):
     return os.path.basename(os.path.normpath(model))
 

@@ -5,7 +5,6 @@ On the processor, the first 4 windows of 512 tokens of the text, tokenized by th
 mlx-lm computes in the type of the scales, which it is told to widen to float32.
 """
 
-import json
 import os
 import tempfile
 
@@ -54,12 +53,8 @@ def main():
                 quantized, out = os.path.join(folder, "q"), os.path.join(folder, "mlx")
                 common.quantize(arguments.lieq, model, quantized, options)
                 common.export(arguments.lieq, quantized, "mlx", out)
-                ours = json.loads(common.run(arguments.lieq, "evaluate", out, "--text", arguments.text, "--context",
-                                             str(CONTEXT), "--samples", str(WINDOWS), "--json"))["perplexity"]
-                theirs = perplexity(out, text)
-                apart = abs(theirs / ours - 1)
-                table.row(apart <= TOLERANCE, common.name_of(model), label, "%.4f" % ours, "%.4f" % theirs,
-                          "%.4f %%" % (100 * apart))
+                ours = common.our_perplexity(arguments.lieq, out, arguments.text, CONTEXT, WINDOWS)
+                table.row(*common.compared(model, label, ours, perplexity(out, text), TOLERANCE))
     table.finish()
 
 

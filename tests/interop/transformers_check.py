@@ -76,12 +76,8 @@ def main():
                 if not says_that_it_fits(quantized):
                     table.row(*refused(out, text, model, label))
                     continue
-                ours = json.loads(common.run(arguments.lieq, "evaluate", out, "--text", arguments.text, "--context",
-                                             str(CONTEXT), "--samples", str(WINDOWS), "--json"))["perplexity"]
-                theirs = perplexity(out, text)
-                apart = abs(theirs / ours - 1)
-                table.row(apart <= TOLERANCE, common.name_of(model), label, "%.4f" % ours, "%.4f" % theirs,
-                          "%.4f %%" % (100 * apart))
+                ours = common.our_perplexity(arguments.lieq, out, arguments.text, CONTEXT, WINDOWS)
+                table.row(*common.compared(model, label, ours, perplexity(out, text), TOLERANCE))
     table.finish()
 
 

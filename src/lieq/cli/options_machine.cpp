@@ -8,6 +8,10 @@
 namespace lieq {
 namespace {
 
+/// The commands that run a model.
+constexpr unsigned kComputing = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
+                                kCalibrate | kGenerate | kChat | kBench | kServe | kTune;
+
 constexpr std::array kMachineRows{
     OptionRow{.names = "--threads,-t",
               .value = "N",
@@ -19,8 +23,7 @@ constexpr std::array kMachineRows{
                   }},
     OptionRow{.names = "--device",
               .value = "NAME",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench | kServe | kTune,
+              .commands = kComputing,
               .help = "what computes: cpu, cuda (an NVIDIA GPU; cuda:1 is the second of several; "
                       "docs/gpu.md) or auto, a GPU where there is one (default: cpu)",
               .set =
@@ -38,8 +41,7 @@ constexpr std::array kMachineRows{
               .open = true},
     OptionRow{.names = "--device-memory",
               .value = "BYTES",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench | kServe | kTune,
+              .commands = kComputing,
               .help = "what a GPU's memory holds at most: quantize keeps less there, and says what "
                       "it will take (8G; default: what there is)",
               .set =
@@ -48,8 +50,7 @@ constexpr std::array kMachineRows{
                   }},
     OptionRow{.names = "--kernels",
               .value = "ROW",
-              .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |
-                          kCalibrate | kGenerate | kChat | kBench | kServe | kTune,
+              .commands = kComputing,
               .help = "kernel row (default: the best this processor runs), or packed, which runs "
                       "codes where they lie (docs/kernels.md; the default of "
                       "chat, serve and bench)",

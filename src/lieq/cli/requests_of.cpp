@@ -41,7 +41,6 @@ TuneRequest TuneRequestOf(const Arguments& arguments) {
   request.reading = run.reading;
   request.seed = run.seed;
   request.force = run.force;
-  request.command = run.command;
   return request;
 }
 

@@ -116,7 +116,9 @@ Grid ReadGrid(const JsonObject& weights, bool own_method) {
   }
   const std::int64_t bits = weights.Integer("num_bits", 8);
   const bool named = weights.Has("grid");  // a K-quant, which may have 5 or 6 bits
-  if (bits < 2 || bits > 8 || bits == 7 || (!named && (bits == 5 || bits == 6))) {
+  const bool known =
+      named ? bits >= 2 && bits <= 6 : bits == 2 || bits == 3 || bits == 4 || bits == 8;
+  if (!known) {
     Refuse("width is not supported", weights.Where("num_bits"), "2, 3, 4 or 8",
            std::to_string(bits));
   }

@@ -38,9 +38,8 @@ class WeightObserver {
   virtual void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// y = weight * x / rms(x). Both [rows, columns].
   virtual void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) = 0;
-  /// The norm before the head, and the head.
+  /// The same of the norm before the head.
   virtual void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) = 0;
-  virtual void OfHead(DeviceView<const float> x, DeviceView<const float> dy) = 0;
 };
 
 /// The loss is the sum of the NLL over the scored positions of each window, all but the last, or

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <string>
 
 #include "lieq/io/json.h"
 #include "lieq/pipeline/requests.h"
@@ -23,7 +22,6 @@ struct TuneRequest {
   double rate = TuneOptions().rate;
   std::uint64_t seed = 0;
   bool force = false;
-  std::string command;
 };
 
 struct TuneOutcome {

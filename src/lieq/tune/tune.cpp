@@ -91,7 +91,6 @@ class Gradients final : public WeightObserver {
   void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) override {
     model_.AddFinalNormGradient(norms_.Of(x, dy));
   }
-  void OfHead(DeviceView<const float>, DeviceView<const float>) override {}
 
   /// After all windows of the layer.
   void End() {

@@ -52,7 +52,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
                 Context& context);
 
 /// Adds the gradients of the sum of the divergence over all positions of the windows to those of
-/// the model's numbers; returns that sum. first_kept: as TuneOptions::most_kept.
+/// the model's numbers; returns that sum. windows [count, length]; most_kept: as of TuneOptions.
 double AddDivergenceGradients(const Weights& reference, TunedModel& model,
                               View<const TokenId, 2> windows, Index most_kept, Device& device,
                               Context& context);
