@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
 
 #include "lieq/container/compare.h"
 #include "lieq/container/exporters.h"
@@ -148,6 +151,24 @@ TEST(ExportGguf, TakesTheTypesThatAreAllowed) {
   }
   EXPECT_THAT(ErrorOf([&] { gguf.write(source, folder / "m.gguf", {.types = {"Q9_9"}}); }),
               AllOf(HasSubstr("no such type"), HasSubstr("TQ2_0")));
+}
+
+TEST(ExportGguf, LabelsAFileByTheTypeOfMostMatrices) {
+  const TempFolder folder;
+  std::vector<std::pair<Grid, int>> labels{{{.bits = 8, .group_size = 32}, 7},
+                                           {{.bits = 4, .group_size = 32}, 2}};
+  for (const KQuant& row : KQuants()) {
+    constexpr std::array kOfBits{0, 0, 10, 12, 15, 17, 18};  // of llama.cpp's enum llama_ftype
+    labels.emplace_back(row.grid, kOfBits.at(Size(row.grid.bits)));
+  }
+  for (const auto& [grid, label] : labels) {
+    const ModelFolder source =
+        RandomQuantizedModel(folder / "model", {.layers = 1, .hidden = 256, .heads = 8}, grid);
+    FindExporter("gguf").write(source, folder / "m.gguf", {});
+    const GgufFile file = GgufFile::Open(folder / "m.gguf");
+    EXPECT_EQ(file.keys().Integer("general.file_type"), label);
+    std::filesystem::remove(folder / "m.gguf");
+  }
 }
 
 std::string TypeIn(const std::filesystem::path& file, const std::string& name) {

@@ -1,6 +1,5 @@
 // GGUF as an export: one file for llama.cpp, tensor after tensor.
 #include <algorithm>
-#include <array>
 #include <deque>
 #include <functional>
 #include <map>
@@ -23,16 +22,6 @@ namespace lieq {
 namespace {
 
 using Packed = std::shared_ptr<const QMatrix>;
-
-/// llama_ftype: a label for people, of the type that most tensors have.
-struct FileType {
-  std::string_view type;
-  std::uint32_t number;
-};
-constexpr std::array kFileTypes{FileType{"F32", 0},   FileType{"F16", 1},    FileType{"Q4_0", 2},
-                                FileType{"Q4_1", 3},  FileType{"Q8_0", 7},   FileType{"Q5_0", 8},
-                                FileType{"Q2_K", 10}, FileType{"Q3_K", 12},  FileType{"Q4_K", 15},
-                                FileType{"BF16", 32}, FileType{"TQ2_0", 37}, FileType{"Q2_0", 41}};
 
 std::string GridText(const QMatrix& matrix) {
   const Grid& grid = matrix.grid();
@@ -182,14 +171,12 @@ class Plan {
 
   /// Of the type that most matrices have; of equals that of the narrowest.
   [[nodiscard]] std::uint32_t FileTypeNumber() const {
-    std::array<int, kFileTypes.size()> counts{};
-    for (const GgufSpec& spec : specs_) {
-      if (spec.shape.size() != 2) continue;
-      const auto row = std::ranges::find(kFileTypes, spec.type->name, &FileType::type);
-      ++counts[static_cast<std::size_t>(row - kFileTypes.begin())];
-    }
-    return kFileTypes[static_cast<std::size_t>(std::ranges::max_element(counts) - counts.begin())]
-        .number;
+    const auto matrices = [&](const BlockType& type) {
+      return std::ranges::count_if(specs_, [&](const GgufSpec& spec) {
+        return spec.shape.size() == 2 && spec.type->name == type.name;
+      });
+    };
+    return std::ranges::max_element(BlockTypes(), {}, matrices)->file_type;
   }
   [[nodiscard]] bool packed() const noexcept {
     return std::ranges::any_of(specs_, [](const GgufSpec& spec) { return spec.type->columns > 1; });

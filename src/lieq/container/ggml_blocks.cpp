@@ -335,9 +335,10 @@ constexpr Grid Symmetric(int bits, Index group) noexcept {
 }
 /// A K-quant: its blocks are its own grid.
 template <int kBits>
-BlockType KQuantType(std::string_view name) {
+BlockType KQuantType(std::string_view name, std::uint32_t file_type) {
   return {name,
           kBits,
+          file_type,
           KQuantOfBits(kBits)->grid,
           HoldsSuper<kBits>,
           EncodeSuper<kBits>,
@@ -348,20 +349,23 @@ BlockType KQuantType(std::string_view name) {
 
 std::span<const BlockType> BlockTypes() noexcept {
   static const std::array kBlockTypes{
-      BlockType{"TQ2_0", 2, Symmetric(2, 256), HoldsTq2_0, EncodeTq2_0, DecodeTq2_0, RoundTq2_0},
-      BlockType{"Q2_0", 2, Symmetric(2, 64), HoldsQ2_0, EncodeQ2_0, DecodeQ2_0},
-      KQuantType<2>("Q2_K"),
-      KQuantType<3>("Q3_K"),
-      BlockType{"Q4_0", 4, Symmetric(4, 32), HoldsQ4_0, EncodeQ4_0, DecodeQ4_0},
-      KQuantType<4>("Q4_K"),
-      BlockType{"Q4_1", 4, Grid{4, 32, Offset::kFloat}, HoldsQ4_1, EncodeQ4_1, DecodeQ4_1},
-      BlockType{"Q5_0", 5, Symmetric(8, 32), HoldsQ5_0, EncodeQ5_0, DecodeQ5_0},
-      KQuantType<5>("Q5_K"),
-      KQuantType<6>("Q6_K"),
-      BlockType{"Q8_0", 8, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0, RoundQ8_0},
-      BlockType{"F16", 0, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr, RoundFloats<F16>},
-      BlockType{"BF16", 0, {}, HoldsFloats<Bf16>, EncodeFloats<Bf16>, nullptr, RoundFloats<Bf16>},
-      BlockType{"F32", 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr, RoundFloats<float>},
+      BlockType{"TQ2_0", 2, 37, Symmetric(2, 256), HoldsTq2_0, EncodeTq2_0, DecodeTq2_0,
+                RoundTq2_0},
+      BlockType{"Q2_0", 2, 41, Symmetric(2, 64), HoldsQ2_0, EncodeQ2_0, DecodeQ2_0},
+      KQuantType<2>("Q2_K", 10),
+      KQuantType<3>("Q3_K", 12),
+      BlockType{"Q4_0", 4, 2, Symmetric(4, 32), HoldsQ4_0, EncodeQ4_0, DecodeQ4_0},
+      KQuantType<4>("Q4_K", 15),
+      BlockType{"Q4_1", 4, 3, Grid{4, 32, Offset::kFloat}, HoldsQ4_1, EncodeQ4_1, DecodeQ4_1},
+      BlockType{"Q5_0", 5, 8, Symmetric(8, 32), HoldsQ5_0, EncodeQ5_0, DecodeQ5_0},
+      KQuantType<5>("Q5_K", 17),
+      KQuantType<6>("Q6_K", 18),
+      BlockType{"Q8_0", 8, 7, Symmetric(8, 32), HoldsQ8_0, EncodeQ8_0, DecodeQ8_0, RoundQ8_0},
+      BlockType{"F16", 0, 1, {}, HoldsFloats<F16>, EncodeFloats<F16>, nullptr, RoundFloats<F16>},
+      BlockType{
+          "BF16", 0, 32, {}, HoldsFloats<Bf16>, EncodeFloats<Bf16>, nullptr, RoundFloats<Bf16>},
+      BlockType{
+          "F32", 0, 0, {}, HoldsFloats<float>, EncodeFloats<float>, nullptr, RoundFloats<float>},
   };
   return kBlockTypes;
 }

@@ -21,6 +21,8 @@ namespace lieq {
 struct BlockType {
   std::string_view name;  // that of its GgmlType
   int bits;               // of a code; 0 of the float types
+  /// llama.cpp's number, general.file_type, of a file most of whose matrices have this type.
+  std::uint32_t file_type;
   /// What its blocks are read as: codes, scales and minima mean the same. Q2_0 and TQ2_0 are
   /// mirrored, so that zero is in the middle; codes of Q5_0 are read as ones of 8. Nothing of the
   /// float types.
