@@ -10,7 +10,6 @@
 #include <numeric>
 #include <span>
 
-#include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/products.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/attention_cases.h"
@@ -90,60 +89,6 @@ TEST_P(Matmul, AgreesWithTheDefinitionForEveryFormAndAnyThreads) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Matmul,
                          testing::Values(Shape{1, 1, 1}, Shape{3, 17, 5}, Shape{1, 64, 130},
                                          Shape{513, 32, 33}, Shape{40, 96, 1040}));
-
-TEST(Bf16Product, AgreesWithRoundedFactors) {
-  if (!HasBf16Product()) GTEST_SKIP() << "this processor has no AVX512_BF16";
-  for (const auto& [rows, in, out] : {Shape{17, 1, 1},
-                                      {21, 17, 5},
-                                      {25, 64, 130},
-                                      {513, 33, 31},
-                                      {31, 96, 1040},
-                                      {24, 256, 64}}) {
-    const Matrix<float> x = RandomMatrix(rows, in, 1), start = RandomMatrix(rows, out, 2);
-    const Matrix<float> w = RandomMatrix(out, in, 3);
-    for (const bool add : {false, true}) {
-      Matrix<float> first;
-      for (const int threads : {1, 2, 7}) {
-        ThreadPool pool(threads);
-        const auto device = MakeCpuDevice(pool, {.arithmetic = Arithmetic::kBf16});
-        const DeviceMatrix dx = Uploaded(*device, x), dy = Uploaded(*device, start);
-        device->Matmul(dx.view(), *device->Prepare(std::as_const(w).view()), {}, dy.view(), add);
-        Matrix<float> y = Downloaded(*device, dy);
-        if (threads > 1) {
-          EXPECT_TRUE(SameBytes(y, first)) << threads << " threads";
-          continue;
-        }
-        for (Index r = 0; r < rows; ++r) {
-          for (Index o = 0; o < out; ++o) {
-            double sum = add ? static_cast<double>(start(r, o)) : 0, size = std::fabs(sum);
-            for (Index i = 0; i < in; ++i) {
-              const double term = static_cast<double>(ToFloat(ToBf16(x(r, i)))) *
-                                  static_cast<double>(ToFloat(ToBf16(w(o, i))));
-              sum += term;
-              size += std::fabs(term);
-            }
-            ASSERT_NEAR(y(r, o), sum, Bound(size, in)) << r << ", " << o;
-          }
-        }
-        first = std::move(y);
-      }
-    }
-  }
-}
-
-TEST(Bf16Product, OfFewRowsIsThatOfFloat32) {
-  if (!HasBf16Product()) GTEST_SKIP() << "this processor has no AVX512_BF16";
-  const Matrix<float> x = RandomMatrix(kFewRows, 70, 1), w = RandomMatrix(33, 70, 2);
-  std::vector<Matrix<float>> found;
-  for (const Arithmetic arithmetic : {Arithmetic::kFloat32, Arithmetic::kBf16}) {
-    ThreadPool pool(2);
-    const auto device = MakeCpuDevice(pool, {.arithmetic = arithmetic});
-    const DeviceMatrix in = Uploaded(*device, x), y = device->Alloc(kFewRows, 33);
-    device->Matmul(in.view(), *device->Prepare(w.view()), {}, y.view(), false);
-    found.push_back(Downloaded(*device, y));
-  }
-  EXPECT_TRUE(SameBytes(found[0], found[1]));
-}
 
 TEST(Attention, AgreesWithTheDefinitionForSpansOfAnyPast) {
   for (const AttentionCase& test : AttentionCases()) {

@@ -136,8 +136,51 @@ void RoundRowsToBf16(const float* x, std::ptrdiff_t m, std::ptrdiff_t k, std::pt
   }
 }
 
-void MultiplyBf16(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptrdiff_t m,
-                  std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride, bool add) noexcept {
+void PackBf16Columns(const float* w, std::ptrdiff_t rows, std::ptrdiff_t n, std::ptrdiff_t stride,
+                     std::ptrdiff_t first, std::ptrdiff_t all, std::uint16_t* packed) noexcept {
+  for (std::ptrdiff_t column = 0; column < n; column += kPanel) {
+    const __mmask16 mask = FirstLanes(n - column);
+    std::uint16_t* panel = packed + column / kPanel * PanelWords(all) + first * kPanel;
+    for (std::ptrdiff_t r = 0; r < rows; r += 2) {
+      const float* row = w + r * stride + column;
+      const __m256i even = Round(_mm512_maskz_loadu_ps(mask, row));
+      const __m256i odd =
+          r + 1 < rows ? Round(_mm512_maskz_loadu_ps(mask, row + stride)) : _mm256_setzero_si256();
+      const __m512i low = _mm512_maskz_cvtepu16_epi32(0xFFFF, even);
+      const __m512i high =
+          _mm512_maskz_slli_epi32(0xFFFF, _mm512_maskz_cvtepu16_epi32(0xFFFF, odd), 16);
+      _mm512_storeu_si512(panel + r * kPanel, _mm512_or_si512(low, high));
+    }
+  }
+}
+
+void RoundColumnsToBf16(const float* x, std::ptrdiff_t m, std::ptrdiff_t k, std::ptrdiff_t stride,
+                        std::uint16_t* rounded) noexcept {
+  constexpr std::ptrdiff_t kBlock = 32;  // rows of x: 64 bytes of a row that is written
+  const std::ptrdiff_t width = EvenColumns(k);
+  for (std::ptrdiff_t first = 0; first < width; first += kBlock) {
+    const std::ptrdiff_t words = width - first < kBlock ? width - first : kBlock;
+    for (std::ptrdiff_t column = 0; column < m; column += kPanel) {
+      const std::ptrdiff_t columns = m - column < kPanel ? m - column : kPanel;
+      alignas(64) std::uint16_t block[kBlock][kPanel];
+      for (std::ptrdiff_t i = 0; i < words; ++i) {
+        const __m512 v = first + i < k ? _mm512_maskz_loadu_ps(FirstLanes(columns),
+                                                               x + (first + i) * stride + column)
+                                       : _mm512_setzero_ps();
+        _mm256_store_si256(reinterpret_cast<__m256i*>(block[i]), Round(v));
+      }
+      for (std::ptrdiff_t c = 0; c < columns; ++c) {
+        std::uint16_t* to = rounded + (column + c) * width + first;
+        for (std::ptrdiff_t i = 0; i < words; ++i) to[i] = block[i][c];
+      }
+    }
+  }
+}
+
+namespace {
+
+void MultiplyVectors(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptrdiff_t m,
+                     std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride, bool add) noexcept {
   const std::ptrdiff_t width = EvenColumns(k);
   for (std::ptrdiff_t column = 0; column < n; column += kPanels * kPanel) {
     const std::ptrdiff_t columns = n - column < kPanels * kPanel ? n - column : kPanels * kPanel;
@@ -149,6 +192,10 @@ void MultiplyBf16(const std::uint16_t* x, const std::uint16_t* w, float* y, std:
     }
   }
 }
+
+}  // namespace
+
+const Bf16Multiplier kVectorBf16 = {"avx512bf16", HasBf16Product, MultiplyVectors};
 
 }  // namespace lieq
 
@@ -166,8 +213,11 @@ void PackBf16Weights(const float*, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_
                      std::uint16_t*) noexcept {}
 void RoundRowsToBf16(const float*, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t,
                      std::uint16_t*) noexcept {}
-void MultiplyBf16(const std::uint16_t*, const std::uint16_t*, float*, std::ptrdiff_t,
-                  std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t, bool) noexcept {}
+void PackBf16Columns(const float*, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t,
+                     std::ptrdiff_t, std::uint16_t*) noexcept {}
+void RoundColumnsToBf16(const float*, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t,
+                        std::uint16_t*) noexcept {}
+const Bf16Multiplier kVectorBf16 = {"avx512bf16", HasBf16Product, nullptr};
 
 }  // namespace lieq
 

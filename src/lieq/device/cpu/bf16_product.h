@@ -1,4 +1,5 @@
-// Matrix products in bf16 arithmetic: factors rounded to bf16, sums in float (AVX512_BF16).
+// Matrix products in bf16 arithmetic: factors rounded to bf16, sums in float. Two paths: vectors
+// (AVX512_BF16) and the matrix unit (AMX_BF16).
 #pragma once
 
 #include <cstddef>
@@ -21,13 +22,29 @@ namespace lieq {
 void PackBf16Weights(const float* w, std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride,
                      std::uint16_t* packed) noexcept;
 
+/// The same of weights that lie the other way, w [k, n]: pairs first / 2 .. of panels for `all`
+/// columns of the product, from `rows` rows of w. first: even; rows: even but at the end.
+void PackBf16Columns(const float* w, std::ptrdiff_t rows, std::ptrdiff_t n, std::ptrdiff_t stride,
+                     std::ptrdiff_t first, std::ptrdiff_t all, std::uint16_t* packed) noexcept;
+
 /// Rows of x [m, k] as bf16, [m, EvenColumns(k)], the added column 0. To nearest, ties to even.
 void RoundRowsToBf16(const float* x, std::ptrdiff_t m, std::ptrdiff_t k, std::ptrdiff_t stride,
                      std::uint16_t* rounded) noexcept;
+/// Columns of x [k, m], with a row stride, as rows of the same form.
+void RoundColumnsToBf16(const float* x, std::ptrdiff_t m, std::ptrdiff_t k, std::ptrdiff_t stride,
+                        std::uint16_t* rounded) noexcept;
 
-/// y = x wᵀ, or y += x wᵀ where `add`. x as from RoundRowsToBf16, w as from PackBf16Weights,
-/// y [m, n] with a row stride. Sums run over columns in order, so that bits depend on k alone.
-void MultiplyBf16(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptrdiff_t m,
-                  std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride, bool add) noexcept;
+/// A path: which processors have it, and y = x wᵀ, or y += x wᵀ where `add`. x as from
+/// RoundRowsToBf16, w as from PackBf16Weights, y [m, n] with a row stride. Sums run over columns in
+/// order, so that bits depend on k and the path alone.
+struct Bf16Multiplier {
+  const char* name;
+  bool (*supported)() noexcept;
+  void (*multiply)(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptrdiff_t m,
+                   std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride, bool add) noexcept;
+};
+extern const Bf16Multiplier kVectorBf16, kAmxBf16;
+/// The fastest that this processor has; call it where HasBf16Product.
+[[nodiscard]] const Bf16Multiplier& BestBf16() noexcept;
 
 }  // namespace lieq

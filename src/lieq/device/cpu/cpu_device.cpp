@@ -360,15 +360,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
                        PlacedSums<float>& sums) override {
     const View<float, 2> cross = static_cast<HostSums<float>&>(sums).view();
     LIEQ_ASSERT(a_.rows() == b_.rows() && cross.rows() == a_.cols() && cross.cols() == b_.cols());
-    const View<const float, 2> a = Host(a_), b = Host(b_);
-    const Index tile = GramTile(std::max(a.cols(), b.cols()));
-    const Index across = CeilDiv(b.cols(), tile), down = CeilDiv(a.cols(), tile);
-    pool_.ParallelFor(down * across, [&](Index task, int) {
-      const Index i = task / across * tile, j = task % across * tile;
-      const Index rows = std::min(tile, a.cols() - i), cols = std::min(tile, b.cols() - j);
-      Gemm(1.0f, a.Cols(i, rows), Transpose::kYes, b.Cols(j, cols), Transpose::kNo, 1.0f,
-           cross.Rows(i, rows).Cols(j, cols));
-    });
+    products_.AddCross(Host(a_), Host(b_), cross);
   }
 
   void RoundRows(DeviceView<float> x_, Index group, int bits) override {
@@ -421,9 +413,6 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
       std::memcpy(to.Row(r).data(), from.Row(r).data(), Size(from.cols()) * sizeof(float));
     });
   }
-
-  /// Small tiles where there are few, so that all threads have work.
-  static Index GramTile(Index n) { return TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256); }
 
   /// gram += xᵀ x, the lower triangle tile by tile.
   void AddGram(View<const float, 2> x, View<double, 2> gram) {

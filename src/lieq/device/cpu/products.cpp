@@ -18,6 +18,8 @@ constexpr Index kWidenedTile = Index{1} << 21;  // floats
 /// Weights that a task of few rows multiplies: some microseconds, against one to hand it out, and
 /// few enough that a product of one row has work for all threads.
 constexpr Index kFewRowsTile = Index{1} << 15;
+constexpr Index kPanel = 64;                   // outputs that one task packs for bf16
+constexpr Index kMostPacked = Index{1} << 22;  // words: 8 MiB
 
 View<const float, 2> Host(DeviceView<const float> v) {
   return DeviceAccess::Shared(v);
@@ -46,6 +48,11 @@ PackedRows RowsFrom(const QMatrix& w, Index row) {
 
 }  // namespace
 
+const Bf16Multiplier& BestBf16() noexcept {
+  static const bool has_tiles = kAmxBf16.supported();
+  return has_tiles ? kAmxBf16 : kVectorBf16;
+}
+
 View<float, 2> WorkerScratch::Get(int worker, Index rows, Index cols) {
   Matrix<float>& block = blocks_[Size(worker)];
   if (block.size() < rows * cols) {
@@ -58,6 +65,10 @@ View<float, 2> WorkerScratch::Get(int worker, Index rows, Index cols) {
 Index TileSize(Index extent, Index most) {
   const Index tiles = CeilDiv(extent, most);
   return std::min(extent, CeilDiv(CeilDiv(extent, tiles), 16) * 16);
+}
+
+Index GramTile(Index n) {
+  return TileSize(n, n <= 512 ? 64 : n <= 1536 ? 128 : 256);
 }
 
 bool HasFewRowsKernel(const QMatrix& w) {
@@ -78,6 +89,7 @@ CpuProducts::CpuProducts(ThreadPool& pool, const KernelSet& kernels, WorkerScrat
       kernels_(kernels),
       scratch_(scratch),
       arithmetic_(arithmetic),
+      bf16_(BestBf16()),
       packed_products_(packed) {}
 
 void CpuProducts::Multiply(View<const float, 2> x, std::span<const Product> products, bool add) {
@@ -113,11 +125,7 @@ void CpuProducts::MultiplyHeld(View<const float, 2> x, std::span<const Product> 
   if (products.empty()) return;
   const bool few = x.rows() <= kFewRows;
   if (arithmetic_ == Arithmetic::kBf16 && !few) {
-    const Index width = EvenColumns(x.cols());
-    rounded_.resize(Size(x.rows() * width));
-    pool_.ParallelFor(x.rows(), [&](Index r, int) {
-      RoundRowsToBf16(x.Row(r).data(), 1, x.cols(), x.stride(), rounded_.data() + r * width);
-    });
+    RoundRows(x);
     for (const Product& product : products) MultiplyInBf16(x, product, add);
     return;
   }
@@ -187,36 +195,102 @@ void CpuProducts::RunTile(View<const float, 2> x, const Product& product, const 
 /// Both factors are rounded and packed once, x by the caller, and not for each tile that reads
 /// them; of the weights a part at a time.
 void CpuProducts::MultiplyInBf16(View<const float, 2> x, const Product& product, bool add) {
-  constexpr Index kPanel = 64;                    // outputs that one task packs
-  constexpr Index kMostPacked = Index{1} << 22;   // words: 8 MiB
-  constexpr Index kMostRounded = Index{1} << 17;  // of a row tile: a quarter MiB, well within L2
   const CpuPrepared& matrix = Held(product.w);
   const View<float, 2> y = Host(product.y);
   const float* bias = Data(product.bias);
-  const Index in = x.cols(), out = y.cols(), width = EvenColumns(in);
-  const Index part =
-      std::clamp(kMostPacked / width / kPanel * kPanel, kPanel, CeilDiv(out, kPanel) * kPanel);
-  const Index row_tile = std::clamp(kMostRounded / width / 6 * 6, Index{48}, kRowTile);
-  const Index row_tiles = CeilDiv(x.rows(), row_tile);
+  const Index in = x.cols(), out = y.cols();
+  const Index part = std::clamp(kMostPacked / EvenColumns(in) / kPanel * kPanel, kPanel,
+                                CeilDiv(out, kPanel) * kPanel);
   for (Index o = 0; o < out; o += part) {
     const Index outs = std::min(part, out - o);
     packed_.resize(PackedBf16Words(outs, in));
-    const auto packed = [&](Index at) { return packed_.data() + PackedBf16Words(at, in); };
     pool_.ParallelFor(CeilDiv(outs, kPanel), [&](Index task, int worker) {
       const Index at = task * kPanel, count = std::min(kPanel, outs - at);
       const View<const float, 2> w = Widened(matrix, o + at, count, 0, in, worker);
-      PackBf16Weights(w.data(), count, in, w.stride(), packed(at));
+      PackBf16Weights(w.data(), count, in, w.stride(), packed_.data() + PackedBf16Words(at, in));
     });
-    const Index out_tile = TileSize(outs, kOutTile), out_tiles = CeilDiv(outs, out_tile);
-    pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int) {
-      const Index at = task / row_tiles * out_tile, r = task % row_tiles * row_tile;
-      const Index count = std::min(out_tile, outs - at), rows = std::min(row_tile, x.rows() - r);
-      const View<float, 2> tile = y.Rows(r, rows).Cols(o + at, count);
-      MultiplyBf16(rounded_.data() + r * width, packed(at), tile.data(), rows, count, in,
-                   tile.stride(), add);
-      if (bias == nullptr) return;
-      for (Index i = 0; i < rows; ++i) kernels_.add(bias + o + at, tile.Row(i).data(), count);
+    MultiplyRounded(y.Cols(o, outs), in, add, bias == nullptr ? nullptr : bias + o);
+  }
+}
+
+/// y = what is rounded times what is packed, over k columns.
+void CpuProducts::MultiplyRounded(View<float, 2> y, Index k, bool add, const float* bias) {
+  constexpr Index kMostRounded = Index{1} << 17;  // of a row tile: a quarter MiB, well within L2
+  constexpr Index kRows = 96;                     // 6 and 32, which the two paths take at once
+  const Index width = EvenColumns(k);
+  const Index row_tile = std::clamp(kMostRounded / width / kRows * kRows, kRows, kRowTile);
+  const Index row_tiles = CeilDiv(y.rows(), row_tile);
+  const Index out_tile = TileSize(y.cols(), kOutTile), out_tiles = CeilDiv(y.cols(), out_tile);
+  pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int) {
+    const Index at = task / row_tiles * out_tile, r = task % row_tiles * row_tile;
+    const Index count = std::min(out_tile, y.cols() - at), rows = std::min(row_tile, y.rows() - r);
+    const View<float, 2> tile = y.Rows(r, rows).Cols(at, count);
+    bf16_.multiply(rounded_.data() + r * width, packed_.data() + PackedBf16Words(at, k),
+                   tile.data(), rows, count, k, tile.stride(), add);
+    if (bias == nullptr) return;
+    for (Index i = 0; i < rows; ++i) kernels_.add(bias + at, tile.Row(i).data(), count);
+  });
+}
+
+void CpuProducts::RoundRows(View<const float, 2> x) {
+  const Index width = EvenColumns(x.cols());
+  rounded_.resize(Size(x.rows() * width));
+  pool_.ParallelFor(CeilDiv(x.rows(), kPanel), [&](Index task, int) {
+    const Index r = task * kPanel, rows = std::min(kPanel, x.rows() - r);
+    RoundRowsToBf16(x.Row(r).data(), rows, x.cols(), x.stride(), rounded_.data() + r * width);
+  });
+}
+
+/// Over outputs, a part at a time.
+void CpuProducts::MultiplyBackInBf16(View<const float, 2> dy, const CpuPrepared& w,
+                                     View<float, 2> dx, bool add) {
+  const Index out = w.rows(), in = w.cols();
+  const Index part =
+      std::clamp(kMostPacked / in / kPanel * kPanel, kPanel, CeilDiv(out, kPanel) * kPanel);
+  for (Index o = 0; o < out; o += part) {
+    const Index outs = std::min(part, out - o);
+    packed_.resize(PackedBf16Words(in, outs));
+    pool_.ParallelFor(CeilDiv(outs, kPanel), [&](Index task, int worker) {
+      const Index at = task * kPanel, count = std::min(kPanel, outs - at);
+      const View<const float, 2> rows = Widened(w, o + at, count, 0, in, worker);
+      PackBf16Columns(rows.data(), count, in, rows.stride(), at, outs, packed_.data());
     });
+    RoundRows(dy.Cols(o, outs));
+    MultiplyRounded(dx, outs, add || o > 0, nullptr);
+  }
+}
+
+void CpuProducts::AddCross(View<const float, 2> a, View<const float, 2> b, View<float, 2> sums) {
+  if (arithmetic_ != Arithmetic::kBf16) {
+    const Index tile = GramTile(std::max(a.cols(), b.cols()));
+    const Index across = CeilDiv(b.cols(), tile), down = CeilDiv(a.cols(), tile);
+    pool_.ParallelFor(down * across, [&](Index task, int) {
+      const Index i = task / across * tile, j = task % across * tile;
+      const Index rows = std::min(tile, a.cols() - i), cols = std::min(tile, b.cols() - j);
+      Gemm(1.0f, a.Cols(i, rows), Transpose::kYes, b.Cols(j, cols), Transpose::kNo, 1.0f,
+           sums.Rows(i, rows).Cols(j, cols));
+    });
+    return;
+  }
+  constexpr Index kDepth = 512;  // rows at a time: two panels of them stay within L1
+  for (Index first = 0; first < a.rows(); first += kDepth) {
+    const Index depth = std::min(kDepth, a.rows() - first), width = EvenColumns(depth);
+    const View<const float, 2> left = a.Rows(first, depth), right = b.Rows(first, depth);
+    rounded_.resize(Size(a.cols() * width));
+    packed_.resize(PackedBf16Words(b.cols(), depth));
+    const Index of_left = CeilDiv(a.cols(), kPanel), of_right = CeilDiv(b.cols(), kPanel);
+    pool_.ParallelFor(of_left + of_right, [&](Index task, int) {
+      if (task < of_left) {
+        const Index at = task * kPanel, count = std::min(kPanel, a.cols() - at);
+        RoundColumnsToBf16(left.data() + at, count, depth, left.stride(),
+                           rounded_.data() + at * width);
+      } else {
+        const Index at = (task - of_left) * kPanel, count = std::min(kPanel, b.cols() - at);
+        PackBf16Columns(right.data() + at, depth, count, right.stride(), 0, depth,
+                        packed_.data() + PackedBf16Words(at, depth));
+      }
+    });
+    MultiplyRounded(sums, depth, true, nullptr);
   }
 }
 
@@ -224,6 +298,9 @@ void CpuProducts::MultiplyBack(View<const float, 2> dy, const CpuPrepared& w, Vi
                                bool add) {
   const Index out = w.rows(), in = w.cols();
   LIEQ_ASSERT(dy.cols() == out && dx.cols() == in && dx.rows() == dy.rows());
+  if (arithmetic_ == Arithmetic::kBf16 && dy.rows() > kFewRows) {
+    return MultiplyBackInBf16(dy, w, dx, add);
+  }
   // Narrow tiles where rows are few, as of the head's: all threads should have work.
   const Index row_tiles = CeilDiv(dx.rows(), kRowTile);
   const Index in_tile = TileSize(in, row_tiles >= 4 ? kOutTile : row_tiles >= 2 ? 512 : 256);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lieq/base/thread_pool.h"
+#include "lieq/device/cpu/bf16_product.h"
 #include "lieq/device/cpu/kernels.h"
 #include "lieq/device/cpu/packed_matrix.h"
 #include "lieq/device/cpu/packed_products.h"
@@ -51,6 +52,8 @@ class WorkerScratch {
 
 /// Tiles of at most `most`, as equal as multiples of 16 allow.
 [[nodiscard]] Index TileSize(Index extent, Index most);
+/// Of sums of products [n, n]: small tiles where there are few, so that all threads have work.
+[[nodiscard]] Index GramTile(Index n);
 
 /// Rows of activations up to which a product reads packed weights where they lie; above, weights
 /// are widened by tiles for BLAS, which many rows share (decode_bench).
@@ -73,6 +76,8 @@ class CpuProducts {
   void Multiply(View<const float, 2> x, std::span<const Product> products, bool add);
   /// As GradientOps::MatmulGradient.
   void MultiplyBack(View<const float, 2> dy, const CpuPrepared& w, View<float, 2> dx, bool add);
+  /// sums [a.cols, b.cols] += aᵀ b; in bf16 sums over rows are made in float all the same.
+  void AddCross(View<const float, 2> a, View<const float, 2> b, View<float, 2> sums);
 
  private:
   struct Tile {
@@ -87,7 +92,11 @@ class CpuProducts {
                   int worker);
   void RunTile(View<const float, 2> x, const Product& product, const Tile& tile, bool add,
                int worker);
+  void RoundRows(View<const float, 2> x);  // into rounded_
   void MultiplyInBf16(View<const float, 2> x, const Product& product, bool add);
+  void MultiplyBackInBf16(View<const float, 2> dy, const CpuPrepared& w, View<float, 2> dx,
+                          bool add);
+  void MultiplyRounded(View<float, 2> y, Index k, bool add, const float* bias);
   /// The block [rows, cols] from (row, col) on as float; codes are widened by whole rows.
   [[nodiscard]] View<const float, 2> Widened(const CpuPrepared& prepared, Index row, Index rows,
                                              Index col, Index cols, int worker);
@@ -96,6 +105,7 @@ class CpuProducts {
   const KernelSet& kernels_;
   WorkerScratch& scratch_;
   const Arithmetic arithmetic_;
+  const Bf16Multiplier& bf16_;
   PackedProducts* packed_products_;
   std::vector<std::uint16_t> rounded_, packed_;
 };
