@@ -72,6 +72,22 @@ TEST_F(Tuning, WritesTheSameBytesOfBetterNumbers) {
   }
 }
 
+TEST_F(Tuning, MovesCodesWhereToldTo) {
+  ASSERT_EQ(Quantize("q", {"--uniform", "w2g32"}).exit, 0);
+
+  const Outcome tuned = Tune("q", "tuned", {"--what", "codes", "--code-rate", "0.1"});
+
+  ASSERT_EQ(tuned.exit, 0) << tuned.err;
+  EXPECT_NE(tuned.out.find(" are others, "), std::string::npos) << tuned.out;
+  const Json was = ReadJson(folder / "q" / "lieq.json"),
+             is = ReadJson(folder / "tuned" / "lieq.json");
+  EXPECT_EQ(is["bytes"], was["bytes"]);
+  EXPECT_EQ(is["tuning"]["what"], "codes");
+  EXPECT_GT(is["tuning"]["moved_codes"], 0);
+  EXPECT_EQ(is["tuning"]["code_rate"], 0.1);
+  EXPECT_LT(is["tuning"]["held_out_kl"], is["tuning"]["held_out_kl_before"]);
+}
+
 TEST_F(Tuning, WritesNothingWhereNothingIsBetter) {
   ASSERT_EQ(Quantize("q", {"--uniform", "w8g64"}).exit, 0);
 

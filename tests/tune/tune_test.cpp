@@ -142,6 +142,48 @@ TEST_P(GradientsOf, NumbersAreDifferencesOfTheLoss) {
 INSTANTIATE_TEST_SUITE_P(Cases, GradientsOf, testing::ValuesIn(kCases),
                          [](const auto& each) { return each.param.name; });
 
+/// What a scale's gradient is made of: that of a code is dw * scale, that of its scale, per share
+/// of it, the sum of dw * scale * (code - zero).
+TEST_P(GradientsOf, CodesAddUpToThoseOfTheirScales) {
+  Bench bench(GetParam());
+  TunedModel tuned(bench.quantized, DType::kF32,
+                   {.codes = true, .reference = &bench.model.weights});
+  tuned.Apply(bench.test.pool);
+  (void)bench.Loss(tuned);
+  std::vector<std::shared_ptr<const QMatrix>> matrices;
+  for (const LayerWeights& layer : bench.quantized.layers) {
+    for (const Linear& linear : layer.linears) {
+      matrices.push_back(std::get<std::shared_ptr<const QMatrix>>(linear.weight));
+    }
+  }
+  const std::vector<float>* of_codes = nullptr;
+  std::size_t next = 0;
+  for (const TunedNumbers& each : tuned.numbers()) {
+    if (each.kind == TunedKind::kCode) of_codes = &each.gradient;
+    if (each.kind != TunedKind::kScale && each.kind != TunedKind::kSuper) continue;
+    const QMatrix& q = *matrices[next++];
+    ASSERT_EQ(of_codes->size(), Size(q.rows() * q.cols()));
+    const Index span = q.cols() / (static_cast<Index>(each.u.size()) / q.rows());
+    std::vector<std::uint8_t> codes(Size(q.cols()));
+    for (std::size_t i = 0; i < each.u.size(); ++i) {
+      const Index first = static_cast<Index>(i) * span, r = first / q.cols();
+      q.GetRow(r, codes);
+      double sum = 0, size = 0;
+      for (Index c = first % q.cols(), k = 0; k < span; ++k, ++c) {
+        const float zero = q.zeros().size() > 0
+                               ? static_cast<float>(q.zeros()(r, c / q.group_columns()))
+                               : q.grid().shared_zero();
+        const double term = static_cast<double>((*of_codes)[Size(first + k)]) *
+                            static_cast<double>(static_cast<float>(codes[Size(c)]) - zero);
+        sum += term;
+        size += std::fabs(term);
+      }
+      ASSERT_NEAR(each.gradient[i], sum, 1e-5 * size + 1e-12) << each.name;
+    }
+  }
+  EXPECT_EQ(next, matrices.size());
+}
+
 std::vector<std::vector<std::uint32_t>> CodesOf(const Weights& weights) {
   std::vector<std::vector<std::uint32_t>> codes;
   for (const LayerWeights& layer : weights.layers) {
@@ -186,25 +228,74 @@ TEST(Tune, LowersTheDivergenceOfWindowsHeldOutAndMovesNoCode) {
   EXPECT_TRUE(moved);
 }
 
+TEST(Tune, BeginsWithTheCodesThatWereGiven) {
+  for (const Case& each : kCases) {
+    Bench bench(each);
+    for (const float towards : {0.0f, 0.5f, 1.0f}) {
+      TunedModel tuned(bench.quantized, DType::kF32,
+                       {.codes = true, .reference = &bench.model.weights, .towards = towards});
+      tuned.Apply(bench.test.pool);
+      EXPECT_EQ(CodesOf(tuned.weights()), CodesOf(bench.quantized)) << each.name << towards;
+      EXPECT_EQ(tuned.moved_codes(), 0);
+    }
+  }
+}
+
+TEST(Tune, OfCodesTooGoesFurther) {
+  Bench bench(kCases[0]);
+  const auto tune = [&](TunedModel& tuned) {
+    return Tune(bench.model.weights, tuned, bench.tokens(), bench.tokens(),
+                {.steps = 20, .batch = 3, .rate = 0.01, .code_rate = 0.05, .checks = 4},
+                *bench.device, bench.test.context);
+  };
+  TunedModel scales(bench.quantized, DType::kBF16);
+  TunedModel codes(bench.quantized, DType::kBF16,
+                   {.codes = true, .reference = &bench.model.weights});
+  const double of_scales = tune(scales).after();
+
+  const TuneResult result = tune(codes);
+
+  EXPECT_LT(result.after(), 0.9 * of_scales);
+  std::int64_t moved = 0;
+  for (std::size_t l = 0; l < bench.quantized.layers.size(); ++l) {
+    for (const Site site : kAllSites) {
+      const auto matrix = [&](const Weights& weights) {
+        return std::get<std::shared_ptr<const QMatrix>>(weights.layers[l].At(site).weight);
+      };
+      const auto was = matrix(bench.quantized), is = matrix(codes.weights());
+      std::vector<std::uint8_t> a(Size(was->cols())), b(a.size());
+      for (Index r = 0; r < was->rows(); ++r) {
+        was->GetRow(r, a);
+        is->GetRow(r, b);
+        for (std::size_t c = 0; c < a.size(); ++c) moved += a[c] != b[c];
+      }
+    }
+  }
+  EXPECT_GT(moved, 0);
+  EXPECT_EQ(result.moved_codes, moved);
+}
+
 TEST(Tune, KeepsWhatItBeganWithWhereNothingIsBetter) {
   Bench bench(kCases[3]);
-  TunedModel tuned(bench.quantized, DType::kF32);
+  TunedModel tuned(bench.quantized, DType::kF32, {.codes = true});
 
-  const TuneResult result =
-      Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
-           {.steps = 2, .batch = 1, .rate = 30, .checks = 2}, *bench.device, bench.test.context);
+  const TuneResult result = Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
+                                 {.steps = 2, .batch = 1, .rate = 30, .code_rate = 3, .checks = 2},
+                                 *bench.device, bench.test.context);
 
   EXPECT_EQ(result.kept, 0);
   EXPECT_EQ(result.after(), result.before());
   for (std::size_t l = 0; l < tuned.weights().layers.size(); ++l) {
     EXPECT_EQ(tuned.weights().layers[l].mlp_norm, bench.quantized.layers[l].mlp_norm);
   }
+  EXPECT_EQ(CodesOf(tuned.weights()), CodesOf(bench.quantized));
+  EXPECT_EQ(result.moved_codes, 0);
 }
 
 TEST(Tune, GivesTheSameNumbersForAnyNumberOfThreads) {
   const auto numbers = [](int threads) {
     Bench bench(kCases[1], threads);
-    TunedModel tuned(bench.quantized, DType::kBF16);
+    TunedModel tuned(bench.quantized, DType::kBF16, {.codes = true});
     (void)Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
                {.steps = 3, .batch = 2, .most_kept = 2 * kLength * 64}, *bench.device,
                bench.test.context);

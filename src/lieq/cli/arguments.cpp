@@ -146,7 +146,7 @@ void CheckKernels(const Arguments& a, const CommandRow& command) {
 /// the rounded inputs.
 void CheckArithmetic(const Arguments& a, const CommandRow& command) {
   const bool plain = a.machine.arithmetic == Arithmetic::kFloat32 && !a.machine.probes_arithmetic;
-  constexpr unsigned kRunning = kEvaluate | kGenerate | kChat | kBench | kServe;
+  constexpr unsigned kRunning = kEvaluate | kGenerate | kChat | kBench | kServe | kTune;
   if (plain || (command.bit & kRunning) != 0 || FindDevice(a.machine.device).row.own_bytes) return;
   throw UsageError("--arithmetic: `lieq " + std::string(command.name) +
                    "` computes in float32 on a processor; bf16 is of --device cuda");
@@ -254,6 +254,11 @@ Arguments ParseArguments(int count, const char* const* words) {
   const bool runs = (chosen()->bit & (kChat | kBench | kServe)) != 0;
   if (runs) arguments.machine.usual_kernels = kPackedKernels;
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
+  // Training rounds anyway, and the processor alone decides, so that results can be had again.
+  if (chosen()->bit == kTune && !arguments.says_arithmetic &&
+      FindDevice(arguments.machine.device).row.has_fast_bf16()) {
+    arguments.machine.arithmetic = Arithmetic::kBf16;
+  }
   CheckKernels(arguments, *chosen());
   CheckArithmetic(arguments, *chosen());
   CheckDeviceMemory(arguments);

@@ -29,6 +29,7 @@ struct Arguments {
   MachineRequest machine;
   bool says_activations = false;
   bool says_kv_cache = false;
+  bool says_arithmetic = false;
 
   std::vector<std::filesystem::path> runs;
   std::filesystem::path recipe;              // that options were taken from; may be empty

@@ -131,6 +131,7 @@ void SetArithmetic(Arguments& arguments, const std::string& text) {
   if (text != "float32" && text != "bf16" && text != "auto") {
     throw UsageError("--arithmetic: expected float32, bf16 or auto, found '" + text + "'");
   }
+  arguments.says_arithmetic = true;
   arguments.machine.probes_arithmetic = text == "auto";
   arguments.machine.arithmetic = text == "bf16" ? Arithmetic::kBf16 : Arithmetic::kFloat32;
 }

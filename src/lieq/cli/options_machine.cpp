@@ -90,11 +90,12 @@ constexpr std::array kMachineRows{
     OptionRow{
         .names = "--arithmetic",
         .value = "TYPE",
-        .commands =
-            kEvaluate | kGenerate | kChat | kBench | kServe | kQuantize | kSensitivity | kPlan,
+        .commands = kEvaluate | kGenerate | kChat | kBench | kServe | kQuantize | kSensitivity |
+                    kPlan | kTune,
         .help = "of products: float32, bf16, where the processor has it, or auto, what a short "
                 "probe finds faster (the last digits of results follow it); of quantize, "
-                "sensitivity and plan with --device cuda alone",
+                "sensitivity and plan with --device cuda alone; of tune bf16 where a matrix unit "
+                "makes it several times as fast",
         .set = SetArithmetic,
         .preset =
             [](const Arguments& a) {

@@ -1,4 +1,8 @@
 // Options of tuning.
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/option_values.h"
 
@@ -30,6 +34,29 @@ constexpr std::array kTuneRows{
                     a.tune.minutes = Parse<double>("--minutes", v, 0.01, 1e5, "minutes above 0");
                   },
               .first = kTune},
+    OptionRow{
+        .names = "--what",
+        .value = "PART",
+        .commands = kTune,
+        .help = "what moves: scales, with norms and biases, or codes beside them, which takes "
+                "16 bytes of memory a weight",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              const auto found = std::ranges::find(kTuneWhatNames, v);  // a choice
+              a.tune.what = static_cast<TuneWhat>(found - kTuneWhatNames.begin());
+            },
+        .preset = [](const Arguments&) { return Shown(std::string(kTuneWhatNames[0])); },
+        .choices =
+            [] { return std::vector<std::string>(kTuneWhatNames.begin(), kTuneWhatNames.end()); }},
+    OptionRow{.names = "--code-rate",
+              .value = "R",
+              .commands = kTune,
+              .help = "largest step of a code, in units of codes, with --what codes",
+              .set =
+                  [](Arguments& a, const std::string& v) {
+                    a.tune.code_rate = Parse<double>("--code-rate", v, 1e-7, 1, "a number up to 1");
+                  },
+              .preset = [](const Arguments& a) { return Shown(a.tune.code_rate); }},
     OptionRow{.names = "--rate",
               .value = "R",
               .commands = kTune,

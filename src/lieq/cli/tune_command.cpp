@@ -24,6 +24,10 @@ int RunTune(const Arguments& arguments, CommandSession& session) {
   }
   fmt::print("trained        {} numbers on {} tokens, {} steps; state of step {} kept\n",
              outcome.numbers, outcome.tokens, result.losses.size(), result.kept);
+  if (outcome.codes > 0) {
+    fmt::print("codes          {} of {} are others, {:.2f} %\n", result.moved_codes, outcome.codes,
+               100 * static_cast<double>(result.moved_codes) / static_cast<double>(outcome.codes));
+  }
   fmt::print("held out       KL {:.4f} before, {:.4f} after ({} windows of {} tokens)\n",
              result.before(), result.after(), outcome.held_out, outcome.length);
   if (!outcome.written()) {

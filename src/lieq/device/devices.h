@@ -15,6 +15,7 @@ struct DeviceRow {
   std::string_view description;  // one line, for the help
   bool (*available)();           // on this machine
   bool (*has_bf16)();            // where it is available
+  bool (*has_fast_bf16)();       // several times as fast as float32: on a matrix unit
   bool several;                  // "cuda:1" is the second of them
   bool own_bytes;                // what it quantizes differs from what a processor does
   /// The pool, for what stays on the processor, outlives the device. Throws Error for options that

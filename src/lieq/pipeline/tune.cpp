@@ -10,6 +10,8 @@
 #include "lieq/container/export_rows.h"
 #include "lieq/container/exporters.h"
 #include "lieq/container/finite.h"
+#include "lieq/device/bf16_gain.h"
+#include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/export_record.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/output_places.h"
@@ -55,6 +57,29 @@ void CheckModels(const ModelFolder& model, const ModelFolder& reference, const L
                                     b.hidden, b.vocab)});
 }
 
+/// What moves is held with its gradient and two moments, in floats: said before hours are spent.
+void CheckMemory(const Weights& model, TuneWhat what) {
+  if (what != TuneWhat::kCodes) return;
+  constexpr double kOfNumber = 4 * sizeof(float), kAround = 1.5e9;
+  double codes = 0;
+  for (const LayerWeights& layer : model.layers) {
+    for (const Linear& linear : layer.linears) {
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      if (packed == nullptr || *packed == nullptr) continue;
+      codes += static_cast<double>((*packed)->rows()) * static_cast<double>((*packed)->cols());
+    }
+  }
+  const double needed = kOfNumber * codes + kAround;
+  const auto there = static_cast<double>(AvailableMemoryBytes());
+  if (needed <= there) return;
+  throw Error({.what = "tuning codes takes more memory than there is",
+               .where = fmt::format("{:.0f} million codes, each with its gradient and two moments",
+                                    codes / 1e6),
+               .expected = FormatBytes(needed),
+               .found = FormatBytes(there),
+               .hint = "--what scales takes little more than the model"});
+}
+
 /// Seconds of a step and of a check, by one of each that changes nothing.
 struct StepTimes {
   double step, check;
@@ -87,29 +112,36 @@ Index StepsOf(const TuneRequest& request, Index windows, Index length, Index bat
 }
 
 Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
-                    const TuneOutcome& outcome, const EncodedText& text) {
+                    const TuneOutcome& outcome, const EncodedText& text, Session& session) {
   const TuneResult& result = outcome.result;
   Record checks = Record::array();
   for (const TuneCheck& each : result.checks) {
     checks.push_back({{"step", each.step}, {"held_out_kl", each.held_out}});
   }
-  return {{"what", "scales"},
-          {"reference", fs::weakly_canonical(request.reference).filename().string()},
-          {"steps", options.steps},
-          {"kept_step", result.kept},
-          {"tokens", outcome.tokens},
-          {"windows", outcome.windows},
-          {"held_out_windows", outcome.held_out},
-          {"context", outcome.length},
-          {"rate", options.rate},
-          {"batch_windows", options.batch},
-          {"seed", options.seed},
-          {"numbers", outcome.numbers},
-          {"held_out_kl_before", result.before()},
-          {"held_out_kl", result.after()},
-          {"calibration", TextRecord(text)},
-          {"checks", std::move(checks)},
-          {"losses", result.losses}};
+  Record record{{"what", kTuneWhatNames[static_cast<std::size_t>(request.what)]},
+                {"reference", fs::weakly_canonical(request.reference).filename().string()},
+                {"steps", options.steps},
+                {"kept_step", result.kept},
+                {"tokens", outcome.tokens},
+                {"windows", outcome.windows},
+                {"held_out_windows", outcome.held_out},
+                {"context", outcome.length},
+                {"rate", options.rate},
+                {"batch_windows", options.batch},
+                {"seed", options.seed},
+                {"arithmetic", Name(session.arithmetic())},
+                {"numbers", outcome.numbers},
+                {"held_out_kl_before", result.before()},
+                {"held_out_kl", result.after()},
+                {"calibration", TextRecord(text)},
+                {"checks", std::move(checks)},
+                {"losses", result.losses}};
+  if (request.what == TuneWhat::kCodes) {
+    record["code_rate"] = options.code_rate;
+    record["codes"] = outcome.codes;
+    record["moved_codes"] = result.moved_codes;
+  }
+  return record;
 }
 
 }  // namespace
@@ -145,13 +177,18 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   const auto training = windows.view().Rows(0, outcome.windows);
   const auto held_out = windows.view().Rows(outcome.windows, outcome.held_out);
 
-  TunedModel tuned(model.weights, model.dtype);
+  const Weights& reference = source.model().weights;
+  const bool codes = request.what == TuneWhat::kCodes;
+  CheckMemory(model.weights, request.what);
+  TunedModel tuned(model.weights, model.dtype,
+                   {.codes = codes, .reference = codes ? &reference : nullptr});
   outcome.numbers = tuned.count();
+  outcome.codes = tuned.codes();
   TuneOptions options{
       .batch = std::clamp<Index>(request.batch_tokens / windows.length, 1, outcome.windows),
       .rate = request.rate,
+      .code_rate = request.code_rate,
       .seed = request.seed};
-  const Weights& reference = source.model().weights;
   options.steps = StepsOf(
       request, outcome.windows, windows.length, options.batch,
       [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
@@ -179,7 +216,8 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
       for (const char* measured : {"measured_kl", "predicted_kl", "exported_by", "container"}) {
         outcome.record.erase(measured);
       }
-      outcome.record["tuning"] = TuningRecord(request, options, outcome, source.calibration());
+      outcome.record["tuning"] =
+          TuningRecord(request, options, outcome, source.calibration(), session);
       outcome.record = AfterExport(std::move(outcome.record), opened);
       outcome.bytes = outcome.record["bytes"].get<std::uint64_t>();
       const std::string card = CardOfExport(outcome.record, exporter, opened, {});

@@ -1,9 +1,12 @@
-// Tuning a quantized model: training its scales and norms towards the float model's predictions.
+// Tuning a quantized model: training its scales and norms, and its codes where that is asked for,
+// towards the float model's predictions.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string_view>
 
 #include "lieq/io/json.h"
 #include "lieq/pipeline/requests.h"
@@ -12,6 +15,10 @@
 
 namespace lieq {
 
+/// What moves: "scales", with norms and biases, or codes beside them.
+enum class TuneWhat : std::uint8_t { kScales, kCodes };
+inline constexpr std::array<std::string_view, 2> kTuneWhatNames{"scales", "codes"};
+
 struct TuneRequest {
   std::filesystem::path model, reference, output;
   CalibrationRequest calibration;  // samples: none: all windows there are
@@ -19,7 +26,9 @@ struct TuneRequest {
   std::optional<std::int64_t> tokens;  // to train on; none: what `minutes` says, else two passes
   std::optional<double> minutes;       // on this machine, about
   Index batch_tokens = 8192;           // of a step, in whole windows, one at least
+  TuneWhat what = TuneWhat::kScales;
   double rate = TuneOptions().rate;
+  double code_rate = TuneOptions().code_rate;
   std::uint64_t seed = 0;
   bool force = false;
 };
@@ -28,7 +37,8 @@ struct TuneOutcome {
   TuneResult result;
   Index windows = 0, held_out = 0, length = 0;
   std::int64_t tokens = 0;  // trained on
-  std::size_t numbers = 0;  // that were free to move
+  std::size_t numbers = 0;  // that were free to move, codes counted
+  std::int64_t codes = 0;   // among them
   Record record;            // lieq.json
   std::uint64_t bytes = 0;  // of the weight files, as before
   double seconds = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <numbers>
 #include <numeric>
@@ -125,6 +126,22 @@ Index WindowsAtOnce(const ModelConfig& config, Index length, Index most_kept) {
   return std::max<Index>(1, most_kept / (config.layers * length * config.hidden));
 }
 
+constexpr std::size_t kPiece = std::size_t{1} << 15;  // numbers of a task
+
+/// Calls `piece` for parts of all arrays in order: which array, its first number and how many.
+void ForPieces(std::span<TunedNumbers> numbers, ThreadPool& pool,
+               const std::function<void(std::size_t task, std::size_t array, std::size_t first,
+                                        std::size_t count)>& piece) {
+  std::vector<std::array<std::size_t, 2>> pieces;
+  for (std::size_t n = 0; n < numbers.size(); ++n) {
+    for (std::size_t i = 0; i < numbers[n].u.size(); i += kPiece) pieces.push_back({n, i});
+  }
+  pool.ParallelFor(static_cast<Index>(pieces.size()), [&](Index task, int) {
+    const auto [array, first] = pieces[Size(task)];
+    piece(Size(task), array, first, std::min(kPiece, numbers[array].u.size() - first));
+  });
+}
+
 /// AdamW without decay.
 class Adam {
  public:
@@ -135,22 +152,28 @@ class Adam {
     }
   }
 
-  /// gradients: of the loss, times `scale`.
-  void Step(std::span<TunedNumbers> numbers, double rate, double scale) {
-    constexpr double kFirst = 0.9, kSecond = 0.95, kTiny = 1e-12;
+  /// gradients: of the loss, times `scale`. share: of the highest rates.
+  void Step(std::span<TunedNumbers> numbers, const TuneOptions& options, double share, double scale,
+            ThreadPool& pool) {
+    constexpr float kFirst = 0.9f, kSecond = 0.95f, kTiny = 1e-12f;
     ++steps_;
-    const double first_share = 1 - std::pow(kFirst, static_cast<double>(steps_));
-    const double second_share = 1 - std::pow(kSecond, static_cast<double>(steps_));
-    for (std::size_t n = 0; n < numbers.size(); ++n) {
-      for (std::size_t i = 0; i < numbers[n].u.size(); ++i) {
-        const double g = static_cast<double>(numbers[n].gradient[i]) * scale;
+    const auto steps = static_cast<double>(steps_);
+    const auto first_share = static_cast<float>(1 - std::pow(static_cast<double>(kFirst), steps));
+    const auto second_share = static_cast<float>(1 - std::pow(static_cast<double>(kSecond), steps));
+    ForPieces(numbers, pool, [&](std::size_t, std::size_t n, std::size_t begin, std::size_t count) {
+      TunedNumbers& each = numbers[n];
+      const bool codes = each.kind == TunedKind::kCode;
+      const auto rate = static_cast<float>(share * (codes ? options.code_rate : options.rate) /
+                                           static_cast<double>(first_share));
+      const auto factor = static_cast<float>(scale);
+      for (std::size_t i = begin; i < begin + count; ++i) {
+        const float g = each.gradient[i] * factor;
         float &m = first_[n][i], &v = second_[n][i];
-        m = static_cast<float>(kFirst * static_cast<double>(m) + (1 - kFirst) * g);
-        v = static_cast<float>(kSecond * static_cast<double>(v) + (1 - kSecond) * g * g);
-        const double size = std::sqrt(static_cast<double>(v) / second_share) + kTiny;
-        numbers[n].u[i] -= static_cast<float>(rate * static_cast<double>(m) / first_share / size);
+        m = kFirst * m + (1 - kFirst) * g;
+        v = kSecond * v + (1 - kSecond) * g * g;
+        each.u[i] -= rate * m / (std::sqrt(v / second_share) + kTiny);
       }
-    }
+    });
   }
 
  private:
@@ -158,12 +181,18 @@ class Adam {
   Index steps_ = 0;
 };
 
-double NormOf(std::span<const TunedNumbers> numbers) {
-  double squares = 0;
-  for (const TunedNumbers& each : numbers) {
-    for (const float g : each.gradient) squares += static_cast<double>(g) * static_cast<double>(g);
-  }
-  return std::sqrt(squares);
+double NormOf(std::span<TunedNumbers> numbers, ThreadPool& pool) {
+  std::size_t most = 0;
+  for (const TunedNumbers& each : numbers) most += each.u.size() / kPiece + 1;
+  std::vector<double> squares(most);
+  ForPieces(numbers, pool,
+            [&](std::size_t task, std::size_t n, std::size_t begin, std::size_t count) {
+              for (std::size_t i = begin; i < begin + count; ++i) {
+                const auto g = static_cast<double>(numbers[n].gradient[i]);
+                squares[task] += g * g;
+              }
+            });
+  return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
 }
 
 /// Each window once before any comes again.
@@ -189,11 +218,12 @@ class Order {
   std::size_t next_ = 0;
 };
 
+/// As a share of the highest rate.
 double RateAt(Index step, const TuneOptions& options) {
   const double all = static_cast<double>(options.steps), at = static_cast<double>(step);
   const double warm = std::max(1.0, all * options.warm_up);
   const double falling = 0.5 + 0.5 * std::cos(std::numbers::pi * at / all);
-  return options.rate * std::min(1.0, (at + 1) / warm) * falling;
+  return std::min(1.0, (at + 1) / warm) * falling;
 }
 
 /// Mean KL over all positions.
@@ -266,7 +296,6 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
   TuneResult result;
   const std::span<TunedNumbers> numbers = model.numbers();
   const Index at_once = WindowsAtOnce(reference.config, windows.cols(), options.most_kept);
-  std::vector<std::vector<float>> best;  // u of the state that is kept
   const auto check = [&](Index step) {
     model.Apply(context.pool);
     const double kl = Divergence(reference, model.weights(), held_out, at_once, device, context);
@@ -274,8 +303,8 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
     result.checks.push_back({step, kl});
     if (!better) return;
     result.kept = step;
-    best.clear();
-    for (const TunedNumbers& each : numbers) best.push_back(each.u);
+    result.moved_codes = model.moved_codes();
+    model.Keep();
   };
   Adam adam(numbers);
   Order order(windows.rows(), options.seed);
@@ -293,14 +322,14 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
         AddDivergenceGradients(reference, model, batch.view(), options.most_kept, device, context) /
         tokens;
     result.losses.push_back(kl);
-    const double norm = NormOf(numbers) / tokens;
+    const double norm = NormOf(numbers, context.pool) / tokens;
     if (!std::isfinite(norm)) {
       throw Error({.what = "a gradient is not finite",
                    .where = "tuning, step " + std::to_string(step),
                    .hint = "a smaller --rate"});
     }
     const double scale = options.clip > 0 && norm > options.clip ? options.clip / norm : 1.0;
-    adam.Step(numbers, RateAt(step, options), scale / tokens);
+    adam.Step(numbers, options, RateAt(step, options), scale / tokens, context.pool);
     if ((step + 1) % every == 0 || step + 1 == options.steps) {
       check(step + 1);
     } else {
@@ -309,8 +338,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
     context.progress.Update(
         step + 1, fmt::format("KL {:.4f}, held out {:.4f}", kl, result.checks.back().held_out));
   }
-  for (std::size_t n = 0; n < numbers.size(); ++n) numbers[n].u = best[n];
-  model.Apply(context.pool);
+  model.Restore(context.pool);
   context.progress.End();
   return result;
 }

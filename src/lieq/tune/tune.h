@@ -21,12 +21,13 @@ namespace lieq {
 
 struct TuneOptions {
   Index steps = 100;
-  Index batch = 8;         // windows of a step
-  double rate = 3e-3;      // of u, at its height
-  double warm_up = 0.05;   // share of the steps
-  double clip = 1;         // largest norm of the gradient of the mean loss; 0: none
-  Index checks = 10;       // on the windows held out, beside the one before the first step
-  std::uint64_t seed = 0;  // order of the windows
+  Index batch = 8;          // windows of a step
+  double rate = 3e-3;       // of u, at its height
+  double code_rate = 1e-2;  // the same of codes
+  double warm_up = 0.05;    // share of the steps
+  double clip = 1;          // largest norm of the gradient of the mean loss; 0: none
+  Index checks = 10;        // on the windows held out, beside the one before the first step
+  std::uint64_t seed = 0;   // order of the windows
   Index most_kept = Index{1} << 27;  // floats of layers' inputs held at once
 };
 
@@ -39,6 +40,7 @@ struct TuneResult {
   std::vector<double> losses;     // [steps], mean KL of the step's windows before it
   std::vector<TuneCheck> checks;  // the first before any step
   Index kept = 0;                 // the step whose state the model is left in
+  std::int64_t moved_codes = 0;   // in that state
   [[nodiscard]] double before() const { return checks.front().held_out; }
   [[nodiscard]] double after() const;
 };

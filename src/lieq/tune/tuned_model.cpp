@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "lieq/base/assert.h"
@@ -49,18 +51,23 @@ float TunedNumbers::Value(std::size_t i, DType floats) const noexcept {
       return RoundHalf(value, 0);
     case TunedKind::kVector:
       return Stored(value, floats);
+    case TunedKind::kCode:
+      break;
   }
   return value;
 }
 
-TunedModel::TunedModel(const Weights& source, DType floats) : floats_(floats), weights_(source) {
+TunedModel::TunedModel(const Weights& source, DType floats, const TunedParts& parts)
+    : floats_(floats), weights_(source) {
   matrices_.resize(source.layers.size());
   vectors_.resize(source.layers.size());
   for (std::size_t l = 0; l < source.layers.size(); ++l) {
     const std::string layer = "layer " + std::to_string(l) + ", ";
     for (const Site site : kAllSites) {
       const auto s = static_cast<std::size_t>(site);
-      AddMatrix(layer + std::string(Name(site)), source.layers[l].linears[s], matrices_[l][s]);
+      AddMatrix(layer + std::string(Name(site)), source.layers[l].linears[s],
+                parts.reference != nullptr ? &parts.reference->layers[l].linears[s] : nullptr,
+                parts.towards, parts.codes, matrices_[l][s]);
       if (matrices_[l][s].matrix) weights_.layers[l].linears[s].weight = matrices_[l][s].matrix;
     }
     vectors_[l].fill(kNone);
@@ -75,7 +82,7 @@ TunedModel::TunedModel(const Weights& source, DType floats) : floats_(floats), w
 
 std::size_t TunedModel::count() const noexcept {
   std::size_t sum = 0;
-  for (const TunedNumbers& each : numbers_) sum += each.start.size();
+  for (const TunedNumbers& each : numbers_) sum += each.u.size();
   return sum;
 }
 
@@ -97,12 +104,15 @@ std::size_t TunedModel::AddVector(std::string name, std::span<const float> value
   return Add(std::move(name), TunedKind::kVector, std::move(start), std::move(unit));
 }
 
-void TunedModel::AddMatrix(const std::string& name, const Linear& linear, Matrices& place) {
+void TunedModel::AddMatrix(const std::string& name, const Linear& linear, const Linear* reference,
+                           float towards, bool codes, Matrices& place) {
   if (!linear.bias.empty()) place.bias = AddVector(name + ": bias", linear.bias);
   const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
   if (packed == nullptr || *packed == nullptr) return;
   const QMatrix& q = **packed;
+  place.source = *packed;
   place.matrix = std::make_shared<QMatrix>(q);
+  if (codes) AddCodes(name, reference != nullptr ? &reference->weight : nullptr, towards, place);
   const bool minima = q.grid().offset == Offset::kFloat;
   if (q.grid().k_quant) {
     std::vector<float> d, dmin;
@@ -127,6 +137,53 @@ void TunedModel::AddMatrix(const std::string& name, const Linear& linear, Matric
   start.assign(q.minima().data(), q.minima().data() + q.minima().size());
   for (float& each : unit) each = std::fabs(each);
   place.minimum = Add(name + ": minimum", TunedKind::kMinimum, std::move(start), std::move(unit));
+}
+
+/// z = code + towards * (weight - value) / scale, no further than the edge of the code's step.
+void TunedModel::AddCodes(const std::string& name, const AnyMatrix* reference, float towards,
+                          Matrices& place) {
+  constexpr float kEdge = 0.49f;
+  const QMatrix& q = *place.source;
+  const bool known =
+      reference != nullptr && Rows(*reference) == q.rows() && Cols(*reference) == q.cols();
+  std::vector<float> z(Size(q.rows() * q.cols()));
+  std::vector<std::uint8_t> codes(Size(q.cols()));
+  Matrix<float> value(1, q.cols()), weight(1, q.cols());
+  for (Index r = 0; r < q.rows(); ++r) {
+    float* to = z.data() + r * q.cols();
+    q.GetRow(r, codes);
+    std::ranges::copy(codes, to);
+    if (!known) continue;
+    q.Dequantize(r, value.view());
+    WidenRows(*reference, r, weight.view());
+    for (Index c = 0; c < q.cols(); ++c) {
+      const float scale = q.scales()(r, c / q.group_columns());
+      const float apart = (weight(0, c) - value(0, c)) / scale;
+      if (std::isfinite(apart)) to[c] += towards * std::clamp(apart, -kEdge, kEdge);
+    }
+  }
+  place.code = numbers_.size();
+  numbers_.push_back({.name = name + ": codes",
+                      .kind = TunedKind::kCode,
+                      .start = {},
+                      .unit = {},
+                      .u = std::move(z),
+                      .gradient = std::vector<float>(Size(q.rows() * q.cols()))});
+}
+
+void TunedModel::ApplyCodes(const Matrices& place) {
+  QMatrix& q = *place.matrix;
+  const int most = (1 << q.grid().bits) - 1;
+  const float low = -0.5f, high = static_cast<float>(most) + 0.5f;
+  std::vector<std::uint8_t> codes(Size(q.cols()));
+  float* z = numbers_[place.code].u.data();
+  for (Index r = 0; r < q.rows(); ++r) {
+    for (std::uint8_t& code : codes) {
+      *z = std::clamp(*z, low, high);
+      code = static_cast<std::uint8_t>(std::min(static_cast<int>(*z++ + 0.5f), most));
+    }
+    q.SetRow(r, codes);
+  }
 }
 
 void TunedModel::ApplyMatrix(const Matrices& place) const {
@@ -163,6 +220,7 @@ void TunedModel::Apply(ThreadPool& pool) {
     for (const Site site : kAllSites) {
       const auto s = static_cast<std::size_t>(site);
       if (matrices_[l][s].matrix) ApplyMatrix(matrices_[l][s]);
+      if (matrices_[l][s].code != kNone) ApplyCodes(matrices_[l][s]);
       vector(matrices_[l][s].bias, weights_.layers[l].linears[s].bias);
     }
     for (const LayerVector which : kNorms) {
@@ -170,6 +228,65 @@ void TunedModel::Apply(ThreadPool& pool) {
     }
   });
   vector(final_norm_, weights_.final_norm);
+}
+
+void TunedModel::Keep() {
+  kept_.clear();
+  for (const TunedNumbers& each : numbers_) {
+    kept_.push_back(each.kind == TunedKind::kCode ? std::vector<float>() : each.u);
+  }
+  for (auto& layer : matrices_) {
+    for (Matrices& place : layer) {
+      if (place.code == kNone) continue;
+      const auto words = std::as_const(*place.matrix).words();
+      place.kept.assign(words.begin(), words.end());
+    }
+  }
+}
+
+void TunedModel::Restore(ThreadPool& pool) {
+  LIEQ_ASSERT(kept_.size() == numbers_.size());
+  for (std::size_t n = 0; n < numbers_.size(); ++n) {
+    if (numbers_[n].kind != TunedKind::kCode) numbers_[n].u = kept_[n];
+  }
+  for (auto& layer : matrices_) {
+    for (Matrices& place : layer) {
+      if (place.code == kNone) continue;
+      QMatrix& q = *place.matrix;
+      std::ranges::copy(place.kept, q.words().begin());
+      std::vector<std::uint8_t> codes(Size(q.cols()));
+      for (Index r = 0; r < q.rows(); ++r) {
+        q.GetRow(r, codes);
+        std::ranges::copy(codes, numbers_[place.code].u.begin() + r * q.cols());
+      }
+    }
+  }
+  Apply(pool);
+}
+
+std::int64_t TunedModel::moved_codes() const {
+  std::int64_t moved = 0;
+  for (const auto& layer : matrices_) {
+    for (const Matrices& place : layer) {
+      if (place.code == kNone) continue;
+      std::vector<std::uint8_t> is(Size(place.matrix->cols())), was(is.size());
+      for (Index r = 0; r < place.matrix->rows(); ++r) {
+        place.matrix->GetRow(r, is);
+        place.source->GetRow(r, was);
+        moved += std::inner_product(is.begin(), is.end(), was.begin(), std::int64_t{0},
+                                    std::plus<>(), std::not_equal_to<>());
+      }
+    }
+  }
+  return moved;
+}
+
+std::int64_t TunedModel::codes() const noexcept {
+  std::int64_t sum = 0;
+  for (const TunedNumbers& each : numbers_) {
+    if (each.kind == TunedKind::kCode) sum += static_cast<std::int64_t>(each.u.size());
+  }
+  return sum;
 }
 
 void TunedModel::AddMatrixGradient(Index layer, Site site, View<const float, 2> dw,
@@ -180,6 +297,7 @@ void TunedModel::AddMatrixGradient(Index layer, Site site, View<const float, 2> 
   LIEQ_ASSERT(dw.rows() == q.rows() && dw.cols() == q.cols());
   TunedNumbers& scale = numbers_[place.scale];
   TunedNumbers* minimum = place.minimum == kNone ? nullptr : &numbers_[place.minimum];
+  float* of_z = place.code == kNone ? nullptr : numbers_[place.code].gradient.data();
   const Index columns = q.group_columns(), groups = q.groups();
   const Index supers = q.supers(), of_super = supers > 0 ? groups / supers : 1;
   pool.ParallelFor(q.rows(), [&](Index r, int) {
@@ -194,6 +312,11 @@ void TunedModel::AddMatrixGradient(Index layer, Site site, View<const float, 2> 
         const auto d = static_cast<double>(row[Size(c)]);
         of_codes += d * static_cast<double>(static_cast<float>(codes[Size(c)]) - zero);
         of_ones += d;
+      }
+      if (of_z != nullptr) {  // passed through the rounding
+        const float step = q.scales()(r, g);
+        float* to = of_z + r * q.cols();
+        for (Index c = g * columns; c < (g + 1) * columns; ++c) to[c] += row[Size(c)] * step;
       }
       std::size_t at = Size(r * groups + g);
       if (supers > 0) {

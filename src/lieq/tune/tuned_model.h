@@ -1,8 +1,9 @@
-// A quantized model whose numbers move while its codes stay: scales of groups, minima, d and dmin
-// of super-blocks, norms and biases.
+// A quantized model whose numbers move: scales of groups, minima, d and dmin of super-blocks, norms
+// and biases; and its codes, where that is asked for.
 //
 // Each number is start + unit * u, rounded to what files hold. u is what training moves: with the
-// start as the unit of scales, a step of u is a share of each.
+// start as the unit of scales, a step of u is a share of each. A code is its u, rounded to a whole
+// number.
 #pragma once
 
 #include <array>
@@ -25,19 +26,29 @@ enum class TunedKind : std::uint8_t {
   kSuper,         // d of a super-block: f16
   kSuperMinimum,  // dmin: f16
   kVector,        // norms and biases: the model's float type
+  kCode,          // of a weight: a whole number of its grid
 };
 
 /// Numbers of one matrix or vector that move.
 struct TunedNumbers {
   std::string name;  // "layer 3, down: scale"
   TunedKind kind{};
-  std::vector<float> start;     // as the model came
-  std::vector<float> unit;      // of u
-  std::vector<float> u;         // 0 at first
+  std::vector<float> start;     // as the model came; of codes empty
+  std::vector<float> unit;      // of u; of codes empty, their unit is 1
+  std::vector<float> u;         // 0 at first; of codes within half a step of them
   std::vector<float> gradient;  // with respect to u, added up
 
-  /// What the model holds of number i.
+  /// What the model holds of number i, which is no code.
   [[nodiscard]] float Value(std::size_t i, DType floats) const noexcept;
+};
+
+struct TunedParts {
+  bool codes = false;  // beside scales and vectors
+  /// The float model whose weights codes were rounded from; null: codes begin in the middle of
+  /// their steps. Where weights are between two codes, less of a push moves them: u begins at
+  /// `towards` of the way from a code to its weight, as far as the code stays the nearest.
+  const Weights* reference = nullptr;
+  float towards = 0.5f;
 };
 
 /// Matrices that are not quantized stay as they are.
@@ -45,15 +56,22 @@ class TunedModel {
  public:
   /// source: quantized; copies are made of what moves. floats: the type that its norms have in
   /// files.
-  TunedModel(const Weights& source, DType floats);
+  TunedModel(const Weights& source, DType floats, const TunedParts& parts = {});
 
   /// The model as its numbers are at the last Apply.
   [[nodiscard]] const Weights& weights() const noexcept { return weights_; }
   [[nodiscard]] std::span<TunedNumbers> numbers() noexcept { return numbers_; }
   [[nodiscard]] std::size_t count() const noexcept;  // of all numbers
 
-  /// Rounds all of them into the weights.
+  /// Rounds all of them into the weights. The u of codes is brought back to their grid.
   void Apply(ThreadPool& pool);
+
+  /// Keeps the state of the last Apply, in place of what was kept before; brings it back.
+  void Keep();
+  void Restore(ThreadPool& pool);
+  /// Codes that are others than at first; and all of them.
+  [[nodiscard]] std::int64_t moved_codes() const;
+  [[nodiscard]] std::int64_t codes() const noexcept;
 
   /// dw [out, in]: the gradient of a linear's weights, added to those of its numbers.
   void AddMatrixGradient(Index layer, Site site, View<const float, 2> dw, ThreadPool& pool);
@@ -67,13 +85,19 @@ class TunedModel {
   static constexpr std::size_t kNone = ~std::size_t{0};
   struct Matrices {  // where the numbers of a linear are
     std::shared_ptr<QMatrix> matrix;
-    std::size_t scale = kNone, minimum = kNone, bias = kNone;
+    std::shared_ptr<const QMatrix> source;
+    std::size_t scale = kNone, minimum = kNone, bias = kNone, code = kNone;
+    std::vector<std::uint32_t> kept;  // words
   };
   std::size_t Add(std::string name, TunedKind kind, std::vector<float> start,
                   std::vector<float> unit);
   std::size_t AddVector(std::string name, std::span<const float> values);
-  void AddMatrix(const std::string& name, const Linear& linear, Matrices& place);
+  void AddMatrix(const std::string& name, const Linear& linear, const Linear* reference,
+                 float towards, bool codes, Matrices& place);
+  void AddCodes(const std::string& name, const AnyMatrix* reference, float towards,
+                Matrices& place);
   void ApplyMatrix(const Matrices& place) const;
+  void ApplyCodes(const Matrices& place);
   void AddVectorTo(std::size_t at, std::span<const double> gradient);
 
   DType floats_;
@@ -82,6 +106,7 @@ class TunedModel {
   std::vector<std::array<Matrices, kSites>> matrices_;           // [layers]
   std::vector<std::array<std::size_t, kLayerVectors>> vectors_;  // [layers]
   std::size_t final_norm_ = kNone;
+  std::vector<std::vector<float>> kept_;  // u, but of codes
 };
 
 }  // namespace lieq

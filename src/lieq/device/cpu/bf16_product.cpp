@@ -103,23 +103,31 @@ std::size_t PackedBf16Words(std::ptrdiff_t n, std::ptrdiff_t k) noexcept {
 
 void PackBf16Weights(const float* w, std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t stride,
                      std::uint16_t* packed) noexcept {
+  // Sixteen pairs of sixteen rows at a time, which change places in a small block.
+  const __m512i of_column =
+      _mm512_mullo_epi32(_mm512_set1_epi32(kPanel),
+                         _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
   for (std::ptrdiff_t first = 0; first < n; first += kPanel) {
     std::uint16_t* panel = packed + first / kPanel * PanelWords(k);
-    for (std::ptrdiff_t row = 0; row < kPanel; ++row) {
-      const bool there = first + row < n;
-      for (std::ptrdiff_t c = 0; c < 2 * Pairs(k); c += 16) {
-        const std::ptrdiff_t count = there ? (k - c < 16 ? k - c : 16) : 0;
-        alignas(32) std::uint16_t words[16];
-        const __m512 v =
-            count > 0 ? _mm512_maskz_loadu_ps(FirstLanes(count), w + (first + row) * stride + c)
-                      : _mm512_setzero_ps();
-        _mm256_store_si256(reinterpret_cast<__m256i*>(words), Round(v));
-        const std::ptrdiff_t last = 2 * Pairs(k) - c < 16 ? 2 * Pairs(k) - c : 16;
-        for (std::ptrdiff_t i = 0; i < last; i += 2) {
-          std::uint16_t* to = panel + (c + i) * kPanel + row * 2;
-          to[0] = words[i];
-          to[1] = words[i + 1];
-        }
+    const std::ptrdiff_t rows = n - first < kPanel ? n - first : kPanel;
+    alignas(64) std::int32_t block[kPanel * kPanel] = {};
+    for (std::ptrdiff_t c = 0; c < k; c += 2 * kPanel) {
+      for (std::ptrdiff_t row = 0; row < rows; ++row) {
+        const float* from = w + (first + row) * stride + c;
+        const auto half = [&](std::ptrdiff_t at) {
+          const std::ptrdiff_t left = k - c - at;
+          return Round(left > 0 ? _mm512_maskz_loadu_ps(FirstLanes(left), from + at)
+                                : _mm512_setzero_ps());
+        };
+        auto* to = reinterpret_cast<__m256i*>(block + row * kPanel);
+        _mm256_store_si256(to, half(0));
+        _mm256_store_si256(to + 1, half(kPanel));
+      }
+      const std::ptrdiff_t left = Pairs(k) - c / 2, pairs = left < kPanel ? left : kPanel;
+      for (std::ptrdiff_t p = 0; p < pairs; ++p) {
+        const __m512i column =
+            _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xFFFF, of_column, block + p, 4);
+        _mm512_storeu_si512(panel + (c / 2 + p) * kPanel * 2, column);
       }
     }
   }

@@ -32,20 +32,27 @@ inline void Written() {
   __asm__ volatile("" ::: "memory");
 }
 
-/// 16 rows of activations, the missing ones 0.
-struct Rows {
-  const std::uint16_t* data;
-  std::ptrdiff_t width;  // words of a row
-  std::ptrdiff_t rows;
+constexpr std::ptrdiff_t kMostDepth = 640;  // columns at a time: 32 rows of them stay within L1
+constexpr std::ptrdiff_t kMostPieces = kMostDepth / kColumns;
+
+struct Buffers {
+  alignas(64) std::uint16_t x[2][kMostPieces * kTileWords];  // upper and lower rows, tile by tile
+  alignas(64) std::uint16_t w[2][kTileWords];                // last pairs of two panels
+  alignas(64) float sums[4][kSide * kSide];
 };
 
-/// Words of a piece of `columns` columns, the missing ones and those of missing rows 0.
-void CopyRows(const Rows& x, std::ptrdiff_t at, std::ptrdiff_t columns, std::uint16_t* to) {
-  const auto mask = static_cast<__mmask32>(columns >= 32 ? ~0U : (1U << columns) - 1U);
-  for (std::ptrdiff_t r = 0; r < kSide; ++r) {
-    const __m512i words = r < x.rows ? _mm512_maskz_loadu_epi16(mask, x.data + r * x.width + at)
+/// `rows` rows of x from column `at` on, tile behind tile; missing rows and columns are 0. Tiles
+/// that lie in a row are read several times as fast as rows a stride apart.
+void CopyTiles(const std::uint16_t* x, std::ptrdiff_t width, std::ptrdiff_t rows, std::ptrdiff_t at,
+               std::ptrdiff_t depth, std::uint16_t* to) {
+  for (std::ptrdiff_t c = 0; c < depth; c += kColumns) {
+    const std::ptrdiff_t columns = depth - c < kColumns ? depth - c : kColumns;
+    const auto mask = static_cast<__mmask32>(columns == kColumns ? ~0U : (1U << columns) - 1U);
+    for (std::ptrdiff_t r = 0; r < kSide; ++r, to += kColumns) {
+      const __m512i words = r < rows ? _mm512_maskz_loadu_epi16(mask, x + r * width + at + c)
                                      : _mm512_setzero_si512();
-    _mm512_storeu_si512(to + r * kColumns, words);
+      _mm512_store_si512(to, words);
+    }
   }
 }
 
@@ -54,57 +61,46 @@ void CopyPairs(const std::uint16_t* panel, std::ptrdiff_t pairs, std::uint16_t* 
   for (std::ptrdiff_t p = 0; p < kSide; ++p) {
     const __m512i words =
         p < pairs ? _mm512_loadu_si512(panel + p * kColumns) : _mm512_setzero_si512();
-    _mm512_storeu_si512(to + p * kColumns, words);
+    _mm512_store_si512(to + p * kColumns, words);
   }
 }
 
-struct Buffers {
-  alignas(64) std::uint16_t x[2][kTileWords];
-  alignas(64) std::uint16_t w[2][kTileWords];
-  alignas(64) float sums[4][kSide * kSide];
-};
-
-/// Two by two tiles: 32 rows, of which those of `second` may all be missing, by one panel or two.
-void Block(const Rows& first, const Rows& second, const std::uint16_t* w, std::ptrdiff_t panel,
-           bool two, std::ptrdiff_t k, Buffers& buffers) {
-  const bool lower = second.rows > 0;
+/// Two by two tiles of sums, or those of the upper rows or the first panel alone.
+template <bool kLower, bool kTwo>
+void Block(const std::uint16_t* w, std::ptrdiff_t panel, std::ptrdiff_t depth, Buffers& buffers) {
   _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  const bool whole = first.rows == kSide && (!lower || second.rows == kSide);
-  for (std::ptrdiff_t at = 0; at < k; at += kColumns) {
-    const std::ptrdiff_t columns = k - at < kColumns ? k - at : kColumns;
-    const std::uint16_t* weights = w + at * kSide;
-    if (whole && columns == kColumns) {
-      const std::ptrdiff_t stride = first.width * 2;
-      _tile_loadd(4, first.data + at, stride);
-      if (lower) _tile_loadd(5, second.data + at, stride);
-      _tile_loadd(6, weights, kTileBytes);
-      if (two) _tile_loadd(7, weights + panel, kTileBytes);
-    } else {
-      const std::ptrdiff_t even = columns + columns % 2;
-      CopyRows(first, at, even, buffers.x[0]);
-      if (lower) CopyRows(second, at, even, buffers.x[1]);
-      CopyPairs(weights, even / 2, buffers.w[0]);
-      if (two) CopyPairs(weights + panel, even / 2, buffers.w[1]);
-      Written();
-      _tile_loadd(4, buffers.x[0], kTileBytes);
-      if (lower) _tile_loadd(5, buffers.x[1], kTileBytes);
-      _tile_loadd(6, buffers.w[0], kTileBytes);
-      if (two) _tile_loadd(7, buffers.w[1], kTileBytes);
-    }
+  if constexpr (kTwo) _tile_zero(1);
+  if constexpr (kLower) _tile_zero(2);
+  if constexpr (kLower && kTwo) _tile_zero(3);
+  std::ptrdiff_t piece = 0;
+  const auto step = [&](const std::uint16_t* first, const std::uint16_t* second) {
+    _tile_loadd(4, buffers.x[0] + piece * kTileWords, kTileBytes);
+    _tile_loadd(6, first, kTileBytes);
     _tile_dpbf16ps(0, 4, 6);
-    if (two) _tile_dpbf16ps(1, 4, 7);
-    if (lower) {
+    if constexpr (kLower) {
+      _tile_loadd(5, buffers.x[1] + piece * kTileWords, kTileBytes);
       _tile_dpbf16ps(2, 5, 6);
-      if (two) _tile_dpbf16ps(3, 5, 7);
     }
+    if constexpr (kTwo) {
+      _tile_loadd(7, second, kTileBytes);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (kLower && kTwo) _tile_dpbf16ps(3, 5, 7);
+  };
+  for (; (piece + 1) * kColumns <= depth; ++piece) {
+    step(w + piece * kTileWords, w + panel + piece * kTileWords);
+  }
+  if (const std::ptrdiff_t left = depth - piece * kColumns; left > 0) {
+    CopyPairs(w + piece * kTileWords, left / 2, buffers.w[0]);
+    if constexpr (kTwo) CopyPairs(w + panel + piece * kTileWords, left / 2, buffers.w[1]);
+    Written();
+    step(buffers.w[0], buffers.w[1]);
   }
   _tile_stored(0, buffers.sums[0], kTileBytes);
-  if (two) _tile_stored(1, buffers.sums[1], kTileBytes);
-  if (lower) _tile_stored(2, buffers.sums[2], kTileBytes);
-  if (lower && two) _tile_stored(3, buffers.sums[3], kTileBytes);
+  if constexpr (kTwo) _tile_stored(1, buffers.sums[1], kTileBytes);
+  if constexpr (kLower) _tile_stored(2, buffers.sums[2], kTileBytes);
+  if constexpr (kLower && kTwo) _tile_stored(3, buffers.sums[3], kTileBytes);
+  Written();
 }
 
 void Put(const float* sums, std::ptrdiff_t rows, std::ptrdiff_t columns, float* y,
@@ -124,22 +120,28 @@ void Multiply(const std::uint16_t* x, const std::uint16_t* w, float* y, std::ptr
   const Configuration configuration;
   _tile_loadconfig(&configuration);
   Buffers buffers;
-  const auto rows_from = [&](std::ptrdiff_t row) {
-    const std::ptrdiff_t left = m - row < 0 ? 0 : m - row;
-    return Rows{x + row * width, width, left < kSide ? left : kSide};
-  };
-  for (std::ptrdiff_t column = 0; column < n; column += 2 * kSide) {
-    const std::ptrdiff_t columns = n - column;
-    const bool two = columns > kSide;
+  for (std::ptrdiff_t at = 0; at < width; at += kMostDepth) {
+    const std::ptrdiff_t depth = width - at < kMostDepth ? width - at : kMostDepth;
     for (std::ptrdiff_t row = 0; row < m; row += 2 * kSide) {
-      const Rows first = rows_from(row), second = rows_from(row + kSide);
-      Block(first, second, w + column / kSide * panel, panel, two, k, buffers);
-      for (int i = 0; i < 4; ++i) {
-        const Rows& rows = i < 2 ? first : second;
-        if (rows.rows == 0 || (i % 2 == 1 && !two)) continue;
-        const std::ptrdiff_t right = i % 2 * kSide;
-        Put(buffers.sums[i], rows.rows, columns - right,
-            y + (row + i / 2 * kSide) * stride + column + right, stride, add);
+      const std::ptrdiff_t upper = m - row < kSide ? m - row : kSide;
+      const std::ptrdiff_t rest = m - row - upper, lower = rest < kSide ? rest : kSide;
+      CopyTiles(x + row * width, width, upper, at, depth, buffers.x[0]);
+      if (lower > 0) CopyTiles(x + (row + kSide) * width, width, lower, at, depth, buffers.x[1]);
+      Written();
+      for (std::ptrdiff_t column = 0; column < n; column += 2 * kSide) {
+        const std::ptrdiff_t columns = n - column;
+        const bool two = columns > kSide;
+        const std::uint16_t* weights = w + column / kSide * panel + at * kSide;
+        const auto block = lower > 0 ? (two ? Block<true, true> : Block<true, false>)
+                                     : (two ? Block<false, true> : Block<false, false>);
+        block(weights, panel, depth, buffers);
+        for (std::ptrdiff_t i = 0; i < 4; ++i) {
+          const std::ptrdiff_t right = i % 2 * kSide, down = i / 2 * kSide;
+          const std::ptrdiff_t rows = down > 0 ? lower : upper;
+          if (rows == 0 || right >= columns) continue;
+          Put(buffers.sums[i], rows, columns - right, y + (row + down) * stride + column + right,
+              stride, add || at > 0);
+        }
       }
     }
   }

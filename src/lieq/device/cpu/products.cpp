@@ -215,12 +215,14 @@ void CpuProducts::MultiplyInBf16(View<const float, 2> x, const Product& product,
 
 /// y = what is rounded times what is packed, over k columns.
 void CpuProducts::MultiplyRounded(View<float, 2> y, Index k, bool add, const float* bias) {
-  constexpr Index kMostRounded = Index{1} << 17;  // of a row tile: a quarter MiB, well within L2
-  constexpr Index kRows = 96;                     // 6 and 32, which the two paths take at once
+  // Of a row tile and of a tile of packed weights: together less than a MiB, well within L2.
+  constexpr Index kMostRounded = Index{1} << 17, kMostOfTile = Index{1} << 18;
+  constexpr Index kRows = 96;  // 6 and 32, which the two paths take at once
   const Index width = EvenColumns(k);
   const Index row_tile = std::clamp(kMostRounded / width / kRows * kRows, kRows, kRowTile);
   const Index row_tiles = CeilDiv(y.rows(), row_tile);
-  const Index out_tile = TileSize(y.cols(), kOutTile), out_tiles = CeilDiv(y.cols(), out_tile);
+  const Index most_outs = std::clamp(kMostOfTile / width / 16 * 16, Index{64}, kOutTile);
+  const Index out_tile = TileSize(y.cols(), most_outs), out_tiles = CeilDiv(y.cols(), out_tile);
   pool_.ParallelFor(out_tiles * row_tiles, [&](Index task, int) {
     const Index at = task / row_tiles * out_tile, r = task % row_tiles * row_tile;
     const Index count = std::min(out_tile, y.cols() - at), rows = std::min(row_tile, y.rows() - r);
