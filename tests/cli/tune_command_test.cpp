@@ -1,5 +1,6 @@
 // lieq tune: what it writes, keeps and refuses.
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
@@ -25,14 +26,17 @@ class Tuning : public testing::Test {
     words.insert(words.end(), more.begin(), more.end());
     return RunLieq(folder.path(), words);
   }
-  Outcome Tune(const std::string& model, const std::string& out, const Words& more = {}) {
+  Words TuneWords(const std::string& model, const std::string& out, const Words& more = {}) {
     Words words{
         "tune",           Path(model), "--reference", Path("model"), "-o",       Path(out),
         "--context",      "32",        "--samples",   "12",          "--tokens", "384",
         "--batch-tokens", "64",        "--rate",      "0.02",        "-q",       "--calibration",
         Path("text")};
     words.insert(words.end(), more.begin(), more.end());
-    return RunLieq(folder.path(), words);
+    return words;
+  }
+  Outcome Tune(const std::string& model, const std::string& out, const Words& more = {}) {
+    return RunLieq(folder.path(), TuneWords(model, out, more));
   }
 
   TempFolder folder;
@@ -86,6 +90,29 @@ TEST_F(Tuning, MovesCodesWhereToldTo) {
   EXPECT_GT(is["tuning"]["moved_codes"], 0);
   EXPECT_EQ(is["tuning"]["code_rate"], 0.1);
   EXPECT_LT(is["tuning"]["held_out_kl"], is["tuning"]["held_out_kl_before"]);
+}
+
+TEST_F(Tuning, GoesOnWhereItWasStoppedOrKilled) {
+  ASSERT_EQ(Quantize("q", {"--uniform", "w2g32"}).exit, 0);
+  ASSERT_EQ(Tune("q", "whole", {"--what", "codes"}).exit, 0);
+  const std::string wanted = ReadText(folder / "whole" / "model.safetensors");
+  for (const auto& [signal, exit] : {std::pair{"TERM", 128 + SIGTERM}, {"KILL", 128 + SIGKILL}}) {
+    const std::string out = std::string("of-") + signal;
+    const Words words = TuneWords("q", out, {"--what", "codes"});
+
+    const Outcome ended = RunInterrupted(folder.path(), signal, "tuning:3", words);
+
+    EXPECT_EQ(ended.exit, exit) << ended.err;
+    EXPECT_FALSE(std::filesystem::exists(folder / out));
+    EXPECT_TRUE(std::filesystem::exists(folder / (out + ".run") / "tuning.safetensors"));
+    // Other settings are not mixed in.
+    const Outcome other = Tune("q", out, {"--what", "codes", "--seed", "7"});
+    EXPECT_EQ(other.exit, 3);
+    EXPECT_NE(other.err.find("another seed"), std::string::npos) << other.err;
+    EXPECT_EQ(RunLieq(folder.path(), words).exit, 0);
+    EXPECT_EQ(ReadText(folder / out / "model.safetensors"), wanted);
+    EXPECT_FALSE(std::filesystem::exists(folder / (out + ".run")));
+  }
 }
 
 TEST_F(Tuning, WritesNothingWhereNothingIsBetter) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "lieq/base/error.h"
 #include "lieq/base/rng.h"
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
@@ -290,6 +291,62 @@ TEST(Tune, KeepsWhatItBeganWithWhereNothingIsBetter) {
   }
   EXPECT_EQ(CodesOf(tuned.weights()), CodesOf(bench.quantized));
   EXPECT_EQ(result.moved_codes, 0);
+}
+
+/// Keeps what is written, and ends the run at one of the writes.
+class Memory final : public TuneStore {
+ public:
+  explicit Memory(int last = -1) : left_(last) {}
+  Index Read(std::span<const TunedArray> arrays, TuneResult& result) override {
+    if (step_ == 0) return 0;
+    EXPECT_EQ(arrays.size(), kept_.size());
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      EXPECT_EQ(arrays[i].bytes.size(), kept_[i].size()) << arrays[i].name;
+      std::ranges::copy(kept_[i], arrays[i].bytes.begin());
+    }
+    result = result_;
+    return step_;
+  }
+  void Write(Index step, std::span<const TunedArray> arrays, const TuneResult& result) override {
+    step_ = step;
+    result_ = result;
+    kept_.clear();
+    for (const TunedArray& each : arrays) kept_.emplace_back(each.bytes.begin(), each.bytes.end());
+    if (left_-- == 0) throw Stopped();
+  }
+
+ private:
+  int left_;
+  Index step_ = 0;
+  TuneResult result_;
+  std::vector<std::vector<std::byte>> kept_;
+};
+
+TEST(Tune, GoesOnFromWhereItWasStopped) {
+  const auto tune = [](TuneStore& store, TuneResult& result) {
+    Bench bench(kCases[1]);
+    TunedModel tuned(bench.quantized, DType::kBF16, {.codes = true});
+    result = Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
+                  {.steps = 6, .batch = 2, .rate = 0.02, .code_rate = 0.1, .checks = 3},
+                  *bench.device, bench.test.context, &store);
+    std::vector<float> all;
+    for (const TunedNumbers& each : tuned.numbers()) {
+      all.insert(all.end(), each.u.begin(), each.u.end());
+    }
+    return all;
+  };
+  Memory whole, stopped(1);
+  TuneResult of_whole, of_stopped;
+  const std::vector<float> wanted = tune(whole, of_whole);
+
+  EXPECT_THROW((void)tune(stopped, of_stopped), Stopped);
+  const std::vector<float> found = tune(stopped, of_stopped);
+
+  EXPECT_EQ(found, wanted);
+  EXPECT_EQ(of_stopped.losses, of_whole.losses);
+  EXPECT_EQ(of_stopped.checks.size(), of_whole.checks.size());
+  EXPECT_EQ(of_stopped.kept, of_whole.kept);
+  EXPECT_EQ(of_stopped.moved_codes, of_whole.moved_codes);
 }
 
 TEST(Tune, GivesTheSameNumbersForAnyNumberOfThreads) {

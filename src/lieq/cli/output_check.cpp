@@ -192,7 +192,7 @@ Arguments WithPlainOutputs(const Arguments& arguments) {
 void CheckOutputs(const Arguments& arguments) {
   CheckPlaces(InputsOf(arguments), OutputsOf(arguments),
               {.force = arguments.run.force,
-               .resumes = arguments.command == "quantize",
+               .resumes = arguments.command == "quantize" || arguments.command == "tune",
                .keeps_files = arguments.command == "export"});
 }
 

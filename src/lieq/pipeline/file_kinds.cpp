@@ -12,6 +12,7 @@
 #include "lieq/container/checkpoint_files.h"
 #include "lieq/io/gguf_file.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/tune_store.h"
 
 namespace lieq {
 namespace {
@@ -216,9 +217,9 @@ std::vector<std::string> ForeignToRun(const fs::path& folder) {
 }
 
 bool IsRunName(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 9> kNames{
+  constexpr std::array<std::string_view, 10> kNames{
       "lock", "seconds.json", "settings.json", "plan.json", "edges.safetensors",
-      "out",  "model",        "codes",         "filling"};
+      "out",  "model",        "codes",         "filling",   kTuneStateName};
   name = WithoutTemporary(name);
   return std::ranges::find(kNames, name) != kNames.end() || Matches(name, "layer-", ".safetensors");
 }

@@ -242,7 +242,7 @@ void CheckRun(const OutputPlace& output, const OverwritePolicy& policy) {
   const std::vector<std::string> foreign = ForeignToRun(folder);
   if (!foreign.empty()) RefuseForeign(folder, foreign, hint);
   if (!policy.resumes && fs::exists(folder / "settings.json", error)) {
-    throw Error({.what = "an unfinished `lieq quantize` is here, which is not thrown away",
+    throw Error({.what = "an unfinished run is here, which is not thrown away",
                  .where = folder.string(),
                  .hint = "choose another -o, finish it by its own command, or remove " +
                          ShellQuoted(folder.string())});

@@ -19,6 +19,8 @@
 #include "lieq/pipeline/result_files.h"
 #include "lieq/pipeline/run_folder.h"
 #include "lieq/pipeline/source.h"
+#include "lieq/pipeline/tune_store.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {
@@ -34,7 +36,34 @@ void CheckTuneRequest(const TuneRequest& request) {
                {request.reference, InputRole::kModel, "the reference"}},
               {{request.output, OutputRole::kModel, "the output", nullptr},
                {RunFolderOf(request.output), OutputRole::kRun, "the working folder"}},
-              {.force = request.force, .keeps_files = true});
+              {.force = request.force, .resumes = true});
+  if (request.force || IsHalfFilled(request.output)) return;
+  if (fs::exists(fs::symlink_status(request.output)) && !fs::is_empty(request.output)) {
+    throw Error({.what = "the output is there already",
+                 .where = request.output.string(),
+                 .hint = "choose another -o, or --force to replace it"});
+  }
+}
+
+/// What decides the result: a run goes on where an earlier start said the same.
+Record SettingsOf(const TuneRequest& request, const ModelFolder& model, Source& source,
+                  Session& session) {
+  Record settings{{"version", kVersion},
+                  {"method", "tune"},
+                  {"what", kTuneWhatNames[static_cast<std::size_t>(request.what)]},
+                  {"model", HashModel(model)},
+                  {"reference", source.hash()},
+                  {"calibration", TextRecord(source.calibration())},
+                  {"windows", source.windows().count},
+                  {"context", source.windows().length},
+                  {"batch_tokens", request.batch_tokens},
+                  {"rate", request.rate},
+                  {"code_rate", request.code_rate},
+                  {"seed", request.seed},
+                  {"arithmetic", Name(session.arithmetic())}};
+  if (request.tokens) settings["tokens"] = *request.tokens;
+  if (request.minutes) settings["minutes"] = *request.minutes;
+  return settings;
 }
 
 void CheckModels(const ModelFolder& model, const ModelFolder& reference, const Log& log) {
@@ -114,10 +143,6 @@ Index StepsOf(const TuneRequest& request, Index windows, Index length, Index bat
 Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
                     const TuneOutcome& outcome, const EncodedText& text, Session& session) {
   const TuneResult& result = outcome.result;
-  Record checks = Record::array();
-  for (const TuneCheck& each : result.checks) {
-    checks.push_back({{"step", each.step}, {"held_out_kl", each.held_out}});
-  }
   Record record{{"what", kTuneWhatNames[static_cast<std::size_t>(request.what)]},
                 {"reference", fs::weakly_canonical(request.reference).filename().string()},
                 {"steps", options.steps},
@@ -134,7 +159,7 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
                 {"held_out_kl_before", result.before()},
                 {"held_out_kl", result.after()},
                 {"calibration", TextRecord(text)},
-                {"checks", std::move(checks)},
+                {"checks", ChecksRecord(result)},
                 {"losses", result.losses}};
   if (request.what == TuneWhat::kCodes) {
     record["code_rate"] = options.code_rate;
@@ -142,6 +167,72 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
     record["moved_codes"] = result.moved_codes;
   }
   return record;
+}
+
+/// The last windows are held out. Throws Error where there are not two.
+void CountWindows(Source& source, TuneOutcome& outcome) {
+  const Windows& windows = source.windows();
+  if (windows.count < 2) {
+    throw Error({.what = "too little text: one window is held out, and one is needed to train on",
+                 .where = source.calibration().where,
+                 .expected = fmt::format("{} tokens", 2 * windows.length),
+                 .found = fmt::format("{}", windows.tokens_in_text),
+                 .hint = "more --calibration, or a smaller --context"});
+  }
+  outcome.held_out = std::clamp<Index>(windows.count / 8, 1, kMostHeldOut);
+  outcome.windows = windows.count - outcome.held_out;
+  outcome.length = windows.length;
+}
+
+/// Trains from where an earlier start of the run in `folder` ended.
+void Train(const TuneRequest& request, Source& source, const RunFolder& folder, TunedModel& tuned,
+           TuneOptions& options, TuneOutcome& outcome, Session& session) {
+  const Weights& reference = source.model().weights;
+  const View<const TokenId, 2> windows = source.windows().view();
+  const auto training = windows.Rows(0, outcome.windows);
+  const auto held_out = windows.Rows(outcome.windows, outcome.held_out);
+  TuneFile store(folder.path() / kTuneStateName);
+  if (const std::optional<Index> steps = store.AllSteps()) {
+    session.log().Info("going on with an earlier start");
+    options.steps = *steps;
+  } else {
+    options.steps = StepsOf(
+        request, outcome.windows, outcome.length, options.batch,
+        [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
+        options);
+  }
+  store.SetAllSteps(options.steps);
+  outcome.tokens = options.steps * options.batch * outcome.length;
+  session.log().Info(
+      fmt::format("{} numbers, {} steps of {} windows of {} tokens; {} windows are "
+                  "held out",
+                  outcome.numbers, options.steps, options.batch, outcome.length, outcome.held_out));
+  outcome.result = Tune(reference, tuned, training, held_out, options, session.device(),
+                        session.context(), &store);
+}
+
+/// The model and its record, opened again and compared, in out/ of the run.
+void WriteTuned(const TuneRequest& request, const RunFolder& folder, ModelFolder& model,
+                const TunedModel& tuned, Record tuning, TuneOutcome& outcome) {
+  const fs::path written = folder.FreshOut();
+  const Exporter& exporter = FindExporter("compressed-tensors");
+  outcome.record = BeforeExport({.model = request.model, .exporter = &exporter}, model);
+  model.weights = tuned.weights();
+  WriteOwnFolder(model, written);
+  const ModelFolder opened = OpenModel(written);
+  const Comparison comparison = CompareModels(model, opened);
+  if (!comparison.equal()) {
+    throw Error({.what = "what was read back is not what was written",
+                 .where = written.string() + ": " + comparison.differences.front().tensor});
+  }
+  for (const char* measured : {"measured_kl", "predicted_kl", "exported_by", "container"}) {
+    outcome.record.erase(measured);
+  }
+  outcome.record["tuning"] = std::move(tuning);
+  outcome.record = AfterExport(std::move(outcome.record), opened);
+  outcome.bytes = outcome.record["bytes"].get<std::uint64_t>();
+  const std::string card = CardOfExport(outcome.record, exporter, opened, {});
+  WriteResultFiles(written, {.card = card, .record = outcome.record});
 }
 
 }  // namespace
@@ -161,72 +252,40 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   ModelFolder model = OpenInput(request.model, session.log());
   CheckModels(model, source.model(), session.log());
   RequireFinite(model, session.pool());
-
-  const Windows& windows = source.windows();
-  if (windows.count < 2) {
-    throw Error({.what = "too little text: one window is held out, and one is needed to train on",
-                 .where = source.calibration().where,
-                 .expected = fmt::format("{} tokens", 2 * windows.length),
-                 .found = fmt::format("{}", windows.tokens_in_text),
-                 .hint = "more --calibration, or a smaller --context"});
-  }
   TuneOutcome outcome;
-  outcome.held_out = std::clamp<Index>(windows.count / 8, 1, kMostHeldOut);
-  outcome.windows = windows.count - outcome.held_out;
-  outcome.length = windows.length;
-  const auto training = windows.view().Rows(0, outcome.windows);
-  const auto held_out = windows.view().Rows(outcome.windows, outcome.held_out);
+  CountWindows(source, outcome);
 
-  const Weights& reference = source.model().weights;
-  const bool codes = request.what == TuneWhat::kCodes;
   CheckMemory(model.weights, request.what);
+  const bool codes = request.what == TuneWhat::kCodes;
   TunedModel tuned(model.weights, model.dtype,
-                   {.codes = codes, .reference = codes ? &reference : nullptr});
+                   {.codes = codes, .reference = codes ? &source.model().weights : nullptr});
   outcome.numbers = tuned.count();
   outcome.codes = tuned.codes();
   TuneOptions options{
-      .batch = std::clamp<Index>(request.batch_tokens / windows.length, 1, outcome.windows),
+      .batch = std::clamp<Index>(request.batch_tokens / outcome.length, 1, outcome.windows),
       .rate = request.rate,
       .code_rate = request.code_rate,
       .seed = request.seed};
-  options.steps = StepsOf(
-      request, outcome.windows, windows.length, options.batch,
-      [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
-      options);
-  outcome.tokens = options.steps * options.batch * windows.length;
-  session.log().Info(
-      fmt::format("{} numbers, {} steps of {} windows of {} tokens; {} windows are held out",
-                  outcome.numbers, options.steps, options.batch, windows.length, outcome.held_out));
-  outcome.result =
-      Tune(reference, tuned, training, held_out, options, session.device(), session.context());
-  if (outcome.written()) {
-    RunFolder folder(request.output);
-    const fs::path written = folder.FreshOut();
-    try {
-      const Exporter& exporter = FindExporter("compressed-tensors");
-      outcome.record = BeforeExport({.model = request.model, .exporter = &exporter}, model);
-      model.weights = tuned.weights();
-      WriteOwnFolder(model, written);
-      const ModelFolder opened = OpenModel(written);
-      const Comparison comparison = CompareModels(model, opened);
-      if (!comparison.equal()) {
-        throw Error({.what = "what was read back is not what was written",
-                     .where = written.string() + ": " + comparison.differences.front().tensor});
-      }
-      for (const char* measured : {"measured_kl", "predicted_kl", "exported_by", "container"}) {
-        outcome.record.erase(measured);
-      }
-      outcome.record["tuning"] =
-          TuningRecord(request, options, outcome, source.calibration(), session);
-      outcome.record = AfterExport(std::move(outcome.record), opened);
-      outcome.bytes = outcome.record["bytes"].get<std::uint64_t>();
-      const std::string card = CardOfExport(outcome.record, exporter, opened, {});
-      WriteResultFiles(written, {.card = card, .record = outcome.record});
-    } catch (...) {
-      folder.Abandon();
-      throw;
+  RunFolder folder(request.output);
+  folder.Begin(SettingsOf(request, model, source, session), request.force);
+  try {
+    Train(request, source, folder, tuned, options, outcome, session);
+    if (outcome.written()) {
+      WriteTuned(request, folder, model, tuned,
+                 TuningRecord(request, options, outcome, source.calibration(), session), outcome);
     }
+  } catch (const Stopped&) {
+    session.log().Info("stopped; what was trained is kept, and the same command goes on");
+    folder.AbandonUnlessWorked(false);
+    throw;
+  } catch (...) {
+    folder.AbandonUnlessWorked(false);
+    throw;
+  }
+  if (outcome.written()) {
     folder.Finish();
+  } else {
+    folder.Abandon();
   }
   outcome.seconds = watch.seconds();
   return outcome;

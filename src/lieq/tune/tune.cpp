@@ -176,6 +176,19 @@ class Adam {
     });
   }
 
+  void AddArrays(std::span<const TunedNumbers> numbers, std::vector<TunedArray>& arrays) {
+    for (std::size_t n = 0; n < numbers.size(); ++n) {
+      const auto add = [&](const char* what, std::vector<float>& values) {
+        if (values.empty()) return;
+        arrays.push_back(
+            {numbers[n].name + what, DType::kF32, std::as_writable_bytes(std::span(values))});
+      };
+      add(": first moment", first_[n]);
+      add(": second moment", second_[n]);
+    }
+  }
+  void GoOnFrom(Index steps) { steps_ = steps; }
+
  private:
   std::vector<std::vector<float>> first_, second_;
   Index steps_ = 0;
@@ -290,12 +303,21 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
 
 TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
                 View<const TokenId, 2> held_out, const TuneOptions& options, Device& device,
-                Context& context) {
+                Context& context, TuneStore* store) {
   LIEQ_ASSERT(windows.rows() > 0 && held_out.rows() > 0 && windows.cols() >= 2);
   LIEQ_ASSERT(options.steps > 0 && options.batch > 0);
   TuneResult result;
   const std::span<TunedNumbers> numbers = model.numbers();
   const Index at_once = WindowsAtOnce(reference.config, windows.cols(), options.most_kept);
+  Adam adam(numbers);
+  const auto arrays = [&] {
+    std::vector<TunedArray> all = model.Arrays();
+    adam.AddArrays(numbers, all);
+    return all;
+  };
+  const auto write = [&](Index step) {
+    if (store != nullptr) store->Write(step, arrays(), result);
+  };
   const auto check = [&](Index step) {
     model.Apply(context.pool);
     const double kl = Divergence(reference, model.weights(), held_out, at_once, device, context);
@@ -306,21 +328,32 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
     result.moved_codes = model.moved_codes();
     model.Keep();
   };
-  Adam adam(numbers);
+  model.Apply(context.pool);
+  model.Keep();
+  Index step = store != nullptr ? store->Read(arrays(), result) : 0;
   Order order(windows.rows(), options.seed);
+  for (Index i = 0; i < step * options.batch; ++i) (void)order.Next();
+  adam.GoOnFrom(step);
+  model.Apply(context.pool);
   Matrix<TokenId> batch(options.batch, windows.cols());
   const auto tokens = static_cast<double>(batch.size());
   const Index every = std::max<Index>(1, options.steps / std::max<Index>(1, options.checks));
   context.progress.Begin("tuning", "step", options.steps);
-  check(0);
-  for (Index step = 0; step < options.steps; ++step) {
+  if (step == 0) check(0);
+  for (; step < options.steps; ++step) {
     for (Index b = 0; b < options.batch; ++b) {
       std::ranges::copy(windows.Row(order.Next()), batch.view().Row(b).begin());
     }
     for (TunedNumbers& each : numbers) std::ranges::fill(each.gradient, 0.0f);
-    const double kl =
-        AddDivergenceGradients(reference, model, batch.view(), options.most_kept, device, context) /
-        tokens;
+    double kl = 0;
+    try {
+      kl = AddDivergenceGradients(reference, model, batch.view(), options.most_kept, device,
+                                  context) /
+           tokens;
+    } catch (const Stopped&) {
+      write(step);
+      throw;
+    }
     result.losses.push_back(kl);
     const double norm = NormOf(numbers, context.pool) / tokens;
     if (!std::isfinite(norm)) {
@@ -332,6 +365,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
     adam.Step(numbers, options, RateAt(step, options), scale / tokens, context.pool);
     if ((step + 1) % every == 0 || step + 1 == options.steps) {
       check(step + 1);
+      if (step + 1 < options.steps) write(step + 1);
     } else {
       model.Apply(context.pool);
     }

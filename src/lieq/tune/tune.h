@@ -45,13 +45,24 @@ struct TuneResult {
   [[nodiscard]] double after() const;
 };
 
+/// Keeps the state of a run, so that another one goes on from there.
+class TuneStore {
+ public:
+  virtual ~TuneStore() = default;
+  /// Reads what was written last into the arrays and `result`; the step that comes next, or 0 where
+  /// nothing was written. Throws Error where it is not of these arrays.
+  virtual Index Read(std::span<const TunedArray> arrays, TuneResult& result) = 0;
+  virtual void Write(Index step, std::span<const TunedArray> arrays, const TuneResult& result) = 0;
+};
+
 /// Trains `model`, which ends in the state of least divergence on the windows held out: its first
 /// one, where no other is better. reference: of the same vocabulary. windows, held_out [count,
-/// length >= 2]. Same bytes for any number of threads. Throws Error where a loss is not finite or
-/// the architecture has no gradients, and Stopped.
+/// length >= 2]. store: is written at every check and where the run is stopped; may be null. Same
+/// bytes for any number of threads, stopped or not. Throws Error where a loss is not finite or the
+/// architecture has no gradients, and Stopped.
 TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
                 View<const TokenId, 2> held_out, const TuneOptions& options, Device& device,
-                Context& context);
+                Context& context, TuneStore* store = nullptr);
 
 /// Adds the gradients of the sum of the divergence over all positions of the windows to those of
 /// the model's numbers; returns that sum. windows [count, length]; most_kept: as of TuneOptions.

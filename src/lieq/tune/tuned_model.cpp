@@ -74,7 +74,8 @@ TunedModel::TunedModel(const Weights& source, DType floats, const TunedParts& pa
     for (const LayerVector which : kNorms) {
       const std::vector<float>& values = VectorOf(weights_.layers[l], which);
       if (values.empty()) continue;
-      vectors_[l][static_cast<std::size_t>(which)] = AddVector(layer + "norm", values);
+      const std::string name = layer + "norm " + std::to_string(static_cast<int>(which));
+      vectors_[l][static_cast<std::size_t>(which)] = AddVector(name, values);
     }
   }
   final_norm_ = AddVector("final norm", weights_.final_norm);
@@ -262,6 +263,26 @@ void TunedModel::Restore(ThreadPool& pool) {
     }
   }
   Apply(pool);
+}
+
+std::vector<TunedArray> TunedModel::Arrays() {
+  LIEQ_ASSERT(kept_.size() == numbers_.size());
+  std::vector<TunedArray> arrays;
+  const auto add = [&](std::string name, DType type, auto& values) {
+    if (values.empty()) return;
+    arrays.push_back({std::move(name), type, std::as_writable_bytes(std::span(values))});
+  };
+  for (std::size_t n = 0; n < numbers_.size(); ++n) {
+    add(numbers_[n].name + ": u", DType::kF32, numbers_[n].u);
+    add(numbers_[n].name + ": kept", DType::kF32, kept_[n]);
+  }
+  for (auto& layer : matrices_) {
+    for (Matrices& place : layer) {
+      if (place.code == kNone) continue;
+      add(numbers_[place.code].name + ": kept", DType::kU32, place.kept);
+    }
+  }
+  return arrays;
 }
 
 std::int64_t TunedModel::moved_codes() const {

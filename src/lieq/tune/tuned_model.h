@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -51,6 +52,13 @@ struct TunedParts {
   float towards = 0.5f;
 };
 
+/// An array of a state, where it lies.
+struct TunedArray {
+  std::string name;
+  DType type = DType::kF32;
+  std::span<std::byte> bytes;
+};
+
 /// Matrices that are not quantized stay as they are.
 class TunedModel {
  public:
@@ -69,6 +77,8 @@ class TunedModel {
   /// Keeps the state of the last Apply, in place of what was kept before; brings it back.
   void Keep();
   void Restore(ThreadPool& pool);
+  /// Where u lies and what was kept, to be written to a file or read from one. After Keep.
+  [[nodiscard]] std::vector<TunedArray> Arrays();
   /// Codes that are others than at first; and all of them.
   [[nodiscard]] std::int64_t moved_codes() const;
   [[nodiscard]] std::int64_t codes() const noexcept;
