@@ -115,13 +115,42 @@ TEST_F(Tuning, GoesOnWhereItWasStoppedOrKilled) {
   }
 }
 
+TEST_F(Tuning, IsALastStepOfQuantize) {
+  const Words step{"--uniform",     "w2g32", "--context",     "32",        "--tune", "codes",
+                   "--tune-tokens", "16k",   "--calibration", Path("text")};
+  const Outcome made = Quantize("q", step);
+
+  ASSERT_EQ(made.exit, 0) << made.err;
+  EXPECT_NE(made.out.find("held out"), std::string::npos) << made.out;
+  const Json record = ReadJson(folder / "q" / "lieq.json");
+  EXPECT_EQ(record["tuning"]["what"], "codes");
+  EXPECT_EQ(record["settings"]["tune"], "codes");
+  for (const char* name : {"plan.json", "recipe.json", "run.json"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder / "q" / name)) << name;
+  }
+  EXPECT_EQ(ReadJson(folder / "q" / "recipe.json")["options"]["tune"], "codes");
+  const Outcome seen = RunLieq(folder.path(), {"inspect", Path("q")});
+  EXPECT_NE(seen.out.find("tuned          codes"), std::string::npos) << seen.out;
+  // Done is done, and the same without the step is something else.
+  const std::string bytes = ReadText(folder / "q" / "model.safetensors");
+  EXPECT_NE(Quantize("q", step).out.find("already done"), std::string::npos);
+  EXPECT_EQ(ReadText(folder / "q" / "model.safetensors"), bytes);
+  EXPECT_NE(Quantize("q", {"--uniform", "w2g32", "--context", "32"}).exit, 0);
+  // One that was stopped while it trained goes on.
+  Words words{"quantize", Path("model"), "-o", Path("s"), "--method", "rtn", "-q"};
+  words.insert(words.end(), step.begin(), step.end());
+  EXPECT_NE(RunInterrupted(folder.path(), "TERM", "tuning:1", words).exit, 0);
+  EXPECT_EQ(RunLieq(folder.path(), words).exit, 0);
+  EXPECT_EQ(ReadText(folder / "s" / "model.safetensors"), bytes);
+}
+
 TEST_F(Tuning, WritesNothingWhereNothingIsBetter) {
   ASSERT_EQ(Quantize("q", {"--uniform", "w8g64"}).exit, 0);
 
   const Outcome tuned = Tune("q", "worse", {"--rate", "1"});
 
   EXPECT_EQ(tuned.exit, 4) << tuned.out;
-  EXPECT_NE(tuned.out.find("not written"), std::string::npos) << tuned.out;
+  EXPECT_NE(tuned.out.find("left as it was"), std::string::npos) << tuned.out;
   EXPECT_FALSE(std::filesystem::exists(folder / "worse"));
 }
 

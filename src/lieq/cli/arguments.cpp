@@ -254,11 +254,6 @@ Arguments ParseArguments(int count, const char* const* words) {
   const bool runs = (chosen()->bit & (kChat | kBench | kServe)) != 0;
   if (runs) arguments.machine.usual_kernels = kPackedKernels;
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
-  // Training rounds anyway, and the processor alone decides, so that results can be had again.
-  if (chosen()->bit == kTune && !arguments.says_arithmetic &&
-      FindDevice(arguments.machine.device).row.has_fast_bf16()) {
-    arguments.machine.arithmetic = Arithmetic::kBf16;
-  }
   CheckKernels(arguments, *chosen());
   CheckArithmetic(arguments, *chosen());
   CheckDeviceMemory(arguments);

@@ -48,6 +48,19 @@ void PrintLayers(const ModelFolder& model) {
   }
 }
 
+/// What training made of it, of a folder that says so.
+void PrintTuned(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / "lieq.json";
+  if (!std::filesystem::is_regular_file(file)) return;
+  const Json record = ReadJson(file);
+  if (!record.contains("tuning")) return;
+  const JsonObject tuning(record["tuning"], file.string() + ": tuning");
+  fmt::print(
+      "tuned          {}, {} steps, {} tokens; KL of windows held out {:.4f}, before {:.4f}\n",
+      tuning.String("what"), tuning.Integer("steps"), tuning.Integer("tokens"),
+      tuning.Number("held_out_kl"), tuning.Number("held_out_kl_before"));
+}
+
 }  // namespace
 
 int RunInspect(const Arguments& arguments, CommandSession& session) {
@@ -97,6 +110,7 @@ int RunInspect(const Arguments& arguments, CommandSession& session) {
     fmt::print("embedding      {}\n", EndText(model.weights.embedding));
   }
   if (model.ends.head) fmt::print("head           {}\n", EndText(model.weights.head));
+  PrintTuned(model.path);
   if (arguments.check_weights) fmt::print("checked        all {} weights are finite\n", finite);
   if (model.quantized) PrintLayers(model);
   return 0;

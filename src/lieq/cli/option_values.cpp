@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <span>
 
 #include "lieq/plan/grid_names.h"
 #include "lieq/quantize/options.h"
@@ -158,26 +160,50 @@ void SetGroupSize(Arguments& arguments, const std::string& text) {
   arguments.run.grids.says_group_size = true;
 }
 
-std::int64_t ParseSize(std::string_view option, const std::string& text) {
-  const std::string expected = "bytes such as 350M, 1.2G or 400Mi";
+namespace {
+
+struct Suffix {
+  std::string_view name;
+  double value;
+};
+
+std::int64_t ParseScaled(std::string_view option, const std::string& text,
+                         std::span<const Suffix> suffixes, const std::string& expected) {
   const auto letter = text.find_first_not_of("0123456789.");
   const std::string suffix = letter == std::string::npos ? "" : text.substr(letter);
-  double unit = 0;
-  for (const auto& [name, value] : {std::pair<std::string_view, double>{"", 1},
-                                    {"K", 1e3},
-                                    {"M", 1e6},
-                                    {"G", 1e9},
-                                    {"Ki", 1024.0},
-                                    {"Mi", 1048576.0},
-                                    {"Gi", 1073741824.0}}) {
-    if (suffix == name || suffix == std::string(name) + "B") unit = value;
-  }
-  if (unit == 0) {
+  const auto found = std::ranges::find(suffixes, suffix, &Suffix::name);
+  if (found == suffixes.end()) {
     throw UsageError(std::string(option) + ": expected " + expected + ", found '" + text + "'");
   }
-  constexpr double kMost = 1e15;  // bytes
-  const double number = Parse<double>(option, text.substr(0, letter), 0.0, kMost / unit, expected);
-  return static_cast<std::int64_t>(std::floor(number * unit));
+  constexpr double kMost = 1e15;
+  const double number =
+      Parse<double>(option, text.substr(0, letter), 0.0, kMost / found->value, expected);
+  return static_cast<std::int64_t>(std::floor(number * found->value));
+}
+
+}  // namespace
+
+std::int64_t ParseSize(std::string_view option, const std::string& text) {
+  constexpr std::array<Suffix, 14> kSuffixes{{{"", 1},
+                                              {"B", 1},
+                                              {"K", 1e3},
+                                              {"KB", 1e3},
+                                              {"M", 1e6},
+                                              {"MB", 1e6},
+                                              {"G", 1e9},
+                                              {"GB", 1e9},
+                                              {"Ki", 1024.0},
+                                              {"KiB", 1024.0},
+                                              {"Mi", 1048576.0},
+                                              {"MiB", 1048576.0},
+                                              {"Gi", 1073741824.0},
+                                              {"GiB", 1073741824.0}}};
+  return ParseScaled(option, text, kSuffixes, "bytes such as 350M, 1.2G or 400Mi");
+}
+
+std::int64_t ParseTokens(std::string_view option, const std::string& text) {
+  constexpr std::array<Suffix, 4> kSuffixes{{{"", 1}, {"k", 1e3}, {"K", 1e3}, {"M", 1e6}}};
+  return ParseScaled(option, text, kSuffixes, "a number such as 300000, 300k or 2M");
 }
 
 namespace {

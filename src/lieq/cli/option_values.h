@@ -57,6 +57,8 @@ void SetTransforms(Arguments& arguments, const std::string& text);
 void SetGroupSize(Arguments& arguments, const std::string& text);
 /// "350M", "1.5G", "200Mi", "123456"
 [[nodiscard]] std::int64_t ParseSize(std::string_view option, const std::string& text);
+/// A count as people write it: 300000, 300k, 2M. Throws UsageError.
+[[nodiscard]] std::int64_t ParseTokens(std::string_view option, const std::string& text);
 /// "2:64,4:128,8:row,2:32:half"
 void SetCandidates(Arguments& arguments, const std::string& text);
 void SetOffset(Arguments& arguments, Offset offset);

@@ -1,4 +1,4 @@
-// Options of tuning.
+// Options of tuning, as a command and as the last step of quantize.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -9,6 +9,24 @@
 namespace lieq {
 namespace {
 
+TuneWhat WhatOf(const std::string& name) {  // one of the row's choices
+  return static_cast<TuneWhat>(std::ranges::find(kTuneWhatNames, name) - kTuneWhatNames.begin());
+}
+std::vector<std::string> WhatNames() {
+  return {kTuneWhatNames.begin(), kTuneWhatNames.end()};
+}
+/// An amount alone asks for the step, too.
+TuneStep& Step(Arguments& a) {
+  if (!a.run.tune) a.run.tune.emplace();
+  return *a.run.tune;
+}
+double Minutes(std::string_view option, const std::string& v) {
+  return Parse<double>(option, v, 0.01, 1e5, "minutes above 0");
+}
+double Rate(std::string_view option, const std::string& v) {
+  return Parse<double>(option, v, 1e-7, 1, "a number up to 1");
+}
+
 constexpr std::array kTuneRows{
     OptionRow{.names = "--reference",
               .value = "MODEL",
@@ -17,55 +35,43 @@ constexpr std::array kTuneRows{
               .required = true,
               .set = [](Arguments& a, const std::string& v) { a.tune.reference = v; },
               .first = kTune},
-    OptionRow{
-        .names = "--tokens",
-        .value = "N",
-        .commands = kTune,
-        .help = "train on so many tokens (default: twice those of the text)",
-        .set = [](Arguments& a, const std::string& v) { a.tune.tokens = ParseSize("--tokens", v); },
-        .first = kTune},
-    OptionRow{.names = "--minutes",
-              .value = "M",
+    OptionRow{.names = "--tokens",
+              .value = "N",
               .commands = kTune,
-              .help = "train for about so long on this machine: how many steps that are is in "
-                      "the record",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.tune.minutes = Parse<double>("--minutes", v, 0.01, 1e5, "minutes above 0");
-                  },
+              .help = "train on so many tokens (default: twice those of the text)",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.tune.tokens = ParseTokens("--tokens", v); },
               .first = kTune},
     OptionRow{
-        .names = "--what",
-        .value = "PART",
+        .names = "--minutes",
+        .value = "M",
         .commands = kTune,
-        .help = "what moves: scales, with norms and biases, or codes beside them, which takes "
-                "16 bytes of memory a weight",
-        .set =
-            [](Arguments& a, const std::string& v) {
-              const auto found = std::ranges::find(kTuneWhatNames, v);  // a choice
-              a.tune.what = static_cast<TuneWhat>(found - kTuneWhatNames.begin());
-            },
-        .preset = [](const Arguments&) { return Shown(std::string(kTuneWhatNames[0])); },
-        .choices =
-            [] { return std::vector<std::string>(kTuneWhatNames.begin(), kTuneWhatNames.end()); }},
-    OptionRow{.names = "--code-rate",
-              .value = "R",
+        .help = "train for about so long on this machine: how many steps that are is in the record",
+        .set = [](Arguments& a, const std::string& v) { a.tune.minutes = Minutes("--minutes", v); },
+        .first = kTune},
+    OptionRow{.names = "--what",
+              .value = "PART",
               .commands = kTune,
-              .help = "largest step of a code, in units of codes, with --what codes",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.tune.code_rate = Parse<double>("--code-rate", v, 1e-7, 1, "a number up to 1");
-                  },
-              .preset = [](const Arguments& a) { return Shown(a.tune.code_rate); }},
+              .help =
+                  "what moves: scales, with norms and biases, or codes beside them, which takes "
+                  "16 bytes of memory a weight",
+              .set = [](Arguments& a, const std::string& v) { a.tune.what = WhatOf(v); },
+              .first = kTune,
+              .preset = [](const Arguments& a) { return Shown(std::string(Name(a.tune.what))); },
+              .choices = WhatNames},
     OptionRow{.names = "--rate",
               .value = "R",
               .commands = kTune,
               .help = "largest step of a scale, as a share of it",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.tune.rate = Parse<double>("--rate", v, 1e-7, 1, "a number up to 1");
-                  },
+              .set = [](Arguments& a, const std::string& v) { a.tune.rate = Rate("--rate", v); },
               .preset = [](const Arguments& a) { return Shown(a.tune.rate); }},
+    OptionRow{.names = "--code-rate",
+              .value = "R",
+              .commands = kTune,
+              .help = "largest step of a code, in units of codes",
+              .set = [](Arguments& a,
+                        const std::string& v) { a.tune.code_rate = Rate("--code-rate", v); },
+              .preset = [](const Arguments& a) { return Shown(a.tune.code_rate); }},
     OptionRow{.names = "--batch-tokens",
               .value = "N",
               .commands = kTune,
@@ -76,6 +82,27 @@ constexpr std::array kTuneRows{
                         Parse<Index>("--batch-tokens", v, 2, 1 << 24, "a whole number");
                   },
               .preset = [](const Arguments& a) { return Shown(a.tune.batch_tokens); }},
+    OptionRow{.names = "--tune",
+              .value = "PART",
+              .commands = kQuantize,
+              .help =
+                  "as a last step train scales, or codes too, as `lieq tune` does, on all of the "
+                  "calibration text: with gradients, which nothing else here uses",
+              .set = [](Arguments& a, const std::string& v) { Step(a).what = WhatOf(v); },
+              .choices = WhatNames},
+    OptionRow{
+        .names = "--tune-tokens",
+        .value = "N",
+        .commands = kQuantize,
+        .help = "train on so many tokens (default: twice those of the text)",
+        .set = [](Arguments& a,
+                  const std::string& v) { Step(a).tokens = ParseTokens("--tune-tokens", v); }},
+    OptionRow{.names = "--tune-minutes",
+              .value = "M",
+              .commands = kQuantize,
+              .help = "train for about so long on this machine",
+              .set = [](Arguments& a,
+                        const std::string& v) { Step(a).minutes = Minutes("--tune-minutes", v); }},
 };
 
 }  // namespace

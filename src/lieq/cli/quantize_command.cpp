@@ -2,25 +2,30 @@
 
 #include "lieq/cli/announce.h"
 #include "lieq/cli/commands.h"
+#include "lieq/cli/print_tuning.h"
 #include "lieq/container/engines.h"
 #include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/quantize.h"
+#include "lieq/pipeline/tune.h"
 
 namespace lieq {
 namespace {
 
-void PrintResult(const Arguments& arguments, const QuantizeOutcome& outcome,
-                 const CommandSession& session) {
-  const Record &result = outcome.record, &run = outcome.run;
-  if (arguments.json) {
-    Record printed = result;
-    printed["output"] = arguments.run.output.string();
-    printed["seconds"] = run["seconds"];
-    printed["runs"] = run["runs"];
-    printed["peak_bytes"] = run["peak_bytes"];
-    session.Answer(printed);
-    return;
+/// The record, and how it was made where this run made it.
+void AnswerResult(const Arguments& arguments, const QuantizeOutcome& outcome,
+                  const CommandSession& session) {
+  Record printed = outcome.record;
+  printed["output"] = arguments.run.output.string();
+  if (outcome.already_done) {
+    printed["already_done"] = true;
+  } else {
+    for (const char* key : {"seconds", "runs", "peak_bytes"}) printed[key] = outcome.run[key];
   }
+  session.Answer(printed);
+}
+
+void PrintResult(const Arguments& arguments, const QuantizeOutcome& outcome) {
+  const Record &result = outcome.record, &run = outcome.run;
   const auto number = [](const Record& value) { return value.get<double>(); };
   fmt::print("written to     {}\n", arguments.run.output.string());
   fmt::print("linears        {:.4f} code bits a weight{}, {:.4f} with scales and zero-points\n",
@@ -47,15 +52,18 @@ int RunQuantize(const Arguments& arguments, CommandSession& session) {
     return 0;
   }
   QuantizeOutcome outcome = Quantize(request, session);
-  if (!outcome.already_done) {
-    PrintResult(arguments, outcome, session);
-  } else if (arguments.json) {
-    outcome.record["output"] = request.output.string();
-    outcome.record["already_done"] = true;
-    session.Answer(outcome.record);
-  } else {
+  if (!arguments.json && outcome.already_done) {
     fmt::print("already done: {}\n", request.output.string());
+  } else if (!arguments.json) {
+    PrintResult(arguments, outcome);
   }
+  if (request.tune) {
+    if (!arguments.says_arithmetic) session.TakeFastArithmetic();
+    const std::optional<TuneOutcome> tuned = TuneQuantized(request, session);
+    if (tuned && tuned->written()) outcome.record = tuned->record;
+    if (tuned && !arguments.json) PrintTuning(*tuned);
+  }
+  if (arguments.json) AnswerResult(arguments, outcome, session);
   return 0;
 }
 

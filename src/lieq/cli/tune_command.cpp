@@ -2,14 +2,31 @@
 
 #include "lieq/cli/commands.h"
 #include "lieq/cli/print_comparison.h"
+#include "lieq/cli/print_tuning.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/tune.h"
 
 namespace lieq {
 
+void PrintTuning(const TuneOutcome& outcome) {
+  const TuneResult& result = outcome.result;
+  fmt::print("trained        {} numbers on {} tokens, {} steps; state of step {} kept\n",
+             outcome.numbers, outcome.tokens, result.losses.size(), result.kept);
+  if (outcome.codes > 0) {
+    fmt::print("codes          {} of {} are others, {:.2f} %\n", result.moved_codes, outcome.codes,
+               100 * static_cast<double>(result.moved_codes) / static_cast<double>(outcome.codes));
+  }
+  fmt::print("held out       KL {:.4f} before, {:.4f} after ({} windows of {} tokens)\n",
+             result.before(), result.after(), outcome.held_out, outcome.length);
+  if (!outcome.written()) {
+    fmt::print("left as it was no state was better on the windows held out\n");
+  }
+}
+
 int RunTune(const Arguments& arguments, CommandSession& session) {
   const TuneRequest request = TuneRequestOf(arguments);
+  if (!arguments.says_arithmetic) session.TakeFastArithmetic();
   const TuneOutcome outcome = TuneModel(request, session);
   const TuneResult& result = outcome.result;
   if (arguments.json) {
@@ -22,18 +39,8 @@ int RunTune(const Arguments& arguments, CommandSession& session) {
                     {"seconds", outcome.seconds}});
     return outcome.written() ? 0 : kDiffer;
   }
-  fmt::print("trained        {} numbers on {} tokens, {} steps; state of step {} kept\n",
-             outcome.numbers, outcome.tokens, result.losses.size(), result.kept);
-  if (outcome.codes > 0) {
-    fmt::print("codes          {} of {} are others, {:.2f} %\n", result.moved_codes, outcome.codes,
-               100 * static_cast<double>(result.moved_codes) / static_cast<double>(outcome.codes));
-  }
-  fmt::print("held out       KL {:.4f} before, {:.4f} after ({} windows of {} tokens)\n",
-             result.before(), result.after(), outcome.held_out, outcome.length);
-  if (!outcome.written()) {
-    fmt::print("not written    no state was better on the windows held out\n");
-    return kDiffer;
-  }
+  PrintTuning(outcome);
+  if (!outcome.written()) return kDiffer;
   fmt::print("written to     {}, {} bytes of weights ({})\n", request.output.string(),
              outcome.bytes, FormatBytes(static_cast<double>(outcome.bytes)));
   fmt::print("took           {}\n", FormatSeconds(outcome.seconds));

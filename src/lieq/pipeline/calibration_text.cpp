@@ -102,7 +102,9 @@ EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& m
 
 Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& text,
                            const ModelConfig& config, const Log& log) {
-  const Index wanted = request.calibration.samples.value_or(kDefaultSamples);
+  constexpr Index kAll = Index{1} << 24;
+  const Index wanted =
+      request.calibration.samples.value_or(request.calibration.all ? kAll : kDefaultSamples);
   Windows windows = CutWindows(text.ids, request.calibration.context.value_or(kDefaultContext),
                                wanted, text.where);
   JudgeCalibration(text, windows.count * windows.length, config, log);

@@ -75,6 +75,11 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
       {"symmetric", a.grids.offset == Offset::kSymmetric},
       {"seed", a.seed}};
   AddOptions(a.quant, record);
+  if (a.tune) {
+    record["tune"] = Name(a.tune->what);
+    if (a.tune->tokens) record["tune_tokens"] = *a.tune->tokens;
+    if (a.tune->minutes) record["tune_minutes"] = *a.tune->minutes;
+  }
   if (a.grids
           .k_quant) {  // its grids are known by their widths; group_size is of embedding and head
     record.erase("symmetric");

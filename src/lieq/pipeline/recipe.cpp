@@ -122,6 +122,11 @@ Record RecipeOptions(const QuantizeRequest& a) {
   for (const ModuleRule& rule : a.grids.rules) {
     options["set"].push_back(rule.pattern + "=" + GridOf(rule));
   }
+  if (a.tune) {
+    options["tune"] = Name(a.tune->what);
+    if (a.tune->tokens) options["tune-tokens"] = *a.tune->tokens;
+    if (a.tune->minutes) options["tune-minutes"] = *a.tune->minutes;
+  }
   if (a.assemble) {
     options["assemble"] = true;
     options["codes"] = a.damage.codes.string();

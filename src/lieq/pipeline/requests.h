@@ -8,6 +8,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lieq/base/types.h"
@@ -45,6 +46,7 @@ struct CalibrationRequest {
   std::vector<std::filesystem::path> files;  // empty: the bundled text; "self": the model's own
   std::vector<double> weights;               // one for each file, above 0; empty: one after another
   std::optional<Index> samples;              // windows; none: up to kDefaultSamples
+  bool all = false;                          // none: all of them that files have
   std::optional<Index> context;              // tokens in each; none: kDefaultContext
 };
 
@@ -124,6 +126,20 @@ struct DamageRequest {
   Index check = 4;             // mixes that the prediction is checked on
 };
 
+/// What training moves: scales, with norms and biases, or codes beside them.
+enum class TuneWhat : std::uint8_t { kScales, kCodes };
+inline constexpr std::array<std::string_view, 2> kTuneWhatNames{"scales", "codes"};
+[[nodiscard]] constexpr std::string_view Name(TuneWhat what) noexcept {
+  return kTuneWhatNames[static_cast<std::size_t>(what)];
+}
+
+/// Training as the last step of a quantization.
+struct TuneStep {
+  TuneWhat what = TuneWhat::kScales;
+  std::optional<std::int64_t> tokens;  // these two as of TuneRequest
+  std::optional<double> minutes;
+};
+
 /// A model to be planned for, measured or quantized: each reads the parts that it needs.
 struct QuantizeRequest {
   std::filesystem::path model, output;
@@ -137,6 +153,7 @@ struct QuantizeRequest {
 
   QuantOptions quant;
   std::vector<std::string> transforms;  // rows of Transforms()
+  std::optional<TuneStep> tune;
   bool assemble = false;   // from the codes of `damage`: nothing is quantized in sequence
   std::uint64_t seed = 0;  // of everything random
 

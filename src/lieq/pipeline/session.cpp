@@ -75,6 +75,13 @@ Device& Session::device() {
   return *device_;
 }
 
+void Session::TakeFastArithmetic() {
+  if (!FindDevice(machine_.device).row.has_fast_bf16()) return;
+  machine_.arithmetic = Arithmetic::kBf16;
+  machine_.probes_arithmetic = false;
+  device_.reset();
+}
+
 bool Session::device_has_own_bytes() const {
   return FindDevice(machine_.device).row.own_bytes;
 }

@@ -34,6 +34,9 @@ class Session {
   /// Made on first use, so that work without arithmetic does not pay for it. An arithmetic to be
   /// probed is what a short run finds faster then, and is said.
   [[nodiscard]] Device& device();
+  /// From now on bf16 where a matrix unit makes it several times as fast. Training rounds anyway,
+  /// and the processor alone decides, so that results can be had again. No device is in use.
+  void TakeFastArithmetic();
   /// As DeviceRow::own_bytes. Makes no device.
   [[nodiscard]] bool device_has_own_bytes() const;
 

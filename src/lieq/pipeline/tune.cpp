@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "lieq/base/assert.h"
 #include "lieq/base/stopwatch.h"
 #include "lieq/container/compare.h"
 #include "lieq/container/export_rows.h"
@@ -27,11 +28,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr Index kMostWindows = 1 << 16;
 constexpr Index kMostHeldOut = 8;
 
 void CheckTuneRequest(const TuneRequest& request) {
   if (request.tokens && request.minutes) throw UsageError("--tokens and --minutes: one of them");
+  if (request.in_place) return;  // it was looked at before it was quantized
   CheckPlaces({{request.model, InputRole::kModel, "the quantized model"},
                {request.reference, InputRole::kModel, "the reference"}},
               {{request.output, OutputRole::kModel, "the output", nullptr},
@@ -50,7 +51,7 @@ Record SettingsOf(const TuneRequest& request, const ModelFolder& model, Source& 
                   Session& session) {
   Record settings{{"version", kVersion},
                   {"method", "tune"},
-                  {"what", kTuneWhatNames[static_cast<std::size_t>(request.what)]},
+                  {"what", Name(request.what)},
                   {"model", HashModel(model)},
                   {"reference", source.hash()},
                   {"calibration", TextRecord(source.calibration())},
@@ -143,7 +144,7 @@ Index StepsOf(const TuneRequest& request, Index windows, Index length, Index bat
 Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
                     const TuneOutcome& outcome, const EncodedText& text, Session& session) {
   const TuneResult& result = outcome.result;
-  Record record{{"what", kTuneWhatNames[static_cast<std::size_t>(request.what)]},
+  Record record{{"what", Name(request.what)},
                 {"reference", fs::weakly_canonical(request.reference).filename().string()},
                 {"steps", options.steps},
                 {"kept_step", result.kept},
@@ -235,7 +236,32 @@ void WriteTuned(const TuneRequest& request, const RunFolder& folder, ModelFolder
   WriteResultFiles(written, {.card = card, .record = outcome.record});
 }
 
+/// What a quantization wrote beside its model.
+void KeepFiles(const fs::path& from, const fs::path& to) {
+  for (const char* name : {"plan.json", "recipe.json", "run.json"}) {
+    if (fs::exists(from / name)) fs::copy_file(from / name, to / name);
+  }
+}
+
 }  // namespace
+
+std::optional<TuneOutcome> TuneQuantized(const QuantizeRequest& request, Session& session) {
+  LIEQ_ASSERT(request.tune);
+  const fs::path output = PlainOutput(request.output);
+  if (ReadRecord(output / "lieq.json").contains("tuning")) return std::nullopt;
+  TuneRequest tune{.model = output,
+                   .reference = request.model,
+                   .output = output,
+                   .calibration = request.calibration,
+                   .reading = request.reading,
+                   .tokens = request.tune->tokens,
+                   .minutes = request.tune->minutes,
+                   .what = request.tune->what,
+                   .seed = request.seed,
+                   .in_place = true};
+  tune.calibration.samples.reset();
+  return TuneModel(tune, session);
+}
 
 TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   const Stopwatch watch;
@@ -245,7 +271,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   QuantizeRequest texts;
   texts.model = request.reference;
   texts.calibration = request.calibration;
-  if (!texts.calibration.samples) texts.calibration.samples = kMostWindows;
+  texts.calibration.all = true;
   texts.reading = request.reading;
   texts.seed = request.seed;
   Source source(texts, session);
@@ -283,6 +309,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
     throw;
   }
   if (outcome.written()) {
+    if (request.in_place) KeepFiles(request.output, folder.path() / "out");
     folder.Finish();
   } else {
     folder.Abandon();

@@ -15,10 +15,6 @@
 
 namespace lieq {
 
-/// What moves: "scales", with norms and biases, or codes beside them.
-enum class TuneWhat : std::uint8_t { kScales, kCodes };
-inline constexpr std::array<std::string_view, 2> kTuneWhatNames{"scales", "codes"};
-
 struct TuneRequest {
   std::filesystem::path model, reference, output;
   CalibrationRequest calibration;  // samples: none: all windows there are
@@ -31,6 +27,7 @@ struct TuneRequest {
   double code_rate = TuneOptions().code_rate;
   std::uint64_t seed = 0;
   bool force = false;
+  bool in_place = false;  // output is the model, which what was trained replaces
 };
 
 struct TuneOutcome {
@@ -50,5 +47,9 @@ struct TuneOutcome {
 /// appears by one rename once it was opened and found to be what was trained. Throws UsageError,
 /// Error for inputs that are wrong or not of one model, and Stopped.
 TuneOutcome TuneModel(const TuneRequest& request, Session& session);
+
+/// The last step of a quantization that `request.tune` asks for: in place, on all of its
+/// calibration text. None where its output is tuned already.
+std::optional<TuneOutcome> TuneQuantized(const QuantizeRequest& request, Session& session);
 
 }  // namespace lieq
