@@ -66,9 +66,13 @@ TEST_F(Tuning, WritesTheSameBytesOfBetterNumbers) {
     EXPECT_EQ(tuning["tokens"], 384);
     EXPECT_EQ(tuning["losses"].size(), 6u);
     // Scales moved, codes did not; and another run gives the same bytes.
-    const Outcome compared =
-        RunLieq(folder.path(), {"verify", Path(name + "-tuned"), "--against", Path(name)});
-    EXPECT_EQ(compared.exit, 4);
+    const Words verify{"verify", Path(name + "-tuned"), "--against", Path(name)};
+    EXPECT_EQ(RunLieq(folder.path(), verify).exit, 4);
+    Words allowed = verify;
+    allowed.insert(allowed.end(), {"--tuned", "scales"});
+    const Outcome compared = RunLieq(folder.path(), allowed);
+    EXPECT_EQ(compared.exit, 0) << compared.out;
+    EXPECT_NE(compared.out.find(" scales\n"), std::string::npos) << compared.out;
     EXPECT_EQ(compared.out.find("code"), std::string::npos) << compared.out;
     ASSERT_EQ(Tune(name, name + "-again", {"--threads", "3"}).exit, 0);
     EXPECT_EQ(ReadText(folder / (name + "-again") / "model.safetensors"),
@@ -89,6 +93,12 @@ TEST_F(Tuning, MovesCodesWhereToldTo) {
   EXPECT_EQ(is["tuning"]["what"], "codes");
   EXPECT_GT(is["tuning"]["moved_codes"], 0);
   EXPECT_EQ(is["tuning"]["code_rate"], 0.1);
+  for (const auto& [part, exit] : {std::pair{"scales", 4}, {"codes", 0}}) {
+    EXPECT_EQ(
+        RunLieq(folder.path(), {"verify", Path("tuned"), "--against", Path("q"), "--tuned", part})
+            .exit,
+        exit);
+  }
   EXPECT_LT(is["tuning"]["held_out_kl"], is["tuning"]["held_out_kl_before"]);
 }
 

@@ -94,10 +94,16 @@ TEST_F(Compare, FindsAFactorOfASuperBlock) {
   super.minima[15] ^= 1;
   matrix.SetSuper(7, 0, super);
 
-  const Comparison comparison = CompareModels(one, other);
+  Comparison comparison = CompareModels(one, other);
 
-  EXPECT_EQ(Of(comparison, "super-blocks").row, 7);
+  EXPECT_EQ(Of(comparison, "factors").row, 7);
   EXPECT_EQ(Of(comparison, "minima").col, 15);
+  super.minima[15] ^= 1;
+  super.d *= 2;
+  matrix.SetSuper(7, 0, super);
+  comparison = CompareModels(one, other);
+  EXPECT_EQ(Of(comparison, "super-blocks").row, 7);
+  EXPECT_EQ(Of(comparison, "super-blocks").count, 1);
 }
 
 TEST_F(Compare, TakesAWiderGridOfTheSameValuesForEqual) {

@@ -42,6 +42,7 @@ struct Arguments {
   TuneRequest tune;               // but what `run` has
   std::filesystem::path imatrix;  // of `calibrate`
   std::filesystem::path against;  // of `verify`
+  std::optional<TuneWhat> tuned;  // of `verify`
   bool check_weights = false;     // of `inspect`
 
   EvaluateRequest evaluate;                       // but what `run` has

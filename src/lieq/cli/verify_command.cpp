@@ -5,6 +5,7 @@
 #include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/export_record.h"
+#include "lieq/pipeline/tune.h"
 
 namespace lieq {
 
@@ -31,10 +32,24 @@ void PrintComparison(const Comparison& comparison) {
 
 int RunVerify(const Arguments& arguments, CommandSession& session) {
   const VerifyRequest request = VerifyRequestOf(arguments);
-  const Comparison comparison = Verify(request, session);
+  Comparison comparison = Verify(request, session);
+  std::vector<Difference> moved;
+  if (arguments.tuned) moved = TakeTuned(comparison, *arguments.tuned);
   if (arguments.json) {
-    session.Answer(VerificationRecord(request, comparison));
+    Record record = VerificationRecord(request, comparison);
+    if (arguments.tuned) record["moved"] = Record::object();
+    for (const Difference& each : moved) record["moved"][each.kind] = each.count;
+    session.Answer(record);
   } else {
+    for (const Difference& each : moved) {
+      if (each.kind == "values") continue;  // what follows from the others
+      fmt::print("moved          {} {}\n", each.count, each.kind);
+    }
+    if (arguments.tuned && comparison.equal()) {
+      fmt::print("verified       everything else is equal: of {} linears and the ends\n",
+                 comparison.linears);
+      return 0;
+    }
     PrintComparison(comparison);
   }
   return comparison.equal() ? 0 : kDiffer;

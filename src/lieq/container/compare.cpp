@@ -193,7 +193,11 @@ struct ModelComparer::State {
     }
     if (left != nullptr && right != nullptr && same == (*left)->grid() &&
         columns(*left) == columns(*right)) {
-      if (!PackedPair(module, **left, **right)) Values(module, a, b);
+      if (!PackedPair(module, **left, **right)) {
+        const std::int64_t before = result_.CountOf("values");
+        Values(module, a, b);
+        result_.explained += result_.CountOf("values") - before;
+      }
       return true;
     }
     const bool floats = left == nullptr && right == nullptr && a.index() == b.index();
@@ -296,7 +300,8 @@ struct ModelComparer::State {
       return fmt::format("d {}, dmin {}, factors {} and {}", super.d, super.dmin,
                          fmt::join(super.scales, " "), fmt::join(super.minima, " "));
     };
-    Report("super-blocks", module, row, block, text(a), text(b));
+    const bool same_factors = a.scales == b.scales && a.minima == b.minima;
+    Report(same_factors ? "super-blocks" : "factors", module, row, block, text(a), text(b));
   }
 
   /// Calls `differ(row, col, x, y)` for every value that is another, until it says false.
@@ -363,6 +368,11 @@ std::int64_t Comparison::count() const noexcept {
   return sum;
 }
 
+std::int64_t Comparison::CountOf(std::string_view kind) const noexcept {
+  const auto found = std::ranges::find(differences, kind, &Difference::kind);
+  return found == differences.end() ? 0 : found->count;
+}
+
 Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
                          RoundedMatrices rounded) {
   ModelComparer comparer(rounded);
@@ -383,8 +393,11 @@ std::string PlaceOf(const Difference& each) {
   if (each.row < 0) return "";
   if (each.kind == "norms" || each.kind == "biases") return fmt::format(", at {}", each.col);
   const bool column = each.kind == "codes" || each.kind == "values";
+  const bool of_super = each.kind == "super-blocks" || each.kind == "factors";
   return fmt::format(", row {}, {} {}", each.row,
-                     column ? "column" : (each.kind == "super-blocks" ? "super-block" : "group"),
+                     column     ? "column"
+                     : of_super ? "super-block"
+                                : "group",
                      each.col);
 }
 

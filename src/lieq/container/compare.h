@@ -15,8 +15,9 @@ namespace lieq {
 
 /// The first difference of a kind, and how many more there are.
 struct Difference {
-  std::string kind;        // "codes", "scales", "zero-points", "minima", "super-blocks", "values",
-                           // "rounding", "norms", "biases", "configuration"
+  std::string kind;        // "codes", "scales", "zero-points", "minima", "super-blocks" (where
+                           // their d or dmin alone is another), "factors", "values", "rounding",
+                           // "norms", "biases", "configuration"
   std::string tensor;      // module, tensor or key of the configuration
   Index row = -1;          // -1: there are none
   Index col = -1;          // of scales and the like: the group, of super-blocks: the block
@@ -29,6 +30,8 @@ struct Comparison {
   std::vector<Difference> differences;  // one for each kind that there is, as they are found
   std::int64_t values = 0;              // weights that were compared: of linears and the ends
   Index linears = 0;
+  /// Of "values" those that follow from other differences of their matrix, which are listed.
+  std::int64_t explained = 0;
   Index same_grids =
       0;  // linears of which codes, scales and offsets were compared, not only values
   /// How many matrices are those of the first model rounded to a type of GGUF, by its name.
@@ -36,6 +39,7 @@ struct Comparison {
 
   [[nodiscard]] bool equal() const noexcept { return differences.empty(); }
   [[nodiscard]] std::int64_t count() const noexcept;
+  [[nodiscard]] std::int64_t CountOf(std::string_view kind) const noexcept;
 };
 
 /// Which matrices of the second model may be those of the first rounded to nearest, as `lieq

@@ -216,6 +216,7 @@ void Train(const TuneRequest& request, Source& source, const RunFolder& folder, 
 void WriteTuned(const TuneRequest& request, const RunFolder& folder, ModelFolder& model,
                 const TunedModel& tuned, Record tuning, TuneOutcome& outcome) {
   const fs::path written = folder.FreshOut();
+  const Weights before = model.weights;
   const Exporter& exporter = FindExporter("compressed-tensors");
   outcome.record = BeforeExport({.model = request.model, .exporter = &exporter}, model);
   model.weights = tuned.weights();
@@ -225,6 +226,14 @@ void WriteTuned(const TuneRequest& request, const RunFolder& folder, ModelFolder
   if (!comparison.equal()) {
     throw Error({.what = "what was read back is not what was written",
                  .where = written.string() + ": " + comparison.differences.front().tensor});
+  }
+  model.weights = before;
+  Comparison moved = CompareModels(model, opened);
+  (void)TakeTuned(moved, request.what);
+  if (!moved.equal()) {
+    throw Error({.what = "training moved what it may not",
+                 .where = moved.differences.front().tensor,
+                 .found = moved.differences.front().kind});
   }
   for (const char* measured : {"measured_kl", "predicted_kl", "exported_by", "container"}) {
     outcome.record.erase(measured);
@@ -244,6 +253,21 @@ void KeepFiles(const fs::path& from, const fs::path& to) {
 }
 
 }  // namespace
+
+std::vector<Difference> TakeTuned(Comparison& comparison, TuneWhat what) {
+  constexpr std::array<std::string_view, 5> kKinds{"scales", "minima", "super-blocks", "norms",
+                                                   "biases"};
+  const auto may = [&](const Difference& each) {
+    return std::ranges::find(kKinds, each.kind) != kKinds.end() ||
+           (what == TuneWhat::kCodes && each.kind == "codes") ||
+           (each.kind == "values" && each.count == comparison.explained);
+  };
+  std::vector<Difference>& all = comparison.differences;
+  const auto rest = std::stable_partition(all.begin(), all.end(), std::not_fn(may));
+  std::vector<Difference> taken(rest, all.end());
+  all.erase(rest, all.end());
+  return taken;
+}
 
 std::optional<TuneOutcome> TuneQuantized(const QuantizeRequest& request, Session& session) {
   LIEQ_ASSERT(request.tune);

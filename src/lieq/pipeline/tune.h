@@ -7,7 +7,9 @@
 #include <filesystem>
 #include <optional>
 #include <string_view>
+#include <vector>
 
+#include "lieq/container/compare.h"
 #include "lieq/io/json.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/session.h"
@@ -47,6 +49,10 @@ struct TuneOutcome {
 /// appears by one rename once it was opened and found to be what was trained. Throws UsageError,
 /// Error for inputs that are wrong or not of one model, and Stopped.
 TuneOutcome TuneModel(const TuneRequest& request, Session& session);
+
+/// Takes out of a comparison of a model and what training made of it those kinds of differences
+/// that training makes, and returns them.
+[[nodiscard]] std::vector<Difference> TakeTuned(Comparison& comparison, TuneWhat what);
 
 /// The last step of a quantization that `request.tune` asks for: in place, on all of its
 /// calibration text. None where its output is tuned already.

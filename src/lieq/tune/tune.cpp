@@ -24,34 +24,53 @@ namespace {
 /// Sums of dy * x / rms(x) and of dy over rows, in double and in the order of rows.
 class NormSums {
  public:
-  NormSums(Device& device, double eps) : device_(device), eps_(eps) {}
+  NormSums(Device& device, ThreadPool& pool, double eps)
+      : device_(device), pool_(pool), eps_(eps) {}
 
   std::span<const double> Of(DeviceView<const float> x_, DeviceView<const float> dy_) {
     const View<const float, 2> x = Downloaded(x_, x_host_), dy = Downloaded(dy_, dy_host_);
-    sums_.assign(Size(x.cols()), 0.0);
-    for (Index r = 0; r < x.rows(); ++r) {
+    inverse_.resize(Size(x.rows()));
+    ForBlocks(x.rows(), [&](Index r) {
       double squares = 0;
       for (const float value : x.Row(r)) {
         squares += static_cast<double>(value) * static_cast<double>(value);
       }
-      const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(x.cols()) + eps_);
-      for (Index c = 0; c < x.cols(); ++c) {
-        sums_[Size(c)] += static_cast<double>(x(r, c)) * inverse * static_cast<double>(dy(r, c));
-      }
-    }
-    return sums_;
+      inverse_[Size(r)] = 1.0 / std::sqrt(squares / static_cast<double>(x.cols()) + eps_);
+    });
+    return Sum(dy, [&](Index r, Index c) {
+      return static_cast<double>(x(r, c)) * inverse_[Size(r)] * static_cast<double>(dy(r, c));
+    });
   }
 
   std::span<const double> OfColumns(DeviceView<const float> dy_) {
     const View<const float, 2> dy = Downloaded(dy_, dy_host_);
-    sums_.assign(Size(dy.cols()), 0.0);
-    for (Index r = 0; r < dy.rows(); ++r) {
-      for (Index c = 0; c < dy.cols(); ++c) sums_[Size(c)] += static_cast<double>(dy(r, c));
-    }
-    return sums_;
+    return Sum(dy, [&](Index r, Index c) { return static_cast<double>(dy(r, c)); });
   }
 
  private:
+  static constexpr Index kBlock = 64;
+
+  template <class Function>
+  void ForBlocks(Index count, const Function& call) {
+    pool_.ParallelFor(CeilDiv(count, kBlock), [&](Index task, int) {
+      const Index end = std::min(count, (task + 1) * kBlock);
+      for (Index i = task * kBlock; i < end; ++i) call(i);
+    });
+  }
+
+  /// A task takes some columns of all rows.
+  template <class Term>
+  std::span<const double> Sum(View<const float, 2> dy, const Term& term) {
+    sums_.assign(Size(dy.cols()), 0.0);
+    pool_.ParallelFor(CeilDiv(dy.cols(), kBlock), [&](Index task, int) {
+      const Index begin = task * kBlock, end = std::min(dy.cols(), begin + kBlock);
+      for (Index r = 0; r < dy.rows(); ++r) {
+        for (Index c = begin; c < end; ++c) sums_[Size(c)] += term(r, c);
+      }
+    });
+    return sums_;
+  }
+
   View<const float, 2> Downloaded(DeviceView<const float> from, Matrix<float>& to) {
     if (to.rows() != from.rows() || to.cols() != from.cols()) {
       to = Matrix<float>(from.rows(), from.cols());
@@ -61,9 +80,10 @@ class NormSums {
   }
 
   Device& device_;
+  ThreadPool& pool_;
   double eps_;
   Matrix<float> x_host_, dy_host_;
-  std::vector<double> sums_;
+  std::vector<double> sums_, inverse_;
 };
 
 /// Gradients of a layer's numbers, and of those behind the last one.
@@ -72,7 +92,7 @@ class Gradients final : public WeightObserver {
   Gradients(TunedModel& model, Device& device, ThreadPool& pool)
       : model_(model),
         sums_(RequireCalibration(device)),
-        norms_(device, model.weights().config.rms_eps),
+        norms_(device, pool, model.weights().config.rms_eps),
         pool_(pool) {}
 
   void Begin(Index layer) {
