@@ -239,7 +239,7 @@ TEST_F(OutputCheck, LeavesAWorkingFolderAloneThatItDidNotMake) {
   EXPECT_THAT(Quantize(Path("out")), IsEmpty());
   const std::vector<std::string> exported{"export", Path("in/model"), "--to",   "mlx",
                                           "-o",     Path("out"),      "--force"};
-  EXPECT_THAT(Check(exported), HasSubstr("an unfinished `lieq quantize`"));
+  EXPECT_THAT(Check(exported), HasSubstr("an unfinished run"));
   fs::remove_all(folder / "out.run");
   fs::create_directory_symlink(folder / "in", folder / "out.run");
   EXPECT_THAT(Quantize(Path("out")), HasSubstr("the working folder holds the source model"));

@@ -309,7 +309,7 @@ TEST_F(Safety, AnExportKeepsAnUnfinishedQuantize) {
     for (const std::string force : {"--force", "-q"}) {
       const Outcome outcome = Lieq({"export", Path("done"), "--to", to, "-o", Path("out"), force});
       EXPECT_EQ(outcome.exit, 3) << to;
-      EXPECT_THAT(outcome.err, HasSubstr("unfinished `lieq quantize`"));
+      EXPECT_THAT(outcome.err, HasSubstr("unfinished run"));
       EXPECT_EQ(Tree(folder.path()), before);
     }
   }

@@ -59,9 +59,9 @@ Record SettingsOf(const TuneRequest& request, const ModelFolder& model, Source& 
                   {"context", source.windows().length},
                   {"batch_tokens", request.batch_tokens},
                   {"rate", request.rate},
-                  {"code_rate", request.code_rate},
                   {"seed", request.seed},
                   {"arithmetic", Name(session.arithmetic())}};
+  if (request.code_rate) settings["code_rate"] = *request.code_rate;
   if (request.tokens) settings["tokens"] = *request.tokens;
   if (request.minutes) settings["minutes"] = *request.minutes;
   return settings;
@@ -170,6 +170,14 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
   return record;
 }
 
+/// However many steps there are, a code that is pushed one way all the time moves about as far:
+/// over half of the way to the next one, which takes half a unit. Farther, most of them move at
+/// once.
+double CodeRateOf(Index steps) {
+  constexpr double kWay = 0.36, kMost = 0.05;  // the mean rate is half the largest
+  return std::min(kMost, 2 * kWay / static_cast<double>(steps));
+}
+
 /// The last windows are held out. Throws Error where there are not two.
 void CountWindows(Source& source, TuneOutcome& outcome) {
   const Windows& windows = source.windows();
@@ -202,6 +210,7 @@ void Train(const TuneRequest& request, Source& source, const RunFolder& folder, 
         [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
         options);
   }
+  options.code_rate = request.code_rate.value_or(CodeRateOf(options.steps));
   store.SetAllSteps(options.steps);
   outcome.tokens = options.steps * options.batch * outcome.length;
   session.log().Info(
@@ -314,7 +323,6 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   TuneOptions options{
       .batch = std::clamp<Index>(request.batch_tokens / outcome.length, 1, outcome.windows),
       .rate = request.rate,
-      .code_rate = request.code_rate,
       .seed = request.seed};
   RunFolder folder(request.output);
   folder.Begin(SettingsOf(request, model, source, session), request.force);

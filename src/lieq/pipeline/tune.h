@@ -23,10 +23,10 @@ struct TuneRequest {
   TextOptions reading;
   std::optional<std::int64_t> tokens;  // to train on; none: what `minutes` says, else two passes
   std::optional<double> minutes;       // on this machine, about
-  Index batch_tokens = 8192;           // of a step, in whole windows, one at least
+  Index batch_tokens = 4096;           // of a step, in whole windows, one at least
   TuneWhat what = TuneWhat::kScales;
   double rate = TuneOptions().rate;
-  double code_rate = TuneOptions().code_rate;
+  std::optional<double> code_rate;  // none: by the number of steps
   std::uint64_t seed = 0;
   bool force = false;
   bool in_place = false;  // output is the model, which what was trained replaces

@@ -22,7 +22,7 @@ namespace lieq {
 struct TuneOptions {
   Index steps = 100;
   Index batch = 8;          // windows of a step
-  double rate = 3e-3;       // of u, at its height
+  double rate = 1e-2;       // of u, at its height
   double code_rate = 1e-2;  // the same of codes
   double warm_up = 0.05;    // share of the steps
   double clip = 1;          // largest norm of the gradient of the mean loss; 0: none
