@@ -2,7 +2,10 @@
 //   0  a tokenizer.json as it stands
 //   1  changes to a valid one: which value, and what replaces it
 //   2  a text for a small tokenizer, in NFC or not, encoded and decoded again
+//   3  as 1, to one over characters
+//   4  as 2, for one over characters; whole, in plain spans, and in pieces
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -14,6 +17,7 @@
 #include "lieq/base/error.h"
 #include "lieq/io/json.h"
 #include "lieq/text/byte_level.h"
+#include "lieq/text/text_stream.h"
 #include "lieq/text/tokenizer.h"
 #include "lieq/text/utf8.h"
 
@@ -47,6 +51,35 @@ Json SmallDocument() {
       "vocab": {"T": 0, "h": 1, "e": 2, "Th": 3, "The": 4, "\u0120": 5, "\u00c3": 6, "ee": 7},
       "merges": ["T h", ["Th", "e"], "e e"]}})",
                    "small tokenizer");
+}
+
+/// The same of tokenizers over characters.
+Json SmallCharacterDocument() {
+  return ParseJson(R"({
+    "version": "1.0", "truncation": null, "padding": null,
+    "added_tokens": [
+      {"id": 0, "content": "<s>", "single_word": true, "lstrip": true, "rstrip": false,
+       "normalized": false, "special": true},
+      {"id": 11, "content": "a b", "rstrip": true, "normalized": true, "special": false}],
+    "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
+      {"type": "NFC"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+      {"type": "Split", "pattern": {"String": "a"}, "behavior": "MergedWithPrevious",
+       "invert": false},
+      {"type": "Split", "pattern": {"Regex": "\n+"}, "behavior": "MergedWithNext",
+       "invert": true},
+      {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": true}]},
+    "post_processor": null,
+    "decoder": {"type": "Sequence", "decoders": [
+      {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+      {"type": "ByteFallback"}, {"type": "Fuse"},
+      {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+    "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "fuse_unk": true,
+      "byte_fallback": true, "ignore_merges": true,
+      "vocab": {"<s>": 0, "<unk>": 1, "<0x0A>": 2, "<0xC3>": 3, "<0xA9>": 4, "\u2581": 5, "a": 6,
+                "b": 7, "\u2581a": 8, "ab": 9, "\u2581ab": 10},
+      "merges": ["\u2581 a", ["a", "b"], "\u2581a b"]}})",
+                   "small tokenizer over characters");
 }
 
 void Probe(const Tokenizer& tokenizer) {
@@ -94,9 +127,7 @@ Json Replacement(const Json& document, const std::vector<Json::json_pointer>& pl
   }
 }
 
-void ReadChangedDocument(FuzzInput& input) {
-  static const Json original = SmallDocument();
-  Json document = original;
+void ReadChangedDocument(FuzzInput& input, Json document) {
   for (int change = 0; change < 4 && !input.empty(); ++change) {
     std::vector<Json::json_pointer> places;
     AddPlaces(document, Json::json_pointer(), places);
@@ -144,17 +175,68 @@ void EncodeText(std::string_view bytes) {
   if (normalizing.Encode(normalizing.Decode(normalized)) != normalized) std::abort();
 }
 
+/// All bytes, no strips, spaces kept.
+Tokenizer SmallCharacterTokenizer() {
+  Json document = SmallCharacterDocument();
+  document["normalizer"] = document["normalizer"]["normalizers"][2];
+  document["pre_tokenizer"] = nullptr;
+  document["decoder"]["decoders"].erase(3);
+  Json& vocab = document["model"]["vocab"];
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    const std::string name = std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + ">";
+    const std::size_t next = vocab.size();
+    if (!vocab.contains(name)) vocab[name] = next;
+  }
+  for (const char* name : {"<", "s", ">", "<s"}) vocab.emplace(name, vocab.size());
+  document["model"]["merges"].push_back("< s");
+  document["model"]["merges"].push_back("<s >");
+  document["added_tokens"] = {document["added_tokens"][0]};
+  document["added_tokens"][0]["lstrip"] = false;
+  return Tokenizer::Parse(document.dump(), "small tokenizer over characters");
+}
+
+void EncodeCharacters(std::string_view bytes) {
+  static const Tokenizer tokenizer = SmallCharacterTokenizer();
+  std::string storage;
+  const std::string text(ToValidUtf8(bytes, storage));
+  std::string spaces = text;  // a mark that stands in a text becomes a space
+  constexpr std::string_view kMark = "\u2581";
+  for (std::size_t at = 0; (at = spaces.find(kMark, at)) != std::string::npos; ++at) {
+    spaces.replace(at, kMark.size(), " ");
+  }
+  const std::vector<TokenId> ids = tokenizer.Encode(bytes);
+  if (tokenizer.Decode(ids) != spaces) std::abort();
+  TextStream stream(tokenizer);
+  std::string streamed;
+  for (const TokenId id : ids) streamed += stream.Add(id);
+  if (streamed + stream.Finish() != spaces) std::abort();
+
+  const std::vector<PlainSpan> plain{{.begin = 0, .end = text.size()}};
+  const PlacedTokens placed = tokenizer.EncodePlaced(text, plain);
+  if (tokenizer.Decode(placed.ids) != spaces) std::abort();
+  if (std::ranges::count(placed.ids, 0) > 0) std::abort();  // "<s>", which is text
+  if (!std::ranges::is_sorted(placed.begins) || placed.begins.size() != placed.ids.size() ||
+      (!placed.begins.empty() && placed.begins.back() >= text.size())) {
+    std::abort();
+  }
+}
+
 }  // namespace
 }  // namespace lieq
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   lieq::FuzzInput input(data, size);
-  const std::uint32_t mode = input.Below(3);
+  const std::uint32_t mode = input.Below(5);
   try {
     if (mode == 0) {
       lieq::ReadDocument(input.Text());
     } else if (mode == 1) {
-      lieq::ReadChangedDocument(input);
+      lieq::ReadChangedDocument(input, lieq::SmallDocument());
+    } else if (mode == 3) {
+      lieq::ReadChangedDocument(input, lieq::SmallCharacterDocument());
+    } else if (mode == 4) {
+      lieq::EncodeCharacters(input.Text());
     } else {
       lieq::EncodeText(input.Text());
     }

@@ -167,6 +167,114 @@ def template(*pieces):
             "special_tokens": {t: {"id": t, "ids": [i], "tokens": [t]} for t, i in ids.items()}}
 
 
+def replace(this, by):
+    return {"type": "Replace", "pattern": {"String": this}, "content": by}
+
+
+def metaspace(scheme="first", cut=False, mark="\u2581"):
+    return {"type": "Metaspace", "replacement": mark, "prepend_scheme": scheme, "split": cut}
+
+
+def literal_split(text, behavior, invert=False):
+    return {"type": "Split", "pattern": {"String": text}, "behavior": behavior, "invert": invert}
+
+
+def strip(start=1, stop=0):
+    return {"type": "Strip", "content": " ", "start": start, "stop": stop}
+
+
+# Of these alone, to keep the file small.
+FALLBACKS = sorted({*"\0\t\n\u0004 </>su_-1qz\u65e5\u672c\U0001fae8\u0301c\u0127".encode()})
+PREPEND = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace(" ", "\u2581")]}
+TO_TEXT = [replace("\u2581", " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
+
+
+def characters(added=(), letters="\u2581abehrt\u00e9", dropped=(), merges=(
+        "t h", "th e", "\u2581 the", "\u2581 a", "\u2581 \u2581", "e r", "\u2581the r", "\u2581 th", "\u2581th e",
+        "a a", "aa aa", "b a", "ab ab"), extra_tokens=("<unk>", "<s>", "</s>"), normalizer=None,
+        pre_tokenizer=None, post_processor=None, decoder=(*TO_TEXT, strip()), **model):
+    """A tokenizer of characters with bytes to fall back to, to try one option."""
+    vocab = {}
+    names = [*extra_tokens, *(f"<0x{b:02X}>" for b in FALLBACKS if b not in dropped), *letters]
+    parts = [part for merge in merges for part in (*merge.split(), merge.replace(" ", ""))]
+    for name in [*names, *parts]:
+        vocab.setdefault(name, len(vocab))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+             "special": False}
+    tokens, next_id = [], len(vocab)
+    for token in added:
+        known = token["content"] in vocab
+        tokens.append({"id": vocab[token["content"]] if known else next_id} | flags | token)
+        next_id += not known
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens,
+        "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": post_processor,
+        "decoder": {"type": "Sequence", "decoders": list(decoder)} if isinstance(decoder, tuple) else decoder,
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True,
+                  "vocab": vocab, "merges": list(merges)} | model,
+    }
+
+
+def character_features():
+    """The same of tokenizers over characters: the families of Llama 2, Mistral, Phi-3 and Gemma."""
+    plain = ["", " ", "  ", "the there  the\n\nthe", " the", "the ", "   a", "caf\u00e9 \u00e9\u00e9",
+             "\u65e5\u672c \U0001fae8 x", "a\u0000b", "\t the \u2581the \u2581\u2581", "aaaaaaa abababab bababa",
+             "atherathera" * 12, "a z\u65e5q a"]
+    special = {"special": True}
+    marks = [{"content": "<unk>"} | special, {"content": "<s>"} | special, {"content": "</s>"} | special]
+    around = ["<s>the</s>", "<s> the", "the<s>the  <s> a", " <s> </s>a", "<s><s></s>", "<s", "a <s>"]
+    gemma = {"normalizer": replace(" ", "\u2581"), "pre_tokenizer": literal_split(" ", "MergedWithPrevious"),
+             "decoder": tuple(TO_TEXT)}
+    yield "prepend", characters(marks, normalizer=PREPEND), plain + around
+    yield "gemma", characters(marks + [{"content": "\u2581\u2581"}, {"content": "\n\n"}], **gemma), plain + around
+    yield "gemma_ignore_merges", characters(marks, ignore_merges=True, extra_tokens=(
+        "<unk>", "<s>", "</s>", "a\u2581the", "\u65e5\u672c"), **gemma), plain + ["a the", "a the a", "\u65e5\u672c"]
+    for scheme in ("first", "always", "never"):
+        for cut in (False, True):
+            yield f"metaspace_{scheme}_{cut}", characters(
+                marks, pre_tokenizer=metaspace(scheme, cut)), plain + around
+    yield "metaspace_behind_splits", characters(marks, pre_tokenizer={"type": "Sequence", "pretokenizers": [
+        split(r"\n+"), metaspace("first", True)]}), plain + around
+    yield "metaspace_of_old_files", characters(marks, pre_tokenizer={
+        "type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True, "str_rep": "\u2581"}), plain
+    for scheme in ("first", "never"):
+        yield f"metaspace_decoder_{scheme}", characters(
+            marks, pre_tokenizer=metaspace(scheme), decoder=metaspace(scheme)), plain + around
+    yield "metaspace_then_bytes", characters(marks, pre_tokenizer=metaspace(), decoder=(
+        metaspace(), {"type": "ByteFallback"}, {"type": "Fuse"})), plain + around
+    yield "no_fallback", characters(marks, byte_fallback=False, normalizer=PREPEND), plain + ["z zz z\u65e5\u672cz"]
+    yield "no_fallback_no_fuse", characters(marks, byte_fallback=False, fuse_unk=False), plain + ["z zz"]
+    yield "no_unknown_token", characters(byte_fallback=False, unk_token=None), plain + ["azzb tzh"]
+    yield "some_bytes", characters(marks, dropped=(0xE6, 0x7A), normalizer=PREPEND), plain + [
+        "z\u65e5q\u65e5z a", "zq", "qz", "zzq\u65e5a"]
+    yield "decoded_without_fallback", characters(marks, decoder=(replace("\u2581", " "), {"type": "Fuse"})), plain
+    yield "strips_two", characters(marks, decoder=(*TO_TEXT, strip(2))), plain + around
+    yield "replaces_more", characters(marks, normalizer={"type": "Sequence", "normalizers": [
+        replace("ba", "the"), {"type": "NFC"}, replace(" ", "\u2581"), replace("e\u2581", "e")]}), plain + [
+            "ba bab", "cafe\u0301 the the"]
+    for behavior in ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
+        for invert in (False, True):
+            yield f"split_{behavior}_{invert}", characters(
+                pre_tokenizer=literal_split("a", behavior, invert)), ["aabaab", "baab", "a", "b", "aatheaa", "theaathe"]
+    yield "split_regex_with_next", characters(pre_tokenizer=split(r"\s+|b") | {"behavior": "MergedWithNext"}), plain
+    yield "added_flags", characters([{"content": "<s>", "lstrip": True} | special,
+                                     {"content": "</s>", "rstrip": True} | special], normalizer=PREPEND), [
+        *around, "a </s>  \t <s> b", "</s> the", "the </s> the"]
+    yield "added_normalized", characters([
+        {"content": "<s>", "normalized": True} | special, {"content": "a b", "normalized": True},
+        {"content": "er", "normalized": True}], **gemma), around + ["a b", "the a bther", "a\u2581b"]
+    yield "added_normalized_prepend", characters([
+        {"content": "<s>", "normalized": True} | special, {"content": "the", "normalized": True}],
+        normalizer=PREPEND), around + ["the athe the"]
+    words = ["the", "a the b", "athe", "thea", "the1", "the_", "the-the", "\u00e9the", "the\u0301 the", "thethe the",
+             "\u24d0the", "the\u200d", "the\u00bd", "the\u2167", "\u65e5the\u672c", "the\u0660", "the\U0001fae8the"]
+    yield "single_word", characters([{"content": "the", "single_word": True}], **gemma), words
+    yield "single_word_of_bytes", tiny([{"content": "the", "single_word": True},
+                                        {"content": "the", "single_word": True}][:1]), words
+    yield "fused_bytes", tiny(dropped="\u0104t", merges=("h e",), extra_tokens=["<unk>"],
+                              unk_token="<unk>", fuse_unk=True), ["a\u0004\u0004b", "tthe tt\u0004", "\u0004 t"]
+
+
 def features():
     """(name, tokenizer.json, texts): each option that is supported, on texts where it matters."""
     plain = ["", "the there  the\n\nthe", "caf\u00e9 na\u00efve \u00e9\u00e9", "\u65e5\u672c \U0001fae8 x",
@@ -233,7 +341,7 @@ def fnv1a(ids):
 
 def print_golden(shared):
     golden = {"made_with": f"tokenizers {__version__}", "features": [], "sweeps": []}
-    for name, document, texts in features():
+    for name, document, texts in [*features(), *character_features()]:
         tokenizer = Tokenizer.from_str(json.dumps(document))
         cases = []
         for text in texts:

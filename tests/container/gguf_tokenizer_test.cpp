@@ -48,7 +48,9 @@ TEST(GgufTokenizer, TakesTheNamesOfLlamaCppThatMeanAKnownPattern) {
        {Names{"llama-bpe", {"llama3", "llama-v3", "falcon3", "pixtral", "lfm2"}},
         Names{"smaug-bpe", {"dbrx", "glm4", "chatglm-bpe"}},
         Names{"smollm", {"starcoder", "refact", "command-r", "exaone"}},
-        Names{"gpt-2", {"phi-2", "mpt", "olmo", "exaone4", "jina-v2-de"}}}) {
+        Names{"gpt-2", {"phi-2", "mpt", "olmo", "exaone4", "jina-v2-de", "modern-bert"}},
+        Names{"gpt-4o", {"llama4", "kanana2", "talkie", "minimax-m2"}}, Names{"qwen35", {}},
+        Names{"tekken", {}}, Names{"seed-coder", {}}}) {
     const GgufTokenizer own = Read(Keys(names.own));
     EXPECT_FALSE(own.problem) << names.own;
     for (const std::string& other : names.others) {
@@ -60,7 +62,7 @@ TEST(GgufTokenizer, TakesTheNamesOfLlamaCppThatMeanAKnownPattern) {
   }
   // Qwen's own normalizes besides, which llama.cpp does not.
   const Json qwen = Json::parse(Read(Keys("qwen2")).json);
-  for (const char* name : {"deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan"}) {
+  for (const char* name : {"deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "solar-open"}) {
     const Json read = Json::parse(Read(Keys(name)).json);
     EXPECT_EQ(read["pre_tokenizer"], qwen["pre_tokenizer"]) << name;
     EXPECT_EQ(read["model"], qwen["model"]) << name;
@@ -77,14 +79,14 @@ TEST(GgufTokenizer, SaysWhichKeyIsNotReadAndWhatIs) {
     EXPECT_THAT(read.problem->what, HasSubstr("the key is missing"));
     EXPECT_THAT(read.problem->hint, HasSubstr("tokenizer.json beside the file"));
   }
-  for (const char* pre : {"default", "llama-v99", "tekken", ""}) {
+  for (const char* pre : {"default", "llama-v99", "falcon", ""}) {
     const GgufTokenizer read = Read(Keys(pre));
     ASSERT_TRUE(read.problem) << pre;
     EXPECT_EQ(read.problem->found, pre);
     EXPECT_THAT(read.problem->expected, AllOf(HasSubstr("llama-bpe"), HasSubstr("qwen2")));
     EXPECT_THAT(read.problem->hint, HasSubstr("--pre-tokenizer"));
   }
-  for (const char* model : {"llama", "bert", "none", "new"}) {
+  for (const char* model : {"t5", "bert", "none", "new"}) {
     RawGguf file = Keys();
     file.keys[0].value = RawGguf::String(model);
     const GgufTokenizer read = Read(file);

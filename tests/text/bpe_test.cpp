@@ -62,8 +62,8 @@ TEST_P(BpeProperty, AgreesWithTheDefinitionOnShortAndLongWords) {
   const std::vector<std::string> merges = RandomMerges(rng);
   const Json document = TinyTokenizer(merges);
   const JsonObject root(document, "tiny");
-  const Vocabulary vocabulary(root, false);
-  const Bpe bpe(root.Object("model"), vocabulary);
+  const Vocabulary vocabulary(root, NormalForm(root), TokenDecoder(root));
+  const Bpe bpe(root.Object("model"), vocabulary, true);
   BpeEncoder encoder(bpe);
 
   for (const std::uint32_t length : {1u, 2u, 3u, 8u, 30u, 47u, 48u, 49u, 64u, 65u, 200u}) {

@@ -344,7 +344,7 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   };
   keys.String("general.architecture", name);
   keys.String("general.type", "model");
-  keys.String("general.name", NameOf(source));
+  keys.String("general.name", NameThatLoads(NameOf(source), source));
   keys.String("general.quantized_by", settings.writer);
   if (!settings.license.empty()) keys.String("general.license", settings.license);
   AddBaseModel(settings.base_model, keys);

@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
+#include "lieq/container/gguf_sentencepiece.h"
 #include "lieq/io/printable.h"
 
 namespace lieq {
@@ -37,6 +40,26 @@ constexpr std::array kPreTokenizers{
                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
                  R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
                  false, false, false, true},
+    PreTokenizer{"qwen35",
+                 R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|)"
+                 R"( ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+                 false, false, false, true},
+    PreTokenizer{"tekken",
+                 R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+                 R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+                 R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+                 false, false, true, false},
+    PreTokenizer{"gpt-4o",
+                 R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+                 R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+                 R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+                 R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+                 R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+                 false, false, false, false},
+    PreTokenizer{"seed-coder",
+                 R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}|)"
+                 R"( ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)",
+                 false, false, false, false},
     PreTokenizer{"smollm", "", true, true, false, false},
     PreTokenizer{"gpt-2", "", false, true, false, false},
 };
@@ -54,8 +77,10 @@ constexpr std::array kOtherNames{
     OtherName{"pixtral", "llama-bpe"},
     OtherName{"midm-2.0", "llama-bpe"},
     OtherName{"lfm2", "llama-bpe"},
+    OtherName{"jina-v5-nano", "llama-bpe"},
     OtherName{"dbrx", "smaug-bpe"},
     OtherName{"glm4", "smaug-bpe"},
+    OtherName{"glm5", "smaug-bpe"},
     OtherName{"chatglm-bpe", "smaug-bpe"},
     OtherName{"deepseek-r1-qwen", "qwen2"},
     OtherName{"kormo", "qwen2"},
@@ -64,6 +89,12 @@ constexpr std::array kOtherNames{
     OtherName{"stablelm2", "qwen2"},
     OtherName{"hunyuan", "qwen2"},
     OtherName{"grok-2", "qwen2"},
+    OtherName{"solar-open", "qwen2"},
+    OtherName{"llama4", "gpt-4o"},
+    OtherName{"kanana2", "gpt-4o"},
+    OtherName{"talkie", "gpt-4o"},
+    OtherName{"minimax-m2", "gpt-4o"},
+    OtherName{"mellum2", "smollm"},
     OtherName{"starcoder", "smollm"},
     OtherName{"refact", "smollm"},
     OtherName{"command-r", "smollm"},
@@ -84,6 +115,7 @@ constexpr std::array kOtherNames{
     OtherName{"trillion", "gpt-2"},
     OtherName{"granite-docling", "gpt-2"},
     OtherName{"exaone4", "gpt-2"},
+    OtherName{"modern-bert", "gpt-2"},
 };
 
 /// Null where no row has the name.
@@ -102,7 +134,26 @@ std::string PreNames() {
   return names;
 }
 
-enum TokenType : std::int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
+enum TokenType : std::int32_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
+
+/// The tokens that merges make: others are found in a text before merges are looked at. Of those
+/// that are looked for in it, marks are made of spaces, which nothing finds.
+std::vector<std::uint8_t> MadeByMerges(std::span<const std::string> texts,
+                                       std::span<const std::int32_t> types) {
+  std::vector<std::uint8_t> made(texts.size());
+  for (std::size_t id = 0; id < texts.size(); ++id) {
+    made[id] = types[id] == kNormal || types[id] == kUnused || types[id] == kByte ||
+               (types[id] == kUserDefined && texts[id].find(kSpaceMark) != std::string::npos);
+  }
+  return made;
+}
 
 /// The steps of a pre-tokenizer as far as they are known; nothing where one is not.
 struct Steps {
@@ -351,6 +402,56 @@ std::optional<std::string> ChatTemplate(const ModelFolder& source, const Json& c
 
 }  // namespace
 
+namespace {
+
+/// Names and types of a tokenizer over characters as llama.cpp has them.
+void NameAsSentencePiece(const JsonObject& root, Tokens& tokens) {
+  const std::string unknown = root.Object("model").String("unk_token", "");
+  for (std::size_t id = 0; id < tokens.texts.size(); ++id) {
+    if (!unknown.empty() && tokens.texts[id] == unknown) tokens.types[id] = kUnknown;
+    if (tokens.types[id] == kNormal && IsByteName(tokens.texts[id])) tokens.types[id] = kByte;
+  }
+  if (!root.Has("added_tokens")) return;
+  for (const Json& each : ArrayAt(root, "added_tokens")) {
+    // Looked for where spaces are marks already; llama.cpp looks for it where they are not.
+    const JsonObject added(each, root.Where("added_tokens"));
+    const auto id = static_cast<std::size_t>(added.Integer("id"));
+    if (!added.Boolean("normalized", true) || id >= tokens.texts.size()) continue;
+    if (tokens.types[id] != kUserDefined) continue;
+    std::string& text = tokens.texts[id];
+    for (std::size_t at = 0; (at = text.find(kSpaceMark, at)) != std::string::npos; ++at) {
+      text.replace(at, kSpaceMark.size(), " ");
+    }
+  }
+}
+
+/// How texts become tokens: the kind of tokenizer, the tokens, merges or scores. A word for the
+/// user, or nothing.
+std::string AddWays(const JsonObject& root, Tokens& tokens, GgufKeyWriter& keys) {
+  Tokens named = tokens;
+  NameAsSentencePiece(root, named);
+  if (const auto form =
+          SentencePieceOf(root, named.texts, MadeByMerges(named.texts, named.types))) {
+    tokens = std::move(named);
+    keys.String("tokenizer.ggml.model", "llama");
+    keys.String("tokenizer.ggml.pre", "default");
+    keys.Bool("tokenizer.ggml.add_space_prefix", form->prefix);
+    keys.Strings("tokenizer.ggml.tokens", tokens.texts);
+    keys.F32s("tokenizer.ggml.scores", form->scores);
+    keys.I32s("tokenizer.ggml.token_type", tokens.types);
+    return form->note;
+  }
+  const PreTokenizer& pre = FindPreTokenizer(root);
+  keys.String("tokenizer.ggml.model", "gpt2");
+  keys.String("tokenizer.ggml.pre", pre.name);
+  keys.Strings("tokenizer.ggml.tokens", tokens.texts);
+  keys.I32s("tokenizer.ggml.token_type", tokens.types);
+  keys.Strings("tokenizer.ggml.merges", ReadMerges(root.Object("model")));
+  return {};
+}
+
+}  // namespace
+
 std::string AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
   const Documents documents = ReadDocuments(source);
   const JsonObject root(documents.tokenizer, documents.where);
@@ -361,13 +462,8 @@ std::string AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
                  .expected = "BPE",
                  .found = Printable(model.String("type"))});
   }
-  const PreTokenizer& pre = FindPreTokenizer(root);
-  const Tokens tokens = ReadTokens(root, source.weights.config.vocab);
-  keys.String("tokenizer.ggml.model", "gpt2");
-  keys.String("tokenizer.ggml.pre", pre.name);
-  keys.Strings("tokenizer.ggml.tokens", tokens.texts);
-  keys.I32s("tokenizer.ggml.token_type", tokens.types);
-  keys.Strings("tokenizer.ggml.merges", ReadMerges(model));
+  Tokens tokens = ReadTokens(root, source.weights.config.vocab);
+  const std::string note = AddWays(root, tokens, keys);
   for (const auto& [name, key] : kSpecial) {
     if (const auto id = SpecialId(documents, source.config, name, tokens)) {
       keys.U32("tokenizer.ggml." + std::string(key) + "_token_id", static_cast<std::uint32_t>(*id));
@@ -377,8 +473,9 @@ std::string AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys) {
   if (const auto text = ChatTemplate(source, documents.config)) {
     keys.String("tokenizer.chat_template", *text);
   }
-  if (tokens.left_out.empty()) return {};
-  return "added tokens without a row of the embedding are not in the file: " + tokens.left_out;
+  if (tokens.left_out.empty()) return note;
+  return (note.empty() ? "" : note + "; ") +
+         "added tokens without a row of the embedding are not in the file: " + tokens.left_out;
 }
 
 namespace {
@@ -394,8 +491,7 @@ struct TokenizerKind {
   std::string_view meaning;
 };
 constexpr std::array kTokenizerKinds{
-    TokenizerKind{"llama", "SentencePiece, as of Llama 2 and Mistral"},
-    TokenizerKind{"gemma4", "SentencePiece, as of Gemma"},
+    TokenizerKind{"gemma4", "SentencePiece, as of Gemma 4"},
     TokenizerKind{"bert", "WordPiece"},
     TokenizerKind{"t5", "a unigram model"},
     TokenizerKind{"rwkv", "that of RWKV"},
@@ -420,26 +516,31 @@ std::optional<Problem> ProblemOf(const GgufKeys& keys) {
     GgufType type;
     bool array;
     std::string_view is;
+    std::string_view kind = {};  // the kind of tokenizer that needs it; all do
   };
   constexpr std::array kNeeded{
-      Needed{"tokenizer.ggml.model", GgufType::kString, false, "gpt2, which is byte-level BPE"},
-      Needed{"tokenizer.ggml.pre", GgufType::kString, false, "how words are split"},
+      Needed{"tokenizer.ggml.model", GgufType::kString, false,
+             "gpt2, which is byte-level BPE, or llama, which is SentencePiece's"},
+      Needed{"tokenizer.ggml.pre", GgufType::kString, false, "how words are split", "gpt2"},
       Needed{"tokenizer.ggml.tokens", GgufType::kString, true, "the tokens"},
       Needed{"tokenizer.ggml.token_type", GgufType::kI32, true, "a type for each token"},
-      Needed{"tokenizer.ggml.merges", GgufType::kString, true, "the merges of tokens"}};
+      Needed{"tokenizer.ggml.merges", GgufType::kString, true, "the merges of tokens", "gpt2"},
+      Needed{"tokenizer.ggml.scores", GgufType::kF32, true, "a score for each token", "llama"}};
+  std::string kind;
   for (const Needed& each : kNeeded) {
+    if (!each.kind.empty() && each.kind != kind) continue;
     const auto found = keys.values().find(each.key);
     if (!HasKey(keys, each.key, each.type, each.array)) {
       const bool there = found != keys.values().end();
       return Unread(keys, each.key, there ? "wrong type of value" : "the key is missing",
                     std::string(each.is), there ? Describe(found->second) : "no such key");
     }
-    if (each.key == "tokenizer.ggml.model" && keys.String(each.key) != "gpt2") {
-      const std::string name = keys.String(each.key);
-      const auto* kind = std::ranges::find(kTokenizerKinds, name, &TokenizerKind::name);
-      const bool known = kind != kTokenizerKinds.end();
+    if (each.key == "tokenizer.ggml.model") kind = keys.String(each.key);
+    if (kind != "gpt2" && kind != "llama") {
+      const auto* row = std::ranges::find(kTokenizerKinds, kind, &TokenizerKind::name);
+      const bool known = row != kTokenizerKinds.end();
       return Unread(keys, each.key, "another kind", std::string(each.is),
-                    Printable(name, 60) + (known ? " (" + std::string(kind->meaning) + ")" : ""));
+                    Printable(kind, 60) + (known ? " (" + std::string(row->meaning) + ")" : ""));
     }
     if (each.key == "tokenizer.ggml.pre" && FindPreName(keys.String(each.key)) == nullptr) {
       return Unread(keys, each.key, "words are split in a way that is not known",
@@ -480,85 +581,187 @@ Json BpeModel(const PreTokenizer& pre, Json vocab, Json merges) {
           {"merges", std::move(merges)}};
 }
 
+/// A tokenizer.json on its way from keys.
+class KeysReader {
+ public:
+  explicit KeysReader(const GgufKeys& keys) : keys_(keys) {}
+
+  GgufTokenizer Read() {
+    problem_ = ProblemOf(keys_);
+    if (!problem_) ReadTokens();
+    if (!problem_) keys_.String("tokenizer.ggml.model") == "llama" ? SetLlama() : SetGpt2();
+    if (problem_) return {.json = {}, .problem = std::move(problem_)};
+    // Names that are not UTF-8 become others; who reads them says so.
+    return {.json = document_.dump(-1, ' ', false, Json::error_handler_t::replace), .problem = {}};
+  }
+
+ private:
+  void Refuse(std::string_view key, std::string what, std::string expected, std::string found) {
+    problem_ = Unread(keys_, key, std::move(what), std::move(expected), std::move(found));
+  }
+
+  [[nodiscard]] bool Flag(std::string_view key, bool missing) const {
+    return HasKey(keys_, key, GgufType::kBool, false) ? keys_.Boolean(key) : missing;
+  }
+
+  void ReadTokens() {
+    const std::vector<std::string_view> texts = keys_.Strings("tokenizer.ggml.tokens");
+    for (const std::int64_t type : keys_.Integers("tokenizer.ggml.token_type")) {
+      types_.push_back(static_cast<std::int32_t>(type));
+    }
+    if (types_.size() != texts.size()) {
+      return Refuse("tokenizer.ggml.token_type", "not one type for each token",
+                    std::to_string(texts.size()), std::to_string(types_.size()));
+    }
+    std::size_t count = texts.size();  // less what pads the rows of the embedding
+    while (count > 0 && types_[count - 1] == kUnused && texts[count - 1].starts_with("[PAD")) {
+      --count;
+    }
+    types_.resize(count);
+    document_ = {{"version", "1.0"},
+                 {"truncation", nullptr},
+                 {"padding", nullptr},
+                 {"added_tokens", Json::array()}};
+    for (std::size_t id = 0; id < count; ++id) {
+      // llama.cpp's name for a token without one.
+      texts_.push_back(texts[id].empty() ? "[EMPTY_" + std::to_string(id) + "]"
+                                         : std::string(texts[id]));
+      if (!vocab_.emplace(texts_[id], id).second) {
+        return Refuse("tokenizer.ggml.tokens", "two tokens of one name", "names of their own",
+                      "'" + Printable(texts_[id], 60) + "' twice");
+      }
+      const bool special = types_[id] == kControl || types_[id] == kUnknown;
+      if (!special && types_[id] != kUserDefined) continue;
+      document_["added_tokens"].push_back({{"id", id},
+                                           {"content", texts_[id]},
+                                           {"single_word", false},
+                                           {"lstrip", false},
+                                           {"rstrip", false},
+                                           {"normalized", false},
+                                           {"special", special}});
+    }
+  }
+
+  /// The special tokens around a text. name: "bos"; missing: its id where no key has one, or -1.
+  Json Around(const std::string& name, std::int64_t missing, Json& specials) {
+    const std::string key = "tokenizer.ggml." + name + "_token_id";
+    const std::int64_t id = keys_.Has(key) ? keys_.Integer(key) : missing;
+    if (id < 0 && !keys_.Has(key)) return {};
+    if (id < 0 || Size(id) >= texts_.size()) {
+      Refuse(key, "no token has the id", "below " + std::to_string(texts_.size()),
+             std::to_string(id));
+      return {};
+    }
+    const std::string& text = texts_[Size(id)];
+    specials[text] = {{"id", text}, {"ids", {id}}, {"tokens", {text}}};
+    return {{"SpecialToken", {{"id", text}, {"type_id", 0}}}};
+  }
+
+  /// without: the processor where nothing frames a text.
+  void SetFrame(bool begins, bool ends, std::int64_t bos, std::int64_t eos, Json without) {
+    Json specials = Json::object(), single = Json::array();
+    if (begins) {
+      if (Json piece = Around("bos", bos, specials); !piece.is_null()) single.push_back(piece);
+    }
+    single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+    if (ends) {
+      if (Json piece = Around("eos", eos, specials); !piece.is_null()) single.push_back(piece);
+    }
+    document_["post_processor"] = std::move(without);
+    if (specials.empty()) return;
+    document_["post_processor"] = {{"type", "TemplateProcessing"},
+                                   {"single", std::move(single)},
+                                   {"pair", Json::array()},
+                                   {"special_tokens", std::move(specials)}};
+  }
+
+  void SetGpt2() {
+    const std::string pre_name = keys_.String("tokenizer.ggml.pre");
+    const PreTokenizer* pre = FindPreName(pre_name);
+    Json merges = Json::array();
+    for (const std::string_view merge : keys_.Strings("tokenizer.ggml.merges")) {
+      const std::size_t space = merge.find(' ', 1);
+      if (space == std::string_view::npos) {
+        return Refuse("tokenizer.ggml.merges", "a merge of one part",
+                      "two parts and a space between", "'" + Printable(merge, 60) + "'");
+      }
+      merges.push_back({std::string(merge.substr(0, space)), std::string(merge.substr(space + 1))});
+    }
+    const Json bytes{{"type", "ByteLevel"},
+                     {"add_prefix_space", false},
+                     {"trim_offsets", true},
+                     {"use_regex", pre->gpt2}};
+    const bool nfc = pre->nfc && pre_name == pre->name;  // of others it is not known
+    const bool begins = pre->name == "llama-bpe" || pre->name == "tekken";
+    document_["normalizer"] = nfc ? Json{{"type", "NFC"}} : Json();
+    document_["pre_tokenizer"] = {{"type", "Sequence"},
+                                  {"pretokenizers", SplittingSteps(*pre, bytes)}};
+    SetFrame(Flag("tokenizer.ggml.add_bos_token", begins), false, -1, -1, bytes);
+    document_["decoder"] = bytes;
+    document_["model"] = BpeModel(*pre, std::move(vocab_), std::move(merges));
+  }
+
+  /// llama.cpp's defaults are those of Llama 2.
+  void SetLlama() {
+    std::vector<double> scores = keys_.Numbers("tokenizer.ggml.scores");
+    if (scores.size() < texts_.size()) {
+      return Refuse("tokenizer.ggml.scores", "not one score for each token",
+                    std::to_string(texts_.size()), std::to_string(scores.size()));
+    }
+    if (std::ranges::any_of(scores, [](double score) { return std::isnan(score); })) {
+      return Refuse("tokenizer.ggml.scores", "a score is not a number", "numbers", "NaN");
+    }
+    constexpr std::string_view kUnknownId = "tokenizer.ggml.unknown_token_id";
+    const std::int64_t unknown = keys_.Has(kUnknownId)
+                                     ? keys_.Integer(kUnknownId)
+                                     : std::ranges::find(types_, kUnknown) - types_.begin();
+    const bool known = unknown >= 0 && Size(unknown) < texts_.size();
+    const std::string name = known ? texts_[Size(unknown)] : std::string();
+    SetFrame(Flag("tokenizer.ggml.add_bos_token", true),
+             Flag("tokenizer.ggml.add_eos_token", false), 1, 2, nullptr);
+    SetCharacterBpe(document_, Flag("tokenizer.ggml.add_space_prefix", true), name,
+                    std::move(vocab_), MergesByScore(texts_, scores, MadeByMerges(texts_, types_)));
+  }
+
+  const GgufKeys& keys_;
+  std::optional<Problem> problem_;
+  std::vector<std::string> texts_;
+  std::vector<std::int32_t> types_;
+  Json vocab_ = Json::object();
+  Json document_;
+};
+
 }  // namespace
 
 GgufTokenizer TokenizerFromKeys(const GgufKeys& keys) {
-  if (auto problem = ProblemOf(keys)) return {.json = {}, .problem = std::move(problem)};
-  const auto unread = [&](std::string_view key, std::string what, std::string expected,
-                          std::string found) -> GgufTokenizer {
-    return {.json = {},
-            .problem = Unread(keys, key, std::move(what), std::move(expected), std::move(found))};
-  };
-  const std::string pre_name = keys.String("tokenizer.ggml.pre");
-  const PreTokenizer* pre = FindPreName(pre_name);
-  const std::vector<std::string_view> texts = keys.Strings("tokenizer.ggml.tokens");
-  const std::vector<std::int64_t> types = keys.Integers("tokenizer.ggml.token_type");
-  if (types.size() != texts.size()) {
-    return unread("tokenizer.ggml.token_type", "not one type for each token",
-                  std::to_string(texts.size()), std::to_string(types.size()));
-  }
-  std::size_t count = texts.size();  // less what pads the rows of the embedding
-  while (count > 0 && types[count - 1] == kUnused && texts[count - 1].starts_with("[PAD")) --count;
+  return KeysReader(keys).Read();
+}
 
-  Json vocab = Json::object(), added = Json::array(), merges = Json::array();
-  for (std::size_t id = 0; id < count; ++id) {
-    const std::string text(texts[id]);
-    if (!vocab.emplace(text, id).second) {
-      return unread("tokenizer.ggml.tokens", "two tokens of one name", "names of their own",
-                    "'" + Printable(text, 60) + "' twice");
+std::string NameThatLoads(const std::string& name, const ModelFolder& source) {
+  constexpr std::array kNames{"phi-3", "phi3"};
+  constexpr std::array kTokens{"</s>", "<unk>", "<s>", "<|endoftext|>"};
+  std::string lower = name;
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const auto in_name = [&](const char* part) { return lower.find(part) != std::string::npos; };
+  if (std::ranges::none_of(kNames, in_name)) return name;
+  const Documents documents = ReadDocuments(source);
+  const JsonObject root(documents.tokenizer, documents.where);
+  const Tokens tokens = ReadTokens(root, source.weights.config.vocab);
+  const auto there = [&](const char* token) {
+    return std::ranges::find(tokens.texts, token) != tokens.texts.end();
+  };
+  if (std::ranges::all_of(kTokens, there)) return name;
+  std::string other = name;
+  for (std::size_t at = 0; (at = lower.find("phi", at)) != std::string::npos; ++at) {
+    const std::size_t end = at + 3;
+    if (lower.compare(end, 1, "3") == 0) {
+      other.insert(end, "_");
+      lower.insert(end, "_");
+    } else if (lower.compare(end, 2, "-3") == 0) {
+      other[end] = lower[end] = '_';
     }
-    if (types[id] != kControl && types[id] != kUserDefined) continue;
-    added.push_back({{"id", id},
-                     {"content", text},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", types[id] == kControl}});
   }
-  for (const std::string_view merge : keys.Strings("tokenizer.ggml.merges")) {
-    const std::size_t space = merge.find(' ', 1);
-    if (space == std::string_view::npos) {
-      return unread("tokenizer.ggml.merges", "a merge of one part", "two parts and a space between",
-                    "'" + Printable(merge, 60) + "'");
-    }
-    merges.push_back({std::string(merge.substr(0, space)), std::string(merge.substr(space + 1))});
-  }
-  const Json bytes{{"type", "ByteLevel"},
-                   {"add_prefix_space", false},
-                   {"trim_offsets", true},
-                   {"use_regex", pre->gpt2}};
-  Json processor = bytes;
-  const bool begins = HasKey(keys, "tokenizer.ggml.add_bos_token", GgufType::kBool, false)
-                          ? keys.Boolean("tokenizer.ggml.add_bos_token")
-                          : pre->name == "llama-bpe";
-  if (begins && keys.Has("tokenizer.ggml.bos_token_id")) {
-    const std::int64_t id = keys.Integer("tokenizer.ggml.bos_token_id");
-    if (id < 0 || Size(id) >= count) {
-      return unread("tokenizer.ggml.bos_token_id", "no token has the id",
-                    "below " + std::to_string(count), std::to_string(id));
-    }
-    const std::string text(texts[Size(id)]);
-    processor = {{"type", "TemplateProcessing"},
-                 {"single",
-                  {{{"SpecialToken", {{"id", text}, {"type_id", 0}}}},
-                   {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
-                 {"pair", Json::array()},
-                 {"special_tokens", {{text, {{"id", text}, {"ids", {id}}, {"tokens", {text}}}}}}};
-  }
-  const bool nfc = pre->nfc && pre_name == pre->name;  // of others it is not known
-  const Json document{
-      {"version", "1.0"},
-      {"truncation", nullptr},
-      {"padding", nullptr},
-      {"added_tokens", std::move(added)},
-      {"normalizer", nfc ? Json{{"type", "NFC"}} : Json()},
-      {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", SplittingSteps(*pre, bytes)}}},
-      {"post_processor", std::move(processor)},
-      {"decoder", bytes},
-      {"model", BpeModel(*pre, std::move(vocab), std::move(merges))}};
-  // Names that are not UTF-8 become others; who reads them says so.
-  return {.json = document.dump(-1, ' ', false, Json::error_handler_t::replace), .problem = {}};
+  return other;
 }
 
 std::string TokenizerConfigFromKeys(const GgufKeys& keys) {

@@ -11,13 +11,19 @@
 
 namespace lieq {
 
-/// Adds the tokenizer.* keys of a byte-level BPE tokenizer: tokens in order of id (one for each row
-/// of the embedding), their types, merges, special tokens, chat template, and the name by which
-/// llama.cpp knows how words are split. Added tokens without a row of the embedding are left out,
-/// since llama.cpp wants as many tokens as rows: says so, "" where there are none. Throws Error: no
-/// tokenizer, another kind, words split in a way that llama.cpp has no name for, more tokens of the
-/// tokenizer's own than rows.
+/// Adds the tokenizer.* keys of a BPE tokenizer: tokens in order of id (one for each row of the
+/// embedding), their types, special tokens, chat template; of a byte-level one merges and the name
+/// by which llama.cpp knows how words are split, of one over characters scores. Added tokens
+/// without a row of the embedding are left out, since llama.cpp wants as many tokens as rows. What
+/// differs, for the user, or "". Throws Error: no tokenizer, another kind, words split in a way
+/// that llama.cpp has no name for, merges that no scores stand for, more tokens of the tokenizer's
+/// own than rows.
 [[nodiscard]] std::string AddTokenizerKeys(const ModelFolder& source, GgufKeyWriter& keys);
+
+/// The model's name as it may stand in the file: "phi_3" for "phi3" where the tokenizer is not
+/// Phi-3's own, since llama.cpp looks for tokens of that one by the model's name, and loads nothing
+/// where they are not there.
+[[nodiscard]] std::string NameThatLoads(const std::string& name, const ModelFolder& source);
 
 struct GgufTokenizer {
   std::string json;                // empty where there is a problem

@@ -557,11 +557,25 @@ void GgufKeyWriter::Strings(std::string_view key, std::span<const std::string> v
   for (const std::string& value : values) AppendString(bytes_, value);
 }
 
+namespace {
+
+template <typename T>
+void AppendArray(std::string& bytes, GgufType type, std::span<const T> values) {
+  Append(bytes, static_cast<std::uint32_t>(type));
+  Append(bytes, std::uint64_t{values.size()});
+  for (const T value : values) Append(bytes, value);
+}
+
+}  // namespace
+
 void GgufKeyWriter::I32s(std::string_view key, std::span<const std::int32_t> values) {
   Begin(key, GgufType::kArray);
-  Append(bytes_, static_cast<std::uint32_t>(GgufType::kI32));
-  Append(bytes_, std::uint64_t{values.size()});
-  for (const std::int32_t value : values) Append(bytes_, value);
+  AppendArray(bytes_, GgufType::kI32, values);
+}
+
+void GgufKeyWriter::F32s(std::string_view key, std::span<const float> values) {
+  Begin(key, GgufType::kArray);
+  AppendArray(bytes_, GgufType::kF32, values);
 }
 
 void GgufKeyWriter::Bools(std::string_view key, const std::vector<bool>& values) {

@@ -139,6 +139,7 @@ class GgufKeyWriter {
   void Bool(std::string_view key, bool value);
   void Strings(std::string_view key, std::span<const std::string> values);
   void I32s(std::string_view key, std::span<const std::int32_t> values);
+  void F32s(std::string_view key, std::span<const float> values);
   void Bools(std::string_view key, const std::vector<bool>& values);
 
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }

@@ -116,7 +116,7 @@ Generation Generate(const GenerateRequest& request, Session& session,
   Decoder decoder(std::move(model.weights), session.device(), 1, capacity);
   Sampler sampler(request.sampling, request.seed);
   sampler.See(result.prompt_ids);
-  TextStream stream(tokenizer);
+  TextStream stream(tokenizer, IsChat(request) || result.prompt.empty());
   const auto show = [&](const std::string& text) {
     result.text += text;
     if (piece) piece(text);

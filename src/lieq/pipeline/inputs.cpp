@@ -61,6 +61,11 @@ ChatTemplate OpenChatTemplate(const ModelFolder& model) {
 
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log) {
   if (!model.quantized && model.ends == EndGrids{}) return;
+  const bool gguf = model.path.extension() == ".gguf";
+  const std::string more = gguf ? "; where there is none, llama.cpp's llama-quantize "
+                                  "--allow-requantize IN.gguf OUT.gguf F16 writes these values as "
+                                  "floats, which are no better"
+                                : "";
   const auto require = [&](const AnyMatrix& matrix) {
     const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
     if (packed == nullptr || (*packed)->grid().bits >= 5) return;
@@ -68,7 +73,7 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
                  .where = model.path.string(),
                  .expected = "floats, or codes of 5 bits or more",
                  .found = std::to_string((*packed)->grid().bits) + " bits",
-                 .hint = hint});
+                 .hint = hint + more});
   };
   for (const LayerWeights& layer : model.weights.layers) {
     for (const Linear& linear : layer.linears) require(linear.weight);

@@ -124,7 +124,7 @@ void BatchEngine::Begin(Waiting waiting) {
   slot.reply = std::move(waiting.reply);
   slot.sampler.emplace(slot.request.sampling, slot.request.seed);
   slot.sampler->See(slot.request.prompt);
-  slot.stream.emplace(tokenizer_);
+  slot.stream.emplace(tokenizer_, !slot.request.goes_on);
   slot.stops = StopText(slot.request.stop);
 }
 

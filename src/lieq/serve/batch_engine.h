@@ -34,6 +34,7 @@ struct EngineRequest {
   std::uint64_t seed = 0;
   Index new_tokens = 128;
   std::vector<std::string> stop;  // texts, none empty
+  bool goes_on = false;  // the answer is the prompt's text going on, and no text of its own
 };
 
 class BatchEngine {

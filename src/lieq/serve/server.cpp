@@ -251,7 +251,8 @@ class Server::Work {
                          .sampling = request.sampling.Over(sampling_),
                          .seed = request.seed.value_or(request_.seed + answers_),
                          .new_tokens = request.new_tokens.value_or(request_.new_tokens),
-                         .stop = request.stop};
+                         .stop = request.stop,
+                         .goes_on = kind != ApiKind::kChat};
     const ApiNames names{
         .id = fmt::format("{}-{}", kind == ApiKind::kChat ? "chatcmpl" : "cmpl", ++answers_),
         .model = name_,

@@ -5,6 +5,8 @@
 #include <ranges>
 #include <utility>
 
+#include "lieq/text/characters.h"
+#include "lieq/text/reference_unicode.h"
 #include "lieq/text/utf8.h"
 
 namespace lieq {
@@ -35,6 +37,20 @@ std::size_t WhiteSpaceAfter(std::string_view text, std::size_t begin) {
     begin += character.bytes;
   }
   return begin;
+}
+
+/// Whether no character of a word stands beside bytes begin .. end.
+bool IsSingleWord(std::string_view text, std::size_t begin, std::size_t end) {
+  std::string storage;
+  if (begin > 0) {
+    std::size_t start = begin - 1;
+    while ((static_cast<unsigned char>(text[start]) & 0xC0u) == 0x80u) --start;
+    const std::string_view before = WithStandIns(text.substr(start, begin - start), storage);
+    if (IsWordCharacter(CodePointAt(before, 0).value)) return false;
+  }
+  if (end == text.size()) return true;
+  const std::size_t bytes = CodePointAt(text, end).bytes;
+  return !IsWordCharacter(CodePointAt(WithStandIns(text.substr(end, bytes), storage), 0).value);
 }
 
 }  // namespace
@@ -82,6 +98,8 @@ void AddedTokenFinder::Split(std::string_view text, const Sink& sink,
     }
     std::size_t begin = position;
     position += token->content.size();
+    // What was found and is no word by itself is text, all of it: so the reference.
+    if (token->single_word && !IsSingleWord(text, begin, position)) continue;
     // White space that a token before has taken is not there any more; one that is a token by
     // itself still is. The reference does so too.
     if (token->strip_left) begin = WhiteSpaceBefore(text, std::min(done, begin), begin);

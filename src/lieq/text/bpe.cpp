@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
-#include <optional>
+#include <string>
 
 #include "lieq/base/error.h"
 #include "lieq/io/printable.h"
 #include "lieq/text/byte_level.h"
+#include "lieq/text/utf8.h"
 
 namespace lieq {
 namespace {
@@ -28,7 +29,8 @@ void RefuseText(const JsonObject& model, std::string_view key) {
   }
 }
 
-void CheckOptions(const JsonObject& model) {
+/// The model, whose options are supported.
+const JsonObject& Checked(const JsonObject& model, bool byte_level) {
   if (const std::string type = model.String("type", "BPE"); type != "BPE") {
     throw Error({.what = "tokenizer model is not supported",
                  .where = model.Where("type"),
@@ -43,12 +45,13 @@ void CheckOptions(const JsonObject& model) {
                  .expected = "null or 0",
                  .found = std::to_string(dropout)});
   }
-  if (model.Boolean("byte_fallback", false)) {
+  if (byte_level && model.Boolean("byte_fallback", false)) {
     throw Error({.what = "BPE option is not supported: bytes are the alphabet already",
                  .where = model.Where("byte_fallback"),
                  .expected = "false",
                  .found = "true"});
   }
+  return model;
 }
 
 /// Written when it is needed: there are a hundred thousand merges.
@@ -107,16 +110,17 @@ Merge MergeTable::Find(TokenId left, TokenId right) const noexcept {
   return slots_[SlotOf(left, right)].merge;
 }
 
-Bpe::Bpe(const JsonObject& model, const Vocabulary& vocabulary)
-    : merges_(model.Has("merges") ? model.At("merges").size() : 0) {
-  CheckOptions(model);
-
-  ReadBytes(model, vocabulary);
-  ReadMerges(model, vocabulary);
+Bpe::Bpe(const JsonObject& model, const Vocabulary& vocabulary, bool byte_level)
+    : alphabet_(Checked(model, byte_level), vocabulary, byte_level),
+      merges_(model.Has("merges") ? model.At("merges").size() : 0) {
+  if (!byte_level) junctions_.emplace();
+  ReadMerges(model, vocabulary, byte_level);
 
   if (model.Boolean("ignore_merges", false)) {
     for (TokenId id = 0; id < vocabulary.model_size(); ++id) {
-      const std::optional<std::string> bytes = BytesOfToken(vocabulary.Name(id));
+      const std::string_view name = vocabulary.Name(id);
+      const std::optional<std::string> bytes =
+          byte_level ? BytesOfToken(name) : std::optional<std::string>(name);
       if (!bytes) continue;
       whole_words_.Add(*bytes);
       whole_word_ids_.push_back(id);
@@ -124,27 +128,7 @@ Bpe::Bpe(const JsonObject& model, const Vocabulary& vocabulary)
   }
 }
 
-void Bpe::ReadBytes(const JsonObject& model, const Vocabulary& vocabulary) {
-  const bool has_unknown = model.Has("unk_token");
-  const std::string unknown = model.String("unk_token", "");
-  const bool fuse = model.Boolean("fuse_unk", false);
-  for (std::size_t byte = 0; byte < byte_ids_.size(); ++byte) {
-    auto id = vocabulary.FindInModel(CharacterOfByte(static_cast<unsigned char>(byte)));
-    if (!id && has_unknown) {  // else the reference drops the byte, and so do we
-      id = vocabulary.FindInModel(unknown);
-      if (!id || fuse) {
-        throw Error({.what = id ? "BPE option is not supported while a byte has no token"
-                                : "unknown token is needed and not in the vocabulary",
-                     .where = model.Where(id ? "fuse_unk" : "unk_token"),
-                     .expected = "a token for byte " + std::to_string(byte),
-                     .found = "none, and '" + Printable(unknown) + "' for unknown bytes"});
-      }
-    }
-    byte_ids_[byte] = id.value_or(kDropped);
-  }
-}
-
-void Bpe::ReadMerges(const JsonObject& model, const Vocabulary& vocabulary) {
+void Bpe::ReadMerges(const JsonObject& model, const Vocabulary& vocabulary, bool byte_level) {
   const Json& merges = model.At("merges");
   if (!merges.is_array()) {
     throw Error({.what = "wrong type of value",
@@ -169,6 +153,7 @@ void Bpe::ReadMerges(const JsonObject& model, const Vocabulary& vocabulary) {
                    .where = place(),
                    .found = "'" + Printable(left) + "' and '" + Printable(right) + "'"});
     }
+    if (!byte_level) junctions_->Add(left, right);
     ++rank;
   }
 }
@@ -178,6 +163,29 @@ void BpeEncoder::Encode(std::string_view word, std::vector<TokenId>& ids) {
     ids.push_back(bpe_->whole_word_ids_[static_cast<std::size_t>(whole)]);
     return;
   }
+  if (bpe_->junctions_) return EncodeParts(word, ids);
+  EncodePart(word, ids);
+}
+
+// Without words the whole of a text is one, which no cache knows. Where no merge ever joins two
+// neighbours, what is on both sides is encoded by itself.
+void BpeEncoder::EncodeParts(std::string_view word, std::vector<TokenId>& ids) {
+  std::size_t begin = 0;
+  std::optional<char32_t> before;  // a letter of the alphabet
+  for (std::size_t at = 0; at < word.size();) {
+    const CodePoint letter = CodePointAt(word, at);
+    const bool known = bpe_->alphabet_.Knows(letter.value);
+    if (known && before && !bpe_->junctions_->MayJoin(*before, letter.value)) {
+      EncodePart(word.substr(begin, at - begin), ids);
+      begin = at;
+    }
+    before = known ? std::optional(letter.value) : std::nullopt;
+    at += letter.bytes;
+  }
+  EncodePart(word.substr(begin), ids);
+}
+
+void BpeEncoder::EncodePart(std::string_view word, std::vector<TokenId>& ids) {
   if (word.size() > kLongestSeen) return MergeWord(word, ids);
   if (const std::int32_t found = seen_.Find(word); found >= 0) {
     const auto number = static_cast<std::size_t>(found);
@@ -194,11 +202,10 @@ void BpeEncoder::Encode(std::string_view word, std::vector<TokenId>& ids) {
 }
 
 void BpeEncoder::MergeWord(std::string_view word, std::vector<TokenId>& ids) {
+  letters_.clear();
+  bpe_->alphabet_.Read(word, letters_);
   symbols_.clear();
-  for (const char byte : word) {
-    const TokenId id = bpe_->byte_ids_[static_cast<unsigned char>(byte)];
-    if (id != Bpe::kDropped) symbols_.push_back({.id = id});
-  }
+  for (const TokenId id : letters_) symbols_.push_back({.id = id});
   for (std::size_t i = 0; i + 1 < symbols_.size(); ++i) {
     symbols_[i].merge = bpe_->merges_.Find(symbols_[i].id, symbols_[i + 1].id);
   }

@@ -1,18 +1,19 @@
-// Byte-pair encoding of one word: start with its bytes, and while some neighbours may be merged,
+// Byte-pair encoding of one word: start with its letters, and while some neighbours may be merged,
 // merge the pair of lowest rank, the leftmost of equals.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "lieq/base/types.h"
 #include "lieq/io/json.h"
+#include "lieq/text/alphabet.h"
 #include "lieq/text/byte_map.h"
+#include "lieq/text/junctions.h"
 #include "lieq/text/vocabulary.h"
 
 namespace lieq {
@@ -47,20 +48,22 @@ class MergeTable {
 /// The model as the file gives it. Immutable, so that threads share it.
 class Bpe {
  public:
-  /// model  the object at /model of tokenizer.json, whose vocabulary is `vocabulary`
+  /// model       the object at /model of tokenizer.json, whose vocabulary is `vocabulary`
+  /// byte_level  whether words are written in the byte-level alphabet
   /// Throws Error: not BPE, options that are not supported, merges of unknown tokens or given
   /// twice.
-  Bpe(const JsonObject& model, const Vocabulary& vocabulary);
+  Bpe(const JsonObject& model, const Vocabulary& vocabulary, bool byte_level);
+
+  [[nodiscard]] const Alphabet& alphabet() const noexcept { return alphabet_; }
 
  private:
   friend class BpeEncoder;
-  static constexpr TokenId kDropped = -1;
 
-  void ReadBytes(const JsonObject& model, const Vocabulary& vocabulary);
-  void ReadMerges(const JsonObject& model, const Vocabulary& vocabulary);
+  void ReadMerges(const JsonObject& model, const Vocabulary& vocabulary, bool byte_level);
 
-  std::array<TokenId, 256> byte_ids_{};  // the unknown token's or kDropped for a byte without one
+  Alphabet alphabet_;
   MergeTable merges_;
+  std::optional<Junctions> junctions_;  // without the byte-level alphabet
   // With "ignore_merges", a word that is a token is that token, whether or not merges lead to it.
   ByteMap whole_words_;
   std::vector<TokenId> whole_word_ids_;
@@ -71,7 +74,8 @@ class BpeEncoder {
  public:
   explicit BpeEncoder(const Bpe& bpe) : bpe_(&bpe) {}
 
-  /// Appends the ids of `word`, which is any bytes; none of them for a byte that has no token.
+  /// Appends the ids of `word`: any bytes, or valid UTF-8 without the byte-level alphabet; none of
+  /// them for a letter that has no token.
   void Encode(std::string_view word, std::vector<TokenId>& ids);
 
  private:
@@ -85,6 +89,8 @@ class BpeEncoder {
     std::size_t right = 0;
   };
 
+  void EncodeParts(std::string_view word, std::vector<TokenId>& ids);
+  void EncodePart(std::string_view part, std::vector<TokenId>& ids);
   void MergeWord(std::string_view word, std::vector<TokenId>& ids);
   void MergeShort();
   void MergeLong();
@@ -93,7 +99,8 @@ class BpeEncoder {
   ByteMap seen_;
   std::vector<std::size_t> seen_ends_;  // of each seen word's ids in seen_ids_
   std::vector<TokenId> seen_ids_;
-  std::vector<Symbol> symbols_;  // scratch of MergeWord, as are the next two
+  std::vector<TokenId> letters_;  // scratch of MergeWord, as are the next three
+  std::vector<Symbol> symbols_;
   std::vector<Link> links_;
   std::vector<std::pair<std::int32_t, std::size_t>> heap_;  // (rank, position), smallest first
 };

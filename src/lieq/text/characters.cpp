@@ -57,6 +57,20 @@ bool IsLowerLetter(char32_t character) {
   return CategoryOf(character) == UTF8PROC_CATEGORY_LL;
 }
 
+bool IsWordCharacter(char32_t character) {
+  // Letters in circles and squares are symbols by category, and alphabetic.
+  const auto within = [&](char32_t first, char32_t last) {
+    return character >= first && character <= last;
+  };
+  if (within(0x200C, 0x200D) || within(0x24B6, 0x24E9) || within(0x1F130, 0x1F149) ||
+      within(0x1F150, 0x1F169) || within(0x1F170, 0x1F189)) {
+    return true;
+  }
+  const utf8proc_category_t category = CategoryOf(character);
+  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
+         category == UTF8PROC_CATEGORY_PC;
+}
+
 std::string UpperOf(char32_t character) {
   if (character == kSharpS) return "SS";
   return InUtf8(utf8proc_toupper(static_cast<utf8proc_int32_t>(character)));

@@ -14,6 +14,9 @@ namespace lieq {
 /// Whether it is of a case, and of which.
 [[nodiscard]] bool IsUpperLetter(char32_t character);
 [[nodiscard]] bool IsLowerLetter(char32_t character);
+/// What Rust's regular expressions call \w: alphabetic characters, marks, decimal digits,
+/// connectors and joiners.
+[[nodiscard]] bool IsWordCharacter(char32_t character);
 
 /// The other case of a character in UTF-8. One to one but for ß; Python's few other characters that
 /// become several, and the sigma at the end of a word, stay simple here.

@@ -8,11 +8,16 @@
 
 namespace lieq {
 
-/// What Add and Finish give, one after another, is what Tokenizer::Decode gives for all tokens.
+/// What Add and Finish give, one after another, is what Tokenizer::Decode gives for all tokens; but
+/// that of single bytes ("<0x0A>") that are no UTF-8 together, whole characters are shown as they
+/// come, where Decode makes U+FFFD of all.
 class TextStream {
  public:
-  /// tokenizer outlives this.
-  explicit TextStream(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  /// tokenizer outlives this. begins: these tokens begin a text; else they go on with one, and a
+  /// space before the first of them stays.
+  explicit TextStream(const Tokenizer& tokenizer, bool begins = true)
+      : tokenizer_(tokenizer),
+        assembler_(tokenizer.decoder(), TextAssembler::Broken::kPart, begins) {}
 
   /// The characters that are whole with this token. Throws Error for an id that is out of range.
   [[nodiscard]] std::string Add(TokenId token);
@@ -20,10 +25,8 @@ class TextStream {
   [[nodiscard]] std::string Finish();
 
  private:
-  [[nodiscard]] std::string Take(std::size_t bytes);
-
   const Tokenizer& tokenizer_;
-  std::string pending_;  // bytes of a character whose end has not come
+  TextAssembler assembler_;
 };
 
 }  // namespace lieq

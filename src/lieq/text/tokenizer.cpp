@@ -11,48 +11,23 @@
 #include "lieq/io/printable.h"
 #include "lieq/text/added_tokens.h"
 #include "lieq/text/bpe.h"
-#include "lieq/text/normalizer.h"
+#include "lieq/text/normal_form.h"
 #include "lieq/text/post_processor.h"
 #include "lieq/text/pretokenizer.h"
+#include "lieq/text/token_decoder.h"
 #include "lieq/text/utf8.h"
 #include "lieq/text/vocabulary.h"
 
 namespace lieq {
 namespace {
 
-/// Whether `step` and what is in it normalize to NFC; nothing else is supported.
-bool ReadNormalizer(const JsonObject& step) {
-  const std::string type = step.String("type");
-  if (type == "NFC") return true;
-  if (type != "Sequence") {
-    throw Error({.what = "normalizer is not supported",
-                 .where = step.Where("type"),
-                 .expected = "NFC, or a Sequence of it",
-                 .found = Printable(type)});
-  }
-  const Json& steps = step.At("normalizers");
-  if (!steps.is_array()) {
-    throw Error({.what = "wrong type of value",
-                 .where = step.Where("normalizers"),
-                 .expected = "an array",
-                 .found = steps.type_name()});
-  }
-  bool nfc = false;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    nfc |=
-        ReadNormalizer(JsonObject(steps[i], step.Where("normalizers") + "/" + std::to_string(i)));
-  }
-  return nfc;
-}
-
-void CheckDecoder(const JsonObject& root) {
-  const std::string type = root.Object("decoder").String("type");
-  if (type != "ByteLevel") {
-    throw Error({.what = "decoder is not supported",
-                 .where = root.Where("decoder/type"),
-                 .expected = "ByteLevel",
-                 .found = Printable(type)});
-  }
+/// Words and names of tokens are both in the byte-level alphabet, or neither is.
+void CheckAgreement(const JsonObject& root, bool words, bool names) {
+  if (words == names) return;
+  throw Error({.what = words ? "decoder is not byte-level, and the pre-tokenizer is"
+                             : "pre-tokenizer is not byte-level, and the decoder is",
+               .where = root.Where(words ? "decoder" : "pre_tokenizer"),
+               .expected = words ? "ByteLevel" : "a ByteLevel step at the end"});
 }
 
 /// The added tokens that are looked for before (`normalized` false) or after the normalizer.
@@ -76,14 +51,15 @@ AddedTokenFinder FinderOf(const Vocabulary& vocabulary, bool normalized, const s
 struct Tokenizer::Impl {
   Impl(const JsonObject& root, std::string document)
       : where(std::move(document)),
-        nfc(root.Has("normalizer") && ReadNormalizer(root.Object("normalizer"))),
-        vocabulary(root, nfc),
+        normal(root),
+        pre_tokenizer(root),
+        decoder(root),
+        vocabulary(root, normal, decoder),
         raw_tokens(FinderOf(vocabulary, false, root.Where("added_tokens"))),
         normalized_tokens(FinderOf(vocabulary, true, root.Where("added_tokens"))),
-        pre_tokenizer(root),
-        bpe(root.Object("model"), vocabulary),
+        bpe(root.Object("model"), vocabulary, pre_tokenizer.byte_level()),
         frame(ReadFrame(root, vocabulary.size())) {
-    CheckDecoder(root);
+    CheckAgreement(root, pre_tokenizer.byte_level(), decoder.byte_level());
   }
 
   /// What the limit is for.
@@ -100,6 +76,29 @@ struct Tokenizer::Impl {
                  "model.resize_token_embeddings(len(tokenizer))"});
   }
 
+  /// Bytes of a word that the token stands for; of an unknown one, about.
+  [[nodiscard]] std::size_t BytesInWord(TokenId id) const {
+    const TokenText& text = vocabulary.Text(id);
+    if (decoder.byte_level() || text.single_byte) return text.bytes.size();
+    return id == bpe.alphabet().unknown() ? 1 : vocabulary.Name(id).size();
+  }
+
+  /// Takes special tokens from `first` on apart that merges made of text which is no more than
+  /// text.
+  void UnmakeSpecial(std::vector<TokenId>& ids, std::size_t first) const {
+    std::vector<TokenId> letters;
+    for (std::size_t i = first; i < ids.size(); ++i) {
+      const TokenId id = ids[i];
+      if (!vocabulary.IsSpecial(id) || id == bpe.alphabet().unknown()) continue;
+      letters.clear();
+      const bool bytes = decoder.byte_level();
+      bpe.alphabet().Read(bytes ? vocabulary.Bytes(id) : vocabulary.Name(id), letters);
+      if (letters.size() < 2) continue;  // of one letter, which is what it is
+      ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(i));
+      ids.insert(ids.begin() + static_cast<std::ptrdiff_t>(i), letters.begin(), letters.end());
+    }
+  }
+
   using Allowed = AddedTokenFinder::Allowed;
   /// text: valid UTF-8. begins: of each token, or none are wanted.
   void Encode(std::string_view text, const Allowed& allowed, std::vector<TokenId>& ids,
@@ -107,11 +106,12 @@ struct Tokenizer::Impl {
 
   std::string where;
   Index rows = 0;
-  bool nfc;
+  NormalForm normal;
+  PreTokenizer pre_tokenizer;
+  TokenDecoder decoder;
   Vocabulary vocabulary;
   AddedTokenFinder raw_tokens;
   AddedTokenFinder normalized_tokens;
-  PreTokenizer pre_tokenizer;
   Bpe bpe;
   Frame frame;
 };
@@ -140,44 +140,46 @@ void Tokenizer::Impl::Encode(std::string_view text, const Allowed& allowed,
                              std::vector<TokenId>& ids, std::vector<std::size_t>* begins) const {
   Splitter splitter(pre_tokenizer);
   BpeEncoder encoder(bpe);
-  std::string normalized;
+  NormalText form(begins != nullptr || allowed);
   std::size_t part_begin = 0;  // of what the normalizer works on, in the text
-  std::size_t part_size = 0;
-  const char* part_data = nullptr;  // of the same, normalized
-  const auto place_of = [&](std::string_view piece) {
-    return part_begin + std::min(static_cast<std::size_t>(piece.data() - part_data), part_size);
-  };
+  std::size_t piece_at = 0;    // of what is split, in the normal form of that
+  const auto origin_of = [&](std::size_t at) { return part_begin + form.OriginOf(at); };
   const Splitter::Sink encode = [&](std::string_view word) {
     const std::size_t before = ids.size();
     encoder.Encode(word, ids);
+    if (allowed) UnmakeSpecial(ids, before);
     if (begins == nullptr) return;
     std::size_t done = 0;
     for (std::size_t i = before; i < ids.size(); ++i) {
-      begins->push_back(place_of(word.substr(std::min(done, word.size()))));
-      done += vocabulary.Bytes(ids[i]).size();
+      const char* const at = word.data() + std::min(done, word.size());
+      begins->push_back(origin_of(piece_at + splitter.OriginOf(at)));
+      done += BytesInWord(ids[i]);
     }
   };
   const AddedTokenFinder::Sink split = [&](const AddedToken* token, std::string_view part) {
-    if (token == nullptr) return splitter.Split(part, encode);
+    piece_at = static_cast<std::size_t>(part.data() - form.text().data());
+    if (token == nullptr) {
+      return splitter.Split(part, part_begin == 0 && piece_at == 0, encode);
+    }
     ids.push_back(token->id);
-    if (begins != nullptr) begins->push_back(place_of(part));
+    if (begins != nullptr) begins->push_back(origin_of(piece_at));
   };
   const AddedTokenFinder::Sink normalize = [&](const AddedToken* token, std::string_view part) {
     part_begin = static_cast<std::size_t>(part.data() - text.data());
-    part_size = part.size();
-    part_data = part.data();
-    if (token != nullptr) return split(token, part);
-    const std::string_view form = nfc ? ToNfc(part, normalized) : part;
-    part_data = form.data();
-    const bool same = form.data() == part.data();
+    if (token != nullptr) {
+      ids.push_back(token->id);
+      if (begins != nullptr) begins->push_back(part_begin);
+      return;
+    }
+    normal.Apply(part, form);
     AddedTokenFinder::Allowed inside;
     if (allowed) {
-      inside = [&](const AddedToken& found, std::size_t begin, std::size_t end) {
-        return same ? allowed(found, part_begin + begin, part_begin + end)
-                    : allowed(found, part_begin, part_begin + part_size);
+      inside = [&, part](const AddedToken& found, std::size_t begin, std::size_t end) {
+        if (form.composed()) return allowed(found, part_begin, part_begin + part.size());
+        return allowed(found, origin_of(begin), origin_of(end));
       };
     }
-    normalized_tokens.Split(form, split, inside);
+    normalized_tokens.Split(form.text(), split, inside);
   };
   raw_tokens.Split(text, normalize, allowed);
 }
@@ -209,23 +211,40 @@ PlacedTokens Tokenizer::EncodePlaced(std::string_view text,
 }
 
 std::string Tokenizer::Decode(const std::vector<TokenId>& ids, bool skip_special) const {
-  std::string bytes;
+  TextAssembler assembler(impl_->decoder, TextAssembler::Broken::kWholeRun, true);
+  std::string text;
   for (const TokenId id : ids) {
-    const std::string_view token = Bytes(id);
-    if (!skip_special || !impl_->vocabulary.IsSpecial(id)) bytes += token;
+    const TokenText& token = Text(id);
+    if (!skip_special || !impl_->vocabulary.IsLeftOut(id)) assembler.Add(Name(id), token, text);
   }
-  std::string repaired;
-  return std::string(ToValidUtf8(bytes, repaired));
+  assembler.Finish(text);
+  return text;
+}
+
+void Tokenizer::CheckId(TokenId id) const {
+  if (id >= 0 && id < impl_->vocabulary.size()) return;
+  throw Error({.what = "token id is out of range",
+               .where = "text to decode",
+               .expected = "0 to " + std::to_string(impl_->vocabulary.size() - 1),
+               .found = std::to_string(id)});
+}
+
+const TokenText& Tokenizer::Text(TokenId id) const {
+  CheckId(id);
+  return impl_->vocabulary.Text(id);
 }
 
 std::string_view Tokenizer::Bytes(TokenId id) const {
-  if (id < 0 || id >= impl_->vocabulary.size()) {
-    throw Error({.what = "token id is out of range",
-                 .where = "text to decode",
-                 .expected = "0 to " + std::to_string(impl_->vocabulary.size() - 1),
-                 .found = std::to_string(id)});
-  }
-  return impl_->vocabulary.Bytes(id);
+  return Text(id).bytes;
+}
+
+std::string_view Tokenizer::Name(TokenId id) const {
+  CheckId(id);
+  return impl_->vocabulary.Name(id);
+}
+
+const TokenDecoder& Tokenizer::decoder() const noexcept {
+  return impl_->decoder;
 }
 
 const std::vector<TokenId>& Tokenizer::Prefix() const noexcept {

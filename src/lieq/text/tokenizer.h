@@ -1,4 +1,5 @@
-// Byte-level BPE from Hugging Face's tokenizer.json: the families of Llama 3, Qwen2/3 and SmolLM2.
+// BPE from Hugging Face's tokenizer.json: byte-level, of the families of Llama 3, Qwen and SmolLM,
+// and over characters, of Llama 2, Mistral, Phi-3 and Gemma.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "lieq/base/types.h"
+#include "lieq/text/token_decoder.h"
 
 namespace lieq {
 
@@ -52,12 +54,17 @@ class Tokenizer {
   [[nodiscard]] PlacedTokens EncodePlaced(std::string_view text,
                                           std::span<const PlainSpan> plain) const;
   /// Text of the ids, special tokens included unless `skip_special`; invalid UTF-8 becomes U+FFFD
-  /// as in the reference. Throws Error for an id that is out of range.
+  /// as in the reference, whose decoder may strip the text's beginning. Throws Error for an id that
+  /// is out of range.
   [[nodiscard]] std::string Decode(const std::vector<TokenId>& ids,
                                    bool skip_special = false) const;
 
   /// The text that a token stands for; part of a character, maybe. Throws Error as Decode does.
   [[nodiscard]] std::string_view Bytes(TokenId id) const;
+  /// What the token is in a text, and by what name the file has it. Throw Error as Decode does.
+  [[nodiscard]] const TokenText& Text(TokenId id) const;
+  [[nodiscard]] std::string_view Name(TokenId id) const;
+  [[nodiscard]] const TokenDecoder& decoder() const noexcept;
   /// The special tokens that the post-processor's template puts before a text (BOS).
   [[nodiscard]] const std::vector<TokenId>& Prefix() const noexcept;
 
@@ -67,6 +74,7 @@ class Tokenizer {
 
  private:
   struct Impl;
+  void CheckId(TokenId id) const;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

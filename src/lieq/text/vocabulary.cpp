@@ -6,30 +6,18 @@
 
 #include "lieq/base/error.h"
 #include "lieq/io/printable.h"
-#include "lieq/text/byte_level.h"
-#include "lieq/text/normalizer.h"
 
 namespace lieq {
 namespace {
 
-/// What Decode writes for a token: the bytes of a byte-level name, any other name as it is.
-std::string DecodedBytes(std::string_view name) {
-  return BytesOfToken(name).value_or(std::string(name));
-}
-
 AddedToken ReadAddedToken(const Json& entry, const std::string& where) {
   const JsonObject token(entry, where);
-  if (token.Boolean("single_word", false)) {
-    throw Error({.what = "added token option is not supported",
-                 .where = token.Where("single_word"),
-                 .expected = "false",
-                 .found = "true for '" + Printable(token.String("content")) + "'"});
-  }
   AddedToken added{.content = token.String("content"),
                    .special = token.Boolean("special", false),
                    .normalized = token.Boolean("normalized", true),
                    .strip_left = token.Boolean("lstrip", false),
-                   .strip_right = token.Boolean("rstrip", false)};
+                   .strip_right = token.Boolean("rstrip", false),
+                   .single_word = token.Boolean("single_word", false)};
   if (added.content.empty()) {
     throw Error({.what = "added token is empty", .where = token.Where("content")});
   }
@@ -46,9 +34,12 @@ AddedToken ReadAddedToken(const Json& entry, const std::string& where) {
 
 }  // namespace
 
-Vocabulary::Vocabulary(const JsonObject& root, bool nfc) {
-  ReadModel(root.Object("model"));
-  if (root.Has("added_tokens")) ReadAdded(root.At("added_tokens"), nfc, root.Where("added_tokens"));
+Vocabulary::Vocabulary(const JsonObject& root, const NormalForm& normal,
+                       const TokenDecoder& decoder) {
+  ReadModel(root.Object("model"), decoder);
+  if (root.Has("added_tokens")) {
+    ReadAdded(root.At("added_tokens"), normal, decoder, root.Where("added_tokens"));
+  }
 }
 
 std::optional<TokenId> Vocabulary::Find(std::string_view name) const {
@@ -61,12 +52,12 @@ std::optional<TokenId> Vocabulary::FindInModel(std::string_view name) const {
   return id && *id < model_size_ ? id : std::nullopt;
 }
 
-void Vocabulary::Append(std::string_view name) {
+void Vocabulary::Append(std::string_view name, const TokenDecoder& decoder) {
   names_.Add(name);
-  tokens_.push_back({.bytes = DecodedBytes(name)});
+  tokens_.push_back({.text = decoder.TextOf(name)});
 }
 
-void Vocabulary::ReadModel(const JsonObject& model) {
+void Vocabulary::ReadModel(const JsonObject& model, const TokenDecoder& decoder) {
   const JsonObject vocab = model.Object("vocab");
   const auto count = static_cast<std::int64_t>(vocab.value().size());
   if (count == 0 || count > INT32_MAX) {
@@ -96,11 +87,12 @@ void Vocabulary::ReadModel(const JsonObject& model) {
     }
   }
   tokens_.reserve(names.size());
-  for (const std::string* name : names) Append(*name);
+  for (const std::string* name : names) Append(*name, decoder);
   model_size_ = size();
 }
 
-void Vocabulary::ReadAdded(const Json& entries, bool nfc, const std::string& where) {
+void Vocabulary::ReadAdded(const Json& entries, const NormalForm& normal,
+                           const TokenDecoder& decoder, const std::string& where) {
   if (!entries.is_array()) {
     throw Error({.what = "wrong type of value",
                  .where = where,
@@ -127,12 +119,14 @@ void Vocabulary::ReadAdded(const Json& entries, bool nfc, const std::string& whe
                    .where = place,
                    .found = "'" + Printable(added.content) + "'"});
     }
-    if (id == size()) Append(added.content);
-    if (std::string storage; nfc && added.normalized) {
-      added.content = std::string(ToNfc(added.content, storage));
-      tokens_[Size(id)].bytes = DecodedBytes(added.content);  // of this form: so the reference
+    if (id == size()) Append(added.content, decoder);
+    Token& token = tokens_[Size(id)];
+    token.special = token.left_out = added.special;
+    if (added.normalized) {
+      const std::string name = std::exchange(added.content, normal.Apply(added.content));
+      token.left_out &= added.content == name;     // the reference looks for its name so
+      token.text = decoder.TextOf(added.content);  // of this form: so the reference
     }
-    tokens_[Size(id)].special = added.special;
     added_.push_back(std::move(added));
   }
 }
