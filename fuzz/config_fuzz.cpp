@@ -51,7 +51,7 @@ void ParseGrids(const Json& json) {
   Require(ParseQuantizationConfig(again, config, "again") == grids, "written as it was read");
 }
 
-constexpr std::array<std::string_view, 41> kKeys{"architectures",
+constexpr std::array<std::string_view, 48> kKeys{"architectures",
                                                  "model_type",
                                                  "num_hidden_layers",
                                                  "hidden_size",
@@ -91,7 +91,14 @@ constexpr std::array<std::string_view, 41> kKeys{"architectures",
                                                  "offset",
                                                  "actorder",
                                                  "ignore",
-                                                 "format"};
+                                                 "format",
+                                                 "num_local_experts",
+                                                 "num_experts_per_tok",
+                                                 "moe_intermediate_size",
+                                                 "norm_topk_prob",
+                                                 "decoder_sparse_step",
+                                                 "mlp_only_layers",
+                                                 "clip_qkv"};
 constexpr std::array<std::string_view, 19> kValues{"llama3",
                                                    "lieq",
                                                    "half",

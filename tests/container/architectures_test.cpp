@@ -100,6 +100,25 @@ TEST_P(Architectures, OfGemmaSurviveInGgufWithTheScaleThatItHas) {
   EXPECT_EQ(Refusal("gguf"), "");
 }
 
+TEST_P(Architectures, OfExpertsSurviveStackedInMlxAndAreRefusedForGptq) {
+  if (!model.weights.config.HasExperts()) GTEST_SKIP();
+  Quantize();
+  EXPECT_EQ(Refusal("mlx"), "");
+  EXPECT_THAT(Refusal("gptq"), HasSubstr("no rules for modules"));
+}
+
+TEST_P(Architectures, OfExpertsInEveryLayerSurviveInGguf) {
+  if (GetParam().name != "qwen3_moe") GTEST_SKIP();
+  model.weights.layers.erase(model.weights.layers.begin());  // the one without
+  model.weights.config.shapes.erase(model.weights.config.shapes.begin());
+  --model.weights.config.layers;
+  EXPECT_EQ(Refusal("gguf"), "") << "floats";
+  Quantize();
+  EXPECT_EQ(Refusal("gguf"), "");
+  model.weights.config.experts.normalised = false;
+  EXPECT_THAT(Refusal("gguf"), HasSubstr("add up to 1"));
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shared, Architectures,
     testing::Values(Case{"mistral", "no sliding windows"}, Case{"mistral-full", ""},
@@ -109,7 +128,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"phi3-short", "no sliding windows"}, Case{"qwen3_5", ""},
                     Case{"gemma3", "scale of scores"}, Case{"gemma2", "scale of scores"},
                     Case{"olmo2", ""}, Case{"olmo3", ""}, Case{"exaone4", "no sliding windows"},
-                    Case{"lfm2", ""}, Case{"ministral3", ""}),
+                    Case{"lfm2", ""}, Case{"ministral3", ""},
+                    Case{"qwen3_moe", "experts in every layer"},
+                    Case{"olmoe", "as many heads of keys"}),
     [](const auto& test) {
       std::string name = test.param.name;
       std::ranges::replace(name, '-', '_');

@@ -158,5 +158,64 @@ TEST(RopeByTypeOfLayer, IsRefusedForClassesThatHaveOne) {
               AllOf(HasSubstr("by type of layer"), HasSubstr("full_attention")));
 }
 
+TEST(Qwen3MoeConfig, HasExpertsButInLayersThatAreSaidToBeDense) {
+  const ModelConfig config = Parse(Small("Qwen3MoeForCausalLM", {{"num_experts", 8},
+                                                                 {"num_experts_per_tok", 2},
+                                                                 {"moe_intermediate_size", 32},
+                                                                 {"norm_topk_prob", true},
+                                                                 {"decoder_sparse_step", 2},
+                                                                 {"mlp_only_layers", {3}}}));
+  EXPECT_EQ(config.experts, (ExpertShape{.count = 8, .used = 2, .inner = 32, .normalised = true}));
+  for (Index layer = 0; layer < 6; ++layer) {
+    EXPECT_EQ(config.Shape(layer).experts, layer == 1 || layer == 5) << layer;
+  }
+  EXPECT_EQ(config.Out(0, Site::kUp), 96);
+  EXPECT_EQ(config.Out(1, Site::kUp), 8 * 32);
+  EXPECT_EQ(config.Out(1, Site::kDown), 8 * 64);
+  EXPECT_EQ(config.In(1, Site::kDown), 32);
+  EXPECT_EQ(config.Module(1, Site::kDown), "mlp.experts.down_proj");
+  EXPECT_EQ(ModuleName(config, 1, Site::kDown, 7), "model.layers.1.mlp.experts.7.down_proj");
+  EXPECT_EQ(ModuleName(config, 0, Site::kDown, 0), "model.layers.0.mlp.down_proj");
+  // As a tensor of all experts counts: the plan's bytes are those of the file.
+  EXPECT_EQ(config.LayerWeightCount(1), 64 * 64 * 2 + 2 * 64 * 32 + 8 * 3 * 32 * 64);
+}
+
+TEST(Qwen3MoeConfig, TakesEitherNameOfTheNumberAndDefaultsOfTheClass) {
+  const Json other{{"num_local_experts", 16}};
+  EXPECT_EQ(Parse(Small("Qwen3MoeForCausalLM", other)).experts,
+            (ExpertShape{.count = 16, .used = 8, .inner = 768}));
+  EXPECT_EQ(Parse(Small("Qwen3MoeForCausalLM", Json::object())).experts.count, 128);
+  EXPECT_FALSE(Parse(Small("Qwen3MoeForCausalLM", {{"num_experts", 0}})).HasExperts());
+  const ModelConfig windows =
+      Parse(Small("Qwen3MoeForCausalLM", {{"use_sliding_window", true}, {"sliding_window", 100}}));
+  EXPECT_EQ(windows.Shape(0).window, 100);  // of all layers
+  EXPECT_EQ(Parse(Small("Qwen3MoeForCausalLM", {{"sliding_window", 100}})).Shape(0).window, 0);
+}
+
+TEST(Qwen3MoeConfig, RefusesByName) {
+  const char* name = "Qwen3MoeForCausalLM";
+  EXPECT_THAT(Refusal(name, {{"num_experts", 8}, {"num_local_experts", 4}}),
+              HasSubstr("num_local_experts"));
+  EXPECT_THAT(Refusal(name, {{"num_experts", 8}, {"num_experts_per_tok", 9}}),
+              HasSubstr("num_experts_per_tok"));
+  EXPECT_THAT(Refusal(name, {{"num_experts", -1}}), HasSubstr("num_experts"));
+  EXPECT_THAT(Refusal(name, {{"num_experts", 1 << 20}}), HasSubstr("num_experts"));
+  EXPECT_THAT(Refusal(name, {{"moe_intermediate_size", 0}}), HasSubstr("moe_intermediate_size"));
+  EXPECT_THAT(Refusal(name, {{"decoder_sparse_step", 0}}), HasSubstr("decoder_sparse_step"));
+  EXPECT_THAT(Refusal(name, {{"mlp_only_layers", "0"}}), HasSubstr("mlp_only_layers"));
+}
+
+TEST(OlmoeConfig, HasExpertsInEveryLayerAndABoundOnWhatAttentionReads) {
+  const ModelConfig config = Parse(Small(
+      "OlmoeForCausalLM", {{"num_experts", 4}, {"num_experts_per_tok", 1}, {"clip_qkv", 2.5}}));
+  EXPECT_EQ(config.experts, (ExpertShape{.count = 4, .used = 1, .inner = 96}));
+  EXPECT_TRUE(config.Shape(5).experts);
+  EXPECT_EQ(config.qkv_clip, 2.5);
+  EXPECT_TRUE(config.whole_qk_norm);
+  EXPECT_EQ(Parse(Small("OlmoeForCausalLM", {{"clip_qkv", nullptr}})).qkv_clip, 0);
+  EXPECT_THAT(Refusal("OlmoeForCausalLM", {{"clip_qkv", -1}}), HasSubstr("clip_qkv"));
+  EXPECT_THAT(Refusal("OlmoeForCausalLM", {{"num_experts", 0}}), HasSubstr("num_experts"));
+}
+
 }  // namespace
 }  // namespace lieq

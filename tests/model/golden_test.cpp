@@ -277,7 +277,7 @@ class FurtherArchitecture : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     std::string name = GetParam();
-    if (name != "qwen3_5") std::ranges::replace(name, '_', '-');
+    if (name != "qwen3_5" && name != "qwen3_moe") std::ranges::replace(name, '_', '-');
     const fs::path folder = kShared / "models-arch" / name;
     if (!fs::exists(folder)) GTEST_SKIP() << folder << " is not there";
     model = OpenModel(folder);
@@ -367,7 +367,8 @@ INSTANTIATE_TEST_SUITE_P(Shared, FurtherArchitecture,
                          testing::Values("mistral", "mistral_full", "ministral", "smollm3",
                                          "granite", "qwen2_yarn", "llama_linear", "llama_dynamic",
                                          "phi3", "phi3_short", "qwen3_5", "gemma3", "gemma2",
-                                         "olmo2", "olmo3", "exaone4", "lfm2", "ministral3"),
+                                         "olmo2", "olmo3", "exaone4", "lfm2", "ministral3",
+                                         "qwen3_moe", "olmoe"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

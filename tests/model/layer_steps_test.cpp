@@ -113,6 +113,29 @@ TEST(StepsOf, ReadsOnlyWhatWasWrittenAndHasEveryLinearOnceInOrder) {
   }
 }
 
+TEST(StepsOf, SendsTokensToExpertsWhereTheLayerHasSome) {
+  ModelConfig config = kConfig;
+  config.experts = {.count = 5, .used = 2, .inner = 12};
+  config.qkv_clip = 3;
+  const LayerShape shape{.experts = true};
+  const std::vector<LayerStep> steps = StepsOf(config, shape);
+
+  const auto route = std::ranges::find(steps, StepKind::kRoute, &LayerStep::kind);
+  ASSERT_NE(route, steps.end());
+  EXPECT_EQ(route->from, LayerValue::kNormed);
+  EXPECT_EQ(route->to, LayerValue::kRoutes);
+  EXPECT_EQ(std::ranges::count(steps, StepKind::kClip, &LayerStep::kind), 3);
+  for (const LayerStep& step : steps) {
+    if (step.kind != StepKind::kProducts) continue;
+    EXPECT_EQ(step.experts, step.unit == Unit::kGateUp || step.unit == Unit::kDown);
+    EXPECT_TRUE(!step.experts || &step > &*route);
+  }
+  EXPECT_EQ(Width(config, shape, LayerValue::kGate), 24);
+  EXPECT_EQ(Width(config, shape, LayerValue::kRoutes), 4);
+  EXPECT_EQ(config.Out(shape, Site::kDown), 5 * config.hidden);
+  for (const LayerStep& step : StepsOf(config, {})) EXPECT_FALSE(step.experts);
+}
+
 TEST(StepsOf, HasWhatTheLayerHas) {
   for (const bool qk_norm : {false, true}) {
     for (const LayerShape& shape : kShapes) {

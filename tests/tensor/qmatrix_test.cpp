@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lieq/base/rng.h"
+#include "lieq/tensor/any_matrix.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/random_qmatrix.h"
 #include "tests/support/temp_folder.h"
@@ -199,6 +200,44 @@ TEST(QMatrix, CopiesRowsWhole) {
       EXPECT_EQ(to.Super(1, block), from.Super(1, block));
     }
   }
+}
+
+TEST(QMatrix, IsTheSameInPartsAndStackedAgain) {
+  for (const Grid& grid :
+       {Grid{.bits = 3, .group_size = 32},
+        Grid{.bits = 4, .group_size = 0, .offset = Offset::kInteger},
+        Grid{.bits = 2, .group_size = 16, .offset = Offset::kFloat}, KQuantOfBits(4)->grid}) {
+    const QMatrix all = RandomQMatrix(12, 256, grid, 3);
+    std::vector<std::shared_ptr<const QMatrix>> parts;
+    for (Index row = 0; row < 12; row += 4) {
+      parts.push_back(std::make_shared<const QMatrix>(all.Slice(row, 4)));
+      Matrix<float> of_part(4, 256), of_all(4, 256);
+      parts.back()->Dequantize(0, of_part.view());
+      all.Dequantize(row, of_all.view());
+      EXPECT_TRUE(std::equal(of_all.data(), of_all.data() + of_all.size(), of_part.data()));
+    }
+    const QMatrix again = QMatrix::Stacked(parts);
+    EXPECT_TRUE(std::ranges::equal(again.words(), all.words()));
+    Matrix<float> a(12, 256), b(12, 256);
+    all.Dequantize(0, a.view());
+    again.Dequantize(0, b.view());
+    EXPECT_TRUE(std::equal(a.data(), a.data() + a.size(), b.data()));
+    EXPECT_EQ(again.stored_bits(), all.stored_bits());
+  }
+}
+
+TEST(StackedRows, AreRowsOfTheirParts) {
+  const std::vector<float> low{1, 2, 3, 4}, high{5, 6, 7, 8};
+  const AnyMatrix stacked = std::make_shared<const StackedRows>(std::vector<StackedRows::Part>{
+      View<const float, 2>(low.data(), 2, 2), View<const float, 2>(high.data(), 2, 2)});
+  Matrix<float> middle(2, 2);
+  WidenRows(stacked, 1, middle.view());
+  EXPECT_EQ(Rows(stacked), 4);
+  EXPECT_EQ(middle(0, 1), 4);
+  EXPECT_EQ(middle(1, 0), 5);
+  EXPECT_EQ(TypeOf(stacked), DType::kF32);
+  const AnyMatrix second = RowsOf(stacked, 2, 2);
+  EXPECT_EQ(MappedBytes(second).data(), std::as_bytes(std::span(high)).data());
 }
 
 TEST(QMatrix, CountsStoredBits) {

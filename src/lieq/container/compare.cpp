@@ -97,6 +97,11 @@ struct ModelComparer::State {
     extent("value head of the delta rule", a.delta.value_dim, b.delta.value_dim);
     extent("width of the convolution", a.conv_kernel, b.conv_kernel);
     option("bias of the convolution", a.conv_bias, b.conv_bias);
+    extent("experts of a layer", a.experts.count, b.experts.count);
+    extent("experts of a token", a.experts.used, b.experts.used);
+    extent("width of an expert", a.experts.inner, b.experts.inner);
+    option("normalised experts", a.experts.normalised, b.experts.normalised);
+    number("bound of queries, keys and values", a.qkv_clip, b.qkv_clip);
     number("cap of attention", a.attention_cap, b.attention_cap);
     number("cap of logits", a.logit_cap, b.logit_cap);
     number("temperature", a.temperature, b.temperature);
@@ -106,6 +111,7 @@ struct ModelComparer::State {
       if (of_a == of_b) continue;
       extent(fmt::format("window of layer {}", layer), of_a.window, of_b.window);
       option(fmt::format("rotation of layer {}", layer), of_a.rotates, of_b.rotates);
+      option(fmt::format("experts of layer {}", layer), of_a.experts, of_b.experts);
       option(fmt::format("rope of layer {}", layer), of_a.local_rope, of_b.local_rope);
       extent(fmt::format("mixer of layer {}", layer), static_cast<Index>(of_a.mixer),
              static_cast<Index>(of_b.mixer));

@@ -162,6 +162,10 @@ class Plan {
         const std::vector<Index> order = GgufRowOrder(config, layer, site);
         AddMatrix(module + ".weight", Moved(each.At(site).weight, layer, site), order,
                   "layer " + std::to_string(layer) + ", " + std::string(Name(site)));
+        if (config.IsOfExperts(layer, site)) {
+          std::vector<std::int64_t>& shape = specs_.back().shape;  // an expert each
+          shape = {config.experts.count, shape[0] / config.experts.count, shape[1]};
+        }
         AddVector(module + ".bias", each.At(site).bias, order);
       }
     }
@@ -173,7 +177,7 @@ class Plan {
   [[nodiscard]] std::uint32_t FileTypeNumber() const {
     const auto matrices = [&](const BlockType& type) {
       return std::ranges::count_if(specs_, [&](const GgufSpec& spec) {
-        return spec.shape.size() == 2 && spec.type->name == type.name;
+        return spec.shape.size() >= 2 && spec.type->name == type.name;
       });
     };
     return std::ranges::max_element(BlockTypes(), {}, matrices)->file_type;
@@ -233,7 +237,8 @@ class Plan {
     const auto [rows, cols] = ShapeOf(config, config.Shape(layer), row.which);
     if (values.empty()) return;
     const bool vector = rows == 1 && row.which != LayerVector::kConv &&
-                        row.which != LayerVector::kDeltaA && row.which != LayerVector::kDeltaB;
+                        row.which != LayerVector::kDeltaA && row.which != LayerVector::kDeltaB &&
+                        row.which != LayerVector::kRouter;
     const std::vector<Index> order = GgufVectorOrder(config, row.which);
     const float sign = row.which == LayerVector::kDeltaDecay ? -1.0f : 1.0f;
     specs_.push_back(
@@ -267,6 +272,12 @@ class Plan {
                    const BlockType& type, const std::vector<Index>& order) const {
     const Index rows = Rows(matrix), cols = Cols(matrix);
     const auto* packed = std::get_if<Packed>(&matrix);
+    if (const auto* stacked = std::get_if<std::shared_ptr<const StackedRows>>(&matrix)) {
+      for (Index row = 0; row < rows; row += (*stacked)->part_rows()) {
+        writer.Write(spec.name, MappedBytes(RowsOf(matrix, row, (*stacked)->part_rows())));
+      }
+      return source_.weights.Release(matrix);
+    }
     if (packed == nullptr && order.empty()) {
       writer.Write(spec.name, MappedBytes(matrix));
       return source_.weights.Release(matrix);
@@ -357,6 +368,11 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   number("embedding_length", config.hidden);
   number("feed_forward_length", config.intermediate);
   number("attention.head_count", config.heads);
+  if (config.HasExperts()) {
+    number("expert_count", config.experts.count);
+    number("expert_used_count", config.experts.used);
+    number("expert_feed_forward_length", config.experts.inner);
+  }
   if (!config.Mixes(Mixer::kShortConv)) number("attention.head_count_kv", config.kv_heads);
   number("attention.key_length", config.head_dim);
   number("attention.value_length", config.head_dim);

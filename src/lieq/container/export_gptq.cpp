@@ -42,7 +42,8 @@ void CheckModules(const ModelConfig& config) {
     for (const Site site : config.Sites(layer)) {
       const std::string_view module = config.Module(layer, site);
       const bool known = (module.starts_with("self_attn.") || module.starts_with("mlp.")) &&
-                         module.ends_with("_proj") && module != "self_attn.out_proj";
+                         module.ends_with("_proj") && module != "self_attn.out_proj" &&
+                         !module.starts_with("mlp.experts.");
       if (known) continue;
       throw Error({.what = "gptq has no rules for modules of these names",
                    .where = "--to gptq: " + ModuleName(config, layer, site),

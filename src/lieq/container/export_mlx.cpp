@@ -10,6 +10,7 @@
 #include "lieq/container/export_rows.h"
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/mlx_folder.h"
+#include "lieq/container/stacked_experts.h"
 
 namespace lieq {
 namespace {
@@ -27,7 +28,8 @@ Modules ModulesOf(const ModelFolder& source) {
   const Weights& weights = source.weights;
   for (Index layer = 0; layer < weights.config.layers; ++layer) {
     for (const Site site : weights.config.Sites(layer)) {
-      add(ModuleName(weights.config, layer, site), weights.layers[Size(layer)].At(site).weight);
+      add(SwitchModule(ModuleName(weights.config, layer, site, 0)),
+          weights.layers[Size(layer)].At(site).weight);
     }
   }
   add(std::string(kEmbeddingModule), weights.embedding);
@@ -101,7 +103,8 @@ void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
       .specs = [&](const std::string& module,
                    const QMatrix& matrix) { return MlxSpecs(module, matrix, types.at(module)); },
       .write = [&](TensorWriter& writer, const std::string& module,
-                   const QMatrix& matrix) { WriteMlx(writer, module, matrix, types.at(module)); }};
+                   const QMatrix& matrix) { WriteMlx(writer, module, matrix, types.at(module)); },
+      .stacks_experts = true};
   Record config = FloatConfig(source);
   AddOldRopeKeys(config);
   config["quantization"] = Quantization(modules);

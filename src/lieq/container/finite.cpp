@@ -129,9 +129,10 @@ void RequireMatrix(const ModelFolder& model, const std::string& module, const An
 std::int64_t RequireFinite(const ModelFolder& model, ThreadPool& pool) {
   std::int64_t count = 0;
   for (const NamedTensor& tensor : NamedTensors(model.weights)) {
-    if (const auto* matrix = std::get_if<const AnyMatrix*>(&tensor.values)) {
-      RequireMatrix(model, tensor.name, **matrix, pool);
-      count += Rows(**matrix) * Cols(**matrix);
+    if (std::holds_alternative<const AnyMatrix*>(tensor.values)) {
+      const AnyMatrix matrix = tensor.Matrix();
+      RequireMatrix(model, tensor.name, matrix, pool);
+      count += Rows(matrix) * Cols(matrix);
     } else {
       count +=
           static_cast<std::int64_t>(std::get<const std::vector<float>*>(tensor.values)->size());

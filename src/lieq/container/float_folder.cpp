@@ -26,7 +26,13 @@ std::vector<NamedValues> LayerTensors(Index layer, const ModelConfig& config,
     const auto index = static_cast<std::size_t>(site);
     const Matrix<float>& w = weights.weights[index];
     const std::string module = ModuleName(config, layer, site);
-    tensors.push_back({module + ".weight", std::span(w.data(), Size(w.size()))});
+    const auto parts = Size(config.Parts(layer, site));
+    const std::span<const float> all(w.data(), Size(w.size()));
+    const std::size_t each = all.size() / parts;
+    for (std::size_t part = 0; part < parts; ++part) {
+      tensors.push_back({ModuleName(config, layer, site, static_cast<Index>(part)) + ".weight",
+                         all.subspan(part * each, each)});
+    }
     if (config.HasBias(shape, site)) tensors.push_back({module + ".bias", weights.biases[index]});
   }
   for (const LayerVectorRow& row : LayerVectorRows()) {

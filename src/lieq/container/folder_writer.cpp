@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <span>
-#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -12,6 +11,7 @@
 #include "lieq/container/named_tensors.h"
 #include "lieq/container/narrow.h"
 #include "lieq/container/quantization_keys.h"
+#include "lieq/container/stacked_experts.h"
 
 namespace lieq {
 namespace {
@@ -30,8 +30,10 @@ class Parts {
 
   std::vector<Part> All() {
     for (const NamedTensor& tensor : NamedTensors(source_.weights)) {
-      if (const auto* matrix = std::get_if<const AnyMatrix*>(&tensor.values)) {
-        Add(tensor.name, **matrix);
+      if (form_.stacks_experts && tensor.experts > 0) {
+        if (tensor.rows[0] == 0) AddStacked(tensor);
+      } else if (std::holds_alternative<const AnyMatrix*>(tensor.values)) {
+        Add(tensor.name, tensor.Matrix());
       } else {
         Add(tensor, *std::get<const std::vector<float>*>(tensor.values));
       }
@@ -40,26 +42,33 @@ class Parts {
   }
 
  private:
-  void Add(const std::string& module, const AnyMatrix& matrix) {
+  /// All experts in one tensor of three dimensions. first: the name of the first of them.
+  void AddStacked(const NamedTensor& first) {
+    Add(SwitchModule(first.name), *std::get<const AnyMatrix*>(first.values));
+    for (TensorSpec& spec : parts_.back().specs) {
+      spec.shape = {first.experts, spec.shape[0] / first.experts, spec.shape[1]};
+    }
+  }
+
+  void Add(const std::string& module, AnyMatrix matrix) {
     if (const Packed* packed = std::get_if<Packed>(&matrix)) {
       parts_.push_back(
-          {form_.specs(module, **packed), [this, module, packed](TensorWriter& writer) {
-             form_.write(writer, module, **packed);
+          {form_.specs(module, **packed), [this, module, codes = *packed](TensorWriter& writer) {
+             form_.write(writer, module, *codes);
            }});
       return;
     }
-    const DType type = std::holds_alternative<View<const float, 2>>(matrix)  ? DType::kF32
-                       : std::holds_alternative<View<const Bf16, 2>>(matrix) ? DType::kBF16
-                                                                             : DType::kF16;
     const std::string name = module + ".weight";
-    parts_.push_back({{{name, type, {Rows(matrix), Cols(matrix)}}},
-                      [this, name, &matrix](TensorWriter& writer) { Copy(name, matrix, writer); }});
+    parts_.push_back({{{name, TypeOf(matrix), {Rows(matrix), Cols(matrix)}}},
+                      [this, name, matrix = std::move(matrix)](TensorWriter& writer) {
+                        Copy(name, matrix, writer);
+                      }});
   }
 
   void Copy(const std::string& name, const AnyMatrix& matrix, TensorWriter& writer) const {
     std::visit(
         [&](const auto& view) {
-          if constexpr (!std::is_same_v<std::decay_t<decltype(view)>, Packed>) {
+          if constexpr (requires { view.Row(0); }) {
             // Row by row: rows of a view may lie apart.
             for (Index row = 0; row < view.rows(); ++row) {
               writer.Write(name, std::as_bytes(view.Row(row)));

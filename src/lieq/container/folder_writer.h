@@ -20,6 +20,7 @@ struct PackedForm {
   std::function<std::vector<TensorSpec>(const std::string& module, const QMatrix& matrix)> specs;
   /// Writes them in that order.
   std::function<void(TensorWriter& writer, const std::string& module, const QMatrix& matrix)> write;
+  bool stacks_experts = false;  // in tensors of three dimensions, as MLX has them
 };
 
 /// WriteFolder of a model whose packed matrices are in memory or mapped. Float matrices keep their

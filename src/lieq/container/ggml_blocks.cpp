@@ -382,9 +382,7 @@ const BlockType* RoundedTypeOf(const AnyMatrix& matrix) noexcept {
     });
     return found == BlockTypes().end() ? nullptr : &*found;
   }
-  return FindBlockType(std::holds_alternative<View<const float, 2>>(matrix) ? "F32"
-                       : std::holds_alternative<View<const F16, 2>>(matrix) ? "F16"
-                                                                            : "BF16");
+  return FindBlockType(Name(TypeOf(matrix)));
 }
 
 bool Holds(const BlockType& type, const QMatrix& matrix) {

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/container/gguf_names.h"
 
@@ -68,6 +69,9 @@ AnyMatrix MovedColumns(const AnyMatrix& matrix, const std::vector<Index>& order,
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_same_v<Held, Packed>) {
           return std::make_shared<const QMatrix>(MovedCodes(*held, order, place));
+        } else if constexpr (requires { held->parts(); }) {
+          LIEQ_ASSERT(false);  // no linear of experts has columns that move
+          return matrix;
         } else {
           using T = std::remove_const_t<std::remove_pointer_t<decltype(held.data())>>;
           auto moved = std::make_shared<Matrix<T>>(held.rows(), held.cols());

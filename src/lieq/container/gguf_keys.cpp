@@ -146,8 +146,8 @@ constexpr std::array kRows{
     Row{"rescale_every_n_layers", kNeutral, "absent or 0", Zero},
 
     // Experts.
-    Row{"expert_count", kNeutral, "absent or 0", Zero},
-    Row{"expert_used_count", kNeutral, "absent or 0", Zero},
+    Row{"expert_count", kNeutral, "absent or 0", Zero, {}, false, "qwen3moe olmoe"},
+    Row{"expert_used_count", kNeutral, "absent or 0", Zero, {}, false, "qwen3moe olmoe"},
     Row{"expert_shared_count", kNeutral, "absent or 0", Zero},
     Row{"expert_group_count", kNeutral, "absent or 0", Zero},
     Row{"expert_group_used_count", kNeutral, "absent or 0", Zero},

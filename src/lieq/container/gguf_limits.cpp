@@ -38,12 +38,12 @@ std::optional<Problem> WhyNoGguf(const ModelConfig& config) {
   const bool square = config.heads * config.head_dim == config.hidden;
   const bool wants_square = row->gguf_name == "phi3" || row->gguf_name == "granite" ||
                             row->gguf_name == "olmo2" || row->gguf_name == "exaone4" ||
-                            row->gguf_name == "lfm2";
+                            row->gguf_name == "lfm2" || row->gguf_name == "olmoe";
   if (wants_square && !square) {
     return because("llama.cpp has no head size of its own in this architecture",
                    "heads as wide as the stream together");
   }
-  if (row->gguf_name == "olmo2" && config.tied) {
+  if ((row->gguf_name == "olmo2" || row->gguf_name == "olmoe") && config.tied) {
     return because("llama.cpp wants a head of its own in this architecture", "an untied head");
   }
   if (const auto& local = config.local_rope; local && local->scaling != RopeScaling::kNone) {
@@ -63,6 +63,26 @@ std::optional<Problem> WhyNoGguf(const ModelConfig& config) {
     }
     if (row->attention_cap != 0 && (config.attention_cap == 0 || config.logit_cap == 0)) {
       return because("llama.cpp caps scores and logits of this architecture always", "both caps");
+    }
+  }
+  if (row->gguf_name == "olmoe" && config.kv_heads != config.heads) {
+    return because("llama.cpp has as many heads of keys as of queries in this architecture",
+                   "num_key_value_heads = num_attention_heads");
+  }
+  if (row->experts.count > 0) {
+    // qwen3moe divides by the sum of what is chosen, olmoe does not.
+    if (config.experts.normalised != row->dense_between) {
+      return because("llama.cpp has it of the architecture whether experts add up to 1",
+                     row->dense_between ? "norm_topk_prob: true" : "norm_topk_prob: false");
+    }
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      if (config.Shape(layer).experts) continue;
+      return because("llama.cpp has experts in every layer of this architecture",
+                     "no mlp_only_layers, and decoder_sparse_step 1");
+    }
+    if (config.qkv_clip != 0) {
+      return because("llama.cpp bounds no queries, keys and values in this architecture",
+                     "clip_qkv: null");
     }
   }
   if (config.conv_bias) {

@@ -25,7 +25,10 @@ constexpr std::array<std::string_view, kLayerVectors> kVectors{"attn_norm.weight
                                                                "ssm_beta.weight",
                                                                "ssm_a",
                                                                "ssm_dt.bias",
-                                                               "ssm_norm.weight"};
+                                                               "ssm_norm.weight",
+                                                               "ffn_gate_inp.weight"};
+constexpr std::array<std::string_view, kSites> kExpertModules{
+    "", "", "", "", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"};
 
 }  // namespace
 
@@ -40,6 +43,7 @@ std::string GgufLayerTensor(Index layer, std::string_view name) {
 std::string GgufModule(const ModelConfig& config, Index layer, Site site) {
   const Mixer mixer = config.Shape(layer).mixer;
   std::string_view name = kModules[static_cast<std::size_t>(site)];
+  if (config.IsOfExperts(layer, site)) name = kExpertModules[static_cast<std::size_t>(site)];
   if (mixer == Mixer::kShortConv && site == Site::kQ) name = "shortconv.in_proj";
   if (mixer == Mixer::kShortConv && site == Site::kO) name = "shortconv.out_proj";
   if (mixer == Mixer::kGatedDelta && site == Site::kQ) name = "attn_qkv";

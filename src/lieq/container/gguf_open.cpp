@@ -290,8 +290,20 @@ class Reader {
           keys.Has(Key("attention.temperature_scale")) ? Number("attention.temperature_scale")
                                                        : 0.0;
     }
+    if (row.experts.count > 0) AddExpertKeys(row, config);
     if (row.mixer == Mixer::kGatedDelta) AddDeltaKeys(config);
     if (row.mixer == Mixer::kShortConv) AddShortConvKeys(config);
+  }
+
+  void AddExpertKeys(const Architecture& row, Record& config) const {
+    const std::int64_t used = Integer("expert_used_count");
+    config["num_experts"] = Integer("expert_count");
+    config["num_experts_per_tok"] = used;
+    config["norm_topk_prob"] = row.dense_between;  // as llama.cpp has it of either architecture
+    if (!row.dense_between) return;
+    config["moe_intermediate_size"] =
+        Integer("expert_feed_forward_length",
+                config["intermediate_size"].get<std::int64_t>() / std::max<std::int64_t>(used, 1));
   }
 
   void AddGemmaKeys(const Architecture& row, Record& config) const {
@@ -547,7 +559,34 @@ class Reader {
   /// name: in a folder, for what reads float tensors by it.
   AnyMatrix Read(std::string_view gguf_name, const std::string& name, Index rows, Index cols,
                  const std::vector<Index>& order = {}) {
-    const GgufTensor& tensor = At(gguf_name, {rows, cols});
+    return MatrixOf(At(gguf_name, {rows, cols}), name, order);
+  }
+
+  /// The experts of a layer, which lie in one tensor of three dimensions.
+  AnyMatrix Experts(Index layer, Site site) {
+    const ModelConfig& config = weights_.config;
+    const Index count = config.experts.count, rows = config.Out(layer, site) / count,
+                cols = config.In(layer, site);
+    GgufTensor all = At(GgufModule(config, layer, site) + ".weight", {count, rows, cols});
+    all.shape = {count * rows, cols};
+    AnyMatrix matrix = MatrixOf(all, {}, {});
+    if (std::holds_alternative<Packed>(matrix)) return matrix;
+    const TensorRef stacked = std::move(refs_.back());  // each by its name, as a folder has them
+    refs_.pop_back();
+    const std::size_t bytes = stacked.bytes.size() / Size(count);
+    for (Index part = 0; part < count; ++part) {
+      TensorRef one = stacked;
+      one.name = ModuleName(config, layer, site, part) + ".weight";
+      one.shape = {rows, cols};
+      one.bytes = stacked.bytes.subspan(Size(part) * bytes, bytes);
+      refs_.push_back(std::move(one));
+    }
+    return matrix;
+  }
+
+  AnyMatrix MatrixOf(const GgufTensor& tensor, const std::string& name,
+                     const std::vector<Index>& order) {
+    const Index rows = tensor.shape[0], cols = tensor.shape[1];
     const BlockType* type = FindBlockType(tensor.type->name);
     if (type == nullptr) {
       Refuse("type of tensor is not read", Where(tensor), NamesOfBlockTypes(),
@@ -651,6 +690,11 @@ class Reader {
                         name = ModuleName(config, layer, site);
       const std::vector<Index> order = GgufRowOrder(config, layer, site);
       Linear& linear = read.At(site);
+      if (config.IsOfExperts(shape, site)) {
+        linear.weight = Experts(layer, site);
+        quantized_ = quantized_ || std::holds_alternative<Packed>(linear.weight);
+        continue;
+      }
       linear.weight = Read(module + ".weight", name + ".weight", config.Out(shape, site),
                            config.In(shape, site), order);
       if (const std::vector<Index> columns = GgufColumnOrder(config, layer, site);

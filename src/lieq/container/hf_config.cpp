@@ -98,6 +98,7 @@ bool IsNeutral(const Json& value, double neutral) {
 bool IsOwn(std::string_view key, const Architecture& row) {
   if (key == "partial_rotary_factor") return row.partial_rotary;
   if (key == "attn_logit_softcapping") return row.attention_cap != 0;
+  if (key == "num_experts" || key == "num_local_experts") return row.experts.count > 0;
   return key == "final_logit_softcapping" && row.gemma;
 }
 
@@ -140,8 +141,9 @@ constexpr Index kFirstWindowed = 28;  // "max_window_layers" of Qwen2Config and 
 /// "sliding_window" as the class takes it: 0 where no layer has one, since it is null or switched
 /// off.
 Index ReadWindow(const JsonObject& json, const Architecture& row) {
-  const bool switched =
-      row.windows == WindowRule::kSwitched || row.windows == WindowRule::kUnrotated;
+  const bool switched = row.windows == WindowRule::kSwitched ||
+                        row.windows == WindowRule::kUnrotated ||
+                        row.windows == WindowRule::kSwitchedAll;
   if (switched && !json.Boolean("use_sliding_window", false)) return 0;
   if (json.value().contains("sliding_window") && !json.Has("sliding_window")) return 0;
   const Index otherwise =
@@ -228,7 +230,8 @@ std::vector<bool> ReadMixers(const JsonObject& json, const Architecture& row, In
 std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, Index window,
                                const std::vector<bool>& rotates) {
   std::vector<bool> windowed(rotates.size());
-  if (json.Has("layer_types") && row.windows != WindowRule::kAll) {
+  const bool all = row.windows == WindowRule::kAll || row.windows == WindowRule::kSwitchedAll;
+  if (json.Has("layer_types") && !all) {
     const Json& types = json.At("layer_types");
     if (!types.is_array()) {
       Refuse("wrong type of value", json.Where("layer_types"), "an array", Shown(types));
@@ -263,6 +266,7 @@ std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, 
             static_cast<Index>(layer) >= json.Integer("max_window_layers", kFirstWindowed);
         break;
       case WindowRule::kAll:
+      case WindowRule::kSwitchedAll:
       case WindowRule::kLayerTypes:
         windowed[layer] = true;
         break;
@@ -283,6 +287,30 @@ std::vector<bool> ReadWindowed(const JsonObject& json, const Architecture& row, 
   return windowed;
 }
 
+/// Which layers have experts, of a class that has some.
+std::vector<bool> ReadExpertLayers(const JsonObject& json, const Architecture& row,
+                                   const ModelConfig& model) {
+  std::vector<bool> experts(Size(model.layers), model.experts.count > 0);
+  if (!row.dense_between || model.experts.count == 0) return experts;
+  const Index step = json.Integer("decoder_sparse_step", 1);
+  if (step < 1) {
+    Refuse("value out of range", json.Where("decoder_sparse_step"), "at least 1",
+           std::to_string(step));
+  }
+  for (Index i = 0; i < model.layers; ++i) experts[Size(i)] = (i + 1) % step == 0;
+  if (!json.Has("mlp_only_layers")) return experts;
+  const Json& dense = json.At("mlp_only_layers");
+  const auto is_layer = [](const Json& value) { return value.is_number_integer(); };
+  if (!dense.is_array() || !std::ranges::all_of(dense, is_layer)) {
+    Refuse("not a list of layers", json.Where("mlp_only_layers"), "numbers of layers",
+           Shown(dense));
+  }
+  for (Index i = 0; i < model.layers; ++i) {
+    if (std::ranges::find(dense, Json(i)) != dense.end()) experts[Size(i)] = false;
+  }
+  return experts;
+}
+
 /// What layers have of their own: empty where all are alike and see the whole context.
 std::vector<LayerShape> ReadShapes(const JsonObject& json, const Architecture& row,
                                    const ModelConfig& model, Notes& notes) {
@@ -295,6 +323,7 @@ std::vector<LayerShape> ReadShapes(const JsonObject& json, const Architecture& r
                                         ? ReadRotations(json, model.layers)
                                         : std::vector<bool>(Size(model.layers), true);
   const std::vector<bool> mixes = ReadMixers(json, row, model.layers);
+  const std::vector<bool> experts = ReadExpertLayers(json, row, model);
   std::vector<bool> windowed = ReadWindowed(json, row, window, rotates);
   const std::vector<bool> local = windowed;  // by their type, whatever the window narrows
   const bool slides = std::ranges::find(windowed, true) != windowed.end();
@@ -307,6 +336,7 @@ std::vector<LayerShape> ReadShapes(const JsonObject& json, const Architecture& r
   for (std::size_t layer = 0; layer < windowed.size(); ++layer) {
     LayerShape shape{.window = windowed[layer] ? window : 0, .rotates = rotates[layer]};
     if (mixes[layer]) shape.mixer = row.mixer;
+    shape.experts = experts[layer];
     shape.local_rope = row.ropes_by_type && local[layer];
     if (row.unrotated_beyond_windows && window > 0) shape.rotates = local[layer];
     shapes.push_back(shape);
@@ -396,6 +426,34 @@ void NoteDefaults(const JsonObject& json, const Architecture& row, const ModelCo
                   " are taken: " + left_out);
 }
 
+/// How many there are goes by two names, which transformers takes for one another.
+void ReadExperts(const JsonObject& json, const Architecture& row, ModelConfig& model) {
+  const bool other = json.Has("num_local_experts");
+  const Index count = json.Integer("num_local_experts", row.experts.count);
+  model.experts = {.count = json.Integer("num_experts", count),
+                   .used = json.Integer("num_experts_per_tok", row.experts.used),
+                   .inner = row.dense_between
+                                ? json.Integer("moe_intermediate_size", row.experts.inner)
+                                : model.intermediate,
+                   .normalised = json.Boolean("norm_topk_prob", false)};
+  if (other && model.experts.count != count) {
+    Refuse("two numbers of experts that differ", json.Where("num_local_experts"),
+           std::to_string(model.experts.count) + ", as num_experts", std::to_string(count));
+  }
+  if (model.experts.count < 0 || (model.experts.count == 0 && !row.dense_between)) {
+    Refuse("value out of range",
+           json.Where(json.Has("num_experts") ? "num_experts" : "num_local_experts"), "at least 1",
+           std::to_string(model.experts.count));
+  }
+  if (row.clips && json.Has("clip_qkv")) {
+    model.qkv_clip = json.Number("clip_qkv", 0);
+    if (!(std::isfinite(model.qkv_clip) && model.qkv_clip > 0)) {
+      Refuse("value out of range", json.Where("clip_qkv"), "null, or a positive number",
+             std::to_string(model.qkv_clip));
+    }
+  }
+}
+
 void ReadGemma(const JsonObject& json, const Architecture& row, ModelConfig& model) {
   constexpr double kQueryScalar = 256;
   model.embedding_multiplier = std::sqrt(static_cast<double>(model.hidden));
@@ -480,6 +538,7 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   model.gated_attention = row.gated_attention;
   model.fused_qkv = model.fused_gate_up = row.fused;
   if (row.gemma) ReadGemma(json, row, model);
+  if (row.experts.count > 0) ReadExperts(json, row, model);
   if (row.mixer == Mixer::kGatedDelta) ReadDelta(json, model);
   if (row.mixer == Mixer::kShortConv) ReadShortConv(json, row, model);
   if (row.multiplies) {
@@ -525,6 +584,15 @@ std::string ModuleName(const ModelConfig& config, Index layer, Site site) {
   return InLayer(layer, config.Module(layer, site));
 }
 
+std::string ModuleName(const ModelConfig& config, Index layer, Site site, Index part) {
+  std::string name = ModuleName(config, layer, site);
+  if (!config.IsOfExperts(layer, site)) return name;
+  constexpr std::string_view kExperts = ".experts.";
+  const std::size_t at = name.rfind(kExperts);
+  return at == std::string::npos ? name
+                                 : name.insert(at + kExperts.size(), std::to_string(part) + ".");
+}
+
 std::string FinalNorm(const ModelConfig& config) {
   return std::string(NamesOf(config).final_norm);
 }
@@ -537,7 +605,8 @@ std::vector<std::int64_t> LayerTensorShape(const ModelConfig& config, Index laye
                                            LayerVector which) {
   const auto [rows, cols] = ShapeOf(config, config.Shape(layer), which);
   if (which == LayerVector::kConv) return {rows, 1, cols};
-  const bool matrix = which == LayerVector::kDeltaA || which == LayerVector::kDeltaB;
+  const bool matrix = which == LayerVector::kDeltaA || which == LayerVector::kDeltaB ||
+                      which == LayerVector::kRouter;
   return matrix ? std::vector<std::int64_t>{rows, cols} : std::vector<std::int64_t>{cols};
 }
 

@@ -10,6 +10,7 @@
 #include "lieq/base/error.h"
 #include "lieq/container/narrow.h"
 #include "lieq/container/packed_reader.h"
+#include "lieq/container/stacked_experts.h"
 #include "lieq/container/tensor_items.h"
 #include "lieq/io/printable.h"
 
@@ -191,7 +192,7 @@ PackedReader MlxReader(const Json& quantization, const std::string& where) {
   return
       [base, modules = std::move(modules)](const TensorFile& file, const std::string& module,
                                            Index rows, Index cols) -> std::optional<PackedModule> {
-        const auto listed = modules.find(module);
+        const auto listed = modules.find(SwitchModule(module));
         const bool named = listed != modules.end();
         if (named ? !listed->second.has_value() : !file.Has(TensorName(module, "scales"))) {
           return std::nullopt;

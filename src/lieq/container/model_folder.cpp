@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "lieq/base/assert.h"
@@ -18,6 +19,7 @@
 #include "lieq/container/model_place.h"
 #include "lieq/container/packed_reader.h"
 #include "lieq/container/quantization_keys.h"
+#include "lieq/container/stacked_experts.h"
 #include "lieq/container/tensor_names.h"
 #include "lieq/container/tensor_prefix.h"
 #include "lieq/container/wrapped_model.h"
@@ -189,6 +191,37 @@ class WeightReader {
     return packed ? std::move(*packed) : FloatMatrix(module + ".weight", rows, cols);
   }
 
+  /// A linear of all experts of a layer, of matrices that lie apart.
+  AnyMatrix Experts(Index layer, Site site) {
+    const ModelConfig& config = weights_.config;
+    const Index parts = config.Parts(layer, site), rows = config.Out(layer, site) / parts;
+    std::vector<std::shared_ptr<const QMatrix>> codes;
+    std::vector<StackedRows::Part> floats;
+    for (Index part = 0; part < parts; ++part) {
+      const std::string module = ModuleName(config, layer, site, part);
+      const AnyMatrix matrix = AnyMatrixOf(module, rows, config.In(layer, site));
+      std::visit(
+          [&](const auto& held) {
+            if constexpr (std::is_constructible_v<StackedRows::Part, decltype(held)>) {
+              floats.emplace_back(held);
+            } else if constexpr (requires { held->words(); }) {
+              codes.push_back(held);
+            }
+          },
+          matrix);
+      const bool alike = floats.empty()
+                             ? codes.front()->grid() == codes.back()->grid()
+                             : codes.empty() && floats.front().index() == floats.back().index();
+      if (alike) continue;
+      throw Error({.what = "experts of one layer are held in different forms",
+                   .where = file_.path().string() + ": " + module,
+                   .expected = "the type, or the grid, of " + ModuleName(config, layer, site, 0),
+                   .found = "another"});
+    }
+    if (floats.empty()) return std::make_shared<const QMatrix>(QMatrix::Stacked(codes));
+    return std::make_shared<const StackedRows>(std::move(floats));
+  }
+
   LayerWeights Layer(Index layer) {
     const ModelConfig& config = weights_.config;
     LayerWeights read;
@@ -202,6 +235,10 @@ class WeightReader {
       const std::string module = ModuleName(config, layer, site);
       const Index rows = config.Out(shape, site), cols = config.In(shape, site);
       Linear& linear = read.At(site);
+      if (config.IsOfExperts(shape, site)) {
+        linear.weight = Experts(layer, site);
+        continue;
+      }
       linear.weight = AnyMatrixOf(module, rows, cols);
       if (config.HasBias(shape, site)) linear.bias = Vector(module + ".bias", {rows});
     }
@@ -375,6 +412,8 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
   UnwrapTensors(wrapped, tensors, notes);
   const std::vector<std::string> renamed = NormalizeNames(tensors);
   notes.insert(notes.end(), renamed.begin(), renamed.end());
+  const std::vector<std::string> split = SplitExperts(tensors, config);
+  notes.insert(notes.end(), split.begin(), split.end());
   EndGrids ends;
   WeightReader reader(tensors, config);
   Weights weights = reader.Read(packed, see, ends);

@@ -48,5 +48,7 @@ struct ModelFolder {
 [[nodiscard]] std::string ModuleName(Index layer, Site site);
 /// As the model's class names it: "model.layers.3.self_attn.qkv_proj".
 [[nodiscard]] std::string ModuleName(const ModelConfig& config, Index layer, Site site);
+/// Of one of the linear's parts: "model.layers.3.mlp.experts.5.down_proj"
+[[nodiscard]] std::string ModuleName(const ModelConfig& config, Index layer, Site site, Index part);
 
 }  // namespace lieq

@@ -27,7 +27,14 @@ std::vector<NamedTensor> NamedTensors(const Weights& weights) {
     const LayerWeights& each = weights.layers[Size(layer)];
     for (const Site site : weights.config.Sites(layer)) {
       const std::string module = ModuleName(weights.config, layer, site);
-      tensors.push_back({module, &each.At(site).weight});
+      const Index parts = weights.config.Parts(layer, site);
+      for (Index part = 0; part < parts; ++part) {
+        const Index rows = Rows(each.At(site).weight) / parts;
+        tensors.push_back({.name = ModuleName(weights.config, layer, site, part),
+                           .values = &each.At(site).weight,
+                           .rows = {part * rows, rows},
+                           .experts = weights.config.IsOfExperts(layer, site) ? parts : 0});
+      }
       vector(module + ".bias", each.At(site).bias);
     }
     for (const LayerVectorRow& row : LayerVectorRows()) {

@@ -1,6 +1,7 @@
 // The tensors of a model one by one, with their names in Hugging Face's layout.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -17,6 +18,14 @@ struct NamedTensor {
   std::variant<const AnyMatrix*, const std::vector<float>*> values;
   std::vector<std::int64_t> shape = {};  // of a vector, where it is not just its length
   HeldAs stored = HeldAs::kAsIs;         // of a vector
+  std::array<Index, 2> rows = {};        // of a matrix: the first, and how many; 0: all
+  Index experts = 0;                     // of a matrix: those that it is one of; 0: it is none
+
+  /// The matrix of this name.
+  [[nodiscard]] AnyMatrix Matrix() const {
+    const AnyMatrix& whole = *std::get<const AnyMatrix*>(values);
+    return rows[1] == 0 ? whole : RowsOf(whole, rows[0], rows[1]);
+  }
 };
 
 /// The values as files hold them: norms exact where they were read from one in 16 bits.

@@ -17,7 +17,13 @@ namespace lieq {
 
 /// Of all that may be packed: linears, embedding and head.
 [[nodiscard]] inline std::uint64_t ModuleCount(const ModelConfig& config) noexcept {
-  return static_cast<std::uint64_t>(config.layers) * kSites + 2;
+  std::uint64_t count = 2;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Site site : config.Sites(layer)) {
+      count += static_cast<std::uint64_t>(config.Parts(layer, site));
+    }
+  }
+  return count;
 }
 
 /// A matrix, and the tensors that it was read from.

@@ -399,17 +399,25 @@ LayerGrids ParseQuantizationConfig(const Json& quantization_config, const ModelC
   LayerGrids grids(Size(config.layers));
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : config.Sites(layer)) {
-      const std::string module = ModuleName(config, layer, site);
-      if (ignored.Contains(module)) {
-        Refuse("a linear is left in float", json.Where("ignore"), "every linear quantized", module);
+      Grid& linear = grids[Size(layer)][static_cast<std::size_t>(site)];
+      for (Index part = 0; part < config.Parts(layer, site); ++part) {
+        const std::string module = ModuleName(config, layer, site, part);
+        if (ignored.Contains(module)) {
+          Refuse("a linear is left in float", json.Where("ignore"), "every linear quantized",
+                 module);
+        }
+        const std::optional<Grid> grid = Match(targets, module, groups.Where(""));
+        if (!grid) {
+          Refuse("no target matches a linear", json.Where("config_groups"),
+                 "every linear quantized", module);
+        }
+        if (part > 0 && *grid != linear) {
+          Refuse("experts of a layer have different grids", where + ": " + module,
+                 Describe(linear) + ", as " + ModuleName(config, layer, site, 0), Describe(*grid));
+        }
+        CheckGrid(*grid, config, layer, site, grids, where);
+        linear = *grid;
       }
-      const std::optional<Grid> grid = Match(targets, module, groups.Where(""));
-      if (!grid) {
-        Refuse("no target matches a linear", json.Where("config_groups"), "every linear quantized",
-               module);
-      }
-      CheckGrid(*grid, config, layer, site, grids, where);
-      grids[Size(layer)][static_cast<std::size_t>(site)] = *grid;
     }
   }
   return grids;
@@ -440,7 +448,10 @@ PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig
   std::map<std::string, Grid> modules;
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : config.Sites(layer)) {
-      modules[ModuleName(config, layer, site)] = grids[Size(layer)][static_cast<std::size_t>(site)];
+      for (Index part = 0; part < config.Parts(layer, site); ++part) {
+        modules[ModuleName(config, layer, site, part)] =
+            grids[Size(layer)][static_cast<std::size_t>(site)];
+      }
     }
   }
   if (ends.embedding) modules[std::string(kEmbeddingModule)] = *ends.embedding;
@@ -524,6 +535,18 @@ TargetsOf LlamaTargets(const ModelGrids& grids) {
   return targets;
 }
 
+/// "mlp\.down_proj"; of a linear of experts "mlp\.experts\.[0-9]+\.down_proj".
+std::string ModulePattern(const ModelConfig& config, Index layer, Site site) {
+  std::string pattern;
+  for (const char c : config.Module(layer, site)) {
+    pattern += c == '.' ? "\\." : std::string(1, c);
+  }
+  constexpr std::string_view kExperts = "experts\\.";
+  const std::size_t at = pattern.find(kExperts);
+  if (at != std::string::npos) pattern.insert(at + kExperts.size(), "[0-9]+\\.");
+  return pattern;
+}
+
 /// Of any other: modules one by one.
 TargetsOf TargetsByName(const ModelGrids& grids, const ModelConfig& config) {
   std::map<Grid, std::map<std::string, std::set<Index>>, decltype(&WiderFirst)> members(
@@ -534,8 +557,7 @@ TargetsOf TargetsByName(const ModelGrids& grids, const ModelConfig& config) {
     for (const Site site : config.Sites(layer)) {
       std::string& joined = modules[grids.layers[Size(layer)][static_cast<std::size_t>(site)]];
       if (!joined.empty()) joined += '|';
-      for (const char c : config.Module(layer, site))
-        joined += c == '.' ? "\\." : std::string(1, c);
+      joined += ModulePattern(config, layer, site);
     }
     for (const auto& [grid, joined] : modules) members[grid][joined].insert(layer);
   }
@@ -608,6 +630,7 @@ Record QuantizationConfig(const ModelGrids& grids, const ModelConfig& config) {
   Record ignored = Record::array();
   // Linears that stay in floats: engines want each module matched or named.
   if (config.Mixes(Mixer::kGatedDelta)) ignored.push_back("re:.*linear_attn\\.in_proj_[ab]$");
+  if (config.HasExperts()) ignored.push_back("re:.*mlp\\.gate$");
   return ConfigOf(grids, TargetsByName(grids, config), config.tied, std::move(ignored));
 }
 

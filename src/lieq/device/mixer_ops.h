@@ -62,6 +62,20 @@ class MixerOps {
   virtual void GatedDelta(DeviceView<const float> qkv, DeviceView<const float> normed,
                           const DeltaWeights& weights, std::span<const AttentionSpan> spans,
                           const SequenceState& state, DeviceView<float> out) = 0;
+  /// x = its nearest within limit of 0.
+  virtual void Clip(DeviceView<float> x, float limit) = 0;
+  /// The experts that each row goes to: those with the largest of router·normed, the largest first,
+  /// of equals the lower one. normed [n, hidden], router [1, experts * hidden]; routes [n, 2 *
+  /// used]: which, then how much each counts: softmax over all experts, where `normalised` divided
+  /// by the sum of those of the row. Which are chosen does not depend on the other rows.
+  virtual void Route(DeviceView<const float> normed, DeviceView<const float> router,
+                     bool normalised, DeviceView<float> routes) = 0;
+  /// to[i] = from[rows[i]].
+  virtual void Gather(DeviceView<const float> from, std::span<const Index> rows,
+                      DeviceView<float> to) = 0;
+  /// to[i] += sum over j < used of routes[i, used + j] * from[rows[i * used + j]], in this order.
+  virtual void AddRouted(DeviceView<const float> from, std::span<const Index> rows,
+                         DeviceView<const float> routes, DeviceView<float> to) = 0;
 };
 
 /// The part of the device. Throws Error, naming the device and what needs it, where it has none.

@@ -38,7 +38,8 @@ Importance MeasureImportance(const Weights& weights, Device& device, View<const 
     auto& squares = result.squares.emplace_back();
     const std::vector<LayerStep> units = UnitsOf(config, layer);
     for (const LayerStep& unit : units) {
-      squares[static_cast<std::size_t>(unit.unit)].resize(Size(Width(config, unit.from)));
+      squares[static_cast<std::size_t>(unit.unit)].resize(
+          Size(config.In(layer, unit.linears.front().site)));
     }
     forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
       sums.ColumnSquares(input, squares[static_cast<std::size_t>(unit)]);

@@ -100,7 +100,9 @@ std::vector<Head> AllHeads(const ModelConfig& config, Index layer,
   for (const Site site : SitesOf(settings.projections)) {
     if (!config.Has(layer, site)) continue;
     const bool by_head = attends && UnitOf(site) == Unit::kQkv && settings.heads == Heads::kPerHead;
-    const Index rows = by_head ? config.head_dim : config.Out(layer, site);
+    // Experts are to an MLP what heads are to attention.
+    const Index rows =
+        by_head ? config.head_dim : config.Out(layer, site) / config.Parts(layer, site);
     const Index heads = config.Out(layer, site) / rows;
     for (Index head = 0; head < heads; ++head) {
       all.push_back({site, head, heads, rows, config.In(layer, site)});
@@ -255,7 +257,10 @@ TwinTable MeasureTwins(const ModelConfig& config, const DiagnoseOptions& options
   std::vector<Head> shapes;  // the first head of each
   TwinTable table;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    if (layer > 0 && config.Shape(layer).mixer == config.Shape(layer - 1).mixer) continue;
+    if (layer > 0 && config.Shape(layer).mixer == config.Shape(layer - 1).mixer &&
+        config.Shape(layer).experts == config.Shape(layer - 1).experts) {
+      continue;
+    }
     for (const Head& head : AllHeads(config, layer, options.settings)) {
       if (table.try_emplace({head.rows, head.in}).second) shapes.push_back(head);
     }

@@ -18,12 +18,13 @@ namespace lieq {
 
 /// How config.json says which layers see a window alone.
 enum class WindowRule : std::uint8_t {
-  kNone,        // none does
-  kSwitched,    // "use_sliding_window", then layers from "max_window_layers" on
-  kAll,         // all, where "sliding_window" is not null
-  kLayerTypes,  // those of "layer_types"; where there is none, all
-  kUnrotated,   // "use_sliding_window", then layers without rotation
-  kPattern,     // all but every n-th, "sliding_window_pattern" being n
+  kNone,         // none does
+  kSwitched,     // "use_sliding_window", then layers from "max_window_layers" on
+  kAll,          // all, where "sliding_window" is not null
+  kSwitchedAll,  // "use_sliding_window", then all
+  kLayerTypes,   // those of "layer_types"; where there is none, all
+  kUnrotated,    // "use_sliding_window", then layers without rotation
+  kPattern,      // all but every n-th, "sliding_window_pattern" being n
 };
 
 /// Names of tensors inside a layer and of the last norm. As they stand here: Llama's.
@@ -32,9 +33,23 @@ struct LayerNames {
       "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
       "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
   std::array<std::string_view, kSites> mixer{};  // of layers without attention, in their place
-  std::array<std::string_view, kLayerVectors> vectors{
-      "input_layernorm.weight", "post_attention_layernorm.weight", "self_attn.q_norm.weight",
-      "self_attn.k_norm.weight"};
+  // Of layers with experts, in place of the MLP's; an expert's number comes behind "experts.".
+  std::array<std::string_view, kSites> experts{
+      "", "", "", "", "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj"};
+  std::array<std::string_view, kLayerVectors> vectors{"input_layernorm.weight",
+                                                      "post_attention_layernorm.weight",
+                                                      "self_attn.q_norm.weight",
+                                                      "self_attn.k_norm.weight",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "",
+                                                      "mlp.gate.weight"};
   std::string_view final_norm = "model.norm.weight";
 };
 inline constexpr LayerNames kLlamaNames{};
@@ -70,6 +85,10 @@ struct Architecture {
   bool gemma = false;  // scaled embedding, "query_pre_attn_scalar", caps of scores and logits
   double attention_cap = 0, logit_cap = 0;  // their defaults
   bool tempered = false;                    // "llama_4_scaling_beta" counts
+  bool clips = false;                       // "clip_qkv" counts
+  ExpertShape experts;                      // defaults; a count of 0: there are none
+  bool dense_between = false;               // "decoder_sparse_step" and "mlp_only_layers" count,
+                                            // and "moe_intermediate_size" is not the width of all
   Mixer mixer = Mixer::kAttention;          // of layers of another type than attention
   const LayerNames* names = &kLlamaNames;
   std::string_view wrapper_type;  // "model_type" of a model that it is the text part of

@@ -137,18 +137,21 @@ Index ModelConfig::Out(const LayerShape& shape, Site site) const noexcept {
     case Site::kV:
       return attends && !fused_qkv ? keys : 0;
     case Site::kGate:
+      if (shape.experts) return experts.count * experts.inner;
       return fused_gate_up ? 2 * intermediate : intermediate;
     case Site::kUp:
+      if (shape.experts) return experts.count * experts.inner;
       return fused_gate_up ? 0 : intermediate;
     case Site::kO:
-    case Site::kDown:
       return hidden;
+    case Site::kDown:
+      return shape.experts ? experts.count * hidden : hidden;
   }
   return 0;
 }
 
 Index ModelConfig::In(const LayerShape& shape, Site site) const noexcept {
-  if (site == Site::kDown) return intermediate;
+  if (site == Site::kDown) return shape.experts ? experts.inner : intermediate;
   if (site != Site::kO || shape.mixer == Mixer::kShortConv) return hidden;
   return shape.mixer == Mixer::kGatedDelta ? delta.values() : heads * head_dim;
 }
@@ -194,10 +197,19 @@ bool ModelConfig::HasBias(const LayerShape& shape, Site site) const noexcept {
   return shape.mixer == Mixer::kAttention && (site == Site::kO ? o_bias : qkv_bias);
 }
 
+bool ModelConfig::IsOfExperts(const LayerShape& shape, Site site) const noexcept {
+  return shape.experts && UnitOf(site) >= Unit::kGateUp;
+}
+
+Index ModelConfig::Parts(const LayerShape& shape, Site site) const noexcept {
+  return IsOfExperts(shape, site) ? experts.count : 1;
+}
+
 std::string_view ModelConfig::Module(Index layer, Site site) const {
   const Architecture* row = FindArchitecture(architecture);
   const LayerNames& names = row != nullptr ? *row->names : LayerNames{};
   const bool mixes = UnitOf(site) == Unit::kQkv || site == Site::kO;
+  if (IsOfExperts(layer, site)) return names.experts[static_cast<std::size_t>(site)];
   const bool attends = Shape(layer).mixer == Mixer::kAttention;
   return (mixes && !attends ? names.mixer : names.linears)[static_cast<std::size_t>(site)];
 }
@@ -205,6 +217,10 @@ std::string_view ModelConfig::Module(Index layer, Site site) const {
 bool ModelConfig::Mixes(Mixer mixer) const noexcept {
   if (shapes.empty()) return mixer == Mixer::kAttention;
   return std::ranges::count(shapes, mixer, &LayerShape::mixer) > 0;
+}
+
+bool ModelConfig::HasExperts() const noexcept {
+  return std::ranges::count(shapes, true, &LayerShape::experts) > 0;
 }
 
 namespace {
@@ -307,8 +323,25 @@ void CheckMixers(const ModelConfig& config, std::string_view where) {
             "a divisor of linear_num_value_heads = " + std::to_string(config.delta.value_heads),
             std::to_string(config.delta.key_heads));
   }
+  if (config.HasExperts()) {
+    const ExpertShape& experts = config.experts;
+    extent("num_experts", experts.count);
+    extent("moe_intermediate_size", experts.inner);
+    constexpr Index kMostRows = Index{1} << 24;
+    Require(experts.count * std::max(experts.inner, config.hidden) <= kMostRows, where,
+            "num_experts", "at most " + std::to_string(kMostRows) + " rows of all",
+            std::to_string(experts.count));
+    // Each has three modules by its own name.
+    constexpr Index kMostExperts = Index{1} << 18;
+    Require(config.layers * experts.count <= kMostExperts, where, "num_experts",
+            "at most " + std::to_string(kMostExperts) + " in all layers",
+            std::to_string(config.layers * experts.count));
+    Require(experts.used >= 1 && experts.used <= experts.count, where, "num_experts_per_tok",
+            "1 to num_experts = " + std::to_string(experts.count), std::to_string(experts.used));
+  }
   for (const auto& [key, value] : {std::pair{"attn_logit_softcapping", config.attention_cap},
                                    {"final_logit_softcapping", config.logit_cap},
+                                   {"clip_qkv", config.qkv_clip},
                                    {"llama_4_scaling_beta", config.temperature}}) {
     Require(std::isfinite(value) && value >= 0, where, key, "null, or a positive number",
             std::to_string(value));

@@ -91,12 +91,24 @@ struct DeltaShape {
   friend bool operator==(const DeltaShape&, const DeltaShape&) = default;
 };
 
+/// Mixtures of experts: MLPs of which each token goes to some, the likeliest by a router. A linear
+/// of experts is one matrix, the rows of one expert below those of another.
+struct ExpertShape {
+  Index count = 0;          // in a layer
+  Index used = 0;           // of a token
+  Index inner = 0;          // what `intermediate` is to other layers
+  bool normalised = false;  // what those of a token count adds up to 1
+
+  friend bool operator==(const ExpertShape&, const ExpertShape&) = default;
+};
+
 /// What a layer has of its own. As it stands here, a layer of Llama, Qwen2 and Qwen3.
 struct LayerShape {
   Mixer mixer = Mixer::kAttention;
   Index window = 0;         // tokens that one sees, itself counted; 0: all before it
   bool rotates = true;      // queries and keys turn with their position
   bool local_rope = false;  // by ModelConfig::local_rope
+  bool experts = false;     // its MLP is ModelConfig::experts
 
   friend bool operator==(const LayerShape&, const LayerShape&) = default;
 };
@@ -141,6 +153,8 @@ struct ModelConfig {
   double logit_cap = 0;
   DeltaShape delta;        // of layers that mix so
   Index conv_kernel = 0;   // tokens that the convolution of a layer reads
+  ExpertShape experts;     // of layers that have them
+  double qkv_clip = 0;     // queries, keys and values lie within it, either side of 0; 0: anywhere
   bool conv_bias = false;  // of kShortConv: of the convolution and of both linears
 
   std::vector<LayerShape> shapes;  // [layers], or empty where all are LayerShape{}
@@ -167,10 +181,21 @@ struct ModelConfig {
   [[nodiscard]] bool HasBias(const LayerShape& shape, Site site) const noexcept;
   [[nodiscard]] bool HasBias(Index layer, Site site) const { return HasBias(Shape(layer), site); }
   [[nodiscard]] bool HasBias(Site site) const noexcept { return HasBias(LayerShape{}, site); }
-  /// Module inside a layer, as the class names it: "self_attn.qkv_proj".
+  /// Whether the linear is one of experts.
+  [[nodiscard]] bool IsOfExperts(const LayerShape& shape, Site site) const noexcept;
+  [[nodiscard]] bool IsOfExperts(Index layer, Site site) const {
+    return IsOfExperts(Shape(layer), site);
+  }
+  /// Matrices that the linear is made of, as many rows each: experts; else 1.
+  [[nodiscard]] Index Parts(const LayerShape& shape, Site site) const noexcept;
+  [[nodiscard]] Index Parts(Index layer, Site site) const { return Parts(Shape(layer), site); }
+  /// Module inside a layer, as the class names it: "self_attn.qkv_proj". Of a linear of experts
+  /// that of all, "mlp.experts.up_proj".
   [[nodiscard]] std::string_view Module(Index layer, Site site) const;
   /// Whether any layer mixes tokens so.
   [[nodiscard]] bool Mixes(Mixer mixer) const noexcept;
+  /// Whether any layer has experts.
+  [[nodiscard]] bool HasExperts() const noexcept;
   /// Of each head the dimensions that turn.
   [[nodiscard]] Index RotaryDim() const noexcept { return rotary_dim != 0 ? rotary_dim : head_dim; }
   /// Weights of the linears of a layer, biases and norms not counted; of the largest; of all.

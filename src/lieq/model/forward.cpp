@@ -95,7 +95,7 @@ void Forward::Run(Index layer, const StepContext& context, DeviceView<float> x,
   values[LayerValue::kStream] = x;
   for (const LayerStep& step : runner_.Steps(layer)) {
     if (observer && step.kind == StepKind::kProducts) {
-      observer(step.unit, runner_.Room(step.from, values));
+      observer(step.unit, runner_.UnitInput(step, values));
     }
     runner_.Run(step, context, values);
   }

@@ -67,6 +67,12 @@ class Forward {
   /// logits [rows.size(), vocab] of the tokens after those rows of x [n, hidden].
   void LogitsOf(DeviceView<const float> x, std::span<const Index> rows, View<float, 2> logits);
 
+  /// Where the tokens of the batch go that an observer sees an input of, of a layer with experts.
+  /// [tokens, 2 * used]
+  [[nodiscard]] DeviceView<const float> Routes(Index layer, Index tokens) {
+    return runner_.Own(LayerValue::kRoutes, tokens, weights_.config.Shape(layer));
+  }
+
   [[nodiscard]] StepRunner& runner() noexcept { return runner_; }
   /// Windows of `length` that one batch of Layer takes.
   [[nodiscard]] Index BatchWindows(Index length) const noexcept;

@@ -89,6 +89,13 @@ class Steps {
       HeadNorm(kQ, LayerVector::kQNorm, config_.whole_qk_norm ? queries : dim);
       HeadNorm(kK, LayerVector::kKNorm, config_.whole_qk_norm ? keys : dim);
     }
+    for (const LayerValue value : {kQ, kK, kV}) {
+      if (config_.qkv_clip == 0) break;
+      Add({.kind = StepKind::kClip,
+           .from = value,
+           .to = value,
+           .factor = static_cast<float>(config_.qkv_clip)});
+    }
     if (shape_.rotates) {
       const RopeUse use = shape_.local_rope ? RopeUse::kLocal : RopeUse::kRope;
       Rotate(kQ, config_.temperature != 0 ? RopeUse::kTempered : use);
@@ -120,7 +127,13 @@ class Steps {
 
   void Mlp() {
     const Index inner = config_.intermediate;
-    if (config_.fused_gate_up) {
+    if (shape_.experts) {
+      Add({.kind = StepKind::kRoute,
+           .from = kNormed,
+           .to = kRoutes,
+           .weight = LayerVector::kRouter});
+      Products(Unit::kGateUp, kNormed, kGateUpLinears);
+    } else if (config_.fused_gate_up) {
       Products(Unit::kGateUp, kNormed, kWideGateLinears);
       Split(kWideGate, kGate, 2 * inner, 0, inner);
       Split(kWideGate, kUp, 2 * inner, inner, inner);
@@ -140,7 +153,8 @@ class Steps {
          .from = from,
          .to = linears.front().to,
          .unit = unit,
-         .linears = linears});
+         .linears = linears,
+         .experts = shape_.experts && (unit == Unit::kGateUp || unit == Unit::kDown)});
   }
   void Split(LayerValue from, LayerValue to, Index head, Index part, Index width) {
     Add({.kind = StepKind::kSplit,
@@ -196,13 +210,21 @@ Index Width(const ModelConfig& config, const LayerShape& shape, LayerValue value
       return config.kv_heads * config.head_dim;
     case kGate:
     case kUp:
-      return config.intermediate;
+      return shape.experts ? config.experts.used * config.experts.inner : config.intermediate;
     case kWide:
       return config.Out(shape, Site::kQ);
     case kWideGate:
       return config.Out(shape, Site::kGate);
+    case kRoutes:
+      return 2 * config.experts.used;
   }
   return 0;
+}
+
+Index GatedWidth(const ModelConfig& config) noexcept {
+  Index most = Width(config, config.shapes.empty() ? LayerShape{} : config.shapes.front(), kGate);
+  for (const LayerShape& shape : config.shapes) most = std::max(most, Width(config, shape, kGate));
+  return most;
 }
 
 std::vector<LayerStep> StepsOf(const ModelConfig& config, const LayerShape& shape) {

@@ -22,20 +22,25 @@ enum class LayerValue : std::uint8_t {
   kK,         // [kv_heads * head_dim]
   kV,         // the same
   kMixed,     // [heads * head_dim], what attention gives
-  kGate,      // [intermediate], then the gated product
-  kUp,        // [intermediate]
+  kGate,      // [intermediate], then the gated product; with experts those of the token's own, in
+              // the order of kRoutes
+  kUp,        // the same
   kWide,      // what the first linear gives where it is more than one value: parts side by side
   kWideGate,  // [2 * intermediate], gate and up side by side
   kSide,      // a gate of what is mixed
   kOut,       // [hidden], what a block adds, before its norm
+  kRoutes,    // [2 * experts used]: which, and how much each counts
 };
-inline constexpr int kLayerValues = 12;
+inline constexpr int kLayerValues = 13;
 /// Elements of a row.
 [[nodiscard]] Index Width(const ModelConfig& config, const LayerShape& shape,
                           LayerValue value) noexcept;
 [[nodiscard]] inline Index Width(const ModelConfig& config, LayerValue value) noexcept {
   return Width(config, {}, value);
 }
+
+/// Of kGate, the most of any layer.
+[[nodiscard]] Index GatedWidth(const ModelConfig& config) noexcept;
 
 enum class StepKind : std::uint8_t {
   kNorm,           // to = norm(from)
@@ -55,6 +60,8 @@ enum class StepKind : std::uint8_t {
   kConvolve,       // to = short convolution of from over the tokens
   kConvolveSwish,  // the same, through silu
   kDelta,          // to = the gated delta rule of from; normed decides decays and strengths
+  kClip,           // to: within `factor` of 0, in place
+  kRoute,          // to = experts of each row of from, by the router
 };
 
 /// By which angles queries and keys turn.
@@ -77,8 +84,9 @@ struct LayerStep {
   LayerVector weight{};                      // kNorm, kHeadNorm
   Unit unit = Unit::kQkv;                    // kProducts
   std::span<const StepLinear> linears = {};  // kProducts
+  bool experts = false;                      // kProducts: each row by its experts
   Index window = 0;                          // kAttend: as of LayerShape
-  float factor = 1;                          // kScale
+  float factor = 1;                          // kScale, kClip
   Index head = 0;                            // kHeadNorm, kSplit: columns
   Index part = 0, part_width = 0;            // kSplit: where in the `head` columns
   RopeUse rope = RopeUse::kRope;             // kRotate

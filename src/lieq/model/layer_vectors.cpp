@@ -21,6 +21,7 @@ constexpr std::array<LayerVectorRow, kLayerVectors> kRows{{
     {kDeltaDecay, &LayerVectors::delta_decay, HeldAs::kLogarithm},
     {kDeltaShift, &LayerVectors::delta_shift},
     {kDeltaNorm, &LayerVectors::delta_norm},
+    {kRouter, &LayerVectors::router},
 }};
 
 }  // namespace
@@ -70,6 +71,8 @@ std::array<Index, 2> ShapeOf(const ModelConfig& config, const LayerShape& shape,
       return delta ? std::array<Index, 2>{1, config.delta.value_heads} : none;
     case kDeltaNorm:
       return delta ? std::array<Index, 2>{1, config.delta.value_dim} : none;
+    case kRouter:
+      return shape.experts ? std::array<Index, 2>{config.experts.count, config.hidden} : none;
   }
   return none;
 }

@@ -26,8 +26,9 @@ enum class LayerVector : std::uint8_t {
   kDeltaDecay,         // [value_heads]: rates
   kDeltaShift,         // [value_heads]: added to what decays depend on
   kDeltaNorm,          // [value_dim]
+  kRouter,             // [experts, hidden]: how likely a token goes to each
 };
-inline constexpr int kLayerVectors = 13;
+inline constexpr int kLayerVectors = 14;
 
 struct LayerVectors {
   std::vector<float> attention_norm, mlp_norm;
@@ -35,6 +36,7 @@ struct LayerVectors {
   std::vector<float> attention_post_norm, mlp_post_norm;
   std::vector<float> conv, conv_bias;
   std::vector<float> delta_a, delta_b, delta_decay, delta_shift, delta_norm;
+  std::vector<float> router;
 };
 
 /// How folders of Hugging Face's layout hold values.

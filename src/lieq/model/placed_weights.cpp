@@ -25,15 +25,23 @@ PlacedVector Place(std::span<const float> values, Device& device) {
   return placed;
 }
 
-PlacedLinear Place(const Linear& linear, Device& device) {
-  return {device.Prepare(linear.weight), Place(linear.bias, device)};
+PlacedLinear Place(const Linear& linear, Device& device, Index experts) {
+  if (experts == 0) return {device.Prepare(linear.weight), Place(linear.bias, device), {}};
+  PlacedLinear placed;
+  const Index rows = Rows(linear.weight) / experts;
+  for (Index e = 0; e < experts; ++e) {
+    placed.experts.push_back(device.Prepare(RowsOf(linear.weight, e * rows, rows)));
+  }
+  return placed;
 }
 
 PlacedLayer Place(const LayerWeights& layer, Device& device) {
   PlacedLayer placed;
   for (std::size_t site = 0; site < kSites; ++site) {
     const Linear& linear = layer.linears[site];
-    if (Rows(linear.weight) > 0) placed.linears[site] = Place(linear, device);
+    if (Rows(linear.weight) == 0) continue;
+    const bool mlp = UnitOf(kAllSites[site]) >= Unit::kGateUp;
+    placed.linears[site] = Place(linear, device, mlp ? ExpertsOf(layer) : 0);
   }
   for (const LayerVectorRow& row : LayerVectorRows()) {
     placed.vectors[static_cast<std::size_t>(row.which)] = Place(layer.*row.values, device);

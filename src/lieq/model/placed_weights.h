@@ -15,8 +15,9 @@ namespace lieq {
 using PlacedVector = std::shared_ptr<const DeviceMatrix>;
 
 struct PlacedLinear {
-  Prepared weight;  // [out, in]
+  Prepared weight;  // [out, in]; null where there are experts
   PlacedVector bias;
+  std::vector<Prepared> experts;  // each [out / experts, in]
 };
 
 /// A layer on a device. Copies share what was placed. Matrices of mapped files may be read where
@@ -39,7 +40,8 @@ struct PlacedLayer {
 };
 
 [[nodiscard]] PlacedVector Place(std::span<const float> values, Device& device);
-[[nodiscard]] PlacedLinear Place(const Linear& linear, Device& device);
+/// experts: parts that it is placed in; 0: whole.
+[[nodiscard]] PlacedLinear Place(const Linear& linear, Device& device, Index experts = 0);
 [[nodiscard]] PlacedLayer Place(const LayerWeights& layer, Device& device);
 
 /// x Wᵀ + b of the linear, into y.

@@ -1,8 +1,10 @@
 #include "lieq/model/step_runner.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lieq/base/assert.h"
+#include "lieq/model/expert_routes.h"
 #include "lieq/model/passes.h"
 
 namespace lieq {
@@ -23,6 +25,8 @@ bool NeedsMixers(const LayerStep& step) {
     case StepKind::kConvolve:
     case StepKind::kConvolveSwish:
     case StepKind::kDelta:
+    case StepKind::kClip:
+    case StepKind::kRoute:
       return true;
     default:
       return false;
@@ -75,6 +79,7 @@ void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerVal
                       to.Reshaped(step.head));
       break;
     case StepKind::kProducts: {
+      if (step.experts) return RunExperts(step, context, values);
       std::vector<Product> products;
       products.reserve(step.linears.size());
       for (const StepLinear& linear : step.linears) {
@@ -150,8 +155,56 @@ void StepRunner::RunBeyond(const LayerStep& step, const StepContext& context, La
                                   .decay = vector(LayerVector::kDeltaDecay),
                                   .shift = vector(LayerVector::kDeltaShift)},
                                  context.spans, state(&LayerCache::delta), to);
+    case StepKind::kClip:
+      return mixers_->Clip(to, step.factor);
+    case StepKind::kRoute:
+      return mixers_->Route(from, vector(step.weight), config_.experts.normalised, to);
     default:
       LIEQ_ASSERT(false);
+  }
+}
+
+DeviceView<float> StepRunner::UnitInput(const LayerStep& unit, LayerValues& values) {
+  const DeviceView<float> whole = Room(unit.from, values);
+  const bool by_slot = unit.experts && unit.from == LayerValue::kGate;
+  return by_slot ? whole.Reshaped(config_.experts.inner) : whole;
+}
+
+/// Rows are gathered by expert, so that each has one product, and go back to their slots, or what
+/// comes of them is added up for each token.
+void StepRunner::RunExperts(const LayerStep& step, const StepContext& context,
+                            LayerValues& values) {
+  const DeviceView<float> input = UnitInput(step, values),
+                          routes = Room(LayerValue::kRoutes, values);
+  Matrix<float> chosen(routes.rows(), routes.cols());
+  device_.Download(routes, chosen.view());
+  const ExpertRoutes by_expert = RoutesOf(std::as_const(chosen).view(), config_.experts.count);
+  const bool adds = AddsToStream(step);
+  const auto slots = static_cast<Index>(by_expert.slots.size());
+  const DeviceView<float> rows = Sized(device_, routed_[0], slots, input.cols());
+  mixers_->Gather(input, adds ? by_expert.slots : by_expert.tokens, rows);
+
+  std::vector<DeviceView<float>> given;
+  for (const StepLinear& linear : step.linears) {
+    const Index out = config_.Out(values.shape(), linear.site) / config_.experts.count;
+    given.push_back(Sized(device_, routed_[given.size() + 1], slots, out));
+  }
+  for (Index expert = 0; expert < config_.experts.count; ++expert) {
+    const Index first = by_expert.begin[Size(expert)], count = by_expert.count(expert);
+    if (count == 0) continue;
+    std::vector<Product> products;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      const PlacedLinear& linear = context.layer.At(step.linears[i].site);
+      products.push_back(
+          {.w = *linear.experts[Size(expert)], .bias = {}, .y = given[i].Rows(first, count)});
+    }
+    device_.Products(rows.Rows(first, count), products, /*add=*/false);
+  }
+  if (adds)
+    return mixers_->AddRouted(given.front(), by_expert.places, routes, Room(step.to, values));
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const DeviceView<float> to = Room(step.linears[i].to, values);
+    mixers_->Gather(given[i], by_expert.places, to.Reshaped(config_.experts.inner));
   }
 }
 

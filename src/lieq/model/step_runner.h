@@ -62,6 +62,9 @@ class StepRunner {
 
   /// Where the value lies, of as many rows as the stream has.
   DeviceView<float> Room(LayerValue value, LayerValues& values);
+  /// What a unit reads: the value, or where experts give it, a row for each of a token's.
+  [[nodiscard]] DeviceView<float> UnitInput(const LayerStep& unit, LayerValues& values);
+
   /// Own memory for it, until it is asked for again. Contents are undefined.
   [[nodiscard]] DeviceView<float> Own(LayerValue value, Index rows, const LayerShape& shape = {});
 
@@ -70,6 +73,7 @@ class StepRunner {
 
  private:
   void RunBeyond(const LayerStep& step, const StepContext& context, LayerValues& values);
+  void RunExperts(const LayerStep& step, const StepContext& context, LayerValues& values);
   void Attend(const LayerStep& step, const StepContext& context, LayerValues& values);
 
   const ModelConfig& config_;
@@ -79,6 +83,7 @@ class StepRunner {
   std::optional<PlacedRope> local_rope_, tempered_rope_;
   std::vector<std::vector<LayerStep>> steps_;  // [layers]
   std::array<DeviceMatrix, kLayerValues> own_;
+  std::array<DeviceMatrix, 3> routed_;  // rows by expert: what linears read, and what they give
 };
 
 }  // namespace lieq

@@ -28,6 +28,9 @@ struct LayerWeights : LayerVectors {
   }
 };
 
+/// As many as its router has rows; 0: it has none.
+[[nodiscard]] Index ExpertsOf(const LayerWeights& layer) noexcept;
+
 /// Shapes agree with `config`; all layers are present. Copies share the mapped files and QMatrices.
 struct Weights {
   ModelConfig config;

@@ -21,6 +21,7 @@ constexpr const char* kFormat = "pt";
 struct LinearPlace {
   Index layer = 0;
   Site site{};
+  Index part = 0;  // which of the experts, of a linear of those
 };
 
 /// Name of the weight tensor -> which linear it is.
@@ -28,7 +29,9 @@ std::map<std::string, LinearPlace, std::less<>> LinearTensors(const ModelConfig&
   std::map<std::string, LinearPlace, std::less<>> places;
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : config.Sites(layer)) {
-      places[ModuleName(config, layer, site) + ".weight"] = {layer, site};
+      for (Index part = 0; part < config.Parts(layer, site); ++part) {
+        places[ModuleName(config, layer, site, part) + ".weight"] = {layer, site, part};
+      }
     }
   }
   return places;
@@ -60,7 +63,8 @@ std::map<std::string, TensorSpec> FloatTensors(const ModelFolder& model) {
     if (PackedEnd(model, end) != nullptr) add(std::string(end), config.vocab, config.hidden);
   }
   for (const auto& [name, place] : LinearTensors(config)) {
-    add(name, config.Out(place.layer, place.site), config.In(place.layer, place.site));
+    add(name, config.Out(place.layer, place.site) / config.Parts(place.layer, place.site),
+        config.In(place.layer, place.site));
   }
   return specs;
 }
@@ -96,10 +100,11 @@ OutputFiles PlanOutput(const ModelFolder& model, const ModelGrids& grids, DType 
       specs.push_back({name, tensor.dtype, tensor.shape});
       return;
     }
-    const auto [layer, site] = place->second;
-    const auto packed = PackedSpecs(
-        ModuleName(config, layer, site), config.Out(layer, site), config.In(layer, site),
-        grids.layers[Size(layer)][static_cast<std::size_t>(site)], scale_type);
+    const auto [layer, site, part] = place->second;
+    const auto packed =
+        PackedSpecs(ModuleName(config, layer, site, part),
+                    config.Out(layer, site) / config.Parts(layer, site), config.In(layer, site),
+                    grids.layers[Size(layer)][static_cast<std::size_t>(site)], scale_type);
     specs.insert(specs.end(), packed.begin(), packed.end());
   };
   std::map<std::string, TensorSpec> tensors = FloatTensors(model);
@@ -134,6 +139,52 @@ void WidenEnd(const ModelFolder& model, const AnyMatrix& matrix, const TensorSpe
 
 }  // namespace
 
+namespace {
+
+using LayerFile = std::function<std::filesystem::path(Index, Site)>;
+
+/// Layers that were made hold all experts of a linear in one matrix: writes one of them, all of its
+/// tensors where the first is asked for.
+class ExpertWriter {
+ public:
+  ExpertWriter(const LayerFile& layer_file, const ModelConfig& config, const LayerGrids& grids)
+      : layer_file_(layer_file), config_(config), grids_(grids) {}
+
+  void Write(TensorWriter& writer, const std::string& module, const LinearPlace& place) {
+    if (module == written_) return;
+    written_ = module;
+    Held& held = held_[static_cast<std::size_t>(place.site)];
+    if (held.layer != place.layer) Read(place, held);
+    const Index rows = held.all.rows() / config_.Parts(place.layer, place.site);
+    WritePacked(writer, module, held.all.Slice(place.part * rows, rows), held.scale_type);
+  }
+
+ private:
+  struct Held {
+    Index layer = -1;
+    QMatrix all;  // of all experts
+    DType scale_type = DType::kF16;
+  };
+
+  void Read(const LinearPlace& place, Held& held) const {
+    const TensorFile file = TensorFile::Open(layer_file_(place.layer, place.site));
+    const std::string module = ModuleName(place.layer, place.site);
+    held.layer = place.layer;
+    held.all =
+        ReadPacked(file, module, grids_[Size(place.layer)][static_cast<std::size_t>(place.site)]);
+    const std::string scale = module + ".weight_scale";
+    held.scale_type = file.Has(scale) ? file.At(scale).dtype : DType::kF16;
+  }
+
+  const LayerFile& layer_file_;
+  const ModelConfig& config_;
+  const LayerGrids& grids_;
+  std::string written_;  // the module
+  std::array<Held, kSites> held_;
+};
+
+}  // namespace
+
 void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const OutputFiles& files,
                    const std::function<std::filesystem::path(Index, Site)>& layer_file,
                    const std::filesystem::path& end_file, const std::filesystem::path& folder) {
@@ -142,11 +193,14 @@ void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const Outp
   const ModelConfig& shapes = model.weights.config;
   for (Index layer = 0; layer < shapes.layers; ++layer) {
     for (const Site site : shapes.Sites(layer)) {
-      places[ModuleName(shapes, layer, site)] = {layer, site};
+      for (Index part = 0; part < shapes.Parts(layer, site); ++part) {
+        places[ModuleName(shapes, layer, site, part)] = {layer, site, part};
+      }
     }
   }
   const auto write = [&](TensorWriter& writer, const OutputFiles::File& file) {
     std::optional<TensorFile> open;  // what the last tensor came from
+    ExpertWriter experts(layer_file, shapes, grids.layers);
     std::filesystem::path open_file;
     for (const TensorSpec& spec : file.specs) {
       const std::string module = spec.name.substr(0, spec.name.rfind('.'));
@@ -164,6 +218,10 @@ void AssembleModel(const ModelFolder& model, const ModelGrids& grids, const Outp
       }
       if (!packed) {
         CopyTensor(model, model.tensors.At(spec.name), writer);
+        continue;
+      }
+      if (linear && shapes.IsOfExperts(place->second.layer, place->second.site)) {
+        experts.Write(writer, module, place->second);
         continue;
       }
       const auto packed_file =

@@ -1,5 +1,6 @@
 #include "lieq/pipeline/calibrate.h"
 
+#include "lieq/base/error.h"
 #include "lieq/container/imatrix.h"
 #include "lieq/pipeline/source.h"
 
@@ -7,6 +8,12 @@ namespace lieq {
 
 Calibration Calibrate(const QuantizeRequest& request, Session& session) {
   Source source(request, session);
+  if (source.model().weights.config.HasExperts()) {
+    throw Error({.what = "importance matrices of mixtures of experts are not written",
+                 .where = source.model().path.string(),
+                 .expected = "a model without experts",
+                 .found = source.model().weights.config.architecture});
+  }
   const Windows& windows = source.windows();
   return {.importance = MeasureImportance(source.model().weights, session.device(), windows.view(),
                                           session.context()),

@@ -15,9 +15,9 @@ ModelSizes MeasureSizes(const ModelFolder& model) {
     for (const Linear& linear : layer.linears) {
       const std::int64_t count = Rows(linear.weight) * Cols(linear.weight);
       const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
-      const double each = packed != nullptr ? (*packed)->grid().bits
-                          : std::holds_alternative<View<const float, 2>>(linear.weight) ? 32
-                                                                                        : 16;
+      const double each = packed != nullptr                      ? (*packed)->grid().bits
+                          : TypeOf(linear.weight) == DType::kF32 ? 32
+                                                                 : 16;
       layer_bits += each * static_cast<double>(count);
       sizes.stored_bits += packed != nullptr ? static_cast<double>((*packed)->stored_bits())
                                              : each * static_cast<double>(count);

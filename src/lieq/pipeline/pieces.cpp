@@ -110,8 +110,12 @@ double Pieces::Threads() const {
 
 std::string Pieces::Shape() const {
   const ModelConfig& c = model_.weights.config;
-  return fmt::format("{}x{} {} heads {} of {}{}", c.hidden, c.intermediate, c.heads, c.kv_heads,
-                     c.head_dim, c.qk_norm ? " normed" : "");
+  const std::string experts =
+      c.HasExperts()
+          ? fmt::format(" {} of {} experts of {}", c.experts.used, c.experts.count, c.experts.inner)
+          : "";
+  return fmt::format("{}x{} {} heads {} of {}{}{}", c.hidden, c.intermediate, c.heads, c.kv_heads,
+                     c.head_dim, c.qk_norm ? " normed" : "", experts);
 }
 
 double Pieces::InTasks(double each, Index rows) const {

@@ -72,6 +72,7 @@ Record ReportToJson(const LinearReport& report) {
   if (report.dead_columns > 0) row["dead_columns"] = report.dead_columns;
   if (report.retries > 0) row["damping_retries"] = report.retries;
   if (report.fell_back) row["fallback"] = "rtn";
+  if (!report.thin_experts.empty()) row["thin_experts"] = report.thin_experts;
   return row;
 }
 
@@ -85,6 +86,11 @@ LinearReport ReportFromJson(const JsonObject& row) {
   report.dead_columns = row.Integer("dead_columns", 0);
   report.retries = static_cast<int>(row.Integer("damping_retries", 0));
   report.fell_back = row.Has("fallback");
+  if (row.Has("thin_experts")) {
+    for (const Json& expert : row.At("thin_experts")) {
+      if (expert.is_number_integer()) report.thin_experts.push_back(expert.get<Index>());
+    }
+  }
   if (!row.Has("refined")) return report;
   const JsonObject refined = row.Object("refined");
   report.start_error = refined.Number("start_error");

@@ -18,13 +18,18 @@ std::int64_t StoredBytes(const AnyMatrix& matrix) {
   if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
     return ((*packed)->stored_bits() + 7) / 8;
   }
-  return static_cast<std::int64_t>(MappedBytes(matrix).size());
+  return Rows(matrix) * Cols(matrix) * static_cast<std::int64_t>(ItemSize(TypeOf(matrix)));
 }
 
 std::int64_t WeightBytes(const Weights& weights) {
   std::int64_t bytes = StoredBytes(weights.head);
   for (const LayerWeights& layer : weights.layers) {
-    for (const Linear& linear : layer.linears) bytes += StoredBytes(linear.weight);
+    const Index experts = ExpertsOf(layer);
+    for (const Site site : kAllSites) {
+      const std::int64_t all = StoredBytes(layer.At(site).weight);
+      const bool routed = experts > 0 && UnitOf(site) >= Unit::kGateUp;
+      bytes += routed ? all * weights.config.experts.used / experts : all;  // what a token reads
+    }
   }
   return bytes;
 }

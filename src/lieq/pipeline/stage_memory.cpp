@@ -30,7 +30,7 @@ class Memory {
         hidden_(static_cast<double>(config_.hidden)),
         attention_(static_cast<double>(config_.In(Site::kO))),
         keys_(static_cast<double>(config_.Out(Site::kK))),
-        inner_(static_cast<double>(config_.intermediate)) {}
+        inner_(static_cast<double>(GatedWidth(config_))) {}
 
   [[nodiscard]] double Most() const {
     double most = 0;
@@ -123,7 +123,16 @@ class Memory {
       most =
           std::max(most, followed + judge + std::max(factorised, 2 * kFloat * square + rounding));
     }
-    return most;
+    return std::max(most, Experts(options, held_out));
+  }
+
+  /// Sums of all experts of a unit are held at once, and one is rounded at a time.
+  [[nodiscard]] double Experts(const QuantOptions& options, Index held_out) const {
+    if (!config_.HasExperts() || !FindQuantizer(options.method).needs_calibration) return 0;
+    const auto count = static_cast<double>(config_.experts.count);
+    const double n = std::max(hidden_, static_cast<double>(config_.experts.inner));
+    const double sums = n * n * (kDouble + (held_out > 0 ? kFloat : 0));
+    return count * sums + (2 * kFloat + kDouble) * n * n + Rounding(n, n, options);
   }
 
   [[nodiscard]] double Quantizing() const {

@@ -1,10 +1,16 @@
 #include "lieq/quantize/candidate_quantizer.h"
 
 #include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/model/layer_steps.h"
+#include "lieq/model/passes.h"
+#include "lieq/quantize/expert_sums.h"
+#include "lieq/quantize/expert_units.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
 
@@ -47,22 +53,65 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
   const ModelConfig& config = weights_.config;
   const std::vector<LayerStep> units = UnitsOf(config, next_);
   std::array<UnitStatistics, kUnits> measured;
+  std::array<std::optional<ExpertSums>, kUnits> experts;
+  std::array<std::vector<Index>, kUnits> thin;
   if (quantizer_.needs_calibration) {
     CalibrationOps& sums = RequireCalibration(device_);
     for (const LayerStep& unit : units) {
-      const Index in = Width(config, config.Shape(next_), unit.from);
-      measured[static_cast<std::size_t>(unit.unit)].gram = sums.MakeGram(in);
+      const auto index = static_cast<std::size_t>(unit.unit);
+      if (unit.experts) {
+        experts[index].emplace(config, unit, device_, /*judges=*/false);
+      } else {
+        measured[index].gram = sums.MakeGram(config.In(next_, unit.linears.front().site));
+      }
     }
+    LayerSample sample;
     context_.ThrowIfStopped();
     forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
-      UnitStatistics& share = measured[static_cast<std::size_t>(unit)];
-      sums.GramUpdate(input, share.gram.placed());
+      const auto index = static_cast<std::size_t>(unit);
+      if (!experts[index]) return sums.GramUpdate(input, measured[index].gram.placed());
+      const Index tokens = unit == Unit::kDown ? input.rows() / config.experts.used : input.rows();
+      experts[index]->Add(input, forward_.Routes(next_, tokens), /*fits=*/true);
+      if (unit != Unit::kGateUp || sample.rows > 0) return;
+      sample.rows = input.rows();
+      device_.Copy(input, Sized(device_, sample.normed, input.rows(), input.cols()));
     });
+    for (const LayerStep& unit : units) {
+      const auto index = static_cast<std::size_t>(unit.unit);
+      if (!experts[index]) continue;
+      thin[index] = experts[index]->Thin();
+      if (!thin[index].empty()) {
+        experts[index]->MakeUp(sample, Place(weights_.layers[Size(next_)], device_));
+      }
+    }
   }
 
   std::vector<QuantizedLayer> layer(candidates.size());
   for (const LayerStep& unit : units) {
-    UnitStatistics& share = measured[static_cast<std::size_t>(unit.unit)];
+    const auto index = static_cast<std::size_t>(unit.unit);
+    if (unit.experts) {
+      std::vector<Grid> fitting;
+      std::vector<QuantizedLayer*> results;
+      for (std::size_t c = 0; c < candidates.size(); ++c) {
+        if (!Fits(candidates[c], config, unit.unit)) continue;
+        fitting.push_back(candidates[c]);
+        results.push_back(&layer[c]);
+      }
+      const QuantOptions options = ForExperts(options_);
+      RoundExperts(
+          {.config = config,
+           .weights = weights_.layers[Size(next_)],
+           .layer = next_,
+           .unit = unit,
+           .quantizer = quantizer_,
+           .options = options,
+           .wide = HasWideScales(weights_, options_),
+           .thin = thin[index]},
+          experts[index] ? std::move(*experts[index]).Take() : std::vector<CalibrationStatistics>{},
+          fitting, results, context_);
+      continue;
+    }
+    UnitStatistics& share = measured[index];
     if (quantizer_.needs_calibration) RequireFiniteGram(share.gram, next_, unit.unit);
     std::vector<Prepared> placed(unit.linears.size());
     std::vector<Matrix<float>> widened(unit.linears.size());

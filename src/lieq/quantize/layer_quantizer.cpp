@@ -1,10 +1,15 @@
 #include "lieq/quantize/layer_quantizer.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
 
 #include "lieq/base/assert.h"
+#include "lieq/model/passes.h"
+#include "lieq/quantize/expert_units.h"
 #include "lieq/quantize/layer_inputs.h"
 #include "lieq/quantize/scale_range.h"
 #include "lieq/quantize/stream_plan.h"
@@ -86,7 +91,7 @@ void LayerQuantizer::ForBatches(const Function& batch) {
 
 CalibrationStatistics LayerQuantizer::NoStatistics(const LayerStep& unit) const {
   const ModelConfig& config = weights_.config;
-  const Index in = Width(config, config.Shape(next_), unit.from), hidden = config.hidden;
+  const Index in = config.In(next_, unit.linears.front().site), hidden = config.hidden;
   const Index held_out = HeldOutRows();
   const bool adds = AddsToStream(unit);
   CalibrationStatistics statistics;
@@ -185,6 +190,10 @@ QuantizedLayer LayerQuantizer::Quantize(std::span<const Grid, kSites> grids) {
   BeginLayer();
   for (const LayerStep& unit : units_) {
     const Grid& grid = grids[static_cast<std::size_t>(unit.linears.front().site)];
+    if (unit.experts) {
+      QuantizeExperts(unit, grid, result);
+      continue;
+    }
     QuantizeUnit(unit, grids, quantized_ ? Measure(unit, grid) : CalibrationStatistics{}, result);
   }
   if (quantized_) {
@@ -212,6 +221,56 @@ void LayerQuantizer::Skip(const QuantizedLayer& done) {
     quantized_->Pass(first, rows);
     if (reference_) reference_->Pass(first, rows);
   });
+}
+
+std::vector<CalibrationStatistics> LayerQuantizer::MeasureExperts(const LayerStep& unit,
+                                                                  std::vector<Index>& thin) {
+  if (!quantized_) return {};
+  const StageTimes::Timer timer = times_.Time("running windows");
+  const Index fitted = quantized_->rows() - HeldOutRows();
+  const bool last = unit.unit == units_.back().unit;
+  ExpertSums sums(weights_.config, unit, device_, HeldOutRows() > 0);
+  ForBatches([&](Index first, Index rows) {
+    const DeviceView<const float> input = quantized_->Input(unit.unit, first, rows);
+    sums.Add(input, quantized_->routes(first, rows), first < fitted);
+    if (first == 0 && unit.unit == Unit::kGateUp) {
+      sample_.rows = rows;
+      device_.Copy(input, Sized(device_, sample_.normed, rows, input.cols()));
+    }
+    if (!reference_) return;
+    (void)reference_->Input(unit.unit, first, rows);
+    if (last) reference_->Finish(first, rows);
+  });
+  thin = sums.Thin();
+  if (!thin.empty()) sums.MakeUp(sample_, quantized_->layer());
+  return std::move(sums).Take();
+}
+
+void LayerQuantizer::QuantizeExperts(const LayerStep& unit, const Grid& grid,
+                                     QuantizedLayer& result) {
+  std::vector<Index> thin;
+  std::vector<CalibrationStatistics> measured = MeasureExperts(unit, thin);
+  const StageTimes::Timer timer = times_.Time("rounding");
+  if (!thin.empty()) {
+    context_.log.Info(fmt::format(
+        "layer {}, {}: fewer tokens than inputs went to {} of {} experts ({}); average rows of the "
+        "layer stand in for those that are missing",
+        next_, Name(unit.unit), thin.size(), weights_.config.experts.count, fmt::join(thin, ", ")));
+  }
+  const QuantOptions options = ForExperts(options_);
+  QuantizedLayer* const to = &result;
+  RoundExperts({.config = weights_.config,
+                .weights = layer_,
+                .layer = next_,
+                .unit = unit,
+                .quantizer = quantizer_,
+                .options = options,
+                .wide = HasWideScales(weights_, options_),
+                .thin = std::move(thin)},
+               std::move(measured), {&grid, 1}, {&to, 1}, context_);
+  for (const auto& [site, where] : unit.linears) {
+    Replace(site, {result.matrices[static_cast<std::size_t>(site)], {}});
+  }
 }
 
 void LayerQuantizer::QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,

@@ -11,6 +11,7 @@
 #include "lieq/base/stage_times.h"
 #include "lieq/model/forward.h"
 #include "lieq/model/layer_steps.h"
+#include "lieq/quantize/expert_sums.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
 #include "lieq/quantize/streams.h"
@@ -60,6 +61,10 @@ class LayerQuantizer {
                                                 DeviceView<const float> u, Index first,
                                                 const Grid* grid);
   [[nodiscard]] Index HeldOutRows() const noexcept;
+  void QuantizeExperts(const LayerStep& unit, const Grid& grid, QuantizedLayer& result);
+  /// Of each expert; `thin` are those of few rows.
+  [[nodiscard]] std::vector<CalibrationStatistics> MeasureExperts(const LayerStep& unit,
+                                                                  std::vector<Index>& thin);
   void QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                     CalibrationStatistics measured, QuantizedLayer& result);
   /// Takes up the next layer, in both streams.
@@ -80,6 +85,7 @@ class LayerQuantizer {
   std::vector<LayerStep> units_;  // its units
   std::optional<ActivationStream> quantized_, reference_;
   DeviceMatrix difference_, missing_;
+  LayerSample sample_;  // of the layer at work, where it has experts
 };
 
 }  // namespace lieq

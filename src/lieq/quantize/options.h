@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lieq/model/config.h"
 #include "lieq/tensor/qmatrix.h"
@@ -86,6 +87,9 @@ struct LinearReport {
   // change (so it may be below 0).
   double held_out_start = 0, held_out = 0;
   double kept_rows = 0;  // share of rows that stayed as GPTQ had them, being better so held out
+  /// Experts that fewer calibration tokens went to than they have inputs: average rows of their
+  /// layer stand in for those that are missing.
+  std::vector<Index> thin_experts;
 };
 
 /// Group sizes are multiples of the first up to the second, or a row: any that divides the rows

@@ -31,7 +31,7 @@ class DeviceBytes {
 
   [[nodiscard]] double Of(const StreamPlan& plan) const {
     const auto hidden = static_cast<double>(config_.hidden);
-    const auto inner = static_cast<double>(config_.intermediate);
+    const auto inner = static_cast<double>(GatedWidth(config_));
     const auto mixed = static_cast<double>(config_.In(Site::kO));
     const double inside = streams_ - (plan.quantized_outside ? 1 : 0) -
                           (streams_ > 1 && plan.reference_outside ? 1 : 0);

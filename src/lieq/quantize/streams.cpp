@@ -18,10 +18,12 @@ ActivationStream::ActivationStream(const ModelConfig& config, Device& device, Fo
       keep_mixed_(keeps_mixed) {
   const Index rows = hidden_.x.rows();
   const Index batch = std::min(rows, forward.BatchWindows(hidden_.length) * hidden_.length);
-  keep_gated_ = !at_once && rows * config.intermediate <= most_kept;
+  const Index gated = GatedWidth(config);
+  keep_gated_ = !at_once && rows * gated <= most_kept;
   normed_ = device.Alloc(batch, config.hidden);
   mixed_ = device.Alloc(keep_mixed_ ? rows : batch, config.In(Site::kO));
-  gated_ = device.Alloc(keep_gated_ ? rows : batch, config.intermediate);
+  gated_ = device.Alloc(keep_gated_ ? rows : batch, gated);
+  if (config.HasExperts()) routes_ = device.Alloc(rows, Width(config, LayerValue::kRoutes));
 }
 
 /// Where a walk to step `end` goes on: at the unit before, whose input is kept, or else as far back
@@ -46,7 +48,10 @@ LayerValues ActivationStream::Walk(std::size_t begin, std::size_t end, Index fir
   values[LayerValue::kMixed] = keep_mixed_
                                    ? mixed_.Shaped(hidden_.x.rows(), mixed).Rows(first, rows)
                                    : mixed_.Shaped(rows, mixed);
-  values[LayerValue::kGate] = gated_.view().Rows(keep_gated_ ? first : 0, rows);
+  const Index gated = Width(config_, shape_, LayerValue::kGate);
+  values[LayerValue::kGate] = keep_gated_ ? gated_.Shaped(hidden_.x.rows(), gated).Rows(first, rows)
+                                          : gated_.Shaped(rows, gated);
+  if (!routes_.view().empty()) values[LayerValue::kRoutes] = routes_.view().Rows(first, rows);
   const std::vector<AttentionSpan> spans = WindowSpans(rows / hidden_.length, hidden_.length);
   for (const LayerStep& step : steps_.subspan(begin, end - begin)) {
     forward_.runner().Run(step, {.layer = layer_, .spans = spans}, values);
@@ -56,7 +61,8 @@ LayerValues ActivationStream::Walk(std::size_t begin, std::size_t end, Index fir
 
 DeviceView<const float> ActivationStream::Input(Unit unit, Index first, Index rows) {
   const std::size_t end = ProductsOf(steps_, unit);
-  return Walk(Resumed(end), end, first, rows)[steps_[end].from];
+  LayerValues values = Walk(Resumed(end), end, first, rows);
+  return forward_.runner().UnitInput(steps_[end], values);
 }
 
 void ActivationStream::Finish(Index first, Index rows) {

@@ -34,7 +34,11 @@ class ActivationStream {
     layer_ = std::move(placed);
   }
   /// Puts another linear in the place of one of the layer's.
-  void Replace(Site site, const Linear& linear) { layer_.At(site) = Place(linear, device_); }
+  void Replace(Site site, const Linear& linear) {
+    const bool experts = config_.IsOfExperts(shape_, site);
+    layer_.At(site) = Place(linear, device_, experts ? config_.experts.count : 0);
+  }
+  [[nodiscard]] const PlacedLayer& layer() const noexcept { return layer_; }
   [[nodiscard]] const PlacedLinear& linear(Site site) const noexcept { return layer_.At(site); }
 
   /// The unit's input on rows first .. first + rows - 1, whole windows, at most BatchWindows of
@@ -49,6 +53,10 @@ class ActivationStream {
   /// The residual stream: before o was added, or before down was, by where the walk stands.
   [[nodiscard]] DeviceView<const float> residual(Index first, Index rows) const {
     return hidden_.x.view().Rows(first, rows);
+  }
+  /// Where the tokens of these rows go, once the input of a unit of experts was asked for.
+  [[nodiscard]] DeviceView<const float> routes(Index first, Index rows) const {
+    return routes_.view().Rows(first, rows);
   }
   [[nodiscard]] Index rows() const noexcept { return hidden_.x.rows(); }
   [[nodiscard]] Index length() const noexcept { return hidden_.length; }
@@ -65,6 +73,7 @@ class ActivationStream {
   PlacedLayer layer_;
   Hidden hidden_;
   DeviceMatrix normed_, mixed_, gated_;
+  DeviceMatrix routes_;  // of all rows
   const bool at_once_, keep_mixed_;
   bool keep_gated_ = false;
 };

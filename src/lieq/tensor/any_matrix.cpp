@@ -1,7 +1,9 @@
 #include "lieq/tensor/any_matrix.h"
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "lieq/base/assert.h"
 
@@ -21,7 +23,29 @@ void WidenView(View<const T, 2> from, Index begin, View<float, 2> out) {
   }
 }
 
+/// AnyMatrix of a part.
+AnyMatrix Whole(const StackedRows::Part& part) {
+  return std::visit([](const auto& view) -> AnyMatrix { return view; }, part);
+}
+
+template <class T>
+constexpr DType kTypeOf = std::is_same_v<T, float> ? DType::kF32
+                          : std::is_same_v<T, F16> ? DType::kF16
+                                                   : DType::kBF16;
+
 }  // namespace
+
+StackedRows::StackedRows(std::vector<Part> parts) : parts_(std::move(parts)) {
+  LIEQ_ASSERT(!parts_.empty());
+  const AnyMatrix first = Whole(parts_.front());
+  part_rows_ = Rows(first);
+  cols_ = Cols(first);
+  for (const Part& part : parts_) {
+    const AnyMatrix each = Whole(part);
+    LIEQ_ASSERT(part.index() == parts_.front().index() && Rows(each) == part_rows_ &&
+                Cols(each) == cols_);
+  }
+}
 
 Index Rows(const AnyMatrix& matrix) noexcept {
   return std::visit(
@@ -53,8 +77,47 @@ void WidenRows(const AnyMatrix& matrix, Index begin, View<float, 2> out) {
       [&](const auto& held) {
         if constexpr (requires { held->Dequantize(begin, out); }) {
           held->Dequantize(begin, out);
+        } else if constexpr (requires { held->parts(); }) {
+          for (Index row = 0; row < out.rows();) {
+            const Index at = begin + row, each = held->part_rows();
+            const Index count = std::min(out.rows() - row, each - at % each);
+            WidenRows(Whole(held->parts()[Size(at / each)]), at % each, out.Rows(row, count));
+            row += count;
+          }
         } else {
           WidenView(held, begin, out);
+        }
+      },
+      matrix);
+}
+
+AnyMatrix RowsOf(const AnyMatrix& matrix, Index begin, Index count) {
+  LIEQ_ASSERT(begin >= 0 && count >= 0 && begin + count <= Rows(matrix));
+  if (count == Rows(matrix)) return matrix;
+  return std::visit(
+      [&](const auto& held) -> AnyMatrix {
+        if constexpr (requires { held->parts(); }) {
+          const Index each = held->part_rows(), at = begin % each;
+          LIEQ_ASSERT(at + count <= each);
+          return RowsOf(Whole(held->parts()[Size(begin / each)]), at, count);
+        } else if constexpr (requires { held->Slice(begin, count); }) {
+          return std::make_shared<const QMatrix>(held->Slice(begin, count));
+        } else {
+          return held.Rows(begin, count);
+        }
+      },
+      matrix);
+}
+
+DType TypeOf(const AnyMatrix& matrix) noexcept {
+  return std::visit(
+      [](const auto& held) -> DType {
+        if constexpr (requires { held->parts(); }) {
+          return TypeOf(Whole(held->parts().front()));
+        } else if constexpr (requires { held->words(); }) {
+          return DType::kI32;
+        } else {
+          return kTypeOf<std::remove_const_t<std::remove_reference_t<decltype(held(0, 0))>>>;
         }
       },
       matrix);

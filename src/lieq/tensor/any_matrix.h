@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <variant>
+#include <vector>
 
 #include "lieq/tensor/dtype.h"
 #include "lieq/tensor/qmatrix.h"
@@ -10,10 +12,29 @@
 
 namespace lieq {
 
+/// Matrices of floats one below another, seen as one: where the parts of a matrix lie apart in
+/// files.
+class StackedRows {
+ public:
+  using Part = std::variant<View<const Bf16, 2>, View<const F16, 2>, View<const float, 2>>;
+
+  /// One at least, all of one type and shape.
+  explicit StackedRows(std::vector<Part> parts);
+
+  [[nodiscard]] Index rows() const noexcept { return part_rows_ * std::ssize(parts_); }
+  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] Index part_rows() const noexcept { return part_rows_; }
+  [[nodiscard]] std::span<const Part> parts() const noexcept { return parts_; }
+
+ private:
+  std::vector<Part> parts_;
+  Index part_rows_ = 0, cols_ = 0;
+};
+
 /// Views point into memory that the owner of the weights keeps alive. A QMatrix is shared, since
 /// the quantizer, the container and the forward pass all hold it.
 using AnyMatrix = std::variant<View<const Bf16, 2>, View<const F16, 2>, View<const float, 2>,
-                               std::shared_ptr<const QMatrix>>;
+                               std::shared_ptr<const QMatrix>, std::shared_ptr<const StackedRows>>;
 
 [[nodiscard]] Index Rows(const AnyMatrix& matrix) noexcept;
 [[nodiscard]] Index Cols(const AnyMatrix& matrix) noexcept;
@@ -21,7 +42,14 @@ using AnyMatrix = std::variant<View<const Bf16, 2>, View<const F16, 2>, View<con
 /// out [n, cols] = rows begin .. begin + n - 1 as float; exact for every form.
 void WidenRows(const AnyMatrix& matrix, Index begin, View<float, 2> out);
 
-/// The bytes the matrix occupies in a mapped file; empty for a QMatrix.
+/// Rows begin .. begin + count - 1, without a copy of floats or mapped codes. Of stacked rows they
+/// lie in one part.
+[[nodiscard]] AnyMatrix RowsOf(const AnyMatrix& matrix, Index begin, Index count);
+
+/// The type of its elements: kF32, kF16 or kBF16; of a QMatrix kI32.
+[[nodiscard]] DType TypeOf(const AnyMatrix& matrix) noexcept;
+
+/// The bytes the matrix occupies in a mapped file; empty for a QMatrix and for stacked rows.
 [[nodiscard]] std::span<const std::byte> MappedBytes(const AnyMatrix& matrix) noexcept;
 
 }  // namespace lieq

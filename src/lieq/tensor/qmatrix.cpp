@@ -198,6 +198,50 @@ void QMatrix::CopyRow(Index row, const QMatrix& from) {
   copy(from.supers_, supers_);
 }
 
+QMatrix QMatrix::Slice(Index begin, Index count) const {
+  LIEQ_ASSERT(begin >= 0 && count >= 0 && begin + count <= rows_);
+  const auto rows = [&](const auto& source) {  // their share of an array
+    const std::size_t share = source.size() / Size(rows_);
+    return std::span(source).subspan(Size(begin) * share, Size(count) * share);
+  };
+  QMatrix part;
+  if (file_) {
+    part = QMatrix(count, cols_, grid_, rows(mapped_), file_);
+  } else {
+    part = QMatrix(count, cols_, grid_);
+    std::ranges::copy(rows(words_), part.words_.begin());
+  }
+  std::ranges::copy(rows(scales_), part.scales_.begin());
+  std::ranges::copy(rows(zeros_), part.zeros_.begin());
+  std::ranges::copy(rows(minima_), part.minima_.begin());
+  std::ranges::copy(rows(supers_), part.supers_.begin());
+  return part;
+}
+
+QMatrix QMatrix::Stacked(std::span<const std::shared_ptr<const QMatrix>> parts) {
+  LIEQ_ASSERT(!parts.empty());
+  Index rows = 0;
+  for (const auto& part : parts) {
+    LIEQ_ASSERT(part->grid_ == parts.front()->grid_ && part->cols_ == parts.front()->cols_);
+    rows += part->rows_;
+  }
+  QMatrix all(rows, parts.front()->cols_, parts.front()->grid_);
+  Index row = 0;
+  for (const auto& part : parts) {
+    const auto put = [&](const auto& source, auto& target) {
+      const std::size_t share = target.size() / Size(rows);
+      std::ranges::copy(source, target.begin() + static_cast<std::ptrdiff_t>(Size(row) * share));
+    };
+    put(part->words(), all.words_);
+    put(part->scales_, all.scales_);
+    put(part->zeros_, all.zeros_);
+    put(part->minima_, all.minima_);
+    put(part->supers_, all.supers_);
+    row += part->rows_;
+  }
+  return all;
+}
+
 void QMatrix::SetRow(Index row, std::span<const std::uint8_t> codes) {
   LIEQ_ASSERT(row >= 0 && row < rows_ && static_cast<Index>(codes.size()) == cols_);
   PackCodes(codes, grid_.bits, words().subspan(Size(row * words_per_row_), Size(words_per_row_)));

@@ -158,6 +158,11 @@ class QMatrix {
   /// Takes over the same row of a matrix of the same shape and grid.
   void CopyRow(Index row, const QMatrix& from);
 
+  /// Rows begin .. begin + count - 1 as a matrix of their own; mapped codes stay where they are.
+  [[nodiscard]] QMatrix Slice(Index begin, Index count) const;
+  /// Matrices of one grid and as many columns each, one below another. One at least.
+  [[nodiscard]] static QMatrix Stacked(std::span<const std::shared_ptr<const QMatrix>> parts);
+
   /// codes [cols], each below 2^bits; replaces the row.
   void SetRow(Index row, std::span<const std::uint8_t> codes);
   /// codes [cols]

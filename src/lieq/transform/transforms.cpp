@@ -11,7 +11,8 @@ namespace {
 
 /// Only linears read what the norms before blocks give, and every such norm is there.
 bool NormsFold(const ModelConfig& config) {
-  return config.norms != NormPlace::kAfter && !config.Mixes(Mixer::kGatedDelta);
+  return config.norms != NormPlace::kAfter && !config.Mixes(Mixer::kGatedDelta) &&
+         !config.HasExperts();  // the router reads the norms too
 }
 /// Nothing but norms that fold tells the channels of the stream apart.
 bool StreamTurns(const ModelConfig& config) {
@@ -22,14 +23,15 @@ bool ValuesApart(const ModelConfig& config) {
   return !config.fused_qkv && !config.Mixes(Mixer::kGatedDelta) && !config.Mixes(Mixer::kShortConv);
 }
 bool ChannelsMove(const ModelConfig& config) {
-  return ValuesApart(config) && !config.gated_attention && !config.fused_gate_up;
+  return ValuesApart(config) && !config.gated_attention && !config.fused_gate_up &&
+         !config.HasExperts();
 }
 bool ChannelsScale(const ModelConfig& config) {
   return ValuesApart(config) && !config.fused_gate_up && NormsFold(config) &&
          config.norm_offset == 0;
 }
 bool ValuesTurn(const ModelConfig& config) {
-  return ValuesApart(config) && !config.gated_attention;
+  return ValuesApart(config) && !config.gated_attention && config.qkv_clip == 0;
 }
 
 constexpr std::array kRows{

@@ -1,7 +1,9 @@
 #include "lieq/device/cpu/mixers.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "lieq/base/assert.h"
@@ -194,6 +196,102 @@ void CpuMixers::GatedDelta(DeviceView<const float> qkv_, DeviceView<const float>
       }
     }
     if (held != nullptr) std::ranges::copy(memory, held);
+  });
+}
+
+void CpuMixers::Clip(DeviceView<float> x, float limit) {
+  ForElements(x, x, [limit](float a, float) { return std::clamp(a, -limit, limit); });
+}
+
+namespace {
+
+/// In double, eight sums side by side: the same whatever else is in a batch.
+double RouterDot(const float* a, const float* b, Index n) {
+  constexpr Index kLanes = 8;
+  std::array<double, Size(kLanes)> sums{};
+  Index i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (Index lane = 0; lane < kLanes; ++lane) {
+      sums[Size(lane)] += static_cast<double>(a[i + lane]) * static_cast<double>(b[i + lane]);
+    }
+  }
+  for (; i < n; ++i) sums[0] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+}  // namespace
+
+void CpuMixers::Route(DeviceView<const float> normed_, DeviceView<const float> router_,
+                      bool normalised, DeviceView<float> routes_) {
+  constexpr Index kRows = 16;
+  const View<const float, 2> normed = DeviceAccess::Shared(normed_);
+  const View<float, 2> routes = DeviceAccess::Shared(routes_);
+  const float* router = DeviceAccess::Shared(router_).data();
+  const Index hidden = normed.cols(), experts = router_.cols() / hidden, used = routes.cols() / 2;
+  LIEQ_ASSERT(used <= experts && routes.rows() == normed.rows());
+  pool_.ParallelFor(CeilDiv(normed.rows(), kRows), [&](Index task, int) {
+    std::vector<double> logits(Size(experts));
+    std::vector<Index> order(Size(experts));
+    const Index end = std::min(normed.rows(), (task + 1) * kRows);
+    for (Index r = task * kRows; r < end; ++r) {
+      for (Index e = 0; e < experts; ++e) {
+        logits[Size(e)] = RouterDot(normed.Row(r).data(), router + e * hidden, hidden);
+        // A value that is no number stays at its place: what comes of it is found behind the model.
+        if (std::isnan(logits[Size(e)])) logits[Size(e)] = -HUGE_VAL;
+      }
+      std::iota(order.begin(), order.end(), Index{0});
+      std::partial_sort(order.begin(), order.begin() + used, order.end(), [&](Index a, Index b) {
+        return logits[Size(a)] > logits[Size(b)] || (logits[Size(a)] == logits[Size(b)] && a < b);
+      });
+      const double largest = logits[Size(order[0])];
+      double all = 0, chosen = 0;
+      for (const double logit : logits) all += std::exp(logit - largest);
+      for (Index j = 0; j < used; ++j) chosen += std::exp(logits[Size(order[Size(j)])] - largest);
+      for (Index j = 0; j < used; ++j) {
+        const Index expert = order[Size(j)];
+        routes(r, j) = static_cast<float>(expert);
+        routes(r, used + j) = static_cast<float>(std::exp(logits[Size(expert)] - largest) /
+                                                 (normalised ? chosen : all));
+      }
+    }
+  });
+}
+
+void CpuMixers::Gather(DeviceView<const float> from_, std::span<const Index> rows,
+                       DeviceView<float> to_) {
+  constexpr Index kRows = 64;
+  const View<const float, 2> from = DeviceAccess::Shared(from_);
+  const View<float, 2> to = DeviceAccess::Shared(to_);
+  LIEQ_ASSERT(to.rows() == static_cast<Index>(rows.size()) && to.cols() == from.cols());
+  pool_.ParallelFor(CeilDiv(to.rows(), kRows), [&](Index task, int) {
+    const Index end = std::min(to.rows(), (task + 1) * kRows);
+    for (Index r = task * kRows; r < end; ++r) {
+      std::ranges::copy(from.Row(rows[Size(r)]), to.Row(r).begin());
+    }
+  });
+}
+
+void CpuMixers::AddRouted(DeviceView<const float> from_, std::span<const Index> rows,
+                          DeviceView<const float> routes_, DeviceView<float> to_) {
+  constexpr Index kRows = 16;
+  const View<const float, 2> from = DeviceAccess::Shared(from_),
+                             routes = DeviceAccess::Shared(routes_);
+  const View<float, 2> to = DeviceAccess::Shared(to_);
+  const Index used = routes.cols() / 2;
+  LIEQ_ASSERT(to.rows() * used == static_cast<Index>(rows.size()) && to.cols() == from.cols());
+  pool_.ParallelFor(CeilDiv(to.rows(), kRows), [&](Index task, int) {
+    const Index end = std::min(to.rows(), (task + 1) * kRows);
+    std::vector<float> sum(Size(to.cols()));
+    for (Index r = task * kRows; r < end; ++r) {
+      std::ranges::fill(sum, 0.0f);
+      for (Index j = 0; j < used; ++j) {
+        const float share = routes(r, used + j);
+        const float* given = from.Row(rows[Size(r * used + j)]).data();
+        for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += share * given[c];
+      }
+      float* row = to.Row(r).data();
+      for (std::size_t c = 0; c < sum.size(); ++c) row[c] += sum[c];
+    }
   });
 }
 

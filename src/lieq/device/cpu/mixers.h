@@ -22,6 +22,13 @@ class CpuMixers final : public MixerOps {
   void GatedDelta(DeviceView<const float> qkv, DeviceView<const float> normed,
                   const DeltaWeights& weights, std::span<const AttentionSpan> spans,
                   const SequenceState& state, DeviceView<float> out) override;
+  void Clip(DeviceView<float> x, float limit) override;
+  void Route(DeviceView<const float> normed, DeviceView<const float> router, bool normalised,
+             DeviceView<float> routes) override;
+  void Gather(DeviceView<const float> from, std::span<const Index> rows,
+              DeviceView<float> to) override;
+  void AddRouted(DeviceView<const float> from, std::span<const Index> rows,
+                 DeviceView<const float> routes, DeviceView<float> to) override;
 
  private:
   template <class Function>
