@@ -167,7 +167,7 @@ const Bf16Multiplier kAmxBf16 = {"amx", Supported, Multiply};
 #else
 
 namespace lieq {
-const Bf16Multiplier kAmxBf16 = {"amx", [] { return false; }, nullptr};
+const Bf16Multiplier kAmxBf16 = {"amx", []() noexcept { return false; }, nullptr};
 }  // namespace lieq
 
 #endif
