@@ -124,6 +124,18 @@ def alphabet():
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
 
 
+def added_tokens(vocab, added):
+    """Entries of "added_tokens": with the ids of the vocabulary, or behind it."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+             "special": False}
+    tokens, next_id = [], len(vocab)
+    for token in added:
+        known = token["content"] in vocab
+        tokens.append({"id": vocab[token["content"]] if known else next_id} | flags | token)
+        next_id += not known
+    return tokens
+
+
 def tiny(added=(), dropped="", merges=("t h", "th e", "\u0120 the", "\u0120 a", "e r", "\u00c3 \u00a9"),
          pre_tokenizers=None, normalizer=None, post_processor=None, **model):
     """A tokenizer of the bytes and a few merges, to try one option."""
@@ -135,13 +147,7 @@ def tiny(added=(), dropped="", merges=("t h", "th e", "\u0120 the", "\u0120 a", 
         vocab[extra] = len(vocab)
     for merge in merges:
         vocab.setdefault(merge.replace(" ", ""), len(vocab))
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-             "special": False}
-    tokens, next_id = [], len(vocab)
-    for token in added:
-        known = token["content"] in vocab
-        tokens.append({"id": vocab[token["content"]] if known else next_id} | flags | token)
-        next_id += not known
+    tokens = added_tokens(vocab, added)
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens,
         "normalizer": normalizer,
@@ -199,13 +205,7 @@ def characters(added=(), letters="\u2581abehrt\u00e9", dropped=(), merges=(
     parts = [part for merge in merges for part in (*merge.split(), merge.replace(" ", ""))]
     for name in [*names, *parts]:
         vocab.setdefault(name, len(vocab))
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-             "special": False}
-    tokens, next_id = [], len(vocab)
-    for token in added:
-        known = token["content"] in vocab
-        tokens.append({"id": vocab[token["content"]] if known else next_id} | flags | token)
-        next_id += not known
+    tokens = added_tokens(vocab, added)
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens,
         "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": post_processor,

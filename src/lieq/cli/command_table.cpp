@@ -72,9 +72,10 @@ constexpr std::array kCommands{
                "again.",
                kModel, "quantize Qwen3-0.6B -o Qwen3-0.6B-2.25 --bits 2.25"},
     CommandRow{
-        "tune", kTune, "train a quantized model's scales",
-        "Trains scales, minima, norms and biases of a quantized model towards the predictions "
-        "of the float model that it was made from, by gradients; codes and bytes stay. "
+        "tune", kTune, "train a quantized model's scales, or codes too",
+        "Trains scales, minima, norms and biases of a quantized model, with --what codes its codes "
+        "too, towards the predictions of the float model that it was made from, by gradients; "
+        "bytes stay. An interrupted run goes on when the same command is given again. "
         "Windows held out of the text choose what is kept: where nothing is better, nothing "
         "is written, and the exit code is 4.",
         kModel, "tune Qwen3-0.6B-2.25 --reference Qwen3-0.6B -o Qwen3-0.6B-tuned"},

@@ -20,7 +20,7 @@ void PrintTuning(const TuneOutcome& outcome) {
   fmt::print("held out       KL {:.4f} before, {:.4f} after ({} windows of {} tokens)\n",
              result.before(), result.after(), outcome.held_out, outcome.length);
   if (!outcome.written()) {
-    fmt::print("left as it was no state was better on the windows held out\n");
+    fmt::print("not tuned      no state was better on the windows held out\n");
   }
 }
 

@@ -88,6 +88,7 @@ void CheckModels(const ModelFolder& model, const ModelFolder& reference, const L
 }
 
 /// What moves is held with its gradient and two moments, in floats: said before hours are spent.
+/// Around it are the inputs of all layers, logits of a part of the tokens, and a layer's sums.
 void CheckMemory(const Weights& model, TuneWhat what) {
   if (what != TuneWhat::kCodes) return;
   constexpr double kOfNumber = 4 * sizeof(float), kAround = 1.5e9;

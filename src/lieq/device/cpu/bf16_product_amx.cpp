@@ -41,8 +41,8 @@ struct Buffers {
   alignas(64) float sums[4][kSide * kSide];
 };
 
-/// `rows` rows of x from column `at` on, tile behind tile; missing rows and columns are 0. Tiles
-/// that lie in a row are read several times as fast as rows a stride apart.
+/// `rows` rows of x from column `at` on, tile behind tile; missing rows and columns are 0. Read
+/// again for each pair of panels, they lie in a row, which the processor fetches ahead.
 void CopyTiles(const std::uint16_t* x, std::ptrdiff_t width, std::ptrdiff_t rows, std::ptrdiff_t at,
                std::ptrdiff_t depth, std::uint16_t* to) {
   for (std::ptrdiff_t c = 0; c < depth; c += kColumns) {
