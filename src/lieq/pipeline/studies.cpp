@@ -145,6 +145,8 @@ void CheckRows(const JsonObject& study, const std::vector<StudyText>& texts) {
     } else if (key.starts_with("measured: ") && activations) {
       const JsonObject kl = row.Object("kl");
       for (const auto& [name, table] : rows[i]["kl"].items()) CheckMeasured(row, kl, name);
+    } else if (key.starts_with("measured: ") && row.Has("expert_kl")) {
+      CheckMeasured(row, row, "expert_kl");
     } else if (key.starts_with("measured: ")) {
       (void)row.Number("base_perplexity");
       for (const char* name : {"drop", "solo", "solo_kl"}) CheckMeasured(row, row, name);
