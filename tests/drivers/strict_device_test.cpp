@@ -131,7 +131,8 @@ const Driver kDrivers[] = {
            CutScored(bench.tokens, FindConvention("plain"), kLength, 0, 0, {}, "text");
        const auto file = bench.folder / ("states" + std::to_string(bench.runs++));
        const auto states =
-           ReferenceStates::Make(bench.model.weights, device, text, "1", file, context);
+           ReferenceStates::Make(bench.model.weights, device, text,
+                                 std::vector<bool>(text.windows.size(), true), "1", file, context);
        const DivergenceResult found = MeasureDivergence(bench.coarse.weights, bench.model.weights,
                                                         states, device, text, context);
        for (const double value : {found.mean_kl, found.median_kl, found.kl_99, found.largest_kl,

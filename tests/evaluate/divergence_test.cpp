@@ -46,7 +46,9 @@ class Divergence : public testing::Test {
   ReferenceStates States(const ScoredText& text, const std::string& hash = "1") {
     TestContext test(2);
     const auto device = MakeCpuDevice(test.pool);
-    return ReferenceStates::Make(reference.weights, *device, text, hash, cache(), test.context);
+    return ReferenceStates::Make(reference.weights, *device, text,
+                                 std::vector<bool>(text.windows.size(), true), hash, cache(),
+                                 test.context);
   }
   DivergenceResult Measure(const ModelFolder& model, const ScoredText& text, int threads = 2) {
     const ReferenceStates states = States(text, std::to_string(++hashes_));
