@@ -22,6 +22,7 @@
 #include "lieq/pipeline/source.h"
 #include "lieq/pipeline/tune_store.h"
 #include "lieq/pipeline/version.h"
+#include "lieq/tune/trainer.h"
 
 namespace lieq {
 namespace {
@@ -111,23 +112,6 @@ void CheckMemory(const Weights& model, TuneWhat what) {
                .hint = "--what scales takes little more than the model"});
 }
 
-/// Seconds of a step and of a check, by one of each that changes nothing.
-struct StepTimes {
-  double step, check;
-};
-
-StepTimes TimeSteps(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
-                    Index held_out, const TuneOptions& options, Session& session) {
-  const Stopwatch watch;
-  (void)AddDivergenceGradients(reference, model, windows.Rows(0, 1), options.most_kept,
-                               session.device(), session.context());
-  for (TunedNumbers& each : model.numbers()) std::ranges::fill(each.gradient, 0.0f);
-  const double of_window = watch.seconds();
-  constexpr double kCheckShare = 0.4;  // two passes forward and the heads, of about five
-  return {of_window * static_cast<double>(options.batch),
-          kCheckShare * of_window * static_cast<double>(held_out)};
-}
-
 Index StepsOf(const TuneRequest& request, Index windows, Index length, Index batch,
               const std::function<StepTimes()>& times, const TuneOptions& options) {
   const auto of_step = static_cast<double>(batch * length);
@@ -208,7 +192,10 @@ void Train(const TuneRequest& request, Source& source, const RunFolder& folder, 
   } else {
     options.steps = StepsOf(
         request, outcome.windows, outcome.length, options.batch,
-        [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
+        [&] {
+          return TimeSteps(reference, tuned, training, outcome.held_out, options, session.device(),
+                           session.context());
+        },
         options);
   }
   options.code_rate = request.code_rate.value_or(CodeRateOf(options.steps));
@@ -315,10 +302,13 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   TuneOutcome outcome;
   CountWindows(source, outcome);
 
-  CheckMemory(model.weights, request.what);
+  const bool on_device = TrainsOn(session.device(), model.weights);
+  if (!on_device) CheckMemory(model.weights, request.what);
   const bool codes = request.what == TuneWhat::kCodes;
   TunedModel tuned(model.weights, model.dtype,
-                   {.codes = codes, .reference = codes ? &source.model().weights : nullptr});
+                   {.codes = codes,
+                    .reference = codes ? &source.model().weights : nullptr,
+                    .on_device = on_device});
   outcome.numbers = tuned.count();
   outcome.codes = tuned.codes();
   TuneOptions options{
