@@ -248,6 +248,7 @@ void StudyCorrelation(StudyBench& bench) {
         }
         return row;
       });
+      if (measured.is_null()) continue;  // another part's
       const auto windows = measured["windows"].get<Index>();
       using Table = LayerWindows;
       const std::map<std::string, Table> truths{{"perplexity-drop", measured["drop"].get<Table>()},
@@ -261,7 +262,7 @@ void StudyCorrelation(StudyBench& bench) {
         if (against != "perplexity-drop") scores["perplexity-drop"] = truths.at("perplexity-drop");
         for (const auto& [name, score] : scores) {
           const std::string key = fmt::format("{}: {} with {}", where, name, against);
-          const Record row = bench.Row(key, [&, &name = name, &score = score, &truth = truth] {
+          const Record row = bench.Derived(key, [&, &name = name, &score = score, &truth = truth] {
             Record made{
                 {"text", text.name}, {"context", length}, {"score", name}, {"against", against}};
             made.update(Correlation(score, truth, windows, bench.request.run.seed));
@@ -316,7 +317,7 @@ void StudyLayers(StudyBench& bench) {
       raised = HighestLayers(scores, m);
       const std::string key = m == 0 ? "no layer raised" : fmt::format("{} {}", ranking, m);
       last = bench.Row(key, [&] { return row_of(m == 0 ? "none" : ranking, raised); });
-      if (m != 1 || Worst(last["perplexity"]) <= kHopeless) continue;
+      if (last.is_null() || m != 1 || Worst(last["perplexity"]) <= kHopeless) continue;
       FlagHopeless(bench, diagnosis, raised, Worst(last["perplexity"]),
                    "with one layer raised by " + ranking);
     }
