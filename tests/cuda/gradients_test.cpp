@@ -153,7 +153,7 @@ TEST_F(CudaGradients, OfLossesAgreeWithTheProcessors) {
     EXPECT_LE(LargestDifference(of_kl[0], of_kl[1]), 2e-6);
     for (std::size_t i = 0; i < targets.size(); ++i) {
       EXPECT_NEAR(nll[0][i], nll[1][i], 1e-5);
-      EXPECT_NEAR(kl[0][i], kl[1][i], 1e-5);
+      EXPECT_NEAR(kl[0][i], kl[1][i], 1e-5 * std::max(1.0, kl[0][i]));
     }
   }
 }
@@ -191,8 +191,8 @@ TEST_F(CudaGradients, OfAttentionAgreeWithTheProcessorsAndAreTheSameBytesEachTim
 
     const Attended found = AttentionGradientOf(*gpu, shape);
 
-    // Sums of up to some hundred products of numbers around 1.
-    EXPECT_LE(Largest(expected, found), 3e-5) << shape.length << ' ' << shape.head_dim;
+    // Sums of up to 800 products of numbers around 1, by either.
+    EXPECT_LE(Largest(expected, found), 1e-4) << shape.length << ' ' << shape.head_dim;
     const Attended again = AttentionGradientOf(*gpu, shape);
     EXPECT_TRUE(SameBytes(found.dq, again.dq) && SameBytes(found.dk, again.dk) &&
                 SameBytes(found.dv, again.dv));

@@ -81,6 +81,7 @@ class GradientsOnDevice final : public WeightObserver {
     for (auto& [sums, deliver] : pending_) deliver(std::span<const double>(sums));
     pending_.clear();
   }
+  void Forget() { pending_.clear(); }
 
  private:
   using Delivery = std::function<void(std::span<const double>)>;
@@ -129,33 +130,16 @@ class DeviceTrainer final : public Trainer {
   }
 
   double AddGradients(View<const TokenId, 2> windows) override {
-    const Index length = windows.cols(), layers = reference_.config.layers;
-    Backward backward(model_.weights(), device_, length);  // it places the norm before the head
-    double sum = 0;
-    for (Index w = 0; w < windows.rows(); w += at_once_) {
-      const auto part = windows.Rows(w, std::min(at_once_, windows.rows() - w));
-      const Index rows = part.rows() * length, hidden_columns = reference_.config.hidden;
-      const auto kept = Sized(device_, kept_, layers * rows, hidden_columns);
-      const auto of_stream = Sized(device_, gradient_, rows, hidden_columns);
-      const auto input = [&](Index layer) { return kept.Rows(layer * rows, rows); };
-      {
-        const Hidden wanted = Through(taught_, part, layers, context_);
-        const Hidden hidden = Student(part, [&](Index layer, const Hidden& before) {
-          device_.Copy(before.x.view(), input(layer));
-        });
-        sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
-      }
-      for (Index layer = layers - 1; layer >= 0; --layer) {
-        context_.ThrowIfStopped();
-        gradients_.Begin(layer);
-        backward.Layer(layer, model_.weights().layers[Size(layer)], input(layer), length, of_stream,
-                       {}, &gradients_);
-        gradients_.End();
-      }
+    try {
+      const double sum = AddPasses(windows);
+      device_.Sync();
+      gradients_.Deliver();
+      return sum;
+    } catch (...) {
+      device_.Sync();  // what is queued writes to where sums wait to be delivered
+      gradients_.Forget();
+      throw;
     }
-    device_.Sync();
-    gradients_.Deliver();
-    return sum;
   }
   void ClearGradients() override {
     for (TunedNumbers& each : model_.numbers()) std::ranges::fill(each.gradient, 0.0f);
@@ -223,6 +207,33 @@ class DeviceTrainer final : public Trainer {
  private:
   static constexpr Index kMostKept = Index{1} << 29;  // of a device, whose memory is large
 
+  double AddPasses(View<const TokenId, 2> windows) {
+    const Index length = windows.cols(), layers = reference_.config.layers;
+    Backward backward(model_.weights(), device_, length);  // it places the norm before the head
+    double sum = 0;
+    for (Index w = 0; w < windows.rows(); w += at_once_) {
+      const auto part = windows.Rows(w, std::min(at_once_, windows.rows() - w));
+      const Index rows = part.rows() * length, hidden_columns = reference_.config.hidden;
+      const auto kept = Sized(device_, kept_, layers * rows, hidden_columns);
+      const auto of_stream = Sized(device_, gradient_, rows, hidden_columns);
+      const auto input = [&](Index layer) { return kept.Rows(layer * rows, rows); };
+      {
+        const Hidden wanted = Through(taught_, part, layers, context_);
+        const Hidden hidden = Student(part, [&](Index layer, const Hidden& before) {
+          device_.Copy(before.x.view(), input(layer));
+        });
+        sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
+      }
+      for (Index layer = layers - 1; layer >= 0; --layer) {
+        context_.ThrowIfStopped();
+        gradients_.Begin(layer);
+        backward.Layer(layer, model_.weights().layers[Size(layer)], input(layer), length, of_stream,
+                       {}, &gradients_);
+        gradients_.End();
+      }
+    }
+    return sum;
+  }
   std::unique_ptr<TrainedMatrices> Train() {
     places_.resize(model_.weights().layers.size());
     for (auto& sites : places_) sites.fill(kNotTrained);
