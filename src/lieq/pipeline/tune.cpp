@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "lieq/base/assert.h"
@@ -155,12 +156,12 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
   return record;
 }
 
-/// However many steps there are, a code that is pushed one way all the time moves about as far:
-/// over half of the way to the next one, which takes half a unit. Farther, most of them move at
-/// once.
+/// Steps of a code mostly undo one another, so that where it gets to grows with their square root:
+/// as far, then, however many there are. What was found on two models and text held out
+/// (docs/tuning.md); above the bound most codes move at once, which nothing makes good.
 double CodeRateOf(Index steps) {
-  constexpr double kWay = 0.36, kMost = 0.05;  // the mean rate is half the largest
-  return std::min(kMost, 2 * kWay / static_cast<double>(steps));
+  constexpr double kWay = 0.25, kMost = 0.03;
+  return std::min(kMost, kWay / std::sqrt(static_cast<double>(steps)));
 }
 
 /// The last windows are held out. Throws Error where there are not two.
