@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "lieq/base/assert.h"
@@ -22,6 +23,7 @@
 #include "lieq/pipeline/source.h"
 #include "lieq/pipeline/tune_store.h"
 #include "lieq/pipeline/version.h"
+#include "lieq/tune/trainer.h"
 
 namespace lieq {
 namespace {
@@ -111,23 +113,6 @@ void CheckMemory(const Weights& model, TuneWhat what) {
                .hint = "--what scales takes little more than the model"});
 }
 
-/// Seconds of a step and of a check, by one of each that changes nothing.
-struct StepTimes {
-  double step, check;
-};
-
-StepTimes TimeSteps(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
-                    Index held_out, const TuneOptions& options, Session& session) {
-  const Stopwatch watch;
-  (void)AddDivergenceGradients(reference, model, windows.Rows(0, 1), options.most_kept,
-                               session.device(), session.context());
-  for (TunedNumbers& each : model.numbers()) std::ranges::fill(each.gradient, 0.0f);
-  const double of_window = watch.seconds();
-  constexpr double kCheckShare = 0.4;  // two passes forward and the heads, of about five
-  return {of_window * static_cast<double>(options.batch),
-          kCheckShare * of_window * static_cast<double>(held_out)};
-}
-
 Index StepsOf(const TuneRequest& request, Index windows, Index length, Index batch,
               const std::function<StepTimes()>& times, const TuneOptions& options) {
   const auto of_step = static_cast<double>(batch * length);
@@ -171,12 +156,12 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
   return record;
 }
 
-/// However many steps there are, a code that is pushed one way all the time moves about as far:
-/// over half of the way to the next one, which takes half a unit. Farther, most of them move at
-/// once.
+/// Steps of a code mostly undo one another, so that where it gets to grows with their square root:
+/// as far, then, however many there are. What was found on two models and text held out
+/// (docs/tuning.md); above the bound most codes move at once, which nothing makes good.
 double CodeRateOf(Index steps) {
-  constexpr double kWay = 0.36, kMost = 0.05;  // the mean rate is half the largest
-  return std::min(kMost, 2 * kWay / static_cast<double>(steps));
+  constexpr double kWay = 0.25, kMost = 0.03;
+  return std::min(kMost, kWay / std::sqrt(static_cast<double>(steps)));
 }
 
 /// The last windows are held out. Throws Error where there are not two.
@@ -208,7 +193,10 @@ void Train(const TuneRequest& request, Source& source, const RunFolder& folder, 
   } else {
     options.steps = StepsOf(
         request, outcome.windows, outcome.length, options.batch,
-        [&] { return TimeSteps(reference, tuned, training, outcome.held_out, options, session); },
+        [&] {
+          return TimeSteps(reference, tuned, training, outcome.held_out, options, session.device(),
+                           session.context());
+        },
         options);
   }
   options.code_rate = request.code_rate.value_or(CodeRateOf(options.steps));
@@ -315,10 +303,13 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   TuneOutcome outcome;
   CountWindows(source, outcome);
 
-  CheckMemory(model.weights, request.what);
+  const bool on_device = TrainsOn(session.device(), model.weights);
+  if (!on_device) CheckMemory(model.weights, request.what);
   const bool codes = request.what == TuneWhat::kCodes;
   TunedModel tuned(model.weights, model.dtype,
-                   {.codes = codes, .reference = codes ? &source.model().weights : nullptr});
+                   {.codes = codes,
+                    .reference = codes ? &source.model().weights : nullptr,
+                    .on_device = on_device});
   outcome.numbers = tuned.count();
   outcome.codes = tuned.codes();
   TuneOptions options{

@@ -15,6 +15,7 @@ inline constexpr const char* kTuneStateName = "tuning.safetensors";
 class TuneFile final : public TuneStore {
  public:
   explicit TuneFile(std::filesystem::path file) : file_(std::move(file)) {}
+  [[nodiscard]] bool empty() const override { return !std::filesystem::exists(file_); }
   Index Read(std::span<const TunedArray> arrays, TuneResult& result) override;
   void Write(Index step, std::span<const TunedArray> arrays, const TuneResult& result) override;
 

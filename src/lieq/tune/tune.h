@@ -28,7 +28,7 @@ struct TuneOptions {
   double clip = 1;          // largest norm of the gradient of the mean loss; 0: none
   Index checks = 10;        // on the windows held out, beside the one before the first step
   std::uint64_t seed = 0;   // order of the windows
-  Index most_kept = Index{1} << 27;  // floats of layers' inputs held at once
+  Index most_kept = Index{1} << 27;  // floats of layers' inputs held at once, with the host
 };
 
 struct TuneCheck {
@@ -49,6 +49,8 @@ struct TuneResult {
 class TuneStore {
  public:
   virtual ~TuneStore() = default;
+  /// Whether nothing was written yet, where that is known at once.
+  [[nodiscard]] virtual bool empty() const { return false; }
   /// Reads what was written last into the arrays and `result`; the step that comes next, or 0 where
   /// nothing was written. Throws Error where it is not of these arrays.
   virtual Index Read(std::span<const TunedArray> arrays, TuneResult& result) = 0;
@@ -64,8 +66,19 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
                 View<const TokenId, 2> held_out, const TuneOptions& options, Device& device,
                 Context& context, TuneStore* store = nullptr);
 
+/// Seconds of a step and of a check.
+struct StepTimes {
+  double step = 0, check = 0;
+};
+
+/// By one pass or two that change nothing. held_out: windows of a check. Else as Tune.
+[[nodiscard]] StepTimes TimeSteps(const Weights& reference, TunedModel& model,
+                                  View<const TokenId, 2> windows, Index held_out,
+                                  const TuneOptions& options, Device& device, Context& context);
+
 /// Adds the gradients of the sum of the divergence over all positions of the windows to those of
-/// the model's numbers; returns that sum. windows [count, length]; most_kept: as of TuneOptions.
+/// the model's numbers, which lie with the host; returns that sum. windows [count, length];
+/// most_kept: as of TuneOptions.
 double AddDivergenceGradients(const Weights& reference, TunedModel& model,
                               View<const TokenId, 2> windows, Index most_kept, Device& device,
                               Context& context);

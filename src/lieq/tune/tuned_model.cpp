@@ -58,7 +58,7 @@ float TunedNumbers::Value(std::size_t i, DType floats) const noexcept {
 }
 
 TunedModel::TunedModel(const Weights& source, DType floats, const TunedParts& parts)
-    : floats_(floats), weights_(source) {
+    : floats_(floats), on_device_(parts.on_device), weights_(source) {
   matrices_.resize(source.layers.size());
   vectors_.resize(source.layers.size());
   for (std::size_t l = 0; l < source.layers.size(); ++l) {
@@ -67,7 +67,7 @@ TunedModel::TunedModel(const Weights& source, DType floats, const TunedParts& pa
       const auto s = static_cast<std::size_t>(site);
       AddMatrix(layer + std::string(Name(site)), source.layers[l].linears[s],
                 parts.reference != nullptr ? &parts.reference->layers[l].linears[s] : nullptr,
-                parts.towards, parts.codes, matrices_[l][s]);
+                parts, matrices_[l][s]);
       if (matrices_[l][s].matrix) weights_.layers[l].linears[s].weight = matrices_[l][s].matrix;
     }
     vectors_[l].fill(kNone);
@@ -88,14 +88,14 @@ std::size_t TunedModel::count() const noexcept {
 }
 
 std::size_t TunedModel::Add(std::string name, TunedKind kind, std::vector<float> start,
-                            std::vector<float> unit) {
+                            std::vector<float> unit, bool gradient) {
   const std::size_t count = start.size();
   numbers_.push_back({.name = std::move(name),
                       .kind = kind,
                       .start = std::move(start),
                       .unit = std::move(unit),
                       .u = std::vector<float>(count),
-                      .gradient = std::vector<float>(count)});
+                      .gradient = std::vector<float>(gradient ? count : 0)});
   return numbers_.size() - 1;
 }
 
@@ -106,14 +106,17 @@ std::size_t TunedModel::AddVector(std::string name, std::span<const float> value
 }
 
 void TunedModel::AddMatrix(const std::string& name, const Linear& linear, const Linear* reference,
-                           float towards, bool codes, Matrices& place) {
+                           const TunedParts& parts, MatrixPlace& place) {
   if (!linear.bias.empty()) place.bias = AddVector(name + ": bias", linear.bias);
   const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
   if (packed == nullptr || *packed == nullptr) return;
   const QMatrix& q = **packed;
   place.source = *packed;
   place.matrix = std::make_shared<QMatrix>(q);
-  if (codes) AddCodes(name, reference != nullptr ? &reference->weight : nullptr, towards, place);
+  const bool here = !parts.on_device;
+  if (parts.codes) {
+    AddCodes(name, reference != nullptr ? &reference->weight : nullptr, parts, place);
+  }
   const bool minima = q.grid().offset == Offset::kFloat;
   if (q.grid().k_quant) {
     std::vector<float> d, dmin;
@@ -124,25 +127,26 @@ void TunedModel::AddMatrix(const std::string& name, const Linear& linear, const 
       }
     }
     std::vector<float> unit = d;
-    place.scale = Add(name + ": d", TunedKind::kSuper, std::move(d), std::move(unit));
+    place.scale = Add(name + ": d", TunedKind::kSuper, std::move(d), std::move(unit), here);
     if (!minima) return;
     unit = dmin;
     place.minimum =
-        Add(name + ": dmin", TunedKind::kSuperMinimum, std::move(dmin), std::move(unit));
+        Add(name + ": dmin", TunedKind::kSuperMinimum, std::move(dmin), std::move(unit), here);
     return;
   }
   const View<const float, 2> scales = q.scales();
   std::vector<float> start(scales.data(), scales.data() + scales.size()), unit = start;
-  place.scale = Add(name + ": scale", TunedKind::kScale, std::move(start), unit);
+  place.scale = Add(name + ": scale", TunedKind::kScale, std::move(start), unit, here);
   if (!minima) return;
   start.assign(q.minima().data(), q.minima().data() + q.minima().size());
   for (float& each : unit) each = std::fabs(each);
-  place.minimum = Add(name + ": minimum", TunedKind::kMinimum, std::move(start), std::move(unit));
+  place.minimum =
+      Add(name + ": minimum", TunedKind::kMinimum, std::move(start), std::move(unit), here);
 }
 
 /// z = code + towards * (weight - value) / scale, no further than the edge of the code's step.
-void TunedModel::AddCodes(const std::string& name, const AnyMatrix* reference, float towards,
-                          Matrices& place) {
+void TunedModel::AddCodes(const std::string& name, const AnyMatrix* reference,
+                          const TunedParts& parts, MatrixPlace& place) {
   constexpr float kEdge = 0.49f;
   const QMatrix& q = *place.source;
   const bool known =
@@ -160,19 +164,20 @@ void TunedModel::AddCodes(const std::string& name, const AnyMatrix* reference, f
     for (Index c = 0; c < q.cols(); ++c) {
       const float scale = q.scales()(r, c / q.group_columns());
       const float apart = (weight(0, c) - value(0, c)) / scale;
-      if (std::isfinite(apart)) to[c] += towards * std::clamp(apart, -kEdge, kEdge);
+      if (std::isfinite(apart)) to[c] += parts.towards * std::clamp(apart, -kEdge, kEdge);
     }
   }
   place.code = numbers_.size();
-  numbers_.push_back({.name = name + ": codes",
-                      .kind = TunedKind::kCode,
-                      .start = {},
-                      .unit = {},
-                      .u = std::move(z),
-                      .gradient = std::vector<float>(Size(q.rows() * q.cols()))});
+  numbers_.push_back(
+      {.name = name + ": codes",
+       .kind = TunedKind::kCode,
+       .start = {},
+       .unit = {},
+       .u = std::move(z),
+       .gradient = std::vector<float>(Size(parts.on_device ? Index{0} : q.rows() * q.cols()))});
 }
 
-void TunedModel::ApplyCodes(const Matrices& place) {
+void TunedModel::ApplyCodes(const MatrixPlace& place) {
   QMatrix& q = *place.matrix;
   const int most = (1 << q.grid().bits) - 1;
   const float low = -0.5f, high = static_cast<float>(most) + 0.5f;
@@ -187,7 +192,7 @@ void TunedModel::ApplyCodes(const Matrices& place) {
   }
 }
 
-void TunedModel::ApplyMatrix(const Matrices& place) const {
+void TunedModel::ApplyMatrix(const MatrixPlace& place) const {
   QMatrix& q = *place.matrix;
   const TunedNumbers& scale = numbers_[place.scale];
   const TunedNumbers* minimum = place.minimum == kNone ? nullptr : &numbers_[place.minimum];
@@ -211,24 +216,56 @@ void TunedModel::ApplyMatrix(const Matrices& place) const {
   }
 }
 
+void TunedModel::ApplyVector(std::size_t at, std::vector<float>& to) const {
+  if (at == kNone) return;
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = numbers_[at].Value(i, floats_);
+}
+
+void TunedModel::ApplyVectors() {
+  for (std::size_t l = 0; l < matrices_.size(); ++l) {
+    for (const Site site : kAllSites) {
+      const auto s = static_cast<std::size_t>(site);
+      ApplyVector(matrices_[l][s].bias, weights_.layers[l].linears[s].bias);
+    }
+    for (const LayerVector which : kNorms) {
+      ApplyVector(vectors_[l][static_cast<std::size_t>(which)],
+                  VectorOf(weights_.layers[l], which));
+    }
+  }
+  ApplyVector(final_norm_, weights_.final_norm);
+}
+
 void TunedModel::Apply(ThreadPool& pool) {
-  const auto vector = [&](std::size_t at, std::vector<float>& to) {
-    if (at == kNone) return;
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] = numbers_[at].Value(i, floats_);
-  };
   pool.ParallelFor(static_cast<Index>(matrices_.size()), [&](Index layer, int) {
     const std::size_t l = Size(layer);
     for (const Site site : kAllSites) {
       const auto s = static_cast<std::size_t>(site);
       if (matrices_[l][s].matrix) ApplyMatrix(matrices_[l][s]);
       if (matrices_[l][s].code != kNone) ApplyCodes(matrices_[l][s]);
-      vector(matrices_[l][s].bias, weights_.layers[l].linears[s].bias);
-    }
-    for (const LayerVector which : kNorms) {
-      vector(vectors_[l][static_cast<std::size_t>(which)], VectorOf(weights_.layers[l], which));
     }
   });
-  vector(final_norm_, weights_.final_norm);
+  ApplyVectors();
+}
+
+std::vector<TunedMatrix> TunedModel::Matrices() const {
+  std::vector<TunedMatrix> all;
+  for (std::size_t l = 0; l < matrices_.size(); ++l) {
+    for (const Site site : kAllSites) {
+      const MatrixPlace& place = matrices_[l][static_cast<std::size_t>(site)];
+      if (place.matrix == nullptr) continue;
+      all.push_back({.layer = static_cast<Index>(l),
+                     .site = site,
+                     .matrix = place.matrix,
+                     .scale = place.scale,
+                     .minimum = place.minimum,
+                     .code = place.code});
+    }
+  }
+  return all;
+}
+
+std::span<std::uint32_t> TunedModel::KeptWords(const TunedMatrix& matrix) {
+  return matrices_[Size(matrix.layer)][static_cast<std::size_t>(matrix.site)].kept;
 }
 
 void TunedModel::Keep() {
@@ -237,7 +274,7 @@ void TunedModel::Keep() {
     kept_.push_back(each.kind == TunedKind::kCode ? std::vector<float>() : each.u);
   }
   for (auto& layer : matrices_) {
-    for (Matrices& place : layer) {
+    for (MatrixPlace& place : layer) {
       if (place.code == kNone) continue;
       const auto words = std::as_const(*place.matrix).words();
       place.kept.assign(words.begin(), words.end());
@@ -251,7 +288,7 @@ void TunedModel::Restore(ThreadPool& pool) {
     if (numbers_[n].kind != TunedKind::kCode) numbers_[n].u = kept_[n];
   }
   for (auto& layer : matrices_) {
-    for (Matrices& place : layer) {
+    for (MatrixPlace& place : layer) {
       if (place.code == kNone) continue;
       QMatrix& q = *place.matrix;
       std::ranges::copy(place.kept, q.words().begin());
@@ -277,7 +314,7 @@ std::vector<TunedArray> TunedModel::Arrays() {
     add(numbers_[n].name + ": kept", DType::kF32, kept_[n]);
   }
   for (auto& layer : matrices_) {
-    for (Matrices& place : layer) {
+    for (MatrixPlace& place : layer) {
       if (place.code == kNone) continue;
       add(numbers_[place.code].name + ": kept", DType::kU32, place.kept);
     }
@@ -288,7 +325,7 @@ std::vector<TunedArray> TunedModel::Arrays() {
 std::int64_t TunedModel::moved_codes() const {
   std::int64_t moved = 0;
   for (const auto& layer : matrices_) {
-    for (const Matrices& place : layer) {
+    for (const MatrixPlace& place : layer) {
       if (place.code == kNone) continue;
       std::vector<std::uint8_t> is(Size(place.matrix->cols())), was(is.size());
       for (Index r = 0; r < place.matrix->rows(); ++r) {
@@ -312,7 +349,7 @@ std::int64_t TunedModel::codes() const noexcept {
 
 void TunedModel::AddMatrixGradient(Index layer, Site site, View<const float, 2> dw,
                                    ThreadPool& pool) {
-  const Matrices& place = matrices_[Size(layer)][static_cast<std::size_t>(site)];
+  const MatrixPlace& place = matrices_[Size(layer)][static_cast<std::size_t>(site)];
   if (place.matrix == nullptr) return;
   const QMatrix& q = *place.matrix;
   LIEQ_ASSERT(dw.rows() == q.rows() && dw.cols() == q.cols());

@@ -50,6 +50,8 @@ struct TunedParts {
   /// `towards` of the way from a code to its weight, as far as the code stays the nearest.
   const Weights* reference = nullptr;
   float towards = 0.5f;
+  /// Gradients of what matrices have are added up elsewhere: there is no room for them here.
+  bool on_device = false;
 };
 
 /// An array of a state, where it lies.
@@ -57,6 +59,15 @@ struct TunedArray {
   std::string name;
   DType type = DType::kF32;
   std::span<std::byte> bytes;
+};
+
+/// Where the numbers of a quantized matrix are among all.
+struct TunedMatrix {
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  Index layer = 0;
+  Site site{};
+  std::shared_ptr<const QMatrix> matrix;  // of TunedModel::weights
+  std::size_t scale = kNone, minimum = kNone, code = kNone;
 };
 
 /// Matrices that are not quantized stay as they are.
@@ -70,13 +81,22 @@ class TunedModel {
   [[nodiscard]] const Weights& weights() const noexcept { return weights_; }
   [[nodiscard]] std::span<TunedNumbers> numbers() noexcept { return numbers_; }
   [[nodiscard]] std::size_t count() const noexcept;  // of all numbers
+  /// As of TunedParts.
+  [[nodiscard]] bool on_device() const noexcept { return on_device_; }
 
+  [[nodiscard]] std::vector<TunedMatrix> Matrices() const;
+
+  /// Rounds norms and biases into the weights.
+  void ApplyVectors();
   /// Rounds all of them into the weights. The u of codes is brought back to their grid.
   void Apply(ThreadPool& pool);
 
   /// Keeps the state of the last Apply, in place of what was kept before; brings it back.
   void Keep();
   void Restore(ThreadPool& pool);
+  /// Where a device puts what it kept, by number of `numbers()`: u, or of codes the words.
+  [[nodiscard]] std::span<float> KeptNumbers(std::size_t number) { return kept_[number]; }
+  [[nodiscard]] std::span<std::uint32_t> KeptWords(const TunedMatrix& matrix);
   /// Where u lies and what was kept, to be written to a file or read from one. After Keep.
   [[nodiscard]] std::vector<TunedArray> Arrays();
   /// Codes that are others than at first; and all of them.
@@ -92,28 +112,30 @@ class TunedModel {
   [[nodiscard]] bool HasBias(Index layer, Site site) const;
 
  private:
-  static constexpr std::size_t kNone = ~std::size_t{0};
-  struct Matrices {  // where the numbers of a linear are
+  static constexpr std::size_t kNone = TunedMatrix::kNone;
+  struct MatrixPlace {  // where the numbers of a linear are
     std::shared_ptr<QMatrix> matrix;
     std::shared_ptr<const QMatrix> source;
     std::size_t scale = kNone, minimum = kNone, bias = kNone, code = kNone;
     std::vector<std::uint32_t> kept;  // words
   };
   std::size_t Add(std::string name, TunedKind kind, std::vector<float> start,
-                  std::vector<float> unit);
+                  std::vector<float> unit, bool gradient = true);
   std::size_t AddVector(std::string name, std::span<const float> values);
   void AddMatrix(const std::string& name, const Linear& linear, const Linear* reference,
-                 float towards, bool codes, Matrices& place);
-  void AddCodes(const std::string& name, const AnyMatrix* reference, float towards,
-                Matrices& place);
-  void ApplyMatrix(const Matrices& place) const;
-  void ApplyCodes(const Matrices& place);
+                 const TunedParts& parts, MatrixPlace& place);
+  void AddCodes(const std::string& name, const AnyMatrix* reference, const TunedParts& parts,
+                MatrixPlace& place);
+  void ApplyMatrix(const MatrixPlace& place) const;
+  void ApplyCodes(const MatrixPlace& place);
+  void ApplyVector(std::size_t at, std::vector<float>& to) const;
   void AddVectorTo(std::size_t at, std::span<const double> gradient);
 
   DType floats_;
+  bool on_device_;
   Weights weights_;
   std::vector<TunedNumbers> numbers_;
-  std::vector<std::array<Matrices, kSites>> matrices_;           // [layers]
+  std::vector<std::array<MatrixPlace, kSites>> matrices_;        // [layers]
   std::vector<std::array<std::size_t, kLayerVectors>> vectors_;  // [layers]
   std::size_t final_norm_ = kNone;
   std::vector<std::vector<float>> kept_;  // u, but of codes

@@ -12,6 +12,7 @@
 #include "lieq/device/cuda/cuda_products.h"
 #include "lieq/device/cuda/cuda_rounding.h"
 #include "lieq/device/cuda/cuda_sums.h"
+#include "lieq/device/cuda/cuda_tuning.h"
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/cuda/queue.h"
@@ -60,6 +61,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
       : arithmetic_(options.arithmetic),
         queue_(options.index, options.memory_bytes, pool),
         products_(queue_, options.arithmetic),
+        training_(queue_, products_, options.arithmetic),
         cache_(options.cache),
         solver_(cuda::Cusolver::Find(queue_)),
         log_sums_(queue_),
@@ -71,6 +73,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
            (cache_ == CacheType::kFloat ? "" : ", " + std::string(Name(cache_)) + " cache");
   }
   CalibrationOps* calibration() noexcept override { return this; }
+  GradientOps* gradients() noexcept override { return &training_; }
   RoundingOps* rounding() noexcept override { return this; }
 
   Index memory_bound() const noexcept override { return queue_.bound(); }
@@ -110,6 +113,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
         "copying on it");
   }
   Prepared Prepare(const AnyMatrix& matrix) override {
+    if (Prepared held = training_.Find(matrix)) return held;
     return std::make_shared<cuda::CudaPrepared>(matrix, queue_);
   }
   void Sync() override { queue_.Sync(); }
@@ -393,6 +397,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   const Arithmetic arithmetic_;
   cuda::Queue queue_;
   cuda::CudaProducts products_;
+  cuda::CudaTuning training_;
   const CacheType cache_;
   const std::unique_ptr<cuda::Cusolver> solver_;  // null: the processor factorises
   cuda::Scratch log_sums_, other_log_sums_, sums_;

@@ -38,6 +38,7 @@ CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic)
       arithmetic_(arithmetic),
       library_(CublasLt::Find(queue)),
       widened_(queue),
+      other_widened_(queue),
       rounded_(queue),
       other_rounded_(queue) {}
 
@@ -119,6 +120,63 @@ void CudaProducts::MultiplyInBf16(Block<const float> x, const Source& w, Block<f
     }
     MultiplyBf16(from, weights, to, add, queue_.stream());
   }
+}
+
+void CudaProducts::MultiplyBack(Block<const float> dy, const PreparedMatrix& matrix,
+                                Block<float> dx, bool add) {
+  const Source& w = SourceOf(matrix);
+  LIEQ_ASSERT(dy.cols == w.rows && dx.cols == w.cols && dy.rows == dx.rows);
+  if (dy.rows == 0) return;
+  const bool bf16 = arithmetic_ == Arithmetic::kBf16 && library_ != nullptr && dy.rows > kFewRows;
+  if (bf16 && MultiplyBackInBf16(dy, w, dx, add)) return Check(cudaGetLastError(), "a product");
+  const bool held = w.form == Form::kFloat;
+  const Index part = held ? w.rows : std::clamp<Index>(kWidened / w.cols, 1, w.rows);
+  for (Index begin = 0; begin < w.rows; begin += part) {
+    const Index count = std::min(part, w.rows - begin);
+    Block<const float> weights{static_cast<const float*>(w.data), w.rows, w.cols, w.stride};
+    if (!held) {
+      const Block<float> wide{widened_.Get<float>(part * w.cols), count, w.cols, w.cols};
+      Widen(w, begin, wide, queue_.stream());
+      weights = {wide.data, wide.rows, wide.cols, wide.stride};
+    }
+    const Block<const float> from{dy.data + begin, dy.rows, count, dy.stride};
+    const bool adds = add || begin > 0;
+    if (library_ && library_->Multiply(Element::kFloat, Plain(from), Plain(weights), dx, adds)) {
+      continue;
+    }
+    MultiplyFloat({from.data, from.stride, 1}, {weights.data, weights.stride, 1}, count, dx, adds,
+                  queue_.stream());
+  }
+  Check(cudaGetLastError(), "starting a product");
+}
+
+bool CudaProducts::MultiplyBackInBf16(Block<const float> dy, const Source& w, Block<float> dx,
+                                      bool add) {
+  const Operand from = Rounded(dy, rounded_);
+  const Index width = EvenColumns(w.cols);
+  const bool held = w.form == Form::kBf16;
+  const Index most = std::max(kBf16Row, kWidened / width / kBf16Row * kBf16Row);
+  const Index part = held ? w.rows : std::min(most, w.rows);
+  for (Index begin = 0; begin < w.rows; begin += part) {
+    const Index count = std::min(part, w.rows - begin);
+    Operand weights{w.data, w.rows, w.cols, w.stride, false};
+    if (!held) {
+      const Block<std::uint16_t> wide{widened_.Get<std::uint16_t>(part * width), count, width,
+                                      width};
+      WidenToBf16(w, begin, wide, queue_.stream());
+      weights = {wide.data, count, w.cols, width, false};
+    }
+    const Operand some{static_cast<const std::uint16_t*>(from.data) + begin, dy.rows, count,
+                       from.stride, false};
+    if (!library_->Multiply(Element::kBf16, some, weights, dx, add || begin > 0)) {
+      if (begin == 0) return false;
+      const Block<float> wide{other_widened_.Get<float>(count * w.cols), count, w.cols, w.cols};
+      Widen(w, begin, wide, queue_.stream());
+      MultiplyFloat({dy.data + begin, dy.stride, 1}, {wide.data, wide.stride, 1}, count, dx, true,
+                    queue_.stream());
+    }
+  }
+  return true;
 }
 
 void CudaProducts::MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y,

@@ -23,6 +23,9 @@ class CudaProducts {
 
   /// As Device::Products.
   void Multiply(Block<const float> x, std::span<const Product> products, bool add);
+  /// As GradientOps::MatmulGradient: bf16 where the arithmetic is, the library is here and rows are
+  /// many, else float32.
+  void MultiplyBack(Block<const float> dy, const PreparedMatrix& w, Block<float> dx, bool add);
   /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].
   void MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y, bool add);
   /// y += a b, in float32. a [y.rows, n], b [n, y.cols].
@@ -37,6 +40,9 @@ class CudaProducts {
  private:
   void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);
   void MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add);
+  /// False where the library has nothing for it: then dx is as it was.
+  [[nodiscard]] bool MultiplyBackInBf16(Block<const float> dy, const Source& w, Block<float> dx,
+                                        bool add);
   /// Where x is in bf16, which products that share it round once.
   [[nodiscard]] Block<std::uint16_t> Rounding(Block<const float> x, Scratch& to);
   /// x rounded there, without the columns that pad it.
@@ -45,7 +51,7 @@ class CudaProducts {
   Queue& queue_;
   const Arithmetic arithmetic_;
   const std::unique_ptr<CublasLt> library_;  // null: kernels of our own
-  Scratch widened_, rounded_, other_rounded_;
+  Scratch widened_, other_widened_, rounded_, other_rounded_;
 };
 
 }  // namespace lieq::cuda

@@ -1,0 +1,182 @@
+// Training of the numbers of quantized matrices: their gradients, their steps, and their rounding.
+#include "lieq/device/cuda/device_code.cuh"
+#include "lieq/device/cuda/tuning_kernels.h"
+
+namespace lieq::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+
+__device__ std::uint32_t CodeAt(const std::uint32_t* words, Index col, int bits) {
+  const Index bit = col * bits, word = bit / 32;
+  const int shift = static_cast<int>(bit % 32);
+  std::uint32_t code = words[word] >> shift;
+  if (shift + bits > 32) code |= words[word + 1] << (32 - shift);
+  return code & ((1u << bits) - 1);
+}
+
+/// A warp takes a group.
+__global__ void AddGradientKernel(TrainedMatrix q, const float* dw, TrainedNumbers numbers,
+                                  TrainedNumbers codes) {
+  const Index at = Index{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+  if (at >= q.rows * q.groups) return;  // a whole warp
+  const Index row = at / q.groups, group = at % q.groups;
+  const int lane = threadIdx.x % kWarp;
+  const std::uint32_t* words = q.words + row * q.words_per_row;
+  const float* of = dw + row * q.cols;
+  float* of_z = q.codes < 0 ? nullptr : codes.gradient + q.codes + row * q.cols;
+  const float zero = q.zeros == nullptr ? q.zero : static_cast<float>(q.zeros[at]);
+  const float scale = q.scales[at];
+  const Index begin = group * q.group_columns, end = begin + q.group_columns;
+  double of_codes = 0, of_ones = 0;
+  for (Index c = begin + lane; c < end; c += kWarp) {
+    const float d = of[c];
+    const float code = static_cast<float>(CodeAt(words, c, q.bits)) - zero;
+    of_codes += static_cast<double>(d) * static_cast<double>(code);
+    of_ones += static_cast<double>(d);
+    if (of_z != nullptr) of_z[c] = __fadd_rn(of_z[c], __fmul_rn(d, scale));
+  }
+  of_codes = OverLanes(of_codes, Add{});
+  of_ones = OverLanes(of_ones, Add{});
+  if (lane != 0) return;
+  const Index first = q.numbers + at, count = q.rows * q.groups;
+  const float unit = numbers.start[first];
+  float& of_scale = numbers.gradient[first];
+  of_scale = __fadd_rn(of_scale, __fmul_rn(static_cast<float>(of_codes), unit));
+  if (q.minima == nullptr) return;
+  float& of_minimum = numbers.gradient[first + count];
+  of_minimum = __fadd_rn(of_minimum, __fmul_rn(static_cast<float>(of_ones), fabsf(unit)));
+}
+
+constexpr int kSquareBlocks = static_cast<int>(kSquaresScratch / 2);
+
+__global__ void SquaresKernel(const float* x, Index count, double* parts) {
+  double sum = 0;
+  for (Index i = Index{blockIdx.x} * kThreads + threadIdx.x; i < count;
+       i += Index{kSquareBlocks} * kThreads) {
+    const double value = static_cast<double>(x[i]);
+    sum += value * value;
+  }
+  sum = OverBlock<kThreads>(sum, Add{});
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+__global__ void SumKernel(const double* parts, Index count, double* sum) {
+  double all = 0;
+  for (Index i = threadIdx.x; i < count; i += kThreads) all += parts[i];
+  all = OverBlock<kThreads>(all, Add{});
+  if (threadIdx.x == 0) *sum = all;
+}
+
+/// As RoundScale and RoundMinimum of qmatrix.h, to the bit.
+__device__ float RoundMagnitude(float magnitude) {
+  return magnitude < 0x1.0p-17f ? rintf(magnitude * 0x1.0p24f) * 0x1.0p-24f
+                                : __bfloat162float(__float2bfloat16_rn(magnitude));
+}
+constexpr float kLeastScale = 0x1.0p-24f, kMostScale = 65280.0f, kOfNothing = 0x1.0p-14f;
+__device__ float RoundedScale(float scale) {
+  const float magnitude = scale == 0 ? kOfNothing : fminf(fabsf(scale), kMostScale);
+  return copysignf(fmaxf(RoundMagnitude(magnitude), kLeastScale), scale);
+}
+__device__ float RoundedMinimum(float minimum) {
+  const float rounded = RoundMagnitude(fminf(fabsf(minimum), kMostScale));
+  return rounded == 0 ? 0.0f : copysignf(rounded, minimum);
+}
+
+__device__ float Moved(const TrainedNumbers& numbers, Index i, const AdamStep& step) {
+  const float g = numbers.gradient[i] * step.factor;
+  const float m = step.first * numbers.first[i] + (1 - step.first) * g;
+  const float v = step.second * numbers.second[i] + (1 - step.second) * g * g;
+  numbers.first[i] = m;
+  numbers.second[i] = v;
+  numbers.gradient[i] = 0;
+  return numbers.u[i] - step.rate * m / (sqrtf(v / step.second_share) + step.tiny);
+}
+
+__global__ void StepNumbersKernel(const TrainedMatrix* matrices, const TrainedPiece* pieces,
+                                  TrainedNumbers numbers, AdamStep step, bool moves) {
+  const TrainedPiece piece = pieces[blockIdx.x];
+  const TrainedMatrix& q = matrices[piece.matrix];
+  const Index count = q.rows * q.groups;
+  for (Index i = piece.begin + threadIdx.x; i < piece.begin + piece.count; i += kThreads) {
+    const Index at = q.numbers + i;
+    float u = numbers.u[at];
+    if (moves) numbers.u[at] = u = Moved(numbers, at, step);
+    const float start = numbers.start[at];
+    const bool of_scale = i < count;
+    const float unit = of_scale ? start : fabsf(numbers.start[at - count]);
+    const float value = __fadd_rn(start, __fmul_rn(unit, u));
+    if (of_scale) {
+      // A scale keeps its sign: codes would change theirs.
+      q.scales[i] = u == 0 || !(start * value > 0) ? start : RoundedScale(value);
+    } else {
+      q.minima[i - count] = u == 0 ? start : RoundedMinimum(value);
+    }
+  }
+}
+
+/// A warp takes 32 columns of a row, whose codes are `bits` words.
+__global__ void StepCodesKernel(const TrainedMatrix* matrices, const TrainedPiece* pieces,
+                                TrainedNumbers codes, AdamStep step, bool moves) {
+  const TrainedPiece piece = pieces[blockIdx.x];
+  const TrainedMatrix& q = matrices[piece.matrix];
+  const int lane = threadIdx.x % kWarp, bits = q.bits, most = (1 << bits) - 1;
+  const float low = -0.5f, high = static_cast<float>(most) + 0.5f;
+  const Index chunks = (q.cols + kWarp - 1) / kWarp;
+  for (Index i = threadIdx.x / kWarp; i < piece.count * chunks; i += kWarps) {
+    const Index row = piece.begin + i / chunks, chunk = i % chunks, col = chunk * kWarp + lane;
+    std::uint32_t code = 0;
+    if (col < q.cols) {
+      const Index at = q.codes + row * q.cols + col;
+      float z = moves ? Moved(codes, at, step) : codes.u[at];
+      z = fminf(fmaxf(z, low), high);
+      codes.u[at] = z;
+      code = static_cast<std::uint32_t>(min(static_cast<int>(z + 0.5f), most));
+    }
+    for (int word = 0; word < bits; ++word) {
+      const int shift = lane * bits - 32 * word;  // of the code in this word
+      std::uint32_t part = 0;
+      if (shift >= 0 && shift < 32) part = code << shift;
+      if (shift < 0 && shift > -bits) part = code >> -shift;
+      part = __reduce_or_sync(kAllLanes, part);
+      const Index to = chunk * bits + word;
+      if (lane == 0 && to < q.words_per_row) q.words[row * q.words_per_row + to] = part;
+    }
+  }
+}
+
+}  // namespace
+
+void AddNumbersGradient(const TrainedMatrix& matrix, const float* dw, const TrainedNumbers& numbers,
+                        const TrainedNumbers& codes, cudaStream_t stream) {
+  const Index groups = matrix.rows * matrix.groups;
+  if (groups == 0) return;
+  AddGradientKernel<<<static_cast<unsigned>(CeilDiv(groups, Index{kWarps})), kThreads, 0, stream>>>(
+      matrix, dw, numbers, codes);
+}
+
+void SquaresOf(const TrainedNumbers& numbers, const TrainedNumbers& codes, double* scratch,
+               double* sum, cudaStream_t stream) {
+  SquaresKernel<<<kSquareBlocks, kThreads, 0, stream>>>(numbers.gradient, numbers.count, scratch);
+  SquaresKernel<<<kSquareBlocks, kThreads, 0, stream>>>(codes.gradient, codes.count,
+                                                        scratch + kSquareBlocks);
+  SumKernel<<<1, kThreads, 0, stream>>>(scratch, kSquaresScratch, sum);
+}
+
+void StepNumbers(const TrainedMatrix* matrices, const TrainedPiece* pieces, Index count,
+                 const TrainedNumbers& numbers, const AdamStep& step, bool moves,
+                 cudaStream_t stream) {
+  if (count == 0) return;
+  StepNumbersKernel<<<static_cast<unsigned>(count), kThreads, 0, stream>>>(matrices, pieces,
+                                                                           numbers, step, moves);
+}
+
+void StepCodes(const TrainedMatrix* matrices, const TrainedPiece* pieces, Index count,
+               const TrainedNumbers& codes, const AdamStep& step, bool moves, cudaStream_t stream) {
+  if (count == 0) return;
+  StepCodesKernel<<<static_cast<unsigned>(count), kThreads, 0, stream>>>(matrices, pieces, codes,
+                                                                         step, moves);
+}
+
+}  // namespace lieq::cuda

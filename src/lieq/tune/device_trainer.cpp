@@ -1,0 +1,325 @@
+// Training on a device that holds what moves: models are placed once, matrices are rounded where
+// they lie, and the host has norms and biases alone, which are few.
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "lieq/base/assert.h"
+#include "lieq/device/sums.h"
+#include "lieq/device/tuning_ops.h"
+#include "lieq/model/backward.h"
+#include "lieq/model/layer_vectors.h"
+#include "lieq/model/passes.h"
+#include "lieq/tune/trainer.h"
+
+namespace lieq {
+namespace {
+
+constexpr Index kNotTrained = -1;
+
+/// Bytes of a model's layers in the form that they are held in.
+Index BytesOfLayers(const Weights& weights) {
+  std::size_t bytes = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const Linear& linear : layer.linears) bytes += MappedBytes(linear.weight).size();
+  }
+  return static_cast<Index>(bytes);
+}
+
+/// Gradients of a layer's numbers. What the host has to add is there after the next Sync.
+class GradientsOnDevice final : public WeightObserver {
+ public:
+  using Places = std::vector<std::array<Index, kSites>>;
+
+  GradientsOnDevice(TunedModel& model, TrainedMatrices& matrices, const Places& places,
+                    Device& device)
+      : model_(model),
+        matrices_(matrices),
+        places_(places),
+        ops_(*TuningOf(device)),
+        sums_(RequireCalibration(device)) {}
+
+  void Begin(Index layer) {
+    layer_ = layer;
+    for (auto& each : of_weights_) each.reset();
+  }
+  void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
+    const auto s = static_cast<std::size_t>(site);
+    if (places_[Size(layer_)][s] != kNotTrained) {
+      if (of_weights_[s] == nullptr) of_weights_[s] = sums_.MakeCross(dy.cols(), x.cols());
+      sums_.CrossGramUpdate(dy, x, *of_weights_[s]);
+    }
+    if (!model_.HasBias(layer_, site)) return;
+    ops_.ColumnSums(dy, Later(dy.cols(), [this, site, layer = layer_](auto found) {
+                      model_.AddBiasGradient(layer, site, found);
+                    }));
+  }
+  void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) override {
+    ops_.NormSums(x, dy, Eps(), Later(dy.cols(), [this, which, layer = layer_](auto found) {
+                    model_.AddVectorGradient(layer, which, found);
+                  }));
+  }
+  void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) override {
+    ops_.NormSums(x, dy, Eps(),
+                  Later(dy.cols(), [this](auto found) { model_.AddFinalNormGradient(found); }));
+  }
+
+  /// After all windows of the layer.
+  void End() {
+    for (std::size_t s = 0; s < kSites; ++s) {
+      if (of_weights_[s] == nullptr) continue;
+      matrices_.AddGradient(places_[Size(layer_)][s], *of_weights_[s]);
+      of_weights_[s].reset();
+    }
+  }
+  /// After Sync.
+  void Deliver() {
+    for (auto& [sums, deliver] : pending_) deliver(std::span<const double>(sums));
+    pending_.clear();
+  }
+  void Forget() { pending_.clear(); }
+
+ private:
+  using Delivery = std::function<void(std::span<const double>)>;
+
+  [[nodiscard]] double Eps() const { return model_.weights().config.rms_eps; }
+  std::span<double> Later(Index count, Delivery deliver) {
+    pending_.emplace_back(std::vector<double>(Size(count)), std::move(deliver));
+    return pending_.back().first;
+  }
+
+  TunedModel& model_;
+  TrainedMatrices& matrices_;
+  const Places& places_;
+  TuningOps& ops_;
+  CalibrationOps& sums_;
+  Index layer_ = 0;
+  std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;
+  std::deque<std::pair<std::vector<double>, Delivery>> pending_;  // never moved in memory
+};
+
+class DeviceTrainer final : public Trainer {
+ public:
+  DeviceTrainer(const Weights& reference, TunedModel& model, Index length, Index most_kept,
+                Device& device, Context& context)
+      : reference_(reference),
+        model_(model),
+        device_(device),
+        context_(context),
+        matrices_(model.Matrices()),
+        trained_(Train()),
+        adam_(model.numbers()),
+        at_once_(WindowsAtOnce(reference.config, length, std::max(most_kept, kMostKept))),
+        taught_(reference, device, length),
+        forward_(model.weights(), device, length),
+        gradients_(model, *trained_, places_, device) {
+    Hold(reference.embedding);
+    Hold(reference.head);
+    Hold(model.weights().embedding);
+    Hold(model.weights().head);
+    constexpr Index kAround = Index{3} << 30;  // logits, values of a layer, sums of its weights
+    const Index needed = BytesOfLayers(reference) + kMostKept * Index{sizeof(float)} + kAround;
+    if (needed > TuningOf(device)->free_memory()) return;  // they go there one by one
+    for (const LayerWeights& layer : reference.layers) {
+      for (const Linear& linear : layer.linears) Hold(linear.weight);
+    }
+  }
+
+  double AddGradients(View<const TokenId, 2> windows) override {
+    try {
+      const double sum = AddPasses(windows);
+      device_.Sync();
+      gradients_.Deliver();
+      return sum;
+    } catch (...) {
+      device_.Sync();  // what is queued writes to where sums wait to be delivered
+      gradients_.Forget();
+      throw;
+    }
+  }
+  void ClearGradients() override {
+    for (TunedNumbers& each : model_.numbers()) std::ranges::fill(each.gradient, 0.0f);
+    if (std::exchange(stepped_, false)) return;  // a step leaves none
+    trained_->ClearGradients();
+  }
+  double GradientSquares() override {
+    return SquaresOf(model_.numbers(), context_.pool) + trained_->GradientSquares();
+  }
+  void Step(const AdamSteps& steps) override {
+    trained_->Step(steps.numbers, steps.codes);
+    adam_.Step(model_.numbers(), steps, context_.pool);
+    stepped_ = true;
+  }
+  /// Layers take norms and biases with them whenever they run.
+  void Apply() override { model_.ApplyVectors(); }
+  double Divergence(View<const TokenId, 2> windows) override {
+    Backward heads(model_.weights(), device_, windows.cols());
+    double sum = 0;
+    for (Index w = 0; w < windows.rows(); w += at_once_) {
+      const auto part = windows.Rows(w, std::min(at_once_, windows.rows() - w));
+      const Hidden wanted = Through(taught_, part, reference_.config.layers, context_);
+      const Hidden found = Student(part, [](Index, const Hidden&) {});
+      const auto unused = Sized(device_, gradient_, found.x.rows(), reference_.config.hidden);
+      sum += heads.DivergenceHead(found, taught_, wanted, unused);
+    }
+    return sum;
+  }
+
+  void Keep() override {
+    model_.Keep();  // of vectors; the rest is overwritten when it is asked for
+    trained_->Keep();
+  }
+  void Restore() override {
+    Fetch(/*moments=*/false);
+    model_.Restore(context_.pool);
+  }
+  std::vector<TunedArray> Arrays() override {
+    Fetch(/*moments=*/true);
+    std::vector<TunedArray> all = model_.Arrays();
+    adam_.AddArrays(model_.numbers(), all);
+    return all;
+  }
+  void TakeArrays() override {
+    for (std::size_t i = 0; i < matrices_.size(); ++i) {
+      const TunedMatrix& matrix = matrices_[i];
+      const auto numbers =
+          [&](std::size_t at) -> TrainedArrays<const float, const std::uint32_t>::Numbers {
+        if (at == TunedMatrix::kNone) return {};
+        return {.u = model_.numbers()[at].u,
+                .first = adam_.first(at),
+                .second = adam_.second(at),
+                .kept = model_.KeptNumbers(at)};
+      };
+      trained_->Write(static_cast<Index>(i), {.scale = numbers(matrix.scale),
+                                              .minimum = numbers(matrix.minimum),
+                                              .code = numbers(matrix.code),
+                                              .kept_words = model_.KeptWords(matrix)});
+    }
+    trained_->Round();
+    stepped_ = false;
+  }
+  bool far() const noexcept override { return true; }
+
+ private:
+  static constexpr Index kMostKept = Index{1} << 29;  // of a device, whose memory is large
+
+  double AddPasses(View<const TokenId, 2> windows) {
+    const Index length = windows.cols(), layers = reference_.config.layers;
+    Backward backward(model_.weights(), device_, length);  // it places the norm before the head
+    double sum = 0;
+    for (Index w = 0; w < windows.rows(); w += at_once_) {
+      const auto part = windows.Rows(w, std::min(at_once_, windows.rows() - w));
+      const Index rows = part.rows() * length, hidden_columns = reference_.config.hidden;
+      const auto kept = Sized(device_, kept_, layers * rows, hidden_columns);
+      const auto of_stream = Sized(device_, gradient_, rows, hidden_columns);
+      const auto input = [&](Index layer) { return kept.Rows(layer * rows, rows); };
+      {
+        const Hidden wanted = Through(taught_, part, layers, context_);
+        const Hidden hidden = Student(part, [&](Index layer, const Hidden& before) {
+          device_.Copy(before.x.view(), input(layer));
+        });
+        sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
+      }
+      for (Index layer = layers - 1; layer >= 0; --layer) {
+        context_.ThrowIfStopped();
+        gradients_.Begin(layer);
+        backward.Layer(layer, model_.weights().layers[Size(layer)], input(layer), length, of_stream,
+                       {}, &gradients_);
+        gradients_.End();
+      }
+    }
+    return sum;
+  }
+  std::unique_ptr<TrainedMatrices> Train() {
+    places_.resize(model_.weights().layers.size());
+    for (auto& sites : places_) sites.fill(kNotTrained);
+    std::vector<TrainedStart> starts;
+    for (const TunedMatrix& matrix : matrices_) {
+      places_[Size(matrix.layer)][static_cast<std::size_t>(matrix.site)] =
+          static_cast<Index>(starts.size());
+      starts.push_back({.matrix = matrix.matrix, .codes = matrix.code != TunedMatrix::kNone});
+    }
+    auto trained = TuningOf(device_)->Train(starts);
+    for (std::size_t i = 0; i < matrices_.size(); ++i) {
+      if (!starts[i].codes) continue;
+      trained->Write(static_cast<Index>(i), {.code = {.u = model_.numbers()[matrices_[i].code].u}});
+    }
+    return trained;
+  }
+
+  void Hold(const AnyMatrix& matrix) {
+    if (Rows(matrix) > 0) held_.push_back(TuningOf(device_)->Hold(matrix));
+  }
+
+  /// The model's state after its last layer. see: is called before each of them.
+  template <class See>
+  Hidden Student(View<const TokenId, 2> tokens, const See& see) {
+    Hidden hidden = forward_.Embed(tokens);
+    for (Index layer = 0; layer < reference_.config.layers; ++layer) {
+      context_.ThrowIfStopped();
+      see(layer, hidden);
+      forward_.Layer(layer, model_.weights().layers[Size(layer)], hidden);
+    }
+    return hidden;
+  }
+
+  /// What the device holds into the model and the moments of the host.
+  void Fetch(bool moments) {
+    for (std::size_t i = 0; i < matrices_.size(); ++i) {
+      const TunedMatrix& matrix = matrices_[i];
+      const auto numbers = [&](std::size_t at) -> TrainedArrays<float, std::uint32_t>::Numbers {
+        if (at == TunedMatrix::kNone) return {};
+        TunedNumbers& each = model_.numbers()[at];
+        if (moments) adam_.MakeRoom(at, each.u.size());
+        return {.u = moments ? std::span(each.u) : std::span<float>(),
+                .first = moments ? adam_.first(at) : std::span<float>(),
+                .second = moments ? adam_.second(at) : std::span<float>(),
+                .kept = model_.KeptNumbers(at)};
+      };
+      trained_->Read(static_cast<Index>(i), {.scale = numbers(matrix.scale),
+                                             .minimum = numbers(matrix.minimum),
+                                             .code = numbers(matrix.code),
+                                             .kept_words = model_.KeptWords(matrix)});
+    }
+  }
+
+  const Weights& reference_;
+  TunedModel& model_;
+  Device& device_;
+  Context& context_;
+  const std::vector<TunedMatrix> matrices_;
+  GradientsOnDevice::Places places_;  // number of a linear among matrices_
+  std::unique_ptr<TrainedMatrices> trained_;
+  Adam adam_;
+  std::vector<Prepared> held_;  // ends, and layers of the float model where there is room
+  const Index at_once_;
+  Forward taught_, forward_;
+  GradientsOnDevice gradients_;
+  DeviceMatrix kept_, gradient_;
+  bool stepped_ = true;  // gradients are 0
+};
+
+}  // namespace
+
+bool TrainsOn(Device& device, const Weights& model) {
+  if (TuningOf(device) == nullptr || device.calibration() == nullptr) return false;
+  return std::ranges::all_of(model.layers, [](const LayerWeights& layer) {
+    return std::ranges::all_of(layer.linears, [](const Linear& linear) {
+      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+      return packed == nullptr || *packed == nullptr || !(*packed)->grid().k_quant;
+    });
+  });
+}
+
+std::unique_ptr<Trainer> MakeDeviceTrainer(const Weights& reference, TunedModel& model,
+                                           Index length, Index most_kept, Device& device,
+                                           Context& context) {
+  LIEQ_ASSERT(model.on_device() && TrainsOn(device, model.weights()));
+  return std::make_unique<DeviceTrainer>(reference, model, length, most_kept, device, context);
+}
+
+}  // namespace lieq

@@ -1,0 +1,252 @@
+// Training on a GPU against the processor's.
+#include <array>
+#include <vector>
+
+#include "lieq/container/model_folder.h"
+#include "lieq/device/tuning_ops.h"
+#include "lieq/tune/trainer.h"
+#include "lieq/tune/tune.h"
+#include "tests/cuda/both_devices.h"
+#include "tests/support/quantized_model.h"
+#include "tests/support/random_qmatrix.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace lieq {
+namespace {
+
+constexpr Index kWindows = 6, kLength = 40;
+
+class CudaTuning : public BothDevices {
+ protected:
+  void SetUp() override {
+    BothDevices::SetUp();
+    if (IsSkipped()) return;
+    TinyModelOptions options{.architecture = "Qwen2ForCausalLM",
+                             .layers = 2,
+                             .hidden = 64,
+                             .intermediate = 96,
+                             .heads = 2,
+                             .kv_heads = 1};
+    MakeTinyModel(folder / "model", options);
+    model = OpenModel(folder / "model");
+    for (Index i = 0; i < 2 * kWindows * kLength; ++i) {
+      tokens.push_back(static_cast<TokenId>((i * i + 3 * i) % 250));
+    }
+  }
+  [[nodiscard]] Weights Quantized(const Grid& grid) {
+    Weights weights = model.weights;
+    std::uint64_t seed = 1;
+    for (LayerWeights& layer : weights.layers) {
+      for (Linear& linear : layer.linears) {
+        linear.weight = std::make_shared<const QMatrix>(
+            RandomQMatrix(Rows(linear.weight), Cols(linear.weight), grid, seed++));
+      }
+    }
+    return weights;
+  }
+  [[nodiscard]] View<const TokenId, 2> windows() const {
+    return {tokens.data(), kWindows, kLength};
+  }
+  [[nodiscard]] View<const TokenId, 2> held_out() const {
+    return {tokens.data() + kWindows * kLength, kWindows, kLength};
+  }
+
+  TempFolder folder;
+  ModelFolder model;
+  std::vector<TokenId> tokens;
+};
+
+const Grid kGrids[] = {{.bits = 2, .group_size = 32},
+                       {.bits = 3, .group_size = 16, .offset = Offset::kFloat},
+                       {.bits = 4, .group_size = 32, .offset = Offset::kInteger},
+                       {.bits = 2, .group_size = 0, .offset = Offset::kHalf}};
+
+TEST_F(CudaTuning, SumsOfColumnsAgreeWithTheDefinition) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {7, 33}, {900, 64}, {300, 577}}) {
+    const Matrix<float> x = RandomMatrix(rows, cols, 1), dy = RandomMatrix(rows, cols, 2);
+    std::vector<double> norms(Size(cols), 1.0), plain(Size(cols), 2.0);
+    TuningOf(*gpu)->NormSums(Uploaded(*gpu, x).view(), Uploaded(*gpu, dy).view(), 1e-6, norms);
+    TuningOf(*gpu)->ColumnSums(Uploaded(*gpu, dy).view(), plain);
+    gpu->Sync();
+    std::vector<double> of_norm(Size(cols), 1.0), of_plain(Size(cols), 2.0);
+    for (Index r = 0; r < rows; ++r) {
+      double squares = 0;
+      for (const float value : x.view().Row(r)) squares += std::pow(static_cast<double>(value), 2);
+      const double inverse = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-6);
+      for (Index c = 0; c < cols; ++c) {
+        of_norm[Size(c)] += static_cast<double>(dy(r, c)) * static_cast<double>(x(r, c)) * inverse;
+        of_plain[Size(c)] += static_cast<double>(dy(r, c));
+      }
+    }
+    for (Index c = 0; c < cols; ++c) {
+      ASSERT_NEAR(norms[Size(c)], of_norm[Size(c)], 1e-9);
+      ASSERT_NEAR(plain[Size(c)], of_plain[Size(c)], 1e-9);
+    }
+  }
+}
+
+/// What the device rounds is what the host makes of the same numbers, to the bit.
+TEST_F(CudaTuning, NumbersAreRoundedAsTheHostRoundsThem) {
+  for (const Grid& grid : kGrids) {
+    const Weights weights = Quantized(grid);
+    TunedModel tuned(weights, DType::kF32, {.codes = true, .reference = &model.weights});
+    const std::vector<TunedMatrix> matrices = tuned.Matrices();
+    std::vector<TrainedStart> starts;
+    for (const TunedMatrix& each : matrices) starts.push_back({each.matrix, true});
+    const auto trained = TuningOf(*gpu)->Train(starts);
+    std::vector<std::array<std::vector<float>, 3>> u(matrices.size());
+    for (std::size_t i = 0; i < matrices.size(); ++i) {
+      const Index at = static_cast<Index>(i);
+      trained->Write(
+          at, {.scale = {}, .minimum = {}, .code = {.u = tuned.numbers()[matrices[i].code].u}});
+      const auto dw =
+          gpu->calibration()->MakeCross(matrices[i].matrix->rows(), matrices[i].matrix->cols());
+      dw->Set(RandomMatrix(dw->rows(), dw->cols(), i + 1).view());
+      trained->AddGradient(at, *dw);
+    }
+    for (TunedNumbers& each : tuned.numbers()) std::ranges::fill(each.gradient, 0.0f);
+    for (std::size_t i = 0; i < matrices.size(); ++i) {
+      const Matrix<float> dw =
+          RandomMatrix(matrices[i].matrix->rows(), matrices[i].matrix->cols(), i + 1);
+      tuned.AddMatrixGradient(matrices[i].layer, matrices[i].site, dw.view(), test.pool);
+    }
+    const double squares = SquaresOf(tuned.numbers(), test.pool);
+    EXPECT_NEAR(trained->GradientSquares(), squares, 1e-5 * squares);
+    Adam adam(tuned.numbers());
+    for (Index step = 1; step <= 3; ++step) {
+      const AdamSteps steps{Adam::Next(0.05, 1, step), Adam::Next(0.3, 1, step)};
+      trained->Step(steps.numbers, steps.codes);
+      adam.Step(tuned.numbers(), steps, test.pool);
+      tuned.Apply(test.pool);
+      for (TunedNumbers& each : tuned.numbers()) std::ranges::fill(each.gradient, 0.0f);
+      for (std::size_t i = 0; i < matrices.size(); ++i) {
+        const TunedMatrix& matrix = matrices[i];
+        const auto compare = [&](std::size_t number, auto part) {
+          if (number == TunedMatrix::kNone) return;
+          std::vector<float> found(tuned.numbers()[number].u.size());
+          TrainedArrays<float, std::uint32_t> to;
+          (to.*part).u = found;
+          trained->Read(static_cast<Index>(i), to);
+          for (std::size_t n = 0; n < found.size(); ++n) {
+            ASSERT_NEAR(found[n], tuned.numbers()[number].u[n], 2e-4)
+                << tuned.numbers()[number].name;
+          }
+          tuned.numbers()[number].u = found;  // small differences do not add up
+        };
+        using Arrays = TrainedArrays<float, std::uint32_t>;
+        compare(matrix.scale, &Arrays::scale);
+        compare(matrix.minimum, &Arrays::minimum);
+        compare(matrix.code, &Arrays::code);
+      }
+      tuned.Apply(test.pool);
+      for (std::size_t i = 0; i < matrices.size(); ++i) {
+        const auto& q = *std::get<std::shared_ptr<const QMatrix>>(
+            tuned.weights().layers[Size(matrices[i].layer)].At(matrices[i].site).weight);
+        Matrix<float> expected(q.rows(), q.cols());
+        q.Dequantize(0, expected.view());
+        std::vector<TokenId> rows(Size(q.rows()));
+        for (std::size_t r = 0; r < rows.size(); ++r) rows[r] = static_cast<TokenId>(r);
+        const DeviceMatrix on = gpu->Alloc(q.rows(), q.cols());
+        gpu->EmbedRows(*trained->matrix(static_cast<Index>(i)), rows, on.view());
+        ASSERT_TRUE(SameBytes(Downloaded(*gpu, on), expected)) << q.grid().bits << " bits";
+      }
+    }
+  }
+}
+
+TEST_F(CudaTuning, FallsAsTheProcessorsDoesAndIsTheSameBytesEachTime) {
+  for (const Grid& grid : kGrids) {
+    for (const bool codes : {false, true}) {
+      const Weights weights = Quantized(grid);
+      ASSERT_TRUE(TrainsOn(*gpu, weights));
+      const TuneOptions options{
+          .steps = 8, .batch = 3, .rate = 0.02, .code_rate = 0.05, .checks = 4};
+      TuneResult results[3];
+      std::vector<std::uint32_t> words[3];
+      for (const std::size_t i : {0u, 1u, 2u}) {
+        TunedModel tuned(weights, DType::kBF16,
+                         {.codes = codes, .reference = &model.weights, .on_device = i > 0});
+        results[i] = Tune(model.weights, tuned, windows(), held_out(), options,
+                          i == 0 ? *cpu : *gpu, test.context);
+        for (const TunedMatrix& each : tuned.Matrices()) {
+          const auto& q = *std::get<std::shared_ptr<const QMatrix>>(
+              tuned.weights().layers[Size(each.layer)].At(each.site).weight);
+          words[i].insert(words[i].end(), q.words().begin(), q.words().end());
+        }
+      }
+      EXPECT_NEAR(results[0].losses.front(), results[1].losses.front(), 1e-5);
+      EXPECT_NEAR(results[0].after(), results[1].after(), 0.03 * results[0].before());
+      EXPECT_EQ(results[1].losses, results[2].losses);
+      EXPECT_EQ(results[1].after(), results[2].after());
+      EXPECT_EQ(words[1], words[2]);
+      // What was measured of the device's state is what the host has of it.
+      EXPECT_EQ(results[1].moved_codes == 0, words[1] == words[0] || !codes);
+    }
+  }
+}
+
+/// Keeps what is written, and ends the run where it is written first.
+class Memory final : public TuneStore {
+ public:
+  Index Read(std::span<const TunedArray> arrays, TuneResult& result) override {
+    if (step_ == 0) return 0;
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      std::ranges::copy(kept_.at(i), arrays[i].bytes.begin());
+    }
+    result = result_;
+    return step_;
+  }
+  void Write(Index step, std::span<const TunedArray> arrays, const TuneResult& result) override {
+    step_ = step;
+    result_ = result;
+    for (const TunedArray& each : arrays) kept_.emplace_back(each.bytes.begin(), each.bytes.end());
+  }
+
+ private:
+  Index step_ = 0;
+  TuneResult result_;
+  std::vector<std::vector<std::byte>> kept_;
+};
+
+/// Asks for a stop after some steps.
+class StopAfter final : public Progress {
+ public:
+  explicit StopAfter(Index steps) : steps_(steps) {}
+  void Update(Index done, std::string_view) override {
+    if (done == steps_) source.request_stop();
+  }
+  std::stop_source source;
+
+ private:
+  Index steps_;
+};
+
+TEST_F(CudaTuning, GoesOnFromWhereItWasStopped) {
+  const Weights weights = Quantized(kGrids[1]);
+  const TuneOptions options{.steps = 6, .batch = 2, .rate = 0.02, .code_rate = 0.1, .checks = 3};
+  const TunedParts parts{.codes = true, .reference = &model.weights, .on_device = true};
+  TunedModel whole(weights, DType::kBF16, parts);
+  const TuneResult expected =
+      Tune(model.weights, whole, windows(), held_out(), options, *gpu, test.context);
+  Memory store;
+  StopAfter progress(3);
+  Context stopped{test.pool, test.log, progress, progress.source.get_token()};
+  {
+    TunedModel first(weights, DType::kBF16, parts);
+    EXPECT_THROW(Tune(model.weights, first, windows(), held_out(), options, *gpu, stopped, &store),
+                 Stopped);
+  }
+  TunedModel second(weights, DType::kBF16, parts);
+
+  const TuneResult found =
+      Tune(model.weights, second, windows(), held_out(), options, *gpu, test.context, &store);
+
+  EXPECT_EQ(found.losses, expected.losses);
+  EXPECT_EQ(found.kept, expected.kept);
+  EXPECT_EQ(found.after(), expected.after());
+  EXPECT_EQ(found.moved_codes, expected.moved_codes);
+}
+
+}  // namespace
+}  // namespace lieq
