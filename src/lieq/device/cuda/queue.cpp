@@ -116,6 +116,8 @@ Queue::Queue(int index, Index bound, ThreadPool& pool) : index_(index), bound_(b
                  .found = std::string(properties.name) + ", " + compute,
                  .hint = kOnProcessor});
   }
+  multiprocessors_ = properties.multiProcessorCount;
+  runs_packed_ = properties.major >= 9;
   int driver = 0;
   Check(cudaDriverGetVersion(&driver), "asking for the driver's version");
   gpu_ = std::string(properties.name) + " (compute " + compute + "), driver for CUDA " +
@@ -201,6 +203,7 @@ void* Queue::Take(std::size_t bytes) {
 
 void Queue::Give(void* block) noexcept {
   if (block == nullptr) return;
+  ++given_;
   (void)cudaSetDevice(index_);
   (void)cudaFreeAsync(block, stream_);
 }
@@ -211,7 +214,7 @@ void Queue::CopyRows(const std::byte* from, std::size_t from_stride, std::byte* 
     row_bytes *= Size(rows);
     rows = 1;
   }
-  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  constexpr std::size_t kPiece = std::size_t{1} << 17;
   const Index pieces = CeilDiv(static_cast<Index>(row_bytes), kPiece);
   const Index rows_of_task = std::max<Index>(1, static_cast<Index>(kPiece / (row_bytes + 1)));
   const Index tasks = CeilDiv(rows, rows_of_task) * pieces;

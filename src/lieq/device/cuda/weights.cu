@@ -1,6 +1,7 @@
 // Weights as they are held: widened, looked up in, and multiplied with few rows.
 #include "lieq/device/cuda/device_code.cuh"
 #include "lieq/device/cuda/kernels.h"
+#include "lieq/device/cuda/packed.cuh"
 
 namespace lieq::cuda {
 namespace {
@@ -25,6 +26,38 @@ __device__ void LoadEight(const Source& w, Index row, Index col, float (&out)[kE
       const float value = kForm == Form::kBf16 ? __uint_as_float(std::uint32_t{bits} << 16)
                                                : __half2float(__ushort_as_half(bits));
       out[i] = col + i < w.cols ? value : 0.0f;
+    }
+  } else if constexpr (kForm == Form::kPacked) {
+    // Eight columns are those of one p: two of each t, in the words of four lanes.
+    const std::byte* unit =
+        w.units + (row / kUnitRows * w.units_per_row + col / kUnitColumns) * w.unit_bytes;
+    const int r = static_cast<int>(row % kUnitRows), c = static_cast<int>(col % kUnitColumns);
+    const int q = c / 64, p = c % 64 / kEight, low = w.bits == 3 ? 2 : w.bits;
+    const std::byte* scales = unit + 256 * w.bits;
+    const int at = ScaleByte(w.unit_scales, c / static_cast<int>(kUnitColumns / w.unit_scales), r);
+    const auto half = [](const std::byte* from) {
+      return __half2float(__ushort_as_half(*reinterpret_cast<const std::uint16_t*>(from)));
+    };
+    const float scale = half(scales + at);
+    const float offset =
+        w.has_zeros || w.has_minima ? half(scales + 32 * w.unit_scales + at) : w.zero;
+    const float zero = w.has_minima ? 0.0f : offset, minimum = w.has_minima ? offset : -0.0f;
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      const auto word =
+          *reinterpret_cast<const std::uint32_t*>(unit + WordByte(w.bits, q, p, r, t));
+      std::uint32_t high = 0;
+      if (w.bits == 3) {
+        high = *reinterpret_cast<const std::uint32_t*>(unit + HighByte(q, r, t)) >> HighBit(p, r);
+      }
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        std::uint32_t code = (word >> (16 * h + CodeBit(w.bits, p))) & ((1u << low) - 1);
+        code |= (high >> (16 * h) & 1u) << 2;
+        const float value = __fadd_rn(__fmul_rn(scale, static_cast<float>(code) - zero), minimum);
+        const int i = 2 * t + h;
+        out[i] = col + i < w.cols ? value : 0.0f;
+      }
     }
   } else {
     // Eight codes are `bits` bytes of the row's stream, in two words at most.
@@ -95,6 +128,8 @@ void ByForm(Form form, const Arguments&... arguments) {
       return Launch<Form::kF16>::Run(arguments...);
     case Form::kCodes:
       return Launch<Form::kCodes>::Run(arguments...);
+    case Form::kPacked:
+      return Launch<Form::kPacked>::Run(arguments...);
   }
 }
 
