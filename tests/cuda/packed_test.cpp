@@ -103,6 +103,41 @@ TEST_F(CudaPacked, AgreeWithTheDefinitionForEveryGridAndShape) {
   }
 }
 
+TEST_F(CudaPacked, ManyRowsInBf16AgreeWithRoundedFactors) {
+  const auto device = MakeCudaDevice(
+      test.pool, {.kernels = std::string(kPackedKernels), .arithmetic = Arithmetic::kBf16});
+  std::uint64_t seed = 40;
+  for (const int bits : {2, 3, 4, 8}) {
+    for (const Offset offset : kAllOffsets) {
+      for (const auto& [in, group] : {std::pair{32, 32}, {192, 64}, {320, 32}, {384, 128}}) {
+        const Index rows = 70, out = 37;
+        const Matrix<float> x = RandomMatrix(rows, in, ++seed);
+        const auto w = std::make_shared<const QMatrix>(
+            RandomQMatrix(out, in, {.bits = bits, .group_size = group, .offset = offset}, ++seed));
+        const DeviceMatrix on = Uploaded(*device, x), y = device->Alloc(rows, out);
+        device->Matmul(on.view(), *device->Prepare(w), {}, y.view(), false);
+        const Matrix<float> found = Downloaded(*device, y);
+        Matrix<float> wide(out, in);
+        w->Dequantize(0, wide.view());
+        for (Index r = 0; r < rows; ++r) {
+          for (Index o = 0; o < out; ++o) {
+            double sum = 0, size = 0;
+            for (Index i = 0; i < in; ++i) {
+              const double term = static_cast<double>(x(r, i)) * static_cast<double>(wide(o, i));
+              sum += term;
+              size += std::fabs(term);
+            }
+            // Each factor is rounded by 2^-9 at most, x before that by 2^-11.
+            ASSERT_NEAR(static_cast<double>(found(r, o)), sum, size * (0x1p-8 + 0x1p-10))
+                << "row " << r << ", output " << o << ", " << bits << " bits, " << Name(offset)
+                << ", " << in << " columns";
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_F(CudaPacked, MatricesThatShareAnInputAreMultipliedTogether) {
   const Index in = 512;
   for (const Index rows : {1, 3, 16}) {

@@ -32,32 +32,45 @@ __device__ void PrefetchLine(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
-/// A warp norms and rotates a head in place of `values`: column lane + 32 i in values[i].
+/// What a lane needs of a norm and of the angles: of columns lane + 32 i.
 template <int kDim>
-__device__ void NormAndRotate(const TokenAttention& a, const float* norm, std::int32_t position,
-                              int lane, float (&values)[kDim / kWarp]) {
-  constexpr int kEach = kDim / kWarp;
-  if (norm != nullptr) {
-    double squares = 0;
+struct HeadWeights {
+  static constexpr int kEach = kDim / kWarp;
+  float norm[kEach], cosine[kEach / 2], sine[kEach / 2];
+
+  __device__ HeadWeights(const TokenAttention& a, const float* of_norm, std::int32_t position,
+                         int lane) {
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      squares += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+    for (int i = 0; i < kEach; ++i) norm[i] = of_norm == nullptr ? 1 : of_norm[lane + kWarp * i];
+#pragma unroll
+    for (int i = 0; i < kEach / 2; ++i) {
+      const Index at = position * a.angle_stride + lane + kWarp * i;
+      cosine[i] = a.cosine == nullptr ? 1 : a.cosine[at];
+      sine[i] = a.sine == nullptr ? 0 : a.sine[at];
     }
-    squares = OverLanes(squares, Add{});
-    const float scale = static_cast<float>(1.0 / sqrt(squares / kDim + a.eps));
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) values[i] = values[i] * scale * norm[lane + kWarp * i];
   }
-  if (a.cosine == nullptr) return;
+
+  /// A warp norms (where `norms`) and rotates a head in place.
+  __device__ void Apply(bool norms, double eps, float (&values)[kEach]) const {
+    if (norms) {
+      double squares = 0;
 #pragma unroll
-  for (int i = 0; i < kEach / 2; ++i) {
-    const Index at = position * a.angle_stride + lane + kWarp * i;
-    const float c = a.cosine[at], s = a.sine[at];
-    const float x = values[i], y = values[i + kEach / 2];
-    values[i] = x * c - y * s;
-    values[i + kEach / 2] = y * c + x * s;
+      for (int i = 0; i < kEach; ++i) {
+        squares += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+      }
+      const float all = OverLanes(static_cast<float>(squares), Add{});
+      const auto scale = static_cast<float>(1.0 / sqrt(static_cast<double>(all) / kDim + eps));
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) values[i] = values[i] * scale * norm[i];
+    }
+#pragma unroll
+    for (int i = 0; i < kEach / 2; ++i) {
+      const float x = values[i], y = values[i + kEach / 2];
+      values[i] = x * cosine[i] - y * sine[i];
+      values[i + kEach / 2] = y * cosine[i] + x * sine[i];
+    }
   }
-}
+};
 
 template <int kDim, int kHeads, class Key>
 __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ TokenAttention a) {
@@ -89,6 +102,9 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
     if (row < span.past)
       PrefetchLine(of + row * a.cache_stride + i / 2 % kLines * (128 / sizeof(Key)));
   }
+  const bool adds = rank == kSplits - 1 && warp >= kWarps - 2, adds_key = warp == kWarps - 1;
+  const HeadWeights<kDim> of_query(a, a.q_norm, span.past, lane);
+  const HeadWeights<kDim> of_key(a, adds && adds_key ? a.k_norm : nullptr, span.past, lane);
   LetNextKernelStart();
   WaitForKernelsBefore();
 
@@ -100,21 +116,20 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
           a.q + Index{span.begin} * a.q_stride + (Index{kv_head} * heads + head) * kDim;
 #pragma unroll
       for (int i = 0; i < kEach; ++i) of[i] = from[lane + kWarp * i];
-      NormAndRotate<kDim>(a, a.q_norm, span.past, lane, of);
+      of_query.Apply(a.q_norm != nullptr, a.eps, of);
     }
 #pragma unroll
     for (int i = 0; i < kEach; ++i) queries[head][lane + kWarp * i] = of[i] * a.scale;
   }
-  if (rank == kSplits - 1 && warp >= kWarps - 2) {
-    const bool is_key = warp == kWarps - 1;
+  if (adds) {
     const float* from =
-        (is_key ? a.k + Index{span.begin} * a.k_stride : a.v + Index{span.begin} * a.v_stride) +
+        (adds_key ? a.k + Index{span.begin} * a.k_stride : a.v + Index{span.begin} * a.v_stride) +
         column;
     float of[kEach];
 #pragma unroll
     for (int i = 0; i < kEach; ++i) of[i] = from[lane + kWarp * i];
-    if (is_key) NormAndRotate<kDim>(a, a.k_norm, span.past, lane, of);
-    Key* to = (is_key ? keys : values) + Index{span.past} * a.cache_stride;
+    if (adds_key) of_key.Apply(a.k_norm != nullptr, a.eps, of);
+    Key* to = (adds_key ? keys : values) + Index{span.past} * a.cache_stride;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) StoreOne(to + lane + kWarp * i, of[i]);
   }
@@ -226,6 +241,8 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
 template <int kDim, int kHeads>
 void LaunchOf(const TokenAttention& a, cudaStream_t stream) {
   const dim3 grid(kSplits, static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(a.sequences));
+  PreferShared(TokenKernel<kDim, kHeads, std::uint16_t>);
+  PreferShared(TokenKernel<kDim, kHeads, float>);
   if (a.half_cache) {
     Launch(TokenKernel<kDim, kHeads, std::uint16_t>, grid, kThreads, 0, kSplits, stream, a);
   } else {

@@ -128,6 +128,13 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   void Copy(DeviceView<const float> from, DeviceView<float> to) override {
     LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
     if (from.empty()) return;
+    if (from.stride() == from.cols() && to.stride() == to.cols()) {  // twice as fast
+      cuda::Check(
+          cudaMemcpyAsync(DeviceAccess::Pointer(to), DeviceAccess::Pointer(from),
+                          Bytes(from.rows() * from.cols()), cudaMemcpyDefault, queue_.stream()),
+          "copying on it");
+      return;
+    }
     cuda::Check(
         cudaMemcpy2DAsync(DeviceAccess::Pointer(to), Bytes(to.stride()),
                           DeviceAccess::Pointer(from), Bytes(from.stride()), Bytes(from.cols()),

@@ -24,6 +24,12 @@ Index EvenColumns(Index cols) {
   return CeilDiv(cols, kBf16Row) * kBf16Row;
 }
 
+/// Of a matrix that is widened, at once: whole units where there are some.
+Index RowsOfPart(const Source& w, Index width) {
+  const Index most = kWidened / width;
+  return std::clamp<Index>(most > kUnitRows ? most / kUnitRows * kUnitRows : most, 1, w.rows);
+}
+
 /// Columns begin .. begin + count - 1.
 Block<float> Columns(Block<float> y, Index begin, Index count) {
   return {y.data + begin, y.rows, count, y.stride};
@@ -166,7 +172,7 @@ void CudaProducts::MultiplyPart(Block<const float> x, std::span<const Product> p
 
 void CudaProducts::MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add) {
   const bool held = w.form == Form::kFloat;
-  const Index part = held ? w.rows : std::clamp<Index>(kWidened / w.cols, 1, w.rows);
+  const Index part = held ? w.rows : RowsOfPart(w, w.cols);
   for (Index begin = 0; begin < w.rows; begin += part) {
     const Index count = std::min(part, w.rows - begin);
     Block<const float> weights{static_cast<const float*>(w.data), w.rows, w.cols, w.stride};
@@ -194,7 +200,7 @@ void CudaProducts::MultiplyInBf16(Block<const float> x, const Source& w, Block<f
   const Block<const std::uint16_t> from{rounded.data, rounded.rows, rounded.cols, rounded.stride};
   const Index width = rounded.cols;
   const bool held = w.form == Form::kBf16 && w.cols == width;
-  const Index part = held ? w.rows : std::clamp<Index>(kWidened / width, 1, w.rows);
+  const Index part = held ? w.rows : RowsOfPart(w, width);
   for (Index begin = 0; begin < w.rows; begin += part) {
     const Index count = std::min(part, w.rows - begin);
     Block<const std::uint16_t> weights{static_cast<const std::uint16_t*>(w.data), w.rows, width,

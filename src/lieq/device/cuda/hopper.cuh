@@ -77,6 +77,14 @@ __device__ __forceinline__ float LoadOfBlock(std::uint32_t address, unsigned ran
 }
 #endif
 
+/// Kernels that overlap need one division of memory between L1 and shared memory: a multiprocessor
+/// changes it only when it is empty.
+template <class... Parameters>
+void PreferShared(void (*kernel)(Parameters...)) {
+  (void)cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared);
+}
+
 /// Queues a kernel that overlaps the end of the one before it, where the GPU can do that; in
 /// clusters of `cluster` blocks.
 template <class... Parameters, class... Arguments>

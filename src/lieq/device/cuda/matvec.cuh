@@ -207,6 +207,18 @@ __device__ __forceinline__ void MultiplyHalves(float (&sums)[4], std::uint32_t a
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/// The same, from `start` on.
+__device__ __forceinline__ void MultiplyHalves(const float (&start)[4], float (&sums)[4],
+                                               std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                               std::uint32_t a3, std::uint32_t b0,
+                                               std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},"
+      "{%10,%11,%12,%13};"
+      : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(start[0]), "f"(start[1]),
+        "f"(start[2]), "f"(start[3]));
+}
+
 /// The codes of p and of row g + 8 half, as two subnormal numbers of f16.
 template <int kBits>
 __device__ __forceinline__ std::uint32_t CodePair(const std::uint32_t (&words)[kLaneWords<kBits>],
@@ -281,7 +293,7 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
 
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ int first_tiles[kMatVecWarps], last_tiles[kMatVecWarps];
-  __shared__ double row_squares[kMatVecWarps];
+  __shared__ float row_squares[kMatVecWarps];
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int ranks = static_cast<int>(gridDim.x) / a.clusters;
@@ -336,21 +348,29 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
 
   double squares = 0;
   if constexpr (kRows == 1) {
-    // Four groups of a warp at once, all of x where squares are added up.
-    for (int four = warp; four * 4 < groups; four += kMatVecWarps) {
-      const int group = four * 4 + lane / 8, octet = lane % 8;
-      const bool here = group < groups;
-      float values[8] = {};
-      if (here) {
-        LoadInput(a.input, 0, k_begin * static_cast<int>(kUnitColumns) + group * 64 + octet * 8,
-                  values, squares);
+    // Four groups of a warp at once; twice that many are asked for before the first is used.
+    for (int four = warp; four * 4 < groups; four += 2 * kMatVecWarps) {
+      const int octet = lane % 8;
+      float values[2][8] = {};
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int group = (four + i * kMatVecWarps) * 4 + lane / 8;
+        if (group < groups) {
+          LoadInput(a.input, 0, k_begin * static_cast<int>(kUnitColumns) + group * 64 + octet * 8,
+                    values[i], squares);
+        }
       }
-      FormatGroup<kBits, kRows, kFolds>(values, here, group, 0, octet, SumFactor<kOffsets>(a.zero),
-                                        input, folds);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int group = (four + i * kMatVecWarps) * 4 + lane / 8;
+        if ((four + i * kMatVecWarps) * 4 >= groups) break;  // a whole warp
+        FormatGroup<kBits, kRows, kFolds>(values[i], group < groups, group, 0, octet,
+                                          SumFactor<kOffsets>(a.zero), input, folds);
+      }
     }
     if (a.input.kind == InputKind::kNorm) {
-      squares = OverLanes(squares, Add{});
-      if (lane == 0) row_squares[warp] = squares;
+      const float of_warp = OverLanes(static_cast<float>(squares), Add{});
+      if (lane == 0) row_squares[warp] = of_warp;
     }
     __syncthreads();
   } else {
@@ -365,6 +385,30 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
     }
     __syncthreads();
     WaitBarrier(input_barrier, 0);
+  }
+
+  // Where a result goes; null where it is one of rows or columns that fill up a tile.
+  const auto place_of = [&](int round, int i, float& bias) -> float* {
+    const int tile = tile_begin + round + i / kSums, col = i / 16 % kRows;
+    int begin = 0;
+    MatVecPart part = a.parts[0];
+#pragma unroll
+    for (int other = 1; other < kMostPackedProducts; ++other) {
+      if (tile < a.parts[other - 1].end) continue;
+      part = a.parts[other];
+      begin = a.parts[other - 1].end;
+    }
+    const int row = (tile - begin) * 16 + i % 16;
+    if (row >= part.rows || col >= a.rows) return nullptr;
+    bias = part.bias == nullptr ? 0.0f : part.bias[row];
+    return part.y + col * part.stride + row;
+  };
+  // What the first result of this thread is added to is asked for ahead of the work.
+  const int first_result = static_cast<int>(threadIdx.x) * ranks + rank;
+  float first_start = 0, *first_place = nullptr;
+  if (first_result < min(a.tiles_of_round, tiles) * kSums) {
+    first_place = place_of(0, first_result, first_start);
+    if (first_place != nullptr && a.add) first_start += *first_place;
   }
 
   const std::uint32_t of_input = SharedAddress(input) + (g % Shape::kTileRows * 4 + t) * 16;
@@ -444,8 +488,6 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
                                            n * Shape::kQuads * 16);
               of_x[n][0] = __uint_as_float(v.x), of_x[n][1] = __uint_as_float(v.y);
               of_x[n][2] = __uint_as_float(v.z), of_x[n][3] = __uint_as_float(v.w);
-#pragma unroll
-              for (int i = 0; i < 4; ++i) part[n][i] = kOffsets ? 0.0f : of_x[n][i % 2];
             }
             constexpr int kSteps = 4 / kFolds;
 #pragma unroll
@@ -456,7 +498,14 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
                                   a3 = CodePair<kBits>(words, q, 2 * j + 1, 1);
 #pragma unroll
               for (int n = 0; n < kNs; ++n) {
-                MultiplyHalves(part[n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
+                if (j == fold * kSteps) {
+                  const float zero[4] = {kOffsets ? 0.0f : of_x[n][0], kOffsets ? 0.0f : of_x[n][1],
+                                         kOffsets ? 0.0f : of_x[n][0],
+                                         kOffsets ? 0.0f : of_x[n][1]};
+                  MultiplyHalves(zero, part[n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
+                } else {
+                  MultiplyHalves(part[n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
+                }
               }
             }
             constexpr int kPerHalf = kScales / 2;  // scales in 64 columns; 0: one for both halves
@@ -515,34 +564,28 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
     if (kRows == 1 && a.input.kind == InputKind::kNorm) {
       double all = 0;
 #pragma unroll
-      for (int w = 0; w < kMatVecWarps; ++w) all += row_squares[w];
+      for (int w = 0; w < kMatVecWarps; ++w) all += static_cast<double>(row_squares[w]);
       row_factor = static_cast<float>(1.0 / sqrt(all / static_cast<double>(a.cols) + a.input.eps));
     }
     const auto give = [&](int i, float sum) {
-      const int tile = tile_begin + round + i / kSums, col = i / 16 % kRows;
-      int begin = 0;
-      MatVecPart part = a.parts[0];
-#pragma unroll
-      for (int other = 1; other < kMostPackedProducts; ++other) {
-        if (tile < a.parts[other - 1].end) continue;
-        part = a.parts[other];
-        begin = a.parts[other - 1].end;
+      float start = first_start, *to = first_place;
+      if (round > 0 || i != first_result) {
+        start = 0;
+        to = place_of(round, i, start);
+        if (to != nullptr && a.add) start += *to;
       }
-      const int row = (tile - begin) * 16 + i % 16;
-      if (row >= part.rows || col >= a.rows) return;
-      const float factor = kRows == 1 ? row_factor : a.row_factors[col];
-      float* to = part.y + col * part.stride + row;
-      const float value = sum * factor + (part.bias == nullptr ? 0.0f : part.bias[row]);
-      *to = a.add ? *to + value : value;
+      if (to != nullptr)
+        *to = start + sum * (kRows == 1 ? row_factor : a.row_factors[i / 16 % kRows]);
     };
     for (int i = threadIdx.x; i < count; i += kMatVecThreads) {
       const int tile = round + i / kSums;
       float sum = 0;
 #pragma unroll
       for (int w = 0; w < kMatVecWarps; ++w) {
-        if (first_tiles[w] <= tile && tile <= last_tiles[w]) {
-          sum += slots[(w * a.slots + tile - first_tiles[w]) * kSums + i % kSums];
-        }
+        const int from = first_tiles[w];
+        const bool has = from <= tile && tile <= last_tiles[w];
+        const float part = slots[has ? (w * a.slots + tile - from) * kSums + i % kSums : 0];
+        sum += has ? part : 0.0f;
       }
       if (ranks == 1) {
         give(i, sum);
@@ -591,20 +634,26 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   constexpr int kMostSlots = kRows == 1 ? 12 : kRows == 4 ? 4 : 3;
   // Columns are shared where x does not fit, and where tiles are so few that it balances better.
   int ranks = 1;
+  const auto slots_of_ranks = [&](int shared) {
+    const int slice = a.units_per_row / shared;
+    const auto tiles = CeilDiv(a.tiles, std::min<Index>(a.tiles, multiprocessors / shared));
+    const auto units = CeilDiv(tiles * (slice + 1), kMatVecWarps);
+    return std::min<Index>(kMostSlots, (units + slice - 2) / slice + 1);
+  };
   const auto fits = [&](int shared) {
     const int groups = 2 * static_cast<int>(CeilDiv(a.units_per_row, shared));
-    return kRing + Shape::Bytes(groups) + kMostSlots * kSlotBytes <= kShared;
-  };
-  const auto share = [&](int shared) {
-    const Index clusters = std::min<Index>(a.tiles, multiprocessors / shared);
-    const Index most = CeilDiv(a.tiles, clusters);
-    return static_cast<double>(a.tiles) / static_cast<double>(most * clusters) *
-           static_cast<double>(clusters * shared) / multiprocessors;
+    return kRing + Shape::Bytes(groups) + slots_of_ranks(shared) * kSlotBytes <= kShared;
   };
   while (ranks < 8 && !fits(ranks) && 2 * ranks <= a.units_per_row) ranks *= 2;
-  const bool norm = kRows == 1 && a.input.kind == InputKind::kNorm;
-  if (ranks == 1 && !norm && a.units_per_row >= 2 && share(2) > 1.1 * share(1)) ranks = 2;
-  if (norm) ranks = 1;
+  if (kRows == 1) {
+    const auto share = [&](int shared) {  // of multiprocessors at work
+      const Index clusters = std::min<Index>(a.tiles, multiprocessors / shared);
+      return static_cast<double>(a.tiles * shared) /
+             static_cast<double>(CeilDiv(a.tiles, clusters) * multiprocessors);
+    };
+    if (ranks == 1 && a.units_per_row >= 2 && share(2) > 1.1 * share(1)) ranks = 2;
+    if (a.input.kind == InputKind::kNorm) ranks = 1;  // squares are of all columns
+  }
   a.clusters = static_cast<int>(std::min<Index>(a.tiles, multiprocessors / ranks));
   const int slice = static_cast<int>(CeilDiv(a.units_per_row, ranks));
   const int least = a.units_per_row / ranks;
@@ -627,6 +676,7 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   const int shared = shared_of(a.tiles_of_round);
   if constexpr (kRows > 1) {
     const int groups = 2 * a.units_per_row;
+    PreferShared(FormatKernel<kBits, kRows, kFolds, kOffsets>);
     Launch(FormatKernel<kBits, kRows, kFolds, kOffsets>, dim3(kRows, 1, 1), kFormatThreads, 0, 1,
            stream, a.input, groups, a.zero, scratch);
     a.formatted = scratch;
@@ -634,6 +684,7 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   }
   const auto kernel = MatVecKernel<kBits, kScales, kOffsets, kRows>;
   (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  PreferShared(kernel);
   Launch(kernel, dim3(static_cast<unsigned>(a.clusters * ranks), 1, 1), kMatVecThreads,
          static_cast<std::size_t>(shared), ranks, stream, a);
 }

@@ -214,7 +214,7 @@ void Queue::CopyRows(const std::byte* from, std::size_t from_stride, std::byte* 
     row_bytes *= Size(rows);
     rows = 1;
   }
-  constexpr std::size_t kPiece = std::size_t{1} << 17;
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
   const Index pieces = CeilDiv(static_cast<Index>(row_bytes), kPiece);
   const Index rows_of_task = std::max<Index>(1, static_cast<Index>(kPiece / (row_bytes + 1)));
   const Index tasks = CeilDiv(rows, rows_of_task) * pieces;
