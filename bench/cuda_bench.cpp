@@ -1,6 +1,6 @@
 // What a GPU makes of packed codes: products beside cuBLASLt's and a copy, and tokens a second.
 //
-//   cuda_bench products [SHAPE [BITS...]]     SHAPE: a row of kShapes; all where none is given
+//   cuda_bench products [SHAPE [BITS [ROWS]]]   SHAPE: a row of kShapes, or all; BITS, ROWS: 2,4
 //   cuda_bench generate SHAPE BITS BATCH CONTEXT [plain] [LAYERS]
 //
 // products: microseconds of each fused linear in a chain of launches, each of which waits for the
@@ -140,31 +140,36 @@ double CopyBytesPerSecond(Device& device) {
   return 2 * static_cast<double>(kFloats) * sizeof(float) / Median(seconds);
 }
 
+/// "2,4" as numbers.
+std::vector<Index> Numbers(std::string_view words) {
+  std::vector<Index> numbers;
+  while (!words.empty()) {
+    const std::size_t comma = std::min(words.find(','), words.size());
+    numbers.push_back(std::atoi(std::string(words.substr(0, comma)).c_str()));
+    words.remove_prefix(std::min(comma + 1, words.size()));
+  }
+  return numbers;
+}
+
 void Products(ThreadPool& pool, std::span<const std::string_view> words) {
   std::vector<const Shape*> shapes;
-  if (words.empty()) {
+  if (words.empty() || words[0] == "all") {
     for (const Shape& shape : kShapes) shapes.push_back(&shape);
   } else {
     shapes.push_back(&Find(words[0]));
   }
-  std::vector<int> widths{2, 4};
-  if (words.size() > 1) {
-    widths.clear();
-    for (const std::string_view word : words.subspan(1)) {
-      widths.push_back(std::atoi(std::string(word).c_str()));
-    }
-  }
+  const std::vector<Index> widths = Numbers(words.size() > 1 ? words[1] : "2,4");
+  const std::vector<Index> rows = Numbers(words.size() > 2 ? words[2] : "1,4,8,16,32,64,512,2048");
   const auto packed = MakeCudaDevice(
       pool, {.kernels = std::string(kPackedKernels), .arithmetic = Arithmetic::kBf16});
   const double copied = CopyBytesPerSecond(*packed);
   std::printf("%s\ncopy %.0f GB/s\n", packed->description().c_str(), copied / 1e9);
-  constexpr std::array<Index, 8> kRows{1, 4, 8, 16, 32, 64, 512, 2048};
   for (const Shape* shape : shapes) {
     for (const Linear& linear : LinearsOf(*shape)) {
       Index outs = 0;
       for (const Index out : linear.out) outs += out;
-      std::array<double, kRows.size()> reference{};
-      for (std::size_t i = 0; i < kRows.size(); ++i) {
+      std::vector<double> reference(rows.size());
+      for (std::size_t i = 0; i < rows.size(); ++i) {
         // cuBLASLt takes more than 16 rows here, and as long for 17 as for one.
         const auto floats = MakeCudaDevice(pool, {.arithmetic = Arithmetic::kBf16});
         Matrix<Bf16> wide(std::ranges::max(linear.out), linear.in);
@@ -174,19 +179,20 @@ void Products(ThreadPool& pool, std::span<const std::string_view> words) {
           wide.data()[k] =
               ToBf16(static_cast<float>(static_cast<int>(state >> 16) - 32768) * 1e-6f);
         }
-        if (i > 0 && kRows[i] <= 16) {
+        if (i > 0 && rows[i] <= 16 && rows[0] <= 16) {
           reference[i] = reference[0];
           continue;
         }
         Chain chain(
-            *floats, linear, std::max<Index>(kRows[i], 17),
+            *floats, linear, std::max<Index>(rows[i], 17),
             [&](Index out) {
               return AnyMatrix(View<const Bf16, 2>(std::as_const(wide).view()).Rows(0, out));
             },
             static_cast<double>(outs * linear.in * 2));
         reference[i] = chain.Measure();
       }
-      for (const int bits : widths) {
+      for (const Index width : widths) {
+        const int bits = static_cast<int>(width);
         const Grid grid{.bits = bits, .group_size = 64};
         const double bytes = static_cast<double>(outs * linear.in) * (bits + 0.25) / 8;
         std::array<std::shared_ptr<const QMatrix>, 2> made{
@@ -194,14 +200,14 @@ void Products(ThreadPool& pool, std::span<const std::string_view> words) {
             RandomCodes(linear.out.back(), linear.in, grid, 2)};
         std::printf("%-13s %-8s %d bits %5.1f MB:", std::string(shape->name).c_str(),
                     std::string(linear.name).c_str(), bits, bytes / 1e6);
-        for (std::size_t i = 0; i < kRows.size(); ++i) {
+        for (std::size_t i = 0; i < rows.size(); ++i) {
           Chain chain(
-              *packed, linear, kRows[i],
+              *packed, linear, rows[i],
               [&](Index out) { return AnyMatrix(made[0]->rows() == out ? made[0] : made[1]); },
               bytes);
           const double seconds = chain.Measure();
-          std::printf("  %td: %.2f us", kRows[i], seconds * 1e6);
-          if (kRows[i] == 1) std::printf(" (%.0f %% of copy)", 100 * bytes / seconds / copied);
+          std::printf("  %td: %.2f us", rows[i], seconds * 1e6);
+          if (rows[i] == 1) std::printf(" (%.0f %% of copy)", 100 * bytes / seconds / copied);
           std::printf(" %.2fx", reference[i] / seconds);
         }
         std::printf("\n");
@@ -269,7 +275,7 @@ int Run(std::span<const std::string_view> words) {
     Generate(pool, words.subspan(1));
   } else {
     std::fputs(
-        "usage: cuda_bench products [SHAPE [BITS...]]\n"
+        "usage: cuda_bench products [SHAPE [BITS [ROWS]]]\n"
         "       cuda_bench generate SHAPE BITS BATCH CONTEXT [packed|plain] [LAYERS]\n",
         stderr);
     return 2;

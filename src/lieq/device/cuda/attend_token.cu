@@ -59,7 +59,7 @@ struct HeadWeights {
         squares += static_cast<double>(values[i]) * static_cast<double>(values[i]);
       }
       const float all = OverLanes(static_cast<float>(squares), Add{});
-      const auto scale = static_cast<float>(1.0 / sqrt(static_cast<double>(all) / kDim + eps));
+      const float scale = rsqrtf(all / kDim + static_cast<float>(eps));
 #pragma unroll
       for (int i = 0; i < kEach; ++i) values[i] = values[i] * scale * norm[i];
     }

@@ -106,7 +106,7 @@ void CudaProducts::MultiplyUnits(Block<const float> x, std::span<const Product> 
     for (const Product& product : products) {
       part.push_back({product.w, product.bias, product.y.Rows(row, rows)});
     }
-    MultiplyInput({.x = {x.data + row * x.stride, rows, x.cols, x.stride}}, part, add);
+    (void)MultiplyInput({.x = {x.data + row * x.stride, rows, x.cols, x.stride}}, part, add);
   }
 }
 
@@ -118,10 +118,11 @@ bool CudaProducts::TakesInput(Block<const float> x,
          });
 }
 
-void CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Product> products,
-                                 bool add) {
+bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Product> products,
+                                 bool add, bool gates) {
   const Block<const float>& x = input.x;
   Reserve(x.rows, products);
+  bool gated = false;
   for (std::size_t begin = 0; begin < products.size();) {
     std::vector<PackedProduct> alike;
     const Source& first = SourceOf(products[begin].w);
@@ -133,10 +134,13 @@ void CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Prod
       alike.push_back({w, product.bias.empty() ? nullptr : DeviceAccess::Pointer(product.bias),
                        DeviceAccess::Pointer(product.y), product.y.stride()});
     }
-    MultiplyPacked(input, alike, add, formatted_.Get<std::byte>(InputBytes(first, x.rows)),
-                   queue_.multiprocessors(), queue_.stream());
+    const bool pair = gates && alike.size() == 2 && alike[0].w.rows == alike[1].w.rows && !add;
+    gated = MultiplyPacked(input, alike, add, pair,
+                           formatted_.Get<std::byte>(InputBytes(first, x.rows)),
+                           queue_.multiprocessors(), queue_.stream());
     begin += alike.size();
   }
+  return gated;
 }
 
 void CudaProducts::Reserve(Index rows, std::span<const Product> products) {

@@ -30,8 +30,10 @@ class CudaProducts {
   /// Whether MultiplyInput does: codes in units, x of few rows that begin where it reads them.
   [[nodiscard]] bool TakesInput(Block<const float> x,
                                 std::span<const Product> products) const noexcept;
-  /// As Multiply, of what the input makes of its x.
-  void MultiplyInput(const ProductInput& input, std::span<const Product> products, bool add);
+  /// As Multiply, of what the input makes of its x. gates: there are two, and the first is to
+  /// become silu(first) * second; false where it did not.
+  bool MultiplyInput(const ProductInput& input, std::span<const Product> products, bool add,
+                     bool gates = false);
   /// Takes what scratch Multiply needs for so many rows, so that it takes none later.
   void Reserve(Index rows, std::span<const Product> products);
   /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].

@@ -54,9 +54,9 @@ Index InputBytes(const Source& w, Index rows) noexcept {
          kMostPackedRows * static_cast<Index>(sizeof(float));
 }
 
-void MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
-                    std::byte* scratch, int multiprocessors, cudaStream_t stream) {
-  if (input.x.rows == 0) return;
+bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
+                    bool gates, std::byte* scratch, int multiprocessors, cudaStream_t stream) {
+  if (input.x.rows == 0) return gates;
   MatVecPlan plan{};
   MatVecArguments& a = plan.arguments;
   const Source& w = products.front().w;
@@ -83,12 +83,14 @@ void MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> pr
   a.zero = w.zero;
   a.minima = w.has_minima;
   a.add = add;
+  a.paired = gates;
   const bool offsets = w.has_zeros || w.has_minima;
   const auto launch = w.bits == 2   ? LaunchMatVec<2>
                       : w.bits == 3 ? LaunchMatVec<3>
                       : w.bits == 4 ? LaunchMatVec<4>
                                     : LaunchMatVec<8>;
   launch(plan, w.unit_scales, offsets, scratch, multiprocessors, stream);
+  return a.paired;
 }
 
 }  // namespace lieq::cuda

@@ -38,6 +38,7 @@ struct MatVecArguments {
   int clusters, tiles_of_round, slots;
   float zero;
   bool minima, add;
+  bool paired;  // two parts alike, whose tiles take turns: the first gives silu(first) * second
 };
 
 /// Shape of what is kept of x for kRows rows, as factor B: for each 64 columns, 128 bytes a row;
@@ -281,7 +282,7 @@ __host__ __device__ constexpr int StageUnits(int unit) {
 inline constexpr int kBarrierBytes = (kMatVecWarps * kStages + 1) * 8 / 128 * 128 + 128;
 
 template <int kBits, int kScales, bool kOffsets, int kRows>
-__global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
+__global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
     MatVecKernel(const __grid_constant__ MatVecArguments a) {
 #if __CUDA_ARCH__ >= 900
   constexpr int kFolds = kScales == 4 ? 2 : 1;
@@ -301,8 +302,9 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
   const int rank = static_cast<int>(blockIdx.x) % ranks;
   const int k_begin = a.units_per_row * rank / ranks;
   const int slice = a.units_per_row * (rank + 1) / ranks - k_begin;
-  const int tile_begin = static_cast<int>(Index{a.tiles} * cluster / a.clusters);
-  const int tiles = static_cast<int>(Index{a.tiles} * (cluster + 1) / a.clusters) - tile_begin;
+  const int together = a.paired ? 2 : 1;  // tiles of one block
+  const int tile_begin = a.tiles / together * cluster / a.clusters * together;
+  const int tiles = a.tiles / together * (cluster + 1) / a.clusters * together - tile_begin;
   const int groups = slice * 2;
 
   const std::uint32_t base = SharedAddress(shared);
@@ -316,31 +318,55 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
   float* const slots = reinterpret_cast<float*>(folds + most_groups * kFolds * Shape::kFoldBytes);
   float* const totals = slots + kMatVecWarps * a.slots * kSums;
 
+  // The way of the copies, which run ahead: as UnitWalk, with the address of the next unit.
   UnitWalk load{tiles, slice, a.tiles_of_round, warp};
-  load.Begin(0);
-  const auto copy = [&](int stage) {  // of one lane
-    while (load.left == 0 && load.round + load.per_round < tiles) {
-      load.Begin(load.round + load.per_round);
-    }
-    if (load.left == 0) return;
-    const int units = load.Next(kMost);
+  const std::byte* from = nullptr;
+  int known_end = 0;  // the first tile that does not follow from the one before it
+  const auto seek = [&] {
     int tile = tile_begin + load.tile, begin = 0;
-    const std::byte* from = a.parts[0].units;
+    known_end = a.parts[0].end;
+    from = a.parts[0].units;
+    if (a.paired) {
+      from = a.parts[tile % 2].units;
+      known_end = tile + 1;
+      tile /= 2;
+    } else {
 #pragma unroll
-    for (int part = 1; part < kMostPackedProducts; ++part) {
-      if (tile < a.parts[part - 1].end) continue;
-      from = a.parts[part].units;
-      begin = a.parts[part - 1].end;
+      for (int part = 1; part < kMostPackedProducts; ++part) {
+        if (tile < a.parts[part - 1].end) continue;
+        from = a.parts[part].units;
+        begin = a.parts[part - 1].end;
+        known_end = a.parts[part].end;
+      }
     }
     from += (Index{tile - begin} * a.units_per_row + k_begin + load.k) * kUnit;
-    ExpectBytes(barriers + 8 * stage, units * kUnit);
-    CopyBulk(ring + stage * kStage, from, units * kUnit, barriers + 8 * stage);
-    load.Advance(units);
   };
+  const auto copy = [&](int stage) {  // of one lane
+    if (load.left == 0) {
+      while (load.left == 0 && load.round + load.per_round < tiles) {
+        load.Begin(load.round + load.per_round);
+      }
+      if (load.left == 0) return;
+      seek();
+    }
+    const int units = load.Next(kMost), bytes = units * kUnit;
+    ExpectBytes(barriers + 8 * stage, bytes);
+    CopyBulk(ring + stage * kStage, from, bytes, barriers + 8 * stage);
+    from += bytes;
+    load.Advance(units);
+    if (load.k != 0 || load.left == 0) return;
+    if (tile_begin + load.tile < known_end) {
+      from += (a.units_per_row - slice) * kUnit;
+    } else {
+      seek();
+    }
+  };
+  load.Begin(0);
   if (lane == 0) {
     for (int stage = 0; stage < kStages; ++stage) InitBarrier(barriers + 8 * stage);
     if (warp == 0) InitBarrier(input_barrier);
     FenceBarrierInits();
+    if (load.left > 0) seek();
     for (int stage = 0; stage < kStages; ++stage) copy(stage);
   }
   LetNextKernelStart();
@@ -389,14 +415,19 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
 
   // Where a result goes; null where it is one of rows or columns that fill up a tile.
   const auto place_of = [&](int round, int i, float& bias) -> float* {
-    const int tile = tile_begin + round + i / kSums, col = i / 16 % kRows;
-    int begin = 0;
+    int tile = tile_begin + round + i / kSums, begin = 0;
+    const int col = i / 16 % kRows;
     MatVecPart part = a.parts[0];
+    if (a.paired) {
+      if (tile % 2 == 1) part = a.parts[1];
+      tile /= 2;
+    } else {
 #pragma unroll
-    for (int other = 1; other < kMostPackedProducts; ++other) {
-      if (tile < a.parts[other - 1].end) continue;
-      part = a.parts[other];
-      begin = a.parts[other - 1].end;
+      for (int other = 1; other < kMostPackedProducts; ++other) {
+        if (tile < a.parts[other - 1].end) continue;
+        part = a.parts[other];
+        begin = a.parts[other - 1].end;
+      }
     }
     const int row = (tile - begin) * 16 + i % 16;
     if (row >= part.rows || col >= a.rows) return nullptr;
@@ -406,7 +437,7 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
   // What the first result of this thread is added to is asked for ahead of the work.
   const int first_result = static_cast<int>(threadIdx.x) * ranks + rank;
   float first_start = 0, *first_place = nullptr;
-  if (first_result < min(a.tiles_of_round, tiles) * kSums) {
+  if (!a.paired && first_result < min(a.tiles_of_round, tiles) * kSums) {
     first_place = place_of(0, first_result, first_start);
     if (first_place != nullptr && a.add) first_start += *first_place;
   }
@@ -565,8 +596,23 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
       double all = 0;
 #pragma unroll
       for (int w = 0; w < kMatVecWarps; ++w) all += static_cast<double>(row_squares[w]);
-      row_factor = static_cast<float>(1.0 / sqrt(all / static_cast<double>(a.cols) + a.input.eps));
+      row_factor = rsqrtf(static_cast<float>(all / static_cast<double>(a.cols) + a.input.eps));
     }
+    const auto factor_of = [&](int i) {
+      return kRows == 1 ? row_factor : a.row_factors[i / 16 % kRows];
+    };
+    const auto sum_of = [&](int i) {
+      const int tile = round + i / kSums;
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kMatVecWarps; ++w) {
+        const int first = first_tiles[w];
+        const bool has = first <= tile && tile <= last_tiles[w];
+        const float part = slots[has ? (w * a.slots + tile - first) * kSums + i % kSums : 0];
+        sum += has ? part : 0.0f;
+      }
+      return sum;
+    };
     const auto give = [&](int i, float sum) {
       float start = first_start, *to = first_place;
       if (round > 0 || i != first_result) {
@@ -574,23 +620,26 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows <= 4 ? 2 : 1)
         to = place_of(round, i, start);
         if (to != nullptr && a.add) start += *to;
       }
-      if (to != nullptr)
-        *to = start + sum * (kRows == 1 ? row_factor : a.row_factors[i / 16 % kRows]);
+      if (to != nullptr) *to = start + sum * factor_of(i);
     };
-    for (int i = threadIdx.x; i < count; i += kMatVecThreads) {
-      const int tile = round + i / kSums;
-      float sum = 0;
-#pragma unroll
-      for (int w = 0; w < kMatVecWarps; ++w) {
-        const int from = first_tiles[w];
-        const bool has = from <= tile && tile <= last_tiles[w];
-        const float part = slots[has ? (w * a.slots + tile - from) * kSums + i % kSums : 0];
-        sum += has ? part : 0.0f;
+    if (a.paired) {
+      for (int i = threadIdx.x; i < count / 2; i += kMatVecThreads) {
+        const int of_gate = i / kSums * 2 * kSums + i % kSums, of_up = of_gate + kSums;
+        float gate = 0, up = 0;
+        float* to = place_of(round, of_gate, gate);
+        (void)place_of(round, of_up, up);
+        gate += sum_of(of_gate) * factor_of(i);
+        up += sum_of(of_up) * factor_of(i);
+        // As the SwiGlu of steps.cu.
+        if (to != nullptr) *to = gate / (1.0f + expf(fminf(-gate, 88.0f))) * up;
       }
-      if (ranks == 1) {
-        give(i, sum);
-      } else {
-        totals[i] = sum;
+    } else {
+      for (int i = threadIdx.x; i < count; i += kMatVecThreads) {
+        if (ranks == 1) {
+          give(i, sum_of(i));
+        } else {
+          totals[i] = sum_of(i);
+        }
       }
     }
     if (ranks > 1) {
@@ -628,8 +677,8 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   MatVecArguments& a = plan.arguments;
   constexpr int kUnit = kUnitSize<kBits, kScales, kOffsets>;
   constexpr int kRing = kBarrierBytes + kMatVecWarps * kStages * StageUnits(kUnit) * kUnit;
-  // Two blocks fit on a multiprocessor where rows are few: the next kernel's beside this one's.
-  constexpr int kShared = kRows <= 4 ? 112 << 10 : 226 << 10;
+  // Two blocks of one row fit on a multiprocessor: the next kernel's beside this one's.
+  constexpr int kShared = kRows == 1 ? 112 << 10 : 226 << 10;
   constexpr int kSlotBytes = kMatVecWarps * 16 * kRows * 4;
   constexpr int kMostSlots = kRows == 1 ? 12 : kRows == 4 ? 4 : 3;
   // Columns are shared where x does not fit, and where tiles are so few that it balances better.
@@ -654,10 +703,12 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
     if (ranks == 1 && a.units_per_row >= 2 && share(2) > 1.1 * share(1)) ranks = 2;
     if (a.input.kind == InputKind::kNorm) ranks = 1;  // squares are of all columns
   }
-  a.clusters = static_cast<int>(std::min<Index>(a.tiles, multiprocessors / ranks));
+  a.paired = a.paired && ranks == 1;
+  const int together = a.paired ? 2 : 1;
+  a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, multiprocessors / ranks));
   const int slice = static_cast<int>(CeilDiv(a.units_per_row, ranks));
   const int least = a.units_per_row / ranks;
-  const int tiles = static_cast<int>(CeilDiv(a.tiles, a.clusters));
+  const int tiles = static_cast<int>(CeilDiv(a.tiles / together, a.clusters)) * together;
   const auto slots_of = [&](int round) {
     const int units = static_cast<int>(CeilDiv(Index{round} * slice, kMatVecWarps));
     return (units + least - 2) / least + 1;
@@ -670,7 +721,7 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   a.tiles_of_round = tiles;
   while (a.tiles_of_round > 1 &&
          (slots_of(a.tiles_of_round) > kMostSlots || shared_of(a.tiles_of_round) > kMostShared)) {
-    --a.tiles_of_round;
+    a.tiles_of_round -= together;
   }
   a.slots = slots_of(a.tiles_of_round);
   const int shared = shared_of(a.tiles_of_round);

@@ -61,8 +61,10 @@ inline constexpr Index kMostPackedRows = 16, kMostPackedProducts = 4;
 /// up to kMostPackedRows rows. Float sums in an order that depends on shapes and on the number of
 /// multiprocessors alone. Rows of x and of `other` are multiples of 16 bytes and begin at one.
 /// scratch: InputBytes.
-void MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
-                    std::byte* scratch, int multiprocessors, cudaStream_t stream);
+/// gates: two products of as many rows, added to nothing; the first becomes silu(first) * second,
+/// and the second is not written. False where it cannot do that: both are written then.
+bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
+                    bool gates, std::byte* scratch, int multiprocessors, cudaStream_t stream);
 
 /// out = what products multiply in place of x: rounded as InputKind says. [x.rows, x.cols]
 void RoundInput(Block<const float> x, Block<float> out, cudaStream_t stream);

@@ -149,29 +149,44 @@ void Recording::QueueAll(CudaProducts& products) {
 std::size_t Recording::QueueJoined(std::size_t at, CudaProducts& products) {
   const std::size_t behind = QueueTokenAttention(at);
   if (behind > at || at + 1 >= operations_.size()) return behind;
-  const auto* step = std::get_if<RecordedProducts>(&operations_[at + 1]);
-  if (step == nullptr || !products.TakesInput(step->x, step->products)) return at;
+  // A norm or SwiGlu in front of products, and SwiGlu behind them.
   ProductInput input;
+  std::size_t next = at;
+  const float* made = nullptr;  // by what is in front
   if (const auto* norm = std::get_if<RecordedNorm>(&operations_[at])) {
-    if (norm->y.data != step->x.data || norm->x.cols != step->x.cols) return at;
     input = {.kind = InputKind::kNorm,
              .x = norm->x,
              .other = norm->weight,
              .other_stride = 0,
              .eps = norm->eps};
+    made = norm->y.data;
+    ++next;
   } else if (const auto* gated = std::get_if<RecordedSwiGlu>(&operations_[at])) {
-    if (gated->gate.data != step->x.data) return at;
     input = {.kind = InputKind::kSwiGlu,
-             .x = step->x,
+             .x = {gated->gate.data, gated->gate.rows, gated->gate.cols, gated->gate.stride},
              .other = gated->up.data,
              .other_stride = gated->up.stride,
              .eps = 0};
-  } else {
+    made = gated->gate.data;
+    ++next;
+  }
+  const auto* step = std::get_if<RecordedProducts>(&operations_[next]);
+  if (step == nullptr || !products.TakesInput(step->x, step->products)) return at;
+  if (made == nullptr) {
+    input = {
+        .kind = InputKind::kPlain, .x = step->x, .other = nullptr, .other_stride = 0, .eps = 0};
+  } else if (made != step->x.data || input.x.cols != step->x.cols || IsReadFrom(next + 1, made)) {
     return at;
   }
-  if (IsReadFrom(at + 2, step->x.data)) return at;
-  products.MultiplyInput(input, step->products, step->add);
-  return at + 2;
+  ++next;
+  const RecordedSwiGlu* behind_it =
+      next < operations_.size() ? std::get_if<RecordedSwiGlu>(&operations_[next]) : nullptr;
+  const bool gates = behind_it != nullptr && step->products.size() == 2 && !step->add &&
+                     DataOfView(step->products[0].y) == behind_it->gate.data &&
+                     DataOfView(step->products[1].y) == behind_it->up.data &&
+                     !IsReadFrom(next + 1, behind_it->up.data);
+  const bool gated = products.MultiplyInput(input, step->products, step->add, gates);
+  return gated ? next + 1 : next;
 }
 
 std::size_t Recording::QueueTokenAttention(std::size_t at) {
