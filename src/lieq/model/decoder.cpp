@@ -83,14 +83,17 @@ void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
   const Index piece = std::max<Index>(1, kBatchRows / sequences_);
   for (Index begin = 0; begin < tokens.cols(); begin += piece) {
     const Index count = std::min(piece, tokens.cols() - begin);
-    const Hidden hidden =
+    const DeviceView<float> hidden =
         Run(tokens.Cols(begin, count), WindowSpans(sequences_, count, lengths_.front(), capacity_));
     for (std::size_t s = 0; s < history_.size(); ++s) {
       const auto added = tokens.Row(static_cast<Index>(s)).subspan(Size(begin), Size(count));
       history_[s].insert(history_[s].end(), added.begin(), added.end());
     }
     for (Index& length : lengths_) length += count;
-    if (begin + count == tokens.cols()) forward_.LastLogits(hidden, logits);
+    if (begin + count < tokens.cols()) continue;
+    std::vector<Index> last;
+    for (Index s = 0; s < sequences_; ++s) last.push_back((s + 1) * count - 1);
+    forward_.LogitsOf(hidden, last, logits);
   }
 }
 
@@ -147,10 +150,11 @@ void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logit
       taken = 0;
       ++part;
     }
-    const Hidden hidden = Run({tokens.data(), 1, static_cast<Index>(tokens.size())}, spans);
+    const DeviceView<float> hidden =
+        Run({tokens.data(), 1, static_cast<Index>(tokens.size())}, spans);
     if (last.empty()) continue;
     forward_.LogitsOf(
-        hidden.x.view(), last,
+        hidden, last,
         logits.Rows(static_cast<Index>(first_ended), static_cast<Index>(last.size())));
   }
 }
@@ -183,9 +187,9 @@ void Decoder::Step(std::span<const TokenId> tokens, std::span<const AttentionSpa
   forward_.CheckTokens(tokens, 0);
   // As many rows as there may be, so that what is recorded of fewer stays where it is.
   const Index most = std::min(sequences_, kMostRepeated);
-  (void)Sized(device_, step_hidden_, most, weights_.config.hidden);
+  (void)Sized(device_, hidden_, most, weights_.config.hidden);
   (void)Sized(device_, step_logits_, std::min(most, kLogitElements / vocab_), vocab_);
-  const DeviceView<float> hidden = step_hidden_.Shaped(count, weights_.config.hidden),
+  const DeviceView<float> hidden = hidden_.Shaped(count, weights_.config.hidden),
                           out = step_logits_.Shaped(count, vocab_);
   if (kept_.empty()) kept_.resize(Size(most));
   device_.Repeat(kept_[Size(count) - 1], tokens, spans, out, [&] {
@@ -198,14 +202,17 @@ void Decoder::Step(std::span<const TokenId> tokens, std::span<const AttentionSpa
   device_.Download(out, logits);
 }
 
-Hidden Decoder::Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans) {
+DeviceView<float> Decoder::Run(View<const TokenId, 2> tokens,
+                               std::span<const AttentionSpan> spans) {
   Matrix<TokenId> packed(tokens.rows(), tokens.cols());
   for (Index s = 0; s < tokens.rows(); ++s) {
+    forward_.CheckTokens(tokens.Row(s), s);
     std::ranges::copy(tokens.Row(s), packed.view().Row(s).begin());
   }
-  Hidden hidden = forward_.Embed(packed.view());
+  const DeviceView<float> hidden = Sized(device_, hidden_, packed.size(), weights_.config.hidden);
+  forward_.Embed({packed.data(), Size(packed.size())}, hidden);
   for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
-    forward_.Layer(static_cast<Index>(layer), hidden.x.view(), spans, &caches_[layer]);
+    forward_.Layer(static_cast<Index>(layer), hidden, spans, &caches_[layer]);
   }
   return hidden;
 }

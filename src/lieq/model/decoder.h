@@ -46,7 +46,8 @@ class Decoder {
   [[nodiscard]] Index vocab() const noexcept { return vocab_; }
 
  private:
-  [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
+  /// [tokens, hidden], until the next call.
+  DeviceView<float> Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
   /// Whether one token of each of so many sequences is a step that devices may repeat.
   [[nodiscard]] bool Repeats(Index parts) const;
   /// One token of each of some sequences; spans: of each.
@@ -64,7 +65,8 @@ class Decoder {
   bool recurs_;                                // some layer is without attention
   std::vector<std::vector<TokenId>> history_;  // of each sequence, where it recurs
   bool plain_;                                 // all layers' steps are ones that may be repeated
-  DeviceMatrix step_hidden_, step_logits_;
+  // Kept, since what is recorded holds as long as no memory is given back.
+  DeviceMatrix hidden_, step_logits_;
   std::vector<std::unique_ptr<RepeatedStep>> kept_;  // by the number of tokens, less 1
 };
 

@@ -153,16 +153,18 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     if (!cuda::Recording::Takes(tokens, spans)) return step();
     auto* held = static_cast<cuda::Recording*>(kept.get());
     const auto count = static_cast<Index>(tokens.size());
-    if (held == nullptr || !held->Holds(count)) {
-      kept.reset();
+    if (held == nullptr) {
       auto made = std::make_unique<cuda::Recording>(count, queue_);
-      {
-        const Recorder recorder(*this, *made, spans);
-        step();
-      }
-      made->Finish(products_);
       held = made.get();
       kept = std::move(made);
+    }
+    if (!held->Holds(count)) {
+      held->Restart(count);
+      {
+        const Recorder recorder(*this, *held, spans);
+        step();
+      }
+      held->Finish(products_);
     }
     held->Run(tokens, spans);
   }

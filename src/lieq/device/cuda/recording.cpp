@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/device/cuda/attend_token.h"
@@ -60,8 +61,14 @@ Recording::Recording(Index tokens, Queue& queue)
       inputs_(static_cast<StepInputs*>(queue.Take(sizeof(StepInputs)))) {}
 
 Recording::~Recording() {
-  if (graph_ != nullptr) (void)cudaGraphExecDestroy(graph_);
+  Restart(0);
   queue_.Give(inputs_);
+}
+
+void Recording::Restart(Index tokens) {
+  if (graph_ != nullptr) (void)cudaGraphExecDestroy(std::exchange(graph_, nullptr));
+  operations_.clear();
+  tokens_ = tokens;
 }
 
 bool Recording::Takes(std::span<const TokenId> tokens,

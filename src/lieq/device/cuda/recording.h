@@ -89,6 +89,9 @@ class Recording final : public RepeatedStep {
   [[nodiscard]] static bool Takes(std::span<const TokenId> tokens,
                                   std::span<const AttentionSpan> spans) noexcept;
 
+  /// Forgets what it has, for a step that is added anew. Its block of the device's memory stays: to
+  /// give it back would make every other recording one that is made again.
+  void Restart(Index tokens);
   void Add(RecordedOperation operation) { operations_.push_back(std::move(operation)); }
   /// Of the step at hand, on the device.
   [[nodiscard]] const StepInputs& inputs() const noexcept { return *inputs_; }
@@ -112,7 +115,7 @@ class Recording final : public RepeatedStep {
   [[nodiscard]] bool IsReadFrom(std::size_t at, const float* data) const;
 
   Queue& queue_;
-  const Index tokens_;
+  Index tokens_;
   std::vector<RecordedOperation> operations_;
   StepInputs* inputs_;
   cudaGraphExec_t graph_ = nullptr;
