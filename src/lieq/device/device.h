@@ -205,6 +205,12 @@ inline constexpr std::string_view kPackedKernels = "packed";
          (kernels.starts_with(kPackedKernels) && kernels[kPackedKernels.size()] == '-');
 }
 
+/// What a device keeps of operations that come again and again (Device::Repeat). Dies before it.
+class RepeatedStep {
+ public:
+  virtual ~RepeatedStep() = default;
+};
+
 /// What a device is made with.
 struct DeviceOptions {
   std::string kernels;        // name of a kernel row; empty: `usual_kernels`
@@ -443,6 +449,21 @@ class Device {
   virtual void CachedAttention(DeviceView<const float> q, const RowCache& k, const RowCache& v,
                                const AttentionHeads& heads, std::span<const AttentionSpan> spans,
                                DeviceView<float> out) = 0;
+  /// Calls `step`, or runs what `kept` holds of an earlier call of it: a device may record the
+  /// operations once and queue them as one from then on, with the tokens and spans of each time.
+  /// For that, calls with one `kept` make the same operations with the same arguments, but for what
+  /// is here: EmbedRows has all of `tokens`; Rope and CachedAttention have all of `spans`, token i
+  /// being span i, and Store its row at spans[i].keys. step calls these, Scale, RmsNorm, Products
+  /// and SwiGlu, and no other. Afterwards rows of caches and `result`, which it writes last, are
+  /// as it leaves them; other memory that it writes is undefined. kept: null at first; whoever
+  /// holds it lets go of it before what the operations use.
+  virtual void Repeat(std::unique_ptr<RepeatedStep>& kept, std::span<const TokenId> tokens,
+                      std::span<const AttentionSpan> spans, DeviceView<const float> result,
+                      const std::function<void()>& step) {
+    static_cast<void>(kept), static_cast<void>(tokens), static_cast<void>(spans);
+    static_cast<void>(result);
+    step();
+  }
   /// x *= factor.
   virtual void Scale(DeviceView<float> x, float factor) = 0;
   /// gate = silu(gate) * up, in place.

@@ -6,9 +6,31 @@
 #include "lieq/model/passes.h"
 
 namespace lieq {
+namespace {
+
+constexpr Index kMostRepeated = 64;  // sequences of a step whose buffers are kept
+
+bool IsPlain(const LayerStep& step) {
+  switch (step.kind) {
+    case StepKind::kNorm:
+    case StepKind::kHeadNorm:
+    case StepKind::kRotate:
+    case StepKind::kAttend:
+    case StepKind::kActivate:
+    case StepKind::kScale:
+      return true;
+    case StepKind::kProducts:
+      return !step.experts;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 Decoder::Decoder(Weights weights, Device& device, Index sequences, Index capacity)
     : weights_(std::move(weights)),
+      device_(device),
       forward_(weights_, device, capacity),
       sequences_(sequences),
       capacity_(capacity),
@@ -19,6 +41,10 @@ Decoder::Decoder(Weights weights, Device& device, Index sequences, Index capacit
   const ModelConfig& config = weights_.config;
   recurs_ = config.Mixes(Mixer::kGatedDelta) || config.Mixes(Mixer::kShortConv);
   if (recurs_) history_.resize(Size(sequences));
+  plain_ = config.logit_cap == 0 && config.attention_cap == 0;
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    plain_ = plain_ && std::ranges::all_of(forward_.runner().Steps(layer), IsPlain);
+  }
   const auto room = [&] {
     return device.AllocCache(sequences * capacity, config.kv_heads, config.head_dim);
   };
@@ -46,23 +72,52 @@ void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
   LIEQ_ASSERT(tokens.rows() == sequences_ && tokens.cols() >= 1);
   LIEQ_ASSERT(std::ranges::count(lengths_, lengths_.front()) == sequences_);
   LIEQ_ASSERT(lengths_.front() + tokens.cols() <= capacity_);
+  if (tokens.cols() == 1 && Repeats(sequences_)) {
+    std::vector<TokenId> one(Size(sequences_));
+    for (Index s = 0; s < sequences_; ++s) one[Size(s)] = tokens(s, 0);
+    Step(one, WindowSpans(sequences_, 1, lengths_.front(), capacity_), logits);
+    for (Index& length : lengths_) ++length;
+    return;
+  }
   // A long prompt goes in pieces, which bounds the memory of activations.
   const Index piece = std::max<Index>(1, kBatchRows / sequences_);
   for (Index begin = 0; begin < tokens.cols(); begin += piece) {
     const Index count = std::min(piece, tokens.cols() - begin);
-    const Hidden hidden =
+    const DeviceView<float> hidden =
         Run(tokens.Cols(begin, count), WindowSpans(sequences_, count, lengths_.front(), capacity_));
     for (std::size_t s = 0; s < history_.size(); ++s) {
       const auto added = tokens.Row(static_cast<Index>(s)).subspan(Size(begin), Size(count));
       history_[s].insert(history_[s].end(), added.begin(), added.end());
     }
     for (Index& length : lengths_) length += count;
-    if (begin + count == tokens.cols()) forward_.LastLogits(hidden, logits);
+    if (begin + count < tokens.cols()) continue;
+    std::vector<Index> last;
+    for (Index s = 0; s < sequences_; ++s) last.push_back((s + 1) * count - 1);
+    forward_.LogitsOf(hidden, last, logits);
   }
 }
 
 void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logits) {
   LIEQ_ASSERT(logits.rows() == static_cast<Index>(parts.size()));
+  const bool single = std::ranges::all_of(
+      parts, [](const SequenceTokens& some) { return some.tokens.size() == 1; });
+  if (single && Repeats(static_cast<Index>(parts.size()))) {
+    std::vector<TokenId> tokens;
+    std::vector<AttentionSpan> spans;
+    for (const auto& [sequence, added] : parts) {
+      const Index length = lengths_[Size(sequence)], first = sequence * capacity_;
+      LIEQ_ASSERT(length < capacity_);
+      spans.push_back({.begin = static_cast<Index>(tokens.size()),
+                       .length = 1,
+                       .keys = first + length,
+                       .past = length,
+                       .past_keys = first});
+      tokens.push_back(added.front());
+    }
+    Step(tokens, spans, logits);
+    for (const SequenceTokens& some : parts) ++lengths_[Size(some.sequence)];
+    return;
+  }
   std::size_t part = 0;
   Index taken = 0;  // of that part
   while (part < parts.size()) {
@@ -95,10 +150,11 @@ void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logit
       taken = 0;
       ++part;
     }
-    const Hidden hidden = Run({tokens.data(), 1, static_cast<Index>(tokens.size())}, spans);
+    const DeviceView<float> hidden =
+        Run({tokens.data(), 1, static_cast<Index>(tokens.size())}, spans);
     if (last.empty()) continue;
     forward_.LogitsOf(
-        hidden.x.view(), last,
+        hidden, last,
         logits.Rows(static_cast<Index>(first_ended), static_cast<Index>(last.size())));
   }
 }
@@ -121,14 +177,42 @@ void Decoder::Rewind(Index length, Index sequence) {
   }
 }
 
-Hidden Decoder::Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans) {
+bool Decoder::Repeats(Index parts) const {
+  return plain_ && parts >= 1 && parts <= kMostRepeated && parts * vocab_ <= kLogitElements;
+}
+
+void Decoder::Step(std::span<const TokenId> tokens, std::span<const AttentionSpan> spans,
+                   View<float, 2> logits) {
+  const auto count = static_cast<Index>(tokens.size());
+  forward_.CheckTokens(tokens, 0);
+  // As many rows as there may be, so that what is recorded of fewer stays where it is.
+  const Index most = std::min(sequences_, kMostRepeated);
+  (void)Sized(device_, hidden_, most, weights_.config.hidden);
+  (void)Sized(device_, step_logits_, std::min(most, kLogitElements / vocab_), vocab_);
+  const DeviceView<float> hidden = hidden_.Shaped(count, weights_.config.hidden),
+                          out = step_logits_.Shaped(count, vocab_);
+  if (kept_.empty()) kept_.resize(Size(most));
+  device_.Repeat(kept_[Size(count) - 1], tokens, spans, out, [&] {
+    forward_.Embed(tokens, hidden);
+    for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
+      forward_.Layer(static_cast<Index>(layer), hidden, spans, &caches_[layer]);
+    }
+    forward_.Logits(hidden, out);
+  });
+  device_.Download(out, logits);
+}
+
+DeviceView<float> Decoder::Run(View<const TokenId, 2> tokens,
+                               std::span<const AttentionSpan> spans) {
   Matrix<TokenId> packed(tokens.rows(), tokens.cols());
   for (Index s = 0; s < tokens.rows(); ++s) {
+    forward_.CheckTokens(tokens.Row(s), s);
     std::ranges::copy(tokens.Row(s), packed.view().Row(s).begin());
   }
-  Hidden hidden = forward_.Embed(packed.view());
+  const DeviceView<float> hidden = Sized(device_, hidden_, packed.size(), weights_.config.hidden);
+  forward_.Embed({packed.data(), Size(packed.size())}, hidden);
   for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
-    forward_.Layer(static_cast<Index>(layer), hidden.x.view(), spans, &caches_[layer]);
+    forward_.Layer(static_cast<Index>(layer), hidden, spans, &caches_[layer]);
   }
   return hidden;
 }

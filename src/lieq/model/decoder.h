@@ -1,6 +1,7 @@
 // Runs a model token by token: what attention needs of the tokens before is kept (a KV cache).
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -45,9 +46,16 @@ class Decoder {
   [[nodiscard]] Index vocab() const noexcept { return vocab_; }
 
  private:
-  [[nodiscard]] Hidden Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
+  /// [tokens, hidden], until the next call.
+  DeviceView<float> Run(View<const TokenId, 2> tokens, std::span<const AttentionSpan> spans);
+  /// Whether one token of each of so many sequences is a step that devices may repeat.
+  [[nodiscard]] bool Repeats(Index parts) const;
+  /// One token of each of some sequences; spans: of each.
+  void Step(std::span<const TokenId> tokens, std::span<const AttentionSpan> spans,
+            View<float, 2> logits);
 
   Weights weights_;  // what is left of them
+  Device& device_;
   Forward forward_;
   Index sequences_;
   Index capacity_;
@@ -56,6 +64,10 @@ class Decoder {
   std::vector<LayerCache> caches_;
   bool recurs_;                                // some layer is without attention
   std::vector<std::vector<TokenId>> history_;  // of each sequence, where it recurs
+  bool plain_;                                 // all layers' steps are ones that may be repeated
+  // Kept, since what is recorded holds as long as no memory is given back.
+  DeviceMatrix hidden_, step_logits_;
+  std::vector<std::unique_ptr<RepeatedStep>> kept_;  // by the number of tokens, less 1
 };
 
 }  // namespace lieq

@@ -39,25 +39,31 @@ Forward::Forward(const Weights& weights, Device& device, Index max_length)
       placed_(weights, device),
       runner_(weights.config, device, max_length) {}
 
-Hidden Forward::Embed(View<const TokenId, 2> tokens) {
+void Forward::CheckTokens(std::span<const TokenId> tokens, Index window) const {
   const Index vocab = weights_.config.vocab;
-  for (Index w = 0; w < tokens.rows(); ++w) {
-    for (const TokenId id : tokens.Row(w)) {
-      if (id >= 0 && id < vocab) continue;
-      throw Error({.what = "token id outside the model's vocabulary",
-                   .where = "window " + std::to_string(w),
-                   .expected = "0 to " + std::to_string(vocab - 1),
-                   .found = std::to_string(id),
-                   .hint = "check that tokenizer.json belongs to this model"});
-    }
+  for (const TokenId id : tokens) {
+    if (id >= 0 && id < vocab) continue;
+    throw Error({.what = "token id outside the model's vocabulary",
+                 .where = "window " + std::to_string(window),
+                 .expected = "0 to " + std::to_string(vocab - 1),
+                 .found = std::to_string(id),
+                 .hint = "check that tokenizer.json belongs to this model"});
   }
+}
+
+Hidden Forward::Embed(View<const TokenId, 2> tokens) {
+  for (Index w = 0; w < tokens.rows(); ++w) CheckTokens(tokens.Row(w), w);
   LIEQ_ASSERT(tokens.stride() == tokens.cols());
   Hidden hidden{device_.Alloc(tokens.size(), weights_.config.hidden), tokens.rows(), tokens.cols()};
-  device_.EmbedRows(placed_.embedding(), {tokens.data(), Size(tokens.size())}, hidden.x.view());
-  if (weights_.config.embedding_multiplier != 1) {
-    device_.Scale(hidden.x.view(), static_cast<float>(weights_.config.embedding_multiplier));
-  }
+  Embed({tokens.data(), Size(tokens.size())}, hidden.x.view());
   return hidden;
+}
+
+void Forward::Embed(std::span<const TokenId> tokens, DeviceView<float> x) {
+  device_.EmbedRows(placed_.embedding(), tokens, x);
+  if (weights_.config.embedding_multiplier != 1) {
+    device_.Scale(x, static_cast<float>(weights_.config.embedding_multiplier));
+  }
 }
 
 Index Forward::BatchWindows(Index length) const noexcept {

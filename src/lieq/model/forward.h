@@ -41,6 +41,10 @@ class Forward {
 
   /// tokens [windows, length], each below the vocabulary (throws Error otherwise).
   [[nodiscard]] Hidden Embed(View<const TokenId, 2> tokens);
+  /// The same into x [tokens, hidden], of tokens that CheckTokens has passed.
+  void Embed(std::span<const TokenId> tokens, DeviceView<float> x);
+  /// Throws Error, naming the window, for one outside the vocabulary.
+  void CheckTokens(std::span<const TokenId> tokens, Index window) const;
   /// One layer in place, in batches of whole windows that bound the memory of intermediates.
   /// observer: may be empty; called for every batch in order.
   void Layer(Index layer, Hidden& hidden, const Observer& observer = {});

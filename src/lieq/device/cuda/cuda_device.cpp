@@ -16,6 +16,7 @@
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/cuda/queue.h"
+#include "lieq/device/cuda/recording.h"
 #include "lieq/device/device_access.h"
 
 namespace lieq {
@@ -47,6 +48,10 @@ class CudaRowCache final : public RowCache {
     return {static_cast<T*>(block_), rows, cols, cols};
   }
 
+  [[nodiscard]] cuda::RecordedCache Recorded() const {
+    return {block_, rows, cols, type == CacheType::kF16};
+  }
+
   const CacheType type;
   const Index rows, cols;
 
@@ -55,12 +60,32 @@ class CudaRowCache final : public RowCache {
   void* block_;
 };
 
+/// Whether codes are laid out for the kernels of packed.h. Throws Error where that was asked for by
+/// name and the GPU does not run them.
+bool PacksWith(const DeviceOptions& options, const cuda::Queue& queue) {
+  if (options.kernels.empty()) return IsPacked(options.usual_kernels) && queue.runs_packed();
+  if (options.kernels != kPackedKernels) {
+    throw Error({.what = "kernel rows are of the processor",
+                 .where = "--kernels",
+                 .expected = "packed, or nothing: a GPU then multiplies codes where they lie",
+                 .found = options.kernels});
+  }
+  if (!queue.runs_packed()) {
+    throw Error({.what = "this GPU is too old for packed kernels",
+                 .where = "--kernels packed",
+                 .expected = "compute capability 9.0 or later (Hopper)",
+                 .found = queue.gpu(),
+                 .hint = "leave --kernels out: codes are multiplied where they lie"});
+  }
+  return true;
+}
+
 class CudaDevice final : public Device, public CalibrationOps, public RoundingOps {
  public:
   CudaDevice(ThreadPool& pool, const DeviceOptions& options)
       : arithmetic_(options.arithmetic),
         queue_(options.index, options.memory_bytes, pool),
-        products_(queue_, options.arithmetic),
+        products_(queue_, options.arithmetic, PacksWith(options, queue_)),
         training_(queue_, products_, options.arithmetic),
         cache_(options.cache),
         solver_(cuda::Cusolver::Find(queue_)),
@@ -106,6 +131,13 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   void Copy(DeviceView<const float> from, DeviceView<float> to) override {
     LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
     if (from.empty()) return;
+    if (from.stride() == from.cols() && to.stride() == to.cols()) {  // twice as fast
+      cuda::Check(
+          cudaMemcpyAsync(DeviceAccess::Pointer(to), DeviceAccess::Pointer(from),
+                          Bytes(from.rows() * from.cols()), cudaMemcpyDefault, queue_.stream()),
+          "copying on it");
+      return;
+    }
     cuda::Check(
         cudaMemcpy2DAsync(DeviceAccess::Pointer(to), Bytes(to.stride()),
                           DeviceAccess::Pointer(from), Bytes(from.stride()), Bytes(from.cols()),
@@ -114,17 +146,48 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   }
   Prepared Prepare(const AnyMatrix& matrix) override {
     if (Prepared held = training_.Find(matrix)) return held;
-    return std::make_shared<cuda::CudaPrepared>(matrix, queue_);
+    return std::make_shared<cuda::CudaPrepared>(matrix, products_.packs(), queue_);
   }
   void Sync() override { queue_.Sync(); }
 
+  void Repeat(std::unique_ptr<RepeatedStep>& kept, std::span<const TokenId> tokens,
+              std::span<const AttentionSpan> spans, DeviceView<const float> result,
+              const std::function<void()>& step) override {
+    LIEQ_ASSERT(!result.empty() && recording_ == nullptr);
+    if (!cuda::Recording::Takes(tokens, spans)) return step();
+    auto* held = static_cast<cuda::Recording*>(kept.get());
+    const auto count = static_cast<Index>(tokens.size());
+    if (held == nullptr) {
+      auto made = std::make_unique<cuda::Recording>(count, queue_);
+      held = made.get();
+      kept = std::move(made);
+    }
+    if (!held->Holds(count)) {
+      held->Restart(count);
+      {
+        const Recorder recorder(*this, *held, spans);
+        step();
+      }
+      held->Finish(products_);
+    }
+    held->Run(tokens, spans);
+  }
+
   void Products(DeviceView<const float> x, std::span<const Product> products, bool add) override {
+    if (recording_ != nullptr) {
+      return recording_->Add(
+          cuda::RecordedProducts{BlockOf(x), {products.begin(), products.end()}, add});
+    }
     products_.Multiply(BlockOf(x), products, add);
   }
 
   void RmsNorm(DeviceView<const float> x, DeviceView<const float> weight, double eps,
                DeviceView<float> y) override {
     LIEQ_ASSERT(weight.cols() == x.cols());
+    if (recording_ != nullptr) {
+      return recording_->Add(
+          cuda::RecordedNorm{BlockOf(x), DeviceAccess::Pointer(weight), eps, BlockOf(y)});
+    }
     cuda::RmsNorm(BlockOf(x), DeviceAccess::Pointer(weight), eps, BlockOf(y), queue_.stream());
     Started("RmsNorm");
   }
@@ -132,6 +195,10 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   void Rope(DeviceView<float> x, const RopeTable& table, std::span<const AttentionSpan> spans,
             Index head_dim) override {
     LIEQ_ASSERT(2 * table.cosine.cols() <= head_dim && table.cosine.cols() == table.sine.cols());
+    if (recording_ != nullptr) {
+      return recording_->Add(
+          cuda::RecordedRope{BlockOf(x), BlockOf(table.cosine), BlockOf(table.sine), head_dim});
+    }
     std::vector<std::int32_t> positions(Size(x.rows()), -1);
     for (const AttentionSpan& span : spans) {
       const auto first = positions.begin() + span.begin;
@@ -162,6 +229,11 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     auto& held = static_cast<CudaRowCache&>(cache);
     LIEQ_ASSERT(row >= 0 && row + from.rows() <= held.rows && from.cols() == held.cols);
     if (from.empty()) return;
+    if (recording_ != nullptr) {
+      LIEQ_ASSERT(from.rows() == 1);
+      return recording_->Add(cuda::RecordedStore{BlockOf(from), held.Recorded(),
+                                                 cuda::Recording::SpanAt(recorded_spans_, row)});
+    }
     if (held.type == CacheType::kF16) {
       const Block<std::uint16_t> all = held.As<std::uint16_t>();
       cuda::RoundToF16(BlockOf(from),
@@ -179,6 +251,11 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
                        const AttentionHeads& heads, std::span<const AttentionSpan> spans,
                        DeviceView<float> out) override {
     const auto &k = static_cast<const CudaRowCache&>(k_), &v = static_cast<const CudaRowCache&>(v_);
+    CheckHeads(heads);
+    if (recording_ != nullptr) {
+      return recording_->Add(cuda::RecordedAttention{
+          BlockOf(DeviceView<const float>(q)), k.Recorded(), v.Recorded(), heads, BlockOf(out)});
+    }
     if (k.type == CacheType::kF16) {
       return Attend<std::uint16_t>(q, k.As<const std::uint16_t>(), v.As<const std::uint16_t>(),
                                    heads, spans, out);
@@ -187,16 +264,29 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   }
 
   void Scale(DeviceView<float> x, float factor) override {
+    if (recording_ != nullptr) {
+      return recording_->Add(cuda::RecordedOther{
+          [this, x, factor] { cuda::Scale(BlockOf(x), factor, queue_.stream()); }});
+    }
     cuda::Scale(BlockOf(x), factor, queue_.stream());
     Started("Scale");
   }
   void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) override {
+    if (recording_ != nullptr) {
+      return recording_->Add(cuda::RecordedSwiGlu{BlockOf(gate), BlockOf(up)});
+    }
     cuda::SwiGlu(BlockOf(gate), BlockOf(up), queue_.stream());
     Started("SwiGlu");
   }
   void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
                  DeviceView<float> out) override {
     LIEQ_ASSERT(out.rows() == static_cast<Index>(tokens.size()) && out.cols() == table.cols());
+    if (recording_ != nullptr) {
+      const std::int32_t* placed = recording_->inputs().tokens;
+      return recording_->Add(cuda::RecordedOther{[this, &table, placed, out] {
+        cuda::GatherRows(cuda::SourceOf(table), placed, BlockOf(out), queue_.stream());
+      }});
+    }
     cuda::GatherRows(cuda::SourceOf(table), queue_.Argument(tokens), BlockOf(out), queue_.stream());
     Started("EmbedRows");
   }
@@ -338,10 +428,23 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   static std::size_t Bytes(Index floats) { return Size(floats) * sizeof(float); }
   static void Started(const char* operation) { cuda::Check(cudaGetLastError(), operation); }
 
-  template <class Key>
-  void Attend(DeviceView<const float> q, Block<const Key> k, Block<const Key> v,
-              const AttentionHeads& heads, std::span<const AttentionSpan> spans,
-              DeviceView<float> out) {
+  /// While one lives, operations are recorded.
+  class Recorder {
+   public:
+    Recorder(CudaDevice& device, cuda::Recording& to, std::span<const AttentionSpan> spans)
+        : device_(device) {
+      device.recording_ = &to;
+      device.recorded_spans_ = spans;
+    }
+    ~Recorder() { device_.recording_ = nullptr; }
+    Recorder(const Recorder&) = delete;
+    Recorder& operator=(const Recorder&) = delete;
+
+   private:
+    CudaDevice& device_;
+  };
+
+  void CheckHeads(const AttentionHeads& heads) const {
     if (heads.head_dim > cuda::kMostHeadDim) {
       throw Error({.what = "attention of heads this wide is not there on a GPU",
                    .where = description(),
@@ -349,6 +452,13 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
                    .found = std::to_string(heads.head_dim),
                    .hint = "--device cpu has it"});
     }
+  }
+
+  template <class Key>
+  void Attend(DeviceView<const float> q, Block<const Key> k, Block<const Key> v,
+              const AttentionHeads& heads, std::span<const AttentionSpan> spans,
+              DeviceView<float> out) {
+    CheckHeads(heads);
     constexpr Index kShort = 4;  // spans of a token or a few: a query to a block of threads
     const bool by_query =
         std::ranges::all_of(spans, [](const auto& span) { return span.length <= kShort; });
@@ -401,6 +511,8 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   const CacheType cache_;
   const std::unique_ptr<cuda::Cusolver> solver_;  // null: the processor factorises
   cuda::Scratch log_sums_, other_log_sums_, sums_;
+  cuda::Recording* recording_ = nullptr;  // what operations go to while there is one
+  std::span<const AttentionSpan> recorded_spans_;
 };
 
 }  // namespace
@@ -410,12 +522,6 @@ bool HasCudaDevice() noexcept {
 }
 
 std::unique_ptr<Device> MakeCudaDevice(ThreadPool& pool, const DeviceOptions& options) {
-  if (!options.kernels.empty()) {
-    throw Error({.what = "kernel rows are of the processor",
-                 .where = "--kernels",
-                 .found = options.kernels,
-                 .hint = "leave it out: a GPU multiplies codes where they lie without it"});
-  }
   return std::make_unique<CudaDevice>(pool, options);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "lieq/base/assert.h"
 #include "lieq/device/cuda/prepared.h"
@@ -13,8 +14,20 @@ namespace {
 constexpr Index kWidened = Index{1} << 26;  // elements of scratch: of a head a part at a time
 constexpr Index kBf16Row = 8;               // elements that rows of bf16 are multiples of
 
+bool IsAligned(Block<const float> x) {
+  constexpr std::size_t kAligned = 16;
+  return reinterpret_cast<std::uintptr_t>(x.data) % kAligned == 0 &&
+         Size(x.stride) * sizeof(float) % kAligned == 0;
+}
+
 Index EvenColumns(Index cols) {
   return CeilDiv(cols, kBf16Row) * kBf16Row;
+}
+
+/// Of a matrix that is widened, at once: whole units where there are some.
+Index RowsOfPart(const Source& w, Index width) {
+  const Index most = kWidened / width;
+  return std::clamp<Index>(most > kUnitRows ? most / kUnitRows * kUnitRows : most, 1, w.rows);
 }
 
 /// Columns begin .. begin + count - 1.
@@ -33,23 +46,113 @@ Operand Transposed(Block<const T> block) {
 
 }  // namespace
 
-CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic)
+CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic, bool packs)
     : queue_(queue),
       arithmetic_(arithmetic),
+      packs_(packs),
       library_(CublasLt::Find(queue)),
       widened_(queue),
       other_widened_(queue),
       rounded_(queue),
-      other_rounded_(queue) {}
+      other_rounded_(queue),
+      formatted_(queue),
+      halved_(queue) {}
 
 std::string CudaProducts::description() const {
   const std::string by =
       library_ ? library_->description() : "kernels of its own, slower (cuBLASLt is not here)";
-  return std::string(arithmetic_ == Arithmetic::kBf16 ? ", bf16" : ", float32") + " products by " +
-         by;
+  return std::string(packs_ ? ", packed" : "") +
+         (arithmetic_ == Arithmetic::kBf16 ? ", bf16" : ", float32") + " products by " + by;
 }
 
 void CudaProducts::Multiply(Block<const float> x, std::span<const Product> products, bool add) {
+  // Runs of matrices that are in units, and of others.
+  for (std::size_t begin = 0; begin < products.size();) {
+    const auto packed = [&](std::size_t i) {
+      return SourceOf(products[i].w).form == Form::kPacked;
+    };
+    std::size_t end = begin + 1;
+    while (end < products.size() && packed(end) == packed(begin)) ++end;
+    const auto some = products.subspan(begin, end - begin);
+    if (packed(begin) && x.rows > 0) {
+      MultiplyUnits(x, some, add);
+    } else {
+      MultiplyPart(x, some, add);
+    }
+    begin = end;
+  }
+  Check(cudaGetLastError(), "starting a product");
+}
+
+void CudaProducts::MultiplyUnits(Block<const float> x, std::span<const Product> products,
+                                 bool add) {
+  // Reading the codes once more for each 16 rows costs less than widening them, up to here.
+  const Index most = arithmetic_ == Arithmetic::kBf16 ? 64 : 192;
+  if (x.rows > most) {
+    const Block<float> halved{halved_.Get<float>(x.rows * x.cols), x.rows, x.cols, x.cols};
+    RoundInput(x, halved, queue_.stream());
+    return MultiplyPart({halved.data, halved.rows, halved.cols, halved.stride}, products, add);
+  }
+  if (!IsAligned(x)) {
+    float* even = halved_.Get<float>(x.rows * x.cols);
+    const std::size_t row = Size(x.cols) * sizeof(float);
+    Check(cudaMemcpy2DAsync(even, row, x.data, Size(x.stride) * sizeof(float), row, Size(x.rows),
+                            cudaMemcpyDeviceToDevice, queue_.stream()),
+          "copying on it");
+    x = {even, x.rows, x.cols, x.cols};
+  }
+  for (Index row = 0; row < x.rows; row += kMostPackedRows) {
+    const Index rows = std::min(kMostPackedRows, x.rows - row);
+    std::vector<Product> part;
+    for (const Product& product : products) {
+      part.push_back({product.w, product.bias, product.y.Rows(row, rows)});
+    }
+    (void)MultiplyInput({.x = {x.data + row * x.stride, rows, x.cols, x.stride}}, part, add);
+  }
+}
+
+bool CudaProducts::TakesInput(Block<const float> x,
+                              std::span<const Product> products) const noexcept {
+  return x.rows >= 1 && x.rows <= kMostPackedRows && IsAligned(x) &&
+         std::ranges::all_of(products, [](const Product& product) {
+           return SourceOf(product.w).form == Form::kPacked;
+         });
+}
+
+bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Product> products,
+                                 bool add, bool gates) {
+  const Block<const float>& x = input.x;
+  Reserve(x.rows, products);
+  bool gated = false;
+  for (std::size_t begin = 0; begin < products.size();) {
+    std::vector<PackedProduct> alike;
+    const Source& first = SourceOf(products[begin].w);
+    for (std::size_t i = begin; i < products.size() && alike.size() < kMostPackedProducts; ++i) {
+      const Product& product = products[i];
+      const Source& w = SourceOf(product.w);
+      if (!Alike(first, w)) break;
+      LIEQ_ASSERT(x.cols == w.cols && product.y.cols() == w.rows && x.rows == product.y.rows());
+      alike.push_back({w, product.bias.empty() ? nullptr : DeviceAccess::Pointer(product.bias),
+                       DeviceAccess::Pointer(product.y), product.y.stride()});
+    }
+    const bool pair = gates && alike.size() == 2 && alike[0].w.rows == alike[1].w.rows && !add;
+    gated = MultiplyPacked(input, alike, add, pair,
+                           formatted_.Get<std::byte>(InputBytes(first, x.rows)),
+                           queue_.multiprocessors(), queue_.stream());
+    begin += alike.size();
+  }
+  return gated;
+}
+
+void CudaProducts::Reserve(Index rows, std::span<const Product> products) {
+  for (const Product& product : products) {
+    const Source& w = SourceOf(product.w);
+    if (w.form != Form::kPacked) continue;
+    (void)formatted_.Get<std::byte>(InputBytes(w, std::min(rows, kMostPackedRows)));
+  }
+}
+
+void CudaProducts::MultiplyPart(Block<const float> x, std::span<const Product> products, bool add) {
   const bool few = x.rows <= kFewRows, bf16 = arithmetic_ == Arithmetic::kBf16;
   if (x.rows == 0) return;
   if (!few && bf16) RoundToBf16(x, Rounding(x, rounded_), queue_.stream());
@@ -70,12 +173,11 @@ void CudaProducts::Multiply(Block<const float> x, std::span<const Product> produ
       MultiplyMany(x, w, y, add || bias != nullptr);
     }
   }
-  Check(cudaGetLastError(), "starting a product");
 }
 
 void CudaProducts::MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add) {
   const bool held = w.form == Form::kFloat;
-  const Index part = held ? w.rows : std::clamp<Index>(kWidened / w.cols, 1, w.rows);
+  const Index part = held ? w.rows : RowsOfPart(w, w.cols);
   for (Index begin = 0; begin < w.rows; begin += part) {
     const Index count = std::min(part, w.rows - begin);
     Block<const float> weights{static_cast<const float*>(w.data), w.rows, w.cols, w.stride};
@@ -103,7 +205,7 @@ void CudaProducts::MultiplyInBf16(Block<const float> x, const Source& w, Block<f
   const Block<const std::uint16_t> from{rounded.data, rounded.rows, rounded.cols, rounded.stride};
   const Index width = rounded.cols;
   const bool held = w.form == Form::kBf16 && w.cols == width;
-  const Index part = held ? w.rows : std::clamp<Index>(kWidened / width, 1, w.rows);
+  const Index part = held ? w.rows : RowsOfPart(w, width);
   for (Index begin = 0; begin < w.rows; begin += part) {
     const Index count = std::min(part, w.rows - begin);
     Block<const std::uint16_t> weights{static_cast<const std::uint16_t*>(w.data), w.rows, width,

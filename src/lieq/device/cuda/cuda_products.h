@@ -7,6 +7,7 @@
 
 #include "lieq/device/cuda/cublas_lt.h"
 #include "lieq/device/cuda/kernels.h"
+#include "lieq/device/cuda/packed.h"
 #include "lieq/device/cuda/queue.h"
 #include "lieq/device/device.h"
 
@@ -16,16 +17,28 @@ namespace lieq::cuda {
 /// weights are widened into scratch where they are not what the library takes, a part at a time.
 class CudaProducts {
  public:
-  CudaProducts(Queue& queue, Arithmetic arithmetic);
+  /// packs: codes that are in units (packed.h) meet x in f16, as that says, whatever the arithmetic
+  /// and however many rows there are.
+  CudaProducts(Queue& queue, Arithmetic arithmetic, bool packs);
 
   /// ", bf16 products by cuBLASLt 13.1.0"
   [[nodiscard]] std::string description() const;
 
+  [[nodiscard]] bool packs() const noexcept { return packs_; }
   /// As Device::Products.
   void Multiply(Block<const float> x, std::span<const Product> products, bool add);
   /// As GradientOps::MatmulGradient: bf16 where the arithmetic is, the library is here and rows are
   /// many, else float32.
   void MultiplyBack(Block<const float> dy, const PreparedMatrix& w, Block<float> dx, bool add);
+  /// Whether MultiplyInput does: codes in units, x of few rows that begin where it reads them.
+  [[nodiscard]] bool TakesInput(Block<const float> x,
+                                std::span<const Product> products) const noexcept;
+  /// As Multiply, of what the input makes of its x. gates: there are two, and the first is to
+  /// become silu(first) * second; false where it did not.
+  bool MultiplyInput(const ProductInput& input, std::span<const Product> products, bool add,
+                     bool gates = false);
+  /// Takes what scratch Multiply needs for so many rows, so that it takes none later.
+  void Reserve(Index rows, std::span<const Product> products);
   /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].
   void MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y, bool add);
   /// y += a b, in float32. a [y.rows, n], b [n, y.cols].
@@ -38,6 +51,9 @@ class CudaProducts {
                                          Block<float> y);
 
  private:
+  void MultiplyPart(Block<const float> x, std::span<const Product> products, bool add);
+  /// All of codes in units, some rows at once.
+  void MultiplyUnits(Block<const float> x, std::span<const Product> products, bool add);
   void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);
   void MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add);
   /// False where the library has nothing for it: then dx is as it was.
@@ -50,8 +66,9 @@ class CudaProducts {
 
   Queue& queue_;
   const Arithmetic arithmetic_;
+  const bool packs_;
   const std::unique_ptr<CublasLt> library_;  // null: kernels of our own
-  Scratch widened_, other_widened_, rounded_, other_rounded_;
+  Scratch widened_, other_widened_, rounded_, other_rounded_, formatted_, halved_;
 };
 
 }  // namespace lieq::cuda

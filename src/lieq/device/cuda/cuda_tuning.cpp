@@ -75,7 +75,7 @@ class CudaTrained final : public TrainedMatrices {
     for (const TrainedStart& start : starts) {
       const QMatrix& q = *start.matrix;
       LIEQ_ASSERT(!q.grid().k_quant);
-      prepared_.push_back(std::make_shared<CudaPrepared>(start.matrix, queue));
+      prepared_.push_back(std::make_shared<CudaPrepared>(start.matrix, false, queue));
       // Its memory is this object's to change: nobody else has it before it is handed out.
       const Source& source = SourceOf(*prepared_.back());
       matrices_.push_back({.words = const_cast<std::uint32_t*>(source.words),
@@ -281,7 +281,7 @@ std::unique_ptr<TrainedMatrices> CudaTuning::Train(std::span<const TrainedStart>
 Prepared CudaTuning::Hold(const AnyMatrix& matrix) {
   Prepared prepared = Find(matrix);
   if (prepared != nullptr) return prepared;
-  prepared = std::make_shared<CudaPrepared>(matrix, queue_);
+  prepared = std::make_shared<CudaPrepared>(matrix, false, queue_);
   held_.Add(matrix, prepared);
   return prepared;
 }

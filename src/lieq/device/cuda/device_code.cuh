@@ -45,6 +45,13 @@ __device__ T OverBlock(T value, Operation operation) {
   return value;
 }
 
+/// In f16; numbers beyond its range as its largest, infinity and NaN as they are.
+__device__ inline std::uint16_t BoundedHalf(float value) {
+  const bool finite = fabsf(value) <= 3.40282347e38f;
+  const float bounded = finite ? fminf(fmaxf(value, -65504.0f), 65504.0f) : value;
+  return __half_as_ushort(__float2half_rn(bounded));
+}
+
 /// Rows by blockIdx.x, which may be many; columns by blockIdx.y.
 [[nodiscard]] inline dim3 RowsByColumns(Index rows, Index cols, Index cols_of_block) {
   return {static_cast<unsigned>(rows), static_cast<unsigned>(CeilDiv(cols, cols_of_block)), 1};

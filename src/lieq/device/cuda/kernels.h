@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "lieq/base/types.h"
@@ -17,7 +18,7 @@ struct Block {
   Index rows = 0, cols = 0, stride = 0;
 };
 
-enum class Form : int { kFloat, kBf16, kF16, kCodes };
+enum class Form : int { kFloat, kBf16, kF16, kCodes, kPacked };
 
 /// A weight matrix in the form that it was given in, as kernels read it.
 struct Source {
@@ -33,6 +34,11 @@ struct Source {
   Index words_per_row = 0, groups = 0, group_columns = 0;
   int bits = 0;
   float zero = 0;  // where zeros is null
+  // Of packed codes (packed.h): beside group_columns, bits and zero.
+  std::byte* units = nullptr;
+  Index unit_bytes = 0, units_per_row = 0;
+  int unit_scales = 0;
+  bool has_zeros = false, has_minima = false;
 };
 
 // Weights (weights.cu). Widened numbers are those of QMatrix::Dequantize to the bit; bf16 is those

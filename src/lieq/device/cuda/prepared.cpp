@@ -1,9 +1,13 @@
 #include "lieq/device/cuda/prepared.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <span>
 #include <type_traits>
 
 #include "lieq/base/assert.h"
+#include "lieq/device/cuda/packed.h"
+#include "lieq/tensor/dtype.h"
 
 namespace lieq::cuda {
 namespace {
@@ -11,9 +15,24 @@ namespace {
 constexpr std::size_t kRow = 16;    // bytes that rows of floats of 16 bits are multiples of
 constexpr std::size_t kPart = 256;  // bytes that parts of a block begin at multiples of
 
+bool AreHalves(View<const float, 2> numbers) {
+  const std::span<const float> all(numbers.data(), Size(numbers.size()));
+  return std::ranges::all_of(all, [](float x) { return ToFloat(ToF16(x)) == x; });
+}
+
+/// Groups of 32 columns or multiples, with scales and minima that containers hold; those of K-quant
+/// grids have more bits than f16.
+bool MayBePacked(const QMatrix& matrix) {
+  const int bits = matrix.grid().bits;
+  const bool width = bits == 2 || bits == 3 || bits == 4 || bits == 8;
+  return width && matrix.rows() > 0 && matrix.cols() <= kMostPackedColumns &&
+         !matrix.grid().k_quant && ScalesOfUnit(matrix.group_columns()) > 0 &&
+         AreHalves(matrix.scales()) && AreHalves(matrix.minima());
+}
+
 }  // namespace
 
-CudaPrepared::CudaPrepared(const AnyMatrix& matrix, Queue& queue) : queue_(queue) {
+CudaPrepared::CudaPrepared(const AnyMatrix& matrix, bool packs, Queue& queue) : queue_(queue) {
   source_.rows = Rows(matrix);
   source_.cols = Cols(matrix);
   if (const auto* floats = std::get_if<View<const float, 2>>(&matrix)) {
@@ -23,7 +42,9 @@ CudaPrepared::CudaPrepared(const AnyMatrix& matrix, Queue& queue) : queue_(queue
   } else if (const auto* f16 = std::get_if<View<const F16, 2>>(&matrix)) {
     Hold(*f16, Form::kF16);
   } else {
-    Hold(*std::get<std::shared_ptr<const QMatrix>>(matrix));
+    const QMatrix& codes = *std::get<std::shared_ptr<const QMatrix>>(matrix);
+    Hold(codes);
+    if (packs && MayBePacked(codes)) Pack(codes);
   }
 }
 
@@ -70,6 +91,39 @@ void CudaPrepared::Hold(const QMatrix& matrix) {
   source_.group_columns = matrix.group_columns();
   source_.bits = bits;
   source_.zero = matrix.grid().shared_zero();
+}
+
+void CudaPrepared::Pack(const QMatrix& matrix) {
+  const Source codes = source_;
+  void* const held = block_;
+  Source packed;
+  packed.form = Form::kPacked;
+  packed.rows = codes.rows;
+  packed.cols = codes.cols;
+  packed.group_columns = codes.group_columns;
+  packed.bits = codes.bits;
+  packed.zero = codes.zero;
+  packed.has_zeros = codes.zeros != nullptr;
+  packed.has_minima = codes.minima != nullptr;
+  packed.unit_scales = ScalesOfUnit(matrix.group_columns());
+  packed.units_per_row = CeilDiv(codes.cols, kUnitColumns);
+  packed.unit_bytes =
+      UnitBytes(packed.bits, packed.unit_scales, packed.has_zeros || packed.has_minima);
+  block_ = nullptr;
+  try {
+    block_ = queue_.Take(
+        Size(CeilDiv(codes.rows, kUnitRows) * packed.units_per_row * packed.unit_bytes));
+  } catch (...) {
+    queue_.Give(held);
+    throw;
+  }
+  packed.units = static_cast<std::byte*>(block_);
+  cuda::Pack(codes, packed, queue_.stream());
+  queue_.Give(held);
+  Check(cudaGetLastError(), "laying codes out");
+  // Products ask for weights before the kernels ahead of them have ended.
+  Check(cudaStreamSynchronize(queue_.stream()), "laying codes out");
+  source_ = packed;
 }
 
 }  // namespace lieq::cuda

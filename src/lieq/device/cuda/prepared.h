@@ -12,7 +12,8 @@ namespace lieq::cuda {
 /// to them (of K-quant grids the scales and minima of groups). Nothing of the host's is kept.
 class CudaPrepared final : public PreparedMatrix {
  public:
-  CudaPrepared(const AnyMatrix& matrix, Queue& queue);
+  /// packs: codes in units (packed.h), where the grid allows it.
+  CudaPrepared(const AnyMatrix& matrix, bool packs, Queue& queue);
   ~CudaPrepared() override { queue_.Give(block_); }
   CudaPrepared(const CudaPrepared&) = delete;
   CudaPrepared& operator=(const CudaPrepared&) = delete;
@@ -25,6 +26,8 @@ class CudaPrepared final : public PreparedMatrix {
   template <class T>
   void Hold(View<const T, 2> matrix, Form form);
   void Hold(const QMatrix& matrix);
+  /// Codes that lie in a block of their own become units.
+  void Pack(const QMatrix& matrix);
 
   Queue& queue_;
   void* block_ = nullptr;

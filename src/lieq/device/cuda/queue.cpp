@@ -116,6 +116,8 @@ Queue::Queue(int index, Index bound, ThreadPool& pool) : index_(index), bound_(b
                  .found = std::string(properties.name) + ", " + compute,
                  .hint = kOnProcessor});
   }
+  multiprocessors_ = properties.multiProcessorCount;
+  runs_packed_ = properties.major >= 9;
   int driver = 0;
   Check(cudaDriverGetVersion(&driver), "asking for the driver's version");
   gpu_ = std::string(properties.name) + " (compute " + compute + "), driver for CUDA " +
@@ -201,6 +203,7 @@ void* Queue::Take(std::size_t bytes) {
 
 void Queue::Give(void* block) noexcept {
   if (block == nullptr) return;
+  ++given_;
   (void)cudaSetDevice(index_);
   (void)cudaFreeAsync(block, stream_);
 }

@@ -45,6 +45,9 @@ class Queue {
   /// Makes the GPU the calling thread's, which whoever queues something has to ask for first.
   [[nodiscard]] cudaStream_t stream() const;
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
+  [[nodiscard]] int multiprocessors() const noexcept { return multiprocessors_; }
+  /// Of compute capability 9.0 or later: packed.h.
+  [[nodiscard]] bool runs_packed() const noexcept { return runs_packed_; }
 
   [[nodiscard]] Index bound() const noexcept { return bound_; }
   /// The most bytes that were taken at once so far.
@@ -52,6 +55,8 @@ class Queue {
   /// Throws Error that says how much was asked for and is free.
   [[nodiscard]] void* Take(std::size_t bytes);
   void Give(void* block) noexcept;
+  /// Blocks that were given back so far: what was recorded before one of them may be at it.
+  [[nodiscard]] Index given() const noexcept { return given_; }
 
   /// rows of row_bytes, from the host, which is read before the call returns, to the device.
   void Upload(const void* from, std::size_t from_stride, void* to, std::size_t to_stride,
@@ -100,6 +105,9 @@ class Queue {
   const Index bound_;
   ThreadPool& pool_;
   std::string gpu_;
+  int multiprocessors_ = 0;
+  Index given_ = 0;
+  bool runs_packed_ = false;
   cudaStream_t stream_ = nullptr;
   cudaMemPool_t memory_{};
   Staging staging_[2];

@@ -71,11 +71,7 @@ struct HalfElement {
   Block<const float> x;
   Block<std::uint16_t> to;
   __device__ void operator()(Index row, Index col) const {
-    const float value = x.data[row * x.stride + col];
-    // Infinity and NaN stay what they are.
-    const bool finite = fabsf(value) <= 3.40282347e38f;
-    const float bounded = finite ? fminf(fmaxf(value, -65504.0f), 65504.0f) : value;
-    to.data[row * to.stride + col] = __half_as_ushort(__float2half_rn(bounded));
+    to.data[row * to.stride + col] = BoundedHalf(x.data[row * x.stride + col]);
   }
 };
 

@@ -1,6 +1,7 @@
 // Weights as they are held: widened, looked up in, and multiplied with few rows.
 #include "lieq/device/cuda/device_code.cuh"
 #include "lieq/device/cuda/kernels.h"
+#include "lieq/device/cuda/packed.cuh"
 
 namespace lieq::cuda {
 namespace {
@@ -25,6 +26,38 @@ __device__ void LoadEight(const Source& w, Index row, Index col, float (&out)[kE
       const float value = kForm == Form::kBf16 ? __uint_as_float(std::uint32_t{bits} << 16)
                                                : __half2float(__ushort_as_half(bits));
       out[i] = col + i < w.cols ? value : 0.0f;
+    }
+  } else if constexpr (kForm == Form::kPacked) {
+    // Eight columns are those of one p: two of each t, in the words of four lanes.
+    const std::byte* unit =
+        w.units + (row / kUnitRows * w.units_per_row + col / kUnitColumns) * w.unit_bytes;
+    const int r = static_cast<int>(row % kUnitRows), c = static_cast<int>(col % kUnitColumns);
+    const int q = c / 64, p = c % 64 / kEight, low = w.bits == 3 ? 2 : w.bits;
+    const std::byte* scales = unit + 256 * w.bits;
+    const int at = ScaleByte(w.unit_scales, c / static_cast<int>(kUnitColumns / w.unit_scales), r);
+    const auto half = [](const std::byte* from) {
+      return __half2float(__ushort_as_half(*reinterpret_cast<const std::uint16_t*>(from)));
+    };
+    const float scale = half(scales + at);
+    const float offset =
+        w.has_zeros || w.has_minima ? half(scales + 32 * w.unit_scales + at) : w.zero;
+    const float zero = w.has_minima ? 0.0f : offset, minimum = w.has_minima ? offset : -0.0f;
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      const auto word =
+          *reinterpret_cast<const std::uint32_t*>(unit + WordByte(w.bits, q, p, r, t));
+      std::uint32_t high = 0;
+      if (w.bits == 3) {
+        high = *reinterpret_cast<const std::uint32_t*>(unit + HighByte(q, r, t)) >> HighBit(p, r);
+      }
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        std::uint32_t code = (word >> (16 * h + CodeBit(w.bits, p))) & ((1u << low) - 1);
+        code |= (high >> (16 * h) & 1u) << 2;
+        const float value = __fadd_rn(__fmul_rn(scale, static_cast<float>(code) - zero), minimum);
+        const int i = 2 * t + h;
+        out[i] = col + i < w.cols ? value : 0.0f;
+      }
     }
   } else {
     // Eight codes are `bits` bytes of the row's stream, in two words at most.
@@ -95,6 +128,8 @@ void ByForm(Form form, const Arguments&... arguments) {
       return Launch<Form::kF16>::Run(arguments...);
     case Form::kCodes:
       return Launch<Form::kCodes>::Run(arguments...);
+    case Form::kPacked:
+      return Launch<Form::kPacked>::Run(arguments...);
   }
 }
 
@@ -132,6 +167,104 @@ struct LaunchLargest {
         <<<RowsByColumns(w.rows, w.cols, kThreads * kEight), kThreads, 0, stream>>>(w, largest);
   }
 };
+
+/// Two neighbours of a row; as bf16 one word.
+__device__ std::uint32_t PairBits(float first, float second) {
+  return Bf16Bits(first) | std::uint32_t{Bf16Bits(second)} << 16;
+}
+
+/// A warp widens a unit: of each row, lane (g, t) has two columns of every p, and gives eight of
+/// every fourth.
+constexpr int kUnitWarps = 4;
+template <class T>
+__global__ void __launch_bounds__(kUnitWarps* kWarp)
+    WidenUnitsKernel(Source w, Index first_tile, Block<T> out) {
+  constexpr int kParts = sizeof(T) / 2;  // words of two columns
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  const Index tile = blockIdx.x, k = Index{blockIdx.y} * kUnitWarps + threadIdx.x / kWarp;
+  if (k >= w.units_per_row) return;  // a whole warp
+  const std::byte* unit = w.units + ((first_tile + tile) * w.units_per_row + k) * w.unit_bytes;
+  const std::byte* scales = unit + 256 * w.bits;
+  const int low_bits = w.bits == 3 ? 2 : w.bits, columns = 128 / w.unit_scales;
+  const auto half = [](const std::byte* from) {
+    return __half2float(__ushort_as_half(*reinterpret_cast<const std::uint16_t*>(from)));
+  };
+  for (int i = 0; i < 8; ++i) {  // half of the columns, of the rows, of the eights
+    const int q = i / 4, row = g + i / 2 % 2 * 8, first_p = i % 2 * 4;
+    std::uint32_t words[4][kParts];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int p = first_p + j;
+      const int at = ScaleByte(w.unit_scales, (q * 64 + p * 8) / columns, row);
+      const float scale = half(scales + at);
+      const float offset =
+          w.has_zeros || w.has_minima ? half(scales + 32 * w.unit_scales + at) : w.zero;
+      const float zero = w.has_minima ? 0.0f : offset, minimum = w.has_minima ? offset : -0.0f;
+      const auto codes =
+          *reinterpret_cast<const std::uint32_t*>(unit + WordByte(w.bits, q, p, row, t)) >>
+          CodeBit(w.bits, p);
+      std::uint32_t high = 0;
+      if (w.bits == 3) {
+        high =
+            *reinterpret_cast<const std::uint32_t*>(unit + HighByte(q, row, t)) >> HighBit(p, row);
+      }
+      float values[2];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const std::uint32_t code =
+            ((codes >> (16 * h)) & ((1u << low_bits) - 1)) | (high >> (16 * h) & 1u) << 2;
+        // In two roundings, as QMatrix::Dequantize.
+        values[h] = __fadd_rn(__fmul_rn(scale, static_cast<float>(code) - zero), minimum);
+      }
+      if constexpr (kParts == 1) {
+        words[j][0] = PairBits(values[0], values[1]);
+      } else {
+        words[j][0] = __float_as_uint(values[0]), words[j][1] = __float_as_uint(values[1]);
+      }
+    }
+    // Four lanes exchange theirs: lane t gets all of p = first_p + t, what lane u has at u.
+    std::uint32_t mine[4][kParts];
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const int other = t ^ r;
+        const std::uint32_t sent = other == 0   ? words[0][part]
+                                   : other == 1 ? words[1][part]
+                                   : other == 2 ? words[2][part]
+                                                : words[3][part];
+        const std::uint32_t got = __shfl_xor_sync(kAllLanes, sent, r);
+#pragma unroll
+        for (int u = 0; u < 4; ++u) {
+          if (other == u) mine[u][part] = got;
+        }
+      }
+    }
+    const Index out_row = tile * kUnitRows + row;
+    const Index col = k * kUnitColumns + q * 64 + (first_p + t) * 8;
+    if (out_row >= out.rows || col >= out.cols) continue;
+    auto* to = reinterpret_cast<uint4*>(out.data + out_row * out.stride + col);
+    if constexpr (kParts == 1) {
+      to[0] = {mine[0][0], mine[1][0], mine[2][0], mine[3][0]};
+    } else {
+      to[0] = {mine[0][0], mine[0][1], mine[1][0], mine[1][1]};
+      to[1] = {mine[2][0], mine[2][1], mine[3][0], mine[3][1]};
+    }
+  }
+}
+
+/// Of packed codes from whole units on, rows of `out` that take 16 bytes at a time.
+template <class T>
+bool WidenUnits(const Source& w, Index begin, Block<T> out, cudaStream_t stream) {
+  const bool even = w.form == Form::kPacked && begin % kUnitRows == 0 && out.cols == w.cols &&
+                    reinterpret_cast<std::uintptr_t>(out.data) % 16 == 0 &&
+                    out.stride * static_cast<Index>(sizeof(T)) % 16 == 0;
+  if (!even || out.rows == 0) return false;
+  const dim3 grid(static_cast<unsigned>(CeilDiv(out.rows, kUnitRows)),
+                  static_cast<unsigned>(CeilDiv(w.units_per_row, kUnitWarps)), 1);
+  WidenUnitsKernel<<<grid, kUnitWarps * kWarp, 0, stream>>>(w, begin / kUnitRows, out);
+  return true;
+}
 
 __global__ void RoundKernel(Block<const float> x, Block<std::uint16_t> out) {
   const Index row = blockIdx.x;
@@ -195,10 +328,12 @@ struct LaunchFewRows {
 }  // namespace
 
 void Widen(const Source& w, Index begin, Block<float> out, cudaStream_t stream) {
+  if (WidenUnits(w, begin, out, stream)) return;
   ByForm<LaunchWiden>(w.form, w, begin, static_cast<const std::int32_t*>(nullptr), out, stream);
 }
 
 void WidenToBf16(const Source& w, Index begin, Block<std::uint16_t> out, cudaStream_t stream) {
+  if (WidenUnits(w, begin, out, stream)) return;
   ByForm<LaunchWiden>(w.form, w, begin, static_cast<const std::int32_t*>(nullptr), out, stream);
 }
 

@@ -1,0 +1,8 @@
+// Products of few rows with codes of 3 bits.
+#include "lieq/device/cuda/matvec.cuh"
+
+namespace lieq::cuda {
+
+template void LaunchMatVec<3>(MatVecPlan&, int, bool, std::byte*, int, cudaStream_t);
+
+}  // namespace lieq::cuda

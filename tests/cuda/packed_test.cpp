@@ -1,0 +1,255 @@
+// Products of a GPU with codes in units (device/cuda/packed.h), against sums in double.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lieq/base/error.h"
+#include "lieq/tensor/dtype.h"
+#include "tests/cuda/both_devices.h"
+#include "tests/support/random_qmatrix.h"
+
+namespace lieq {
+namespace {
+
+using Codes = std::shared_ptr<const QMatrix>;
+
+class CudaPacked : public BothDevices {
+ protected:
+  void SetUp() override {
+    BothDevices::SetUp();
+    if (IsSkipped()) return;
+    try {
+      packed = MakeCudaDevice(test.pool, {.kernels = std::string(kPackedKernels)});
+    } catch (const Error&) {
+      GTEST_SKIP() << "packed kernels need compute capability 9.0 (docs/gpu.md)";
+    }
+  }
+
+  /// Holds y to x Wᵀ (+ bias) (+ start) in double. The error is that of x in f16, below 2^-11 of
+  /// every factor and 2^-30 of the largest, and that of sums of scale (code - zero) x: tensor cores
+  /// align the products of a step by the exponents of their factors, and codes, which are subnormal
+  /// numbers of f16 there, have up to nine zeros in front. So some 15 bits of the largest are left.
+  static void Check(const Matrix<float>& x, const QMatrix& w, const Matrix<float>* bias,
+                    const Matrix<float>* start, const Matrix<float>& y) {
+    Matrix<float> wide(w.rows(), w.cols());
+    w.Dequantize(0, wide.view());
+    for (Index r = 0; r < x.rows(); ++r) {
+      double largest = 0;
+      for (Index i = 0; i < x.cols(); ++i) {
+        largest = std::max(largest, std::fabs(static_cast<double>(x(r, i))));
+      }
+      for (Index o = 0; o < w.rows(); ++o) {
+        double sum = 0, rounding = 0, size = 0;
+        for (const float more :
+             {bias == nullptr ? 0.0f : (*bias)(0, o), start == nullptr ? 0.0f : (*start)(r, o)}) {
+          sum += static_cast<double>(more);
+          size += std::fabs(static_cast<double>(more));
+        }
+        for (Index i = 0; i < x.cols(); ++i) {
+          const double of_x = std::fabs(static_cast<double>(x(r, i)));
+          const double weight = static_cast<double>(wide(o, i));
+          sum += static_cast<double>(x(r, i)) * weight;
+          rounding += (of_x * 0x1p-11 + largest * 0x1p-30) * std::fabs(weight);
+          const double scale = std::fabs(static_cast<double>(w.scales()(o, i / w.group_columns())));
+          size += of_x * (std::fabs(weight) + scale * w.grid().levels());
+        }
+        ASSERT_NEAR(static_cast<double>(y(r, o)), sum, rounding + size * 0x1p-15)
+            << "row " << r << " of " << x.rows() << ", output " << o << " of " << w.rows() << " by "
+            << w.cols() << ", " << w.grid().bits << " bits, " << Name(w.grid().offset)
+            << ", groups of " << w.group_columns();
+      }
+    }
+  }
+
+  std::unique_ptr<Device> packed;
+};
+
+struct Shape {
+  Index rows, in, out;
+};
+
+TEST_F(CudaPacked, AgreeWithTheDefinitionForEveryGridAndShape) {
+  constexpr Shape kShapes[] = {{1, 32, 1},     {1, 64, 17},    {1, 2560, 130}, {1, 1024, 2200},
+                               {2, 96, 16},    {3, 384, 47},   {4, 896, 130},  {5, 64, 15},
+                               {8, 4096, 33},  {9, 160, 31},   {16, 2560, 64}, {16, 1024, 2200},
+                               {17, 128, 33},  {37, 320, 64},  {70, 256, 20},  {200, 192, 33},
+                               {1, 10240, 40}, {16, 10240, 40}};
+  std::uint64_t seed = 7;
+  for (const auto& [rows, in, out] : kShapes) {
+    const Matrix<float> x = RandomMatrix(rows, in, ++seed), start = RandomMatrix(rows, out, ++seed);
+    const Matrix<float> bias = RandomMatrix(1, out, ++seed);
+    for (const int bits : {2, 3, 4, 8}) {
+      for (const Offset offset : kAllOffsets) {
+        for (const Index group : {32, 64, 96, 128, 192, 256, 0}) {
+          const Grid grid{.bits = bits, .group_size = group, .offset = offset};
+          // Of large ones a few: sums on the host are slow.
+          if (in % RowStep(grid, in) != 0 || (in * out * rows > 1 << 20 && seed % 9 != 0)) {
+            ++seed;
+            continue;
+          }
+          const auto w = std::make_shared<const QMatrix>(RandomQMatrix(out, in, grid, ++seed));
+          const bool add = seed % 2 == 0, biased = seed % 3 != 0;
+          const DeviceMatrix on = Uploaded(*packed, x), y = Uploaded(*packed, start);
+          const DeviceMatrix on_bias = Uploaded(*packed, bias);
+          packed->Matmul(
+              on.view(), *packed->Prepare(w),
+              biased ? DeviceView<const float>(on_bias.view()) : DeviceView<const float>(),
+              y.view(), add);
+          Check(x, *w, biased ? &bias : nullptr, add ? &start : nullptr, Downloaded(*packed, y));
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaPacked, ManyRowsInBf16AgreeWithRoundedFactors) {
+  const auto device = MakeCudaDevice(
+      test.pool, {.kernels = std::string(kPackedKernels), .arithmetic = Arithmetic::kBf16});
+  std::uint64_t seed = 40;
+  for (const int bits : {2, 3, 4, 8}) {
+    for (const Offset offset : kAllOffsets) {
+      for (const auto& [in, group] : {std::pair{32, 32}, {192, 64}, {320, 32}, {384, 128}}) {
+        const Index rows = 70, out = 37;
+        const Matrix<float> x = RandomMatrix(rows, in, ++seed);
+        const auto w = std::make_shared<const QMatrix>(
+            RandomQMatrix(out, in, {.bits = bits, .group_size = group, .offset = offset}, ++seed));
+        const DeviceMatrix on = Uploaded(*device, x), y = device->Alloc(rows, out);
+        device->Matmul(on.view(), *device->Prepare(w), {}, y.view(), false);
+        const Matrix<float> found = Downloaded(*device, y);
+        Matrix<float> wide(out, in);
+        w->Dequantize(0, wide.view());
+        for (Index r = 0; r < rows; ++r) {
+          for (Index o = 0; o < out; ++o) {
+            double sum = 0, size = 0;
+            for (Index i = 0; i < in; ++i) {
+              const double term = static_cast<double>(x(r, i)) * static_cast<double>(wide(o, i));
+              sum += term;
+              size += std::fabs(term);
+            }
+            // Each factor is rounded by 2^-9 at most, x before that by 2^-11.
+            ASSERT_NEAR(static_cast<double>(found(r, o)), sum, size * (0x1p-8 + 0x1p-10))
+                << "row " << r << ", output " << o << ", " << bits << " bits, " << Name(offset)
+                << ", " << in << " columns";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaPacked, MatricesThatShareAnInputAreMultipliedTogether) {
+  const Index in = 512;
+  for (const Index rows : {1, 3, 16}) {
+    const Matrix<float> x = RandomMatrix(rows, in, 1);
+    std::vector<Codes> matrices;
+    std::uint64_t seed = 20;
+    // Alike and not: 2 bits three times, then 4 and 2 bits, and floats among them.
+    for (const auto& [out, bits] : {std::pair{100, 2}, {16, 2}, {7, 2}, {33, 4}, {64, 2}}) {
+      matrices.push_back(std::make_shared<const QMatrix>(
+          RandomQMatrix(out, in, {.bits = bits, .group_size = 64}, ++seed)));
+    }
+    const Matrix<float> floats = RandomMatrix(19, in, 3);
+    const DeviceMatrix on = Uploaded(*packed, x), of_floats = packed->Alloc(rows, 19);
+    std::vector<Prepared> prepared;
+    std::vector<DeviceMatrix> y;
+    for (const Codes& w : matrices) {
+      prepared.push_back(packed->Prepare(w));
+      y.push_back(packed->Alloc(rows, w->rows()));
+    }
+    const Prepared plain = packed->Prepare(floats.view());
+    std::vector<Product> products;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      if (i == 3) products.push_back({*plain, {}, of_floats.view()});
+      products.push_back({*prepared[i], {}, y[i].view()});
+    }
+    packed->Products(on.view(), products, false);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      Check(x, *matrices[i], nullptr, nullptr, Downloaded(*packed, y[i]));
+      if (HasFatalFailure()) return;
+    }
+    const DeviceMatrix alone = packed->Alloc(rows, 19);
+    packed->Matmul(on.view(), *plain, {}, alone.view(), false);
+    EXPECT_TRUE(SameBytes(Downloaded(*packed, alone), Downloaded(*packed, of_floats)));
+  }
+}
+
+TEST_F(CudaPacked, LargeAndSmallValuesKeepTheirPrecision) {
+  const Index in = 1024;
+  const auto w =
+      std::make_shared<const QMatrix>(RandomQMatrix(64, in, {.bits = 2, .group_size = 64}, 4));
+  for (const Index rows : {1, 16, 100}) {
+    Matrix<float> x = RandomMatrix(rows, in, 5);
+    for (Index r = 0; r < rows; ++r) {
+      for (Index c = 0; c < in; ++c) {
+        // Groups of columns from 2^-60 to 2^60, beyond what f16 and bf16 sums would hold.
+        x(r, c) = std::ldexp(x(r, c), static_cast<int>(c / 64 % 16) * 8 - 60);
+        if (c % 64 == 5) x(r, c) *= 1000;
+      }
+    }
+    const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, 64);
+    packed->Matmul(on.view(), *packed->Prepare(w), {}, y.view(), false);
+    Check(x, *w, nullptr, nullptr, Downloaded(*packed, y));
+  }
+}
+
+TEST_F(CudaPacked, WhatIsNotANumberStaysSo) {
+  const auto w =
+      std::make_shared<const QMatrix>(RandomQMatrix(40, 128, {.bits = 4, .group_size = 32}, 4));
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    Matrix<float> x = RandomMatrix(1, 128, 5);
+    x(0, 77) = bad;
+    const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(1, 40);
+    packed->Matmul(on.view(), *packed->Prepare(w), {}, y.view(), false);
+    const Matrix<float> found = Downloaded(*packed, y);
+    for (Index o = 0; o < 40; ++o) EXPECT_FALSE(std::isfinite(found(0, o))) << o;
+  }
+}
+
+TEST_F(CudaPacked, AreTheSameBytesEachTime) {
+  const auto w =
+      std::make_shared<const QMatrix>(RandomQMatrix(2560, 9728, {.bits = 2, .group_size = 64}, 1));
+  for (const Index rows : {1, 4, 16}) {
+    const Matrix<float> x = RandomMatrix(rows, 9728, 2);
+    const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, 2560);
+    const Prepared prepared = packed->Prepare(w);
+    Matrix<float> first;
+    for (int round = 0; round < 20; ++round) {
+      packed->Matmul(on.view(), *prepared, {}, y.view(), false);
+      Matrix<float> found = Downloaded(*packed, y);
+      ASSERT_TRUE(round == 0 || SameBytes(found, first)) << rows << " rows, round " << round;
+      first = std::move(found);
+    }
+  }
+}
+
+TEST_F(CudaPacked, RowsThatAreLookedUpAreThoseOfTheMatrixToTheBit) {
+  const std::vector<TokenId> tokens{40, 0, 7, 7, 39};
+  std::uint64_t seed = 3;
+  for (const int bits : {2, 3, 4, 8}) {
+    for (const Offset offset : kAllOffsets) {
+      for (const auto& [cols, group] : {std::pair{32, 32}, {192, 64}, {384, 128}, {96, 96}}) {
+        const auto w = std::make_shared<const QMatrix>(
+            RandomQMatrix(41, cols, {.bits = bits, .group_size = group, .offset = offset}, ++seed));
+        const DeviceMatrix out = packed->Alloc(5, cols);
+        packed->EmbedRows(*packed->Prepare(w), tokens, out.view());
+        const Matrix<float> found = Downloaded(*packed, out);
+        for (Index r = 0; r < 5; ++r) {
+          Matrix<float> expected(1, cols);
+          w->Dequantize(tokens[Size(r)], expected.view());
+          ASSERT_EQ(LargestDifference(found.view().Rows(r, 1), expected.view()), 0)
+              << bits << " bits, " << cols << " columns";
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaPacked, OtherKernelRowsAreRefused) {
+  EXPECT_THROW((void)MakeCudaDevice(test.pool, {.kernels = "packed-avx2"}), Error);
+  EXPECT_NE(packed->description().find("packed"), std::string::npos);
+  EXPECT_EQ(gpu->description().find("packed"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace lieq
