@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 from collections.abc import Mapping
 
-from lieq import _lieq
+from lieq import _hub, _lieq
 
 # Of the command line alone: records are returned, messages go to the module logging.
 _LEFT_OUT = {"json", "quiet", "verbose"}
@@ -19,6 +19,8 @@ _LEFT_OUT = {"json", "quiet", "verbose"}
 _RECORD_IS_THE_FILE = {"diagnose", "sensitivity", "plan"}
 # Options that take a record, or a file of it; of the words given by place plans and runs do.
 _RECORDS = {"plan", "diagnostics", "sensitivities", "base", "scores", "A", "B", "RUN..."}
+# Models, by place or as the value of an option: on the hub, they may be names (lieq._hub).
+_MODELS = {"MODEL", "MODEL..."}
 # What the values of options are, by the word that help has for them.
 _PATHS = {"FILE", "FOLDER", "PATH", "MODEL"}
 _WORDS = {"NAME", "KIND", "MODE", "TEXT", "ROW", "TYPE", "CONTAINER", "LIST"}
@@ -131,6 +133,7 @@ def _words(command, values, folder):
         kind = "NAME" if name == "NAME" else "PATH"
         for each in _parts(name, kind, name.endswith("..."), values[_python_name(name)]):
             word = _word(name, each, folder)
+            word = _hub.local(word) if name in _MODELS and isinstance(each, str) else word
             words.append("./" + word if word.startswith("-") else word)
     for option in _options(command):
         name, kind, value = option["name"], option["value"], values[_python_name(option["name"])]
@@ -145,6 +148,7 @@ def _words(command, values, folder):
             value = os.path.join(folder, command["name"] + ".json")
         parts = [_word(name, part, folder) for part in _parts(name, kind, option["many"], value)]
         parts = parts if option["many"] else [",".join(parts)]
+        parts = [_hub.local(part) for part in parts] if kind in _MODELS else parts
         words += [f"--{name}={part}" for part in parts]
     return [*words, "--json"]
 
