@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 from collections.abc import Mapping
 
-from lieq import _lieq, _sharing
+from lieq import _hub, _lieq, _sharing
 
 # Of the command line alone: records are returned, messages go to the module logging.
 _LEFT_OUT = {"json", "quiet", "verbose"}
@@ -19,6 +19,8 @@ _LEFT_OUT = {"json", "quiet", "verbose"}
 _RECORD_IS_THE_FILE = {"diagnose", "sensitivity", "plan"}
 # Options that take a record, or a file of it; of the words given by place plans and runs do.
 _RECORDS = {"plan", "diagnostics", "sensitivities", "base", "scores", "A", "B", "RUN..."}
+# Models, by place or as the value of an option: on the hub, they may be names (lieq._hub).
+_MODELS = {"MODEL", "MODEL..."}
 # What the values of options are, by the word that help has for them.
 _PATHS = {"FILE", "FOLDER", "PATH", "MODEL"}
 _WORDS = {"NAME", "KIND", "MODE", "TEXT", "ROW", "TYPE", "CONTAINER", "LIST"}
@@ -147,6 +149,7 @@ def _words(command, values, folder):
         kind = "NAME" if name == "NAME" else "PATH"
         for each in _parts(name, kind, name.endswith("..."), values[_python_name(name)]):
             word = _word(name, each, folder)
+            word = _hub.local(word) if name in _MODELS and isinstance(each, str) else word
             words.append("./" + word if word.startswith("-") else word)
     for option in _options(command):
         name, kind, value = option["name"], option["value"], values[_python_name(option["name"])]
@@ -161,6 +164,7 @@ def _words(command, values, folder):
             value = os.path.join(folder, command["name"] + ".json")
         parts = [_word(name, part, folder) for part in _parts(name, kind, option["many"], value)]
         parts = parts if option["many"] else [",".join(parts)]
+        parts = [_hub.local(part) for part in parts] if kind in _MODELS else parts
         words += [f"--{name}={part}" for part in parts]
     return [*words, "--json"]
 
@@ -192,14 +196,15 @@ def _shared_words(command, values):
     if values["part"] is not None:
         raise ValueError("an executor is given the parts: part is none to say")
     kinds = {_python_name(option["name"]): option["value"] for option in _options(command)}
-    kinds |= {_python_name(name): "PATH" for name, _ in command["positionals"] if name != "NAME"}
+    kinds |= {_python_name(name): name for name, _ in command["positionals"] if name != "NAME"}
     absolute = dict(values)
     for name, kind in kinds.items():
         value = values[name]
-        if kind not in _PATHS or value is None:
+        if (kind not in _PATHS and kind not in _MODELS) or value is None:
             continue
         several = isinstance(value, (list, tuple))
-        paths = [os.path.abspath(os.fsdecode(each)) for each in (value if several else [value])]
+        paths = [os.fsdecode(each) for each in (value if several else [value])]
+        paths = [os.path.abspath(_hub.local(each) if kind in _MODELS else each) for each in paths]
         absolute[name] = paths if several else paths[0]
     output = absolute["output"]
     if output is None and command["name"] != "evaluate":

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lieq import _lieq
+from lieq import _hub, _lieq
 
 _MODULES = {
     "q": "self_attn.q_proj",
@@ -25,7 +25,7 @@ class Model(Mapping[str, _lieq.Tensor]):
     """The tensors of a model by their names in Hugging Face's layout, whatever its container.
 
     Attributes:
-        path: as it was opened.
+        path: as it was opened; of a name on the hub the folder of its snapshot.
         config: the model's config.json; of a GGUF file what it would be.
         quantized: whether any tensor holds codes.
     """
@@ -35,8 +35,10 @@ class Model(Mapping[str, _lieq.Tensor]):
     quantized: bool
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        opened = _lieq.open(path)
         self.path = os.fspath(path)
+        if isinstance(path, str):
+            self.path = _hub.local(path)
+        opened = _lieq.open(self.path)
         self.config = json.loads(opened.config)
         self.quantized = opened.quantized
         self._tensors = {tensor.name: tensor for tensor in opened.tensors}
@@ -76,7 +78,7 @@ class Model(Mapping[str, _lieq.Tensor]):
 
 
 def open(path: str | os.PathLike[str]) -> Model:
-    """Opens a folder (float, compressed-tensors, GPTQ or MLX) or a GGUF file.
+    """Opens a folder (float, compressed-tensors, GPTQ or MLX), a GGUF file or, with lieq[hub], owner/name.
 
     Floats stay in the mapped file until they are asked for. Raises Error where the program could
     not open it either.
