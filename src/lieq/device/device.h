@@ -178,8 +178,8 @@ struct TokenPick {
   TokenId token = 0;
 };
 
-/// Arithmetic of Products; gradients are float32 always. kBf16 rounds both factors to bf16 and adds
-/// in float, where rows are so many that it is faster.
+/// Arithmetic of Products and of their gradients. kBf16 rounds both factors to bf16 and adds in
+/// float, where rows are so many that it is faster.
 enum class Arithmetic { kFloat32, kBf16 };
 
 /// What packed codes are multiplied with: activations as they are, or rounded to integers, which
