@@ -39,6 +39,12 @@ MODELS = {
         hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2,
         head_dim=16, tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, **SHAPE),
+    # Norms of q and k behind the rotation, whose theta is stretched by a power.
+    "hunyuan": transformers.HunYuanDenseV1Config(
+        hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 1000.0, "alpha": 20.0,
+                         "factor": 1.0}, **SHAPE),
 }
 
 

@@ -12,6 +12,7 @@ from lieq import _commands
 
 HEADER = '''\
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from os import PathLike
 from typing import Any
 
@@ -26,9 +27,13 @@ _Progress = Callable[[str, str, int, int, str], object]
 def type_of(parameter):
     if parameter.name == "progress":
         return "_Progress | None"
+    if parameter.name == "executor":
+        return "Executor | None"
+    if parameter.name == "parts":
+        return "int | None"
     if parameter.default is False:
         return "bool"
-    if parameter.name == "run":
+    if parameter.name in ("run", "part") and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
         return "_Path | Sequence[_Path]"
     if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
         return "_File" if parameter.default is parameter.empty else "_Path | None"

@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 from collections.abc import Mapping
 
-from lieq import _hub, _lieq
+from lieq import _hub, _lieq, _sharing
 
 # Of the command line alone: records are returned, messages go to the module logging.
 _LEFT_OUT = {"json", "quiet", "verbose"}
@@ -25,6 +25,11 @@ _MODELS = {"MODEL", "MODEL..."}
 _PATHS = {"FILE", "FOLDER", "PATH", "MODEL"}
 _WORDS = {"NAME", "KIND", "MODE", "TEXT", "ROW", "TYPE", "CONTAINER", "LIST"}
 _PROGRESS = "called with (stage, unit, done, total, note) after each step"
+_EXECUTOR = (
+    "a concurrent.futures.Executor, such as Dask's Client.get_executor(), that parts are computed on; its "
+    "workers read the inputs by the same paths"
+)
+_PARTS = "with an executor: how many (default one for each worker)"
 
 
 def _python_name(name):
@@ -39,6 +44,11 @@ def _options(command):
     return sorted(options, key=lambda option: option["name"] != "output")
 
 
+def _can_be_shared(command):
+    """Whether it can be done in parts."""
+    return any(option["name"] == "part" for option in command["options"])
+
+
 def _signature(command):
     by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     names = [_python_name(name) for name, _ in command["positionals"]]
@@ -51,6 +61,9 @@ def _signature(command):
         kind = by_place if is_output else by_name
         parameters.append(inspect.Parameter(_python_name(option["name"]), kind, default=default))
     parameters.append(inspect.Parameter("progress", by_name, default=None))
+    if _can_be_shared(command):
+        parameters.append(inspect.Parameter("executor", by_name, default=None))
+        parameters.append(inspect.Parameter("parts", by_name, default=None))
     return inspect.Signature(parameters)
 
 
@@ -59,7 +72,10 @@ def _documentation(command):
     lines = [command["summary"][0].upper() + command["summary"][1:] + ".", ""]
     lines += textwrap.wrap(command["details"], 96)
     lines += ["", f"Returns the record that `lieq {command['name']} --json` prints.", "", "Args:"]
-    for name, text in [*rows, ("progress", _PROGRESS)]:
+    rows.append(("progress", _PROGRESS))
+    if _can_be_shared(command):
+        rows += [("executor", _EXECUTOR), ("parts", _PARTS)]
+    for name, text in rows:
         text = f"{_python_name(name)}: {text}"
         lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(lines)
@@ -133,7 +149,6 @@ def _words(command, values, folder):
         kind = "NAME" if name == "NAME" else "PATH"
         for each in _parts(name, kind, name.endswith("..."), values[_python_name(name)]):
             word = _word(name, each, folder)
-            word = _hub.local(word) if name in _MODELS and isinstance(each, str) else word
             words.append("./" + word if word.startswith("-") else word)
     for option in _options(command):
         name, kind, value = option["name"], option["value"], values[_python_name(option["name"])]
@@ -148,7 +163,6 @@ def _words(command, values, folder):
             value = os.path.join(folder, command["name"] + ".json")
         parts = [_word(name, part, folder) for part in _parts(name, kind, option["many"], value)]
         parts = parts if option["many"] else [",".join(parts)]
-        parts = [_hub.local(part) for part in parts] if kind in _MODELS else parts
         words += [f"--{name}={part}" for part in parts]
     return [*words, "--json"]
 
@@ -173,13 +187,57 @@ def _bound(command, signature, args, options):
     return bound.arguments
 
 
+def _brought(command, values):
+    """The values, where models that were given as names on the hub are the folders of their snapshots."""
+    kinds = {name: name for name, _ in command["positionals"]}
+    kinds |= {option["name"]: option["value"] for option in _options(command)}
+    brought = dict(values)
+    for name in (_python_name(name) for name, kind in kinds.items() if kind in _MODELS):
+        value = values[name]
+        if isinstance(value, str):
+            brought[name] = _hub.local(value)
+        elif isinstance(value, (list, tuple)):
+            brought[name] = [_hub.local(each) if isinstance(each, str) else each for each in value]
+    return brought
+
+
+def _shared_words(command, values):
+    """The command line without its output, paths absolute, and that output."""
+    if any(isinstance(value, Mapping) for value in values.values()):
+        raise ValueError("with an executor records are given as files, which workers read")
+    if values["part"] is not None:
+        raise ValueError("an executor is given the parts: part is none to say")
+    kinds = {_python_name(option["name"]): option["value"] for option in _options(command)}
+    kinds |= {_python_name(name): "PATH" for name, _ in command["positionals"] if name != "NAME"}
+    absolute = dict(values)
+    for name, kind in kinds.items():
+        value = values[name]
+        if kind not in _PATHS or value is None:
+            continue
+        several = isinstance(value, (list, tuple))
+        paths = [os.path.abspath(os.fsdecode(each)) for each in (value if several else [value])]
+        absolute[name] = paths if several else paths[0]
+    output = absolute["output"]
+    if output is None and command["name"] != "evaluate":
+        raise ValueError("output: say where, since codes lie beside it, where workers share them")
+    words = _words(command, absolute, None)
+    return [word for word in words if not word.startswith("--output=") and word != "--json"], output
+
+
+def _run_shared(command, values):
+    words, output = _shared_words(command, values)
+    return _sharing.run(words, output, values["executor"], values["parts"], values["progress"])
+
+
 def _function(command):
     signature = _signature(command)
 
     def run(*args, **options):
-        values = _bound(command, signature, args, options)
+        values = _brought(command, _bound(command, signature, args, options))
         if values.get("as_") and not values["output"]:
             raise ValueError("as_ writes another tool's file: say where with output")
+        if values.get("executor") is not None:
+            return json.loads(_run_shared(command, values))
         with tempfile.TemporaryDirectory(prefix="lieq-") as folder:
             words = [os.fsencode(word) for word in _words(command, values, folder)]
             answer = _lieq.run(words, values["progress"], logging.getLogger("lieq").log)

@@ -245,6 +245,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"qwen3", "Qwen3ForCausalLM", true, false},
                     Case{"qwen3_untied", "Qwen3ForCausalLM", false, false},
                     Case{"granite", "GraniteForCausalLM", true, false},
+                    Case{"hunyuan", "HunYuanDenseV1ForCausalLM", true, false},
                     Case{"layers_of_three_shapes",
                          "Qwen3ForCausalLM",
                          true,

@@ -33,7 +33,7 @@ struct Case {
 
 std::vector<Case> RandomModels() {
   std::vector<Case> cases;
-  for (const char* name : {"llama", "qwen2", "qwen3"}) {
+  for (const char* name : {"llama", "qwen2", "qwen3", "hunyuan"}) {
     cases.push_back({name, kHere / name, kHere / name / "golden.json"});
   }
   return cases;

@@ -52,9 +52,12 @@ std::vector<Tensor> Tensors(const TinyModelOptions& options) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     add(prefix + "input_layernorm.weight", {options.hidden}, 1);
     add(prefix + "post_attention_layernorm.weight", {options.hidden}, 1);
-    if (options.architecture == "Qwen3ForCausalLM") {
-      add(prefix + "self_attn.q_norm.weight", {options.head_dim}, 1);
-      add(prefix + "self_attn.k_norm.weight", {options.head_dim}, 1);
+    const bool hunyuan = options.architecture == "HunYuanDenseV1ForCausalLM";
+    if (hunyuan || options.architecture == "Qwen3ForCausalLM") {
+      add(prefix + (hunyuan ? "self_attn.query_layernorm.weight" : "self_attn.q_norm.weight"),
+          {options.head_dim}, 1);
+      add(prefix + (hunyuan ? "self_attn.key_layernorm.weight" : "self_attn.k_norm.weight"),
+          {options.head_dim}, 1);
     }
     for (const LinearRow& row : Linears(options)) {
       const std::string module = prefix + std::string(row.module);

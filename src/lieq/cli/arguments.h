@@ -12,6 +12,7 @@
 #include "lieq/pipeline/evaluate.h"
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/generate.h"
+#include "lieq/pipeline/part_ledger.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/speed.h"
 #include "lieq/pipeline/studies.h"
@@ -60,6 +61,9 @@ struct Arguments {
 
   bool says_ranking = false;     // a ranking, its widths, or what it measures
   std::optional<int> grid_bits;  // of the one that --grid names; `uniform` is the same then
+
+  std::optional<Part> part;                  // of the run, that is computed
+  std::vector<std::filesystem::path> parts;  // of `merge`
 
   bool json = false;
   bool verbose = false;

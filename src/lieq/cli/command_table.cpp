@@ -34,6 +34,10 @@ constexpr std::array kCompared{
     PositionalRow{"RUN...", "model folder, GGUF file, or JSON file that `evaluate --json` wrote",
                   [](Arguments& a, const std::string& v) { a.runs.emplace_back(v); }}};
 
+constexpr std::array kParts{
+    PositionalRow{"PART...", "files that --part wrote, of all parts of a run",
+                  [](Arguments& a, const std::string& v) { a.parts.emplace_back(v); }}};
+
 constexpr std::array kCommands{
     CommandRow{"inspect", kInspect, "show what a model folder holds",
                "Prints architecture, size and, for a quantized model, the bits of every layer.",
@@ -126,6 +130,12 @@ constexpr std::array kCommands{
                "Writes the mean squares of the inputs of every linear as an importance matrix that "
                "llama-quantize takes, and shows how uneven they are.",
                kModel, "calibrate Qwen3-0.6B --imatrix imatrix.gguf"},
+    CommandRow{
+        "merge", kMerge, "put the parts of a run together",
+        "Takes what `evaluate`, `sensitivity` or `study` computed with --part, and writes and "
+        "prints what the whole command would have, to the last bit. Reads the same inputs, "
+        "and computes nothing.",
+        kParts, "merge sensitivities.json.part-*"},
     CommandRow{"report", kReport, "show runs as a page",
                "Writes one HTML file that opens without a network. A folder gives its lieq.json, "
                "run.json, diagnostics.json, sensitivities.json, plan.json, study.json and "

@@ -29,6 +29,11 @@ int RunTune(const Arguments& arguments, CommandSession& session);
 int RunCalibrate(const Arguments& arguments, CommandSession& session);
 int RunCompare(const Arguments& arguments, CommandSession& session);
 int RunReport(const Arguments& arguments, CommandSession& session);
+int RunMerge(const Arguments& arguments, CommandSession& session);
+
+/// Computes the part of a command that --part names, and writes it.
+int RunPart(const Arguments& arguments, CommandSession& session,
+            int (*run)(const Arguments&, CommandSession&));
 
 /// The one that the arguments name. Throws what the commands throw: Error, UsageError, Stopped.
 int RunCommand(const Arguments& arguments, CommandSession& session);

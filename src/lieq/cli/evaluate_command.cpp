@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lieq/base/files.h"
 #include "lieq/cli/commands.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/pipeline/amounts.h"
@@ -133,11 +134,18 @@ int RunEvaluate(const Arguments& arguments, CommandSession& session) {
     PrintText(request, text);
   };
   const std::vector<ModelEvaluation> models = Evaluate(request, session, print);
+  if (session.context().is_part()) return 0;
   if (!arguments.predictions.empty()) WritePredictions(arguments.predictions, models);
-  if (arguments.json) {
+  if (arguments.json || !arguments.run.output.empty()) {
     const std::vector<Record> records = EvaluationRecords(request, models, session);
-    session.Answer(records.size() == 1 ? records.front() : Record(records));
-    return 0;
+    const Record record = records.size() == 1 ? records.front() : Record(records);
+    if (!arguments.run.output.empty()) {
+      WriteFileAtomically(arguments.run.output, record.dump(1) + "\n");
+    }
+    if (arguments.json) {
+      session.Answer(record);
+      return 0;
+    }
   }
   if (!request.tasks.empty() && models.size() == 1) PrintTasks(models.front());
   if (!request.tasks.empty() && models.size() > 1) PrintModels(models);

@@ -31,7 +31,8 @@ enum CommandBit : unsigned {
   kBench = 32768,
   kServe = 65536,
   kTune = 131072,
-  kAllCommands = 262143,
+  kMerge = 262144,
+  kAllCommands = 524287,
 };
 
 /// A word that a command takes by its place.

@@ -69,6 +69,7 @@ constexpr std::array kInputs{
              "the base mix"},
     InputRow{At<&Arguments::serve, &ServeRequest::api_key_file>, InputRole::kFile, "the key"},
     InputRow{At<&Arguments::runs>, InputRole::kFolder, "a run"},
+    InputRow{At<&Arguments::parts>, InputRole::kFile, "a part"},
 };
 
 struct OutputRow {
@@ -98,6 +99,8 @@ constexpr std::array kOutputs{
               OutputRole::kFile, "report"},
     OutputRow{"calibrate", At<&Arguments::imatrix>, "the importance matrix", OutputRole::kFile,
               "imatrix"},
+    OutputRow{"evaluate", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "evaluation"},
     OutputRow{"evaluate", At<&Arguments::predictions>, "the file of predictions", OutputRole::kFile,
               "predictions"},
 };
@@ -143,7 +146,7 @@ std::vector<InputPlace> InputsOf(const Arguments& arguments) {
 
 std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
   std::vector<OutputPlace> places;
-  bool known = false;
+  bool known = arguments.command == "merge";  // the command of the parts is checked for itself
   for (const OutputRow& row : kOutputs) {
     if (row.command != arguments.command) continue;
     known = true;
@@ -152,6 +155,10 @@ std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
   // One that is not in the table replaces nothing.
   if (!known && !arguments.run.output.empty()) {
     places.push_back({arguments.run.output, OutputRole::kFile, "the output"});
+  }
+  if (arguments.part && !arguments.run.output.empty()) {
+    places.push_back({PartFile(arguments.run.output, *arguments.part), OutputRole::kFile,
+                      "the part", FindFileKind("part")});
   }
   const bool runs = arguments.command == "quantize" || arguments.command == "export";
   if (runs) {

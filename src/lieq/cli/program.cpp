@@ -35,12 +35,13 @@ int RunCommand(const Arguments& given, CommandSession& session) {
       {"export", RunExport},       {"verify", RunVerify},     {"report", RunReport},
       {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff},
       {"generate", RunGenerate},   {"compare", RunCompare},   {"chat", RunChat},
-      {"bench", RunBench},         {"serve", RunServe},       {"tune", RunTune}};
+      {"bench", RunBench},         {"serve", RunServe},       {"tune", RunTune},
+      {"merge", RunMerge}};
   const auto* row = std::ranges::find(kRows, given.command, &Row::name);
   if (row == std::end(kRows)) throw UsageError("no such command: " + given.command);
   const Arguments arguments = WithPlainOutputs(given);
   CheckOutputs(arguments);  // of every command, before it does anything
-  return row->run(arguments, session);
+  return arguments.part ? RunPart(arguments, session, row->run) : row->run(arguments, session);
 }
 
 int RunProgram(int count, const char* const* words) {

@@ -46,6 +46,7 @@ int RunSensitivity(const Arguments& arguments, CommandSession& session) {
     return 0;
   }
   const Sensitivities s = MeasureSensitivities(request, session);
+  if (session.context().is_part()) return 0;
   const Record record = ToJson(s);
   WriteFileAtomically(request.output, record.dump(1) + "\n");
   if (arguments.json) {

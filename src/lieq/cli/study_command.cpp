@@ -79,6 +79,7 @@ void PrintTable(const Record& rows) {
 int RunStudy(const Arguments& arguments, CommandSession& session) {
   const StudyRequest request = StudyRequestOf(arguments);
   const Record record = StudyModel(request, session);
+  if (session.context().is_part()) return 0;
   if (arguments.json) {
     session.Answer(record);
     return 0;

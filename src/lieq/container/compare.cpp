@@ -88,6 +88,7 @@ struct ModelComparer::State {
     option("fused linears", a.fused_qkv || a.fused_gate_up, b.fused_qkv || b.fused_gate_up);
     option("gates of attention", a.gated_attention, b.gated_attention);
     option("norms of whole rows", a.whole_qk_norm, b.whole_qk_norm);
+    option("norms behind the rotation", a.late_qk_norm, b.late_qk_norm);
     extent("place of norms", static_cast<Index>(a.norms), static_cast<Index>(b.norms));
     extent("activation", static_cast<Index>(a.activation), static_cast<Index>(b.activation));
     extent("rotated dimensions", a.RotaryDim(), b.RotaryDim());

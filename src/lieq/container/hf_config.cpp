@@ -532,6 +532,7 @@ ModelConfig ParseModelConfig(const Json& config, const std::string& where, Notes
   model.mlp_bias = row.mlp_bias_by_config && json.Boolean("mlp_bias", false);
   model.qk_norm = row.qk_norm;
   model.whole_qk_norm = row.whole_qk_norm;
+  model.late_qk_norm = row.late_qk_norm;
   model.norms = row.norms;
   model.norm_offset = row.norm_offset;
   model.activation = row.activation;

@@ -115,6 +115,13 @@ Rope ReadRopeObject(const JsonObject& json, double theta, const RopeSetting& set
   }
   Rope rope{.theta = json.Number("rope_theta", theta), .scaling = scaling};
   if (scaling == RopeScaling::kNone) return rope;
+  if (scaling == RopeScaling::kDynamic && setting.row.alpha_rope && json.Number("alpha", 0) != 0) {
+    // transformers, modeling_hunyuan_v1_dense.py: the same theta at every length.
+    const auto dim = static_cast<double>(setting.model.head_dim);
+    rope.theta *= std::pow(json.Number("alpha"), dim / (dim - 2));
+    rope.scaling = RopeScaling::kNone;
+    return rope;
+  }
   if (scaling == RopeScaling::kLongRope) {
     ReadLongRope(json, setting, rope);
     return rope;

@@ -82,6 +82,8 @@ double Sum(std::span<const double> values) {
 void SetSpectra(const LayerSpectra& spectra, LayerDiagnosis& row) {
   row.compactness = spectra.MeanCompactness();
   row.top_k_energy = spectra.MeanTopKEnergy();
+  row.expert_compactness = spectra.expert_compactness;
+  row.expert_top_k_energy = spectra.expert_top_k_energy;
   // Layers without some of the linears have the means alone.
   if (std::ranges::any_of(spectra.compactness, [](double each) { return std::isnan(each); }))
     return;

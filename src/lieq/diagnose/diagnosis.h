@@ -42,6 +42,8 @@ struct LayerDiagnosis {
   /// In the order of Site: all seven, or q, k and v where no others were measured; or empty.
   std::vector<double> site_compactness;
   std::vector<double> site_top_k_energy;  // likewise
+  /// [experts] as of LayerSpectra; of what was measured now, in no file.
+  std::vector<double> expert_compactness, expert_top_k_energy;
 };
 
 /// How far rankings agree between two texts.

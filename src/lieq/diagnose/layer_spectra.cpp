@@ -178,6 +178,12 @@ void AddHead(const Head& head, const SpectrumMeasures& trained, const SpectrumMe
   const double drop = rank == 0 ? 0 : (rank - trained.effective_rank) / rank;
   spectra.compactness[site] += drop / share;
   spectra.top_k_energy[site] += (trained.top_energy - random.top_energy) / share;
+  const Unit unit = UnitOf(head.site);
+  if (spectra.expert_compactness.empty() || (unit != Unit::kGateUp && unit != Unit::kDown)) return;
+  constexpr double kLinears = 3;  // gate, up, down
+  spectra.expert_compactness[Size(head.head)] += drop / kLinears;
+  spectra.expert_top_k_energy[Size(head.head)] +=
+      (trained.top_energy - random.top_energy) / kLinears;
 }
 
 /// NaN of linears that the layer has not.
@@ -186,7 +192,11 @@ LayerSpectra EmptySpectra(const ModelConfig& config, Index layer, Projections pr
   for (const Site site : SitesOf(projections)) {
     sites.push_back(config.Has(layer, site) ? 0.0 : std::nan(""));
   }
-  return {sites, sites};
+  std::vector<double> experts;
+  if (config.Shape(layer).experts && projections == Projections::kAll) {
+    experts.resize(Size(config.experts.count));
+  }
+  return {sites, sites, experts, experts};
 }
 
 double Mean(std::span<const double> values) {

@@ -31,6 +31,9 @@ void CheckOptions(const DiagnoseOptions& options);
 struct LayerSpectra {
   std::vector<double> compactness;   // (Compact(Z~) - Compact(Z)) / Compact(Z~)
   std::vector<double> top_k_energy;  // E_k(Z) - E_k(Z~)
+  /// [experts], each the mean over its linears; empty where a layer has none, or where the MLP is
+  /// not measured.
+  std::vector<double> expert_compactness, expert_top_k_energy;
 
   /// The value of the layer: the mean over its sites.
   [[nodiscard]] double MeanCompactness() const noexcept;

@@ -32,6 +32,9 @@ bool Holds(const fs::path& file, const std::string& hash) {
   }
 }
 
+/// What is known of each scored token of a window: WindowScores, by column.
+enum Column : std::size_t { kKl, kNll, kReferenceNll, kSame, kOverlap, kFlips, kColumns };
+
 /// Sums over tokens, as windows are seen.
 struct Tally {
   WindowSums nll, reference_nll, difference, kl, same, overlap;
@@ -61,35 +64,44 @@ double Overlap(std::span<const TokenId> a, std::span<const TokenId> b) {
 }
 
 /// next: the tokens that are predicted.
-void Count(WindowValues values, std::span<const TokenId> next, const ScoredText& text,
-           const ScoredWindow& window, Tally& tally) {
+WindowScores ScoresOf(const WindowValues& values, std::span<const TokenId> next) {
   const std::size_t tokens = next.size();
-  std::vector<double> difference(tokens), same(tokens), overlap(tokens), flips(tokens);
+  WindowScores scores(kColumns, std::vector<double>(tokens));
   for (std::size_t i = 0; i < tokens; ++i) {
     const auto row = static_cast<Index>(i);
-    const auto top = std::as_const(values.top).view().Row(row);
-    const auto reference_top = std::as_const(values.reference_top).view().Row(row);
-    values.kl[i] = std::max(values.kl[i], 0.0);  // below by rounding alone
-    difference[i] = values.nll[i] - values.reference_nll[i];
-    same[i] = top[0] == reference_top[0] ? 1 : 0;
-    overlap[i] = Overlap(reference_top, top);
-    flips[i] = (top[0] == next[i]) != (reference_top[0] == next[i]) ? 1 : 0;
-    if (!text.BeginsAnswer(window.ScoredToken(row))) continue;
-    tally.first_kl += values.kl[i];
+    const auto top = values.top.view().Row(row);
+    const auto reference_top = values.reference_top.view().Row(row);
+    scores[kKl][i] = std::max(values.kl[i], 0.0);  // below by rounding alone
+    scores[kNll][i] = values.nll[i];
+    scores[kReferenceNll][i] = values.reference_nll[i];
+    scores[kSame][i] = top[0] == reference_top[0] ? 1 : 0;
+    scores[kOverlap][i] = Overlap(reference_top, top);
+    scores[kFlips][i] = (top[0] == next[i]) != (reference_top[0] == next[i]) ? 1 : 0;
+  }
+  return scores;
+}
+
+void Count(const WindowScores& scores, const ScoredText& text, const ScoredWindow& window,
+           Tally& tally) {
+  std::vector<double> difference(scores[kNll].size());
+  for (std::size_t i = 0; i < difference.size(); ++i) {
+    difference[i] = scores[kNll][i] - scores[kReferenceNll][i];
+    if (!text.BeginsAnswer(window.ScoredToken(static_cast<Index>(i)))) continue;
+    tally.first_kl += scores[kKl][i];
     ++tally.first_tokens;
   }
   const auto counted = [&](const std::vector<double>& all) {
     return text.Counted(window, std::span(all));
   };
-  const std::vector<double> kl = counted(values.kl);
+  const std::vector<double> kl = counted(scores[kKl]);
   tally.kl.Add(kl);
   tally.all_kl.insert(tally.all_kl.end(), kl.begin(), kl.end());
-  tally.nll.Add(counted(values.nll));
-  tally.reference_nll.Add(counted(values.reference_nll));
+  tally.nll.Add(counted(scores[kNll]));
+  tally.reference_nll.Add(counted(scores[kReferenceNll]));
   tally.difference.Add(counted(difference));
-  tally.same.Add(counted(same));
-  tally.overlap.Add(counted(overlap));
-  tally.flips += std::ranges::count(counted(flips), 1.0);
+  tally.same.Add(counted(scores[kSame]));
+  tally.overlap.Add(counted(scores[kOverlap]));
+  tally.flips += std::ranges::count(counted(scores[kFlips]), 1.0);
 }
 
 /// Compares logits of both models, some rows at a time.
@@ -99,8 +111,8 @@ class Comparer {
       : model_(model), reference_(reference), device_(device), vocab_(vocab), hidden_(hidden) {}
 
   /// x [scored, hidden]: of the model; states: of the reference; next: the tokens to be predicted.
-  void Window(DeviceView<const float> x, View<const float, 2> states, std::span<const TokenId> next,
-              const ScoredText& text, const ScoredWindow& window, Tally& tally) {
+  WindowScores Window(DeviceView<const float> x, View<const float, 2> states,
+                      std::span<const TokenId> next) {
     const auto scored = static_cast<Index>(next.size());
     const Index chunk = std::clamp<Index>(kLogitElements / vocab_, 1, scored);
     WindowValues values(next.size(), std::min(kTopTokens, vocab_));
@@ -121,7 +133,7 @@ class Comparer {
       device_.LogSoftmaxNll(theirs, targets, part(values.reference_nll));
     }
     device_.Sync();
-    Count(std::move(values), next, text, window, tally);
+    return ScoresOf(values, next);
   }
 
  private:
@@ -161,23 +173,27 @@ DivergenceResult ResultOf(const Tally& tally, const ScoredText& text) {
 }  // namespace
 
 ReferenceStates ReferenceStates::Make(const Weights& reference, Device& device,
-                                      const ScoredText& text, const std::string& hash,
-                                      const fs::path& file, Context& context) {
+                                      const ScoredText& text, const std::vector<bool>& windows,
+                                      const std::string& hash, const fs::path& file,
+                                      Context& context) {
+  LIEQ_ASSERT(windows.size() == text.windows.size());
   if (Holds(file, hash)) return ReferenceStates(TensorFile::Open(file));
   const Index hidden = reference.config.hidden;
   std::vector<TensorSpec> specs;
   for (std::size_t w = 0; w < text.windows.size(); ++w) {
+    if (!windows[w]) continue;
     specs.push_back(
         {TensorName(static_cast<Index>(w)), DType::kF32, {text.windows[w].scored(), hidden}});
   }
   if (!file.parent_path().empty()) fs::create_directories(file.parent_path());
   TensorWriter writer(file, std::move(specs), {{"hash", hash}});
   Forward forward(reference, device, text.length);
-  RunScored(reference, forward, text, "running the reference", context,
-            [&](const ScoredBatch& batch) {
+  RunScored(reference, forward, text, BatchesOf(text, hidden, windows), "running the reference",
+            context, [&](const ScoredBatch& batch) {
               const ScoredWindow& shape = batch.shape;
               Matrix<float> rows(shape.scored(), hidden);
               for (Index w = 0; w < batch.tokens.rows(); ++w) {
+                if (!windows[Size(batch.begin + w)]) continue;
                 device.Download(
                     batch.hidden.x.view().Rows(w * shape.length + shape.first, shape.scored()),
                     rows.view());
@@ -195,29 +211,47 @@ View<const float, 2> ReferenceStates::Window(Index window) const {
   return {reinterpret_cast<const float*>(tensor.bytes.data()), tensor.shape[0], tensor.shape[1]};
 }
 
+DivergencePieces::DivergencePieces(const Weights& weights, const ScoredText& text, Context& context)
+    : ScoredPieces(text, weights.config.hidden, kColumns, context) {}
+
 DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
-                                   const ReferenceStates& states, Device& device,
-                                   const ScoredText& text, Context& context) {
+                                   const ReferenceStates* states, DivergencePieces& pieces,
+                                   Device& device, const ScoredText& text, Context& context) {
   if (weights.config.vocab != reference.config.vocab) {
     throw Error({.what = "the reference has another vocabulary",
                  .where = "--reference",
                  .expected = std::to_string(weights.config.vocab) + " tokens",
                  .found = std::to_string(reference.config.vocab)});
   }
-  Forward forward(weights, device, text.length), head(reference, device, text.length);
-  Comparer comparer(forward, head, device, weights.config.vocab, reference.config.hidden);
+  if (!pieces.batches().empty()) {
+    LIEQ_ASSERT(states != nullptr);
+    Forward forward(weights, device, text.length), head(reference, device, text.length);
+    Comparer comparer(forward, head, device, weights.config.vocab, reference.config.hidden);
+    WindowSums so_far;
+    RunScored(
+        weights, forward, text, pieces.batches(), "evaluating", context,
+        [&](const ScoredBatch& batch) {
+          const ScoredWindow& shape = batch.shape;
+          std::vector<WindowScores> scores;
+          for (Index w = 0; w < batch.tokens.rows(); ++w) {
+            context.ThrowIfStopped();
+            const Index row = w * shape.length + shape.first;
+            scores.push_back(comparer.Window(batch.hidden.x.view().Rows(row, shape.scored()),
+                                             states->Window(batch.begin + w),
+                                             batch.tokens.Row(w).subspan(Size(shape.first + 1))));
+            so_far.Add(text.Counted(text.windows[Size(batch.begin + w)],
+                                    std::span<const double>(scores.back()[kKl])));
+          }
+          const Index end = batch.begin + batch.tokens.rows();
+          pieces.Keep({batch.begin, end}, std::move(scores));
+          return "divergence " + std::to_string(so_far.Mean());
+        });
+  }
+  if (!context.whole()) return {};
   Tally tally;
-  RunScored(weights, forward, text, "evaluating", context, [&](const ScoredBatch& batch) {
-    const ScoredWindow& shape = batch.shape;
-    for (Index w = 0; w < batch.tokens.rows(); ++w) {
-      context.ThrowIfStopped();
-      comparer.Window(batch.hidden.x.view().Rows(w * shape.length + shape.first, shape.scored()),
-                      states.Window(batch.begin + w),
-                      batch.tokens.Row(w).subspan(Size(shape.first + 1)), text,
-                      text.windows[Size(batch.begin + w)], tally);
-    }
-    return "divergence " + std::to_string(tally.kl.Mean());
-  });
+  for (std::size_t w = 0; w < text.windows.size(); ++w) {
+    Count(pieces.scores()[w], text, text.windows[w], tally);
+  }
   for (const double nll : {tally.nll.Mean(), tally.reference_nll.Mean(), tally.kl.Mean()}) {
     if (std::isfinite(nll)) continue;
     throw Error({.what = "output is not finite",
@@ -225,6 +259,13 @@ DivergenceResult MeasureDivergence(const Weights& weights, const Weights& refere
                  .expected = "finite logits"});
   }
   return ResultOf(tally, text);
+}
+
+DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
+                                   const ReferenceStates& states, Device& device,
+                                   const ScoredText& text, Context& context) {
+  DivergencePieces pieces(weights, text, context);
+  return MeasureDivergence(weights, reference, &states, pieces, device, text, context);
 }
 
 }  // namespace lieq

@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "lieq/base/context.h"
 #include "lieq/evaluate/conventions.h"
 #include "lieq/evaluate/perplexity.h"
+#include "lieq/evaluate/scored_pass.h"
 #include "lieq/io/tensor_file.h"
 #include "lieq/model/forward.h"
 
@@ -43,12 +45,12 @@ struct DivergenceResult {
 class ReferenceStates {
  public:
   /// Opens `file` where it holds those of `hash` (of model, text, windows and arithmetic), else
-  /// runs the reference and writes it. Throws Error.
+  /// runs the reference and writes it. windows [windows]: which are wanted. Throws Error.
   static ReferenceStates Make(const Weights& reference, Device& device, const ScoredText& text,
-                              const std::string& hash, const std::filesystem::path& file,
-                              Context& context);
+                              const std::vector<bool>& windows, const std::string& hash,
+                              const std::filesystem::path& file, Context& context);
 
-  /// [scored, hidden] of a window, mapped.
+  /// [scored, hidden] of a window that was wanted, mapped.
   [[nodiscard]] View<const float, 2> Window(Index window) const;
 
  private:
@@ -57,7 +59,20 @@ class ReferenceStates {
   TensorFile file_;
 };
 
-/// Both models have one vocabulary (throws Error). Deterministic for any number of threads.
+/// What a divergence is made of, so far as it is known.
+class DivergencePieces : public ScoredPieces {
+ public:
+  DivergencePieces(const Weights& weights, const ScoredText& text, Context& context);
+};
+
+/// Both models have one vocabulary (throws Error). states: of the windows that the pieces leave to
+/// be computed here; null where there are none. Deterministic for any number of threads. A result
+/// that is not whole is empty.
+[[nodiscard]] DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
+                                                 const ReferenceStates* states,
+                                                 DivergencePieces& pieces, Device& device,
+                                                 const ScoredText& text, Context& context);
+/// The same with the states of all windows.
 [[nodiscard]] DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
                                                  const ReferenceStates& states, Device& device,
                                                  const ScoredText& text, Context& context);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "lieq/evaluate/scored_pass.h"
 
@@ -21,17 +22,32 @@ PerplexityResult PerplexityOf(const WindowSums& nll, const ScoredText& text) {
 
 PerplexityResult MeasurePerplexity(const Weights& weights, Device& device, const ScoredText& text,
                                    Context& context) {
-  Forward forward(weights, device, text.length);
+  ScoredPieces pieces(text, weights.config.hidden, 1, context);
+  const auto counted = [&](Index w, std::span<const double> nll) {
+    return text.Counted(text.windows[Size(w)], nll);
+  };
+  if (!pieces.batches().empty()) {
+    Forward forward(weights, device, text.length);
+    WindowSums so_far;
+    RunScored(weights, forward, text, pieces.batches(), "evaluating", context,
+              [&](const ScoredBatch& batch) {
+                Matrix<double> nll(batch.tokens.rows(), batch.shape.scored());
+                forward.Nll(batch.hidden, batch.tokens, nll.view(), batch.shape.first);
+                std::vector<WindowScores> scores;
+                for (Index w = 0; w < nll.rows(); ++w) {
+                  const std::span<const double> row = nll.view().Row(w);
+                  so_far.Add(counted(batch.begin + w, row));
+                  scores.push_back({{row.begin(), row.end()}});
+                }
+                pieces.Keep({batch.begin, batch.begin + nll.rows()}, std::move(scores));
+                return "perplexity " + std::to_string(std::exp(so_far.Mean()));
+              });
+  }
+  if (!context.whole()) return {};
   WindowSums sums;
-  RunScored(weights, forward, text, "evaluating", context, [&](const ScoredBatch& batch) {
-    Matrix<double> nll(batch.tokens.rows(), batch.shape.scored());
-    forward.Nll(batch.hidden, batch.tokens, nll.view(), batch.shape.first);
-    for (Index w = 0; w < nll.rows(); ++w) {
-      const ScoredWindow& window = text.windows[Size(batch.begin + w)];
-      sums.Add(text.Counted(window, std::span<const double>(nll.view().Row(w))));
-    }
-    return "perplexity " + std::to_string(std::exp(sums.Mean()));
-  });
+  for (std::size_t w = 0; w < pieces.scores().size(); ++w) {
+    sums.Add(counted(static_cast<Index>(w), pieces.scores()[w].front()));
+  }
   return PerplexityOf(sums, text);
 }
 

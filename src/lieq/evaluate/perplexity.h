@@ -27,8 +27,8 @@ struct PerplexityResult {
 /// Of the losses of all scored tokens.
 [[nodiscard]] PerplexityResult PerplexityOf(const WindowSums& nll, const ScoredText& text);
 
-/// Deterministic for any number of threads. Throws Error naming the window where the output is not
-/// finite.
+/// Deterministic for any number of threads. WorkPieces are batches of windows; a result that is not
+/// whole is empty. Throws Error naming the window where the output is not finite.
 [[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
                                                  const ScoredText& text, Context& context);
 

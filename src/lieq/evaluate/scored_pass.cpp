@@ -1,17 +1,22 @@
 #include "lieq/evaluate/scored_pass.h"
 
 #include <algorithm>
-#include <vector>
+#include <utility>
 
 #include "lieq/base/assert.h"
+#include "lieq/evaluate/piece_numbers.h"
 
 namespace lieq {
 namespace {
 
-/// Ends of batches: runs of windows of one shape.
-std::vector<Index> BatchEnds(const ScoredText& text, Index hidden) {
-  const Index most = std::max<Index>(1, kResidualFloats / (text.length * hidden));
-  std::vector<Index> ends;
+constexpr Index kBatchTokens = 16384;
+
+}  // namespace
+
+std::vector<WindowRange> BatchesOf(const ScoredText& text, Index hidden) {
+  const Index most =
+      std::max<Index>(1, std::min(kResidualFloats / hidden, kBatchTokens) / text.length);
+  std::vector<WindowRange> batches;
   Index begin = 0;
   for (Index window = 1; window <= static_cast<Index>(text.windows.size()); ++window) {
     const bool last = window == static_cast<Index>(text.windows.size());
@@ -20,24 +25,29 @@ std::vector<Index> BatchEnds(const ScoredText& text, Index hidden) {
         text.windows[Size(window)].first == first.first) {
       continue;
     }
-    ends.push_back(window);
+    batches.push_back({begin, window});
     begin = window;
   }
-  return ends;
+  return batches;
 }
 
-}  // namespace
+std::vector<WindowRange> BatchesOf(const ScoredText& text, Index hidden,
+                                   const std::vector<bool>& windows) {
+  std::vector<WindowRange> batches = BatchesOf(text, hidden);
+  std::erase_if(batches, [&](const WindowRange& batch) {
+    return std::none_of(windows.begin() + batch.begin, windows.begin() + batch.end,
+                        [](bool any) { return any; });
+  });
+  return batches;
+}
 
 void RunScored(const Weights& weights, Forward& forward, const ScoredText& text,
-               std::string_view stage, Context& context,
+               const std::vector<WindowRange>& batches, std::string_view stage, Context& context,
                const std::function<std::string(const ScoredBatch&)>& see) {
-  LIEQ_ASSERT(!text.windows.empty());
-  const std::vector<Index> ends = BatchEnds(text, weights.config.hidden);
   const Index layers = weights.config.layers;
-  Stage progress(context.progress, stage, "layer", static_cast<Index>(ends.size()) * layers);
-  Index begin = 0;
+  Stage progress(context.progress, stage, "layer", static_cast<Index>(batches.size()) * layers);
   std::string note;
-  for (const Index end : ends) {
+  for (const auto& [begin, end] : batches) {
     const ScoredWindow shape = text.windows[Size(begin)];
     Matrix<TokenId> tokens(end - begin, shape.length);
     for (Index w = begin; w < end; ++w) {
@@ -54,8 +64,57 @@ void RunScored(const Weights& weights, Forward& forward, const ScoredText& text,
     }
     note = see({begin, shape, tokens.view(), hidden});
     progress.Done(note);
-    begin = end;
   }
+}
+
+ScoredPieces::ScoredPieces(const ScoredText& text, Index hidden, std::size_t columns,
+                           Context& context)
+    : context_(context), scores_(text.windows.size()) {
+  LIEQ_ASSERT(!text.windows.empty());
+  std::vector<WindowRange> all = BatchesOf(text, hidden);
+  if (context.pieces == nullptr) {
+    batches_ = std::move(all);
+    return;
+  }
+  for (std::size_t b = 0; b < all.size(); ++b) {
+    const WindowRange& batch = all[b];
+    if (const std::string* known = context.pieces->Find(Key(batch))) {
+      std::vector<std::size_t> lengths;
+      for (Index w = batch.begin; w < batch.end; ++w) {
+        const auto scored = static_cast<std::size_t>(text.windows[Size(w)].scored());
+        lengths.insert(lengths.end(), columns, scored);
+      }
+      WindowScores rows = NumbersOfPiece(*known, lengths, Key(batch));
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        scores_[Size(batch.begin) + i / columns].push_back(std::move(rows[i]));
+      }
+    } else if (context.pieces->IsMine(static_cast<Index>(b))) {
+      batches_.push_back(batch);
+    }
+  }
+}
+
+std::vector<bool> ScoredPieces::windows() const {
+  std::vector<bool> windows(scores_.size());
+  for (const WindowRange& batch : batches_) {
+    std::fill(windows.begin() + batch.begin, windows.begin() + batch.end, true);
+  }
+  return windows;
+}
+
+void ScoredPieces::Keep(const WindowRange& batch, std::vector<WindowScores> scores) {
+  LIEQ_ASSERT(static_cast<Index>(scores.size()) == batch.end - batch.begin);
+  if (context_.pieces != nullptr) {
+    WindowScores rows;
+    for (const WindowScores& window : scores) rows.insert(rows.end(), window.begin(), window.end());
+    context_.pieces->Keep(Key(batch), PieceOfNumbers(rows));
+  }
+  std::ranges::move(scores, scores_.begin() + batch.begin);
+}
+
+std::string ScoredPieces::Key(const WindowRange& batch) const {
+  return context_.scope + "windows " + std::to_string(batch.begin) + "-" +
+         std::to_string(batch.end - 1);
 }
 
 }  // namespace lieq

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/evaluate/piece_numbers.h"
 #include "lieq/evaluate/scored_pass.h"
 
 namespace lieq {
@@ -121,6 +123,60 @@ std::vector<TokenTrees> PackTrees(std::span<const ScoredSequence> sequences, Ind
   return batches;
 }
 
+namespace {
+
+/// What batches come to, [batches][picks], as pieces (base/work_pieces.h).
+class BatchPieces {
+ public:
+  BatchPieces(const std::vector<TokenTrees>& batches, Context& context)
+      : context_(context), values_(batches.size()) {
+    for (std::size_t b = 0; b < batches.size(); ++b) {
+      const std::string* known = context.pieces ? context.pieces->Find(Key(b)) : nullptr;
+      if (known != nullptr) {
+        const std::size_t picks = batches[b].picks.size();
+        values_[b] = std::move(NumbersOfPiece(*known, {&picks, 1}, Key(b)).front());
+      } else if (context.pieces == nullptr || context.pieces->IsMine(static_cast<Index>(b))) {
+        mine_.push_back(b);
+      }
+    }
+  }
+
+  /// Batches to be computed here, rising.
+  [[nodiscard]] const std::vector<std::size_t>& mine() const noexcept { return mine_; }
+  void Keep(std::size_t batch, std::vector<double> values) {
+    if (context_.pieces != nullptr) {
+      context_.pieces->Keep(Key(batch), PieceOfNumbers({&values, 1}));
+    }
+    values_[batch] = std::move(values);
+  }
+  [[nodiscard]] const std::vector<std::vector<double>>& values() const noexcept { return values_; }
+
+ private:
+  [[nodiscard]] std::string Key(std::size_t batch) const {
+    return context_.scope + "batch " + std::to_string(batch);
+  }
+
+  Context& context_;
+  std::vector<std::size_t> mine_;
+  std::vector<std::vector<double>> values_;
+};
+
+/// Adds the log-probabilities of a batch's picks to the sequences that they are of.
+void Sum(const TokenTrees& batch, std::span<const double> values, SequenceScores& scores) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      throw Error({.what = "the model's output is not finite",
+                   .where = "sequence " + std::to_string(batch.sequences[i]),
+                   .hint = "the weights hold or produce NaN or infinity"});
+    }
+    scores.log_likelihoods[Size(batch.sequences[i])] += values[i];
+    if (i == 0 || batch.picks[i].row != batch.picks[i - 1].row) ++scores.head_rows;
+  }
+  scores.rows += static_cast<Index>(batch.ids.size());
+}
+
+}  // namespace
+
 SequenceScores ScoreSequences(const Weights& weights, Device& device,
                               std::span<const ScoredSequence> sequences, std::string_view stage,
                               Context& context) {
@@ -133,42 +189,39 @@ SequenceScores ScoreSequences(const Weights& weights, Device& device,
     scores.tokens += static_cast<Index>(sequence.ids.size()) - 1;
   }
   scores.log_likelihoods.resize(sequences.size());
-  Forward forward(weights, device, longest);
   const std::vector<TokenTrees> batches = PackTrees(sequences, kBatchRows);
-  Stage progress(context.progress, stage, "batch", static_cast<Index>(batches.size()));
-  for (std::size_t begin = 0; begin < batches.size();) {
-    std::vector<Hidden> lot;
-    for (Index floats = 0; begin + lot.size() < batches.size();) {
-      const std::vector<TokenId>& ids = batches[begin + lot.size()].ids;
-      floats += static_cast<Index>(ids.size()) * hidden;
-      if (!lot.empty() && floats > kResidualFloats) break;
-      lot.push_back(forward.Embed({ids.data(), 1, static_cast<Index>(ids.size())}));
-    }
-    for (Index layer = 0; layer < layers; ++layer) {
-      for (std::size_t b = 0; b < lot.size(); ++b) {
-        context.ThrowIfStopped();
-        forward.Layer(layer, lot[b].x.view(), batches[begin + b].spans);
+  BatchPieces pieces(batches, context);
+  const std::vector<std::size_t>& mine = pieces.mine();
+  if (!mine.empty()) {
+    Forward forward(weights, device, longest);
+    Stage progress(context.progress, stage, "batch", static_cast<Index>(mine.size()));
+    for (std::size_t begin = 0; begin < mine.size();) {
+      std::vector<Hidden> lot;
+      for (Index floats = 0; begin + lot.size() < mine.size();) {
+        const std::vector<TokenId>& ids = batches[mine[begin + lot.size()]].ids;
+        floats += static_cast<Index>(ids.size()) * hidden;
+        if (!lot.empty() && floats > kResidualFloats) break;
+        lot.push_back(forward.Embed({ids.data(), 1, static_cast<Index>(ids.size())}));
       }
-      weights.ReleaseLayer(layer);
-    }
-    for (std::size_t b = 0; b < lot.size(); ++b) {
-      const TokenTrees& batch = batches[begin + b];
-      std::vector<double> values(batch.picks.size());
-      forward.LogProbabilities(lot[b].x.view(), batch.picks, values);
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        if (!std::isfinite(values[i])) {
-          throw Error({.what = "the model's output is not finite",
-                       .where = "sequence " + std::to_string(batch.sequences[i]),
-                       .hint = "the weights hold or produce NaN or infinity"});
+      for (Index layer = 0; layer < layers; ++layer) {
+        for (std::size_t b = 0; b < lot.size(); ++b) {
+          context.ThrowIfStopped();
+          forward.Layer(layer, lot[b].x.view(), batches[mine[begin + b]].spans);
         }
-        scores.log_likelihoods[Size(batch.sequences[i])] += values[i];
-        if (i == 0 || batch.picks[i].row != batch.picks[i - 1].row) ++scores.head_rows;
+        weights.ReleaseLayer(layer);
       }
-      scores.rows += static_cast<Index>(batch.ids.size());
-      progress.Done();
+      for (std::size_t b = 0; b < lot.size(); ++b) {
+        const TokenTrees& batch = batches[mine[begin + b]];
+        std::vector<double> values(batch.picks.size());
+        forward.LogProbabilities(lot[b].x.view(), batch.picks, values);
+        pieces.Keep(mine[begin + b], std::move(values));
+        progress.Done();
+      }
+      begin += lot.size();
     }
-    begin += lot.size();
   }
+  if (!context.whole()) return scores;
+  for (std::size_t b = 0; b < batches.size(); ++b) Sum(batches[b], pieces.values()[b], scores);
   return scores;
 }
 

@@ -39,8 +39,9 @@ struct SequenceScores {
 };
 
 /// Layer by layer on as many batches as fit in 128 MiB of residual stream, so that a model larger
-/// than memory is read once for each such lot. Deterministic for any number of threads. Throws
-/// Error for tokens the model lacks and for output that is not finite.
+/// than memory is read once for each such lot. Deterministic for any number of threads. WorkPieces
+/// are batches; scores that are not whole are 0. Throws Error for tokens the model lacks and for
+/// output that is not finite.
 [[nodiscard]] SequenceScores ScoreSequences(const Weights& weights, Device& device,
                                             std::span<const ScoredSequence> sequences,
                                             std::string_view stage, Context& context);

@@ -29,6 +29,9 @@ constexpr LayerNames kLfm2Names{
     .vectors = {"operator_norm.weight", "ffn_norm.weight", "self_attn.q_layernorm.weight",
                 "self_attn.k_layernorm.weight", "", "", "conv.conv.weight", "conv.conv.bias"},
     .final_norm = "model.embedding_norm.weight"};
+constexpr LayerNames kHunyuanNames{
+    .vectors = {"input_layernorm.weight", "post_attention_layernorm.weight",
+                "self_attn.query_layernorm.weight", "self_attn.key_layernorm.weight"}};
 
 // Defaults: transformers 4.57.1 and 5.24.0, models/*/configuration_*.py, which agree.
 constexpr std::array kArchitectures{
@@ -256,6 +259,17 @@ constexpr std::array kArchitectures{
                  .window = 0,
                  .rms_eps = 1e-5,
                  .rope_theta = 1000000.0},
+    Architecture{.name = "HunYuanDenseV1ForCausalLM",
+                 .model_type = "hunyuan_v1_dense",
+                 .qk_norm = true,
+                 .late_qk_norm = true,
+                 .alpha_rope = true,
+                 .names = &kHunyuanNames,
+                 .gguf_name = "hunyuan-dense",
+                 .intermediate = 11008,
+                 .vocab = 290943,
+                 .max_positions = 2048,
+                 .rms_eps = 1e-5},
     Architecture{.name = "Qwen3MoeForCausalLM",
                  .model_type = "qwen3_moe",
                  .qk_norm = true,

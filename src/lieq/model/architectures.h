@@ -80,6 +80,8 @@ struct Architecture {
   bool gated_attention = false;           // q_proj gives a gate for each head
   NormPlace norms = NormPlace::kBefore;
   bool whole_qk_norm = false;
+  bool late_qk_norm = false;  // qk_norm comes behind the rotation
+  bool alpha_rope = false;    // "alpha" of a dynamic rope is a power that theta is multiplied by
   double norm_offset = 0;
   Activation activation = Activation::kSilu;
   bool gemma = false;  // scaled embedding, "query_pre_attn_scalar", caps of scores and logits

@@ -145,6 +145,7 @@ struct ModelConfig {
   double temperature = 0;          // queries times 1 + this ln(1 + floor(position / context below))
   double temperature_context = 0;
   bool whole_qk_norm = false;    // qk_norm is over all heads at once (OLMo 2)
+  bool late_qk_norm = false;     // qk_norm comes behind the rotation (Hunyuan)
   bool gated_attention = false;  // kQ gives queries and gates, head by head (Qwen3.5)
   NormPlace norms = NormPlace::kBefore;
   double norm_offset = 0;  // files hold weights of norms less this

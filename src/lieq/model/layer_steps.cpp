@@ -85,10 +85,11 @@ class Steps {
     } else {
       Products(Unit::kQkv, kNormed, kQkvLinears);
     }
-    if (config_.qk_norm) {
+    const auto norm_heads = [&] {
       HeadNorm(kQ, LayerVector::kQNorm, config_.whole_qk_norm ? queries : dim);
       HeadNorm(kK, LayerVector::kKNorm, config_.whole_qk_norm ? keys : dim);
-    }
+    };
+    if (config_.qk_norm && !config_.late_qk_norm) norm_heads();
     for (const LayerValue value : {kQ, kK, kV}) {
       if (config_.qkv_clip == 0) break;
       Add({.kind = StepKind::kClip,
@@ -101,6 +102,7 @@ class Steps {
       Rotate(kQ, config_.temperature != 0 ? RopeUse::kTempered : use);
       Rotate(kK, use);
     }
+    if (config_.qk_norm && config_.late_qk_norm) norm_heads();
     Scale(kQ, QueryFactor());
     Add({.kind = StepKind::kAttend, .from = kQ, .to = kMixed, .window = shape_.window});
     if (config_.gated_attention) Plain(StepKind::kGateBy, kSide, kMixed);

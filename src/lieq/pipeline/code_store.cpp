@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/container/compressed_tensors.h"
@@ -116,14 +119,24 @@ fs::path CodeStore::File(Index layer, const Grid& grid) const {
 
 void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,
                      const Windows& windows, Session& session) const {
-  const Index layers = model_->weights.config.layers;
-  std::vector<std::vector<Grid>> missing(Size(layers));
-  Index last = -1;
-  for (Index layer = 0; layer < layers; ++layer) {
+  std::vector<Index> layers(Size(model_->weights.config.layers));
+  std::iota(layers.begin(), layers.end(), 0);
+  Make(candidates, options, windows, layers, session);
+}
+
+void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,
+                     const Windows& windows, std::span<const Index> layers,
+                     Session& session) const {
+  const auto missing_of = [&](Index layer) {
+    std::vector<Grid> missing;
     for (const Grid& grid : candidates) {
-      if (!IsWhole(File(layer, grid), session.log())) missing[Size(layer)].push_back(grid);
+      if (!IsWhole(File(layer, grid), session.log())) missing.push_back(grid);
     }
-    if (!missing[Size(layer)].empty()) last = layer;
+    return missing;
+  };
+  Index last = -1;
+  for (const Index layer : layers) {
+    if (!missing_of(layer).empty()) last = std::max(last, layer);
   }
   if (last < 0) return;
   fs::create_directories(folder_);
@@ -136,7 +149,9 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
   Progress& progress = session.context().progress;
   progress.Begin("codes of candidates", "layer", last + 1);
   for (Index layer = 0; layer <= last; ++layer) {
-    const std::vector<Grid>& grids = missing[Size(layer)];
+    // Looked for when it comes to that: another process may have made them since.
+    const bool wanted = std::ranges::find(layers, layer) != layers.end();
+    const std::vector<Grid> grids = wanted ? missing_of(layer) : std::vector<Grid>();
     if (grids.empty()) {
       quantizer.Skip();
     } else {
@@ -152,19 +167,28 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
 
 void CodeStore::MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
                          const Windows& windows, Session& session) const {
-  std::optional<EndStatistics> statistics;  // measured where some codes are missing
+  std::vector<std::pair<const EndCandidates*, std::size_t>> all;
   for (const EndCandidates& end : ends) {
-    for (const std::optional<Grid>& grid : end.grids) {
-      if (!grid || IsWhole(EndFile(end.end, *grid), session.log())) continue;
-      EndGrids grids;
-      grids.At(end.end) = grid;
-      if (!statistics && AnyCalibrated(grids, model_->weights.config, options)) {
-        statistics =
-            MeasureEnds(model_->weights, session.device(), windows.view(), session.context());
-      }
-      (void)WriteEnds(EndFile(end.end, *grid), *model_, grids, options,
-                      statistics ? &*statistics : nullptr, session);
+    for (std::size_t c = 0; c < end.grids.size(); ++c) all.emplace_back(&end, c);
+  }
+  MakeEnds(all, options, windows, session);
+}
+
+void CodeStore::MakeEnds(std::span<const std::pair<const EndCandidates*, std::size_t>> ends,
+                         const QuantOptions& options, const Windows& windows,
+                         Session& session) const {
+  std::optional<EndStatistics> statistics;  // measured where some codes are missing
+  for (const auto& [end, candidate] : ends) {
+    const std::optional<Grid>& grid = end->grids[candidate];
+    if (!grid || IsWhole(EndFile(end->end, *grid), session.log())) continue;
+    EndGrids grids;
+    grids.At(end->end) = grid;
+    if (!statistics && AnyCalibrated(grids, model_->weights.config, options)) {
+      statistics =
+          MeasureEnds(model_->weights, session.device(), windows.view(), session.context());
     }
+    (void)WriteEnds(EndFile(end->end, *grid), *model_, grids, options,
+                    statistics ? &*statistics : nullptr, session);
   }
 }
 

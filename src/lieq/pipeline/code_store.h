@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lieq/container/model_folder.h"
@@ -38,10 +39,16 @@ class CodeStore {
   /// method without.
   void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
             Session& session) const;
+  /// The same of some layers. Other processes may work on the folder, even on the same layers:
+  /// files of one name are alike.
+  void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
+            std::span<const Index> layers, Session& session) const;
 
-  /// The same for embedding and head.
+  /// The same for embedding and head; of some of their candidates.
   void MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
                 const Windows& windows, Session& session) const;
+  void MakeEnds(std::span<const std::pair<const EndCandidates*, std::size_t>> ends,
+                const QuantOptions& options, const Windows& windows, Session& session) const;
 
   [[nodiscard]] std::filesystem::path File(Index layer, const Grid& grid) const;
   [[nodiscard]] std::filesystem::path EndFile(End end, const Grid& grid) const;

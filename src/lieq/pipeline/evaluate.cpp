@@ -13,6 +13,7 @@
 #include "lieq/pipeline/output_places.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/result_record.h"
+#include "lieq/pipeline/version.h"
 
 namespace lieq {
 namespace {
@@ -62,10 +63,48 @@ class Evaluated {
   bool fits_ = true;  // in memory
 };
 
+/// Of what was done since; of pieces all of it, wherever they were computed.
+double SecondsOf(const Stopwatch& watch, const Context& context) {
+  return context.pieces == nullptr ? watch.seconds()
+                                   : context.pieces->Seconds(context.scope, watch.seconds());
+}
+
+/// What keys of pieces begin with, for as long as it lives.
+class Scope {
+ public:
+  Scope(Context& context, std::string scope) : context_(context) {
+    context_.scope = std::move(scope);
+  }
+  ~Scope() { context_.scope.clear(); }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  Context& context_;
+};
+
+/// What pieces depend on beside models and texts.
+void Depend(const EvaluateRequest& request, Session& session) {
+  WorkPieces* pieces = session.context().pieces;
+  if (pieces == nullptr) return;
+  if (request.check_answers > 0) {
+    throw UsageError("--check-answers is not done in parts: give it in a run of its own");
+  }
+  pieces->Depend("version", std::string(kVersion));
+  (void)session.device_description();
+  (void)session.arithmetic_name();
+}
+
 /// How far the model is from its reference on the text.
 DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
                          Evaluated& reference, const ScoredText& text, const std::string& text_hash,
                          Session& session) {
+  DivergencePieces pieces(model.weights(), text, session.context());
+  const std::vector<bool> windows = pieces.windows();
+  if (pieces.batches().empty()) {  // all that is to be known is
+    return MeasureDivergence(model.weights(), reference.weights(), nullptr, pieces,
+                             session.device(), text, session.context());
+  }
   Hasher hasher;
   hasher.Add(reference.hash()).Add(text_hash).Add(request.convention->name);
   for (const Index number :
@@ -73,13 +112,16 @@ DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
     hasher.Add(std::to_string(number) + ",");
   }
   if (!text.answer.empty()) hasher.Add("answers");  // other windows may be there
+  if (std::ranges::find(windows, false) != windows.end()) {
+    for (const bool wanted : windows) hasher.Add(wanted ? "1" : "0");
+  }
   const std::string hash = hasher.Add(session.device().description()).Hex();
   const fs::path file = session.cache() / ("reference-" + hash + ".safetensors");
   session.log().Debug("the reference's states are kept in " + file.string());
-  const auto states = ReferenceStates::Make(reference.weights(), session.device(), text, hash, file,
-                                            session.context());
-  return MeasureDivergence(model.weights(), reference.weights(), states, session.device(), text,
-                           session.context());
+  const auto states = ReferenceStates::Make(reference.weights(), session.device(), text, windows,
+                                            hash, file, session.context());
+  return MeasureDivergence(model.weights(), reference.weights(), &states, pieces, session.device(),
+                           text, session.context());
 }
 
 /// Says where the windows are fewer or longer than they should be.
@@ -149,6 +191,9 @@ TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file
   TextEvaluation evaluation{.text = file,
                             .hash = Hasher().Add(encoded.content).Hex(),
                             .notes = Say(encoded.notes, session.log())};
+  if (WorkPieces* pieces = session.context().pieces; pieces != nullptr) {
+    pieces->Depend(session.context().scope + "its content", evaluation.hash);
+  }
   evaluation.tokens = static_cast<Index>(encoded.ids.size());
   ScoredText text = CutScored(std::move(encoded.ids), convention,
                               request.context.value_or(convention.context), request.stride,
@@ -167,7 +212,7 @@ TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file
       return MeasurePerplexity(model.weights(), session.device(), text, session.context());
     });
   }
-  evaluation.seconds = watch.seconds();
+  evaluation.seconds = SecondsOf(watch, session.context());
   evaluation.peak_bytes = PeakMemoryBytes();
   return evaluation;
 }
@@ -182,11 +227,16 @@ class TaskRun {
     }
   }
 
-  [[nodiscard]] std::vector<TaskResult> Measure(const Evaluated& model, Session& session) const {
+  /// of_model: what keys of its pieces begin with.
+  [[nodiscard]] std::vector<TaskResult> Measure(const Evaluated& model, const std::string& of_model,
+                                                Session& session) const {
     std::vector<TaskResult> results;
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      const Scope scope(session.context(), fmt::format("{}task {}: ", of_model, tasks_[i].name));
+      const Stopwatch watch;
       results.push_back(MeasureTask(model.weights(), model.tokenizer(), session.device(), tasks_[i],
                                     subjects_[i], session.context()));
+      results.back().seconds = SecondsOf(watch, session.context());
     }
     return results;
   }
@@ -219,6 +269,7 @@ std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request, Session& s
   if (request.texts.empty() && request.tasks.empty() && request.check_answers == 0) {
     throw UsageError("give --text, --tasks or --check-answers, or several of them");
   }
+  Depend(request, session);
   CheckCache(request, session);
   const TaskRun tasks(request);
   std::optional<AnswerChecker> checker;
@@ -227,6 +278,9 @@ std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request, Session& s
   }
   std::optional<Evaluated> reference;
   if (!request.reference.empty()) reference.emplace(request.reference, session);
+  if (reference && session.context().pieces != nullptr) {
+    session.context().pieces->Depend("the reference's weights", reference->hash());
+  }
   std::vector<ModelEvaluation> models;
   for (const fs::path& path : request.models) {
     Evaluated model(path, session);
@@ -235,12 +289,17 @@ std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request, Session& s
     made.sizes = MeasureSizes(model.folder());
     const bool records_hash = !request.texts.empty() || checker;
     if (request.hashes_models && records_hash) made.hash = model.hash();
+    const std::string of_model = fmt::format("model {}, ", models.size());
+    WorkPieces* pieces = session.context().pieces;
+    if (pieces != nullptr) pieces->Depend(of_model + "its weights", model.hash());
     for (const fs::path& file : request.texts) {
+      const Scope scope(session.context(),
+                        fmt::format("{}text {}: ", of_model, made.texts.size() + 1));
       made.texts.push_back(
           EvaluateText(request, file, model, reference ? &*reference : nullptr, session));
-      if (told) told(made, made.texts.back());
+      if (told && !session.context().is_part()) told(made, made.texts.back());
     }
-    made.tasks = model.Named([&] { return tasks.Measure(model, session); });
+    made.tasks = model.Named([&] { return tasks.Measure(model, of_model, session); });
     if (!checker) continue;
     made.answers = model.Named([&] {
       return checker->Check(model.folder(), model.tokenizer(),

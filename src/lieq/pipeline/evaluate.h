@@ -71,10 +71,11 @@ struct ModelEvaluation {
 using TextEvaluated = std::function<void(const ModelEvaluation&, const TextEvaluation&)>;
 
 /// Measures every model on every text and task, in order; the data of all tasks are read before any
-/// model runs. Writes nothing but what the reference was run for, in the session's cache.
+/// model runs. Writes nothing but what the reference was run for, in the session's cache. Pieces
+/// are batches of windows and of questions; what is not whole is empty or 0, and not told of.
 ///
-/// Throws UsageError for a request without texts, tasks and answers, Error for inputs that are
-/// wrong and weights that are not finite, Stopped.
+/// Throws UsageError for a request without texts, tasks and answers, and for answers in pieces,
+/// Error for inputs that are wrong and weights that are not finite, Stopped.
 [[nodiscard]] std::vector<ModelEvaluation> Evaluate(const EvaluateRequest& request,
                                                     Session& session,
                                                     const TextEvaluated& told = {});

@@ -118,8 +118,8 @@ Record EvaluationRecord(const EvaluateRequest& request, const ModelEvaluation& m
                 {"window_nll", result.window_nll},
                 {"seconds", text.seconds},
                 {"peak_bytes", text.peak_bytes},
-                {"device", session.device().description()},
-                {"arithmetic", Name(session.arithmetic())},
+                {"device", session.device_description()},
+                {"arithmetic", session.arithmetic_name()},
                 {"threads", session.pool().size()}};
   if (!text.notes.empty()) record["text_notes"] = text.notes;
   if (text.divergence) record["reference"] = DivergenceRecord(request.reference, *text.divergence);
@@ -135,7 +135,7 @@ Record TasksRecord(const ModelEvaluation& model, const ModelEvaluation* whole, S
                 {"tasks", Record::array()},
                 {"average", model.TaskAverage()},
                 {"peak_bytes", PeakMemoryBytes()},
-                {"device", session.device().description()},
+                {"device", session.device_description()},
                 {"threads", session.pool().size()}};
   for (const TaskResult& task : model.tasks) record["tasks"].push_back(TaskRecord(task));
   if (whole != nullptr && whole != &model) {
@@ -175,7 +175,7 @@ Record AnswersRecord(const EvaluateRequest& request, const ModelEvaluation& mode
     record["answers"].push_back(std::move(row));
   }
   record["peak_bytes"] = PeakMemoryBytes();
-  record["device"] = session.device().description();
+  record["device"] = session.device_description();
   record["threads"] = session.pool().size();
   return record;
 }

@@ -78,6 +78,26 @@ bool IsImatrix(const fs::path& file) {
   return numbers[0] > 0 && numbers[1] > 4 && numbers[1] < 256 && head.substr(8) == "blk.";
 }
 
+/// Too large to be read whole: its keys are sorted, and this one is among the first.
+bool IsPart(const fs::path& file) {
+  return Head(file, 64).starts_with("{\"finished\":") &&
+         Head(file, 64).find("\"kind\":\"part\"") != std::string::npos;
+}
+
+/// One record of `evaluate`, or a list of them.
+bool IsEvaluation(const fs::path& file) {
+  if (Head(file, 1) != "{" && Head(file, 1) != "[") return false;
+  try {
+    const Record record = ParseRecord(ReadText(file, kLargestRecord), file.string());
+    const Record& first = record.is_array() && !record.empty() ? record.front() : record;
+    return first.is_object() &&
+           (HasText(first, "kind", "evaluation") || HasText(first, "kind", "tasks") ||
+            HasText(first, "kind", "answers"));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 bool IsPredictions(const fs::path& file) {
   const std::string head = Head(file, std::size_t{1} << 16);
   const std::string line = head.substr(0, head.find('\n'));
@@ -125,6 +145,8 @@ constexpr std::array kKinds{
     KindRow{"sensitivities",
             {"sensitivities", [](const fs::path& f) { return IsRecord(f, "sensitivities"); }}},
     KindRow{"plan", {"a plan", [](const fs::path& f) { return IsRecord(f, "plan"); }}},
+    KindRow{"evaluation", {"records of an evaluation", IsEvaluation}},
+    KindRow{"part", {"a part of a run", IsPart}},
     KindRow{"report", {"a report of this program", IsReport}},
     KindRow{"gguf",
             {"a GGUF file that this program wrote",

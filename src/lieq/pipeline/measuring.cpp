@@ -3,13 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
+#include <array>
+#include <cmath>
+#include <iterator>
+#include <utility>
 
 #include "lieq/base/error.h"
+#include "lieq/base/stopwatch.h"
 #include "lieq/container/engines.h"
+#include "lieq/evaluate/piece_numbers.h"
 #include "lieq/pipeline/calibration_text.h"
 #include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/quantize_settings.h"
+#include "lieq/pipeline/sensitivity_pieces.h"
 #include "lieq/pipeline/size_budget.h"
 #include "lieq/pipeline/transforming.h"
 #include "lieq/pipeline/version.h"
@@ -281,123 +287,241 @@ ModelGrids GridsOfChoice(const Candidates& candidates, const std::vector<std::si
 
 namespace {
 
-/// Each end at each of its candidates, all else whole.
+/// WorkPieces of one kind that are known, or to be computed here. Without pieces all are to be.
+bool IsToBeMeasured(const std::string& key, Index index, WorkPieces* pieces) {
+  return pieces == nullptr || (pieces->Find(key) == nullptr && pieces->IsMine(index));
+}
+
+std::string LayerKey(Index layer) {
+  return fmt::format("layer {}", layer);
+}
+
+std::string EndKey(End end, std::size_t candidate) {
+  return fmt::format("{} at candidate {}", Name(end), candidate);
+}
+
+/// Candidates of the ends that are to be measured here.
+using EndRuns = std::vector<std::pair<const EndCandidates*, std::size_t>>;
+
+EndRuns EndsToMeasure(const std::vector<EndCandidates>& ends, Index layers, WorkPieces* pieces) {
+  EndRuns runs;
+  Index index = layers;  // behind those of layers, so that parts share both
+  for (const EndCandidates& end : ends) {
+    for (std::size_t c = 0; c < end.grids.size(); ++c) {
+      if (!end.grids[c]) continue;  // floats cost nothing
+      if (IsToBeMeasured(EndKey(end.end, c), index++, pieces)) runs.emplace_back(&end, c);
+    }
+  }
+  return runs;
+}
+
+/// Each end at each of its candidates, all else whole; those that are another's stay 0.
 std::vector<EndSensitivity> DamagesOfEnds(const Bench& bench,
                                           const std::vector<EndCandidates>& ends,
-                                          DamageMeter& meter, Session& session) {
-  std::size_t runs = 0, done = 0;
-  for (const EndCandidates& end : ends) runs += end.grids.size();
-  Progress& progress = session.context().progress;
-  progress.Begin("measuring the ends", "candidate", static_cast<Index>(runs));
+                                          const EndRuns& runs,
+                                          const std::function<DamageMeter&()>& meter,
+                                          Session& session) {
   std::vector<EndSensitivity> measured;
   for (const EndCandidates& end : ends) {
-    EndSensitivity row{.candidates = end, .kl = {}, .nll_rise = {}};
-    for (const std::optional<Grid>& grid : end.grids) {
-      Damage damage;
-      if (grid) damage = meter.Model(bench.store->WithEnd(end.end, *grid));
-      row.kl.push_back(damage.kl);
-      row.nll_rise.push_back(damage.nll_rise);
-      progress.Update(static_cast<Index>(++done));
+    const std::vector<double> nothing(end.grids.size());
+    measured.push_back({.candidates = end, .kl = nothing, .nll_rise = nothing});
+  }
+  WorkPieces* pieces = session.context().pieces;
+  Progress& progress = session.context().progress;
+  progress.Begin("measuring the ends", "candidate", static_cast<Index>(runs.size()));
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const auto& [end, candidate] = runs[i];
+    const Damage damage = meter().Model(bench.store->WithEnd(end->end, *end->grids[candidate]));
+    EndSensitivity& row = measured[Size(end - ends.data())];
+    row.kl[candidate] = damage.kl;
+    row.nll_rise[candidate] = damage.nll_rise;
+    if (pieces != nullptr) {
+      const std::vector<double> numbers{damage.kl, damage.nll_rise};
+      pieces->Keep(EndKey(end->end, candidate), PieceOfNumbers({&numbers, 1}));
     }
-    measured.push_back(std::move(row));
+    progress.Update(static_cast<Index>(i + 1));
   }
   progress.End();
+  if (pieces == nullptr || !pieces->whole()) return measured;
+  for (EndSensitivity& row : measured) {
+    for (std::size_t c = 0; c < row.kl.size(); ++c) {
+      if (!row.candidates.grids[c]) continue;
+      const std::string key = EndKey(row.candidates.end, c);
+      constexpr std::size_t kNumbers = 2;
+      const auto numbers = NumbersOfPiece(*pieces->Find(key), {&kNumbers, 1}, key);
+      row.kl[c] = numbers[0][0];
+      row.nll_rise[c] = numbers[0][1];
+    }
+  }
   return measured;
+}
+
+/// The units of a layer with the losses of their candidates; nothing is measured.
+std::vector<UnitSensitivity> LossesOf(const Bench& bench, Index layer,
+                                      const std::vector<Grid>& candidates) {
+  const ModelConfig& config = bench.source.model().weights.config;
+  std::vector<std::array<LinearReport, kSites>> reports;
+  for (const Grid& grid : candidates) reports.push_back(bench.store->Reports(layer, grid));
+  std::vector<UnitSensitivity> units;
+  for (const Unit unit : kAllUnits) {
+    UnitSensitivity row{.layer = layer, .unit = unit, .loss = {}, .measured = {}};
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      double error = 0, signal = 0;
+      for (const Site site : SitesOf(unit)) {
+        error += reports[c][static_cast<std::size_t>(site)].error;
+        signal += reports[c][static_cast<std::size_t>(site)].signal;
+      }
+      row.loss.push_back(!Fits(candidates[c], config, unit)
+                             ? std::nullopt
+                             : std::optional(signal > 0 ? error / signal : 0.0));
+    }
+    units.push_back(std::move(row));
+  }
+  return units;
+}
+
+/// Which replacements of a unit are run: all, or the one that changes its loss most. base: the
+/// candidate that it has in the base mix; none: it is whole there.
+std::vector<std::size_t> CandidatesToRun(const UnitSensitivity& unit, bool every,
+                                         std::optional<std::size_t> base) {
+  const double from = base ? *unit.loss[*base] : 0;
+  std::vector<std::size_t> wanted;
+  for (std::size_t c = 0; c < unit.loss.size(); ++c) {
+    if (!unit.loss[c] || c == base) continue;
+    if (every) {
+      wanted.push_back(c);
+    } else if (wanted.empty() ||
+               std::fabs(*unit.loss[c] - from) > std::fabs(*unit.loss[wanted.front()] - from)) {
+      wanted = {c};
+    }
+  }
+  return wanted;
+}
+
+/// Measures the units of some layers, [layers]; `layers` rises.
+std::vector<LayerSensitivity> MeasureLayers(const Bench& bench, const std::vector<Index>& layers,
+                                            const std::vector<Grid>& candidates, bool every,
+                                            const std::vector<std::size_t>& base,
+                                            const std::function<DamageMeter&()>& meter,
+                                            Session& session) {
+  std::vector<LayerSensitivity> measured;
+  std::vector<LayerVariant> variants;
+  std::vector<std::array<std::size_t, 3>> what;  // of `measured`, unit, candidate
+  for (const Index layer : layers) {
+    measured.push_back({.units = LossesOf(bench, layer, candidates)});
+    for (std::size_t i = 0; i < kUnits; ++i) {
+      const std::size_t first = Size(layer) * kUnits;
+      const auto held = base.empty() ? std::nullopt : std::optional(base[first + i]);
+      for (const std::size_t c : CandidatesToRun(measured.back().units[i], every, held)) {
+        what.push_back({measured.size() - 1, i, c});
+        variants.push_back({layer, [&, layer, first, i, c] {
+                              std::array<const Grid*, kUnits> grids{};
+                              for (std::size_t u = 0; u < kUnits && !base.empty(); ++u) {
+                                grids[u] = &candidates[base[first + u]];
+                              }
+                              grids[i] = &candidates[c];
+                              return bench.store->Layer(layer, grids);
+                            }});
+      }
+    }
+  }
+  const ModelConfig& config = bench.source.model().weights.config;
+  const Index passes = DamageMeter::LayerPasses(config.layers, variants);
+  session.log().Info(
+      fmt::format("measuring {} replacements: {:.1f} forward passes over {} windows of {} tokens",
+                  variants.size(), static_cast<double>(passes) / static_cast<double>(config.layers),
+                  bench.damage_windows.count, bench.damage_windows.length));
+  const Weights start =
+      base.empty() ? bench.source.model().weights
+                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base));
+  const std::vector<Damage> damages = meter().Variants(start, variants);
+  for (std::size_t i = 0; i < what.size(); ++i) {
+    const auto& [row, unit, candidate] = what[i];
+    measured[row].units[unit].measured.push_back({.candidate = candidate,
+                                                  .kl = damages[i].kl,
+                                                  .nll_rise = damages[i].nll_rise,
+                                                  .window_nll_rise = damages[i].window_nll_rise});
+  }
+  for (LayerSensitivity& layer : measured) {
+    layer.stride = meter().stride();
+    if (base.empty()) continue;
+    layer.base_kl = damages.back().kl;
+    layer.base_nll_rise = damages.back().nll_rise;
+  }
+  return measured;
+}
+
+/// As many variants as were run in each layer, to count passes.
+Index LayerPasses(const Sensitivities& s) {
+  std::vector<LayerVariant> variants;
+  for (const UnitSensitivity& unit : s.units) {
+    variants.insert(variants.end(), unit.measured.size(),
+                    LayerVariant{.layer = unit.layer, .weights = {}});
+  }
+  return DamageMeter::LayerPasses(s.layers(), variants);
 }
 
 }  // namespace
 
 Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& bench,
                                    const Candidates& all, bool every,
-                                   const std::vector<std::size_t>& base, DamageMeter& meter,
-                                   Session& session) {
-  const auto begin = std::chrono::steady_clock::now();
+                                   const std::vector<std::size_t>& base,
+                                   const std::function<DamageMeter&()>& meter, Session& session) {
+  const Stopwatch watch;
   const ModelConfig& config = bench.source.model().weights.config;
   const std::vector<Grid>& candidates = all.units;
   const QuantOptions options = CandidateOptions(request);
-  bench.store->Make(candidates, options, bench.windows, session);
-  bench.store->MakeEnds(all.ends, options, bench.windows, session);
+  WorkPieces* pieces = session.context().pieces;
+  std::vector<Index> layers;  // to be measured here
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    if (IsToBeMeasured(LayerKey(layer), layer, pieces)) layers.push_back(layer);
+  }
+  EndRuns ends;  // in a context, units alone are measured
+  if (base.empty()) ends = EndsToMeasure(all.ends, config.layers, pieces);
+  bench.store->Make(candidates, options, bench.windows, layers, session);
+  if (!base.empty() && !layers.empty()) {  // the mix is of all layers
+    bench.store->Make(candidates, options, bench.windows, session);
+  }
+  bench.store->MakeEnds(ends, options, bench.windows, session);
 
   Sensitivities s{.mode = base.empty() ? DamageMode::kSolo : DamageMode::kContext,
                   .candidates = candidates,
+                  .units = {},
+                  .ends = {},
                   .base = base,
                   .windows = bench.damage_windows.count,
                   .context = bench.damage_windows.length,
-                  .stride = meter.stride(),
                   .method = options.method,
                   .model_hash = bench.source.hash(),
                   .text_hash = bench.text.hash,
                   .calibration_hash =
                       bench.source.calibration_read() ? bench.source.calibration_read()->hash : ""};
-  for (Index layer = 0; layer < config.layers; ++layer) {
-    std::vector<std::array<LinearReport, kSites>> reports;
-    for (const Grid& grid : candidates) reports.push_back(bench.store->Reports(layer, grid));
-    for (const Unit unit : kAllUnits) {
-      UnitSensitivity row{.layer = layer, .unit = unit};
-      for (std::size_t c = 0; c < candidates.size(); ++c) {
-        double error = 0, signal = 0;
-        for (const Site site : SitesOf(unit)) {
-          error += reports[c][static_cast<std::size_t>(site)].error;
-          signal += reports[c][static_cast<std::size_t>(site)].signal;
-        }
-        row.loss.push_back(!Fits(candidates[c], config, unit)
-                               ? std::nullopt
-                               : std::optional(signal > 0 ? error / signal : 0.0));
-      }
-      s.units.push_back(std::move(row));
+  std::vector<LayerSensitivity> measured;
+  if (!layers.empty()) {
+    measured = MeasureLayers(bench, layers, candidates, every, base, meter, session);
+  }
+  for (std::size_t i = 0; i < measured.size() && pieces != nullptr; ++i) {
+    pieces->Keep(LayerKey(layers[i]), PieceOf(measured[i]));
+  }
+  if (base.empty()) s.ends = DamagesOfEnds(bench, all.ends, ends, meter, session);
+  s.seconds = watch.seconds();
+  if (pieces != nullptr) {
+    s.seconds = pieces->Seconds("sensitivity", s.seconds);
+    if (!pieces->whole()) return s;
+    measured.clear();
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      const std::string key = LayerKey(layer);
+      measured.push_back(
+          LayerOfPiece(*pieces->Find(key), key, layer, candidates.size(), s.windows));
     }
   }
-
-  // Which replacements are run: all, or for each unit the one that changes its loss most.
-  std::vector<LayerVariant> variants;
-  std::vector<std::pair<std::size_t, std::size_t>> what;  // unit, candidate
-  for (std::size_t u = 0; u < s.units.size(); ++u) {
-    const UnitSensitivity& unit = s.units[u];
-    const double from = base.empty() ? 0 : *unit.loss[base[u]];
-    std::vector<std::size_t> wanted;
-    for (std::size_t c = 0; c < candidates.size(); ++c) {
-      if (!unit.loss[c] || (!base.empty() && c == base[u])) continue;
-      if (every) {
-        wanted.push_back(c);
-      } else if (wanted.empty() ||
-                 std::fabs(*unit.loss[c] - from) > std::fabs(*unit.loss[wanted.front()] - from)) {
-        wanted = {c};
-      }
-    }
-    for (const std::size_t c : wanted) {
-      what.emplace_back(u, c);
-      variants.push_back({unit.layer, [&, u, c] {
-                            std::array<const Grid*, kUnits> grids{};
-                            const std::size_t first = u - u % kUnits;
-                            for (std::size_t i = 0; i < kUnits; ++i) {
-                              if (!base.empty()) grids[i] = &candidates[base[first + i]];
-                            }
-                            grids[u % kUnits] = &candidates[c];
-                            return bench.store->Layer(s.units[u].layer, grids);
-                          }});
-    }
+  for (LayerSensitivity& layer : measured) {
+    std::ranges::move(layer.units, std::back_inserter(s.units));
+    s.stride = layer.stride;
+    s.base_kl = layer.base_kl;
+    s.base_nll_rise = layer.base_nll_rise;
   }
-  s.layer_passes = DamageMeter::LayerPasses(config.layers, variants);
-  session.log().Info(fmt::format(
-      "measuring {} replacements: {:.1f} forward passes over {} windows of {} tokens",
-      variants.size(), static_cast<double>(s.layer_passes) / static_cast<double>(config.layers),
-      s.windows, s.context));
-  const Weights start =
-      base.empty() ? bench.source.model().weights
-                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base));
-  const std::vector<Damage> damages = meter.Variants(start, variants);
-  for (std::size_t i = 0; i < what.size(); ++i) {
-    s.units[what[i].first].measured.push_back({.candidate = what[i].second,
-                                               .kl = damages[i].kl,
-                                               .nll_rise = damages[i].nll_rise,
-                                               .window_nll_rise = damages[i].window_nll_rise});
-  }
-  if (!base.empty()) {
-    s.base_kl = damages.back().kl;
-    s.base_nll_rise = damages.back().nll_rise;
-  }
-  if (base.empty()) s.ends = DamagesOfEnds(bench, all.ends, meter, session);
-  s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  s.layer_passes = LayerPasses(s);
   return s;
 }
 

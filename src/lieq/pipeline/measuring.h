@@ -1,6 +1,7 @@
 // Measuring what candidates cost a model: the work behind `sensitivity` and the optimal plans.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "lieq/diagnose/damage.h"
@@ -78,11 +79,13 @@ struct Bench {
 /// at all; else at the one that costs least, which the others are predicted from), and each end at
 /// all of its own, where nothing else is quantized.
 /// base: the mix for damage in context; empty for solo. Says the cost in forward passes before it
-/// starts.
+/// starts. meter: called where something is to be measured. Pieces are layers and candidates of
+/// ends; of a result that is not whole nothing may be used.
 [[nodiscard]] Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& bench,
                                                  const Candidates& candidates, bool every,
                                                  const std::vector<std::size_t>& base,
-                                                 DamageMeter& meter, Session& session);
+                                                 const std::function<DamageMeter&()>& meter,
+                                                 Session& session);
 
 /// The grids of a choice of candidates, by [layers * kUnits], then ends where they are chosen.
 [[nodiscard]] ModelGrids GridsOfChoice(const Candidates& candidates,

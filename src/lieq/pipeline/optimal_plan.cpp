@@ -376,8 +376,9 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
                   session.context());
   }
   if (request.damage.sensitivities.empty()) {
-    s = MeasureSensitivities(request, bench, candidates, request.damage.measure_all, {}, *meter,
-                             session);
+    s = MeasureSensitivities(
+        request, bench, candidates, request.damage.measure_all, {},
+        [&]() -> DamageMeter& { return *meter; }, session);
   }
   const DamageTable all = PredictAll(s), damage = Allowed(all, candidates);
   std::optional<Choice> choice;

@@ -146,7 +146,7 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
 }
 
 Record WithDevice(Record settings, Session& session) {
-  if (session.device_has_own_bytes()) settings["device"] = session.device().description();
+  if (session.device_has_own_bytes()) settings["device"] = session.device_description();
   return settings;
 }
 

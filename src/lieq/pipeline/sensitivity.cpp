@@ -1,6 +1,9 @@
 #include "lieq/pipeline/sensitivity.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +18,7 @@
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/source.h"
 #include "lieq/quantize/candidate_quantizer.h"
+#include "lieq/quantize/quantizers.h"
 
 namespace lieq {
 namespace {
@@ -111,14 +115,44 @@ class Measurement {
     if (request_.estimates && !session_.device_has_own_bytes()) {
       Declare(session_.context().progress, Foresee().estimate.stages);
     }
-    bench_.store->Make(candidates_.units, CandidateOptions(request_), bench_.windows, session_);
-    DamageMeter meter(source_.model().weights, session_.device(), bench_.damage_windows.view(),
+    Depend();
+    std::optional<DamageMeter> meter;  // runs the whole model, so it is made when it is needed
+    const auto needed = [&]() -> DamageMeter& {
+      if (!meter) {
+        meter.emplace(source_.model().weights, session_.device(), bench_.damage_windows.view(),
                       session_.context());
+      }
+      return *meter;
+    };
     return MeasureSensitivities(request_, bench_, candidates_, request_.damage.measure_all, base_,
-                                meter, session_);
+                                needed, session_);
   }
 
  private:
+  /// What pieces depend on.
+  void Depend() {
+    WorkPieces* pieces = session_.context().pieces;
+    if (pieces == nullptr) return;
+    const bool calibrated = FindQuantizer(CandidateOptions(request_).method).needs_calibration;
+    const Record codes = CodeSettings(
+        request_, source_.hash(), calibrated ? &source_.calibration() : nullptr, bench_.windows);
+    for (const auto& [name, value] : codes.items()) pieces->Depend(name, value.dump());
+    (void)session_.device_description();
+    (void)session_.arithmetic_name();
+    pieces->Depend("damage", fmt::format("{} windows of {} of the text {}, {}, {}",
+                                         bench_.damage_windows.count, bench_.damage_windows.length,
+                                         bench_.text.hash, Name(request_.damage.mode),
+                                         request_.damage.measure_all ? "all" : "some"));
+    std::string grids;
+    for (const Grid& grid : candidates_.units) grids += Label(grid) + ",";
+    for (const EndCandidates& end : candidates_.ends) {
+      grids += std::string(Name(end.end)) + ":";
+      for (const std::optional<Grid>& grid : end.grids) grids += (grid ? Label(*grid) : "16") + ",";
+    }
+    for (const std::size_t candidate : base_) grids += std::to_string(candidate) + " ";
+    pieces->Depend("candidates", grids);
+  }
+
   static fs::path CheckedCodes(const QuantizeRequest& request) {
     fs::path codes = CodesFolder(request, false);
     CheckCodes(request, codes);

@@ -75,6 +75,17 @@ Device& Session::device() {
   return *device_;
 }
 
+std::string Session::device_description() {
+  std::string here = device().description();
+  return context_.pieces == nullptr ? here : context_.pieces->Setting("device", std::move(here));
+}
+
+std::string Session::arithmetic_name() {
+  std::string here(Name(arithmetic()));
+  return context_.pieces == nullptr ? here
+                                    : context_.pieces->Setting("arithmetic", std::move(here));
+}
+
 void Session::TakeFastArithmetic() {
   if (!FindDevice(machine_.device).row.has_fast_bf16()) return;
   machine_.arithmetic = Arithmetic::kBf16;

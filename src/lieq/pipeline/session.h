@@ -24,6 +24,13 @@ class Session {
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
   /// Says a thing once: what was said of an input that is read again, was said.
   [[nodiscard]] const Log& log() const noexcept { return log_; }
+  /// From now on long work is done in pieces, which outlive the session.
+  void Share(WorkPieces& pieces) { context_.pieces = &pieces; }
+  /// What results were computed by: device().description(), or where nothing is computed, that of
+  /// the pieces.
+  [[nodiscard]] std::string device_description();
+  /// "float32", likewise.
+  [[nodiscard]] std::string arithmetic_name();
   /// Of the device's products.
   [[nodiscard]] Arithmetic arithmetic() {
     (void)device();

@@ -145,6 +145,8 @@ void CheckRows(const JsonObject& study, const std::vector<StudyText>& texts) {
     } else if (key.starts_with("measured: ") && activations) {
       const JsonObject kl = row.Object("kl");
       for (const auto& [name, table] : rows[i]["kl"].items()) CheckMeasured(row, kl, name);
+    } else if (key.starts_with("measured: ") && row.Has("expert_kl")) {
+      CheckMeasured(row, row, "expert_kl");
     } else if (key.starts_with("measured: ")) {
       (void)row.Number("base_perplexity");
       for (const char* name : {"drop", "solo", "solo_kl"}) CheckMeasured(row, row, name);
@@ -152,6 +154,15 @@ void CheckRows(const JsonObject& study, const std::vector<StudyText>& texts) {
       (void)row.Number("rho");
     }
   }
+}
+
+/// What a piece holds: the text of a record. Throws Error naming it.
+Record RecordOf(const std::string& piece, const std::string& name) {
+  const Json text = ParseJson(piece, name);
+  if (!text.is_string()) {
+    throw Error({.what = "a piece of another form than this work's", .where = name});
+  }
+  return ParseRecord(text.get<std::string>(), name);
 }
 
 }  // namespace
@@ -198,11 +209,10 @@ StudyBench::StudyBench(const StudyRequest& request_, Session& session_)
             {"rows", Record::array()}};
 }
 
-const Record& StudyBench::Row(const std::string& key, const std::function<Record()>& make) {
+const Record& StudyBench::Derived(const std::string& key, const std::function<Record()>& make) {
   for (const Record& row : study_["rows"]) {
     if (row.value("key", "") == key) return row;
   }
-  session.log().Info("study " + request.name + ": " + key);
   Record row = make();
   row["key"] = key;
   study_["rows"].push_back(std::move(row));
@@ -210,7 +220,42 @@ const Record& StudyBench::Row(const std::string& key, const std::function<Record
   return study_["rows"].back();
 }
 
+const Record& StudyBench::Row(const std::string& key, const std::function<Record()>& make) {
+  static const Record kAnothers;
+  WorkPieces* pieces = session.context().pieces;
+  const auto made = [&] {
+    session.log().Info("study " + request.name + ": " + key);
+    const WithoutPieces alone(session.context());
+    return make();
+  };
+  if (pieces == nullptr) return Derived(key, made);
+  const std::string name = "row " + key;
+  const bool asked_before = !asked_.insert(key).second;
+  const std::string* known = pieces->Find(name);
+  if (known == nullptr) {
+    // An index for each row, in the order of the study, whoever computes it.
+    if (!asked_before) is_mine_[key] = pieces->IsMine(static_cast<Index>(is_mine_.size()));
+    if (!is_mine_[key]) return kAnothers;
+    pieces->Keep(name, Json(made().dump()).dump());  // as text, which keeps the order of keys
+    known = pieces->Find(name);
+  } else if (!asked_before) {
+    is_mine_[key] = true;
+  }
+  return Derived(key, [&] { return RecordOf(*known, name); });
+}
+
+void StudyBench::Depend() {
+  WorkPieces* pieces = session.context().pieces;
+  if (pieces == nullptr) return;
+  for (const auto& [name, value] : study_["settings"].items()) pieces->Depend(name, value.dump());
+  (void)session.device_description();
+  (void)session.arithmetic_name();
+}
+
 void StudyBench::Save() {
+  // The parts of a study are in files of their own until they are put together.
+  const WorkPieces* pieces = session.context().pieces;
+  if (pieces != nullptr && pieces->computes()) return;
   fs::create_directories(request.run.output);
   WriteFileAtomically(file_, study_.dump(1) + "\n");
 }
@@ -239,7 +284,20 @@ Record StudyBench::Perplexities(const Weights& weights) {
 
 const Record& StudyBench::Base() {
   if (!study_.contains("base")) {
-    study_["base"] = {{"perplexity", Perplexities(model.weights)}};
+    // All rows need it, so each part computes it, and what they found is compared.
+    WorkPieces* pieces = session.context().pieces;
+    const std::string* known = pieces != nullptr ? pieces->Find("base") : nullptr;
+    Record perplexities;
+    if (known != nullptr) {
+      perplexities = RecordOf(*known, "base");
+    } else {
+      const WithoutPieces alone(session.context());
+      perplexities = Perplexities(model.weights);
+    }
+    if (pieces != nullptr && known == nullptr) {
+      pieces->Keep("base", Json(perplexities.dump()).dump());
+    }
+    study_["base"] = {{"perplexity", std::move(perplexities)}};
     Save();
   }
   return study_["base"]["perplexity"];
@@ -279,12 +337,21 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
       folder, transformed != nullptr ? *transformed : model,
       WithDevice(CodeSettings(told.run, model_hash, calibrated ? calibration : nullptr, windows),
                  session));
-  store.Make(grids, options, windows, session);
+  const WorkPieces* pieces = session.context().pieces;
+  if (pieces == nullptr) {
+    store.Make(grids, options, windows, session);
+  } else if (pieces->computes()) {
+    // Its share of the layers, then what the others have not made by then: of a part that was lost
+    // nothing is waited for.
+    store.Make(grids, options, windows, pieces->Share(model.weights.config.layers), session);
+    store.Make(grids, options, windows, session);
+  }
   return store;
 }
 
 Record StudyModel(const StudyRequest& request, Session& session) {
   StudyBench bench(request, session);
+  bench.Depend();
   CheckGroupSize(bench.model.weights.config, request.run.grids.group_size);
   try {
     FindStudy(request.name).run(bench);

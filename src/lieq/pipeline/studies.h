@@ -6,7 +6,9 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -60,8 +62,13 @@ class StudyBench {
   std::string model_hash;
   std::vector<StudyText> texts;
 
-  /// The row of that key: an earlier one, or made now and saved at once.
+  /// The row of that key: an earlier one, or made now and saved at once. Pieces are rows: one that
+  /// is another's is null.
   const Record& Row(const std::string& key, const std::function<Record()>& make);
+  /// The same of a row that follows from others, and is no piece.
+  const Record& Derived(const std::string& key, const std::function<Record()>& make);
+  /// Tells pieces what they depend on.
+  void Depend();
   [[nodiscard]] const Record& rows() const { return study_.at("rows"); }
   void Flag(std::string_view name, std::string text);
   /// Adds the perplexities of the float model to the record, as its "base".
@@ -87,6 +94,8 @@ class StudyBench {
 
  private:
   Record study_;
+  std::set<std::string> asked_;          // rows, where they are pieces
+  std::map<std::string, bool> is_mine_;  // of these
   std::filesystem::path file_;
   std::optional<Tokenizer> tokenizer_;
 };

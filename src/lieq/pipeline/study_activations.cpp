@@ -86,6 +86,7 @@ void StudyActivations(StudyBench& bench) {
       const Record measured = bench.Row("measured: " + where, [&] {
         return Measured(bench, text, length, store, grid, roundings);
       });
+      if (measured.is_null()) continue;  // another part's
       const auto of = [&](const std::string& name) {
         return measured["kl"][name].get<LayerWindows>();
       };
@@ -97,7 +98,7 @@ void StudyActivations(StudyBench& bench) {
         const LayerWindows truth = of(rounding.name());
         for (const auto& [name, score] : scores) {
           const Record& row =
-              bench.Row(fmt::format("{}: {} with {}", where, name, rounding.name()), [&] {
+              bench.Derived(fmt::format("{}: {} with {}", where, name, rounding.name()), [&] {
                 Record made{{"text", text.name},
                             {"context", length},
                             {"score", name},

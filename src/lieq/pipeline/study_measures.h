@@ -28,4 +28,9 @@ using LayerWindows = std::vector<std::vector<double>>;
 [[nodiscard]] std::vector<LayerVariant> LayersOnGrid(Index layers, const CodeStore& store,
                                                      const Grid& grid);
 
+/// Each expert of each layer that has some on the grid, all else whole: layer by layer, expert by
+/// expert. One is measured after another, since they share the memory of a layer.
+[[nodiscard]] std::vector<LayerVariant> ExpertsOnGrid(const Weights& weights,
+                                                      const CodeStore& store, const Grid& grid);
+
 }  // namespace lieq

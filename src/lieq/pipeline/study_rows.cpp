@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "lieq/base/error.h"
@@ -213,6 +214,81 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
   });
 }
 
+/// The scores of all experts, layer by layer.
+std::vector<double> OfExperts(const Diagnosis& diagnosis,
+                              std::vector<double> LayerDiagnosis::* score) {
+  std::vector<double> all;
+  for (const LayerDiagnosis& layer : diagnosis.layers) {
+    all.insert(all.end(), (layer.*score).begin(), (layer.*score).end());
+  }
+  return all;
+}
+
+/// Whether the scores of experts predict what rounding one alone costs: over all experts, and the
+/// mean over layers of the correlation inside each.
+void CorrelateExperts(StudyBench& bench, const Diagnosis& cheap, const CodeStore& store,
+                      const Grid& grid) {
+  const Weights& weights = bench.model.weights;
+  const std::vector<LayerVariant> variants = ExpertsOnGrid(weights, store, grid);
+  const std::map<std::string, std::vector<double>> scores{
+      {"compactness", OfExperts(cheap, &LayerDiagnosis::expert_compactness)},
+      {"energy", OfExperts(cheap, &LayerDiagnosis::expert_top_k_energy)}};
+  for (const StudyText& text : bench.texts) {
+    for (const Index length : bench.request.lengths) {
+      const std::string where = fmt::format("{}, {}", text.name, length);
+      const Record measured = bench.Row("measured: " + where + ", experts", [&] {
+        const Windows windows = bench.TextWindows(text, length);
+        DamageMeter meter(weights, bench.session.device(), windows.view(), bench.session.context());
+        const std::vector<Damage> damages = meter.Variants(weights, variants);
+        Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
+        for (std::size_t i = 0; i < variants.size(); ++i) {
+          row["expert_layers"].push_back(variants[i].layer);
+          row["expert_kl"].push_back(damages[i].window_kl);
+        }
+        return row;
+      });
+      if (measured.is_null()) continue;  // another part's
+      const auto truth = measured["expert_kl"].get<LayerWindows>();
+      const auto layers = measured["expert_layers"].get<std::vector<Index>>();
+      for (const auto& [name, score] : scores) {
+        if (score.size() != truth.size()) continue;  // of attention alone
+        bench.Derived(fmt::format("{}: {} of experts with solo-kl", where, name), [&] {
+          Record made{{"text", text.name},
+                      {"context", length},
+                      {"score", name + " of experts"},
+                      {"against", "solo-kl"}};
+          made.update(Correlation(Columns(score), truth, measured["windows"].get<Index>(),
+                                  bench.request.run.seed));
+          return made;
+        });
+        bench.Derived(
+            fmt::format("{}: {} of experts with solo-kl, inside layers", where, name), [&] {
+              Record made{{"text", text.name},
+                          {"context", length},
+                          {"score", name + " of experts"},
+                          {"against", "solo-kl inside layers"}};
+              double sum = 0, count = 0;
+              for (std::size_t begin = 0, end; begin < layers.size(); begin = end) {
+                for (end = begin; end < layers.size() && layers[end] == layers[begin];) ++end;
+                std::vector<double> mine(score.begin() + static_cast<std::ptrdiff_t>(begin),
+                                         score.begin() + static_cast<std::ptrdiff_t>(end));
+                std::vector<double> damage;
+                for (std::size_t i = begin; i < end; ++i) {
+                  damage.push_back(std::accumulate(truth[i].begin(), truth[i].end(), 0.0));
+                }
+                const auto rho = SpearmanRho(mine, damage);
+                if (!rho) continue;
+                sum += *rho;
+                ++count;
+              }
+              if (count > 0) made["rho"] = sum / count;
+              return made;
+            });
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void StudyCorrelation(StudyBench& bench) {
@@ -248,6 +324,7 @@ void StudyCorrelation(StudyBench& bench) {
         }
         return row;
       });
+      if (measured.is_null()) continue;  // another part's
       const auto windows = measured["windows"].get<Index>();
       using Table = LayerWindows;
       const std::map<std::string, Table> truths{{"perplexity-drop", measured["drop"].get<Table>()},
@@ -261,7 +338,7 @@ void StudyCorrelation(StudyBench& bench) {
         if (against != "perplexity-drop") scores["perplexity-drop"] = truths.at("perplexity-drop");
         for (const auto& [name, score] : scores) {
           const std::string key = fmt::format("{}: {} with {}", where, name, against);
-          const Record row = bench.Row(key, [&, &name = name, &score = score, &truth = truth] {
+          const Record row = bench.Derived(key, [&, &name = name, &score = score, &truth = truth] {
             Record made{
                 {"text", text.name}, {"context", length}, {"score", name}, {"against", against}};
             made.update(Correlation(score, truth, windows, bench.request.run.seed));
@@ -277,6 +354,7 @@ void StudyCorrelation(StudyBench& bench) {
       }
     }
   }
+  if (weights.config.HasExperts()) CorrelateExperts(bench, cheap, store, grids.front());
   if (least < kTrusted) {
     bench.Flag("cheap-ranking",
                fmt::format("Spearman's rho down to {:.2f} ({}), below {:g}: do not trust the cheap "
@@ -316,7 +394,7 @@ void StudyLayers(StudyBench& bench) {
       raised = HighestLayers(scores, m);
       const std::string key = m == 0 ? "no layer raised" : fmt::format("{} {}", ranking, m);
       last = bench.Row(key, [&] { return row_of(m == 0 ? "none" : ranking, raised); });
-      if (m != 1 || Worst(last["perplexity"]) <= kHopeless) continue;
+      if (last.is_null() || m != 1 || Worst(last["perplexity"]) <= kHopeless) continue;
       FlagHopeless(bench, diagnosis, raised, Worst(last["perplexity"]),
                    "with one layer raised by " + ranking);
     }
