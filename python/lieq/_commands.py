@@ -149,7 +149,6 @@ def _words(command, values, folder):
         kind = "NAME" if name == "NAME" else "PATH"
         for each in _parts(name, kind, name.endswith("..."), values[_python_name(name)]):
             word = _word(name, each, folder)
-            word = _hub.local(word) if name in _MODELS and isinstance(each, str) else word
             words.append("./" + word if word.startswith("-") else word)
     for option in _options(command):
         name, kind, value = option["name"], option["value"], values[_python_name(option["name"])]
@@ -164,7 +163,6 @@ def _words(command, values, folder):
             value = os.path.join(folder, command["name"] + ".json")
         parts = [_word(name, part, folder) for part in _parts(name, kind, option["many"], value)]
         parts = parts if option["many"] else [",".join(parts)]
-        parts = [_hub.local(part) for part in parts] if kind in _MODELS else parts
         words += [f"--{name}={part}" for part in parts]
     return [*words, "--json"]
 
@@ -187,6 +185,20 @@ def _bound(command, signature, args, options):
     if bound.arguments["progress"] is not None and not callable(bound.arguments["progress"]):
         raise _expects("progress", "a function", bound.arguments["progress"])
     return bound.arguments
+
+
+def _brought(command, values):
+    """The values, where models that were given as names on the hub are the folders of their snapshots."""
+    kinds = {name: name for name, _ in command["positionals"]}
+    kinds |= {option["name"]: option["value"] for option in _options(command)}
+    brought = dict(values)
+    for name in (_python_name(name) for name, kind in kinds.items() if kind in _MODELS):
+        value = values[name]
+        if isinstance(value, str):
+            brought[name] = _hub.local(value)
+        elif isinstance(value, (list, tuple)):
+            brought[name] = [_hub.local(each) if isinstance(each, str) else each for each in value]
+    return brought
 
 
 def _shared_words(command, values):
@@ -222,7 +234,7 @@ def _function(command):
     signature = _signature(command)
 
     def run(*args, **options):
-        values = _bound(command, signature, args, options)
+        values = _brought(command, _bound(command, signature, args, options))
         if values.get("as_") and not values["output"]:
             raise ValueError("as_ writes another tool's file: say where with output")
         if values.get("executor") is not None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import unittest
 import lieq
 from hub_server import COMMIT, TOKEN, Hub
 from lieq import _hub
-from support import CALIBRATION, SAMPLE, InFolder, program, without
+from support import CALIBRATION, SAMPLE, TEXT, InFolder, program, without
 
 HAS_HUB = importlib.util.find_spec("huggingface_hub") is not None
 NEEDS_HUB = "huggingface_hub is not installed (pip install 'lieq[hub]')"
@@ -20,7 +21,7 @@ CARD = b"---\nlicense: mit\nlanguage: en\n---\nThe sample.\n"
 
 def sample_repository():
     """The sample as a repository, with what nobody should bring home."""
-    files = {name: open(os.path.join(SAMPLE, name), "rb").read() for name in os.listdir(SAMPLE)}
+    files = {name: pathlib.Path(SAMPLE, name).read_bytes() for name in os.listdir(SAMPLE)}
     return files | {
         "README.md": CARD,
         "modeling_sample.py": b"raise SystemExit('executed')",
@@ -109,6 +110,16 @@ class Download(InFolder):
         self.assertIn(f"models--some--sample/snapshots/{COMMIT}", path)
         self.assertEqual(without(json.loads(record), "model", "path"),
                          without(program("inspect", SAMPLE), "model", "path"))  # fmt: skip
+
+    def test_names_in_a_list_and_as_an_option(self):
+        with Hub({"some/sample": sample_repository()}) as hub:
+            out = run(f"""
+                import lieq
+                found = lieq.evaluate(["some/sample"], text={TEXT!r}, reference="some/sample", context=64, samples=1)
+                print(found["reference"]["mean_kl"])
+                """, self.folder, hub.address)  # fmt: skip
+
+        self.assertEqual(float(out), 0)
 
     def test_nothing_that_could_be_executed_is_brought(self):
         with Hub({"some/sample": sample_repository()}) as hub:
