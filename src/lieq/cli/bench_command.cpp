@@ -34,11 +34,15 @@ int RunBench(const Arguments& arguments, CommandSession& session) {
   if (speed.prompt.tokens > 0) PrintRow("prompt", Text(speed.prompt));
   if (speed.generation.tokens > 0) {
     PrintRow("generation", Text(speed.generation));
-    PrintRow("weights", fmt::format("{} a token, {:.1f} GB a second: {:.0f} % of a plain read "
-                                    "({:.1f} GB)",
-                                    FormatBytes(static_cast<double>(speed.weight_bytes)),
-                                    speed.BytesPerSecond() / 1e9, 100 * speed.BandwidthShare(),
-                                    speed.read_bytes_per_second / 1e9));
+    std::string weights = fmt::format("{} a token, {:.1f} GB a second",
+                                      FormatBytes(static_cast<double>(speed.weight_bytes)),
+                                      speed.BytesPerSecond() / 1e9);
+    if (speed.read_bytes_per_second > 0) {
+      weights += fmt::format(": {:.0f} % of a {} ({:.1f} GB)", 100 * speed.BandwidthShare(),
+                             session.device_has_own_bytes() ? "copy there" : "plain read",
+                             speed.read_bytes_per_second / 1e9);
+    }
+    PrintRow("weights", weights);
   }
   PrintRow("memory", FormatBytes(static_cast<double>(speed.peak_bytes)));
   PrintRow("on",

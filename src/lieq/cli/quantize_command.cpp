@@ -51,9 +51,7 @@ int RunQuantize(const Arguments& arguments, CommandSession& session) {
              session);
     return 0;
   }
-  if (request.tune && session.device_has_own_bytes()) {  // before the hours that come first
-    throw UsageError("--tune: this device has no gradients; tune the result on the processor");
-  }
+  if (request.tune) (void)RequireGradients(session.device());  // before the hours that come first
   QuantizeOutcome outcome = Quantize(request, session);
   if (!arguments.json && outcome.already_done) {
     fmt::print("already done: {}\n", request.output.string());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "lieq/base/error.h"
 #include "lieq/base/stopwatch.h"
 #include "lieq/base/types.h"
 
@@ -40,6 +41,26 @@ double ReadBandwidth(ThreadPool& pool) {
     best = std::max(best, static_cast<double>(kWords) * sizeof(std::uint64_t) / watch.seconds());
   }
   return best;
+}
+
+double CopyBandwidth(Device& device) {
+  if (device.memory_bound() > 0) return 0;
+  constexpr Index kRows = 1 << 13, kCols = 1 << 13;  // floats: 256 MiB
+  constexpr int kCopies = 20;
+  DeviceMatrix from, to;
+  try {
+    from = device.Alloc(kRows, kCols);
+    to = device.Alloc(kRows, kCols);
+  } catch (const Error&) {  // the model fills it: then there is nothing to compare with
+    return 0;
+  }
+  device.Copy(from.view(), to.view());
+  device.Sync();
+  const Stopwatch watch;
+  for (int i = 0; i < kCopies; ++i) device.Copy(from.view(), to.view());
+  device.Sync();
+  const double bytes = 2.0 * kCopies * kRows * kCols * sizeof(float);
+  return bytes / watch.seconds();
 }
 
 }  // namespace lieq

@@ -106,7 +106,8 @@ Speed MeasureSpeed(const SpeedRequest& request, Session& session) {
   speed.prompt = runs.Of(request.prompt_tokens, request.prompt_tokens, stage);
   speed.generation = runs.Of(request.new_tokens, 1, stage);
   speed.peak_bytes = PeakMemoryBytes();  // before the block that bandwidth is measured on
-  speed.read_bytes_per_second = ReadBandwidth(session.pool());
+  speed.read_bytes_per_second = session.device_has_own_bytes() ? CopyBandwidth(session.device())
+                                                               : ReadBandwidth(session.pool());
   return speed;
 }
 

@@ -29,7 +29,8 @@ struct SpeedOf {
 struct Speed {
   SpeedOf prompt, generation;
   std::int64_t weight_bytes = 0;     // that a token passes through: linears and head, as stored
-  double read_bytes_per_second = 0;  // of a plain read of memory by as many threads
+  double read_bytes_per_second = 0;  // of a plain read of memory by as many threads; of a device
+                                     // with a memory of its own of a copy there
   std::uint64_t peak_bytes = 0;
 
   /// Of weights, by the generation.
