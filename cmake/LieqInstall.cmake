@@ -23,7 +23,7 @@ foreach(target ${_folders})
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lieq COMPONENT development
     FILES_MATCHING PATTERN "*.h"
     PATTERN "blas.h" EXCLUDE PATTERN "kernels*.h" EXCLUDE
-    PATTERN "cuda_sums.h" EXCLUDE PATTERN "cuda_refine.h" EXCLUDE PATTERN "packed.h" EXCLUDE PATTERN "attend_token.h" EXCLUDE PATTERN "products.h" EXCLUDE PATTERN "*_internal.h" EXCLUDE)
+    REGEX "/device/cuda$" EXCLUDE PATTERN "products.h" EXCLUDE PATTERN "*_internal.h" EXCLUDE)
 endforeach()
 
 set(_config_folder ${CMAKE_INSTALL_LIBDIR}/cmake/lieq)

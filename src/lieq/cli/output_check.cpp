@@ -99,6 +99,8 @@ constexpr std::array kOutputs{
               OutputRole::kFile, "report"},
     OutputRow{"calibrate", At<&Arguments::imatrix>, "the importance matrix", OutputRole::kFile,
               "imatrix"},
+    OutputRow{"merge", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "merged"},
     OutputRow{"evaluate", At<&Arguments::run, &QuantizeRequest::output>, "the output",
               OutputRole::kFile, "evaluation"},
     OutputRow{"evaluate", At<&Arguments::predictions>, "the file of predictions", OutputRole::kFile,
@@ -111,6 +113,8 @@ fs::path With(fs::path path, const char* suffix) {
 
 OutputPlace PlaceOf(const OutputRow& row, const Arguments& arguments) {
   OutputPlace place{row.field(arguments), row.role, row.what, FindFileKind(row.kind)};
+  // What it is, the parts say: their command looks again.
+  if (row.command == "merge" && fs::is_directory(place.path)) place.role = OutputRole::kStudy;
   if (row.command == "export" && arguments.exported.exporter != nullptr &&
       arguments.exported.exporter->one_file) {
     place.role = OutputRole::kFile;
@@ -146,7 +150,7 @@ std::vector<InputPlace> InputsOf(const Arguments& arguments) {
 
 std::vector<OutputPlace> OutputsOf(const Arguments& arguments) {
   std::vector<OutputPlace> places;
-  bool known = arguments.command == "merge";  // the command of the parts is checked for itself
+  bool known = false;
   for (const OutputRow& row : kOutputs) {
     if (row.command != arguments.command) continue;
     known = true;
