@@ -305,7 +305,8 @@ class Interface(unittest.TestCase):
             help_words = [PROGRAM, *words, "--help"]
             page = subprocess.run(help_words, capture_output=True, text=True).stdout
             for parameter in inspect.signature(getattr(lieq, name)).parameters.values():
-                if parameter.name == "progress" or parameter.kind is not parameter.KEYWORD_ONLY:
+                of_python = ("progress", "executor", "parts")
+                if parameter.name in of_python or parameter.kind is not parameter.KEYWORD_ONLY:
                     continue
                 option = "--" + parameter.name.rstrip("_").replace("_", "-")
                 self.assertIn(option, page, name)
