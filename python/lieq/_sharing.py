@@ -50,8 +50,7 @@ def _collect(executor, commands, progress):
         for number in range(len(commands)):
             submit(number)
         while running:
-            waiting = set(running)
-            done = next(iter(concurrent.futures.as_completed(waiting)))
+            done = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done.pop()
             number = running.pop(done)
             try:
                 parts[number] = done.result()

@@ -7,6 +7,7 @@
 
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
+#include "tests/support/prose.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
@@ -17,19 +18,6 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-/// Words of a small vocabulary in an order that the seed draws.
-std::string Prose(std::uint64_t seed, int words) {
-  constexpr std::array kWords{"the ", "river ", "of ",   "bread ",
-                              "and ", "salt ",  "went ", "down. "};
-  std::string text;
-  std::uint64_t state = seed;
-  for (int i = 0; i < words; ++i) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    text += kWords[state >> 61];
-  }
-  return text;
-}
 
 class StudyCommand : public testing::Test {
  protected:
