@@ -231,6 +231,8 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pa
     const Index row = task * kBlocksOfTask * kLanes;
     from.Release(row, std::min(rows_, end * kLanes) - row);
   });
+  // Pages come in by sixteen, and so some came back.
+  from.Release(0, rows_);
 }
 
 void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
