@@ -372,7 +372,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
     const QuantOptions options = CandidateOptions(request);
     bench.store->Make(candidates.units, options, bench.windows, session);
     bench.store->MakeEnds(candidates.ends, options, bench.windows, session);
-    meter.emplace(source.model().weights, session.device(), bench.damage_windows.view(),
+    meter.emplace(source.model().weights, session.team(), bench.damage_windows.view(),
                   session.context());
   }
   if (request.damage.sensitivities.empty()) {

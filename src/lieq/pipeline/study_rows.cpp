@@ -238,7 +238,7 @@ void CorrelateExperts(StudyBench& bench, const Diagnosis& cheap, const CodeStore
       const std::string where = fmt::format("{}, {}", text.name, length);
       const Record measured = bench.Row("measured: " + where + ", experts", [&] {
         const Windows windows = bench.TextWindows(text, length);
-        DamageMeter meter(weights, bench.session.device(), windows.view(), bench.session.context());
+        DamageMeter meter(weights, bench.session.team(), windows.view(), bench.session.context());
         const std::vector<Damage> damages = meter.Variants(weights, variants);
         Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
         for (std::size_t i = 0; i < variants.size(); ++i) {
@@ -313,7 +313,7 @@ void StudyCorrelation(StudyBench& bench) {
         Diagnosis drop;
         MeasurePerplexityDrop(weights, bench.session.device(), windows.view(),
                               bench.session.context(), drop);
-        DamageMeter meter(weights, bench.session.device(), windows.view(), bench.session.context());
+        DamageMeter meter(weights, bench.session.team(), windows.view(), bench.session.context());
         const std::vector<Damage> damages = meter.Variants(weights, variants);
         Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
         row["base_perplexity"] = *drop.base_perplexity;
