@@ -233,15 +233,15 @@ LayerWeights CodeStore::Layer(Index layer, const std::array<const Grid*, kUnits>
   return weights;
 }
 
-Weights CodeStore::Mix(const ModelGrids& grids) const {
+Weights CodeStore::Mix(const ModelGrids& grids, ThreadPool& pool) const {
   Weights weights = model_->weights;
-  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
+  pool.ParallelFor(grids.layer_count(), [&](Index layer, int) {
     std::array<const Grid*, kUnits> units{};
     for (const Unit unit : kAllUnits) {
       units[static_cast<std::size_t>(unit)] = &grids.At(layer, unit);
     }
     weights.layers[Size(layer)] = Layer(layer, units);
-  }
+  });
   for (const End end : kAllEnds) {
     if (grids.ends.At(end)) ReplaceEnd(end, *grids.ends.At(end), weights);
   }

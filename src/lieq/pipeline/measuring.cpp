@@ -439,7 +439,8 @@ std::vector<LayerSensitivity> MeasureLayers(const Bench& bench, const std::vecto
                   bench.damage_windows.count, bench.damage_windows.length));
   const Weights start =
       base.empty() ? bench.source.model().weights
-                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base));
+                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base),
+                                      session.pool());
   const std::vector<Damage> damages = meter().Variants(start, variants);
   for (std::size_t i = 0; i < what.size(); ++i) {
     const auto& [row, unit, candidate] = what[i];

@@ -208,7 +208,7 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
     AddOffset(a.run.grids.offset, row);
     row.update(BitsOf(bench.model.weights.config, mix));
     row["assembled"] = true;
-    row["perplexity"] = bench.Perplexities(store.Mix(mix));
+    row["perplexity"] = bench.Perplexities(store.Mix(mix, bench.session.pool()));
     row["gap"] = bench.Gaps(row["perplexity"]);
     return row;
   });
@@ -381,7 +381,7 @@ void StudyLayers(StudyBench& bench) {
     Record row{{"ranking", ranking}, {"high_layers", raised.size()}, {"layers", raised}};
     row.update(BitsOf(config, mix));
     row["assembled"] = true;
-    row["perplexity"] = bench.Perplexities(store.Mix(mix));
+    row["perplexity"] = bench.Perplexities(store.Mix(mix, bench.session.pool()));
     row["gap"] = bench.Gaps(row["perplexity"]);
     return row;
   };
@@ -449,7 +449,7 @@ void StudyCalibration(StudyBench& bench) {
                      {"tokens", size * length}};
           row.update(BitsOf(config, mix));
           row["assembled"] = true;
-          row["perplexity"] = bench.Perplexities(store.Mix(mix));
+          row["perplexity"] = bench.Perplexities(store.Mix(mix, bench.session.pool()));
           row["gap"] = bench.Gaps(row["perplexity"]);
           if (!tau.empty()) row["tau"] = tau;
           return row;
