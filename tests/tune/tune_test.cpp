@@ -16,6 +16,7 @@
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/model/forward.h"
 #include "lieq/quantize/gptq.h"
+#include "lieq/tune/trainer.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_context.h"
 #include "tests/support/tiny_model.h"
@@ -95,8 +96,9 @@ struct Bench {
     return {ids.data() + kWindows * kLength, kWindows, kLength};
   }
   double Loss(TunedModel& tuned) {
+    StageTimes times;
     return AddDivergenceGradients(model.weights, tuned, tokens(), Index{1} << 24, *device,
-                                  test.context);
+                                  test.context, times);
   }
 
   TempFolder temp;
@@ -248,6 +250,12 @@ TEST(Tune, LowersTheDivergenceOfWindowsHeldOutAndMovesNoCode) {
            {.steps = 12, .batch = 3, .rate = 0.02, .checks = 4}, *bench.device, bench.test.context);
 
   ASSERT_EQ(result.losses.size(), 12u);
+  for (const std::string_view part : {kTeacher, kForward, kHead, kBackward, kUpdate, kChecks}) {
+    const auto found = std::ranges::find(
+        result.times.stages(), part, [](const auto& each) { return std::string_view(each.first); });
+    ASSERT_NE(found, result.times.stages().end()) << part;
+    EXPECT_GT(found->second, 0) << part;
+  }
   EXPECT_LT(result.losses.back(), 0.9 * result.losses.front());
   EXPECT_EQ(result.checks.front().step, 0);
   EXPECT_LT(result.after(), result.before());

@@ -264,12 +264,24 @@ class DeviceTrainer final : public Trainer {
       const auto of_stream = Sized(device_, gradient_, rows, hidden_columns);
       const auto input = [&](Index layer) { return kept.Rows(layer * rows, rows); };
       {
-        const Hidden wanted = Through(taught_, part, layers, context_);
-        const Hidden hidden = Student(part, [&](Index layer, const Hidden& before) {
-          device_.Copy(before.x.view(), input(layer));
+        const auto timed = [&](std::string_view stage, const auto& work) {
+          const StageTimes::Timer timer = times().Time(stage);
+          Hidden hidden = work();
+          device_.Sync();
+          return hidden;
+        };
+        const Hidden wanted =
+            timed(kTeacher, [&] { return Through(taught_, part, layers, context_); });
+        const Hidden hidden = timed(kForward, [&] {
+          return Student(part, [&](Index layer, const Hidden& before) {
+            device_.Copy(before.x.view(), input(layer));
+          });
         });
+        const StageTimes::Timer timer = times().Time(kHead);
         sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
+        device_.Sync();
       }
+      const StageTimes::Timer timer = times().Time(kBackward);
       for (Index layer = layers - 1; layer >= 0; --layer) {
         context_.ThrowIfStopped();
         gradients_.Begin(layer);
@@ -278,8 +290,11 @@ class DeviceTrainer final : public Trainer {
         gradients_.EndLayer();
       }
       gradients_.OfEmbedding(part, of_stream);
+      device_.Sync();
     }
+    const StageTimes::Timer timer = times().Time(kHead);
     gradients_.EndEnds();
+    device_.Sync();
     return sum;
   }
   std::unique_ptr<TrainedMatrices> Train() {

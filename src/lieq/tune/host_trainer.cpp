@@ -210,7 +210,8 @@ class HostTrainer final : public Trainer {
         adam_(model.numbers()) {}
 
   double AddGradients(View<const TokenId, 2> windows) override {
-    return AddDivergenceGradients(reference_, model_, windows, most_kept_, device_, context_);
+    return AddDivergenceGradients(reference_, model_, windows, most_kept_, device_, context_,
+                                  times());
   }
   void ClearGradients() override {
     for (TunedNumbers& each : model_.numbers()) std::ranges::fill(each.gradient, 0.0f);
@@ -259,7 +260,7 @@ Index WindowsAtOnce(const ModelConfig& config, Index length, Index most_kept) {
 
 double AddDivergenceGradients(const Weights& reference, TunedModel& model,
                               View<const TokenId, 2> windows, Index most_kept, Device& device,
-                              Context& context) {
+                              Context& context, StageTimes& times) {
   const Weights& weights = model.weights();
   const ModelConfig& config = weights.config;
   const Index length = windows.cols(), layers = config.layers;
@@ -276,15 +277,27 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
     const auto input = [&](Index layer) { return kept.view().Rows(layer * rows, rows); };
     const auto of_stream = gradient.view().Rows(0, rows);
     {
-      const Hidden wanted = Through(taught, part, layers, context);
-      Hidden hidden = forward.Embed(part);
-      for (Index layer = 0; layer < layers; ++layer) {
-        context.ThrowIfStopped();
-        device.Copy(hidden.x.view(), input(layer));
-        forward.Layer(layer, hidden);
-      }
+      const auto timed = [&](std::string_view stage, const auto& work) {
+        const StageTimes::Timer timer = times.Time(stage);
+        Hidden hidden = work();
+        device.Sync();
+        return hidden;
+      };
+      const Hidden wanted = timed(kTeacher, [&] { return Through(taught, part, layers, context); });
+      const Hidden hidden = timed(kForward, [&] {
+        Hidden stream = forward.Embed(part);
+        for (Index layer = 0; layer < layers; ++layer) {
+          context.ThrowIfStopped();
+          device.Copy(stream.x.view(), input(layer));
+          forward.Layer(layer, stream);
+        }
+        return stream;
+      });
+      const StageTimes::Timer timer = times.Time(kHead);
       sum += backward.DivergenceHead(hidden, taught, wanted, of_stream, &gradients);
+      device.Sync();
     }
+    const StageTimes::Timer timer = times.Time(kBackward);
     for (Index layer = layers - 1; layer >= 0; --layer) {
       context.ThrowIfStopped();
       gradients.Begin(layer);
@@ -294,6 +307,7 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
     }
     gradients.OfEmbedding(part, of_stream);
   }
+  const StageTimes::Timer timer = times.Time(kHead);
   gradients.EndEnds();
   return sum;
 }
