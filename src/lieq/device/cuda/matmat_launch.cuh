@@ -37,7 +37,16 @@ bool LaunchMatMatOf(MatMatArguments a, int blocks, cudaStream_t stream) {
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   config.attrs = attributes;
   config.numAttrs = 2;
-  ;
+  return cudaLaunchKernelEx(&config, kernel, a) == cudaSuccess;
+}
+
+template <int kBits>
+bool LaunchMatMat(const MatMatArguments& arguments, int tokens_of_tile, bool offsets, int blocks,
+                  cudaStream_t stream) {
+  const auto launch = [&]<bool kOffsets>() {
+    if (tokens_of_tile == 64) return LaunchMatMatOf<kBits, kOffsets, 64>(arguments, blocks, stream);
+    return LaunchMatMatOf<kBits, kOffsets, 128>(arguments, blocks, stream);
+  };
   return offsets ? launch.template operator()<true>() : launch.template operator()<false>();
 }
 
