@@ -37,7 +37,9 @@ CandidateQuantizer::CandidateQuantizer(const Weights& weights, Device& device,
       forward_(weights, device, std::max<Index>(1, calibration.cols())) {
   if (!quantizer_.needs_calibration) return;
   LIEQ_ASSERT(calibration.rows() > 0);
-  hidden_ = forward_.Embed(calibration);
+  padding_ = Padding(calibration);
+  LIEQ_ASSERT(padding_.empty() || !weights.config.HasExperts());
+  hidden_ = EmbedPadded(forward_, device_, calibration);
   weights_.Release(weights_.embedding);
 }
 
@@ -67,8 +69,11 @@ std::vector<QuantizedLayer> CandidateQuantizer::Quantize(std::span<const Grid> c
     }
     LayerSample sample;
     context_.ThrowIfStopped();
-    forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<const float> input) {
+    std::array<Index, kUnits> seen{};  // rows
+    forward_.Layer(next_, hidden_, [&](Unit unit, DeviceView<float> input) {
       const auto index = static_cast<std::size_t>(unit);
+      padding_.Clear(device_, input, seen[index]);
+      seen[index] += input.rows();
       if (!experts[index]) return sums.GramUpdate(input, measured[index].gram.placed());
       const Index tokens = unit == Unit::kDown ? input.rows() / config.experts.used : input.rows();
       experts[index]->Add(input, forward_.Routes(next_, tokens), /*fits=*/true);

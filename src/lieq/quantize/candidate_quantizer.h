@@ -12,6 +12,7 @@
 
 #include "lieq/base/context.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/padding.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
@@ -50,6 +51,7 @@ class CandidateQuantizer {
   Context& context_;
   Forward forward_;
   Hidden hidden_;
+  Padding padding_;  // of its rows
   Index next_ = 0;
 };
 

@@ -24,13 +24,13 @@ Hidden Embed(const Weights& weights, std::shared_ptr<const QMatrix> embedding, D
   Weights with = weights;
   if (embedding) with.embedding = std::move(embedding);
   Forward forward(with, device, tokens.cols());
-  if (!outside) return forward.Embed(tokens);
+  if (!outside) return EmbedPadded(forward, device, tokens);
   const Index length = tokens.cols();
   Hidden all{device.AllocOutside(tokens.size(), weights.config.hidden), tokens.rows(), length};
   const Index step = forward.BatchWindows(length);
   for (Index first = 0; first < tokens.rows(); first += step) {
     const Index count = std::min(step, tokens.rows() - first);
-    const Hidden some = forward.Embed(tokens.Rows(first, count));
+    const Hidden some = EmbedPadded(forward, device, tokens.Rows(first, count));
     device.Copy(some.x.view(), all.x.view().Rows(first * length, count * length));
   }
   return all;
@@ -59,12 +59,12 @@ LayerQuantizer::LayerQuantizer(const Weights& weights, Device& device, const Qua
   quantized_.emplace(
       config, device, forward_,
       Embed(weights, std::move(embedding), device, calibration, plan.quantized_outside),
-      /*at_once=*/false, plan.most_kept, plan.keeps_mixed);
+      /*at_once=*/false, plan.most_kept, plan.keeps_mixed, Padding(calibration));
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
   if (options_.corrects()) {
     reference_.emplace(config, device, forward_,
                        Embed(weights, nullptr, device, calibration, plan.reference_outside),
-                       /*at_once=*/true, plan.most_kept, plan.keeps_mixed);
+                       /*at_once=*/true, plan.most_kept, plan.keeps_mixed, Padding(calibration));
     difference_ = device.Alloc(batch, widest);
     missing_ = device.Alloc(batch, config.hidden);
   }
