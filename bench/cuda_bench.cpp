@@ -1,6 +1,8 @@
 // What a GPU makes of packed codes: products beside cuBLASLt's and a copy, and tokens a second.
 //
-//   cuda_bench products [SHAPE [BITS [ROWS]]]   SHAPE: a row of kShapes, or all; BITS, ROWS: 2,4
+//   cuda_bench products [SHAPE [BITS [ROWS [LINEAR]]]]   SHAPE: a row of kShapes, or all; BITS,
+//   ROWS:
+//                                                        2,4; LINEAR: gate+up
 //   cuda_bench generate SHAPE BITS BATCH CONTEXT [plain] [LAYERS]
 //
 // products: microseconds of each fused linear in a chain of launches, each of which waits for the
@@ -166,6 +168,7 @@ void Products(ThreadPool& pool, std::span<const std::string_view> words) {
   std::printf("%s\ncopy %.0f GB/s\n", packed->description().c_str(), copied / 1e9);
   for (const Shape* shape : shapes) {
     for (const Linear& linear : LinearsOf(*shape)) {
+      if (words.size() > 3 && words[3] != linear.name) continue;
       Index outs = 0;
       for (const Index out : linear.out) outs += out;
       std::vector<double> reference(rows.size());
@@ -275,7 +278,7 @@ int Run(std::span<const std::string_view> words) {
     Generate(pool, words.subspan(1));
   } else {
     std::fputs(
-        "usage: cuda_bench products [SHAPE [BITS [ROWS]]]\n"
+        "usage: cuda_bench products [SHAPE [BITS [ROWS [LINEAR]]]]\n"
         "       cuda_bench generate SHAPE BITS BATCH CONTEXT [packed|plain] [LAYERS]\n",
         stderr);
     return 2;

@@ -30,7 +30,9 @@ if(LIEQ_CUDA)
 endif()
 
 # lieq_cuda(TARGET FOLDER): compiles FOLDER's *.cu into TARGET, whose own files of FOLDER see CUDA's
-# headers; where LIEQ_CUDA is off, TARGET has none of FOLDER but FOLDER/left_out.cpp.
+# headers; where LIEQ_CUDA is off, TARGET has none of FOLDER but FOLDER/left_out.cpp. *_sm90a.cu use
+# what compute capability 9.0 alone has (wgmma): their machine code is for that, whatever
+# LIEQ_CUDA_ARCHITECTURES says, and there is no PTX of them.
 function(lieq_cuda TARGET FOLDER)
   file(GLOB host CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} ${FOLDER}/*.cpp)
   if(NOT LIEQ_CUDA)
@@ -42,7 +44,7 @@ function(lieq_cuda TARGET FOLDER)
   list(REMOVE_ITEM host ${FOLDER}/left_out.cpp)
   set_source_files_properties(${host} PROPERTIES COMPILE_OPTIONS "-isystem;${LIEQ_CUDA_INCLUDE}")
 
-  set(flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/src -Xcompiler=-Wall,-Wextra ${LIEQ_CUDA_CODE})
+  set(flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/src -Xcompiler=-Wall,-Wextra)
   if(CMAKE_POSITION_INDEPENDENT_CODE)
     list(APPEND flags -Xcompiler=-fPIC,-fvisibility=hidden)
   endif()
@@ -56,9 +58,13 @@ function(lieq_cuda TARGET FOLDER)
   file(GLOB kernels CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} ${FOLDER}/*.cu)
   foreach(kernel ${kernels})
     cmake_path(GET kernel STEM name)
+    set(code ${LIEQ_CUDA_CODE})
+    if(name MATCHES "_sm90a$")
+      set(code -gencode arch=compute_90a,code=sm_90a)
+    endif()
     set(object ${CMAKE_CURRENT_BINARY_DIR}/cuda/${name}.o)
     add_custom_command(OUTPUT ${object} VERBATIM
-      COMMAND ${nvcc} -ccbin ${CMAKE_CXX_COMPILER} ${flags}
+      COMMAND ${nvcc} -ccbin ${CMAKE_CXX_COMPILER} ${flags} ${code}
         -c ${CMAKE_CURRENT_SOURCE_DIR}/${kernel} -o ${object} -MD -MF ${object}.d
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${kernel} DEPFILE ${object}.d
       COMMENT "Building CUDA object ${name}.o")

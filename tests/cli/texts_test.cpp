@@ -249,6 +249,20 @@ TEST_F(Texts, ABoundOnAGpusMemoryIsNoneOfAProcessors) {
   EXPECT_THAT(outcome.err, HasSubstr("--device-memory is of --device cuda"));
 }
 
+TEST_F(Texts, SeveralGpusAreForCommandsThatShareTheirWork) {
+  const Outcome alone = Lieq({"generate", Path("model"), "--prompt", "a", "--device", "cuda:0,1"});
+  EXPECT_EQ(alone.exit, 2);
+  EXPECT_THAT(alone.err, HasSubstr("`lieq generate` computes on one device"));
+
+  const Outcome shared =
+      Lieq({"evaluate", Path("model"), "--text", Path("lf.txt"), "--device", "cuda:0,1"});
+  EXPECT_THAT(shared.err, Not(HasSubstr("computes on one device")));
+  const Outcome twice =
+      Lieq({"evaluate", Path("model"), "--text", Path("lf.txt"), "--device", "cuda:1,1"});
+  EXPECT_NE(twice.exit, 0);
+  EXPECT_THAT(twice.err, HasSubstr("no such device"));
+}
+
 TEST_F(Texts, AreEvaluatedInTheArithmeticThatAProbeFindsFaster) {
   const Json chosen = Evaluate("lf.txt", {"--arithmetic", "auto"});
   EXPECT_THAT(err, HasSubstr("products in "));

@@ -1,5 +1,7 @@
 // Products of a GPU with codes in units (device/cuda/packed.h), against sums in double.
+#include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,10 +31,23 @@ class CudaPacked : public BothDevices {
   /// every factor and 2^-30 of the largest, and that of sums of scale (code - zero) x: tensor cores
   /// align the products of a step by the exponents of their factors, and codes, which are subnormal
   /// numbers of f16 there, have up to nine zeros in front. So some 15 bits of the largest are left.
+  /// More than 16 rows meet weights in f16: 2^-11 of each, or what f16 has left of weights that are
+  /// small beside the largest scale.
   static void Check(const Matrix<float>& x, const QMatrix& w, const Matrix<float>* bias,
-                    const Matrix<float>* start, const Matrix<float>& y) {
+                    const Matrix<float>* start, const Matrix<float>& y, bool in_f16 = false) {
     Matrix<float> wide(w.rows(), w.cols());
     w.Dequantize(0, wide.view());
+    in_f16 = in_f16 || x.rows() > 16;
+    double least = 0;  // error of a small weight
+    if (in_f16) {
+      double most = 1;
+      for (const auto& numbers : {w.scales(), w.minima()}) {
+        for (const float number : std::span(numbers.data(), Size(numbers.size()))) {
+          most = std::max(most, std::fabs(static_cast<double>(number)));
+        }
+      }
+      least = most * 0x1p-28;
+    }
     for (Index r = 0; r < x.rows(); ++r) {
       double largest = 0;
       for (Index i = 0; i < x.cols(); ++i) {
@@ -50,6 +65,7 @@ class CudaPacked : public BothDevices {
           const double weight = static_cast<double>(wide(o, i));
           sum += static_cast<double>(x(r, i)) * weight;
           rounding += (of_x * 0x1p-11 + largest * 0x1p-30) * std::fabs(weight);
+          if (in_f16) rounding += of_x * (0x1.01p-11 * std::fabs(weight) + least);
           const double scale = std::fabs(static_cast<double>(w.scales()(o, i / w.group_columns())));
           size += of_x * (std::fabs(weight) + scale * w.grid().levels());
         }
@@ -69,11 +85,12 @@ struct Shape {
 };
 
 TEST_F(CudaPacked, AgreeWithTheDefinitionForEveryGridAndShape) {
-  constexpr Shape kShapes[] = {{1, 32, 1},     {1, 64, 17},    {1, 2560, 130}, {1, 1024, 2200},
-                               {2, 96, 16},    {3, 384, 47},   {4, 896, 130},  {5, 64, 15},
-                               {8, 4096, 33},  {9, 160, 31},   {16, 2560, 64}, {16, 1024, 2200},
-                               {17, 128, 33},  {37, 320, 64},  {70, 256, 20},  {200, 192, 33},
-                               {1, 10240, 40}, {16, 10240, 40}};
+  constexpr Shape kShapes[] = {{1, 32, 1},     {1, 64, 17},     {1, 2560, 130}, {1, 1024, 2200},
+                               {2, 96, 16},    {3, 384, 47},    {4, 896, 130},  {5, 64, 15},
+                               {8, 4096, 33},  {9, 160, 31},    {16, 2560, 64}, {16, 1024, 2200},
+                               {17, 128, 33},  {37, 320, 64},   {70, 256, 20},  {200, 192, 33},
+                               {1, 10240, 40}, {16, 10240, 40}, {64, 96, 257},  {65, 384, 15},
+                               {128, 32, 513}, {129, 1024, 16}, {33, 9728, 47}, {2050, 64, 19}};
   std::uint64_t seed = 7;
   for (const auto& [rows, in, out] : kShapes) {
     const Matrix<float> x = RandomMatrix(rows, in, ++seed), start = RandomMatrix(rows, out, ++seed);
@@ -110,7 +127,7 @@ TEST_F(CudaPacked, ManyRowsInBf16AgreeWithRoundedFactors) {
   for (const int bits : {2, 3, 4, 8}) {
     for (const Offset offset : kAllOffsets) {
       for (const auto& [in, group] : {std::pair{32, 32}, {192, 64}, {320, 32}, {384, 128}}) {
-        const Index rows = 70, out = 37;
+        const Index rows = seed % 3 == 0 ? 520 : 70, out = 37;
         const Matrix<float> x = RandomMatrix(rows, in, ++seed);
         const auto w = std::make_shared<const QMatrix>(
             RandomQMatrix(out, in, {.bits = bits, .group_size = group, .offset = offset}, ++seed));
@@ -138,9 +155,58 @@ TEST_F(CudaPacked, ManyRowsInBf16AgreeWithRoundedFactors) {
   }
 }
 
+TEST_F(CudaPacked, TilesOfManyBlocksAndManyTilesOfABlock) {
+  std::uint64_t seed = 70;
+  // Of few columns a block has some tiles, of many a tile some blocks; the last ones are not whole.
+  constexpr Shape kShapes[] = {
+      {20, 128, 40000}, {130, 256, 9000}, {20, 24576, 20}, {300, 640, 3000}};
+  for (const auto& [rows, in, out] : kShapes) {
+    const Matrix<float> x = RandomMatrix(rows, in, ++seed);
+    const auto w = std::make_shared<const QMatrix>(
+        RandomQMatrix(out, in, {.bits = 2, .group_size = 64}, ++seed));
+    const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, out);
+    packed->Matmul(on.view(), *packed->Prepare(w), {}, y.view(), false);
+    // Sums on the host are slow: of every 37th row of x.
+    const Matrix<float> found = Downloaded(*packed, y);
+    Matrix<float> some(CeilDiv(rows, 37), in), of_some(some.rows(), out);
+    for (Index r = 0; r < some.rows(); ++r) {
+      std::ranges::copy(x.view().Row(r * 37), some.view().Row(r).begin());
+      std::ranges::copy(found.view().Row(r * 37), of_some.view().Row(r).begin());
+    }
+    Check(some, *w, nullptr, nullptr, of_some, /*in_f16=*/true);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaPacked, ScalesAndMinimaOfAnySizeKeepTheirPrecision) {
+  std::uint64_t seed = 90;
+  for (const float size : {0x1p-20f, 0x1p-3f, 1.0f, 0x1.8p5f, 0x1p15f}) {
+    for (const float minimum : {0.0f, 0x1p-22f, 1.0f, 0x1p15f}) {
+      for (const int bits : {2, 8}) {
+        const Offset offset = minimum == 0 ? Offset::kHalf : Offset::kFloat;
+        QMatrix w =
+            RandomQMatrix(70, 192, {.bits = bits, .group_size = 64, .offset = offset}, ++seed);
+        for (Index row = 0; row < w.rows(); ++row) {
+          for (float& scale : w.scales().Row(row)) scale = row % 7 == 0 ? 0x1p-12f : size;
+          if (minimum == 0) continue;
+          for (float& of_group : w.minima().Row(row)) of_group = row % 5 == 0 ? 0 : -minimum;
+        }
+        for (const Index rows : {16, 40}) {
+          const Matrix<float> x = RandomMatrix(rows, 192, ++seed);
+          const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, 70);
+          packed->Matmul(on.view(), *packed->Prepare(std::make_shared<const QMatrix>(w)), {},
+                         y.view(), false);
+          Check(x, w, nullptr, nullptr, Downloaded(*packed, y));
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(CudaPacked, MatricesThatShareAnInputAreMultipliedTogether) {
   const Index in = 512;
-  for (const Index rows : {1, 3, 16}) {
+  for (const Index rows : {1, 3, 16, 50}) {
     const Matrix<float> x = RandomMatrix(rows, in, 1);
     std::vector<Codes> matrices;
     std::uint64_t seed = 20;
@@ -178,7 +244,7 @@ TEST_F(CudaPacked, LargeAndSmallValuesKeepTheirPrecision) {
   const Index in = 1024;
   const auto w =
       std::make_shared<const QMatrix>(RandomQMatrix(64, in, {.bits = 2, .group_size = 64}, 4));
-  for (const Index rows : {1, 16, 100}) {
+  for (const Index rows : {1, 16, 20, 100}) {
     Matrix<float> x = RandomMatrix(rows, in, 5);
     for (Index r = 0; r < rows; ++r) {
       for (Index c = 0; c < in; ++c) {
@@ -197,19 +263,23 @@ TEST_F(CudaPacked, WhatIsNotANumberStaysSo) {
   const auto w =
       std::make_shared<const QMatrix>(RandomQMatrix(40, 128, {.bits = 4, .group_size = 32}, 4));
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
-    Matrix<float> x = RandomMatrix(1, 128, 5);
-    x(0, 77) = bad;
-    const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(1, 40);
-    packed->Matmul(on.view(), *packed->Prepare(w), {}, y.view(), false);
-    const Matrix<float> found = Downloaded(*packed, y);
-    for (Index o = 0; o < 40; ++o) EXPECT_FALSE(std::isfinite(found(0, o))) << o;
+    for (const Index rows : {1, 30}) {
+      Matrix<float> x = RandomMatrix(rows, 128, 5);
+      x(rows / 2, 77) = bad;
+      const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, 40);
+      packed->Matmul(on.view(), *packed->Prepare(w), {}, y.view(), false);
+      const Matrix<float> found = Downloaded(*packed, y);
+      for (Index r = 0; r < rows; ++r) {
+        for (Index o = 0; o < 40; ++o) EXPECT_EQ(std::isfinite(found(r, o)), r != rows / 2) << o;
+      }
+    }
   }
 }
 
 TEST_F(CudaPacked, AreTheSameBytesEachTime) {
   const auto w =
       std::make_shared<const QMatrix>(RandomQMatrix(2560, 9728, {.bits = 2, .group_size = 64}, 1));
-  for (const Index rows : {1, 4, 16}) {
+  for (const Index rows : {1, 4, 16, 33, 300}) {
     const Matrix<float> x = RandomMatrix(rows, 9728, 2);
     const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, 2560);
     const Prepared prepared = packed->Prepare(w);

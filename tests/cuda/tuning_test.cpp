@@ -30,13 +30,27 @@ class CudaTuning : public BothDevices {
                              .kv_heads = 1};
     MakeTinyModel(folder / "model", options);
     model = OpenModel(folder / "model");
+    options.tied = false;
+    MakeTinyModel(folder / "untied", options);
+    untied = OpenModel(folder / "untied");
     for (Index i = 0; i < 2 * kWindows * kLength; ++i) {
       tokens.push_back(static_cast<TokenId>((i * i + 3 * i) % 250));
     }
   }
-  [[nodiscard]] Weights Quantized(const Grid& grid) {
+  /// ends: embedding and head too.
+  [[nodiscard]] static Weights Quantized(const ModelFolder& model, const Grid& grid,
+                                         bool ends = false) {
     Weights weights = model.weights;
     std::uint64_t seed = 1;
+    if (ends) {
+      const Grid of_ends{.bits = grid.bits + 1, .group_size = 16};
+      const auto random = [&](const AnyMatrix& matrix) {
+        return std::make_shared<const QMatrix>(
+            RandomQMatrix(Rows(matrix), Cols(matrix), of_ends, 100 + seed++));
+      };
+      weights.embedding = random(weights.embedding);
+      weights.head = weights.config.tied ? weights.embedding : random(weights.head);
+    }
     for (LayerWeights& layer : weights.layers) {
       for (Linear& linear : layer.linears) {
         linear.weight = std::make_shared<const QMatrix>(
@@ -45,6 +59,7 @@ class CudaTuning : public BothDevices {
     }
     return weights;
   }
+  [[nodiscard]] Weights Quantized(const Grid& grid) const { return Quantized(model, grid); }
   [[nodiscard]] View<const TokenId, 2> windows() const {
     return {tokens.data(), kWindows, kLength};
   }
@@ -53,7 +68,7 @@ class CudaTuning : public BothDevices {
   }
 
   TempFolder folder;
-  ModelFolder model;
+  ModelFolder model, untied;
   std::vector<TokenId> tokens;
 };
 
@@ -82,6 +97,65 @@ TEST_F(CudaTuning, SumsOfColumnsAgreeWithTheDefinition) {
     for (Index c = 0; c < cols; ++c) {
       ASSERT_NEAR(norms[Size(c)], of_norm[Size(c)], 1e-9);
       ASSERT_NEAR(plain[Size(c)], of_plain[Size(c)], 1e-9);
+    }
+  }
+}
+
+/// In the order of rows, as the host adds them: to the bit.
+TEST_F(CudaTuning, RowsAreAddedInOrder) {
+  for (const auto& [rows, cols, targets] :
+       {std::array<Index, 3>{1, 1, 1}, {7, 33, 3}, {900, 64, 270}, {300, 577, 1}}) {
+    const Matrix<float> x = RandomMatrix(rows, cols, 1), before = RandomMatrix(targets, cols, 2);
+    std::vector<TokenId> to(Size(rows));
+    for (Index r = 0; r < rows; ++r) to[Size(r)] = static_cast<TokenId>((r * r + r / 3) % targets);
+    const float factor = rows == 7 ? 3.25f : 1;
+    const auto sums = gpu->calibration()->MakeCross(targets, cols);
+    sums->Set(before.view());
+
+    TuningOf(*gpu)->AddRows(Uploaded(*gpu, x).view(), to, factor, *sums);
+
+    Matrix<float> expected = before.Clone();
+    for (Index r = 0; r < rows; ++r) {
+      for (Index c = 0; c < cols; ++c) expected(to[Size(r)], c) += factor * x(r, c);
+    }
+    ASSERT_TRUE(SameBytes(sums->Host(), expected)) << rows << " rows of " << cols;
+  }
+}
+
+/// Gradients of embedding and head in one matrix, or in two.
+TEST_F(CudaTuning, EndsFallAsOnTheProcessor) {
+  for (const ModelFolder* of : {&model, &untied}) {
+    for (const bool codes : {false, true}) {
+      const Weights weights = Quantized(*of, kGrids[0], /*ends=*/true);
+      ASSERT_TRUE(TrainsOn(*gpu, weights));
+      const TuneOptions options{
+          .steps = 8, .batch = 3, .rate = 0.02, .code_rate = 0.05, .checks = 4};
+      TuneResult results[3];
+      std::vector<float> scales[3];
+      for (const std::size_t i : {0u, 1u, 2u}) {
+        TunedModel tuned(weights, DType::kBF16,
+                         {.codes = codes, .reference = &of->weights, .on_device = i > 0});
+        results[i] = Tune(of->weights, tuned, windows(), held_out(), options, i == 0 ? *cpu : *gpu,
+                          test.context);
+        for (const TunedMatrix& each : tuned.Matrices()) {
+          if (!each.end) continue;
+          const auto scale = each.matrix->scales();
+          scales[i].insert(scales[i].end(), scale.data(), scale.data() + scale.size());
+        }
+      }
+      EXPECT_NEAR(results[0].losses.front(), results[1].losses.front(),
+                  1e-5 * results[0].losses.front());
+      EXPECT_NEAR(results[0].after(), results[1].after(), 0.03 * results[0].before());
+      EXPECT_LT(results[1].after(), results[1].before());
+      EXPECT_EQ(results[1].losses, results[2].losses);
+      EXPECT_EQ(scales[1], scales[2]);
+      EXPECT_FALSE(scales[1].empty());
+      // Most scales go where the processor's go; a step of a gradient near 0 may have either sign.
+      std::size_t near = 0;
+      for (std::size_t n = 0; n < scales[0].size(); ++n) {
+        near += std::fabs(scales[0][n] - scales[1][n]) <= 0.02f * std::fabs(scales[0][n]);
+      }
+      EXPECT_GT(near, scales[0].size() * 4 / 5);
     }
   }
 }

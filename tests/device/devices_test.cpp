@@ -11,15 +11,18 @@ namespace {
 TEST(Devices, AreFoundByNameAndNumber) {
   EXPECT_EQ(FindDevice("cpu").row.name, "cpu");
   EXPECT_EQ(FindDevice("cuda").row.name, "cuda");
-  EXPECT_EQ(FindDevice("cuda").index, 0);
+  EXPECT_EQ(FindDevice("cuda").indices, std::vector{0});
   EXPECT_EQ(FindDevice("cuda:12").row.name, "cuda");
-  EXPECT_EQ(FindDevice("cuda:12").index, 12);
+  EXPECT_EQ(FindDevice("cuda:12").indices, std::vector{12});
+  EXPECT_EQ(FindDevice("cuda:3,0,12").indices, (std::vector{3, 0, 12}));
 }
 
 TEST(Devices, OtherNamesAreRefusedWithThoseThatThereAre) {
-  for (const char* name : {"", "gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:1x", "cuda:0:1", ":1"}) {
-    const Problem problem = ProblemOf([&] { return FindDevice(name).index; });
-    EXPECT_EQ(problem.expected, "cpu, cuda, cuda:N, auto") << name;
+  for (const char* name :
+       {"", "gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:1x", "cuda:0:1", ":1", "cuda:0,", "cuda:,1",
+        "cuda:0,1x", "cuda:1,0,1", "cpu:0,1", "auto:0,1"}) {
+    const Problem problem = ProblemOf([&] { return FindDevice(name).indices; });
+    EXPECT_EQ(problem.expected, "cpu, cuda, cuda:N, cuda:N,M, auto") << name;
     EXPECT_EQ(problem.found, name);
   }
 }

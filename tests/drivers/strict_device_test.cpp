@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +17,7 @@
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/device/device_access.h"
+#include "lieq/device/device_team.h"
 #include "lieq/diagnose/damage.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/importance.h"
@@ -104,37 +107,50 @@ struct Bench {
   int runs = 0;
 };
 
-void Quantize(Bench& bench, const QuantOptions& options, Device& device, Context& context,
-              Bytes& result) {
-  LayerQuantizer quantizer(bench.model.weights, device, options, bench.windows(), context);
+void Quantize(Bench& bench, const QuantOptions& options, const DeviceTeam& devices,
+              Context& context, Bytes& result) {
+  LayerQuantizer quantizer(bench.model.weights, devices, options, bench.windows(), context);
   for (Index layer = 0; layer < 2; ++layer) result.Add(quantizer.Quantize(bench.grids));
 }
 
 struct Driver {
   const char* name;
-  void (*run)(Bench& bench, Device& device, Context& context, Bytes& result);
+  void (*run)(Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result);
 };
 
 const Driver kDrivers[] = {
     {"Evaluate",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        for (const ModelFolder* model : {&bench.model, &bench.coarse}) {
          const PerplexityResult found =
-             MeasurePerplexity(model->weights, device, bench.windows(3), context);
+             MeasurePerplexity(model->weights, devices, bench.windows(3), context);
          result.Add(found.perplexity);
          result.Add(found.window_nll);
        }
      }},
+    {"EvaluateBatches",  // each window another length than the one before: a batch of its own
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
+       ScoredText text{.ids = bench.tokens, .bos = {}, .windows = {}, .length = kLength};
+       for (Index w = 0; w < kWindows; ++w) text.windows.push_back({w * 20, 20 + w % 2, 0});
+       result.Add(MeasurePerplexity(bench.model.weights, devices, text, context).window_nll);
+       const auto file = bench.folder / ("states" + std::to_string(bench.runs++));
+       const auto states =
+           ReferenceStates::Make(bench.model.weights, devices, text,
+                                 std::vector<bool>(Size(kWindows), true), "1", file, context);
+       result.Add(MeasureDivergence(bench.coarse.weights, bench.model.weights, states, devices,
+                                    text, context)
+                      .mean_kl);
+     }},
     {"Compare",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const ScoredText text =
            CutScored(bench.tokens, FindConvention("plain"), kLength, 0, 0, {}, "text");
        const auto file = bench.folder / ("states" + std::to_string(bench.runs++));
        const auto states =
-           ReferenceStates::Make(bench.model.weights, device, text,
+           ReferenceStates::Make(bench.model.weights, devices, text,
                                  std::vector<bool>(text.windows.size(), true), "1", file, context);
        const DivergenceResult found = MeasureDivergence(bench.coarse.weights, bench.model.weights,
-                                                        states, device, text, context);
+                                                        states, devices, text, context);
        for (const double value : {found.mean_kl, found.median_kl, found.kl_99, found.largest_kl,
                                   found.same_top, found.top_overlap, found.flips, found.ratio,
                                   found.model.perplexity, found.reference.perplexity}) {
@@ -142,7 +158,7 @@ const Driver kDrivers[] = {
        }
      }},
     {"ScoreSequences",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        std::vector<ScoredSequence> sequences;
        for (const Index length : {9, 5, 12}) {
          sequences.push_back({{bench.tokens.begin(), bench.tokens.begin() + length}, 3});
@@ -150,14 +166,15 @@ const Driver kDrivers[] = {
          sequences.back().ids.back() = 7;
        }
        const SequenceScores scores =
-           ScoreSequences(bench.model.weights, device, sequences, "scoring", context);
+           ScoreSequences(bench.model.weights, devices, sequences, "scoring", context);
        result.Add(scores.log_likelihoods);
      }},
     {"Diagnose",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        Diagnosis found;
-       MeasureSpectra(bench.model.weights, device, bench.windows(2), {}, context, found);
-       MeasurePerplexityDrop(bench.model.weights, device, bench.windows(2), context, found, 1);
+       MeasureSpectra(bench.model.weights, devices.first(), bench.windows(2), {}, context, found);
+       MeasurePerplexityDrop(bench.model.weights, devices.first(), bench.windows(2), context, found,
+                             1);
        result.Add(found.base_perplexity);
        for (const LayerDiagnosis& layer : found.layers) {
          result.Add(layer.compactness);
@@ -168,18 +185,18 @@ const Driver kDrivers[] = {
        }
      }},
     {"Importance",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const Importance found =
-           MeasureImportance(bench.model.weights, device, bench.windows(2), context);
+           MeasureImportance(bench.model.weights, devices.first(), bench.windows(2), context);
        for (const auto& layer : found.squares) {
          for (const std::vector<double>& squares : layer) result.Add(squares);
        }
      }},
-    {"QuantizeInSequence", [](Bench& bench, Device& device, Context& context,
-                              Bytes& result) { Quantize(bench, {}, device, context, result); }},
+    {"QuantizeInSequence", [](Bench& bench, const DeviceTeam& devices, Context& context,
+                              Bytes& result) { Quantize(bench, {}, devices, context, result); }},
     {"QuantizeByGptq",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
-       Quantize(bench, {.method = "gptq"}, device, context, result);
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
+       Quantize(bench, {.method = "gptq"}, devices, context, result);
      }},
     {"QuantizeShortWindows",
      [](Bench& bench, Device& device, Context& context, Bytes& result) {
@@ -193,38 +210,56 @@ const Driver kDrivers[] = {
        for (Index layer = 0; layer < 2; ++layer) result.Add(quantizer.Quantize(bench.grids));
      }},
     {"ResumeQuantizing",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const QuantOptions options{.method = "gptq"};
-       LayerQuantizer whole(bench.model.weights, device, options, bench.windows(), context);
+       LayerQuantizer whole(bench.model.weights, devices, options, bench.windows(), context);
        const QuantizedLayer first = whole.Quantize(bench.grids);
-       LayerQuantizer resumed(bench.model.weights, device, options, bench.windows(), context);
+       LayerQuantizer resumed(bench.model.weights, devices, options, bench.windows(), context);
        resumed.Skip(first);
        result.Add(resumed.Quantize(bench.grids));
      }},
     {"Candidates",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
-       CandidateQuantizer quantizer(bench.model.weights, device, {}, bench.windows(4), context);
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
+       CandidateQuantizer quantizer(bench.model.weights, devices, {}, bench.windows(4), context);
        const std::array grids{Grid{.bits = 2, .group_size = 32}, Grid{.bits = 4, .group_size = 64}};
        for (Index layer = 0; layer < 2; ++layer) {
          for (const QuantizedLayer& candidate : quantizer.Quantize(grids)) result.Add(candidate);
        }
      }},
+    {"CandidatesOfSomeLayersTogether",
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
+       CandidateQuantizer quantizer(bench.model.weights, devices, {.method = "gptq"},
+                                    bench.windows(7), context);
+       const std::vector<Grid> grids{{.bits = 2, .group_size = 32}, {.bits = 4, .group_size = 64}};
+       for (Index first = 0; first < 2;) {
+         const Index count = std::min<Index>(quantizer.together(), 2 - first);
+         std::vector<std::vector<QuantizedLayer>> found(Size(count));
+         quantizer.Quantize(std::vector(Size(count), grids),
+                            [&](Index layer, std::vector<QuantizedLayer> codes) {
+                              found[Size(layer - first)] = std::move(codes);
+                            });
+         for (const auto& layer : found) {
+           for (const QuantizedLayer& candidate : layer) result.Add(candidate);
+         }
+         first += count;
+       }
+     }},
     {"Damage",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const auto add = [&](const Damage& damage) {
          result.Add(damage.window_kl);
          result.Add(damage.window_nll_rise);
        };
-       DamageMeter meter(bench.model.weights, device, bench.windows(3), context, 3 * 8 * 288);
+       DamageMeter meter(bench.model.weights, devices, bench.windows(3), context, 3 * 8 * 288);
        add(meter.Model(bench.coarse.weights));
        const std::array variants{LayerVariant{0, [&] { return bench.coarse.weights.layers[0]; }},
                                  LayerVariant{1, [&] { return bench.coarse.weights.layers[1]; }}};
        for (const Damage& damage : meter.Variants(bench.model.weights, variants)) add(damage);
      }},
     {"Transform",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const std::vector<std::string> names{"rotate", "awq"};
-       ModelTransformer transformer(bench.model.weights, device, ResolveTransforms(names),
+       ModelTransformer transformer(bench.model.weights, devices.first(), ResolveTransforms(names),
                                     {.clip = Clip::kNone}, bench.windows(), context);
        for (Index layer = 0; layer < 2; ++layer) {
          const TransformedLayer found = transformer.Next(bench.grids);
@@ -234,26 +269,26 @@ const Driver kDrivers[] = {
        }
      }},
     {"Gradients",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
-       const OutputSensitivity found =
-           MeasureOutputSensitivity(bench.model.weights, device, bench.windows(2), context);
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
+       const OutputSensitivity found = MeasureOutputSensitivity(
+           bench.model.weights, devices.first(), bench.windows(2), context);
        for (const auto& layer : found.weights) {
          for (const std::vector<float>& unit : layer) result.Add(unit);
        }
      }},
     {"Answer",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const std::vector<std::vector<TokenId>> prompts{{1, 2, 3}, {7}, {5, 4}};
        const Index vocab = bench.coarse.weights.config.vocab;
        for (const Answer& answer :
-            AnswerPrompts(bench.coarse.weights, device, prompts, vocab, {}, 4, context)) {
+            AnswerPrompts(bench.coarse.weights, devices.first(), prompts, vocab, {}, 4, context)) {
          for (const TokenId token : answer.ids) result.Add(static_cast<double>(token));
        }
      }},
     {"Generate",
-     [](Bench& bench, Device& device, Context&, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& devices, Context&, Bytes& result) {
        for (const ModelFolder* model : {&bench.model, &bench.coarse}) {
-         Decoder decoder(model->weights, device, 2, kLength);
+         Decoder decoder(model->weights, devices.first(), 2, kLength);
          Matrix<float> logits(2, model->weights.config.vocab);
          for (const Index count : {9, 1, 1, 3}) {
            decoder.Append(bench.windows(2).Cols(decoder.length(), count), logits.view());
@@ -266,10 +301,10 @@ const Driver kDrivers[] = {
 class Drivers : public testing::TestWithParam<Driver> {
  protected:
   /// What it makes; of an Error, its text.
-  std::string Run(Device& device) {
+  std::string Run(const DeviceTeam& devices) {
     Bytes result;
     try {
-      GetParam().run(bench, device, test.context, result);
+      GetParam().run(bench, devices, test.context, result);
     } catch (const Error& error) {
       return error.what();
     }
@@ -296,6 +331,33 @@ TEST_P(Drivers, NeedEachOfTheirSyncs) {
     StrictDevice without(test.pool);
     without.LeaveOut(sync);
     EXPECT_FALSE(Run(without) == expected) << "Sync " << sync << " of " << counting.syncs();
+  }
+}
+
+/// Strict devices with threads of their own.
+struct Several {
+  Several(Index count, Index pieces) {
+    std::vector<DeviceTeam::Member> members;
+    for (Index i = 0; i < count; ++i) {
+      pools.push_back(std::make_unique<ThreadPool>(1 + static_cast<int>(i % 2)));
+      devices.push_back(std::make_unique<StrictDevice>(*pools.back()));
+      members.push_back({*devices.back(), *pools.back()});
+    }
+    team.emplace(std::move(members), pieces);
+  }
+  std::vector<std::unique_ptr<ThreadPool>> pools;
+  std::vector<std::unique_ptr<StrictDevice>> devices;
+  std::optional<DeviceTeam> team;
+};
+
+TEST_P(Drivers, GiveTheSameBytesOnSeveralDevicesAsOnOne) {
+  for (const Index pieces : {1, 4, 8}) {
+    const std::string expected = Run(*Several(1, pieces).team);
+    EXPECT_GT(expected.size(), 40U);
+    for (const Index devices : {2, 3, 9}) {
+      EXPECT_TRUE(Run(*Several(devices, pieces).team) == expected)
+          << devices << " devices, " << pieces << " pieces";
+    }
   }
 }
 

@@ -281,6 +281,12 @@ class StrictDevice::HeldSums final : public PlacedSums<T> {
   [[nodiscard]] Matrix<T> Take() override { return Asked().Take(); }
   void Diagonal(std::span<T> to) override { Asked().Diagonal(to); }
   void Set(View<const T, 2> values) override { inner_->Set(values); }
+  void Add(PlacedSums<T>& others) override {
+    Inner(*this).Add(static_cast<HeldSums&>(others).Asked());
+  }
+  void Copy(PlacedSums<T>& others) override {
+    Inner(*this).Copy(static_cast<HeldSums&>(others).Asked());
+  }
 
   /// To add to.
   static PlacedSums<T>& Inner(PlacedSums<T>& held) {

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "lieq/base/error.h"
 #include "lieq/base/rng.h"
@@ -14,6 +16,7 @@
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/model/forward.h"
 #include "lieq/quantize/gptq.h"
+#include "lieq/tune/trainer.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_context.h"
 #include "tests/support/tiny_model.h"
@@ -27,6 +30,9 @@ struct Case {
   std::string name, architecture;
   Grid grid;
   bool biases = false;
+  std::optional<Grid> embedding = {}, head = {};  // none: floats
+  bool tied = true;
+  bool scaled = false;  // as Granite scales embeddings and logits
 };
 
 Grid Of(int bits, Index group, Offset offset = Offset::kSymmetric) {
@@ -44,22 +50,35 @@ struct Bench {
                                           .kv_heads = 2,
                                           .head_dim = wanted.grid.k_quant ? 32 : 16,
                                           .vocab = 270,
+                                          .tied = wanted.tied,
                                           .attention_bias = wanted.biases,
                                           .mlp_bias = wanted.biases,
                                           .dtype = DType::kF32});
     model = OpenModel(temp.path() / "model");
+    if (wanted.scaled) {
+      model.weights.config.embedding_multiplier = 3;
+      model.weights.config.logits_scaling = 0.5;
+    }
     quantized = model.weights;
+    const auto rounded = [&](const AnyMatrix& weight, const Grid& grid, float times) {
+      Matrix<float> wide(Rows(weight), Cols(weight));
+      WidenRows(weight, 0, wide.view());
+      for (Index i = 0; i < wide.size(); ++i) wide.data()[i] *= times;
+      originals.push_back(std::make_shared<Matrix<float>>(std::move(wide)));
+      LinearReport report;
+      return std::make_shared<const QMatrix>(
+          QuantizeRtn(originals.back()->view(), {}, grid, Clip::kNone, test.context, report));
+    };
     for (LayerWeights& layer : quantized.layers) {
       for (Linear& linear : layer.linears) {
-        Matrix<float> wide(Rows(linear.weight), Cols(linear.weight));
-        WidenRows(linear.weight, 0, wide.view());
-        for (Index i = 0; i < wide.size(); ++i) wide.data()[i] *= 3;  // else nothing is lost
-        originals.push_back(std::make_shared<Matrix<float>>(std::move(wide)));
-        LinearReport report;
-        linear.weight = std::make_shared<const QMatrix>(QuantizeRtn(
-            originals.back()->view(), {}, wanted.grid, Clip::kNone, test.context, report));
+        linear.weight = rounded(linear.weight, wanted.grid, 3);  // else nothing is lost
       }
     }
+    if (wanted.embedding) {
+      quantized.embedding = rounded(model.weights.embedding, *wanted.embedding, 1);
+      if (wanted.tied) quantized.head = quantized.embedding;
+    }
+    if (wanted.head) quantized.head = rounded(model.weights.head, *wanted.head, 1);
     std::size_t next = 0;
     for (LayerWeights& layer : model.weights.layers) {
       for (Linear& linear : layer.linears) {
@@ -77,8 +96,9 @@ struct Bench {
     return {ids.data() + kWindows * kLength, kWindows, kLength};
   }
   double Loss(TunedModel& tuned) {
+    StageTimes times;
     return AddDivergenceGradients(model.weights, tuned, tokens(), Index{1} << 24, *device,
-                                  test.context);
+                                  test.context, times);
   }
 
   TempFolder temp;
@@ -90,6 +110,18 @@ struct Bench {
   std::vector<TokenId> ids;
 };
 
+Case EndsCase(std::string name, std::string architecture, std::optional<Grid> embedding,
+              std::optional<Grid> head = {}, bool tied = true, bool scaled = false) {
+  const bool k_quant = embedding && embedding->k_quant;
+  return {.name = std::move(name),
+          .architecture = std::move(architecture),
+          .grid = k_quant ? KQuantOfBits(3)->grid : Of(3, 32),
+          .embedding = embedding,
+          .head = head,
+          .tied = tied,
+          .scaled = scaled};
+}
+
 const Case kCases[] = {
     {"symmetric", "LlamaForCausalLM", Of(2, 32), true},
     {"minima", "Qwen3ForCausalLM", Of(3, 16, Offset::kFloat)},
@@ -98,7 +130,27 @@ const Case kCases[] = {
     {"row", "LlamaForCausalLM", Of(4, 0)},
     {"q2_k", "LlamaForCausalLM", KQuantOfBits(2)->grid},
     {"q3_k", "Qwen3ForCausalLM", KQuantOfBits(3)->grid},
+    EndsCase("tied_ends", "Qwen2ForCausalLM", Of(4, 32)),
+    EndsCase("scaled_ends", "LlamaForCausalLM", Of(3, 16), {}, true, true),
+    EndsCase("own_head", "LlamaForCausalLM", Of(4, 0), Of(3, 64), false),
+    EndsCase("embedding_alone", "Qwen3ForCausalLM", Of(2, 32), {}, false),
+    EndsCase("head_alone", "LlamaForCausalLM", {}, Of(4, 16), false),
+    EndsCase("q4_k_ends", "LlamaForCausalLM", KQuantOfBits(4)->grid),
 };
+
+std::vector<std::shared_ptr<const QMatrix>> MatricesOf(const Weights& weights) {
+  std::vector<std::shared_ptr<const QMatrix>> all;
+  const auto add = [&](const AnyMatrix& matrix) {
+    const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    if (packed != nullptr) all.push_back(*packed);
+  };
+  for (const LayerWeights& layer : weights.layers) {
+    for (const Linear& linear : layer.linears) add(linear.weight);
+  }
+  add(weights.embedding);
+  if (!weights.config.tied) add(weights.head);
+  return all;
+}
 
 class GradientsOf : public testing::TestWithParam<Case> {};
 
@@ -151,12 +203,7 @@ TEST_P(GradientsOf, CodesAddUpToThoseOfTheirScales) {
                    {.codes = true, .reference = &bench.model.weights});
   tuned.Apply(bench.test.pool);
   (void)bench.Loss(tuned);
-  std::vector<std::shared_ptr<const QMatrix>> matrices;
-  for (const LayerWeights& layer : bench.quantized.layers) {
-    for (const Linear& linear : layer.linears) {
-      matrices.push_back(std::get<std::shared_ptr<const QMatrix>>(linear.weight));
-    }
-  }
+  const auto matrices = MatricesOf(bench.quantized);
   const std::vector<float>* of_codes = nullptr;
   std::size_t next = 0;
   for (const TunedNumbers& each : tuned.numbers()) {
@@ -187,11 +234,9 @@ TEST_P(GradientsOf, CodesAddUpToThoseOfTheirScales) {
 
 std::vector<std::vector<std::uint32_t>> CodesOf(const Weights& weights) {
   std::vector<std::vector<std::uint32_t>> codes;
-  for (const LayerWeights& layer : weights.layers) {
-    for (const Linear& linear : layer.linears) {
-      const auto words = std::get<std::shared_ptr<const QMatrix>>(linear.weight)->words();
-      codes.emplace_back(words.begin(), words.end());
-    }
+  for (const auto& matrix : MatricesOf(weights)) {
+    const auto words = matrix->words();
+    codes.emplace_back(words.begin(), words.end());
   }
   return codes;
 }
@@ -205,6 +250,12 @@ TEST(Tune, LowersTheDivergenceOfWindowsHeldOutAndMovesNoCode) {
            {.steps = 12, .batch = 3, .rate = 0.02, .checks = 4}, *bench.device, bench.test.context);
 
   ASSERT_EQ(result.losses.size(), 12u);
+  for (const std::string_view part : {kTeacher, kForward, kHead, kBackward, kUpdate, kChecks}) {
+    const auto found = std::ranges::find(
+        result.times.stages(), part, [](const auto& each) { return std::string_view(each.first); });
+    ASSERT_NE(found, result.times.stages().end()) << part;
+    EXPECT_GT(found->second, 0) << part;
+  }
   EXPECT_LT(result.losses.back(), 0.9 * result.losses.front());
   EXPECT_EQ(result.checks.front().step, 0);
   EXPECT_LT(result.after(), result.before());
@@ -227,6 +278,47 @@ TEST(Tune, LowersTheDivergenceOfWindowsHeldOutAndMovesNoCode) {
     }
   }
   EXPECT_TRUE(moved);
+}
+
+/// Both ends of a tied model are one matrix before and after, and each gives it what it should.
+TEST(Tune, MovesTheEndsThatAreQuantized) {
+  for (const Case& each : kCases) {
+    if (!each.embedding && !each.head) continue;
+    Bench bench(each);
+    TunedModel tuned(bench.quantized, DType::kBF16);
+
+    const TuneResult result = Tune(bench.model.weights, tuned, bench.tokens(), bench.tokens(),
+                                   {.steps = 6, .batch = 3, .rate = 0.01, .checks = 3},
+                                   *bench.device, bench.test.context);
+
+    EXPECT_LT(result.after(), result.before()) << each.name;
+    const Weights &is = tuned.weights(), &was = bench.quantized;
+    const auto moved = [](const AnyMatrix& a, const AnyMatrix& b) {
+      const auto& codes = *std::get<std::shared_ptr<const QMatrix>>(a);
+      const auto& before = *std::get<std::shared_ptr<const QMatrix>>(b);
+      Index count = 0;
+      for (Index r = 0; r < codes.rows(); ++r) {
+        Matrix<float> x(1, codes.cols()), y(1, codes.cols());
+        codes.Dequantize(r, x.view());
+        before.Dequantize(r, y.view());
+        count += !std::ranges::equal(x.view().Row(0), y.view().Row(0));
+      }
+      return count;
+    };
+    if (each.embedding) {
+      EXPECT_GT(moved(is.embedding, was.embedding), 0) << each.name;
+    } else {
+      EXPECT_TRUE((std::holds_alternative<View<const float, 2>>(is.embedding)));
+    }
+    if (each.head) {
+      EXPECT_GT(moved(is.head, was.head), 200) << each.name << ": all tokens take part";
+    }
+    if (each.tied) {
+      EXPECT_EQ(std::get<std::shared_ptr<const QMatrix>>(is.head),
+                std::get<std::shared_ptr<const QMatrix>>(is.embedding));
+    }
+    EXPECT_EQ(CodesOf(is), CodesOf(was));
+  }
 }
 
 TEST(Tune, BeginsWithTheCodesThatWereGiven) {
@@ -350,8 +442,8 @@ TEST(Tune, GoesOnFromWhereItWasStopped) {
 }
 
 TEST(Tune, GivesTheSameNumbersForAnyNumberOfThreads) {
-  const auto numbers = [](int threads) {
-    Bench bench(kCases[1], threads);
+  const auto numbers = [](const Case& of, int threads) {
+    Bench bench(of, threads);
     TunedModel tuned(bench.quantized, DType::kBF16, {.codes = true});
     (void)Tune(bench.model.weights, tuned, bench.tokens(), bench.held_out(),
                {.steps = 3, .batch = 2, .most_kept = 2 * kLength * 64}, *bench.device,
@@ -362,7 +454,9 @@ TEST(Tune, GivesTheSameNumbersForAnyNumberOfThreads) {
     }
     return all;
   };
-  EXPECT_EQ(numbers(1), numbers(3));
+  for (const Case& each : {kCases[1], kCases[7], kCases[9]}) {
+    EXPECT_EQ(numbers(each, 1), numbers(each, 3)) << each.name;
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <string_view>
 
 namespace lieq {
@@ -27,11 +28,15 @@ class Stage {
   ~Stage() { progress_.End(); }
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
-  /// One more step is finished.
-  void Done(std::string_view note = {}) { progress_.Update(++done_, note); }
+  /// One more step is finished. By any thread.
+  void Done(std::string_view note = {}) {
+    const std::scoped_lock lock(mutex_);
+    progress_.Update(++done_, note);
+  }
 
  private:
   Progress& progress_;
+  std::mutex mutex_;
   std::int64_t done_ = 0;
 };
 

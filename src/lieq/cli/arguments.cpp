@@ -152,6 +152,15 @@ void CheckArithmetic(const Arguments& a, const CommandRow& command) {
                    "` computes in float32 on a processor; bf16 is of --device cuda");
 }
 
+/// Several devices share what is made of parts; the others would leave all but one idle.
+void CheckDevices(const Arguments& a, const CommandRow& command) {
+  constexpr unsigned kSharing = kSensitivity | kEvaluate | kQuantize | kPlan | kStudy;
+  if (FindDevice(a.machine.device).indices.size() < 2 || (command.bit & kSharing) != 0) return;
+  throw UsageError("--device: `lieq " + std::string(command.name) +
+                   "` computes on one device; sensitivity, evaluate, quantize, plan and study "
+                   "take several");
+}
+
 void CheckDeviceMemory(const Arguments& a) {
   if (a.machine.device_memory == 0 || FindDevice(a.machine.device).row.own_bytes) return;
   throw UsageError("--device-memory is of --device cuda; a processor's memory is the machine's");
@@ -256,6 +265,7 @@ Arguments ParseArguments(int count, const char* const* words) {
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
   CheckKernels(arguments, *chosen());
   CheckArithmetic(arguments, *chosen());
+  CheckDevices(arguments, *chosen());
   CheckDeviceMemory(arguments);
   TakeBudget(*chosen(), arguments);
   if (!arguments.run.calibration.weights.empty() &&

@@ -24,8 +24,11 @@ constexpr std::array kMachineRows{
     OptionRow{.names = "--device",
               .value = "NAME",
               .commands = kComputing,
-              .help = "what computes: cpu, cuda (an NVIDIA GPU; cuda:1 is the second of several; "
-                      "docs/gpu.md) or auto, a GPU where there is one (default: cpu)",
+              .help =
+                  "what computes: cpu, cuda (an NVIDIA GPU; cuda:1 is the second of several, and "
+                  "cuda:0,1 are both: sensitivity, evaluate, quantize, plan and study share "
+                  "their work among them; docs/gpu.md) or auto, a GPU where there is one "
+                  "(default: cpu)",
               .set =
                   [](Arguments& a, const std::string& v) {
                     (void)FindDevice(v);

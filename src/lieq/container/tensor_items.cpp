@@ -61,6 +61,8 @@ void ReadFloats(const TensorFile& file, std::string_view module, std::string_vie
            std::to_string(values[i]) + " in row " + std::to_string(i / Size(to.cols())) +
                ", column " + std::to_string(i % Size(to.cols())));
   }
+  // They are read once, and the memory of both would be held until the file is closed.
+  for (const auto& map : file.maps()) map->Drop(tensor.bytes);
 }
 
 }  // namespace lieq

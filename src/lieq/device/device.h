@@ -238,6 +238,10 @@ class PlacedSums {
   virtual void Diagonal(std::span<T> to) = 0;
   /// Values in place of the sums, read before the call returns. [rows, cols]
   virtual void Set(View<const T, 2> values) = 0;
+  /// These += or = others of their shape, on this device or another of its kind, to which all has
+  /// been added that will be. The others are read before the call returns.
+  virtual void Add(PlacedSums& others) = 0;
+  virtual void Copy(PlacedSums& others) = 0;
 };
 
 /// Sums over the activations that calibration is made of; in double but where it is said.

@@ -1,7 +1,11 @@
 #include "lieq/device/devices.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <optional>
 #include <ranges>
 #include <string>
 
@@ -22,6 +26,7 @@ constexpr std::array kRows{
               .has_fast_bf16 = [] { return kAmxBf16.supported(); },
               .several = false,
               .own_bytes = false,
+              .pieces = 1,
               .make = MakeCpuDevice},
     DeviceRow{.name = "cuda",
               .description = "an NVIDIA GPU (docs/gpu.md)",
@@ -30,6 +35,7 @@ constexpr std::array kRows{
               .has_fast_bf16 = [] { return true; },
               .several = true,
               .own_bytes = true,
+              .pieces = 4,  // as many share the windows of a calibration at most
               .make = MakeCudaDevice},
 };
 
@@ -37,12 +43,30 @@ constexpr std::array kRows{
   std::string names;
   for (const DeviceRow& row : kRows) {
     names += std::string(row.name) + ", ";
-    if (row.several) names += std::string(row.name) + ":N, ";
+    if (row.several) names += fmt::format("{0}:N, {0}:N,M, ", row.name);
   }
   throw Error({.what = "no such device",
                .where = "--device",
                .expected = names + std::string(kAutoDevice),
                .found = std::string(name)});
+}
+
+/// Of "0,1": none is there twice.
+std::optional<std::vector<int>> Numbers(std::string_view text) {
+  std::vector<int> numbers;
+  while (true) {
+    const std::size_t comma = text.find(',');
+    const std::string_view digits = text.substr(0, comma);
+    int number = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (error != std::errc() || end != digits.data() + digits.size() || number < 0 ||
+        std::ranges::find(numbers, number) != numbers.end()) {
+      return std::nullopt;
+    }
+    numbers.push_back(number);
+    if (comma == std::string_view::npos) return numbers;
+    text.remove_prefix(comma + 1);
+  }
 }
 
 }  // namespace
@@ -54,27 +78,24 @@ std::span<const DeviceRow> Devices() noexcept {
 FoundDevice FindDevice(std::string_view name) {
   if (name == kAutoDevice) {
     for (const DeviceRow& row : kRows | std::views::reverse) {
-      if (row.available()) return {row, 0};
+      if (row.available()) return {row, {0}};
     }
   }
   const std::size_t colon = name.find(':');
   for (const DeviceRow& row : kRows) {
     if (row.name != name.substr(0, colon)) continue;
-    if (colon == std::string_view::npos) return {row, 0};
-    const std::string_view digits = name.substr(colon + 1);
-    int index = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-    const bool whole = error == std::errc() && end == digits.data() + digits.size() && index >= 0;
-    if (row.several && whole) return {row, index};
+    if (colon == std::string_view::npos) return {row, {0}};
+    const std::optional<std::vector<int>> indices = Numbers(name.substr(colon + 1));
+    if (row.several && indices) return {row, *indices};
   }
   FailOfName(name);
 }
 
 std::unique_ptr<Device> MakeDevice(std::string_view name, ThreadPool& pool,
                                    const DeviceOptions& options) {
-  const auto [row, index] = FindDevice(name);
+  const auto [row, indices] = FindDevice(name);
   DeviceOptions those = options;
-  those.index = index;
+  those.index = indices.front();
   return row.make(pool, those);
 }
 

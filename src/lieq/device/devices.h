@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "lieq/base/thread_pool.h"
 #include "lieq/device/device.h"
@@ -18,6 +19,7 @@ struct DeviceRow {
   bool (*has_fast_bf16)();       // several times as fast as float32: on a matrix unit
   bool several;                  // "cuda:1" is the second of them
   bool own_bytes;                // what it quantizes differs from what a processor does
+  Index pieces;                  // of a DeviceTeam of them, or of one
   /// The pool, for what stays on the processor, outlives the device. Throws Error for options that
   /// do not exist or that this machine has not got.
   std::unique_ptr<Device> (*make)(ThreadPool& pool, const DeviceOptions& options);
@@ -31,14 +33,14 @@ inline constexpr std::string_view kAutoDevice = "auto";
 
 struct FoundDevice {
   const DeviceRow& row;
-  int index;  // of several, which
+  std::vector<int> indices;  // of several, which: one at least, each once
 };
-/// Of the name of a row, one with a number behind it, or kAutoDevice; whether it is available is
-/// left open. Throws Error naming what there is.
+/// Of the name of a row, one with a number or several behind it ("cuda:0,1"), or kAutoDevice;
+/// whether it is available is left open. Throws Error naming what there is.
 [[nodiscard]] FoundDevice FindDevice(std::string_view name);
 
-/// The device of a name as FindDevice takes it, whose index becomes that of the options. Throws
-/// Error where it is not on this machine.
+/// The device of a name as FindDevice takes it, of several the first; its index becomes that of the
+/// options. Throws Error where it is not on this machine.
 [[nodiscard]] std::unique_ptr<Device> MakeDevice(std::string_view name, ThreadPool& pool,
                                                  const DeviceOptions& options = {});
 

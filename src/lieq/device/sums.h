@@ -32,6 +32,14 @@ class HostSums final : public PlacedSums<T> {
     for (Index r = 0; r < rows(); ++r)
       std::ranges::copy(values.Row(r), sums_.view().Row(r).begin());
   }
+  void Add(PlacedSums<T>& others) override {
+    const Matrix<T>& more = others.Host();
+    LIEQ_ASSERT(more.rows() == rows() && more.cols() == cols());
+    for (Index r = 0; r < rows(); ++r) {
+      for (Index c = 0; c < cols(); ++c) sums_(r, c) += more(r, c);
+    }
+  }
+  void Copy(PlacedSums<T>& others) override { Set(others.Host().view()); }
   /// What the device adds to.
   [[nodiscard]] View<T, 2> view() noexcept { return sums_.view(); }
 
@@ -73,21 +81,34 @@ class Sums {
   [[nodiscard]] PlacedSums<T>& placed() const { return *placed_; }
   /// The same for work on a device; null where there are none.
   [[nodiscard]] const PlacedSums<T>* get() const noexcept { return placed_.get(); }
+  /// These += those of another device, where there are any; see PlacedSums::Add.
+  void Add(const Sums& others) {
+    if (placed_) placed_->Add(others.placed());
+  }
+  /// The same sums on a device; none of none.
+  [[nodiscard]] Sums On(CalibrationOps& device) const {
+    Sums copy = placed_ ? Empty(device) : Sums();
+    if (placed_) copy.placed_->Copy(*placed_);
+    return copy;
+  }
   /// Puts those that began as a matrix on a device; the others are on it.
   void PlaceOn(CalibrationOps& device) {
     if (!began_as_matrix_ || !placed_) return;
-    std::unique_ptr<PlacedSums<T>> placed;
-    if constexpr (std::is_same_v<T, double>) {
-      placed = device.MakeGram(rows());
-    } else {
-      placed = device.MakeCross(rows(), cols());
-    }
-    placed->Set(view());
-    placed_ = std::move(placed);
-    began_as_matrix_ = false;
+    Sums placed = Empty(device);
+    placed.placed_->Set(view());
+    *this = std::move(placed);
   }
 
  private:
+  /// Of this shape, at 0.
+  [[nodiscard]] Sums Empty(CalibrationOps& device) const {
+    if constexpr (std::is_same_v<T, double>) {
+      return device.MakeGram(rows());
+    } else {
+      return device.MakeCross(rows(), cols());
+    }
+  }
+
   std::unique_ptr<PlacedSums<T>> placed_;
   bool began_as_matrix_ = false;
 };

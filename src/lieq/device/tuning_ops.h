@@ -82,6 +82,10 @@ class TuningOps {
                         std::span<double> sums) = 0;
   /// sums[c] += the sum over rows of dy [n, cols].
   virtual void ColumnSums(DeviceView<const float> dy, std::span<double> sums) = 0;
+  /// to[rows[i]] += factor x[i], rows of x in order: the gradient of a table whose rows were looked
+  /// up. x [n, cols], rows [n] below those of `to` [any, cols].
+  virtual void AddRows(DeviceView<const float> x, std::span<const TokenId> rows, float factor,
+                       PlacedSums<float>& to) = 0;
 };
 
 /// Of a device whose gradients have it; else null, and numbers lie with the host.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <string>
 
 #include "lieq/base/assert.h"
@@ -18,29 +19,32 @@ double Mean(std::span<const double> values) {
 
 }  // namespace
 
-DamageMeter::DamageMeter(const Weights& whole, Device& device, View<const TokenId, 2> tokens,
-                         Context& context, Index most_logits)
-    : whole_(whole), device_(device), tokens_(tokens), context_(context) {
+DamageMeter::DamageMeter(const Weights& whole, const DeviceTeam& team,
+                         View<const TokenId, 2> tokens, Context& context, Index most_logits)
+    : team_(team), tokens_(tokens), context_(context), logits_(Size(team.size())) {
   LIEQ_ASSERT(tokens.rows() > 0 && tokens.cols() >= 2);
   const Index scored = tokens.cols() - 1, vocab = whole.config.vocab;
   stride_ = std::clamp<Index>(CeilDiv(tokens.rows() * scored * vocab, most_logits), 1, scored);
   offset_ = stride_ / 2;
   positions_ = (scored - 1 - offset_) / stride_ + 1;
-  reference_ = device.Alloc(tokens.rows() * positions_, vocab);
-  logits_ = device.Alloc(positions_, vocab);
-
-  Forward forward(whole, device, tokens.cols());
-  Hidden hidden = forward.Embed(tokens);
-  for (Index layer = 0; layer < whole.config.layers; ++layer) {
-    context.ThrowIfStopped();
-    forward.Layer(layer, hidden);
-    whole.ReleaseLayer(layer);
-  }
-  for (Index w = 0; w < tokens.rows(); ++w) {
-    forward.Logits(Scored(hidden, w), reference_.view().Rows(w * positions_, positions_));
-  }
   whole_window_nll_.assign(Size(tokens.rows()), 0.0);
-  const Damage itself = Score(forward, hidden, "the whole model");
+  Damage itself;
+  team_.Run(context, [&](Index member, Context& its) {
+    auto& [reference, changed] = logits_[Size(member)];
+    reference = team_[member].Alloc(tokens.rows() * positions_, vocab);
+    changed = team_[member].Alloc(positions_, vocab);
+    Forward forward(whole, team_[member], tokens.cols());
+    Hidden hidden = forward.Embed(tokens);
+    for (Index layer = 0; layer < whole.config.layers; ++layer) {
+      its.ThrowIfStopped();
+      forward.Layer(layer, hidden);
+      whole.ReleaseLayer(layer);
+    }
+    for (Index w = 0; w < tokens.rows(); ++w) {
+      forward.Logits(Scored(hidden, w), reference.view().Rows(w * positions_, positions_));
+    }
+    if (member == 0) itself = Score(0, forward, hidden, "the whole model");
+  });
   whole_window_nll_ = itself.window_nll_rise;
   whole_nll_ = itself.nll_rise;
 }
@@ -49,7 +53,10 @@ DeviceView<const float> DamageMeter::Scored(const Hidden& hidden, Index window) 
   return hidden.x.view().EveryRow(window * hidden.length + offset_, stride_, positions_);
 }
 
-Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::string& run) {
+Damage DamageMeter::Score(Index member, Forward& forward, const Hidden& hidden,
+                          const std::string& run) {
+  Device& device = team_[member];
+  const auto& [reference, changed] = logits_[Size(member)];
   Damage damage;
   std::vector<double> kl(Size(positions_)), nll(Size(positions_));
   std::vector<TokenId> targets(Size(positions_));
@@ -57,10 +64,10 @@ Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::str
     for (Index i = 0; i < positions_; ++i) {
       targets[Size(i)] = tokens_(w, offset_ + i * stride_ + 1);
     }
-    forward.Logits(Scored(hidden, w), logits_.view());
-    device_.SoftmaxKl(reference_.view().Rows(w * positions_, positions_), logits_.view(), kl);
-    device_.LogSoftmaxNll(logits_.view(), targets, nll);
-    device_.Sync();
+    forward.Logits(Scored(hidden, w), changed.view());
+    device.SoftmaxKl(reference.view().Rows(w * positions_, positions_), changed.view(), kl);
+    device.LogSoftmaxNll(changed.view(), targets, nll);
+    device.Sync();
     damage.window_kl.push_back(Mean(kl));
     damage.window_nll_rise.push_back(Mean(nll) - whole_window_nll_[Size(w)]);
     if (std::isfinite(damage.window_kl.back()) && std::isfinite(damage.window_nll_rise.back()))
@@ -75,13 +82,29 @@ Damage DamageMeter::Score(Forward& forward, const Hidden& hidden, const std::str
 }
 
 Damage DamageMeter::Model(const Weights& model) {
-  Forward forward(model, device_, tokens_.cols());
+  return Model(0, model, context_);
+}
+
+Damage DamageMeter::Model(Index member, const Weights& model, Context& its) {
+  Forward forward(model, team_[member], tokens_.cols());
   Hidden hidden = forward.Embed(tokens_);
   for (Index layer = 0; layer < model.config.layers; ++layer) {
-    context_.ThrowIfStopped();
+    its.ThrowIfStopped();
     forward.Layer(layer, hidden);
   }
-  return Score(forward, hidden, "a mix");
+  return Score(member, forward, hidden, "a mix");
+}
+
+void DamageMeter::Models(Index count, const std::function<Weights(Index)>& model,
+                         const std::function<void(Index, const Damage&)>& found) {
+  std::mutex mutex;
+  team_.Share(count, context_, [&](Index member, const std::function<Index()>& next, Context& its) {
+    for (Index i = next(); i < count; i = next()) {
+      const Damage damage = Model(member, model(i), its);
+      const std::scoped_lock lock(mutex);
+      found(i, damage);
+    }
+  });
 }
 
 Index DamageMeter::LayerPasses(Index layers, std::span<const LayerVariant> variants) {
@@ -93,33 +116,42 @@ Index DamageMeter::LayerPasses(Index layers, std::span<const LayerVariant> varia
 std::vector<Damage> DamageMeter::Variants(const Weights& base,
                                           std::span<const LayerVariant> variants) {
   const Index layers = base.config.layers;
-  Forward forward(base, device_, tokens_.cols());
-  Hidden hidden = forward.Embed(tokens_);
-  Hidden changed{device_.Alloc(hidden.x.rows(), hidden.x.cols()), hidden.windows, hidden.length};
-  std::vector<Damage> damages;
-  context_.progress.Begin("measuring damage", "variant", static_cast<Index>(variants.size()));
-  std::size_t next = 0;
-  for (Index layer = 0; layer < layers; ++layer) {
-    for (; next < variants.size() && variants[next].layer == layer; ++next) {
-      device_.Copy(hidden.x.view(), changed.x.view());
-      const LayerVariant& variant = variants[next];
-      if (variant.weights) {
-        forward.Layer(layer, variant.weights(), changed, variant.inputs);
-      } else {
-        forward.Layer(layer, changed, variant.inputs);
+  const bool sees = std::ranges::any_of(
+      variants, [](const LayerVariant& variant) { return static_cast<bool>(variant.inputs); });
+  const DeviceTeam team = sees ? team_.Alone() : team_;  // observers are of the first device
+  std::vector<Damage> damages(variants.size() + 1);
+  Stage progress(context_.progress, "measuring damage", "variant",
+                 static_cast<Index>(variants.size()));
+  // Each takes every so-manieth, so that each has about as many of every depth.
+  team.Run(context_, [&](Index member, Context& its) {
+    Device& device = team[member];
+    Forward forward(base, device, tokens_.cols());
+    Hidden hidden = forward.Embed(tokens_);
+    Hidden changed{device.Alloc(hidden.x.rows(), hidden.x.cols()), hidden.windows, hidden.length};
+    auto next = Size(member);
+    for (Index layer = 0; layer < layers; ++layer) {
+      for (; next < variants.size() && variants[next].layer == layer; next += Size(team.size())) {
+        device.Copy(hidden.x.view(), changed.x.view());
+        const LayerVariant& variant = variants[next];
+        if (variant.weights) {
+          forward.Layer(layer, variant.weights(), changed, variant.inputs);
+        } else {
+          forward.Layer(layer, changed, variant.inputs);
+        }
+        for (Index later = layer + 1; later < layers; ++later) {
+          its.ThrowIfStopped();
+          forward.Layer(later, changed);
+        }
+        damages[next] =
+            Score(member, forward, changed, "a variant of layer " + std::to_string(layer));
+        progress.Done();
       }
-      for (Index later = layer + 1; later < layers; ++later) {
-        context_.ThrowIfStopped();
-        forward.Layer(later, changed);
-      }
-      damages.push_back(Score(forward, changed, "a variant of layer " + std::to_string(layer)));
-      context_.progress.Update(static_cast<Index>(damages.size()));
+      if (member > 0 && next >= variants.size()) return;  // the base is the first one's
+      forward.Layer(layer, hidden);
     }
-    forward.Layer(layer, hidden);
-  }
-  LIEQ_ASSERT(next == variants.size());
-  damages.push_back(Score(forward, hidden, "the base"));
-  context_.progress.End();
+    LIEQ_ASSERT(next >= variants.size());
+    if (member == 0) damages.back() = Score(0, forward, hidden, "the base");
+  });
   return damages;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/device/device_team.h"
 #include "lieq/model/forward.h"
 
 namespace lieq {
@@ -21,22 +22,29 @@ struct Damage {
 /// Another layer in the place of one of a model's.
 struct LayerVariant {
   Index layer = 0;
-  std::function<LayerWeights()> weights;  // called once, when it is measured; empty: the model's
-  Observer inputs{};                      // what becomes of the inputs of its linears
+  // Called once, when it is measured, by any thread; empty: the model's.
+  std::function<LayerWeights()> weights;
+  // What becomes of the inputs of its linears, on the first of several devices.
+  Observer inputs{};
 };
 
 /// Measures on a fixed text. Holds the whole model's logits of the scored positions: every
-/// stride()-th position is scored, so many that they stay near `most_logits`.
+/// stride()-th position is scored, so many that they stay near `most_logits`. Several devices hold
+/// them each, and share models and variants; each of these is one device's alone.
 class DamageMeter {
  public:
   static constexpr Index kMostLogits = Index{1} << 27;  // floats: 512 MiB
 
   /// Runs the whole model once. tokens [windows, length], length >= 2; all outlive this.
-  DamageMeter(const Weights& whole, Device& device, View<const TokenId, 2> tokens, Context& context,
-              Index most_logits = kMostLogits);
+  DamageMeter(const Weights& whole, const DeviceTeam& team, View<const TokenId, 2> tokens,
+              Context& context, Index most_logits = kMostLogits);
 
   /// Runs another model of the same config.
   [[nodiscard]] Damage Model(const Weights& model);
+  /// The same of `count` models. model: called once for each, by any thread. found: called with
+  /// what it came to, by one thread at a time.
+  void Models(Index count, const std::function<Weights(Index)>& model,
+              const std::function<void(Index, const Damage&)>& found);
 
   /// `base` with one layer replaced, for each variant; variants in rising order of layer. A variant
   /// starts from the hidden state before its layer, which the run of `base` has just reached: see
@@ -50,15 +58,18 @@ class DamageMeter {
   [[nodiscard]] double whole_nll() const noexcept { return whole_nll_; }
 
  private:
+  struct Logits {                     // on a device
+    DeviceMatrix reference, changed;  // [windows * positions, vocab], [positions, vocab]
+  };
   DeviceView<const float> Scored(const Hidden& hidden, Index window) const;
-  Damage Score(Forward& forward, const Hidden& hidden, const std::string& run);
+  Damage Score(Index member, Forward& forward, const Hidden& hidden, const std::string& run);
+  Damage Model(Index member, const Weights& model, Context& its);
 
-  const Weights& whole_;
-  Device& device_;
+  const DeviceTeam team_;
   View<const TokenId, 2> tokens_;
   Context& context_;
   Index stride_ = 1, offset_ = 0, positions_ = 0;  // of each window: offset + i * stride
-  DeviceMatrix reference_, logits_;                // [windows * positions, vocab], [positions, ..]
+  std::vector<Logits> logits_;                     // [devices]
   std::vector<double> whole_window_nll_;
   double whole_nll_ = 0;
 };

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
@@ -172,7 +175,7 @@ DivergenceResult ResultOf(const Tally& tally, const ScoredText& text) {
 
 }  // namespace
 
-ReferenceStates ReferenceStates::Make(const Weights& reference, Device& device,
+ReferenceStates ReferenceStates::Make(const Weights& reference, const DeviceTeam& team,
                                       const ScoredText& text, const std::vector<bool>& windows,
                                       const std::string& hash, const fs::path& file,
                                       Context& context) {
@@ -187,18 +190,32 @@ ReferenceStates ReferenceStates::Make(const Weights& reference, Device& device,
   }
   if (!file.parent_path().empty()) fs::create_directories(file.parent_path());
   TensorWriter writer(file, std::move(specs), {{"hash", hash}});
-  Forward forward(reference, device, text.length);
-  RunScored(reference, forward, text, BatchesOf(text, hidden, windows), "running the reference",
+  // Windows are written in order, those of a device that is ahead once it is their turn.
+  std::mutex mutex;
+  std::map<Index, Matrix<float>> ready;
+  Index next = 0;
+  const auto write = [&] {
+    for (; next < static_cast<Index>(windows.size()); ++next) {
+      if (!windows[Size(next)]) continue;
+      const auto rows = ready.find(next);
+      if (rows == ready.end()) return;
+      writer.Write(TensorName(next),
+                   std::as_bytes(std::span(rows->second.data(), Size(rows->second.size()))));
+      ready.erase(rows);
+    }
+  };
+  RunScored(reference, team, text, BatchesOf(text, hidden, windows), "running the reference",
             context, [&](const ScoredBatch& batch) {
               const ScoredWindow& shape = batch.shape;
-              Matrix<float> rows(shape.scored(), hidden);
               for (Index w = 0; w < batch.tokens.rows(); ++w) {
                 if (!windows[Size(batch.begin + w)]) continue;
-                device.Download(
+                Matrix<float> rows(shape.scored(), hidden);
+                team[batch.member].Download(
                     batch.hidden.x.view().Rows(w * shape.length + shape.first, shape.scored()),
                     rows.view());
-                writer.Write(TensorName(batch.begin + w),
-                             std::as_bytes(std::span(rows.data(), Size(rows.size()))));
+                const std::scoped_lock lock(mutex);
+                ready.emplace(batch.begin + w, std::move(rows));
+                write();
               }
               return std::string();
             });
@@ -216,7 +233,8 @@ DivergencePieces::DivergencePieces(const Weights& weights, const ScoredText& tex
 
 DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
                                    const ReferenceStates* states, DivergencePieces& pieces,
-                                   Device& device, const ScoredText& text, Context& context) {
+                                   const DeviceTeam& team, const ScoredText& text,
+                                   Context& context) {
   if (weights.config.vocab != reference.config.vocab) {
     throw Error({.what = "the reference has another vocabulary",
                  .where = "--reference",
@@ -225,22 +243,35 @@ DivergenceResult MeasureDivergence(const Weights& weights, const Weights& refere
   }
   if (!pieces.batches().empty()) {
     LIEQ_ASSERT(states != nullptr);
-    Forward forward(weights, device, text.length), head(reference, device, text.length);
-    Comparer comparer(forward, head, device, weights.config.vocab, reference.config.hidden);
+    struct Beside {  // what a device has beside the model
+      Beside(Device& device, Forward& model, const Weights& reference, const ScoredText& text)
+          : head(reference, device, text.length),
+            comparer(model, head, device, reference.config.vocab, reference.config.hidden) {}
+      Forward head;
+      Comparer comparer;
+    };
+    std::vector<std::unique_ptr<Beside>> beside(Size(team.size()));
     WindowSums so_far;
+    std::mutex mutex;
     RunScored(
-        weights, forward, text, pieces.batches(), "evaluating", context,
+        weights, team, text, pieces.batches(), "evaluating", context,
         [&](const ScoredBatch& batch) {
           const ScoredWindow& shape = batch.shape;
+          std::unique_ptr<Beside>& its = beside[Size(batch.member)];
+          if (!its)
+            its = std::make_unique<Beside>(team[batch.member], batch.forward, reference, text);
           std::vector<WindowScores> scores;
           for (Index w = 0; w < batch.tokens.rows(); ++w) {
             context.ThrowIfStopped();
             const Index row = w * shape.length + shape.first;
-            scores.push_back(comparer.Window(batch.hidden.x.view().Rows(row, shape.scored()),
-                                             states->Window(batch.begin + w),
-                                             batch.tokens.Row(w).subspan(Size(shape.first + 1))));
+            scores.push_back(its->comparer.Window(
+                batch.hidden.x.view().Rows(row, shape.scored()), states->Window(batch.begin + w),
+                batch.tokens.Row(w).subspan(Size(shape.first + 1))));
+          }
+          const std::scoped_lock lock(mutex);
+          for (Index w = 0; w < batch.tokens.rows(); ++w) {
             so_far.Add(text.Counted(text.windows[Size(batch.begin + w)],
-                                    std::span<const double>(scores.back()[kKl])));
+                                    std::span<const double>(scores[Size(w)][kKl])));
           }
           const Index end = batch.begin + batch.tokens.rows();
           pieces.Keep({batch.begin, end}, std::move(scores));
@@ -262,10 +293,10 @@ DivergenceResult MeasureDivergence(const Weights& weights, const Weights& refere
 }
 
 DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
-                                   const ReferenceStates& states, Device& device,
+                                   const ReferenceStates& states, const DeviceTeam& team,
                                    const ScoredText& text, Context& context) {
   DivergencePieces pieces(weights, text, context);
-  return MeasureDivergence(weights, reference, &states, pieces, device, text, context);
+  return MeasureDivergence(weights, reference, &states, pieces, team, text, context);
 }
 
 }  // namespace lieq

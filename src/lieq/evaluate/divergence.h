@@ -46,9 +46,10 @@ class ReferenceStates {
  public:
   /// Opens `file` where it holds those of `hash` (of model, text, windows and arithmetic), else
   /// runs the reference and writes it. windows [windows]: which are wanted. Throws Error.
-  static ReferenceStates Make(const Weights& reference, Device& device, const ScoredText& text,
-                              const std::vector<bool>& windows, const std::string& hash,
-                              const std::filesystem::path& file, Context& context);
+  static ReferenceStates Make(const Weights& reference, const DeviceTeam& team,
+                              const ScoredText& text, const std::vector<bool>& windows,
+                              const std::string& hash, const std::filesystem::path& file,
+                              Context& context);
 
   /// [scored, hidden] of a window that was wanted, mapped.
   [[nodiscard]] View<const float, 2> Window(Index window) const;
@@ -66,15 +67,16 @@ class DivergencePieces : public ScoredPieces {
 };
 
 /// Both models have one vocabulary (throws Error). states: of the windows that the pieces leave to
-/// be computed here; null where there are none. Deterministic for any number of threads. A result
-/// that is not whole is empty.
+/// be computed here; null where there are none. The same for any number of threads and devices. A
+/// result that is not whole is empty.
 [[nodiscard]] DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
                                                  const ReferenceStates* states,
-                                                 DivergencePieces& pieces, Device& device,
+                                                 DivergencePieces& pieces, const DeviceTeam& team,
                                                  const ScoredText& text, Context& context);
 /// The same with the states of all windows.
 [[nodiscard]] DivergenceResult MeasureDivergence(const Weights& weights, const Weights& reference,
-                                                 const ReferenceStates& states, Device& device,
-                                                 const ScoredText& text, Context& context);
+                                                 const ReferenceStates& states,
+                                                 const DeviceTeam& team, const ScoredText& text,
+                                                 Context& context);
 
 }  // namespace lieq

@@ -1,6 +1,7 @@
 #include "lieq/evaluate/perplexity.h"
 
 #include <cmath>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,20 +21,21 @@ PerplexityResult PerplexityOf(const WindowSums& nll, const ScoredText& text) {
           .window_nll = nll.WindowMeans()};
 }
 
-PerplexityResult MeasurePerplexity(const Weights& weights, Device& device, const ScoredText& text,
-                                   Context& context) {
+PerplexityResult MeasurePerplexity(const Weights& weights, const DeviceTeam& team,
+                                   const ScoredText& text, Context& context) {
   ScoredPieces pieces(text, weights.config.hidden, 1, context);
   const auto counted = [&](Index w, std::span<const double> nll) {
     return text.Counted(text.windows[Size(w)], nll);
   };
   if (!pieces.batches().empty()) {
-    Forward forward(weights, device, text.length);
     WindowSums so_far;
-    RunScored(weights, forward, text, pieces.batches(), "evaluating", context,
+    std::mutex mutex;
+    RunScored(weights, team, text, pieces.batches(), "evaluating", context,
               [&](const ScoredBatch& batch) {
                 Matrix<double> nll(batch.tokens.rows(), batch.shape.scored());
-                forward.Nll(batch.hidden, batch.tokens, nll.view(), batch.shape.first);
+                batch.forward.Nll(batch.hidden, batch.tokens, nll.view(), batch.shape.first);
                 std::vector<WindowScores> scores;
+                const std::scoped_lock lock(mutex);
                 for (Index w = 0; w < nll.rows(); ++w) {
                   const std::span<const double> row = nll.view().Row(w);
                   so_far.Add(counted(batch.begin + w, row));
@@ -51,7 +53,7 @@ PerplexityResult MeasurePerplexity(const Weights& weights, Device& device, const
   return PerplexityOf(sums, text);
 }
 
-PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
+PerplexityResult MeasurePerplexity(const Weights& weights, const DeviceTeam& team,
                                    View<const TokenId, 2> tokens, Context& context) {
   LIEQ_ASSERT(tokens.rows() > 0 && tokens.cols() >= 2);
   ScoredText text{.ids = {}, .bos = {}, .windows = {}, .length = tokens.cols()};
@@ -60,7 +62,7 @@ PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
     text.ids.insert(text.ids.end(), row.begin(), row.end());
     text.windows.push_back({w * tokens.cols(), tokens.cols(), 0});
   }
-  return MeasurePerplexity(weights, device, text, context);
+  return MeasurePerplexity(weights, team, text, context);
 }
 
 }  // namespace lieq

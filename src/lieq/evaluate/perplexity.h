@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/device/device_team.h"
 #include "lieq/evaluate/conventions.h"
 #include "lieq/evaluate/window_sums.h"
 #include "lieq/model/forward.h"
@@ -27,13 +28,14 @@ struct PerplexityResult {
 /// Of the losses of all scored tokens.
 [[nodiscard]] PerplexityResult PerplexityOf(const WindowSums& nll, const ScoredText& text);
 
-/// Deterministic for any number of threads. WorkPieces are batches of windows; a result that is not
-/// whole is empty. Throws Error naming the window where the output is not finite.
-[[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
+/// The same for any number of threads and devices, which share batches. WorkPieces are batches of
+/// windows; a result that is not whole is empty. Throws Error naming the window where the output is
+/// not finite.
+[[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, const DeviceTeam& team,
                                                  const ScoredText& text, Context& context);
 
 /// By the convention plain: tokens [windows, length], length >= 2.
-[[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, Device& device,
+[[nodiscard]] PerplexityResult MeasurePerplexity(const Weights& weights, const DeviceTeam& team,
                                                  View<const TokenId, 2> tokens, Context& context);
 
 }  // namespace lieq

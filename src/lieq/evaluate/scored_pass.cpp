@@ -41,30 +41,35 @@ std::vector<WindowRange> BatchesOf(const ScoredText& text, Index hidden,
   return batches;
 }
 
-void RunScored(const Weights& weights, Forward& forward, const ScoredText& text,
+void RunScored(const Weights& weights, const DeviceTeam& team, const ScoredText& text,
                const std::vector<WindowRange>& batches, std::string_view stage, Context& context,
                const std::function<std::string(const ScoredBatch&)>& see) {
   const Index layers = weights.config.layers;
-  Stage progress(context.progress, stage, "layer", static_cast<Index>(batches.size()) * layers);
-  std::string note;
-  for (const auto& [begin, end] : batches) {
-    const ScoredWindow shape = text.windows[Size(begin)];
-    Matrix<TokenId> tokens(end - begin, shape.length);
-    for (Index w = begin; w < end; ++w) {
-      std::copy_n(text.ids.begin() + text.windows[Size(w)].begin, shape.length,
-                  tokens.view().Row(w - begin).begin());
-      if (text.bos) tokens(w - begin, 0) = *text.bos;
+  const auto count = static_cast<Index>(batches.size());
+  Stage progress(context.progress, stage, "layer", count * layers);
+  team.Share(count, context, [&](Index member, const std::function<Index()>& next, Context& its) {
+    Forward forward(weights, team[member], text.length);
+    std::string note;
+    for (Index b = next(); b < count; b = next()) {
+      const auto [begin, end] = batches[Size(b)];
+      const ScoredWindow shape = text.windows[Size(begin)];
+      Matrix<TokenId> tokens(end - begin, shape.length);
+      for (Index w = begin; w < end; ++w) {
+        std::copy_n(text.ids.begin() + text.windows[Size(w)].begin, shape.length,
+                    tokens.view().Row(w - begin).begin());
+        if (text.bos) tokens(w - begin, 0) = *text.bos;
+      }
+      Hidden hidden = forward.Embed(tokens.view());
+      for (Index layer = 0; layer < layers; ++layer) {
+        its.ThrowIfStopped();
+        forward.Layer(layer, hidden);
+        weights.ReleaseLayer(layer);
+        if (layer + 1 < layers) progress.Done(note);
+      }
+      note = see({begin, shape, tokens.view(), hidden, member, forward});
+      progress.Done(note);
     }
-    Hidden hidden = forward.Embed(tokens.view());
-    for (Index layer = 0; layer < layers; ++layer) {
-      context.ThrowIfStopped();
-      forward.Layer(layer, hidden);
-      weights.ReleaseLayer(layer);
-      if (layer + 1 < layers) progress.Done(note);
-    }
-    note = see({begin, shape, tokens.view(), hidden});
-    progress.Done(note);
-  }
+  });
 }
 
 ScoredPieces::ScoredPieces(const ScoredText& text, Index hidden, std::size_t columns,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/device/device_team.h"
 #include "lieq/evaluate/conventions.h"
 #include "lieq/model/forward.h"
 
@@ -21,6 +22,8 @@ struct ScoredBatch {
   ScoredWindow shape;
   View<const TokenId, 2> tokens;
   const Hidden& hidden;
+  Index member = 0;  // of the devices, which ran it
+  Forward& forward;  // by which
 };
 
 /// Windows that go through a layer together: begin .. end - 1 of the text's, of one shape. A
@@ -36,10 +39,10 @@ struct WindowRange {
                                                  const std::vector<bool>& windows);
 
 /// Runs every layer on a batch before the next one, so that the weights of a model larger than
-/// memory are read once for each and given back layer by layer. see: called for each batch in
-/// order; what it returns is shown with the progress. forward: of `weights`, for windows of
-/// text.length. Throws Error for tokens the model lacks.
-void RunScored(const Weights& weights, Forward& forward, const ScoredText& text,
+/// memory are read once for each and given back layer by layer. Batches are shared among devices.
+/// see: called for each batch, in order where there is one device, else by several threads at once;
+/// what it returns is shown with the progress. Throws Error for tokens the model lacks.
+void RunScored(const Weights& weights, const DeviceTeam& team, const ScoredText& text,
                const std::vector<WindowRange>& batches, std::string_view stage, Context& context,
                const std::function<std::string(const ScoredBatch&)>& see);
 
@@ -56,7 +59,7 @@ class ScoredPieces {
   [[nodiscard]] const std::vector<WindowRange>& batches() const noexcept { return batches_; }
   /// [windows]: whether one is in those.
   [[nodiscard]] std::vector<bool> windows() const;
-  /// Windows of a batch that was computed, from batch.begin on.
+  /// Windows of a batch that was computed, from batch.begin on. By one thread at a time.
   void Keep(const WindowRange& batch, std::vector<WindowScores> scores);
   /// Of all windows; of those that are another's nothing.
   [[nodiscard]] const std::vector<WindowScores>& scores() const noexcept { return scores_; }

@@ -80,7 +80,7 @@ ScoredSequence EncodePair(const Tokenizer& tokenizer, std::string_view context,
   return sequence;
 }
 
-TaskResult MeasureTask(const Weights& weights, const Tokenizer& tokenizer, Device& device,
+TaskResult MeasureTask(const Weights& weights, const Tokenizer& tokenizer, const DeviceTeam& team,
                        const TaskDescription& task, const std::vector<TaskSubject>& subjects,
                        Context& context) {
   const auto begin = std::chrono::steady_clock::now();
@@ -96,7 +96,7 @@ TaskResult MeasureTask(const Weights& weights, const Tokenizer& tokenizer, Devic
   for (std::vector<ScoredSequence>& choices : encoded) {
     std::ranges::move(choices, std::back_inserter(sequences));
   }
-  const SequenceScores scores = ScoreSequences(weights, device, sequences, task.name, context);
+  const SequenceScores scores = ScoreSequences(weights, team, sequences, task.name, context);
 
   TaskResult result{.name = task.name,
                     .subjects = {},

@@ -68,9 +68,9 @@ struct TaskResult {
 [[nodiscard]] ScoredSequence EncodePair(const Tokenizer& tokenizer, std::string_view context,
                                         std::string_view continuation, Index positions);
 
-/// Deterministic for any number of threads. Throws Error naming the question.
+/// The same for any number of threads and devices. Throws Error naming the question.
 [[nodiscard]] TaskResult MeasureTask(const Weights& weights, const Tokenizer& tokenizer,
-                                     Device& device, const TaskDescription& task,
+                                     const DeviceTeam& team, const TaskDescription& task,
                                      const std::vector<TaskSubject>& subjects, Context& context);
 
 /// From answers alone.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -175,9 +177,27 @@ void Sum(const TokenTrees& batch, std::span<const double> values, SequenceScores
   scores.rows += static_cast<Index>(batch.ids.size());
 }
 
+/// Batches that go through a layer together: as many as fit in 128 MiB of residual stream.
+using Lot = std::vector<std::size_t>;
+std::vector<Lot> LotsOf(const std::vector<std::size_t>& mine,
+                        const std::vector<TokenTrees>& batches, Index hidden) {
+  std::vector<Lot> lots;
+  Index floats = 0;
+  for (const std::size_t b : mine) {
+    const Index more = static_cast<Index>(batches[b].ids.size()) * hidden;
+    if (lots.empty() || floats + more > kResidualFloats) {
+      lots.emplace_back();
+      floats = 0;
+    }
+    lots.back().push_back(b);
+    floats += more;
+  }
+  return lots;
+}
+
 }  // namespace
 
-SequenceScores ScoreSequences(const Weights& weights, Device& device,
+SequenceScores ScoreSequences(const Weights& weights, const DeviceTeam& team,
                               std::span<const ScoredSequence> sequences, std::string_view stage,
                               Context& context) {
   const Index hidden = weights.config.hidden, layers = weights.config.layers;
@@ -193,32 +213,36 @@ SequenceScores ScoreSequences(const Weights& weights, Device& device,
   BatchPieces pieces(batches, context);
   const std::vector<std::size_t>& mine = pieces.mine();
   if (!mine.empty()) {
-    Forward forward(weights, device, longest);
     Stage progress(context.progress, stage, "batch", static_cast<Index>(mine.size()));
-    for (std::size_t begin = 0; begin < mine.size();) {
-      std::vector<Hidden> lot;
-      for (Index floats = 0; begin + lot.size() < mine.size();) {
-        const std::vector<TokenId>& ids = batches[mine[begin + lot.size()]].ids;
-        floats += static_cast<Index>(ids.size()) * hidden;
-        if (!lot.empty() && floats > kResidualFloats) break;
-        lot.push_back(forward.Embed({ids.data(), 1, static_cast<Index>(ids.size())}));
-      }
-      for (Index layer = 0; layer < layers; ++layer) {
-        for (std::size_t b = 0; b < lot.size(); ++b) {
-          context.ThrowIfStopped();
-          forward.Layer(layer, lot[b].x.view(), batches[mine[begin + b]].spans);
+    const std::vector<Lot> lots = LotsOf(mine, batches, hidden);
+    const auto count = static_cast<Index>(lots.size());
+    std::mutex mutex;
+    team.Share(count, context, [&](Index member, const std::function<Index()>& next, Context& its) {
+      Forward forward(weights, team[member], longest);
+      for (Index l = next(); l < count; l = next()) {
+        const Lot& lot = lots[Size(l)];
+        std::vector<Hidden> hiddens;
+        for (const std::size_t b : lot) {
+          const std::vector<TokenId>& ids = batches[b].ids;
+          hiddens.push_back(forward.Embed({ids.data(), 1, static_cast<Index>(ids.size())}));
         }
-        weights.ReleaseLayer(layer);
+        for (Index layer = 0; layer < layers; ++layer) {
+          for (std::size_t b = 0; b < lot.size(); ++b) {
+            its.ThrowIfStopped();
+            forward.Layer(layer, hiddens[b].x.view(), batches[lot[b]].spans);
+          }
+          weights.ReleaseLayer(layer);
+        }
+        for (std::size_t b = 0; b < lot.size(); ++b) {
+          const TokenTrees& batch = batches[lot[b]];
+          std::vector<double> values(batch.picks.size());
+          forward.LogProbabilities(hiddens[b].x.view(), batch.picks, values);
+          const std::scoped_lock lock(mutex);
+          pieces.Keep(lot[b], std::move(values));
+          progress.Done();
+        }
       }
-      for (std::size_t b = 0; b < lot.size(); ++b) {
-        const TokenTrees& batch = batches[mine[begin + b]];
-        std::vector<double> values(batch.picks.size());
-        forward.LogProbabilities(lot[b].x.view(), batch.picks, values);
-        pieces.Keep(mine[begin + b], std::move(values));
-        progress.Done();
-      }
-      begin += lot.size();
-    }
+    });
   }
   if (!context.whole()) return scores;
   for (std::size_t b = 0; b < batches.size(); ++b) Sum(batches[b], pieces.values()[b], scores);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/device/device_team.h"
 #include "lieq/model/forward.h"
 
 namespace lieq {
@@ -39,10 +40,10 @@ struct SequenceScores {
 };
 
 /// Layer by layer on as many batches as fit in 128 MiB of residual stream, so that a model larger
-/// than memory is read once for each such lot. Deterministic for any number of threads. WorkPieces
-/// are batches; scores that are not whole are 0. Throws Error for tokens the model lacks and for
-/// output that is not finite.
-[[nodiscard]] SequenceScores ScoreSequences(const Weights& weights, Device& device,
+/// than memory is read once for each such lot, which devices share. The same for any number of
+/// threads and devices. WorkPieces are batches; scores that are not whole are 0. Throws Error for
+/// tokens the model lacks and for output that is not finite.
+[[nodiscard]] SequenceScores ScoreSequences(const Weights& weights, const DeviceTeam& team,
                                             std::span<const ScoredSequence> sequences,
                                             std::string_view stage, Context& context);
 

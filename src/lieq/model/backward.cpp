@@ -130,6 +130,7 @@ double Backward::DivergenceHead(const Hidden& hidden, Forward& reference, const 
     device_.Sync();
     CheckFinite(losses, first / hidden.length, first % hidden.length);
     for (const double each : losses) sum += each;
+    if (observer != nullptr) observer->OfHead(in, logits);
     gradients_.MatmulGradient(logits, head, in, false);
     if (observer != nullptr) observer->OfFinalNorm(x, in);
     gradients_.RmsNormGradient(x, placed_.final_norm(), config.rms_eps, in,

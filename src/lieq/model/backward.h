@@ -40,6 +40,8 @@ class WeightObserver {
   virtual void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// The same of the norm before the head.
   virtual void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) = 0;
+  /// As OfLinear, of the head. x [rows, hidden], dy [rows, vocabulary].
+  virtual void OfHead(DeviceView<const float> x, DeviceView<const float> dy) = 0;
 };
 
 /// The loss is the sum of the NLL over the scored positions of each window, all but the last, or

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lieq/base/assert.h"
+#include "lieq/base/free_memory.h"
 
 namespace lieq {
 namespace {
@@ -64,6 +65,8 @@ void PlacedWeights::PlaceAll(Weights& weights) {
   for (LayerWeights& layer : weights.layers) {
     layers_.push_back(Place(layer, device_));
     for (Linear& linear : layer.linears) linear.weight = {};
+    // Their scales were floats among what goes on to be used, which keeps the pages of what went.
+    ReturnFreedMemory();
   }
   all_ = true;
   (void)embedding();

@@ -144,23 +144,26 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
     WriteFileAtomically(folder_ / "settings.json", settings_.dump(2) + "\n");
   }
   const DType scale_type = ScaleType(model_->dtype);
-  CandidateQuantizer quantizer(model_->weights, session.device(), options, windows.view(),
+  CandidateQuantizer quantizer(model_->weights, session.team(), options, windows.view(),
                                session.context());
   Progress& progress = session.context().progress;
   progress.Begin("codes of candidates", "layer", last + 1);
-  for (Index layer = 0; layer <= last; ++layer) {
+  for (Index first = 0; first <= last;) {
     // Looked for when it comes to that: another process may have made them since.
-    const bool wanted = std::ranges::find(layers, layer) != layers.end();
-    const std::vector<Grid> grids = wanted ? missing_of(layer) : std::vector<Grid>();
-    if (grids.empty()) {
-      quantizer.Skip();
-    } else {
-      const std::vector<QuantizedLayer> codes = quantizer.Quantize(grids);
-      for (std::size_t i = 0; i < grids.size(); ++i) {
-        WriteLayerCodes(File(layer, grids[i]), layer, codes[i], scale_type);
-      }
+    const Index count = std::min(quantizer.together(), last + 1 - first);
+    std::vector<std::vector<Grid>> grids(Size(count));
+    for (Index i = 0; i < count; ++i) {
+      const bool wanted = std::ranges::find(layers, first + i) != layers.end();
+      if (wanted) grids[Size(i)] = missing_of(first + i);
     }
-    progress.Update(layer + 1);
+    quantizer.Quantize(grids, [&](Index layer, const std::vector<QuantizedLayer>& codes) {
+      const std::vector<Grid>& its = grids[Size(layer - first)];
+      for (std::size_t i = 0; i < its.size(); ++i) {
+        WriteLayerCodes(File(layer, its[i]), layer, codes[i], scale_type);
+      }
+    });
+    first += count;
+    progress.Update(first);
   }
   progress.End();
 }
@@ -230,15 +233,15 @@ LayerWeights CodeStore::Layer(Index layer, const std::array<const Grid*, kUnits>
   return weights;
 }
 
-Weights CodeStore::Mix(const ModelGrids& grids) const {
+Weights CodeStore::Mix(const ModelGrids& grids, ThreadPool& pool) const {
   Weights weights = model_->weights;
-  for (Index layer = 0; layer < grids.layer_count(); ++layer) {
+  pool.ParallelFor(grids.layer_count(), [&](Index layer, int) {
     std::array<const Grid*, kUnits> units{};
     for (const Unit unit : kAllUnits) {
       units[static_cast<std::size_t>(unit)] = &grids.At(layer, unit);
     }
     weights.layers[Size(layer)] = Layer(layer, units);
-  }
+  });
   for (const End end : kAllEnds) {
     if (grids.ends.At(end)) ReplaceEnd(end, *grids.ends.At(end), weights);
   }

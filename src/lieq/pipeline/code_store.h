@@ -61,8 +61,9 @@ class CodeStore {
   [[nodiscard]] LayerWeights Layer(Index layer, const std::array<const Grid*, kUnits>& grids) const;
   /// The model with one end replaced, which a tied one has twice.
   [[nodiscard]] Weights WithEnd(End end, const Grid& grid) const;
-  /// The whole model with its layers and ends at these grids.
-  [[nodiscard]] Weights Mix(const ModelGrids& grids) const;
+  /// The whole model with its layers and ends at these grids; layers are read by the pool's
+  /// threads.
+  [[nodiscard]] Weights Mix(const ModelGrids& grids, ThreadPool& pool) const;
 
  private:
   void ReplaceEnd(End end, const Grid& grid, Weights& weights) const;

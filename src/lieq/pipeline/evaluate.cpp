@@ -102,8 +102,8 @@ DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
   DivergencePieces pieces(model.weights(), text, session.context());
   const std::vector<bool> windows = pieces.windows();
   if (pieces.batches().empty()) {  // all that is to be known is
-    return MeasureDivergence(model.weights(), reference.weights(), nullptr, pieces,
-                             session.device(), text, session.context());
+    return MeasureDivergence(model.weights(), reference.weights(), nullptr, pieces, session.team(),
+                             text, session.context());
   }
   Hasher hasher;
   hasher.Add(reference.hash()).Add(text_hash).Add(request.convention->name);
@@ -119,9 +119,9 @@ DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
   const std::string hash = hasher.Add(session.device().description()).Hex();
   const fs::path file = session.cache() / ("reference-" + hash + ".safetensors");
   session.log().Debug("the reference's states are kept in " + file.string());
-  const auto states = ReferenceStates::Make(reference.weights(), session.device(), text, windows,
+  const auto states = ReferenceStates::Make(reference.weights(), session.team(), text, windows,
                                             hash, file, session.context());
-  return MeasureDivergence(model.weights(), reference.weights(), &states, pieces, session.device(),
+  return MeasureDivergence(model.weights(), reference.weights(), &states, pieces, session.team(),
                            text, session.context());
 }
 
@@ -243,7 +243,7 @@ TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file
     evaluation.result = evaluation.divergence->model;
   } else {
     evaluation.result = model.Named([&] {
-      return MeasurePerplexity(model.weights(), session.device(), text, session.context());
+      return MeasurePerplexity(model.weights(), session.team(), text, session.context());
     });
   }
   evaluation.seconds = SecondsOf(watch, session.context());
@@ -268,7 +268,7 @@ class TaskRun {
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
       const Scope scope(session.context(), fmt::format("{}task {}: ", of_model, tasks_[i].name));
       const Stopwatch watch;
-      results.push_back(MeasureTask(model.weights(), model.tokenizer(), session.device(), tasks_[i],
+      results.push_back(MeasureTask(model.weights(), model.tokenizer(), session.team(), tasks_[i],
                                     subjects_[i], session.context()));
       results.back().seconds = SecondsOf(watch, session.context());
     }

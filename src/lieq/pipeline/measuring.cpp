@@ -333,21 +333,27 @@ std::vector<EndSensitivity> DamagesOfEnds(const Bench& bench,
     measured.push_back({.candidates = end, .kl = nothing, .nll_rise = nothing});
   }
   WorkPieces* pieces = session.context().pieces;
-  Progress& progress = session.context().progress;
-  progress.Begin("measuring the ends", "candidate", static_cast<Index>(runs.size()));
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    const auto& [end, candidate] = runs[i];
-    const Damage damage = meter().Model(bench.store->WithEnd(end->end, *end->grids[candidate]));
-    EndSensitivity& row = measured[Size(end - ends.data())];
-    row.kl[candidate] = damage.kl;
-    row.nll_rise[candidate] = damage.nll_rise;
-    if (pieces != nullptr) {
-      const std::vector<double> numbers{damage.kl, damage.nll_rise};
-      pieces->Keep(EndKey(end->end, candidate), PieceOfNumbers({&numbers, 1}));
-    }
-    progress.Update(static_cast<Index>(i + 1));
+  if (!runs.empty()) {
+    Stage progress(session.context().progress, "measuring the ends", "candidate",
+                   static_cast<Index>(runs.size()));
+    meter().Models(
+        static_cast<Index>(runs.size()),
+        [&](Index i) {
+          const auto& [end, candidate] = runs[Size(i)];
+          return bench.store->WithEnd(end->end, *end->grids[candidate]);
+        },
+        [&](Index i, const Damage& damage) {
+          const auto& [end, candidate] = runs[Size(i)];
+          EndSensitivity& row = measured[Size(end - ends.data())];
+          row.kl[candidate] = damage.kl;
+          row.nll_rise[candidate] = damage.nll_rise;
+          if (pieces != nullptr) {
+            const std::vector<double> numbers{damage.kl, damage.nll_rise};
+            pieces->Keep(EndKey(end->end, candidate), PieceOfNumbers({&numbers, 1}));
+          }
+          progress.Done();
+        });
   }
-  progress.End();
   if (pieces == nullptr || !pieces->whole()) return measured;
   for (EndSensitivity& row : measured) {
     for (std::size_t c = 0; c < row.kl.size(); ++c) {
@@ -439,7 +445,8 @@ std::vector<LayerSensitivity> MeasureLayers(const Bench& bench, const std::vecto
                   bench.damage_windows.count, bench.damage_windows.length));
   const Weights start =
       base.empty() ? bench.source.model().weights
-                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base));
+                   : bench.store->Mix(GridsOfChoice({.units = candidates, .ends = {}}, base),
+                                      session.pool());
   const std::vector<Damage> damages = meter().Variants(start, variants);
   for (std::size_t i = 0; i < what.size(); ++i) {
     const auto& [row, unit, candidate] = what[i];

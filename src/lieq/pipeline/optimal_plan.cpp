@@ -287,9 +287,10 @@ struct MixRunner {
   const Sensitivities& s;
   const DamageTable& damage;
   std::optional<DamageMeter>& meter;
+  ThreadPool& pool;
 
   [[nodiscard]] PredictionCheck operator()(const Choice& mix) const {
-    const Damage found = meter->Model(bench.store->Mix(GridsOfChoice(candidates, mix)));
+    const Damage found = meter->Model(bench.store->Mix(GridsOfChoice(candidates, mix), pool));
     return {PredictedKl(s, damage, mix), found.kl, found.nll_rise};
   }
 };
@@ -372,7 +373,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
     const QuantOptions options = CandidateOptions(request);
     bench.store->Make(candidates.units, options, bench.windows, session);
     bench.store->MakeEnds(candidates.ends, options, bench.windows, session);
-    meter.emplace(source.model().weights, session.device(), bench.damage_windows.view(),
+    meter.emplace(source.model().weights, session.team(), bench.damage_windows.view(),
                   session.context());
   }
   if (request.damage.sensitivities.empty()) {
@@ -400,8 +401,12 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
             .measured_ends = s.ends};
   plan.ranking = std::string(Name(s.mode));
   plan.requested = {.bpw = request.budget.bpw, .size = request.budget.size};
-  const MixRunner run{
-      .bench = bench, .candidates = candidates, .s = s, .damage = damage, .meter = meter};
+  const MixRunner run{.bench = bench,
+                      .candidates = candidates,
+                      .s = s,
+                      .damage = damage,
+                      .meter = meter,
+                      .pool = session.pool()};
   const ChoiceSpace space{damage, limit.costs, granularity, limit.budget};
   if (request.damage.refine > 0) choice = Refined(request, space, run, *choice, source, session);
   plan.predicted_kl = PredictedKl(s, damage, *choice);

@@ -215,7 +215,7 @@ std::vector<LayerReports> QuantizeLayers(const QuantizeRequest& request, const I
   // Those behind it saw what it had made.
   for (Index layer = finished; layer < layers; ++layer) fs::remove(folder.LayerFile(layer));
 
-  LayerQuantizer quantizer(weights, session.device(), request.quant, inputs.windows.view(),
+  LayerQuantizer quantizer(weights, session.team(), request.quant, inputs.windows.view(),
                            session.context(), ends.embedding);
   Progress& progress = session.context().progress;
   if (finished > 0) progress.Begin("resuming", "layer", finished);
@@ -335,6 +335,7 @@ Record RunRecord(const QuantizeRequest& request, const RunSeconds& seconds,
           {"peak_bytes", PeakMemoryBytes()},
           {"threads", session.pool().size()},
           {"device", session.device().description()},
+          {"devices", session.team().size()},
           {"device_peak_bytes", session.device().peak_memory()}};
 }
 

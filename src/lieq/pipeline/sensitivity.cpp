@@ -119,7 +119,7 @@ class Measurement {
     std::optional<DamageMeter> meter;  // runs the whole model, so it is made when it is needed
     const auto needed = [&]() -> DamageMeter& {
       if (!meter) {
-        meter.emplace(source_.model().weights, session_.device(), bench_.damage_windows.view(),
+        meter.emplace(source_.model().weights, session_.team(), bench_.damage_windows.view(),
                       session_.context());
       }
       return *meter;

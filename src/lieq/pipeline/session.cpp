@@ -44,17 +44,14 @@ int ThreadCount(int threads) {
 Session::Session(MachineRequest machine, Log log, Progress& progress, std::stop_token stop)
     : machine_(std::move(machine)),
       log_([this, log = std::move(log)](LogLevel level, std::string_view text) {
-        {
-          const std::lock_guard lock(said_mutex_);
-          if (!said_.emplace(text).second) return;
-        }
-        SayTo(log, level, text);
+        const std::lock_guard lock(said_mutex_);  // devices are at work by several threads
+        if (said_.emplace(text).second) SayTo(log, level, text);
       }),
       pool_(ThreadCount(machine_.threads)),
       context_{pool_, log_, progress, std::move(stop)} {}
 
-Device& Session::device() {
-  if (!device_) {
+const DeviceTeam& Session::team() {
+  if (!team_) {
     arithmetic_ = machine_.arithmetic;
     DeviceOptions options{.kernels = machine_.kernels,
                           .usual_kernels = machine_.usual_kernels,
@@ -69,10 +66,22 @@ Device& Session::device() {
                                          Name(arithmetic_), gain));
     }
     options.arithmetic = arithmetic_;
-    device_ = MakeDevice(machine_.device, pool_, options);
-    log().Debug(device_->description() + ", " + std::to_string(pool_.size()) + " threads");
+    const auto [row, indices] = FindDevice(machine_.device);
+    const auto count = static_cast<int>(indices.size());
+    std::vector<DeviceTeam::Member> members;
+    for (const int index : indices) {
+      if (count > 1)
+        pools_.push_back(std::make_unique<ThreadPool>(std::max(1, pool_.size() / count)));
+      ThreadPool& pool = count > 1 ? *pools_.back() : pool_;
+      options.index = index;
+      devices_.push_back(row.make(pool, options));
+      members.push_back({*devices_.back(), pool});
+    }
+    team_.emplace(std::move(members), row.pieces);
+    log().Debug(fmt::format("{}{}, {} threads", count > 1 ? fmt::format("{} of ", count) : "",
+                            devices_.front()->description(), pool_.size()));
   }
-  return *device_;
+  return *team_;
 }
 
 std::string Session::device_description() {
@@ -90,7 +99,9 @@ void Session::TakeFastArithmetic() {
   if (!FindDevice(machine_.device).row.has_fast_bf16()) return;
   machine_.arithmetic = Arithmetic::kBf16;
   machine_.probes_arithmetic = false;
-  device_.reset();
+  team_.reset();
+  devices_.clear();
+  pools_.clear();
 }
 
 bool Session::device_has_own_bytes() const {

@@ -4,12 +4,15 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "lieq/base/context.h"
 #include "lieq/device/device.h"
+#include "lieq/device/device_team.h"
 #include "lieq/pipeline/requests.h"
 
 namespace lieq {
@@ -40,7 +43,9 @@ class Session {
   [[nodiscard]] std::filesystem::path cache() const;
   /// Made on first use, so that work without arithmetic does not pay for it. An arithmetic to be
   /// probed is what a short run finds faster then, and is said.
-  [[nodiscard]] Device& device();
+  [[nodiscard]] Device& device() { return team().first(); }
+  /// All that were named, made likewise: what shares work among them says so.
+  [[nodiscard]] const DeviceTeam& team();
   /// From now on bf16 where a matrix unit makes it several times as fast. Training rounds anyway,
   /// and the processor alone decides, so that results can be had again. No device is in use.
   void TakeFastArithmetic();
@@ -54,7 +59,9 @@ class Session {
   Log log_;
   ThreadPool pool_;
   Context context_;
-  std::unique_ptr<Device> device_;
+  std::vector<std::unique_ptr<ThreadPool>> pools_;  // of several devices
+  std::vector<std::unique_ptr<Device>> devices_;
+  std::optional<DeviceTeam> team_;
   Arithmetic arithmetic_ = Arithmetic::kFloat32;
 };
 

@@ -277,7 +277,7 @@ Record StudyBench::Perplexities(const Weights& weights) {
   for (const StudyText& text : texts) {
     const Windows windows = TextWindows(text, request.lengths.front());
     perplexities[text.name] =
-        MeasurePerplexity(weights, session.device(), windows.view(), session.context()).perplexity;
+        MeasurePerplexity(weights, session.team(), windows.view(), session.context()).perplexity;
   }
   return perplexities;
 }

@@ -41,7 +41,7 @@ Record Measured(StudyBench& bench, const StudyText& text, Index length, const Co
   const Weights& weights = bench.model.weights;
   Device& device = bench.session.device();
   const Windows windows = bench.TextWindows(text, length);
-  DamageMeter meter(weights, device, windows.view(), bench.session.context());
+  DamageMeter meter(weights, bench.session.team(), windows.view(), bench.session.context());
   Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
   const auto add = [&](const std::string& name, std::span<const LayerVariant> variants) {
     const std::vector<Damage> damages = meter.Variants(weights, variants);

@@ -208,7 +208,7 @@ void BackendRow(StudyBench& bench, const Backend& backend, const EncodedText& ca
     AddOffset(a.run.grids.offset, row);
     row.update(BitsOf(bench.model.weights.config, mix));
     row["assembled"] = true;
-    row["perplexity"] = bench.Perplexities(store.Mix(mix));
+    row["perplexity"] = bench.Perplexities(store.Mix(mix, bench.session.pool()));
     row["gap"] = bench.Gaps(row["perplexity"]);
     return row;
   });
@@ -238,7 +238,7 @@ void CorrelateExperts(StudyBench& bench, const Diagnosis& cheap, const CodeStore
       const std::string where = fmt::format("{}, {}", text.name, length);
       const Record measured = bench.Row("measured: " + where + ", experts", [&] {
         const Windows windows = bench.TextWindows(text, length);
-        DamageMeter meter(weights, bench.session.device(), windows.view(), bench.session.context());
+        DamageMeter meter(weights, bench.session.team(), windows.view(), bench.session.context());
         const std::vector<Damage> damages = meter.Variants(weights, variants);
         Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
         for (std::size_t i = 0; i < variants.size(); ++i) {
@@ -313,7 +313,7 @@ void StudyCorrelation(StudyBench& bench) {
         Diagnosis drop;
         MeasurePerplexityDrop(weights, bench.session.device(), windows.view(),
                               bench.session.context(), drop);
-        DamageMeter meter(weights, bench.session.device(), windows.view(), bench.session.context());
+        DamageMeter meter(weights, bench.session.team(), windows.view(), bench.session.context());
         const std::vector<Damage> damages = meter.Variants(weights, variants);
         Record row{{"text", text.name}, {"context", length}, {"windows", windows.count}};
         row["base_perplexity"] = *drop.base_perplexity;
@@ -381,7 +381,7 @@ void StudyLayers(StudyBench& bench) {
     Record row{{"ranking", ranking}, {"high_layers", raised.size()}, {"layers", raised}};
     row.update(BitsOf(config, mix));
     row["assembled"] = true;
-    row["perplexity"] = bench.Perplexities(store.Mix(mix));
+    row["perplexity"] = bench.Perplexities(store.Mix(mix, bench.session.pool()));
     row["gap"] = bench.Gaps(row["perplexity"]);
     return row;
   };
@@ -449,7 +449,7 @@ void StudyCalibration(StudyBench& bench) {
                      {"tokens", size * length}};
           row.update(BitsOf(config, mix));
           row["assembled"] = true;
-          row["perplexity"] = bench.Perplexities(store.Mix(mix));
+          row["perplexity"] = bench.Perplexities(store.Mix(mix, bench.session.pool()));
           row["gap"] = bench.Gaps(row["perplexity"]);
           if (!tau.empty()) row["tau"] = tau;
           return row;

@@ -95,15 +95,19 @@ void CheckModels(const ModelFolder& model, const ModelFolder& reference, const L
 void CheckMemory(const Weights& model, TuneWhat what) {
   if (what != TuneWhat::kCodes) return;
   constexpr double kOfNumber = 4 * sizeof(float), kAround = 1.5e9;
-  double codes = 0;
+  const auto codes_of = [](const AnyMatrix& matrix) {
+    const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    if (packed == nullptr || *packed == nullptr) return 0.0;
+    return static_cast<double>((*packed)->rows()) * static_cast<double>((*packed)->cols());
+  };
+  double codes = 0, of_ends = codes_of(model.embedding);
   for (const LayerWeights& layer : model.layers) {
-    for (const Linear& linear : layer.linears) {
-      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
-      if (packed == nullptr || *packed == nullptr) continue;
-      codes += static_cast<double>((*packed)->rows()) * static_cast<double>((*packed)->cols());
-    }
+    for (const Linear& linear : layer.linears) codes += codes_of(linear.weight);
   }
-  const double needed = kOfNumber * codes + kAround;
+  if (!model.config.tied) of_ends += codes_of(model.head);
+  codes += of_ends;
+  // The gradient of an end's weights is held whole beside those of its codes.
+  const double needed = kOfNumber * codes + sizeof(float) * of_ends + kAround;
   const auto there = static_cast<double>(AvailableMemoryBytes());
   if (needed <= there) return;
   throw Error({.what = "tuning codes takes more memory than there is",
@@ -129,7 +133,8 @@ Index StepsOf(const TuneRequest& request, Index windows, Index length, Index bat
 }
 
 Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
-                    const TuneOutcome& outcome, const EncodedText& text, Session& session) {
+                    const TuneOutcome& outcome, const TunedModel& tuned, const EncodedText& text,
+                    Session& session) {
   const TuneResult& result = outcome.result;
   Record record{{"what", Name(request.what)},
                 {"reference", fs::weakly_canonical(request.reference).filename().string()},
@@ -149,6 +154,9 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
                 {"calibration", TextRecord(text)},
                 {"checks", ChecksRecord(result)},
                 {"losses", result.losses}};
+  for (const End end : kAllEnds) {
+    if (tuned.Trained(end) == end) record["ends"].push_back(Name(end));
+  }
   if (request.what == TuneWhat::kCodes) {
     record["code_rate"] = options.code_rate;
     record["codes"] = outcome.codes;
@@ -323,7 +331,8 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
     Train(request, source, folder, tuned, options, outcome, session);
     if (outcome.written()) {
       WriteTuned(request, folder, model, tuned,
-                 TuningRecord(request, options, outcome, source.calibration(), session), outcome);
+                 TuningRecord(request, options, outcome, tuned, source.calibration(), session),
+                 outcome);
     }
   } catch (const Stopped&) {
     session.log().Info("stopped; what was trained is kept, and the same command goes on");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -9,12 +10,11 @@
 
 #include "lieq/base/context.h"
 #include "lieq/base/stage_times.h"
-#include "lieq/model/forward.h"
+#include "lieq/device/device_team.h"
 #include "lieq/model/layer_steps.h"
-#include "lieq/quantize/expert_sums.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
-#include "lieq/quantize/streams.h"
+#include "lieq/quantize/window_lane.h"
 
 namespace lieq {
 
@@ -25,13 +25,15 @@ struct QuantizedLayer {  // in the order of Site
 
 /// Holds the calibration windows' activations before the next layer: [windows * length, hidden]
 /// floats, and while a layer is at work its attention outputs and, up to 1 GiB, its gated products.
+/// Several devices share the windows, and the linears of a unit where they round; of a model with
+/// experts the first does all.
 class LayerQuantizer {
  public:
-  /// weights, device and context outlive this. calibration [windows, length]: may be empty (0
-  /// windows) for a quantizer that needs none, and kNoToken may end windows of models without
-  /// experts. embedding: what the quantized model looks tokens up
-  /// in; null: the model's own. Throws Error for options that cannot work together.
-  LayerQuantizer(const Weights& weights, Device& device, const QuantOptions& options,
+  /// weights, the team's devices and context outlive this. calibration [windows, length]: may be
+  /// empty (0 windows) for a quantizer that needs none, and kNoToken may end windows of models
+  /// without experts. embedding: what the quantized model looks
+  /// tokens up in; null: the model's own. Throws Error for options that cannot work together.
+  LayerQuantizer(const Weights& weights, const DeviceTeam& team, const QuantOptions& options,
                  View<const TokenId, 2> calibration, Context& context,
                  std::shared_ptr<const QMatrix> embedding = nullptr);
 
@@ -50,43 +52,40 @@ class LayerQuantizer {
   [[nodiscard]] const StageTimes& times() const noexcept { return times_; }
 
  private:
-  template <class Function>
-  void ForBatches(const Function& batch);
-  /// What Measure sums up, at 0.
-  [[nodiscard]] CalibrationStatistics NoStatistics(const LayerStep& unit) const;
+  /// Whether calibration windows are followed.
+  [[nodiscard]] bool follows() const noexcept { return !lanes_.empty(); }
+  /// Calls work(lane, context) for every lane, at the same time.
+  void ForLanes(const std::function<void(WindowLane& lane, Context& its)>& work);
   [[nodiscard]] CalibrationStatistics Measure(const LayerStep& unit, const Grid& grid);
-  /// m of UnitStatistics for rows first, first + 1, ... of a unit that adds to the stream: of the
-  /// strengths that its grid has, of full strength where that is null. [rows, hidden], valid until
-  /// the next call.
-  [[nodiscard]] DeviceView<const float> Missing(const LayerStep& unit, DeviceView<const float> x,
-                                                DeviceView<const float> u, Index first,
-                                                const Grid* grid);
+  /// What keeps the tokens held out where a unit is judged by them, else nothing.
+  [[nodiscard]] std::optional<OutputStatistics> Tokens(const LayerStep& unit) const;
   [[nodiscard]] Index HeldOutRows() const noexcept;
   void QuantizeExperts(const LayerStep& unit, const Grid& grid, QuantizedLayer& result);
-  /// Of each expert; `thin` are those of few rows.
-  [[nodiscard]] std::vector<CalibrationStatistics> MeasureExperts(const LayerStep& unit,
-                                                                  std::vector<Index>& thin);
   void QuantizeUnit(const LayerStep& unit, std::span<const Grid, kSites> grids,
                     CalibrationStatistics measured, QuantizedLayer& result);
-  /// Takes up the next layer, in both streams.
+  /// The member of the team that rounds each linear of a unit.
+  [[nodiscard]] std::vector<Index> Rounders(const LayerStep& unit) const;
+  /// Rounds those linears of a unit that are the member's.
+  void Round(Index member, const LayerStep& unit, const std::vector<Index>& rounders,
+             const Grid& grid, CalibrationStatistics measured, Context& its,
+             QuantizedLayer& result);
+  /// Takes up the next layer, in all lanes.
   void BeginLayer();
-  /// Puts a linear in the place of that of the layer, which the quantized stream goes on with.
-  void Replace(Site site, Linear linear);
+  /// Puts linears in the place of those of the layer, which the quantized streams go on with.
+  void Replace(const LayerStep& unit, const QuantizedLayer& with);
 
   const Weights& weights_;
-  Device& device_;
-  CalibrationOps* sums_ = nullptr;  // where activations are followed
   const QuantOptions options_;
   const Quantizer& quantizer_;
+  const DeviceTeam team_;
   Context& context_;
-  Forward forward_;
+  const Index windows_, length_;  // of the calibration
   Index next_ = 0;
   StageTimes times_;
   LayerWeights layer_;            // at work, as far as it is quantized
   std::vector<LayerStep> units_;  // its units
-  std::optional<ActivationStream> quantized_, reference_;
-  DeviceMatrix difference_, missing_;
-  LayerSample sample_;  // of the layer at work, where it has experts
+  // [members]; null for one without windows. None where nothing is followed.
+  std::vector<std::unique_ptr<WindowLane>> lanes_;
 };
 
 }  // namespace lieq

@@ -21,13 +21,15 @@ std::string GB(double bytes) {
 
 class DeviceBytes {
  public:
-  DeviceBytes(const Weights& weights, const QuantOptions& options, Index rows, Index batch)
+  DeviceBytes(const Weights& weights, const QuantOptions& options, Index rows, Index batch,
+              Index sums)
       : weights_(weights),
         config_(weights.config),
         options_(options),
         rows_(static_cast<double>(rows)),
         batch_(static_cast<double>(batch)),
-        streams_(options.corrects() ? 2 : 1) {}
+        streams_(options.corrects() ? 2 : 1),
+        sums_(static_cast<double>(sums)) {}
 
   [[nodiscard]] double Of(const StreamPlan& plan) const {
     const auto hidden = static_cast<double>(config_.hidden);
@@ -84,6 +86,11 @@ class DeviceBytes {
       const double matrices = options_.judges() ? 7 : 4;  // of a linear at work
       most = std::max(most, kDouble * square + kFloat * floats +
                                 std::max(kDouble * square, kFloat * matrices * in * out));
+      // While windows run there is no factor yet, but sums of several pieces of them.
+      const double followed = options_.corrects() ? kFloat * follows : 0;
+      const double fitted = kDouble * square + followed, judged = kFloat * square + followed;
+      most = std::max(most, sums_ * fitted);
+      if (options_.judges()) most = std::max(most, fitted + sums_ * judged);
       widest = std::max(widest, square);
     }
     return most + kFloat * widest;  // the part that a batch adds
@@ -92,7 +99,7 @@ class DeviceBytes {
   const Weights& weights_;
   const ModelConfig& config_;
   const QuantOptions& options_;
-  const double rows_, batch_, streams_;
+  const double rows_, batch_, streams_, sums_;
 };
 
 }  // namespace
@@ -107,9 +114,9 @@ std::string StreamPlan::Text() const {
 }
 
 StreamPlan PlanStreams(const Weights& weights, const QuantOptions& options, Index rows, Index batch,
-                       Index bound) {
+                       Index bound, Index sums) {
   if (bound == 0) return {};
-  const DeviceBytes need(weights, options, rows, batch);
+  const DeviceBytes need(weights, options, rows, batch, sums);
   const bool two = options.corrects();
   const std::array<StreamPlan, 4> plans{StreamPlan{},
                                         StreamPlan{.keeps_mixed = false, .most_kept = 0},

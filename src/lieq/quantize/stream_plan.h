@@ -22,9 +22,9 @@ struct StreamPlan {
 };
 
 /// What is fastest within `bound` bytes; all of it there where that is 0. rows: tokens of all
-/// windows; batch: those of one batch; options: after WithDefaults. Throws Error where nothing
-/// fits, which says what would.
+/// windows of the device; batch: those of one batch; options: after WithDefaults; sums: of a unit
+/// that are there at once (SumsAtOnce). Throws Error where nothing fits, which says what would.
 [[nodiscard]] StreamPlan PlanStreams(const Weights& weights, const QuantOptions& options,
-                                     Index rows, Index batch, Index bound);
+                                     Index rows, Index batch, Index bound, Index sums = 1);
 
 }  // namespace lieq

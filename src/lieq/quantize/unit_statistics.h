@@ -20,6 +20,13 @@ struct UnitStatistics {
   // columns, o and down most often fewer than inputs: W is multiplied before the sums are made.
   Sums<float> drift;    // [in, in], (x - u)ᵀu; of units that do not add to the stream
   Sums<float> missing;  // [out, in], mᵀu, m = a W (x - u) + b (r - r_u); of those that do
+
+  /// Those of other windows.
+  void Add(const UnitStatistics& others) {
+    gram.Add(others.gram);
+    drift.Add(others.drift);
+    missing.Add(others.missing);
+  }
 };
 
 /// What the output error of any rounding is made of (OutputErrors): sums, or the tokens themselves
@@ -29,6 +36,13 @@ struct OutputStatistics {
   Sums<float> drift, missing;  // as of UnitStatistics, of full strength
   Matrix<float> inputs;        // [tokens, in], u; empty where there are sums
   Matrix<float> missed;        // [tokens, out], m; empty where nothing is missed
+
+  /// Sums over other windows; there are no tokens.
+  void Add(const OutputStatistics& others) {
+    gram.Add(others.gram);
+    drift.Add(others.drift);
+    missing.Add(others.missing);
+  }
 };
 
 /// Windows that nothing is fitted to: what is tried is judged on them. The last eighth, none of
@@ -47,6 +61,20 @@ struct OutputStatistics {
 struct CalibrationStatistics {
   UnitStatistics fit;
   std::optional<OutputStatistics> held_out;  // empty where nothing is held out
+
+  /// The same on another device, sums alone.
+  [[nodiscard]] CalibrationStatistics On(CalibrationOps& device) const {
+    CalibrationStatistics copy{.fit = {.gram = fit.gram.On(device),
+                                       .drift = fit.drift.On(device),
+                                       .missing = fit.missing.On(device)},
+                               .held_out = {}};
+    if (!held_out) return copy;
+    copy.held_out.emplace();
+    copy.held_out->gram = held_out->gram.On(device);
+    copy.held_out->drift = held_out->drift.On(device);
+    copy.held_out->missing = held_out->missing.On(device);
+    return copy;
+  }
 };
 
 }  // namespace lieq

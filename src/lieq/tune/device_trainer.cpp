@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -30,11 +31,23 @@ Index BytesOfLayers(const Weights& weights) {
   return static_cast<Index>(bytes);
 }
 
-/// Gradients of a layer's numbers. What the host has to add is there after the next Sync.
+Index BytesOfEnds(const TunedModel& model) {
+  const ModelConfig& config = model.weights().config;
+  Index ends = 0;
+  for (const End end : EndsIn(config)) ends += model.Trained(end) == end;
+  return ends * config.vocab * config.hidden * Index{sizeof(float)};
+}
+
+/// Numbers of matrices among those that are trained, or kNotTrained.
+struct Places {
+  std::vector<std::array<Index, kSites>> layers;
+  std::array<Index, kMostEnds> ends{};
+};
+
+/// Gradients of a layer's numbers, and of the ends. What the host has to add is there after the
+/// next Sync.
 class GradientsOnDevice final : public WeightObserver {
  public:
-  using Places = std::vector<std::array<Index, kSites>>;
-
   GradientsOnDevice(TunedModel& model, TrainedMatrices& matrices, const Places& places,
                     Device& device)
       : model_(model),
@@ -49,7 +62,7 @@ class GradientsOnDevice final : public WeightObserver {
   }
   void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
     const auto s = static_cast<std::size_t>(site);
-    if (places_[Size(layer_)][s] != kNotTrained) {
+    if (places_.layers[Size(layer_)][s] != kNotTrained) {
       if (of_weights_[s] == nullptr) of_weights_[s] = sums_.MakeCross(dy.cols(), x.cols());
       sums_.CrossGramUpdate(dy, x, *of_weights_[s]);
     }
@@ -67,13 +80,32 @@ class GradientsOnDevice final : public WeightObserver {
     ops_.NormSums(x, dy, Eps(),
                   Later(dy.cols(), [this](auto found) { model_.AddFinalNormGradient(found); }));
   }
+  void OfHead(DeviceView<const float> x, DeviceView<const float> dy) override {
+    if (auto* sum = SumOf(End::kHead)) sums_.CrossGramUpdate(dy, x, *sum);
+  }
+  /// dx [tokens, hidden]: the gradient with respect to what the layers began with.
+  void OfEmbedding(View<const TokenId, 2> tokens, DeviceView<const float> dx) {
+    PlacedSums<float>* sum = SumOf(End::kEmbedding);
+    if (sum == nullptr) return;
+    LIEQ_ASSERT(tokens.stride() == tokens.cols());
+    ops_.AddRows(dx, {tokens.data(), Size(tokens.size())},
+                 static_cast<float>(model_.weights().config.embedding_multiplier), *sum);
+  }
 
   /// After all windows of the layer.
-  void End() {
+  void EndLayer() {
     for (std::size_t s = 0; s < kSites; ++s) {
       if (of_weights_[s] == nullptr) continue;
-      matrices_.AddGradient(places_[Size(layer_)][s], *of_weights_[s]);
+      matrices_.AddGradient(places_.layers[Size(layer_)][s], *of_weights_[s]);
       of_weights_[s].reset();
+    }
+  }
+  /// After all windows.
+  void EndEnds() {
+    for (std::size_t e = 0; e < kMostEnds; ++e) {
+      if (of_ends_[e] == nullptr) continue;
+      matrices_.AddGradient(places_.ends[e], *of_ends_[e]);
+      of_ends_[e].reset();
     }
   }
   /// After Sync.
@@ -81,12 +113,24 @@ class GradientsOnDevice final : public WeightObserver {
     for (auto& [sums, deliver] : pending_) deliver(std::span<const double>(sums));
     pending_.clear();
   }
-  void Forget() { pending_.clear(); }
+  void Forget() {
+    pending_.clear();
+    for (auto& each : of_ends_) each.reset();
+  }
 
  private:
   using Delivery = std::function<void(std::span<const double>)>;
 
   [[nodiscard]] double Eps() const { return model_.weights().config.rms_eps; }
+  /// Where the gradient goes of the matrix that the end reads; null: it stays.
+  [[nodiscard]] PlacedSums<float>* SumOf(End end) {
+    const std::optional<End> trained = model_.Trained(end);
+    if (!trained) return nullptr;
+    auto& sum = of_ends_[static_cast<std::size_t>(*trained)];
+    const ModelConfig& config = model_.weights().config;
+    if (sum == nullptr) sum = sums_.MakeCross(config.vocab, config.hidden);
+    return sum.get();
+  }
   std::span<double> Later(Index count, Delivery deliver) {
     pending_.emplace_back(std::vector<double>(Size(count)), std::move(deliver));
     return pending_.back().first;
@@ -99,6 +143,7 @@ class GradientsOnDevice final : public WeightObserver {
   CalibrationOps& sums_;
   Index layer_ = 0;
   std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;
+  std::array<std::unique_ptr<PlacedSums<float>>, kMostEnds> of_ends_;
   std::deque<std::pair<std::vector<double>, Delivery>> pending_;  // never moved in memory
 };
 
@@ -122,7 +167,8 @@ class DeviceTrainer final : public Trainer {
     Hold(model.weights().embedding);
     Hold(model.weights().head);
     constexpr Index kAround = Index{3} << 30;  // logits, values of a layer, sums of its weights
-    const Index needed = BytesOfLayers(reference) + kMostKept * Index{sizeof(float)} + kAround;
+    const Index needed =
+        BytesOfLayers(reference) + BytesOfEnds(model) + kMostKept * Index{sizeof(float)} + kAround;
     if (needed > TuningOf(device)->free_memory()) return;  // they go there one by one
     for (const LayerWeights& layer : reference.layers) {
       for (const Linear& linear : layer.linears) Hold(linear.weight);
@@ -218,29 +264,49 @@ class DeviceTrainer final : public Trainer {
       const auto of_stream = Sized(device_, gradient_, rows, hidden_columns);
       const auto input = [&](Index layer) { return kept.Rows(layer * rows, rows); };
       {
-        const Hidden wanted = Through(taught_, part, layers, context_);
-        const Hidden hidden = Student(part, [&](Index layer, const Hidden& before) {
-          device_.Copy(before.x.view(), input(layer));
+        const auto timed = [&](std::string_view stage, const auto& work) {
+          const StageTimes::Timer timer = times().Time(stage);
+          Hidden hidden = work();
+          device_.Sync();
+          return hidden;
+        };
+        const Hidden wanted =
+            timed(kTeacher, [&] { return Through(taught_, part, layers, context_); });
+        const Hidden hidden = timed(kForward, [&] {
+          return Student(part, [&](Index layer, const Hidden& before) {
+            device_.Copy(before.x.view(), input(layer));
+          });
         });
+        const StageTimes::Timer timer = times().Time(kHead);
         sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
+        device_.Sync();
       }
+      const StageTimes::Timer timer = times().Time(kBackward);
       for (Index layer = layers - 1; layer >= 0; --layer) {
         context_.ThrowIfStopped();
         gradients_.Begin(layer);
         backward.Layer(layer, model_.weights().layers[Size(layer)], input(layer), length, of_stream,
                        {}, &gradients_);
-        gradients_.End();
+        gradients_.EndLayer();
       }
+      gradients_.OfEmbedding(part, of_stream);
+      device_.Sync();
     }
+    const StageTimes::Timer timer = times().Time(kHead);
+    gradients_.EndEnds();
+    device_.Sync();
     return sum;
   }
   std::unique_ptr<TrainedMatrices> Train() {
-    places_.resize(model_.weights().layers.size());
-    for (auto& sites : places_) sites.fill(kNotTrained);
+    places_.layers.resize(model_.weights().layers.size());
+    for (auto& sites : places_.layers) sites.fill(kNotTrained);
+    places_.ends.fill(kNotTrained);
     std::vector<TrainedStart> starts;
     for (const TunedMatrix& matrix : matrices_) {
-      places_[Size(matrix.layer)][static_cast<std::size_t>(matrix.site)] =
-          static_cast<Index>(starts.size());
+      Index& place =
+          matrix.end ? places_.ends[static_cast<std::size_t>(*matrix.end)]
+                     : places_.layers[Size(matrix.layer)][static_cast<std::size_t>(matrix.site)];
+      place = static_cast<Index>(starts.size());
       starts.push_back({.matrix = matrix.matrix, .codes = matrix.code != TunedMatrix::kNone});
     }
     auto trained = TuningOf(device_)->Train(starts);
@@ -292,7 +358,7 @@ class DeviceTrainer final : public Trainer {
   Device& device_;
   Context& context_;
   const std::vector<TunedMatrix> matrices_;
-  GradientsOnDevice::Places places_;  // number of a linear among matrices_
+  Places places_;  // among matrices_
   std::unique_ptr<TrainedMatrices> trained_;
   Adam adam_;
   std::vector<Prepared> held_;  // ends, and layers of the float model where there is room
@@ -307,12 +373,15 @@ class DeviceTrainer final : public Trainer {
 
 bool TrainsOn(Device& device, const Weights& model) {
   if (TuningOf(device) == nullptr || device.calibration() == nullptr) return false;
-  return std::ranges::all_of(model.layers, [](const LayerWeights& layer) {
-    return std::ranges::all_of(layer.linears, [](const Linear& linear) {
-      const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
-      return packed == nullptr || *packed == nullptr || !(*packed)->grid().k_quant;
-    });
-  });
+  const auto held = [](const AnyMatrix& matrix) {
+    const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    return packed == nullptr || *packed == nullptr || !(*packed)->grid().k_quant;
+  };
+  return held(model.embedding) && held(model.head) &&
+         std::ranges::all_of(model.layers, [&](const LayerWeights& layer) {
+           return std::ranges::all_of(layer.linears,
+                                      [&](const Linear& linear) { return held(linear.weight); });
+         });
 }
 
 std::unique_ptr<Trainer> MakeDeviceTrainer(const Weights& reference, TunedModel& model,

@@ -2,6 +2,8 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "lieq/device/sums.h"
 #include "lieq/model/backward.h"
@@ -76,11 +78,25 @@ class NormSums {
   std::vector<double> sums_, inverse_;
 };
 
-/// Gradients of a layer's numbers, and of those behind the last one.
+/// dw [vocabulary, hidden]: a row of each token that was looked up takes the gradient of what was
+/// found, times `factor`. Rows of dx in order; a task takes some columns of all.
+void AddLookups(std::span<const TokenId> tokens, View<const float, 2> dx, float factor,
+                View<float, 2> dw, ThreadPool& pool) {
+  constexpr Index kBlock = 64;
+  pool.ParallelFor(CeilDiv(dx.cols(), kBlock), [&](Index task, int) {
+    const Index begin = task * kBlock, end = std::min(dx.cols(), begin + kBlock);
+    for (Index r = 0; r < dx.rows(); ++r) {
+      for (Index c = begin; c < end; ++c) dw(tokens[Size(r)], c) += factor * dx(r, c);
+    }
+  });
+}
+
+/// Gradients of a layer's numbers, of those behind the last one, and of the ends.
 class Gradients final : public WeightObserver {
  public:
   Gradients(TunedModel& model, Device& device, ThreadPool& pool)
       : model_(model),
+        device_(device),
         sums_(RequireCalibration(device)),
         norms_(device, pool, model.weights().config.rms_eps),
         pool_(pool) {}
@@ -102,23 +118,67 @@ class Gradients final : public WeightObserver {
   void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) override {
     model_.AddFinalNormGradient(norms_.Of(x, dy));
   }
+  void OfHead(DeviceView<const float> x, DeviceView<const float> dy) override {
+    const std::optional<End> end = model_.Trained(End::kHead);
+    if (!end) return;
+    auto& sum = of_ends_[static_cast<std::size_t>(*end)];
+    if (sum == nullptr) sum = sums_.MakeCross(dy.cols(), x.cols());
+    sums_.CrossGramUpdate(dy, x, *sum);
+  }
+  /// dx [tokens, hidden]: the gradient with respect to what the layers began with.
+  void OfEmbedding(View<const TokenId, 2> tokens, DeviceView<const float> dx) {
+    if (!model_.Trained(End::kEmbedding)) return;
+    Lookups& lookups = lookups_.emplace_back();
+    for (Index w = 0; w < tokens.rows(); ++w) {
+      const auto row = tokens.Row(w);
+      lookups.tokens.insert(lookups.tokens.end(), row.begin(), row.end());
+    }
+    lookups.dx = Matrix<float>(dx.rows(), dx.cols());
+    device_.Download(dx, lookups.dx.view());
+  }
 
   /// After all windows of the layer.
-  void End() {
+  void EndLayer() {
     for (const Site site : kAllSites) {
       auto& sum = of_weights_[static_cast<std::size_t>(site)];
       if (sum != nullptr) model_.AddMatrixGradient(layer_, site, sum->Host().view(), pool_);
       sum.reset();
     }
   }
+  /// After all windows: lookups go to the sum of the head where both are one matrix.
+  void EndEnds() {
+    const ModelConfig& config = model_.weights().config;
+    for (const End end : EndsIn(config)) {
+      if (model_.Trained(end) != end) continue;
+      auto& sum = of_ends_[static_cast<std::size_t>(end)];
+      Matrix<float> dw = sum != nullptr ? sum->Take() : Matrix<float>(config.vocab, config.hidden);
+      sum.reset();
+      if (end == End::kEmbedding) {
+        for (const Lookups& each : lookups_) {
+          AddLookups(each.tokens, each.dx.view(), static_cast<float>(config.embedding_multiplier),
+                     dw.view(), pool_);
+        }
+      }
+      model_.AddEndGradient(end, dw.view(), pool_);
+    }
+    lookups_.clear();
+  }
 
  private:
+  struct Lookups {  // of a pass
+    std::vector<TokenId> tokens;
+    Matrix<float> dx;
+  };
+
   TunedModel& model_;
+  Device& device_;
   CalibrationOps& sums_;
   NormSums norms_;
   ThreadPool& pool_;
   Index layer_ = 0;
   std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;
+  std::array<std::unique_ptr<PlacedSums<float>>, kMostEnds> of_ends_;
+  std::vector<Lookups> lookups_;
 };
 
 /// The sum of KL over all positions.
@@ -150,7 +210,8 @@ class HostTrainer final : public Trainer {
         adam_(model.numbers()) {}
 
   double AddGradients(View<const TokenId, 2> windows) override {
-    return AddDivergenceGradients(reference_, model_, windows, most_kept_, device_, context_);
+    return AddDivergenceGradients(reference_, model_, windows, most_kept_, device_, context_,
+                                  times());
   }
   void ClearGradients() override {
     for (TunedNumbers& each : model_.numbers()) std::ranges::fill(each.gradient, 0.0f);
@@ -199,7 +260,7 @@ Index WindowsAtOnce(const ModelConfig& config, Index length, Index most_kept) {
 
 double AddDivergenceGradients(const Weights& reference, TunedModel& model,
                               View<const TokenId, 2> windows, Index most_kept, Device& device,
-                              Context& context) {
+                              Context& context, StageTimes& times) {
   const Weights& weights = model.weights();
   const ModelConfig& config = weights.config;
   const Index length = windows.cols(), layers = config.layers;
@@ -216,23 +277,38 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
     const auto input = [&](Index layer) { return kept.view().Rows(layer * rows, rows); };
     const auto of_stream = gradient.view().Rows(0, rows);
     {
-      const Hidden wanted = Through(taught, part, layers, context);
-      Hidden hidden = forward.Embed(part);
-      for (Index layer = 0; layer < layers; ++layer) {
-        context.ThrowIfStopped();
-        device.Copy(hidden.x.view(), input(layer));
-        forward.Layer(layer, hidden);
-      }
+      const auto timed = [&](std::string_view stage, const auto& work) {
+        const StageTimes::Timer timer = times.Time(stage);
+        Hidden hidden = work();
+        device.Sync();
+        return hidden;
+      };
+      const Hidden wanted = timed(kTeacher, [&] { return Through(taught, part, layers, context); });
+      const Hidden hidden = timed(kForward, [&] {
+        Hidden stream = forward.Embed(part);
+        for (Index layer = 0; layer < layers; ++layer) {
+          context.ThrowIfStopped();
+          device.Copy(stream.x.view(), input(layer));
+          forward.Layer(layer, stream);
+        }
+        return stream;
+      });
+      const StageTimes::Timer timer = times.Time(kHead);
       sum += backward.DivergenceHead(hidden, taught, wanted, of_stream, &gradients);
+      device.Sync();
     }
+    const StageTimes::Timer timer = times.Time(kBackward);
     for (Index layer = layers - 1; layer >= 0; --layer) {
       context.ThrowIfStopped();
       gradients.Begin(layer);
       backward.Layer(layer, weights.layers[Size(layer)], input(layer), length, of_stream, {},
                      &gradients);
-      gradients.End();
+      gradients.EndLayer();
     }
+    gradients.OfEmbedding(part, of_stream);
   }
+  const StageTimes::Timer timer = times.Time(kHead);
+  gradients.EndEnds();
   return sum;
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/base/stage_times.h"
 #include "lieq/device/device.h"
 #include "lieq/model/forward.h"
 #include "lieq/model/weights.h"
@@ -37,7 +39,18 @@ class Trainer {
   virtual void TakeArrays() = 0;
   /// Whether Arrays costs time: everything is copied from a device.
   [[nodiscard]] virtual bool far() const noexcept = 0;
+
+  /// Where the seconds of AddGradients went: a device is waited for between the parts.
+  [[nodiscard]] StageTimes& times() noexcept { return times_; }
+
+ private:
+  StageTimes times_;
 };
+
+/// Parts of a step, by the names that times have.
+inline constexpr std::string_view kTeacher = "float model", kForward = "forward", kHead = "head",
+                                  kBackward = "backward", kUpdate = "update", kChecks = "checks",
+                                  kState = "writing the state";
 
 /// Whether the device can hold the numbers of this model: it has what it takes, and no matrix is of
 /// a K-quant.

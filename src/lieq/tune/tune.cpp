@@ -86,13 +86,15 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
   TuneResult result;
   const auto trainer =
       MakeTrainer(reference, model, windows.cols(), options.most_kept, device, context);
+  StageTimes& times = trainer->times();
   Stopwatch since_written;
   const auto write = [&](Index step) {
+    const StageTimes::Timer timer = times.Time(kState);
     if (store != nullptr) store->Write(step, trainer->Arrays(), result);
     since_written = Stopwatch();
   };
-  const auto check = [&](Index step) {
-    trainer->Apply();
+  const auto check = [&](Index step) {  // of what was applied
+    const StageTimes::Timer timer = times.Time(kChecks);
     const double kl = trainer->Divergence(held_out) / static_cast<double>(held_out.size());
     const bool better = result.checks.empty() || kl < result.after();
     result.checks.push_back({step, kl});
@@ -128,6 +130,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
       throw;
     }
     result.losses.push_back(kl);
+    const Stopwatch update;
     const double norm = std::sqrt(trainer->GradientSquares()) / tokens;
     if (!std::isfinite(norm)) {
       throw Error({.what = "a gradient is not finite",
@@ -138,18 +141,20 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
     const double share = RateAt(step, options);
     trainer->Step({.numbers = Adam::Next(share * options.rate, scale / tokens, step + 1),
                    .codes = Adam::Next(share * options.code_rate, scale / tokens, step + 1)});
+    trainer->Apply();
+    device.Sync();
+    times.Add(kUpdate, update.seconds());
     if ((step + 1) % every == 0 || step + 1 == options.steps) {
       check(step + 1);
       const bool worth = !trainer->far() || since_written.seconds() > kSecondsBetweenFarWrites;
       if (step + 1 < options.steps && worth) write(step + 1);
-    } else {
-      trainer->Apply();
     }
     context.progress.Update(
         step + 1, fmt::format("KL {:.4f}, held out {:.4f}", kl, result.checks.back().held_out));
   }
   trainer->Restore();
   result.moved_codes = model.moved_codes();
+  result.times = times;
   context.progress.End();
   return result;
 }

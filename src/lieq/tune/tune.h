@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lieq/base/context.h"
+#include "lieq/base/stage_times.h"
 #include "lieq/device/device.h"
 #include "lieq/model/weights.h"
 #include "lieq/tensor/view.h"
@@ -41,6 +42,7 @@ struct TuneResult {
   std::vector<TuneCheck> checks;  // the first before any step
   Index kept = 0;                 // the step whose state the model is left in
   std::int64_t moved_codes = 0;   // in that state
+  StageTimes times;               // where the seconds of this start went
   [[nodiscard]] double before() const { return checks.front().held_out; }
   [[nodiscard]] double after() const;
 };
@@ -78,9 +80,9 @@ struct StepTimes {
 
 /// Adds the gradients of the sum of the divergence over all positions of the windows to those of
 /// the model's numbers, which lie with the host; returns that sum. windows [count, length];
-/// most_kept: as of TuneOptions.
+/// most_kept: as of TuneOptions. times: is added to.
 double AddDivergenceGradients(const Weights& reference, TunedModel& model,
                               View<const TokenId, 2> windows, Index most_kept, Device& device,
-                              Context& context);
+                              Context& context, StageTimes& times);
 
 }  // namespace lieq

@@ -65,9 +65,13 @@ TunedModel::TunedModel(const Weights& source, DType floats, const TunedParts& pa
     const std::string layer = "layer " + std::to_string(l) + ", ";
     for (const Site site : kAllSites) {
       const auto s = static_cast<std::size_t>(site);
-      AddMatrix(layer + std::string(Name(site)), source.layers[l].linears[s],
-                parts.reference != nullptr ? &parts.reference->layers[l].linears[s] : nullptr,
-                parts, matrices_[l][s]);
+      const std::string name = layer + std::string(Name(site));
+      const Linear& linear = source.layers[l].linears[s];
+      if (!linear.bias.empty()) matrices_[l][s].bias = AddVector(name + ": bias", linear.bias);
+      AddMatrix(
+          name, linear.weight,
+          parts.reference != nullptr ? &parts.reference->layers[l].linears[s].weight : nullptr,
+          parts, matrices_[l][s]);
       if (matrices_[l][s].matrix) weights_.layers[l].linears[s].weight = matrices_[l][s].matrix;
     }
     vectors_[l].fill(kNone);
@@ -79,6 +83,45 @@ TunedModel::TunedModel(const Weights& source, DType floats, const TunedParts& pa
     }
   }
   final_norm_ = AddVector("final norm", weights_.final_norm);
+  AddEnds(source, parts);
+}
+
+void TunedModel::AddEnds(const Weights& source, const TunedParts& parts) {
+  for (const End end : EndsIn(source.config)) {
+    const auto of = [end](auto& weights) -> auto& {
+      return end == End::kEmbedding ? weights.embedding : weights.head;
+    };
+    MatrixPlace& place = ends_[static_cast<std::size_t>(end)];
+    AddMatrix(std::string(Name(end)), of(source),
+              parts.reference != nullptr ? &of(*parts.reference) : nullptr, parts, place);
+    if (place.matrix == nullptr) continue;
+    of(weights_) = place.matrix;
+    if (source.config.tied) weights_.head = place.matrix;
+  }
+}
+
+template <class Self, class Call>
+void TunedModel::ForPlaces(Self& self, const Call& call) {
+  for (auto& layer : self.matrices_) {
+    for (auto& place : layer) {
+      if (place.matrix != nullptr) call(place);
+    }
+  }
+  for (auto& place : self.ends_) {
+    if (place.matrix != nullptr) call(place);
+  }
+}
+
+template <class Self>
+auto& TunedModel::PlaceOf(Self& self, const TunedMatrix& matrix) {
+  return matrix.end ? self.ends_[static_cast<std::size_t>(*matrix.end)]
+                    : self.matrices_[Size(matrix.layer)][static_cast<std::size_t>(matrix.site)];
+}
+
+std::optional<End> TunedModel::Trained(End end) const noexcept {
+  if (weights_.config.tied) end = End::kEmbedding;
+  if (ends_[static_cast<std::size_t>(end)].matrix == nullptr) return std::nullopt;
+  return end;
 }
 
 std::size_t TunedModel::count() const noexcept {
@@ -105,18 +148,16 @@ std::size_t TunedModel::AddVector(std::string name, std::span<const float> value
   return Add(std::move(name), TunedKind::kVector, std::move(start), std::move(unit));
 }
 
-void TunedModel::AddMatrix(const std::string& name, const Linear& linear, const Linear* reference,
-                           const TunedParts& parts, MatrixPlace& place) {
-  if (!linear.bias.empty()) place.bias = AddVector(name + ": bias", linear.bias);
-  const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&linear.weight);
+void TunedModel::AddMatrix(const std::string& name, const AnyMatrix& matrix,
+                           const AnyMatrix* reference, const TunedParts& parts,
+                           MatrixPlace& place) {
+  const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
   if (packed == nullptr || *packed == nullptr) return;
   const QMatrix& q = **packed;
   place.source = *packed;
   place.matrix = std::make_shared<QMatrix>(q);
   const bool here = !parts.on_device;
-  if (parts.codes) {
-    AddCodes(name, reference != nullptr ? &reference->weight : nullptr, parts, place);
-  }
+  if (parts.codes) AddCodes(name, reference, parts, place);
   const bool minima = q.grid().offset == Offset::kFloat;
   if (q.grid().k_quant) {
     std::vector<float> d, dmin;
@@ -177,13 +218,18 @@ void TunedModel::AddCodes(const std::string& name, const AnyMatrix* reference,
        .gradient = std::vector<float>(Size(parts.on_device ? Index{0} : q.rows() * q.cols()))});
 }
 
-void TunedModel::ApplyCodes(const MatrixPlace& place) {
+void TunedModel::Apply(const MatrixPlace& place, Index first, Index rows) {
+  ApplyMatrix(place, first, rows);
+  if (place.code != kNone) ApplyCodes(place, first, rows);
+}
+
+void TunedModel::ApplyCodes(const MatrixPlace& place, Index first, Index rows) {
   QMatrix& q = *place.matrix;
   const int most = (1 << q.grid().bits) - 1;
   const float low = -0.5f, high = static_cast<float>(most) + 0.5f;
   std::vector<std::uint8_t> codes(Size(q.cols()));
-  float* z = numbers_[place.code].u.data();
-  for (Index r = 0; r < q.rows(); ++r) {
+  float* z = numbers_[place.code].u.data() + first * q.cols();
+  for (Index r = first; r < first + rows; ++r) {
     for (std::uint8_t& code : codes) {
       *z = std::clamp(*z, low, high);
       code = static_cast<std::uint8_t>(std::min(static_cast<int>(*z++ + 0.5f), most));
@@ -192,13 +238,13 @@ void TunedModel::ApplyCodes(const MatrixPlace& place) {
   }
 }
 
-void TunedModel::ApplyMatrix(const MatrixPlace& place) const {
+void TunedModel::ApplyMatrix(const MatrixPlace& place, Index first, Index rows) const {
   QMatrix& q = *place.matrix;
   const TunedNumbers& scale = numbers_[place.scale];
   const TunedNumbers* minimum = place.minimum == kNone ? nullptr : &numbers_[place.minimum];
-  std::size_t i = 0;
+  std::size_t i = Size(first * (q.grid().k_quant ? q.supers() : q.groups()));
   if (q.grid().k_quant) {
-    for (Index r = 0; r < q.rows(); ++r) {
+    for (Index r = first; r < first + rows; ++r) {
       for (Index s = 0; s < q.supers(); ++s, ++i) {
         SuperBlock super = q.Super(r, s);
         super.d = scale.Value(i, floats_);
@@ -208,7 +254,7 @@ void TunedModel::ApplyMatrix(const MatrixPlace& place) const {
     }
     return;
   }
-  for (Index r = 0; r < q.rows(); ++r) {
+  for (Index r = first; r < first + rows; ++r) {
     for (Index g = 0; g < q.groups(); ++g, ++i) {
       q.scales()(r, g) = scale.Value(i, floats_);
       if (minimum != nullptr) q.minima()(r, g) = minimum->Value(i, floats_);
@@ -237,35 +283,40 @@ void TunedModel::ApplyVectors() {
 
 void TunedModel::Apply(ThreadPool& pool) {
   pool.ParallelFor(static_cast<Index>(matrices_.size()), [&](Index layer, int) {
-    const std::size_t l = Size(layer);
-    for (const Site site : kAllSites) {
-      const auto s = static_cast<std::size_t>(site);
-      if (matrices_[l][s].matrix) ApplyMatrix(matrices_[l][s]);
-      if (matrices_[l][s].code != kNone) ApplyCodes(matrices_[l][s]);
+    for (const MatrixPlace& place : matrices_[Size(layer)]) {
+      if (place.matrix != nullptr) Apply(place, 0, place.matrix->rows());
     }
   });
+  constexpr Index kRows = 1024;  // of a task: an end is as large as many layers
+  for (const MatrixPlace& place : ends_) {
+    const Index rows = place.matrix == nullptr ? 0 : place.matrix->rows();
+    pool.ParallelFor(CeilDiv(rows, kRows), [&](Index task, int) {
+      Apply(place, task * kRows, std::min(kRows, rows - task * kRows));
+    });
+  }
   ApplyVectors();
 }
 
 std::vector<TunedMatrix> TunedModel::Matrices() const {
   std::vector<TunedMatrix> all;
+  const auto add = [&](TunedMatrix matrix) {
+    const MatrixPlace& place = PlaceOf(*this, matrix);
+    if (place.matrix == nullptr) return;
+    matrix.matrix = place.matrix;
+    matrix.scale = place.scale;
+    matrix.minimum = place.minimum;
+    matrix.code = place.code;
+    all.push_back(std::move(matrix));
+  };
   for (std::size_t l = 0; l < matrices_.size(); ++l) {
-    for (const Site site : kAllSites) {
-      const MatrixPlace& place = matrices_[l][static_cast<std::size_t>(site)];
-      if (place.matrix == nullptr) continue;
-      all.push_back({.layer = static_cast<Index>(l),
-                     .site = site,
-                     .matrix = place.matrix,
-                     .scale = place.scale,
-                     .minimum = place.minimum,
-                     .code = place.code});
-    }
+    for (const Site site : kAllSites) add({.layer = static_cast<Index>(l), .site = site});
   }
+  for (const End end : kAllEnds) add({.end = end});
   return all;
 }
 
 std::span<std::uint32_t> TunedModel::KeptWords(const TunedMatrix& matrix) {
-  return matrices_[Size(matrix.layer)][static_cast<std::size_t>(matrix.site)].kept;
+  return PlaceOf(*this, matrix).kept;
 }
 
 void TunedModel::Keep() {
@@ -273,13 +324,11 @@ void TunedModel::Keep() {
   for (const TunedNumbers& each : numbers_) {
     kept_.push_back(each.kind == TunedKind::kCode ? std::vector<float>() : each.u);
   }
-  for (auto& layer : matrices_) {
-    for (MatrixPlace& place : layer) {
-      if (place.code == kNone) continue;
-      const auto words = std::as_const(*place.matrix).words();
-      place.kept.assign(words.begin(), words.end());
-    }
-  }
+  ForPlaces(*this, [](MatrixPlace& place) {
+    if (place.code == kNone) return;
+    const auto words = std::as_const(*place.matrix).words();
+    place.kept.assign(words.begin(), words.end());
+  });
 }
 
 void TunedModel::Restore(ThreadPool& pool) {
@@ -287,18 +336,16 @@ void TunedModel::Restore(ThreadPool& pool) {
   for (std::size_t n = 0; n < numbers_.size(); ++n) {
     if (numbers_[n].kind != TunedKind::kCode) numbers_[n].u = kept_[n];
   }
-  for (auto& layer : matrices_) {
-    for (MatrixPlace& place : layer) {
-      if (place.code == kNone) continue;
-      QMatrix& q = *place.matrix;
-      std::ranges::copy(place.kept, q.words().begin());
-      std::vector<std::uint8_t> codes(Size(q.cols()));
-      for (Index r = 0; r < q.rows(); ++r) {
-        q.GetRow(r, codes);
-        std::ranges::copy(codes, numbers_[place.code].u.begin() + r * q.cols());
-      }
+  ForPlaces(*this, [&](const MatrixPlace& place) {
+    if (place.code == kNone) return;
+    QMatrix& q = *place.matrix;
+    std::ranges::copy(place.kept, q.words().begin());
+    std::vector<std::uint8_t> codes(Size(q.cols()));
+    for (Index r = 0; r < q.rows(); ++r) {
+      q.GetRow(r, codes);
+      std::ranges::copy(codes, numbers_[place.code].u.begin() + r * q.cols());
     }
-  }
+  });
   Apply(pool);
 }
 
@@ -313,29 +360,25 @@ std::vector<TunedArray> TunedModel::Arrays() {
     add(numbers_[n].name + ": u", DType::kF32, numbers_[n].u);
     add(numbers_[n].name + ": kept", DType::kF32, kept_[n]);
   }
-  for (auto& layer : matrices_) {
-    for (MatrixPlace& place : layer) {
-      if (place.code == kNone) continue;
-      add(numbers_[place.code].name + ": kept", DType::kU32, place.kept);
-    }
-  }
+  ForPlaces(*this, [&](MatrixPlace& place) {
+    if (place.code == kNone) return;
+    add(numbers_[place.code].name + ": kept", DType::kU32, place.kept);
+  });
   return arrays;
 }
 
 std::int64_t TunedModel::moved_codes() const {
   std::int64_t moved = 0;
-  for (const auto& layer : matrices_) {
-    for (const MatrixPlace& place : layer) {
-      if (place.code == kNone) continue;
-      std::vector<std::uint8_t> is(Size(place.matrix->cols())), was(is.size());
-      for (Index r = 0; r < place.matrix->rows(); ++r) {
-        place.matrix->GetRow(r, is);
-        place.source->GetRow(r, was);
-        moved += std::inner_product(is.begin(), is.end(), was.begin(), std::int64_t{0},
-                                    std::plus<>(), std::not_equal_to<>());
-      }
+  ForPlaces(*this, [&](const MatrixPlace& place) {
+    if (place.code == kNone) return;
+    std::vector<std::uint8_t> is(Size(place.matrix->cols())), was(is.size());
+    for (Index r = 0; r < place.matrix->rows(); ++r) {
+      place.matrix->GetRow(r, is);
+      place.source->GetRow(r, was);
+      moved += std::inner_product(is.begin(), is.end(), was.begin(), std::int64_t{0}, std::plus<>(),
+                                  std::not_equal_to<>());
     }
-  }
+  });
   return moved;
 }
 
@@ -350,7 +393,15 @@ std::int64_t TunedModel::codes() const noexcept {
 void TunedModel::AddMatrixGradient(Index layer, Site site, View<const float, 2> dw,
                                    ThreadPool& pool) {
   const MatrixPlace& place = matrices_[Size(layer)][static_cast<std::size_t>(site)];
-  if (place.matrix == nullptr) return;
+  if (place.matrix != nullptr) AddGradient(place, dw, pool);
+}
+
+void TunedModel::AddEndGradient(End end, View<const float, 2> dw, ThreadPool& pool) {
+  AddGradient(ends_[static_cast<std::size_t>(end)], dw, pool);
+}
+
+void TunedModel::AddGradient(const MatrixPlace& place, View<const float, 2> dw, ThreadPool& pool) {
+  LIEQ_ASSERT(place.matrix != nullptr);
   const QMatrix& q = *place.matrix;
   LIEQ_ASSERT(dw.rows() == q.rows() && dw.cols() == q.cols());
   TunedNumbers& scale = numbers_[place.scale];
@@ -414,7 +465,10 @@ void TunedModel::AddVectorGradient(Index layer, LayerVector which, std::span<con
 }
 
 void TunedModel::AddFinalNormGradient(std::span<const double> dw) {
-  AddVectorTo(final_norm_, dw);
+  // The norm that is placed is divided by the scaling of logits (PlacedWeights::final_norm).
+  std::vector<double> of_norm(dw.begin(), dw.end());
+  for (double& each : of_norm) each /= weights_.config.logits_scaling;
+  AddVectorTo(final_norm_, of_norm);
 }
 
 }  // namespace lieq

@@ -1,5 +1,6 @@
-// A quantized model whose numbers move: scales of groups, minima, d and dmin of super-blocks, norms
-// and biases; and its codes, where that is asked for.
+// A quantized model whose numbers move: scales of groups, minima, d and dmin of super-blocks, of
+// embedding and head too where they are quantized; norms and biases; and codes, where that is asked
+// for.
 //
 // Each number is start + unit * u, rounded to what files hold. u is what training moves: with the
 // start as the unit of scales, a step of u is a share of each. A code is its u, rounded to a whole
@@ -10,11 +11,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "lieq/base/thread_pool.h"
+#include "lieq/model/grids.h"
 #include "lieq/model/weights.h"
 #include "lieq/tensor/dtype.h"
 
@@ -64,8 +67,9 @@ struct TunedArray {
 /// Where the numbers of a quantized matrix are among all.
 struct TunedMatrix {
   static constexpr std::size_t kNone = ~std::size_t{0};
-  Index layer = 0;
+  Index layer = 0;  // with `site` a linear, where it is no end
   Site site{};
+  std::optional<End> end = {};
   std::shared_ptr<const QMatrix> matrix;  // of TunedModel::weights
   std::size_t scale = kNone, minimum = kNone, code = kNone;
 };
@@ -84,7 +88,10 @@ class TunedModel {
   /// As of TunedParts.
   [[nodiscard]] bool on_device() const noexcept { return on_device_; }
 
+  /// Those of the layers, then those of the ends.
   [[nodiscard]] std::vector<TunedMatrix> Matrices() const;
+  /// Whose numbers move where this end is read: a tied model's embedding for both. None: floats.
+  [[nodiscard]] std::optional<End> Trained(End end) const noexcept;
 
   /// Rounds norms and biases into the weights.
   void ApplyVectors();
@@ -105,15 +112,18 @@ class TunedModel {
 
   /// dw [out, in]: the gradient of a linear's weights, added to those of its numbers.
   void AddMatrixGradient(Index layer, Site site, View<const float, 2> dw, ThreadPool& pool);
+  /// The same of an end that is trained: dw [vocabulary, hidden].
+  void AddEndGradient(End end, View<const float, 2> dw, ThreadPool& pool);
   void AddBiasGradient(Index layer, Site site, std::span<const double> db);
   void AddVectorGradient(Index layer, LayerVector which, std::span<const double> dw);
+  /// dw: of the norm as it is placed.
   void AddFinalNormGradient(std::span<const double> dw);
   /// Whether a linear has a bias.
   [[nodiscard]] bool HasBias(Index layer, Site site) const;
 
  private:
   static constexpr std::size_t kNone = TunedMatrix::kNone;
-  struct MatrixPlace {  // where the numbers of a linear are
+  struct MatrixPlace {  // where the numbers of a linear or an end are
     std::shared_ptr<QMatrix> matrix;
     std::shared_ptr<const QMatrix> source;
     std::size_t scale = kNone, minimum = kNone, bias = kNone, code = kNone;
@@ -122,12 +132,20 @@ class TunedModel {
   std::size_t Add(std::string name, TunedKind kind, std::vector<float> start,
                   std::vector<float> unit, bool gradient = true);
   std::size_t AddVector(std::string name, std::span<const float> values);
-  void AddMatrix(const std::string& name, const Linear& linear, const Linear* reference,
+  void AddMatrix(const std::string& name, const AnyMatrix& matrix, const AnyMatrix* reference,
                  const TunedParts& parts, MatrixPlace& place);
+  void AddEnds(const Weights& source, const TunedParts& parts);
   void AddCodes(const std::string& name, const AnyMatrix* reference, const TunedParts& parts,
                 MatrixPlace& place);
-  void ApplyMatrix(const MatrixPlace& place) const;
-  void ApplyCodes(const MatrixPlace& place);
+  /// Calls for the places of all matrices that are quantized, in the order of Matrices.
+  template <class Self, class Call>
+  static void ForPlaces(Self& self, const Call& call);
+  template <class Self>
+  [[nodiscard]] static auto& PlaceOf(Self& self, const TunedMatrix& matrix);
+  void Apply(const MatrixPlace& place, Index first, Index rows);
+  void ApplyMatrix(const MatrixPlace& place, Index first, Index rows) const;
+  void ApplyCodes(const MatrixPlace& place, Index first, Index rows);
+  void AddGradient(const MatrixPlace& place, View<const float, 2> dw, ThreadPool& pool);
   void ApplyVector(std::size_t at, std::vector<float>& to) const;
   void AddVectorTo(std::size_t at, std::span<const double> gradient);
 
@@ -136,6 +154,7 @@ class TunedModel {
   Weights weights_;
   std::vector<TunedNumbers> numbers_;
   std::vector<std::array<MatrixPlace, kSites>> matrices_;        // [layers]
+  std::array<MatrixPlace, kMostEnds> ends_;                      // of a tied model the embedding's
   std::vector<std::array<std::size_t, kLayerVectors>> vectors_;  // [layers]
   std::size_t final_norm_ = kNone;
   std::vector<std::vector<float>> kept_;  // u, but of codes

@@ -85,7 +85,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   Prepared Prepare(const AnyMatrix& matrix) override {
     const auto* codes = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
     if (packed_products_ && codes != nullptr && PackedMatrix::Holds((*codes)->grid())) {
-      return std::make_shared<CpuPrepared>(PackedMatrix(**codes, pool_));
+      return std::make_shared<CpuPrepared>(PackedMatrix(**codes, pool_, pages_));
     }
     return std::make_shared<CpuPrepared>(matrix);
   }
@@ -445,6 +445,7 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   }
 
   ThreadPool& pool_;
+  LargePages pages_;  // that packed matrices lie in
   const KernelSet& kernels_;
   const Arithmetic arithmetic_;
   const CacheType cache_;

@@ -1,7 +1,5 @@
 #include "lieq/device/cpu/packed_matrix.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -19,7 +17,7 @@ namespace lieq {
 namespace {
 
 constexpr std::ptrdiff_t kLanes = kBlockRows;
-constexpr Index kBlocksOfTask = 4;
+constexpr Index kBlocksOfTask = 16;
 
 /// Words that a step takes of one row.
 std::ptrdiff_t StepWords(int bits) {
@@ -169,22 +167,6 @@ Grid HeldGrid(const QMatrix& from, ThreadPool& pool) {
   return grid;
 }
 
-/// Pages of 2 MiB where the system has them: a stream of codes meets a new page every few hundred
-/// nanoseconds.
-template <class T>
-Matrix<T> LargePages(Index rows, Index cols) {
-  constexpr std::uintptr_t kPage = std::uintptr_t{1} << 21;
-  Matrix<T> matrix(rows, cols);
-  const auto begin = reinterpret_cast<std::uintptr_t>(matrix.data());
-  const std::uintptr_t end = begin + Size(matrix.size()) * sizeof(T);
-  const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
-#if defined(MADV_HUGEPAGE)
-  // Where this fails, pages are small, and all is as before.
-  if (first < last) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-  return matrix;
-}
-
 }  // namespace
 
 PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
@@ -210,6 +192,9 @@ bool PackedMatrix::Holds(const Grid& grid) noexcept {
 }
 
 PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
+    : PackedMatrix(from, pool, *std::make_unique<LargePages>(0)) {}
+
+PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pages)
     : rows_(from.rows()),
       cols_(from.cols()),
       grid_(HeldGrid(from, pool)),
@@ -218,21 +203,27 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
   const bool minima = from.minima().size() > 0;
   half_ = grid_.k_quant || (FitHalves(from.scales(), pool) && FitHalves(from.minima(), pool));
   const Index numbers = shape_.groups * kLanes;
-  if (grid_.k_quant) {
-    const Index parts = numbers * shape_.group_pieces * shape_.parts;
-    factors_ = LargePages<std::int8_t>(blocks(), parts);
-    if (minima) zeros_ = LargePages<std::uint8_t>(blocks(), parts);
-  }
-  codes_ = LargePages<std::uint32_t>(
-      blocks(), shape_.groups * shape_.group_steps * StepWords(shape_.bits) * kLanes);
-  if (half_) {
-    scales_ = LargePages<std::uint16_t>(blocks(), numbers);
-    if (minima) minima_ = LargePages<std::uint16_t>(blocks(), numbers);
-  } else {
-    wide_scales_ = LargePages<float>(blocks(), numbers);
-    if (minima) wide_minima_ = LargePages<float>(blocks(), numbers);
-  }
-  if (from.zeros().size() > 0) zeros_ = LargePages<std::uint8_t>(blocks(), numbers);
+  const Index parts = numbers * shape_.group_pieces * shape_.parts;  // of K-quants
+  const bool zeros = from.zeros().size() > 0 || (grid_.k_quant && minima);
+  // Twice: what it takes, and where it lies.
+  const auto lay_out = [&](std::byte* base) {
+    std::size_t used = 0;
+    const auto place = [&]<class T>(View<T, 2>& view, bool there, Index cols) {
+      if (!there) return;
+      if (base != nullptr) view = {reinterpret_cast<T*>(base + used), blocks(), cols};
+      used += (Size(blocks() * cols) * sizeof(T) + 63) / 64 * 64;
+    };
+    place(codes_, true, shape_.groups * shape_.group_steps * StepWords(shape_.bits) * kLanes);
+    place(scales_, half_, numbers);
+    place(minima_, half_ && minima, numbers);
+    place(wide_scales_, !half_, numbers);
+    place(wide_minima_, !half_ && minima, numbers);
+    place(zeros_, zeros, grid_.k_quant ? parts : numbers);
+    place(factors_, grid_.k_quant, parts);
+    return used;
+  };
+  held_ = pages.Take(lay_out(nullptr));
+  lay_out(held_.get());
   pool.ParallelFor(CeilDiv(blocks(), kBlocksOfTask), [&](Index task, int) {
     const Index end = std::min(blocks(), (task + 1) * kBlocksOfTask);
     for (Index block = task * kBlocksOfTask; block < end; ++block) Pack(from, block);
@@ -240,6 +231,8 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
     const Index row = task * kBlocksOfTask * kLanes;
     from.Release(row, std::min(rows_, end * kLanes) - row);
   });
+  // Pages come in by sixteen, and so some came back.
+  from.Release(0, rows_);
 }
 
 void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
@@ -266,8 +259,8 @@ void PackedMatrix::Pack(const QMatrix& from, Index block) {
   PackCodes(from, block);
   if (grid_.k_quant) return PackSupers(from, block);
   const Index begin = block * kLanes, end = std::min(rows_, begin + kLanes);
-  const auto transposed = [&](View<const float, 2> numbers, Matrix<std::uint16_t>& halves,
-                              Matrix<float>& floats) {
+  const auto transposed = [&](View<const float, 2> numbers, View<std::uint16_t, 2> halves,
+                              View<float, 2> floats) {
     if (numbers.size() == 0) return;
     for (Index row = begin; row < end; ++row) {
       const float* of_row = numbers.Row(row).data();
@@ -313,7 +306,7 @@ void PackedMatrix::PackCodes(const QMatrix& from, Index block) {
       lieq::PackCodes(filled, shape_.bits, stream);
       words = stream.data();
     }
-    std::uint32_t* to = codes_.view().Row(block).data() + row % kLanes;
+    std::uint32_t* to = codes_.Row(block).data() + row % kLanes;
     if (width == 1) {
       for (Index s = 0; s < steps; ++s) to[s * kLanes] = words[s];
       continue;
@@ -346,7 +339,7 @@ std::int64_t PackedMatrix::bytes() const noexcept {
          wide_minima_.size() * 4 + zeros_.size() + factors_.size();
 }
 
-float PackedMatrix::Number(const Matrix<std::uint16_t>& halves, const Matrix<float>& floats,
+float PackedMatrix::Number(View<const std::uint16_t, 2> halves, View<const float, 2> floats,
                            Index block, Index group, Index lane) const {
   const Index at = group * kLanes + lane;
   return half_ ? ToFloat(F16{halves(block, at)}) : floats(block, at);
@@ -359,7 +352,7 @@ void PackedMatrix::Dequantize(Index begin, View<float, 2> out) const {
   std::vector<std::uint8_t> codes(Size(shape_.groups * shape_.group_positions));
   for (Index r = 0; r < out.rows(); ++r) {
     const Index row = begin + r, block = row / kLanes, lane = row % kLanes;
-    const std::uint32_t* words = codes_.view().Row(block).data() + lane;
+    const std::uint32_t* words = codes_.Row(block).data() + lane;
     for (Index s = 0; s < steps; ++s, words += width * kLanes) {
       if (width == 1) {
         stream[Size(s)] = *words;

@@ -6,8 +6,11 @@
 // hold 32 and 16 columns.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 
+#include "lieq/base/large_pages.h"
 #include "lieq/base/thread_pool.h"
 #include "lieq/device/cpu/packed_kernels.h"
 #include "lieq/tensor/qmatrix.h"
@@ -19,7 +22,9 @@ class PackedMatrix {
   /// Whether there is a layout for matrices of this grid.
   [[nodiscard]] static bool Holds(const Grid& grid) noexcept;
 
-  /// Of a grid that it holds. Blocks are packed in parallel; nothing of `from` is kept.
+  /// Of a grid that it holds. Blocks are packed in parallel; nothing of `from` is kept. What is
+  /// held is taken from `pages`, which may end before it.
+  PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pages);
   PackedMatrix(const QMatrix& from, ThreadPool& pool);
 
   [[nodiscard]] Index rows() const noexcept { return rows_; }
@@ -44,18 +49,19 @@ class PackedMatrix {
     float scale, zero, minimum;
   };
   [[nodiscard]] Level LevelOf(Index block, Index group, Index part, Index lane) const;
-  [[nodiscard]] float Number(const Matrix<std::uint16_t>& halves, const Matrix<float>& floats,
+  [[nodiscard]] float Number(View<const std::uint16_t, 2> halves, View<const float, 2> floats,
                              Index block, Index group, Index lane) const;
 
   Index rows_ = 0, cols_ = 0;
   Grid grid_;
   PackedShape shape_;
-  bool half_ = true;                         // all scales and minima are numbers of f16
-  Matrix<std::uint32_t> codes_;              // [blocks, groups * steps * words of a step * 16]
-  Matrix<std::uint16_t> scales_, minima_;    // [blocks, groups * 16], or empty
-  Matrix<float> wide_scales_, wide_minima_;  // where f16 does not hold them
-  Matrix<std::uint8_t> zeros_;   // of K-quant grids factors of minima: [blocks, parts * 16]
-  Matrix<std::int8_t> factors_;  // of K-quant grids; scales_ and minima_ are d and dmin
+  bool half_ = true;                          // all scales and minima are numbers of f16
+  std::shared_ptr<std::byte> held_;           // all of these, each on a line of the cache
+  View<std::uint32_t, 2> codes_;              // [blocks, groups * steps * words of a step * 16]
+  View<std::uint16_t, 2> scales_, minima_;    // [blocks, groups * 16], or empty
+  View<float, 2> wide_scales_, wide_minima_;  // where f16 does not hold them
+  View<std::uint8_t, 2> zeros_;   // of K-quant grids factors of minima: [blocks, parts * 16]
+  View<std::int8_t, 2> factors_;  // of K-quant grids; scales_ and minima_ are d and dmin
 };
 
 /// The layout of rows of `cols` columns.

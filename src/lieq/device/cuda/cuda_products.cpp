@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lieq/base/assert.h"
+#include "lieq/device/cuda/matmat.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/device_access.h"
 
@@ -44,19 +45,26 @@ Operand Transposed(Block<const T> block) {
   return {block.data, block.rows, block.cols, block.stride, true};
 }
 
+bool HasTiles(Queue& queue) {
+  (void)queue.stream();  // its GPU is the thread's then
+  return HasMatMat();
+}
+
 }  // namespace
 
 CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic, bool packs)
     : queue_(queue),
       arithmetic_(arithmetic),
       packs_(packs),
+      has_tiles_(packs && HasTiles(queue)),
       library_(CublasLt::Find(queue)),
       widened_(queue),
       other_widened_(queue),
       rounded_(queue),
       other_rounded_(queue),
       formatted_(queue),
-      halved_(queue) {}
+      halved_(queue),
+      tiles_(queue) {}
 
 std::string CudaProducts::description() const {
   const std::string by =
@@ -86,9 +94,12 @@ void CudaProducts::Multiply(Block<const float> x, std::span<const Product> produ
 
 void CudaProducts::MultiplyUnits(Block<const float> x, std::span<const Product> products,
                                  bool add) {
-  // Reading the codes once more for each 16 rows costs less than widening them, up to here.
+  // Without tiles: reading the codes once more for each 16 rows costs less than widening them, up
+  // to here.
   const Index most = arithmetic_ == Arithmetic::kBf16 ? 64 : 192;
-  if (x.rows > most) {
+  const bool tiles = TakesTiles(x.rows);
+  if (!tiles && x.rows > most) {
+    if (arithmetic_ == Arithmetic::kBf16) return MultiplyPart(x, products, add);
     const Block<float> halved{halved_.Get<float>(x.rows * x.cols), x.rows, x.cols, x.cols};
     RoundInput(x, halved, queue_.stream());
     return MultiplyPart({halved.data, halved.rows, halved.cols, halved.stride}, products, add);
@@ -101,6 +112,7 @@ void CudaProducts::MultiplyUnits(Block<const float> x, std::span<const Product> 
           "copying on it");
     x = {even, x.rows, x.cols, x.cols};
   }
+  if (tiles) return MultiplyInTiles(x, products, add);
   for (Index row = 0; row < x.rows; row += kMostPackedRows) {
     const Index rows = std::min(kMostPackedRows, x.rows - row);
     std::vector<Product> part;
@@ -108,6 +120,45 @@ void CudaProducts::MultiplyUnits(Block<const float> x, std::span<const Product> 
       part.push_back({product.w, product.bias, product.y.Rows(row, rows)});
     }
     (void)MultiplyInput({.x = {x.data + row * x.stride, rows, x.cols, x.stride}}, part, add);
+  }
+}
+
+bool CudaProducts::TakesTiles(Index rows) const noexcept {
+  // From here on cuBLASLt's products in bf16 make up for widening; those in float never do.
+  constexpr Index kMostBeforeBf16 = 64;
+  return has_tiles_ && rows > kMostPackedRows &&
+         (arithmetic_ != Arithmetic::kBf16 || library_ == nullptr || rows <= kMostBeforeBf16);
+}
+
+std::vector<PackedProduct> CudaProducts::AlikeFrom(std::span<const Product> products) {
+  std::vector<PackedProduct> alike;
+  const Source& first = SourceOf(products.front().w);
+  for (const Product& product :
+       products.first(std::min(products.size(), Size(kMostPackedProducts)))) {
+    const Source& w = SourceOf(product.w);
+    if (!Alike(first, w)) break;
+    LIEQ_ASSERT(product.y.cols() == w.rows);
+    alike.push_back({w, product.bias.empty() ? nullptr : DeviceAccess::Pointer(product.bias),
+                     DeviceAccess::Pointer(product.y), product.y.stride()});
+  }
+  return alike;
+}
+
+void CudaProducts::MultiplyInTiles(Block<const float> x, std::span<const Product> products,
+                                   bool add) {
+  Reserve(x.rows, products);
+  for (std::size_t begin = 0; begin < products.size();) {
+    std::vector<PackedProduct> alike = AlikeFrom(products.subspan(begin));
+    begin += alike.size();
+    LIEQ_ASSERT(x.cols == alike.front().w.cols);
+    for (Index row = 0; row < x.rows; row += kMostMatMatRows) {
+      const Index rows = std::min(kMostMatMatRows, x.rows - row);
+      const int multiprocessors = queue_.multiprocessors();
+      std::byte* scratch = tiles_.Get<std::byte>(MatMatBytes(alike, rows, multiprocessors));
+      MultiplyTiles({x.data + row * x.stride, rows, x.cols, x.stride}, alike, add, scratch,
+                    multiprocessors, queue_.stream());
+      for (PackedProduct& product : alike) product.y += rows * product.stride;
+    }
   }
 }
 
@@ -125,16 +176,9 @@ bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Prod
   Reserve(x.rows, products);
   bool gated = false;
   for (std::size_t begin = 0; begin < products.size();) {
-    std::vector<PackedProduct> alike;
-    const Source& first = SourceOf(products[begin].w);
-    for (std::size_t i = begin; i < products.size() && alike.size() < kMostPackedProducts; ++i) {
-      const Product& product = products[i];
-      const Source& w = SourceOf(product.w);
-      if (!Alike(first, w)) break;
-      LIEQ_ASSERT(x.cols == w.cols && product.y.cols() == w.rows && x.rows == product.y.rows());
-      alike.push_back({w, product.bias.empty() ? nullptr : DeviceAccess::Pointer(product.bias),
-                       DeviceAccess::Pointer(product.y), product.y.stride()});
-    }
+    const std::vector<PackedProduct> alike = AlikeFrom(products.subspan(begin));
+    const Source& first = alike.front().w;
+    LIEQ_ASSERT(x.cols == first.cols && x.rows == products[begin].y.rows());
     const bool pair = gates && alike.size() == 2 && alike[0].w.rows == alike[1].w.rows && !add;
     gated = MultiplyPacked(input, alike, add, pair,
                            formatted_.Get<std::byte>(InputBytes(first, x.rows)),
@@ -145,6 +189,19 @@ bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Prod
 }
 
 void CudaProducts::Reserve(Index rows, std::span<const Product> products) {
+  if (TakesTiles(rows)) {
+    for (std::size_t begin = 0; begin < products.size();) {
+      if (SourceOf(products[begin].w).form != Form::kPacked) {
+        ++begin;
+        continue;
+      }
+      const std::vector<PackedProduct> alike = AlikeFrom(products.subspan(begin));
+      begin += alike.size();
+      (void)tiles_.Get<std::byte>(
+          MatMatBytes(alike, std::min(rows, kMostMatMatRows), queue_.multiprocessors()));
+    }
+    return;
+  }
   for (const Product& product : products) {
     const Source& w = SourceOf(product.w);
     if (w.form != Form::kPacked) continue;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "lieq/device/cuda/cublas_lt.h"
 #include "lieq/device/cuda/kernels.h"
@@ -54,6 +55,12 @@ class CudaProducts {
   void MultiplyPart(Block<const float> x, std::span<const Product> products, bool add);
   /// All of codes in units, some rows at once.
   void MultiplyUnits(Block<const float> x, std::span<const Product> products, bool add);
+  /// The same by tiles (matmat.h).
+  void MultiplyInTiles(Block<const float> x, std::span<const Product> products, bool add);
+  /// Matrices that are alike, from the first on: kMostPackedProducts at most.
+  [[nodiscard]] static std::vector<PackedProduct> AlikeFrom(std::span<const Product> products);
+  /// Whether so many rows of codes in units are multiplied by tiles.
+  [[nodiscard]] bool TakesTiles(Index rows) const noexcept;
   void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);
   void MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add);
   /// False where the library has nothing for it: then dx is as it was.
@@ -67,8 +74,9 @@ class CudaProducts {
   Queue& queue_;
   const Arithmetic arithmetic_;
   const bool packs_;
+  const bool has_tiles_;                     // matmat.h's kernels
   const std::unique_ptr<CublasLt> library_;  // null: kernels of our own
-  Scratch widened_, other_widened_, rounded_, other_rounded_, formatted_, halved_;
+  Scratch widened_, other_widened_, rounded_, other_rounded_, formatted_, halved_, tiles_;
 };
 
 }  // namespace lieq::cuda

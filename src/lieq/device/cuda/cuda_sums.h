@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "lieq/device/cuda/add_sums.h"
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/queue.h"
 #include "lieq/device/device.h"
@@ -57,6 +58,27 @@ class CudaSums final : public PlacedSums<T> {
       queue_.Upload(values.Row(first).data(), Size(values.stride()) * sizeof(T),
                     data() + first * cols_, Size(cols_) * sizeof(T), row_bytes, count);
     });
+  }
+
+  void Add(PlacedSums<T>& others) override {
+    const auto& more = static_cast<CudaSums&>(others);
+    LIEQ_ASSERT(more.rows_ == rows_ && more.cols_ == cols_);
+    if (&more.queue_ == &queue_) {
+      return cuda::AddTo(more.data(), rows_ * cols_, data(), queue_.stream());
+    }
+    constexpr Index kMost = Index{1} << 23;  // at a time
+    Scratch scratch(queue_);
+    for (Index at = 0; at < rows_ * cols_; at += kMost) {
+      const Index count = std::min(kMost, rows_ * cols_ - at);
+      T* part = scratch.Get<T>(count);
+      queue_.CopyFrom(more.queue_, more.data() + at, part, Size(count) * sizeof(T));
+      cuda::AddTo(part, count, data() + at, queue_.stream());
+    }
+  }
+  void Copy(PlacedSums<T>& others) override {
+    const auto& those = static_cast<CudaSums&>(others);
+    LIEQ_ASSERT(those.rows_ == rows_ && those.cols_ == cols_);
+    queue_.CopyFrom(those.queue_, those.data(), data(), bytes());
   }
 
   /// [rows, cols] without gaps.

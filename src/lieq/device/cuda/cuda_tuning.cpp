@@ -1,6 +1,7 @@
 #include "lieq/device/cuda/cuda_tuning.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -319,6 +320,34 @@ void CudaTuning::ColumnSums(DeviceView<const float> dy, std::span<double> sums) 
   auto* parts = sums_.Get<double>(scratch + dy.cols());
   cuda::ColumnSums(BlockOf(dy), parts, parts + scratch, queue_.stream());
   Deliver(parts + scratch, sums);
+}
+
+void CudaTuning::AddRows(DeviceView<const float> x, std::span<const TokenId> rows, float factor,
+                         PlacedSums<float>& to) {
+  LIEQ_ASSERT(Size(x.rows()) == rows.size() && x.cols() == to.cols());
+  if (x.empty()) return;
+  // By where they go, so that one block adds all of a row, in order.
+  std::vector<std::int32_t> from(rows.size()), first, targets;
+  std::iota(from.begin(), from.end(), 0);
+  std::ranges::stable_sort(from, {}, [&](std::int32_t i) { return rows[Size(i)]; });
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const TokenId target = rows[Size(from[i])];
+    LIEQ_ASSERT(target >= 0 && target < to.rows());
+    if (!targets.empty() && targets.back() == target) continue;
+    targets.push_back(target);
+    first.push_back(static_cast<std::int32_t>(i));
+  }
+  first.push_back(static_cast<std::int32_t>(from.size()));
+  const std::size_t count = targets.size();
+  targets.insert(targets.end(), first.begin(), first.end());
+  targets.insert(targets.end(), from.begin(), from.end());
+  const std::int32_t* placed = queue_.Argument(std::span<const std::int32_t>(targets));
+  const RowsOfTargets order{.from = placed + 2 * count + 1,
+                            .first = placed + count,
+                            .targets = placed,
+                            .count = static_cast<Index>(count)};
+  cuda::AddRows(BlockOf(x), order, factor, DataOf(to), queue_.stream());
+  Check(cudaGetLastError(), "AddRows");
 }
 
 }  // namespace lieq::cuda

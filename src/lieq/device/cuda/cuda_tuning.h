@@ -42,6 +42,8 @@ class CudaTuning final : public CudaGradients, public TuningOps {
   void NormSums(DeviceView<const float> x, DeviceView<const float> dy, double eps,
                 std::span<double> sums) override;
   void ColumnSums(DeviceView<const float> dy, std::span<double> sums) override;
+  void AddRows(DeviceView<const float> x, std::span<const TokenId> rows, float factor,
+               PlacedSums<float>& to) override;
 
  private:
   void Deliver(const double* found, std::span<double> sums);

@@ -26,8 +26,12 @@ __device__ __forceinline__ void LetNextKernelStart() {
 }
 
 #if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ void InitBarrier(std::uint32_t barrier) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+/// Of which each phase ends with `arrivals` of them.
+__device__ __forceinline__ void InitBarrier(std::uint32_t barrier, std::uint32_t arrivals = 1) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ __forceinline__ void Arrive(std::uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 __device__ __forceinline__ void FenceBarrierInits() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -56,6 +60,25 @@ __device__ __forceinline__ void WaitBarrier(std::uint32_t barrier, std::uint32_t
         : "r"(barrier), "r"(phase)
         : "memory");
   }
+}
+
+__device__ __forceinline__ uint4 LoadShared16(std::uint32_t at) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(at)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ uint2 LoadShared8(std::uint32_t at) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at) : "memory");
+  return v;
+}
+__device__ __forceinline__ std::uint32_t LoadShared4(std::uint32_t at) {
+  std::uint32_t v;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at) : "memory");
+  return v;
 }
 
 __device__ __forceinline__ unsigned RankInCluster() {

@@ -39,6 +39,7 @@ struct Source {
   Index unit_bytes = 0, units_per_row = 0;
   int unit_scales = 0;
   bool has_zeros = false, has_minima = false;
+  int shift = 0;  // weights times 2^shift, and scales times 2^(shift + 10), are numbers of f16
 };
 
 // Weights (weights.cu). Widened numbers are those of QMatrix::Dequantize to the bit; bf16 is those

@@ -56,13 +56,6 @@ struct InputShape {
   }
 };
 
-/// Of the power of two by which numbers up to `most` are divided: the largest is below 2^15 then
-/// and, where it is a number of usual size, at least 2^14.
-__device__ __forceinline__ int ExponentOf(float most) {
-  const int exponent = static_cast<int>(__float_as_uint(most) >> 23 & 0xff) - 127 - 14;
-  return max(-120, min(exponent, 100));
-}
-
 /// Eight columns of x from `col` on, a multiple of 8; 0 behind the last. squares: += those of x.
 __device__ __forceinline__ void LoadInput(const ProductInput& input, Index row, int col,
                                           float (&values)[8], double& squares) {
@@ -180,25 +173,6 @@ __global__ void __launch_bounds__(kFormatThreads)
 }
 
 #if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ uint4 LoadShared16(std::uint32_t at) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(at)
-               : "memory");
-  return v;
-}
-__device__ __forceinline__ uint2 LoadShared8(std::uint32_t at) {
-  uint2 v;
-  asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at) : "memory");
-  return v;
-}
-__device__ __forceinline__ std::uint32_t LoadShared4(std::uint32_t at) {
-  std::uint32_t v;
-  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at) : "memory");
-  return v;
-}
-
 __device__ __forceinline__ void MultiplyHalves(float (&sums)[4], std::uint32_t a0, std::uint32_t a1,
                                                std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
                                                std::uint32_t b1) {
@@ -218,27 +192,6 @@ __device__ __forceinline__ void MultiplyHalves(const float (&start)[4], float (&
       : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(start[0]), "f"(start[1]),
         "f"(start[2]), "f"(start[3]));
-}
-
-/// The codes of p and of row g + 8 half, as two subnormal numbers of f16.
-template <int kBits>
-__device__ __forceinline__ std::uint32_t CodePair(const std::uint32_t (&words)[kLaneWords<kBits>],
-                                                  int q, int p, int half) {
-  if constexpr (kBits == 2 || kBits == 3) {
-    const std::uint32_t word = words[q * 2 + half];
-    const std::uint32_t low = (p < 4 ? word : word >> 8) & (0x00030003u << (2 * (p % 4)));
-    if constexpr (kBits == 2) return low;
-    const std::uint32_t high = words[4 + q];
-    const std::uint32_t there =
-        half == 0 ? (p < 4 ? high << 2 : high << 1) : (p < 4 ? high >> 6 : high >> 7);
-    return low | (there & (0x00040004u << (2 * (p % 4))));
-  } else if constexpr (kBits == 4) {
-    const std::uint32_t word = words[q * 4 + p / 4 * 2 + half];
-    return (p % 4 >= 2 ? word >> 8 : word) & (0x000F000Fu << (4 * (p % 2)));
-  } else {
-    const std::uint32_t word = words[q * 8 + p / 2 * 2 + half];
-    return (p % 2 == 1 ? word >> 8 : word) & 0x00FF00FFu;
-  }
 }
 
 /// A warp's way through the units of its block, a round of tiles after another.

@@ -17,9 +17,31 @@
 
 namespace lieq::cuda {
 
-/// Words of codes that a lane has of a unit.
+/// Words of codes that a lane has of a unit: of each half q of the columns those that follow one
+/// another, of 3 bits the high ones behind all low ones.
 template <int kBits>
 inline constexpr int kLaneWords = 2 * kBits;
+
+/// The codes of p and of row g + 8 half, as two subnormal numbers of f16.
+template <int kBits>
+__device__ __forceinline__ std::uint32_t CodePair(const std::uint32_t (&words)[kLaneWords<kBits>],
+                                                  int q, int p, int half) {
+  if constexpr (kBits == 2 || kBits == 3) {
+    const std::uint32_t word = words[q * 2 + half];
+    const std::uint32_t low = (p < 4 ? word : word >> 8) & (0x00030003u << (2 * (p % 4)));
+    if constexpr (kBits == 2) return low;
+    const std::uint32_t high = words[4 + q];
+    const std::uint32_t there =
+        half == 0 ? (p < 4 ? high << 2 : high << 1) : (p < 4 ? high >> 6 : high >> 7);
+    return low | (there & (0x00040004u << (2 * (p % 4))));
+  } else if constexpr (kBits == 4) {
+    const std::uint32_t word = words[q * 4 + p / 4 * 2 + half];
+    return (p % 4 >= 2 ? word >> 8 : word) & (0x000F000Fu << (4 * (p % 2)));
+  } else {
+    const std::uint32_t word = words[q * 8 + p / 2 * 2 + half];
+    return (p % 2 == 1 ? word >> 8 : word) & 0x00FF00FFu;
+  }
+}
 
 /// Byte of the word of (row, p) among the codes of half `q` of the columns, for lane (row % 8, t);
 /// of 3 bits, the word of the low ones.
@@ -48,6 +70,13 @@ __host__ __device__ constexpr int ScaleByte(int scales, int which, int row) {
 /// What a word of codes is too large by, as a power of two, at p.
 __host__ __device__ constexpr int ShiftOf(int bits, int p) {
   return bits == 8 ? 0 : bits == 4 ? 4 * (p % 2) : 2 * (p % 4);
+}
+
+/// Of the power of two by which numbers up to `most` are divided: the largest is below 2^15 then
+/// and, where it is a number of usual size, at least 2^14.
+__device__ __forceinline__ int ExponentOf(float most) {
+  const int exponent = static_cast<int>(__float_as_uint(most) >> 23 & 0xff) - 127 - 14;
+  return max(-120, min(exponent, 100));
 }
 
 }  // namespace lieq::cuda

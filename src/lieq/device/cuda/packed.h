@@ -28,6 +28,12 @@ inline constexpr Index kMostPackedColumns = 24 << 10;  // so that 16 rows of x f
 /// `to.units`, all of them, from the codes of `from`. Scales and minima are numbers of f16.
 void Pack(const Source& from, const Source& to, cudaStream_t stream);
 
+/// As Widen and WidenToBf16. False where `out` does not begin at a unit, has other columns, or rows
+/// that are no multiples of 16 bytes: then nothing was queued.
+[[nodiscard]] bool WidenUnits(const Source& w, Index begin, Block<float> out, cudaStream_t stream);
+[[nodiscard]] bool WidenUnits(const Source& w, Index begin, Block<std::uint16_t> out,
+                              cudaStream_t stream);
+
 /// What rows of x are made of. They are rounded to f16, each 64 columns times a power of two of
 /// their own, so that 11 bits are left of the largest of them.
 enum class InputKind : int {

@@ -1,6 +1,7 @@
 #include "lieq/device/cuda/prepared.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <type_traits>
@@ -18,6 +19,25 @@ constexpr std::size_t kPart = 256;  // bytes that parts of a block begin at mult
 bool AreHalves(View<const float, 2> numbers) {
   const std::span<const float> all(numbers.data(), Size(numbers.size()));
   return std::ranges::all_of(all, [](float x) { return ToFloat(ToF16(x)) == x; });
+}
+
+/// Of Source::shift: as much as is of use, and as leaves room for every code of these scales and
+/// minima in f16.
+int ShiftOf(const QMatrix& matrix) {
+  const auto largest = [](View<const float, 2> numbers) {
+    float most = 0;
+    for (const float x : std::span<const float>(numbers.data(), Size(numbers.size()))) {
+      most = std::max(most, std::fabs(x));
+    }
+    return most;
+  };
+  // Below 2^room, or nothing.
+  const auto shift = [](float most, int room) {
+    return most > 0 ? room - 1 - std::ilogb(most) : room + 24;
+  };
+  constexpr int kMost = 5;  // the factor of scales is a number of f16
+  return std::min(
+      {kMost, shift(largest(matrix.scales()), 15 - 10), shift(largest(matrix.minima()), 15)});
 }
 
 /// Groups of 32 columns or multiples, with scales and minima that containers hold; those of K-quant
@@ -107,6 +127,7 @@ void CudaPrepared::Pack(const QMatrix& matrix) {
   packed.has_minima = codes.minima != nullptr;
   packed.unit_scales = ScalesOfUnit(matrix.group_columns());
   packed.units_per_row = CeilDiv(codes.cols, kUnitColumns);
+  packed.shift = ShiftOf(matrix);
   packed.unit_bytes =
       UnitBytes(packed.bits, packed.unit_scales, packed.has_zeros || packed.has_minima);
   block_ = nullptr;

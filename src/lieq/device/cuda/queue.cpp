@@ -308,6 +308,35 @@ void Queue::Download(const void* from, std::size_t from_stride, void* to, std::s
       });
 }
 
+void Queue::Reach(Queue& other) {
+  if (other.index_ == index_ || std::ranges::find(reached_, &other) != reached_.end()) return;
+  reached_.push_back(&other);
+  int can = 0;
+  if (cudaDeviceCanAccessPeer(&can, index_, other.index_) == cudaSuccess && can != 0) {
+    cudaMemAccessDesc access{};
+    access.location = {cudaMemLocationTypeDevice, index_};
+    access.flags = cudaMemAccessFlagsProtReadWrite;
+    (void)cudaMemPoolSetAccess(other.memory_, &access, 1);
+  }
+  (void)cudaGetLastError();  // copies find another way
+}
+
+void Queue::CopyFrom(Queue& other, const void* from, void* to, std::size_t bytes) {
+  other.Wait();
+  Reach(other);
+  const cudaStream_t queue = stream();
+  if (cudaMemcpyPeerAsync(to, index_, from, other.index_, bytes, queue) == cudaSuccess) {
+    return Wait();
+  }
+  (void)cudaGetLastError();
+  std::vector<std::byte> host(std::min(bytes, kStagingBytes));
+  for (std::size_t at = 0; at < bytes; at += host.size()) {
+    const std::size_t some = std::min(host.size(), bytes - at);
+    other.Download(static_cast<const std::byte*>(from) + at, some, host.data(), some, some, 1);
+    Upload(host.data(), some, static_cast<std::byte*>(to) + at, some, some, 1);
+  }
+}
+
 const void* Queue::Argument(const void* values, std::size_t bytes) {
   const cudaStream_t queue = stream();
   const std::size_t room = RoundUp(std::max<std::size_t>(bytes, 1));

@@ -68,6 +68,11 @@ class Queue {
   void Download(const void* from, std::size_t from_stride, std::size_t row_bytes, Index rows,
                 const std::function<void(const std::byte* piece, Index first, Index count)>& take);
 
+  /// From the memory of another GPU, or of this one under another queue, to this one's: directly
+  /// where they reach one another, else by way of the host. What was queued there before has run,
+  /// and has been read, when the call returns.
+  void CopyFrom(Queue& other, const void* from, void* to, std::size_t bytes);
+
   /// Small arguments of kernels: on the device until what is queued next has run.
   template <class T>
   [[nodiscard]] const T* Argument(std::span<const T> values) {
@@ -97,6 +102,8 @@ class Queue {
   [[nodiscard]] const void* Argument(const void* values, std::size_t bytes);
   [[nodiscard]] void* ResultRoom(std::size_t bytes);
   void Wait();
+  /// Lets this GPU reach the other's memory, where the machine can do that.
+  void Reach(Queue& other);
   /// Copies rows between host memories on the threads of the pool.
   void CopyRows(const std::byte* from, std::size_t from_stride, std::byte* to,
                 std::size_t to_stride, std::size_t row_bytes, Index rows);
@@ -117,6 +124,7 @@ class Queue {
   std::size_t argument_bytes_ = 0, argument_used_ = 0;
   std::vector<ResultBlock> result_blocks_;
   std::vector<std::function<void()>> deliveries_;
+  std::vector<const Queue*> reached_;
 };
 
 /// Memory of the device that grows to the most that was asked for; its contents last until it is

@@ -49,6 +49,19 @@ __global__ void AddGradientKernel(TrainedMatrix q, const float* dw, TrainedNumbe
   of_minimum = __fadd_rn(of_minimum, __fmul_rn(static_cast<float>(of_ones), fabsf(unit)));
 }
 
+/// A block takes kThreads columns of a target.
+__global__ void AddRowsKernel(Block<const float> x, RowsOfTargets rows, float factor, float* to) {
+  const Index col = Index{blockIdx.y} * kThreads + threadIdx.x;
+  if (col >= x.cols) return;
+  float& sum = to[Index{rows.targets[blockIdx.x]} * x.cols + col];
+  float value = sum;
+  const int end = rows.first[blockIdx.x + 1];
+  for (int i = rows.first[blockIdx.x]; i < end; ++i) {
+    value = __fadd_rn(value, __fmul_rn(factor, x.data[rows.from[i] * x.stride + col]));
+  }
+  sum = value;
+}
+
 constexpr int kSquareBlocks = static_cast<int>(kSquaresScratch / 2);
 
 __global__ void SquaresKernel(const float* x, Index count, double* parts) {
@@ -154,6 +167,14 @@ void AddNumbersGradient(const TrainedMatrix& matrix, const float* dw, const Trai
   if (groups == 0) return;
   AddGradientKernel<<<static_cast<unsigned>(CeilDiv(groups, Index{kWarps})), kThreads, 0, stream>>>(
       matrix, dw, numbers, codes);
+}
+
+void AddRows(Block<const float> x, const RowsOfTargets& rows, float factor, float* to,
+             cudaStream_t stream) {
+  if (rows.count == 0 || x.cols == 0) return;
+  const dim3 blocks(static_cast<unsigned>(rows.count),
+                    static_cast<unsigned>(CeilDiv(x.cols, Index{kThreads})));
+  AddRowsKernel<<<blocks, kThreads, 0, stream>>>(x, rows, factor, to);
 }
 
 void SquaresOf(const TrainedNumbers& numbers, const TrainedNumbers& codes, double* scratch,

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "lieq/base/types.h"
+#include "lieq/device/cuda/kernels.h"
 #include "lieq/device/tuning_ops.h"
 
 namespace lieq::cuda {
@@ -40,6 +41,14 @@ inline constexpr Index kNumbersOfPiece = 1024, kCodesOfPiece = 16384;
 /// dw [rows, cols] without gaps.
 void AddNumbersGradient(const TrainedMatrix& matrix, const float* dw, const TrainedNumbers& numbers,
                         const TrainedNumbers& codes, cudaStream_t stream);
+/// Rows from[first[t]] .. from[first[t + 1] - 1] of a block go to row targets[t] of a matrix.
+struct RowsOfTargets {
+  const std::int32_t *from = nullptr, *first = nullptr, *targets = nullptr;
+  Index count = 0;  // of targets
+};
+/// to[target] += factor x[row], without gaps, one row after another.
+void AddRows(Block<const float> x, const RowsOfTargets& rows, float factor, float* to,
+             cudaStream_t stream);
 /// sum [1] = the sum of squares, in a fixed order; scratch of kSquaresScratch doubles.
 inline constexpr Index kSquaresScratch = 2048;
 void SquaresOf(const TrainedNumbers& numbers, const TrainedNumbers& codes, double* scratch,
