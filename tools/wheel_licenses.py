@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Adds to a wheel the licences of the libraries that auditwheel put into it, as Debian's packages have them.
 
-usage: tools/wheel_licenses.py WHEEL OUTPUT_FOLDER
+usage: tools/wheel_licenses.py WHEEL OUTPUT_FOLDER [ROOT]
+  ROOT  the Debian that the libraries came from: this one (/), or a folder of tools/aarch64_sysroot
 
-Needs the Debian that the libraries came from, and the package wheel from PyPI.
+Needs the package wheel from PyPI.
 """
 
 import pathlib
@@ -22,19 +23,21 @@ def command(*words):
     return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
 
 
-def package_of(library):
-    """The Debian package with `library`, a name as it has it: libz.so.1."""
-    found = subprocess.run(["dpkg", "-S", f"*-linux-gnu*/{library}"], capture_output=True, text=True).stdout
-    packages = sorted({line.split(":")[0] for line in found.splitlines()})
+def package_of(library, root):
+    """The Debian package of `root` with `library`, a name as it has it: libz.so.1."""
+    place = re.compile(r"^(/usr)?/lib/[^/]+-linux-gnu/(.*/)?" + re.escape(library) + "$", re.MULTILINE)
+    lists = (root / "var/lib/dpkg/info").glob("*.list")
+    packages = sorted({path.stem.split(":")[0] for path in lists if place.search(path.read_text())})
     if len(packages) != 1:
-        fail(f"{library}: expected one package that has it, found {packages}")
+        fail(f"{library}: expected one package of {root} that has it, found {packages}")
     return packages[0]
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     repaired, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    root = pathlib.Path(sys.argv[3] if len(sys.argv) == 4 else "/")
     with tempfile.TemporaryDirectory() as folder:
         command(sys.executable, "-m", "wheel", "unpack", "--dest", folder, repaired)
         (tree,) = pathlib.Path(folder).iterdir()
@@ -45,14 +48,14 @@ def main():
         packages, common = {}, set()
         for name in libraries:
             library = re.sub(r"-[0-9a-f]{8}(?=\.)", "", name)  # auditwheel's part of the name
-            packages.setdefault(package_of(library), []).append(name)
+            packages.setdefault(package_of(library, root), []).append(name)
         for package in packages:
-            source = pathlib.Path("/usr/share/doc") / package / "copyright"
+            source = root / "usr/share/doc" / package / "copyright"
             text = source.read_text(encoding="utf-8", errors="replace")
             (licences / f"{package}.txt").write_text(text, encoding="utf-8")
             common |= set(re.findall(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])", text))
         for name in sorted(common):
-            shutil.copyfile(f"/usr/share/common-licenses/{name}", licences / f"common-licenses-{name}.txt")
+            shutil.copyfile(root / "usr/share/common-licenses" / name, licences / f"common-licenses-{name}.txt")
         rows = [f"{package}.txt: {', '.join(names)}" for package, names in sorted(packages.items())]
         (licences / "LIBRARIES.txt").write_text(
             "The libraries in lieq.libs are Debian's, as its packages have them but for their names and the places\n"

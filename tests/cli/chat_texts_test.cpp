@@ -110,6 +110,116 @@ TEST_F(ChatTexts, AnswersAloneAreScoredOnRequest) {
   EXPECT_EQ(itself["reference"]["same_top"], 1);
 }
 
+TEST_F(ChatTexts, OneAWindowAreMeasuredAsEachAlone) {
+  const std::string messages = ReadText(folder / "messages.jsonl");
+  double loss = 0, tokens = 0;
+  std::size_t begin = 0;
+  for (int i = 0; i < 5; ++i) {
+    const std::size_t end = messages.find('\n', begin) + 1;
+    WriteText(folder / "one.jsonl", messages.substr(begin, end - begin));
+    begin = end;
+    const Json one = Evaluate("one.jsonl", {"--chat-windows", "single"});
+    EXPECT_EQ(one["windows"], 1);
+    loss += one["mean_nll"].get<double>() * one["tokens_scored"].get<double>();
+    tokens += one["tokens_scored"].get<double>();
+  }
+
+  const Json five = Evaluate("messages.jsonl", {"--chat-windows", "single", "--samples", "5"});
+
+  EXPECT_EQ(five["chat_windows"], "single");
+  EXPECT_EQ(five["windows"], 5);
+  EXPECT_EQ(five["tokens_scored"], tokens);
+  EXPECT_NEAR(five["mean_nll"].get<double>(), loss / tokens, 1e-5);
+  EXPECT_THAT(five["text_notes"].dump(), HasSubstr("5 of 60 chats; 0 are longer than 64 tokens"));
+  const Json answers =
+      Evaluate("messages.jsonl", {"--chat-windows", "single", "--score", "answers", "--reference",
+                                  Path("model"), "--cache", Path("cache")});
+  EXPECT_EQ(answers["windows"], 60);
+  EXPECT_EQ(answers["reference"]["same_top"], 1);
+  EXPECT_LT(answers["tokens_scored"].get<int>(),
+            Evaluate("messages.jsonl", {"--chat-windows", "single"})["tokens_scored"].get<int>());
+  EXPECT_FALSE(Evaluate("messages.jsonl").contains("chat_windows"));
+}
+
+TEST_F(ChatTexts, OneAWindowAreCutAtItsEndAndCounted) {
+  const Json cut = Evaluate("messages.jsonl", {"--chat-windows", "single", "--context", "8"});
+  EXPECT_EQ(cut["context"], 8);
+  EXPECT_THAT(cut["text_notes"].dump(), HasSubstr("60 of 60 chats; 60 are longer than 8 tokens"));
+  EXPECT_EQ(cut["tokens_scored"], 60 * 7);
+}
+
+TEST_F(ChatTexts, OneAWindowShareNoColumnWithPackedOnes) {
+  WriteText(folder / "packed.json", Evaluate("messages.jsonl").dump());
+  WriteText(folder / "single.json",
+            Evaluate("messages.jsonl", {"--chat-windows", "single"}).dump());
+  const Outcome outcome =
+      Lieq({"compare", Path("packed.json"), Path("single.json"), "--format", "json"});
+  EXPECT_EQ(outcome.exit, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("\"plain, chats\""));
+}
+
+TEST_F(ChatTexts, OneAWindowCalibrate) {
+  const auto quantize = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"quantize",  Path("model"), "-o",           Path(out),
+                                   "--uniform", "2",           "--context",    "64",
+                                   "--samples", "16",          "--group-size", "32",
+                                   "-q",        "--method",    "gptq"};
+    words.insert(words.end(), more.begin(), more.end());
+    return Lieq(words);
+  };
+  const std::vector<std::string> files{"--calibration", Path("messages.jsonl")};
+  ASSERT_EQ(quantize("packed", files).exit, 0);
+  std::vector<std::string> single = files;
+  single.insert(single.end(), {"--chat-windows", "single"});
+  const Outcome outcome = quantize("single", single);
+  ASSERT_EQ(outcome.exit, 0) << outcome.err;
+
+  const Json record = ParseJson(ReadText(folder / "single/lieq.json"), "lieq.json");
+  EXPECT_EQ(record["settings"]["chat_windows"], "single");
+  EXPECT_EQ(record["settings"]["samples"], 16);
+  EXPECT_LT(record["settings"]["context"].get<int>(), 64) << "as long as the longest chat";
+  EXPECT_THAT(record.dump(), HasSubstr("one chat a window, 16 of 60 chats"));
+  EXPECT_THAT(record.dump(), HasSubstr("--chat-windows single"));
+  EXPECT_NE(ReadText(folder / "single/model.safetensors"),
+            ReadText(folder / "packed/model.safetensors"));
+  EXPECT_EQ(quantize("again", {"--recipe", Path("single/recipe.json")}).exit, 0);
+  EXPECT_EQ(ReadText(folder / "again/model.safetensors"),
+            ReadText(folder / "single/model.safetensors"));
+  EXPECT_EQ(quantize("mixed", {"--calibration", Path("messages.jsonl") + ":2", Path("shared.jsonl"),
+                               "--chat-windows", "single"})
+                .exit,
+            0);
+  EXPECT_THAT(ReadText(folder / "mixed/lieq.json"), HasSubstr("of 60 chats, for its weight 2"));
+}
+
+TEST_F(ChatTexts, OneAWindowWhereThatIsNotThereIsSaid) {
+  const auto refused = [&](const std::vector<std::string>& words, const std::string& said) {
+    const Outcome outcome = Lieq(words);
+    EXPECT_NE(outcome.exit, 0);
+    EXPECT_THAT(outcome.err, HasSubstr(said));
+  };
+  const std::string model = Path("model"), chats = Path("messages.jsonl");
+  refused({"evaluate", model, "--text", Path("rendered.txt"), "--chat-windows", "single"},
+          "of a text that is no chats");
+  refused({"evaluate", model, "--text", chats, "--chat-windows", "single", "--stride", "4"},
+          "--stride");
+  refused(
+      {"evaluate", model, "--text", chats, "--chat-windows", "single", "--convention", "llama.cpp"},
+      "plain or gptq");
+  refused({"evaluate", model, "--text", chats, "--chat-windows", "double"}, "--chat-windows");
+  const std::vector<std::string> quantize{"quantize",       model,    "-o",
+                                          Path("x"),        "--bits", "2.5",
+                                          "--chat-windows", "single", "--calibration"};
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = quantize;
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  refused(with({chats, Path("rendered.txt")}), "of a text that is no chats");
+  refused(with({"self"}), "self");
+  refused(with({chats, "--tune", "scales"}), "--tune");
+}
+
 TEST_F(ChatTexts, ScoredByAnswersShareNoColumnWithThoseScoredWhole) {
   WriteText(folder / "all.json", Evaluate("messages.jsonl").dump());
   WriteText(folder / "answers.json", Evaluate("messages.jsonl", {"--score", "answers"}).dump());

@@ -453,7 +453,7 @@ TEST_F(Program, SaysWhatIsWrongWithTheCommandLine) {
       {Quantize("out", {"--sink-cap", "2"}), "does not take '--sink-cap'"},
       {Quantize("out", {"--loss-weights", "1"}), "does not take '--loss-weights'"},
       {Quantize("out", {"--bits", "2.5", "--uniform", "3"}), "one of --bits, --uniform"},
-      {Quantize("out", {"--uniform", "5"}), "2, 3, 4 or 8"},
+      {Quantize("out", {"--uniform", "7"}), "2, 3, 4, 5, 6 or 8"},
       {Quantize("out", {"--widths", "4,2"}), "lower width first"},
       {Quantize("out", {"--method", "obq"}), "weighted, gptq, awq or best"},
       {{"evaluate", Path("model")}, "--text"},

@@ -107,7 +107,7 @@ TEST_F(Rules, ThatCannotBeKeptAreRefusedByName) {
           {"--uniform", "4", "--set", "down=w2g64:half", "--for", "compressed-tensors"});
   Refuses("expected REGEX=GRID", {"--uniform", "4", "--set", "down"}, 2);
   Refuses("expected REGEX=GRID", {"--uniform", "4", "--set", "=w2"}, 2);
-  Refuses("expected REGEX=GRID", {"--uniform", "4", "--set", "down=w5"}, 2);
+  Refuses("expected REGEX=GRID", {"--uniform", "4", "--set", "down=w7"}, 2);
   Refuses("multiple of 16", {"--uniform", "4", "--set", "down=w4g20"}, 2);
   Refuses("a grid such as w4g64", {"--uniform", "w4g"}, 2);
 }

@@ -50,7 +50,7 @@ TEST_F(Compare, FindsNothingBetweenAModelAndItself) {
 }
 
 TEST_F(Compare, FindsASingleBitOfACode) {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
     Make({.bits = bits});
     QMatrix& matrix = Writable(1, Site::kUp);
     const auto word = static_cast<std::size_t>(5 * matrix.words_per_row());

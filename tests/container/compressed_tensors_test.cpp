@@ -91,7 +91,7 @@ TEST_P(PackedRoundTrip, GivesTheSameMatrix) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Grids, PackedRoundTrip,
-                         testing::Combine(testing::Values(2, 3, 4, 8),
+                         testing::Combine(testing::Values(2, 3, 4, 5, 6, 8),
                                           testing::Values(0, 16, 32, 48, 64, 128, 256),
                                           testing::ValuesIn(kAllOffsets),
                                           testing::Values(DType::kF16, DType::kBF16)));

@@ -46,7 +46,7 @@ void ExpectSurvives(const Exporter& exporter, const ModelFolder& source, const T
 
 std::vector<Grid> EveryGrid() {
   std::vector<Grid> grids;
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const Offset offset : kAllOffsets) {
       for (const Index group : {Index{32}, Index{128}, Index{256}, Index{0}}) {
         grids.push_back({.bits = bits, .group_size = group, .offset = offset});

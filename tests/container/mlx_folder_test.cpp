@@ -188,7 +188,8 @@ TEST_F(MlxOfOthers, WhatIsNotReadIsRefusedByName) {
     std::string message;
   };
   const std::string module = "model.layers.1.mlp.up_proj";
-  const std::vector<Row> table{{"bits", 6, "2, 3, 4 or 8"},
+  const std::vector<Row> table{{"bits", 7, "2, 3, 4, 5, 6 or 8"},
+                               {"bits", 6, "weight"},
                                {"bits", nullptr, "bits"},
                                {"bits", 4, "weight"},
                                {"mode", "mxfp4", "affine"},

@@ -16,7 +16,7 @@ constexpr std::array kGroups{Index{16}, Index{32}, Index{64}, Index{128}, Index{
 
 template <class Visit>
 void ForEveryGrid(const Visit& visit) {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const Offset offset : kAllOffsets) {
       for (const Index group : kGroups) {
         visit(Grid{.bits = bits, .group_size = group, .offset = offset});
@@ -50,6 +50,7 @@ TEST(Targets, GptqHoldsNoRowsThatEndInsideAWord) {
   EXPECT_TRUE(gptq.holds({.bits = 3, .group_size = 32}, 96));
   EXPECT_FALSE(gptq.holds({.bits = 3, .group_size = 24}, 72));
   EXPECT_FALSE(gptq.holds({.bits = 2, .group_size = 64, .offset = Offset::kHalf}, 512));
+  for (const int bits : {5, 6}) EXPECT_FALSE(gptq.holds({.bits = bits, .group_size = 64}, 512));
 }
 
 TEST(Targets, MlxHoldsGridsWhoseBiasesAreValuesOfF16) {
@@ -97,6 +98,9 @@ TEST(Targets, GgufHoldsWhatItsTypesHoldAtTheirOwnWidth) {
   EXPECT_TRUE(holds(4, Offset::kInteger, 256)) << "Q4_K";
   EXPECT_TRUE(holds(4, Offset::kHalf, 256)) << "Q4_K";
   EXPECT_FALSE(holds(4, Offset::kInteger, 64));
+  EXPECT_TRUE(holds(5, Offset::kSymmetric, 32)) << "Q5_0";
+  EXPECT_FALSE(holds(5, Offset::kFloat, 32));
+  EXPECT_FALSE(holds(6, Offset::kSymmetric, 256));
   EXPECT_TRUE(holds(8, Offset::kSymmetric, 128)) << "Q8_0";
   EXPECT_FALSE(holds(8, Offset::kInteger, 128));
 }

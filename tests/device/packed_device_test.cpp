@@ -100,8 +100,8 @@ TEST_F(PackedDevice, TakesGradientsThroughTheWeightsAsTheyAre) {
 
 TEST_F(PackedDevice, MultipliesWhatItHasNoLayoutForBesideWhatItHas) {
   const Matrix<float> x = RandomMatrix(2, 64, 1), wide = RandomMatrix(9, 64, 2);
-  const auto five =
-      std::make_shared<const QMatrix>(RandomQMatrix(20, 64, {.bits = 5, .group_size = 32}, 3));
+  const auto five = std::make_shared<const QMatrix>(
+      RandomQMatrix(20, 64, {.bits = 5, .group_size = 32, .offset = Offset::kHalf}, 3));
   const auto packed = Make("packed", Activations::kInt8), plain = Make("");
   const std::array<AnyMatrix, 3> matrices{Codes(33, 64), wide.view(), five};
   std::vector<Prepared> prepared;

@@ -70,6 +70,28 @@ TEST(Conventions, StridesScoreEveryTokenOnce) {
   }
 }
 
+TEST(Conventions, OneChatAWindowIsScoredBehindItsFirstToken) {
+  const std::vector<Index> begins{0, 5, 6, 9, 16};  // of 5, 1, 3, 7 and 3 tokens
+  const auto cut = [&](std::string_view convention, Index length, Index limit = 0) {
+    return CutScoredChats(Numbered(19), begins, FindConvention(convention), length, limit, "chats");
+  };
+
+  // The shorter ones first; one token predicts nothing.
+  EXPECT_THAT(cut("plain", 6).windows, ElementsAre(ScoredWindow{6, 3, 0}, ScoredWindow{16, 3, 0},
+                                                   ScoredWindow{0, 5, 0}, ScoredWindow{9, 6, 0}));
+  EXPECT_EQ(cut("plain", 6).length, 6);
+  EXPECT_EQ(cut("plain", 100).length, 7);
+  EXPECT_THAT(cut("gptq", 100, 3).windows,
+              ElementsAre(ScoredWindow{6, 3, 0}, ScoredWindow{0, 5, 0}));
+  EXPECT_THAT(ErrorOf([&] { (void)cut("llama.cpp", 8); }), HasSubstr("plain or gptq"));
+  EXPECT_THAT(ErrorOf([&] { (void)cut("plain", 1); }), HasSubstr("at least 2"));
+  EXPECT_THAT(ErrorOf([&] {
+                (void)CutScoredChats(Numbered(2), std::vector<Index>{0, 1}, FindConvention("plain"),
+                                     8, 0, "chats");
+              }),
+              HasSubstr("no chat has two tokens"));
+}
+
 TEST(Conventions, SayWhatDoesNotFit) {
   EXPECT_THAT(ErrorOf([] { (void)Cut(5, "plain", 8); }),
               AllOf(HasSubstr("text"), HasSubstr("at least 8"), HasSubstr("5")));

@@ -21,6 +21,10 @@ CASES = [
     ("2 bits, zero-points", ["--uniform", "2", "--offset", "integer"]),
     ("2 bits, half offsets", ["--uniform", "2", "--offset", "half"]),
     ("4 bits, minima", ["--uniform", "4", "--offset", "float"]),
+    ("5 bits", ["--uniform", "5"]),
+    ("6 bits, groups of 32", ["--uniform", "w6g32"]),
+    ("6 bits, minima", ["--uniform", "6", "--offset", "float"]),
+    ("3 bits, embedding 6", ["--uniform", "3", "--embedding-bits", "6"]),
 ]
 
 

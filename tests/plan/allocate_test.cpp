@@ -207,11 +207,11 @@ TEST(Allocate, SaysWhichAveragesTheWidthsReach) {
   EXPECT_EQ(with({std::numeric_limits<double>::quiet_NaN(), RowGrid(2), RowGrid(4)}),
             "bits | 2 to 4 | nan");
   EXPECT_EQ(with({4, RowGrid(4), RowGrid(4)}),
-            "widths | two of 2, 3, 4, 8, the smaller one first | 4,4");
+            "widths | two of 2, 3, 4, 5, 6, 8, the smaller one first | 4,4");
   EXPECT_EQ(with({4, RowGrid(4), RowGrid(2)}),
-            "widths | two of 2, 3, 4, 8, the smaller one first | 4,2");
-  EXPECT_EQ(with({5, RowGrid(5), RowGrid(8)}),
-            "widths | two of 2, 3, 4, 8, the smaller one first | 5,8");
+            "widths | two of 2, 3, 4, 5, 6, 8, the smaller one first | 4,2");
+  EXPECT_EQ(with({7, RowGrid(7), RowGrid(8)}),
+            "widths | two of 2, 3, 4, 5, 6, 8, the smaller one first | 7,8");
 }
 
 TEST(Allocate, NamesTheLayerWhoseScoreIsNotFinite) {
@@ -297,7 +297,8 @@ TEST(Uniform, GivesEveryUnitTheSameWidth) {
 
   EXPECT_EQ(CountAt(plan, 3), 5);
   EXPECT_EQ(CodeBits(plan, Config(5)), 3);
-  EXPECT_EQ(ErrorOf([] { (void)UniformPlan(RowGrid(5), Config(5)); }), "uniform | 2, 3, 4, 8 | 5");
+  EXPECT_EQ(ErrorOf([] { (void)UniformPlan(RowGrid(7), Config(5)); }),
+            "uniform | 2, 3, 4, 5, 6, 8 | 7");
 }
 
 TEST(CodeBits, WeighsUnitsByTheirWeights) {

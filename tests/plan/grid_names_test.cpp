@@ -36,8 +36,8 @@ TEST(GridNames, MayLeaveTheGroupOut) {
 }
 
 TEST(GridNames, AreNothingElse) {
-  for (const char* text : {"",        "w",          "w5",
-                           "w5g64",   "wg64",       "w2g",
+  for (const char* text : {"",        "w",          "w7",
+                           "w7g64",   "wg64",       "w2g",
                            "w2g0",    "w2g-2",      "w2g64g32",
                            "w2g64:",  "w2g64:left", "w2g64:half:half",
                            "w02g64x", "4",          "4:",

@@ -310,7 +310,7 @@ TEST_P(PlanJsonRefuses, AndSaysWhereAndWhy) {
   }
 }
 
-constexpr const char* kWidthList = "one of 2, 3, 4, 8";
+constexpr const char* kWidthList = "one of 2, 3, 4, 5, 6, 8";
 INSTANTIATE_TEST_SUITE_P(
     Cases, PlanJsonRefuses,
     testing::Values(
@@ -333,8 +333,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "4: layers in order, each once", "3"},
         Hostile{"swapped", [](Json& j) { std::swap(j["layers"][0], j["layers"][1]); },
                 "plan.json: /layers/0/layer", "0: layers in order, each once", "1"},
-        Hostile{"width_5", [](Json& j) { j["layers"][7]["bits"] = 5; }, "plan.json: /layers/7/bits",
-                kWidthList, "5"},
+        Hostile{"width_7", [](Json& j) { j["layers"][7]["bits"] = 7; }, "plan.json: /layers/7/bits",
+                kWidthList, "7"},
         Hostile{"width_0", [](Json& j) { j["layers"][7]["bits"] = 0; }, "plan.json: /layers/7/bits",
                 kWidthList, "0"},
         Hostile{"width_huge", [](Json& j) { j["layers"][7]["bits"] = 4294967298; },
@@ -377,9 +377,9 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"ranking", [](Json& j) { j["ranking"] = 3; }, "plan.json: /ranking", "a string",
                 "3"},
         Hostile{"widths_one", [](Json& j) { j["widths"] = Json::array({4}); }, "plan.json: /widths",
-                "two of 2, 3, 4, 8, the smaller one first", "[4]"},
+                "two of 2, 3, 4, 5, 6, 8, the smaller one first", "[4]"},
         Hostile{"widths_order", [](Json& j) { j["widths"] = {4, 2}; }, "plan.json: /widths",
-                "two of 2, 3, 4, 8, the smaller one first", "[4,2]"},
+                "two of 2, 3, 4, 5, 6, 8, the smaller one first", "[4,2]"},
         Hostile{"requested", [](Json& j) { j["requested_bits"] = -1; },
                 "plan.json: /requested_bits", "2 to 8", "-1"},
         Hostile{"hash", [](Json& j) { j["model_hash"] = true; }, "plan.json: /model_hash",
@@ -452,7 +452,7 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"candidates_many", [](Json& j) { j["candidates"] = Json(65, j["candidates"][0]); },
                 "/candidates", "at most 64"},
         Hostile{"candidate_bits", [](Json& j) { j["candidates"][1]["bits"] = 1; },
-                "/candidates/1/bits", "2, 3, 4 or 8"},
+                "/candidates/1/bits", "2, 3, 4, 5, 6 or 8"},
         Hostile{"damage_short", [](Json& j) { j["layers"][4]["damage"]["o"].erase(0); },
                 "/layers/4/damage/o", "one number, or null, for each candidate"},
         Hostile{"damage_text", [](Json& j) { j["layers"][4]["damage"]["o"][1] = "0"; },

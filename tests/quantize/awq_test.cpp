@@ -55,7 +55,7 @@ TEST(Awq, NoRowIsWorseThanRoundToNearest) {
     const Matrix<float> w = Weights(70, 64, seed);
     const UnitStatistics input = Inputs(64, 10 + seed);
     for (const Offset offset : kAllOffsets) {
-      for (const int bits : {2, 3, 4, 8}) {
+      for (const int bits : {2, 3, 4, 5, 6, 8}) {
         const Grid grid{.bits = bits, .group_size = 32, .offset = offset};
         const QuantOptions options = WithDefaults({.method = "awq"});
         LinearReport report, plain;

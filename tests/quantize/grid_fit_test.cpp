@@ -90,7 +90,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Fit, HoldsTheExtremeWeightWithoutASearch) {
   for (const Offset offset : kAllOffsets) {
-    for (const int bits : {2, 3, 4, 8}) {
+    for (const int bits : {2, 3, 4, 5, 6, 8}) {
       const Grid grid{.bits = bits, .offset = offset};
       const std::vector<float> w{0.5f, -0.125f, 0.25f, 0.0f};
 
@@ -109,7 +109,7 @@ TEST(Fit, HoldsTheExtremeWeightWithoutASearch) {
 TEST(Fit, SurvivesDegenerateGroups) {
   for (const Offset offset : kAllOffsets) {
     for (const Clip clip : {Clip::kNone, Clip::kSearch}) {
-      for (const int bits : {2, 3, 4, 8}) {
+      for (const int bits : {2, 3, 4, 5, 6, 8}) {
         const Grid grid{.bits = bits, .offset = offset};
         const std::vector<std::vector<float>> groups{std::vector<float>(32, 0.0f),
                                                      std::vector<float>(32, -3.0f),
@@ -144,7 +144,7 @@ TEST(Fit, SurvivesDegenerateGroups) {
 TEST(Fit, LevelsAreThoseOfTheMatrix) {
   Rng rng(3);
   for (const Offset offset : kAllOffsets) {
-    for (const int bits : {2, 3, 4, 8}) {
+    for (const int bits : {2, 3, 4, 5, 6, 8}) {
       const Grid grid{.bits = bits, .group_size = 0, .offset = offset};
       std::vector<float> w(97);
       for (float& value : w) value = static_cast<float>(0.3 + rng.Normal());

@@ -48,7 +48,7 @@ Made Quantize(const Grid& grid, int power, bool wide, Clip clip = Clip::kSearch)
 
 std::vector<Grid> Grids() {
   std::vector<Grid> grids;
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const Offset offset : kAllOffsets) {
       grids.push_back({.bits = bits, .group_size = 64, .offset = offset});
     }

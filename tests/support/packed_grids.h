@@ -20,7 +20,7 @@ namespace lieq {
   const auto add = [&](const Grid& grid) {
     if (PackedMatrix::Holds(grid) && cols % RowStep(grid, cols) == 0) grids.push_back(grid);
   };
-  for (const int bits : {2, 3, 4, 6, 8}) {
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const Offset offset : kAllOffsets) {
       for (const Index group : {0, 5, 16, 20, 32, 48, 64, 128}) {
         add({.bits = bits, .group_size = group, .offset = offset});

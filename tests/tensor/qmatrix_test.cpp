@@ -89,12 +89,12 @@ TEST_P(PackRoundTrip, GivesTheCodesBack) {
   EXPECT_EQ(back, codes);
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, PackRoundTrip,
-                         testing::Combine(testing::Values(2, 3, 4, 8),
+                         testing::Combine(testing::Values(2, 3, 4, 5, 6, 8),
                                           testing::Values(1, 2, 10, 11, 31, 32, 33, 64, 97, 576)));
 
 TEST(QMatrix, DequantizesByItsDefinition) {
   for (const Offset offset : kAllOffsets) {
-    for (const int bits : {2, 3, 4, 8}) {
+    for (const int bits : {2, 3, 4, 5, 6, 8}) {
       const Grid grid{.bits = bits, .group_size = 32, .offset = offset};
       const QMatrix matrix = RandomQMatrix(5, 96, grid, static_cast<std::uint64_t>(bits));
       Matrix<float> wide(3, 96);

@@ -55,5 +55,33 @@ TEST(Windows, PredictSomething) {
               HasSubstr("negative"));
 }
 
+TEST(Windows, OfOneChatEachHoldTheirBeginnings) {
+  const std::vector<Index> begins{0, 2, 2, 9, 12};  // of 2, 0, 7, 3 and 1 tokens
+  const Windows windows = CutChats(Counting(13), begins, 4, 0, "chats");
+
+  EXPECT_EQ(windows.count, 4);
+  EXPECT_EQ(windows.length, 4);
+  EXPECT_THAT(windows.tokens, ElementsAre(0, 1, kNoToken, kNoToken, 2, 3, 4, 5, 9, 10, 11, kNoToken,
+                                          12, kNoToken, kNoToken, kNoToken));
+  EXPECT_EQ(windows.cut, 1);
+  EXPECT_EQ(windows.tokens_held, 2 + 4 + 3 + 1);
+  EXPECT_EQ(windows.end, 13);
+  EXPECT_EQ(windows.tokens_in_text, 13);
+}
+
+TEST(Windows, OfOneChatEachAreNoLongerThanTheLongestThatIsTaken) {
+  const std::vector<Index> begins{0, 2, 9};
+  const Windows windows = CutChats(Counting(13), begins, 100, 1, "chats");
+
+  EXPECT_EQ(windows.count, 1);
+  EXPECT_EQ(windows.length, 2);
+  EXPECT_EQ(windows.end, 2);
+  EXPECT_EQ(CutChats(Counting(13), begins, 100, 0, "chats").length, 7);
+  EXPECT_EQ(CutChats(Counting(13), begins, 7, 0, "chats").cut, 0);
+  EXPECT_THAT(ErrorOf([&] { return CutChats(Counting(13), begins, 1, 0, "chats"); }),
+              HasSubstr("at least 2 tokens"));
+  EXPECT_THAT(ErrorOf([&] { return CutChats({}, {}, 8, 0, "chats"); }), HasSubstr("no chat"));
+}
+
 }  // namespace
 }  // namespace lieq

@@ -73,6 +73,7 @@ EncodedChats EncodeChats(const std::filesystem::path& path, const ChatTemplate& 
       const RenderedChat rendered =
           chat.Render(conversation.messages, {.tools = conversation.tools});
       const ChatTokens tokens = EncodeChat(rendered, tokenizer);
+      all.begins.push_back(static_cast<Index>(all.ids.size()));
       all.ids.insert(all.ids.end(), tokens.ids.begin(), tokens.ids.end());
       all.answer.insert(all.answer.end(), tokens.answer.begin(), tokens.answer.end());
       all.text += rendered.text;

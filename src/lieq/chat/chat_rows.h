@@ -19,6 +19,7 @@ namespace lieq {
 struct EncodedChats {
   std::vector<TokenId> ids;
   std::vector<std::uint8_t> answer;  // of each token: 1 where the assistant says it
+  std::vector<Index> begins;         // [chats]: the first token of each
   std::string text;                  // what the template wrote, all of it
   std::vector<TextNote> notes;
   std::size_t chats = 0;

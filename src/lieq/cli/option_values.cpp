@@ -14,17 +14,18 @@
 namespace lieq {
 
 int ParseWidth(std::string_view option, const std::string& text) {
-  const int bits = Parse<int>(option, text, 2, 8, "2, 3, 4 or 8");
-  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
-    throw UsageError(std::string(option) + ": expected 2, 3, 4 or 8, found '" + text + "'");
+  const int bits = Parse<int>(option, text, 2, 8, "2, 3, 4, 5, 6 or 8");
+  if (!IsWidth(bits)) {
+    throw UsageError(std::string(option) + ": expected 2, 3, 4, 5, 6 or 8, found '" + text + "'");
   }
   return bits;
 }
 
 int ParseEndBits(std::string_view option, const std::string& text) {
-  const int bits = Parse<int>(option, text, 2, 16, "16, 8, 4, 3 or 2");
+  const int bits = Parse<int>(option, text, 2, 16, "16, 8, 6, 5, 4, 3 or 2");
   if (bits != 16 && !IsWidth(bits)) {
-    throw UsageError(std::string(option) + ": expected 16, 8, 4, 3 or 2, found '" + text + "'");
+    throw UsageError(std::string(option) + ": expected 16, 8, 6, 5, 4, 3 or 2, found '" + text +
+                     "'");
   }
   return bits;
 }

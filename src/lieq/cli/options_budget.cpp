@@ -55,14 +55,15 @@ constexpr std::array kBudgetRows{
               .set = [](Arguments& a,
                         const std::string& v) { a.run.budget.size = ParseSize("--size", v); },
               .first = kPlan | kQuantize},
-    OptionRow{.names = "--uniform",
-              .value = "N",
-              .commands = kPlan | kQuantize,
-              .help = "N bits in every layer: 2, 3, 4 or 8; or a grid such as w4g64 or w2g32:half",
-              .set = SetUniform,
-              .first = kPlan | kQuantize,
-              .choices = [] { return std::vector<std::string>{"2", "3", "4", "8"}; },
-              .open = true},
+    OptionRow{
+        .names = "--uniform",
+        .value = "N",
+        .commands = kPlan | kQuantize,
+        .help = "N bits in every layer: 2, 3, 4, 5, 6 or 8; or a grid such as w4g64 or w2g32:half",
+        .set = SetUniform,
+        .first = kPlan | kQuantize,
+        .choices = [] { return std::vector<std::string>{"2", "3", "4", "5", "6", "8"}; },
+        .open = true},
     OptionRow{.names = "--high-layers",
               .value = "M",
               .commands = kPlan | kQuantize | kStudy,
@@ -141,27 +142,27 @@ constexpr std::array kBudgetRows{
               .help = "score layers by these measurements instead of making them",
               .set = [](Arguments& a, const std::string& v) { a.run.ranking.diagnostics = v; },
               .first = kPlan},
-    OptionRow{.names = "--embedding-bits",
-              .value = "N",
-              .commands = kPlan | kQuantize,
-              .help =
-                  "width of the embedding, and of the head tied to it: 16, 8, 4, 3 or 2, "
-                  "symmetric in groups of --group-size, rounded as --method says (default: 16; of "
-                  "--allocation optimal what the plan chooses)",
-              .set =
-                  [](Arguments& a, const std::string& v) {
-                    a.run.grids.embedding_bits = ParseEndBits("--embedding-bits", v);
-                  },
-              .choices = [] { return std::vector<std::string>{"16", "8", "4", "3", "2"}; }},
+    OptionRow{
+        .names = "--embedding-bits",
+        .value = "N",
+        .commands = kPlan | kQuantize,
+        .help = "width of the embedding, and of the head tied to it: 16, 8, 6, 5, 4, 3 or 2, "
+                "symmetric in groups of --group-size, rounded as --method says (default: 16; of "
+                "--allocation optimal what the plan chooses)",
+        .set =
+            [](Arguments& a, const std::string& v) {
+              a.run.grids.embedding_bits = ParseEndBits("--embedding-bits", v);
+            },
+        .choices = [] { return std::vector<std::string>{"16", "8", "6", "5", "4", "3", "2"}; }},
     OptionRow{
         .names = "--head-bits",
         .value = "N",
         .commands = kPlan | kQuantize,
-        .help = "width of a head of its own: 16, 8, 4, 3 or 2",
+        .help = "width of a head of its own: 16, 8, 6, 5, 4, 3 or 2",
         .set = [](Arguments& a,
                   const std::string& v) { a.run.grids.head_bits = ParseEndBits("--head-bits", v); },
         .preset = [](const Arguments&) { return Shown(16); },
-        .choices = [] { return std::vector<std::string>{"16", "8", "4", "3", "2"}; }},
+        .choices = [] { return std::vector<std::string>{"16", "8", "6", "5", "4", "3", "2"}; }},
     OptionRow{.names = "--as",
               .value = "KIND",
               .commands = kPlan,

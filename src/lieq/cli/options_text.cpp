@@ -75,6 +75,16 @@ constexpr std::array kTextRows{
               .help = "fields of a row that are turns of a chat, for .jsonl and .json files: "
                       "user=instruction,user=input,assistant=output; rows of messages need none",
               .set = SetChatFields},
+    OptionRow{
+        .names = "--chat-windows",
+        .value = "KIND",
+        .commands = kSensitivity | kPlan | kQuantize | kEvaluate | kCalibrate,
+        .help = "of texts of chats: packed (windows are cut from chats that follow one another) or "
+                "single (one chat a window, cut at its end)",
+        .set = [](Arguments& a,
+                  const std::string& v) { a.run.calibration.single_chats = v == "single"; },
+        .preset = [](const Arguments&) { return Shown(std::string("packed")); },
+        .choices = [] { return std::vector<std::string>{"packed", "single"}; }},
     OptionRow{.names = "--line-ends",
               .value = "KIND",
               .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kEvaluate | kStudy |

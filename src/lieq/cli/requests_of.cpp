@@ -20,6 +20,7 @@ EvaluateRequest EvaluateRequestOf(const Arguments& arguments) {
   request.reading = arguments.run.reading;
   request.context = arguments.run.calibration.context;
   request.samples = arguments.run.calibration.samples;
+  request.single_chats = arguments.run.calibration.single_chats;
   request.hashes_models = arguments.json;
   return request;
 }

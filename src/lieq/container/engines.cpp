@@ -13,8 +13,9 @@ bool AsItIs(const Grid&, Index) noexcept {
   return true;
 }
 
-/// CompressedTensorsWNA16 and its kernels know three group sizes, and whole rows.
+/// CompressedTensorsWNA16 and its kernels know three group sizes, and whole rows; no 5 or 6 bits.
 bool Vllm(const Grid& grid, Index cols) noexcept {
+  if (grid.bits == 5 || grid.bits == 6) return false;
   const Index group = GroupColumns(grid, cols);
   const bool sized = group == cols || group == 32 || group == 64 || group == 128;
   return sized && (grid.symmetric() || grid.bits < 8);
@@ -54,9 +55,9 @@ bool GptqModel(const Grid& grid, Index cols) noexcept {
 constexpr std::array kEngines{
     Engine{.name = "vLLM",
            .container = "compressed-tensors",
-           .takes =
-               "groups of 32, 64 and 128 and whole rows, at 8 bits symmetric, and an embedding "
-               "of floats, or of 4 bits where the head is a matrix of its own",
+           .takes = "2, 3, 4 and 8 bits in groups of 32, 64 and 128 and whole rows, at 8 bits "
+                    "symmetric, and an embedding "
+                    "of floats, or of 4 bits where the head is a matrix of its own",
            .runs = Vllm,
            .loads_ends = VllmEnds},
     Engine{.name = "transformers",

@@ -78,10 +78,10 @@ QMatrix WithOffsets(Index rows, Index cols, Grid grid, View<const float, 2> scal
 Grid ReadGrid(const JsonObject& json, const Grid& base) {
   Grid grid = base;
   const std::int64_t bits = json.Integer("bits", base.bits);
-  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+  if (bits < 2 || bits > 8 || bits == 7) {
     throw Error({.what = "width is not supported",
                  .where = json.Where("bits"),
-                 .expected = "2, 3, 4 or 8",
+                 .expected = "2, 3, 4, 5, 6 or 8",
                  .found = std::to_string(bits)});
   }
   grid.bits = static_cast<int>(bits);

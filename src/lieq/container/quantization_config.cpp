@@ -115,11 +115,9 @@ Grid ReadGrid(const JsonObject& weights, bool own_method) {
     Refuse("type of codes is not supported", weights.Where("type"), "int", Printable(type));
   }
   const std::int64_t bits = weights.Integer("num_bits", 8);
-  const bool named = weights.Has("grid");  // a K-quant, which may have 5 or 6 bits
-  const bool known =
-      named ? bits >= 2 && bits <= 6 : bits == 2 || bits == 3 || bits == 4 || bits == 8;
-  if (!known) {
-    Refuse("width is not supported", weights.Where("num_bits"), "2, 3, 4 or 8",
+  const bool named = weights.Has("grid");  // a K-quant: at most 6 bits
+  if (bits < 2 || bits > 8 || bits == 7 || (named && bits == 8)) {
+    Refuse("width is not supported", weights.Where("num_bits"), "2, 3, 4, 5, 6 or 8",
            std::to_string(bits));
   }
   if (weights.Has("dynamic") && weights.At("dynamic") != false) {

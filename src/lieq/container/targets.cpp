@@ -27,13 +27,18 @@ bool Anything(const Grid&, Index) noexcept {
   return true;
 }
 
+/// Widths whose codes GPTQ's tools know.
+bool IsGptqWidth(int bits) noexcept {
+  return bits == 2 || bits == 3 || bits == 4 || bits == 8;
+}
+
 bool CompressedTensors(const Grid& grid, Index) noexcept {
   return Zeros(grid);
 }
 
 /// Streams of codes run down the columns in whole words.
 bool Gptq(const Grid& grid, Index cols) noexcept {
-  return Zeros(grid) && cols * grid.bits % 32 == 0;
+  return Zeros(grid) && IsGptqWidth(grid.bits) && cols * grid.bits % 32 == 0;
 }
 
 /// One scale for each group, multiplied by biases of the same type; kernels know three sizes.
@@ -42,9 +47,9 @@ bool Mlx(const Grid& grid, Index cols) noexcept {
   return !grid.k_quant && (group == 32 || group == 64 || group == 128) && ProductFits(grid);
 }
 
-/// K-quant grids as they are. Else Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K and Q8_0 with scales of the
-/// grid's own: a block's scale may be written several times, and K-quants hold a free one where a
-/// group is whole super-blocks.
+/// K-quant grids as they are. Else Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0 and Q8_0 with scales of
+/// the grid's own: a block's scale may be written several times, and K-quants hold a free one where
+/// a group is whole super-blocks.
 bool Gguf(const Grid& grid, Index cols) noexcept {
   const Index group = GroupColumns(grid, cols);
   const bool super = group % 256 == 0;
@@ -56,8 +61,11 @@ bool Gguf(const Grid& grid, Index cols) noexcept {
       return grid.symmetric() && super;
     case 4:
       return grid.symmetric() || grid.offset == Offset::kFloat ? group % 32 == 0 : super;
-    default:
+    case 5:
+    case 8:
       return grid.symmetric() && group % 32 == 0;
+    default:  // 6 bits: in K-quants alone
+      return false;
   }
 }
 
@@ -65,23 +73,27 @@ constexpr std::array kTargets{
     ContainerTarget{"any", "every grid: LieQ's own folders", Anything},
     ContainerTarget{"compressed-tensors", "symmetric grids and integer zero-points of any groups",
                     CompressedTensors},
-    ContainerTarget{.name = "gptq",
-                    .description = "symmetric grids and integer zero-points of any groups",
-                    .holds = Gptq,
-                    .half_scales = true},
+    ContainerTarget{
+        .name = "gptq",
+        .description = "2, 3, 4 and 8 bits, symmetric or with integer zero-points, in any groups",
+        .holds = Gptq,
+        .half_scales = true},
     ContainerTarget{
         .name = "gguf",
         .description =
-            "K-quants; 2 bits symmetric in groups of 64, 4 and 8 bits symmetric in groups of 32, 4 "
-            "bits with minima in groups of 32; other offsets of 2 and 4 bits, and 3 bits, in "
+            "K-quants; 2 bits symmetric in groups of 64, 4, 5 and 8 bits symmetric in groups of "
+            "32, "
+            "4 bits with minima in groups of 32; other offsets of 2 and 4 bits, and 3 bits, in "
             "groups of 256",
         .holds = Gguf,
         .offers_k_quants = true,
         .half_scales = true},
-    ContainerTarget{"mlx",
-                    "groups of 32, 64 or 128: symmetric grids and minima, half and integer offsets "
-                    "at 2 and 3 bits",
-                    Mlx},
+    ContainerTarget{.name = "mlx",
+                    .description =
+                        "groups of 32, 64 or 128: symmetric grids and minima, half and integer "
+                        "offsets at 2 and 3 bits",
+                    .holds = Mlx,
+                    .offers_six_bits = true},
 };
 
 bool HoldsEvery(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config) {

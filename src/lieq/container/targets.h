@@ -21,6 +21,7 @@ struct ContainerTarget {
   /// gives back the very same values and stores the codes at their own width.
   bool (*holds)(const Grid& grid, Index cols) noexcept;
   bool offers_k_quants = false;  // they are among what is chosen from unasked
+  bool offers_six_bits = false;  // to embedding and head, likewise
   bool half_scales = false;      // scales are stored as f16, whatever the model's own type is
 };
 

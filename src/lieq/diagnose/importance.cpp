@@ -1,14 +1,17 @@
 #include "lieq/diagnose/importance.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/device/device.h"
 #include "lieq/model/forward.h"
 #include "lieq/model/layer_steps.h"
+#include "lieq/model/padding.h"
 
 namespace lieq {
 namespace {
@@ -28,10 +31,12 @@ void RequireFinite(const std::vector<double>& squares, Index layer, Unit unit) {
 Importance MeasureImportance(const Weights& weights, Device& device, View<const TokenId, 2> windows,
                              Context& context) {
   const ModelConfig& config = weights.config;
-  Importance result{.tokens = windows.size(), .squares = {}};
+  const Padding padding(windows);
+  LIEQ_ASSERT(padding.empty() || !config.HasExperts());
+  Importance result{.tokens = windows.size() - padding.rows(), .squares = {}};
   CalibrationOps& sums = RequireCalibration(device);
   Forward forward(weights, device, windows.cols());
-  Hidden hidden = forward.Embed(windows);
+  Hidden hidden = EmbedPadded(forward, device, windows);
   Stage stage(context.progress, "importance", "layer", config.layers);
   for (Index layer = 0; layer < config.layers; ++layer) {
     context.ThrowIfStopped();
@@ -41,8 +46,12 @@ Importance MeasureImportance(const Weights& weights, Device& device, View<const 
       squares[static_cast<std::size_t>(unit.unit)].resize(
           Size(config.In(layer, unit.linears.front().site)));
     }
-    forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
-      sums.ColumnSquares(input, squares[static_cast<std::size_t>(unit)]);
+    std::array<Index, kUnits> seen{};  // rows
+    forward.Layer(layer, hidden, [&](Unit unit, DeviceView<float> input) {
+      const auto index = static_cast<std::size_t>(unit);
+      padding.Clear(device, input, seen[index]);
+      seen[index] += input.rows();
+      sums.ColumnSquares(input, squares[index]);
     });
     device.Sync();
     for (const LayerStep& unit : units) {

@@ -119,6 +119,33 @@ ScoredText CutScored(std::vector<TokenId> ids, const Convention& convention, Ind
   return text;
 }
 
+ScoredText CutScoredChats(std::vector<TokenId> ids, std::span<const Index> begins,
+                          const Convention& convention, Index length, Index limit,
+                          const std::string& where) {
+  constexpr Index kShortest = 2;
+  if (length < kShortest) Refuse("window is too short", where, "at least 2 tokens", length);
+  if (convention.second_half) {
+    throw Error({.what = "one chat a window where the second half of windows is scored",
+                 .where = "--chat-windows",
+                 .expected = "--convention plain or gptq",
+                 .found = std::string(convention.name)});
+  }
+  const auto tokens = static_cast<Index>(ids.size());
+  ScoredText text{.ids = std::move(ids), .bos = {}, .windows = {}};
+  for (Index chat = 0; chat < static_cast<Index>(begins.size()); ++chat) {
+    if (limit > 0 && chat == limit) break;
+    const Index begin = begins[Size(chat)];
+    const Index held = std::min(length, EndOfChat(begins, chat, tokens) - begin);
+    if (held >= kShortest) text.windows.push_back({begin, held, 0});
+    text.length = std::max(text.length, held);
+  }
+  if (text.windows.empty()) {
+    Refuse("no chat has two tokens", where, "chats", static_cast<Index>(begins.size()));
+  }
+  std::ranges::stable_sort(text.windows, {}, &ScoredWindow::length);
+  return text;
+}
+
 ScoredText CountAnswers(ScoredText text, std::vector<std::uint8_t> answer,
                         const std::string& where) {
   text.answer = std::move(answer);

@@ -83,6 +83,17 @@ struct ScoredText {
                                    Index length, Index stride, Index limit,
                                    std::optional<TokenId> bos, const std::string& where);
 
+/// A window for each chat, of its first `length` tokens at most, all that follow the first scored.
+/// begins: where each chat begins in ids, rising. Windows of one length follow one another, the
+/// shortest first, so that they run together; those of fewer than two tokens are left out. limit:
+/// at most so many chats, from the start; 0 for all.
+///
+/// Throws Error naming `where`: length below 2, a convention that scores halves, no chat of two
+/// tokens.
+[[nodiscard]] ScoredText CutScoredChats(std::vector<TokenId> ids, std::span<const Index> begins,
+                                        const Convention& convention, Index length, Index limit,
+                                        const std::string& where);
+
 /// The same text of which only tokens of answers are counted; windows without any are left out.
 /// answer: of each id. Throws Error naming `where`: none is left.
 [[nodiscard]] ScoredText CountAnswers(ScoredText text, std::vector<std::uint8_t> answer,

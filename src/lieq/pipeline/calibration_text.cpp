@@ -57,19 +57,84 @@ TokenId FirstToken(const ModelFolder& model, const Tokenizer& tokenizer) {
                .expected = "bos_token_id or eos_token_id in config.json"});
 }
 
+namespace {
+
+Index CalibrationLength(const QuantizeRequest& request) {
+  return request.calibration.context.value_or(kDefaultContext);
+}
+
+Index MostCalibrationWindows(const QuantizeRequest& request) {
+  constexpr Index kAll = Index{1} << 24;
+  return request.calibration.samples.value_or(request.calibration.all ? kAll : kDefaultSamples);
+}
+
+Windows CutCalibration(const QuantizeRequest& request, const EncodedText& text) {
+  if (!request.calibration.single_chats) {
+    return CutWindows(text.ids, CalibrationLength(request), MostCalibrationWindows(request),
+                      text.where);
+  }
+  return CutChats(text.ids, text.chats, CalibrationLength(request), MostCalibrationWindows(request),
+                  text.where);
+}
+
+/// What one chat a window cannot do. Throws.
+void CheckSingleChats(const QuantizeRequest& request, const ModelConfig& config) {
+  if (CalibratesOnItself(request)) {
+    throw UsageError("--chat-windows single: --calibration self is no chats");
+  }
+  if (!config.HasExperts()) return;
+  throw Error({.what = "one chat a window is not there for mixtures of experts",
+               .where = "--chat-windows",
+               .expected = "packed",
+               .found = "single"});
+}
+
+void RequireChats(const EncodedText& text) {
+  if (!text.chats.empty()) return;
+  throw Error({.what = "one chat a window, of a text that is no chats",
+               .where = text.where,
+               .expected = "rows of messages, or --chat-fields, in every file",
+               .hint = "leave --chat-windows single out"});
+}
+
+/// Text of one chat a window, with a note of what that comes to.
+EncodedText NotedChats(const QuantizeRequest& request, EncodedText text, const Log& log) {
+  const Windows windows = CutCalibration(request, text);
+  const std::string note = fmt::format(
+      "{}: one chat a window, {} of {} chats; windows are {} tokens long and {:.0f} % full; {} "
+      "chats are longer and cut",
+      text.where, windows.count, text.chats.size(), windows.length,
+      100.0 * static_cast<double>(windows.tokens_held) /
+          static_cast<double>(windows.count * windows.length),
+      windows.cut);
+  log.Info(note);
+  text.notes.push_back(note);
+  return text;
+}
+
+}  // namespace
+
 EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& model,
                             Session& session) {
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
+  const bool single = request.calibration.single_chats;
+  if (single) CheckSingleChats(request, model.weights.config);
   if (!request.calibration.weights.empty() && !CalibratesOnItself(request)) {
     std::vector<EncodedText> texts;
     for (const std::filesystem::path& file : request.calibration.files) {
       texts.push_back(EncodeFiles(tokenizer, {&file, 1}, request.reading, model, session.log()));
+      if (single) RequireChats(texts.back());
     }
-    return MixTexts(texts, request.calibration.weights,
-                    request.calibration.context.value_or(kDefaultContext));
+    EncodedText mixed =
+        MixTexts(texts, request.calibration.weights, CalibrationLength(request), single);
+    return single ? NotedChats(request, std::move(mixed), session.log()) : mixed;
   }
   if (!CalibratesOnItself(request)) {
-    return EncodeFiles(tokenizer, request.calibration.files, request.reading, model, session.log());
+    EncodedText text =
+        EncodeFiles(tokenizer, request.calibration.files, request.reading, model, session.log());
+    if (!single) return text;
+    RequireChats(text);
+    return NotedChats(request, std::move(text), session.log());
   }
   if (request.calibration.files.size() > 1 || !request.reading.fields.empty() ||
       !request.reading.turns.empty()) {
@@ -78,7 +143,7 @@ EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& m
         "--chat-fields (a file of that name is ./self)");
   }
   const ModelConfig& config = model.weights.config;
-  const Index length = request.calibration.context.value_or(kDefaultContext);
+  const Index length = CalibrationLength(request);
   const Index count = request.calibration.samples.value_or(kDefaultSamples);
   const Index batch = SideBySide(config, length);
   Matrix<TokenId> windows(count, length);
@@ -102,12 +167,9 @@ EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& m
 
 Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& text,
                            const ModelConfig& config, const Log& log) {
-  constexpr Index kAll = Index{1} << 24;
-  const Index wanted =
-      request.calibration.samples.value_or(request.calibration.all ? kAll : kDefaultSamples);
-  Windows windows = CutWindows(text.ids, request.calibration.context.value_or(kDefaultContext),
-                               wanted, text.where);
-  JudgeCalibration(text, windows.count * windows.length, config, log);
+  const Index wanted = MostCalibrationWindows(request);
+  Windows windows = CutCalibration(request, text);
+  JudgeCalibration(text, windows.tokens_held, config, log);
   if (request.calibration.samples && windows.count < wanted) {
     log.Warning(fmt::format("{}: {} windows of {} tokens, fewer than --samples {}", text.where,
                             windows.count, windows.length, wanted));

@@ -18,8 +18,9 @@ namespace lieq {
 [[nodiscard]] EncodedText CalibrationText(const QuantizeRequest& request, const ModelFolder& model,
                                           Session& session);
 
-/// Its windows of --context tokens: --samples of them, by default kDefaultSamples, or as many as
-/// the text has. Says what they are worth, and warns where --samples asks for more than there are.
+/// Its windows of --context tokens, or of one chat each: --samples of them, by default
+/// kDefaultSamples, or as many as the text has. Says what they are worth, and warns where --samples
+/// asks for more than there are.
 [[nodiscard]] Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& text,
                                          const ModelConfig& config, const Log& log);
 

@@ -96,10 +96,11 @@ void RequireSchema(const JsonObject& object) {
 ComparedText ReadText(const JsonObject& object) {
   const std::string text = fs::path(object.String("text", "")).filename().string();
   // What was scored is part of how it was counted.
+  const std::string single = object.String("chat_windows", "packed") == "packed" ? "" : ", chats";
   const std::string scored = object.String("score", "all") == "all" ? "" : ", answers";
   ComparedText result{.on = {.text = text,
                              .hash = object.String("text_hash", text),
-                             .convention = object.String("convention", "plain") + scored,
+                             .convention = object.String("convention", "plain") + single + scored,
                              .stride = object.Integer("stride", 0),
                              .context = object.Integer("context", 0),
                              .windows = object.Integer("windows", 0)},

@@ -112,6 +112,7 @@ DivergenceResult Diverge(const EvaluateRequest& request, const Evaluated& model,
     hasher.Add(std::to_string(number) + ",");
   }
   if (!text.answer.empty()) hasher.Add("answers");  // other windows may be there
+  if (request.single_chats) hasher.Add("chats");
   if (std::ranges::find(windows, false) != windows.end()) {
     for (const bool wanted : windows) hasher.Add(wanted ? "1" : "0");
   }
@@ -146,6 +147,7 @@ struct Encoded {
   std::vector<TextNote> notes;  // what was changed in it or left aside
   std::vector<TokenId> ids;
   std::vector<std::uint8_t> answer;  // of chats: [ids], 1 for the assistant's tokens
+  std::vector<Index> chats;          // the first token of each
 };
 
 /// Throws Error where the reference's tokenizer gives other tokens.
@@ -158,7 +160,7 @@ Encoded Encode(const EvaluateRequest& request, const fs::path& file, const Conve
     const ChatTemplate chat = OpenChatTemplate(model.folder());
     EncodedChats chats = EncodeChats(file, chat, model.tokenizer(), request.reading);
     encoded = {std::move(chats.text), std::move(chats.notes), std::move(chats.ids),
-               std::move(chats.answer)};
+               std::move(chats.answer), std::move(chats.begins)};
     if (reference != nullptr) {
       of_reference = EncodeChats(file, chat, reference->tokenizer(), request.reading).ids;
     }
@@ -169,8 +171,14 @@ Encoded Encode(const EvaluateRequest& request, const fs::path& file, const Conve
                    .expected = "rows of messages, or --chat-fields",
                    .hint = "score all of it: leave --score answers out"});
     }
+    if (request.single_chats) {
+      throw Error({.what = "one chat a window, of a text that is no chats",
+                   .where = file.string(),
+                   .expected = "rows of messages, or --chat-fields",
+                   .hint = "leave --chat-windows single out"});
+    }
     FileText read = ReadTextFile(file, request.reading);
-    encoded = {std::move(read.text), std::move(read.notes), {}, {}};
+    encoded = {std::move(read.text), std::move(read.notes), {}, {}, {}};
     encoded.ids = EncodeFor(convention, model.tokenizer(), encoded.content);
     if (reference != nullptr) {
       of_reference = EncodeFor(convention, reference->tokenizer(), encoded.content);
@@ -180,6 +188,34 @@ Encoded Encode(const EvaluateRequest& request, const fs::path& file, const Conve
   throw Error({.what = "the reference has another tokenizer: it gives other tokens",
                .where = request.reference.string(),
                .expected = "the model that this one was made from"});
+}
+
+/// The windows of a text, with a note of what one chat a window comes to.
+ScoredText CutText(const EvaluateRequest& request, const Convention& convention, Encoded& encoded,
+                   const Evaluated& model, const fs::path& file, TextEvaluation& evaluation,
+                   const Log& log) {
+  const Index length = request.context.value_or(convention.context);
+  const Index limit = request.samples.value_or(0);
+  if (!request.single_chats) {
+    return CutScored(std::move(encoded.ids), convention, length, request.stride, limit,
+                     BosOf(model.tokenizer()), file.string());
+  }
+  if (request.stride != 0) throw UsageError("--chat-windows single: windows have no --stride");
+  Index taken = static_cast<Index>(encoded.chats.size()), cut = 0;
+  if (limit > 0) taken = std::min(taken, limit);
+  for (Index chat = 0; chat < taken; ++chat) {
+    const Index end = EndOfChat(encoded.chats, chat, evaluation.tokens);
+    cut += end - encoded.chats[Size(chat)] > length ? 1 : 0;
+  }
+  const std::vector<std::string> notes =
+      Say({{.text = fmt::format("{}: one chat a window, {} of {} chats; {} are longer than {} "
+                                "tokens and cut",
+                                file.filename().string(), taken, encoded.chats.size(), cut, length),
+            .warning = false}},
+          log);
+  evaluation.notes.insert(evaluation.notes.end(), notes.begin(), notes.end());
+  return CutScoredChats(std::move(encoded.ids), encoded.chats, convention, length, limit,
+                        file.string());
 }
 
 TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file,
@@ -195,9 +231,7 @@ TextEvaluation EvaluateText(const EvaluateRequest& request, const fs::path& file
     pieces->Depend(session.context().scope + "its content", evaluation.hash);
   }
   evaluation.tokens = static_cast<Index>(encoded.ids.size());
-  ScoredText text = CutScored(std::move(encoded.ids), convention,
-                              request.context.value_or(convention.context), request.stride,
-                              request.samples.value_or(0), BosOf(model.tokenizer()), file.string());
+  ScoredText text = CutText(request, convention, encoded, model, file, evaluation, session.log());
   if (request.score_answers) {
     text = CountAnswers(std::move(text), std::move(encoded.answer), file.string());
   }

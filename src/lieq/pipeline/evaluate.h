@@ -30,6 +30,7 @@ struct EvaluateRequest {
   std::optional<Index> samples;     // windows from the start of each text; none: all
   Index stride = 0;                 // 0: windows do not overlap
   bool score_answers = false;       // of chats the assistant's tokens alone
+  bool single_chats = false;        // a window holds one chat, and no more of it
   std::filesystem::path reference;  // a model to measure the distance to
 
   std::vector<TaskDescription> tasks;         // FindTask

@@ -121,6 +121,7 @@ Record EvaluationRecord(const EvaluateRequest& request, const ModelEvaluation& m
                 {"device", session.device_description()},
                 {"arithmetic", session.arithmetic_name()},
                 {"threads", session.pool().size()}};
+  if (request.single_chats) record["chat_windows"] = "single";
   if (!text.notes.empty()) record["text_notes"] = text.notes;
   if (text.divergence) record["reference"] = DivergenceRecord(request.reference, *text.divergence);
   return record;

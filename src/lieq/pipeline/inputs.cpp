@@ -131,10 +131,13 @@ EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesys
     const std::vector<std::string> lines = Say(notes, log);
     text.notes.insert(text.notes.end(), lines.begin(), lines.end());
   };
+  bool all_chats = true;
   if (files.empty()) add(BundledCalibration(), "bundled", "the bundled calibration text");
   for (const auto& file : files) {
     if (HoldsChats(file, options)) {
       const EncodedChats chats = EncodeChats(file, OpenChatTemplate(model), tokenizer, options);
+      const auto before = static_cast<Index>(text.ids.size());
+      for (const Index begin : chats.begins) text.chats.push_back(before + begin);
       hasher.Add(chats.text);
       text.answer.resize(text.ids.size(), 0);
       text.ids.insert(text.ids.end(), chats.ids.begin(), chats.ids.end());
@@ -143,11 +146,13 @@ EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesys
       note(chats.notes);
       continue;
     }
+    all_chats = false;
     const FileText read = ReadTextFile(file, options);
     add(read.text, file.filename().string(), file.string());
     note(read.notes);
   }
   if (!text.answer.empty()) text.answer.resize(text.ids.size(), 0);
+  if (!all_chats) text.chats.clear();
   text.hash = hasher.Hex();
   return text;
 }

@@ -45,6 +45,7 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
 struct EncodedText {
   std::vector<TokenId> ids;
   std::vector<std::uint8_t> answer;  // where a file holds chats: 1 for tokens of the assistant
+  std::vector<Index> chats;          // the first token of each, where all files hold chats
   std::string hash;                  // of the texts as they are used, line ends treated
   std::vector<std::string> names;  // of the files, without folders; "bundled" for the bundled text
   std::string where;               // the files as they were given, in messages

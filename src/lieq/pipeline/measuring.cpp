@@ -185,6 +185,7 @@ Record CodeSettings(const QuantizeRequest& a, const std::string& model_hash,
     record["calibration"] = calibration->hash;
     record["samples"] = windows.count;
     record["context"] = windows.length;
+    if (a.calibration.single_chats) record["chat_windows"] = "single";
   }
   return record;
 }
@@ -211,7 +212,7 @@ Bench OpenBench(const QuantizeRequest& request, Source& source, const std::files
     bench.text = source.calibration();
     const std::size_t wanted = std::min(bench.text.ids.size(), Size(length * count));
     const Index begin = static_cast<Index>(bench.text.ids.size() - wanted);
-    if (begin < bench.windows.count * bench.windows.length) {
+    if (begin < bench.windows.end) {
       session.log().Info(
           "damage is measured on windows that calibrate too: more calibration text, or --text "
           "FILE, makes it say more");
@@ -256,6 +257,11 @@ std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
     // group gives nothing back, at 2 a wide one loses more than it saves.
     for (const Index group : {128, 64, 32}) {
       if (add({.bits = 8, .group_size = group})) break;
+    }
+    if (target != nullptr && target->offers_six_bits) {
+      for (const Index group : {128, 64, 32}) {
+        if (add({.bits = 6, .group_size = group})) break;
+      }
     }
     for (const Index group : {128, 64, 32}) (void)add({.bits = 4, .group_size = group});
     for (const Index group : {128, 64}) (void)add({.bits = 3, .group_size = group});

@@ -86,6 +86,9 @@ void CheckTransforms(const QuantizeRequest& request, const TransformList& transf
 }
 
 Inputs ReadInputs(const QuantizeRequest& request, Source& source, Session& session) {
+  if (request.tune && request.calibration.single_chats) {
+    throw UsageError("--chat-windows single: --tune trains on packed windows alone");
+  }
   Inputs inputs{.source = source};
   const ModelFolder& model = source.model();
   const ModelConfig& config = source.config();

@@ -141,6 +141,7 @@ Record QuantizeSettings(const QuantizeRequest& a, const std::string& model_hash,
     if (CalibratesOnItself(a)) record["calibration_source"] = "self";
     record["samples"] = windows.count;
     record["context"] = windows.length;
+    if (a.calibration.single_chats) record["chat_windows"] = "single";
   }
   return record;
 }

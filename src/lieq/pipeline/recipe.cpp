@@ -145,6 +145,7 @@ Record RecipeOptions(const QuantizeRequest& a) {
   if (a.reading.line_ends != LineEnds::kLf) options["line-ends"] = Name(a.reading.line_ends);
   options["samples"] = a.calibration.samples.value_or(kDefaultSamples);
   options["context"] = a.calibration.context.value_or(kDefaultContext);
+  if (a.calibration.single_chats) options["chat-windows"] = "single";
   options["seed"] = a.seed;
   return options;
 }

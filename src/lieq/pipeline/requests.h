@@ -48,6 +48,7 @@ struct CalibrationRequest {
   std::optional<Index> samples;              // windows; none: up to kDefaultSamples
   bool all = false;                          // none: all of them that files have
   std::optional<Index> context;              // tokens in each; none: kDefaultContext
+  bool single_chats = false;                 // a window holds one chat, and no more of it
 };
 
 /// What may be spent. At most one of bits, uniform, bpw, size and high_layers; none: as

@@ -34,6 +34,7 @@ constexpr Index kMostHeldOut = 8;
 
 void CheckTuneRequest(const TuneRequest& request) {
   if (request.tokens && request.minutes) throw UsageError("--tokens and --minutes: one of them");
+  if (request.calibration.single_chats) throw UsageError("training knows packed windows alone");
   if (request.in_place) return;  // it was looked at before it was quantized
   CheckPlaces({{request.model, InputRole::kModel, "the quantized model"},
                {request.reference, InputRole::kModel, "the reference"}},

@@ -187,6 +187,7 @@ void CheckPacking(std::string_view tool, const Linear& linear) {
       linear.grid.offset == Offset::kFloat) {
     Refuse(tool, linear, "symmetric grids or integer zero-points");
   }
+  if (linear.grid.bits == 5 || linear.grid.bits == 6) Refuse(tool, linear, "2, 3, 4 or 8 bits");
   if (linear.rows % 32 != 0 || linear.cols % 32 != 0) {
     Refuse(tool, linear, "rows and columns that 32 divides");
   }

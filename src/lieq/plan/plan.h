@@ -21,7 +21,7 @@
 namespace lieq {
 
 /// The widths that quantizers and containers know, of grids that are no K-quants.
-inline constexpr std::array kWidths{2, 3, 4, 8};
+inline constexpr std::array kWidths{2, 3, 4, 5, 6, 8};
 [[nodiscard]] bool IsWidth(std::int64_t bits) noexcept;
 /// Whether a grid has this width: one of kWidths, or a K-quant's.
 [[nodiscard]] bool IsCodeWidth(std::int64_t bits) noexcept;

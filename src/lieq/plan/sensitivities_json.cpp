@@ -124,7 +124,7 @@ Grid GridFromJson(const JsonObject& object) {
   Grid grid;
   const std::int64_t bits = object.Integer("bits");
   const bool k_quant = object.Boolean("k_quant", false);
-  if (k_quant ? !IsCodeWidth(bits) : !IsWidth(bits)) Wrong(object, "bits", "2, 3, 4 or 8");
+  if (k_quant ? !IsCodeWidth(bits) : !IsWidth(bits)) Wrong(object, "bits", "2, 3, 4, 5, 6 or 8");
   grid.bits = static_cast<int>(bits);
   if (object.At("group_size").is_string()) {
     if (object.String("group_size") != "row") Wrong(object, "group_size", "a number, or \"row\"");

@@ -49,11 +49,14 @@ CandidateQuantizer::CandidateQuantizer(const Weights& weights, const DeviceTeam&
     auto lane = std::make_unique<Lane>(weights, team_[member], calibration.cols());
     for (const WindowPiece& piece :
          PiecesOf(calibration.rows(), team_.pieces(), member, team_.size())) {
-      Hidden hidden;
+      Lane::Part part{.piece = piece, .hidden = {}, .padding = {}};
       if (piece.windows() > 0) {
-        hidden = lane->forward.Embed(calibration.Rows(piece.begin, piece.windows()));
+        const auto windows = calibration.Rows(piece.begin, piece.windows());
+        part.hidden = EmbedPadded(lane->forward, team_[member], windows);
+        part.padding = Padding(windows);
+        LIEQ_ASSERT(part.padding.empty() || !weights.config.HasExperts());
       }
-      lane->pieces.emplace_back(piece, std::move(hidden));
+      lane->pieces.push_back(std::move(part));
     }
     lanes_[Size(member)] = std::move(lane);
   });
@@ -76,7 +79,7 @@ CandidateQuantizer::UnitSums CandidateQuantizer::Measure(Index member, Index lay
   UnitSums found;
   Lane& lane = *lanes_[Size(member)];
   CalibrationOps& ops = RequireCalibration(team_[member]);
-  for (auto& [piece, hidden] : lane.pieces) {
+  for (auto& [piece, hidden, padding] : lane.pieces) {
     std::array<std::optional<UnitStatistics>, kUnits> sums;
     if (piece.windows() > 0) {
       its.ThrowIfStopped();
@@ -84,8 +87,12 @@ CandidateQuantizer::UnitSums CandidateQuantizer::Measure(Index member, Index lay
         sums[static_cast<std::size_t>(unit.unit)].emplace().gram =
             ops.MakeGram(weights_.config.In(layer, unit.linears.front().site));
       }
-      lane.forward.Layer(layer, hidden, [&](Unit unit, DeviceView<const float> input) {
-        ops.GramUpdate(input, sums[static_cast<std::size_t>(unit)]->gram.placed());
+      std::array<Index, kUnits> seen{};  // rows
+      lane.forward.Layer(layer, hidden, [&](Unit unit, DeviceView<float> input) {
+        const auto index = static_cast<std::size_t>(unit);
+        padding.Clear(team_[member], input, seen[index]);
+        seen[index] += input.rows();
+        ops.GramUpdate(input, sums[index]->gram.placed());
       });
     }
     for (std::size_t u = 0; u < kUnits; ++u) found[u].Add(piece.number, std::move(sums[u]));
@@ -112,7 +119,7 @@ void CandidateQuantizer::Quantize(
           continue;
         }
         found[Size(member)].emplace_back();
-        for (auto& [piece, hidden] : lanes_[Size(member)]->pieces) {
+        for (auto& [piece, hidden, padding] : lanes_[Size(member)]->pieces) {
           if (piece.windows() > 0) lanes_[Size(member)]->forward.Layer(next_ + i, hidden);
         }
       }
@@ -207,7 +214,7 @@ std::vector<QuantizedLayer> CandidateQuantizer::QuantizeExperts(std::span<const 
     LayerSample sample;
     context_.ThrowIfStopped();
     Forward& forward = lanes_.front()->forward;
-    forward.Layer(next_, lanes_.front()->pieces.front().second,
+    forward.Layer(next_, lanes_.front()->pieces.front().hidden,
                   [&](Unit unit, DeviceView<const float> input) {
                     const auto index = static_cast<std::size_t>(unit);
                     if (!experts[index])

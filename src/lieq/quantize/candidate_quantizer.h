@@ -14,6 +14,7 @@
 #include "lieq/base/context.h"
 #include "lieq/device/device_team.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/padding.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/quantize/options.h"
 #include "lieq/quantize/quantizers.h"
@@ -57,8 +58,13 @@ class CandidateQuantizer {
   /// The calibration windows of a device, piece by piece.
   struct Lane {
     Lane(const Weights& weights, Device& device, Index length) : forward(weights, device, length) {}
+    struct Part {
+      WindowPiece piece;
+      Hidden hidden;
+      Padding padding;  // of its rows
+    };
     Forward forward;
-    std::vector<std::pair<WindowPiece, Hidden>> pieces;
+    std::vector<Part> pieces;
   };
   using UnitSums = std::array<PieceSums<UnitStatistics>, kUnits>;
   using UnitTotals = std::array<UnitStatistics, kUnits>;

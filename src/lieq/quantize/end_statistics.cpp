@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/padding.h"
 #include "lieq/model/passes.h"
 #include "lieq/quantize/ends.h"
 
@@ -56,9 +56,10 @@ class EndMeter {
   }
 
   void Measure(View<const TokenId, 2> part) {
-    Hidden stream = forward_.Embed(part);
+    const Padding padding(part);
+    Hidden stream = EmbedPadded(forward_, device_, part);
     Hidden moved;
-    if (probed_) moved = probed_->Embed(part);
+    if (probed_) moved = EmbedPadded(*probed_, device_, part);
     for (Index layer = 0; layer < weights_.config.layers; ++layer) {
       context_.ThrowIfStopped();
       forward_.Layer(layer, stream);
@@ -67,12 +68,15 @@ class EndMeter {
     }
     const DeviceMatrix normed = device_.Alloc(stream.x.rows(), stream.x.cols());
     device_.RmsNorm(stream.x.view(), norm_->view(), weights_.config.rms_eps, normed.view());
+    padding.Clear(device_, normed.view(), 0);
     sums_.GramUpdate(normed.view(), *gram_);
-    found_.tokens += stream.x.rows();
+    found_.tokens += stream.x.rows() - padding.rows();
     if (!probed_) return;
-    Compare(stream.x.view(), moved.x.view());
+    Compare(part, stream.x.view(), moved.x.view());
     for (Index w = 0; w < part.rows(); ++w) {
-      for (const TokenId token : part.Row(w)) times_[Size(token)] += 1;
+      for (const TokenId token : part.Row(w)) {
+        if (token != kNoToken) times_[Size(token)] += 1;
+      }
     }
   }
 
@@ -90,24 +94,27 @@ class EndMeter {
 
  private:
   /// Divergences of the probe at the head, and of the stream that began with it.
-  void Compare(DeviceView<const float> x, DeviceView<const float> moved) {
+  void Compare(View<const TokenId, 2> part, DeviceView<const float> x,
+               DeviceView<const float> moved) {
     const Index vocab = weights_.config.vocab;
     const Index step = std::clamp<Index>(kLogitElements / (2 * vocab), 1, x.rows());
     const DeviceMatrix reference = device_.Alloc(step, vocab), other = device_.Alloc(step, vocab);
     std::vector<double> kl(Size(step));
-    const auto add = [&](Index rows, double& sum) {
+    const auto add = [&](Index first, Index rows, double& sum) {
       device_.SoftmaxKl(reference.view().Rows(0, rows), other.view().Rows(0, rows),
                         std::span(kl).first(Size(rows)));
       device_.Sync();
-      sum = std::accumulate(kl.begin(), kl.begin() + rows, sum);
+      for (Index i = 0; i < rows; ++i) {
+        if (part.data()[first + i] != kNoToken) sum += kl[Size(i)];
+      }
     };
     for (Index first = 0; first < x.rows(); first += step) {
       const Index rows = std::min(step, x.rows() - first);
       forward_.Logits(x.Rows(first, rows), reference.view().Rows(0, rows));
       probed_->Logits(x.Rows(first, rows), other.view().Rows(0, rows));
-      add(rows, head_kl_);
+      add(first, rows, head_kl_);
       forward_.Logits(moved.Rows(first, rows), other.view().Rows(0, rows));
-      add(rows, lookup_kl_);
+      add(first, rows, lookup_kl_);
     }
   }
 

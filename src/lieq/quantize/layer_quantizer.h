@@ -30,7 +30,8 @@ struct QuantizedLayer {  // in the order of Site
 class LayerQuantizer {
  public:
   /// weights, the team's devices and context outlive this. calibration [windows, length]: may be
-  /// empty (0 windows) for a quantizer that needs none. embedding: what the quantized model looks
+  /// empty (0 windows) for a quantizer that needs none, and kNoToken may end windows of models
+  /// without experts. embedding: what the quantized model looks
   /// tokens up in; null: the model's own. Throws Error for options that cannot work together.
   LayerQuantizer(const Weights& weights, const DeviceTeam& team, const QuantOptions& options,
                  View<const TokenId, 2> calibration, Context& context,

@@ -4,16 +4,19 @@
 #include <utility>
 #include <vector>
 
+#include "lieq/base/assert.h"
 #include "lieq/model/passes.h"
 
 namespace lieq {
 
 ActivationStream::ActivationStream(const ModelConfig& config, Device& device, Forward& forward,
-                                   Hidden hidden, bool at_once, Index most_kept, bool keeps_mixed)
+                                   Hidden hidden, bool at_once, Index most_kept, bool keeps_mixed,
+                                   Padding padding)
     : config_(config),
       device_(device),
       forward_(forward),
       hidden_(std::move(hidden)),
+      padding_(std::move(padding)),
       at_once_(at_once),
       keep_mixed_(keeps_mixed) {
   const Index rows = hidden_.x.rows();
@@ -56,13 +59,17 @@ LayerValues ActivationStream::Walk(std::size_t begin, std::size_t end, Index fir
   for (const LayerStep& step : steps_.subspan(begin, end - begin)) {
     forward_.runner().Run(step, {.layer = layer_, .spans = spans}, values);
   }
+  padding_.Clear(device_, values[LayerValue::kStream], first);
   return values;
 }
 
 DeviceView<const float> ActivationStream::Input(Unit unit, Index first, Index rows) {
   const std::size_t end = ProductsOf(steps_, unit);
   LayerValues values = Walk(Resumed(end), end, first, rows);
-  return forward_.runner().UnitInput(steps_[end], values);
+  const DeviceView<float> input = forward_.runner().UnitInput(steps_[end], values);
+  LIEQ_ASSERT(padding_.empty() || input.rows() == rows);  // experts have rows of their own
+  padding_.Clear(device_, input, first);
+  return input;
 }
 
 void ActivationStream::Finish(Index first, Index rows) {

@@ -7,6 +7,7 @@
 
 #include "lieq/device/device.h"
 #include "lieq/model/forward.h"
+#include "lieq/model/padding.h"
 
 namespace lieq {
 
@@ -23,9 +24,11 @@ class ActivationStream {
  public:
   /// config, device and forward outlive this; forward is shared by streams that take turns.
   /// at_once: each batch is finished right after the input of down was asked for, as is possible
-  /// where down is not replaced in between: no gated products are kept then.
+  /// where down is not replaced in between: no gated products are kept then. padding: rows of
+  /// `hidden` without a token, which are 0 in every input of a unit and in the stream.
   ActivationStream(const ModelConfig& config, Device& device, Forward& forward, Hidden hidden,
-                   bool at_once, Index most_kept = kMostKeptFloats, bool keeps_mixed = true);
+                   bool at_once, Index most_kept = kMostKeptFloats, bool keeps_mixed = true,
+                   Padding padding = {});
 
   /// The layer that the next calls run on. What it was made of stays alive until the next one.
   void SetLayer(Index layer, PlacedLayer placed) {
@@ -72,6 +75,7 @@ class ActivationStream {
   LayerShape shape_;
   PlacedLayer layer_;
   Hidden hidden_;
+  const Padding padding_;
   DeviceMatrix normed_, mixed_, gated_;
   DeviceMatrix routes_;  // of all rows
   const bool at_once_, keep_mixed_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lieq/base/assert.h"
+#include "lieq/model/padding.h"
 #include "lieq/model/passes.h"
 #include "lieq/quantize/stream_plan.h"
 
@@ -18,13 +19,13 @@ Hidden Embed(const Weights& weights, std::shared_ptr<const QMatrix> embedding, D
   Weights with = weights;
   if (embedding) with.embedding = std::move(embedding);
   Forward forward(with, device, tokens.cols());
-  if (!outside) return forward.Embed(tokens);
+  if (!outside) return EmbedPadded(forward, device, tokens);
   const Index length = tokens.cols();
   Hidden all{device.AllocOutside(tokens.size(), weights.config.hidden), tokens.rows(), length};
   const Index step = forward.BatchWindows(length);
   for (Index first = 0; first < tokens.rows(); first += step) {
     const Index count = std::min(step, tokens.rows() - first);
-    const Hidden some = forward.Embed(tokens.Rows(first, count));
+    const Hidden some = EmbedPadded(forward, device, tokens.Rows(first, count));
     device.Copy(some.x.view(), all.x.view().Rows(first * length, count * length));
   }
   return all;
@@ -92,12 +93,12 @@ WindowLane::WindowLane(const Weights& weights, Device& device, const QuantOption
   if (plan.bytes > 0) context.log.Info(plan.Text());
   quantized_.emplace(config, device, forward_,
                      Embed(weights, embedding, device, tokens, plan.quantized_outside),
-                     /*at_once=*/false, plan.most_kept, plan.keeps_mixed);
+                     /*at_once=*/false, plan.most_kept, plan.keeps_mixed, Padding(tokens));
   if (!options_.corrects()) return;
   const Index widest = std::max({config.hidden, config.In(Site::kO), config.In(Site::kDown)});
   reference_.emplace(config, device, forward_,
                      Embed(weights, nullptr, device, tokens, plan.reference_outside),
-                     /*at_once=*/true, plan.most_kept, plan.keeps_mixed);
+                     /*at_once=*/true, plan.most_kept, plan.keeps_mixed, Padding(tokens));
   difference_ = device.Alloc(batch, widest);
   missing_ = device.Alloc(batch, config.hidden);
 }

@@ -353,6 +353,7 @@ Evaluation ReadEvaluation(const JsonObject& object, const ReportInput& input) {
                         .device = Text(object, "device"),
                         .model_hash = Text(object, "model_hash"),
                         .convention = Text(object, "convention") +
+                                      (Text(object, "chat_windows") == "single" ? ", chats" : "") +
                                       (Text(object, "score") == "answers" ? ", answers" : ""),
                         .stride = Number(object, "stride"),
                         .bytes = Number(object, "bytes"),

@@ -49,7 +49,9 @@ ModelTransformer::ModelTransformer(const Weights& weights, Device& device, Trans
   if (!NeedsCalibration(rows_)) return;
   LIEQ_ASSERT(calibration.rows() > 0);
   forward_.emplace(transformed_, device_, calibration.cols());
-  hidden_ = forward_->Embed(calibration);
+  padding_ = Padding(calibration);
+  LIEQ_ASSERT(padding_.empty() || !weights.config.HasExperts());
+  hidden_ = EmbedPadded(*forward_, device_, calibration);
   weights.Release(weights.embedding);
 }
 
@@ -64,8 +66,9 @@ void ModelTransformer::Measure(const FloatLayer& layer,
     const Index in = Width(weights_.config, weights_.config.Shape(next_), unit.from);
     grams[static_cast<std::size_t>(unit.unit)] = sums.MakeGram(in);
   }
-  forward_->Layer(next_, layer.Views(), hidden_, [&](Unit unit, DeviceView<const float> input) {
+  forward_->Layer(next_, layer.Views(), hidden_, [&](Unit unit, DeviceView<float> input) {
     const auto index = static_cast<std::size_t>(unit);
+    padding_.Clear(device_, input, seen[index]);
     const Index count = std::min(input.rows(), fitted - std::min(fitted, seen[index]));
     seen[index] += input.rows();
     if (count == 0) return;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "lieq/model/forward.h"
+#include "lieq/model/padding.h"
 #include "lieq/transform/transforms.h"
 
 namespace lieq {
@@ -42,6 +43,7 @@ class ModelTransformer {
   Weights transformed_;  // the ends that the windows run through
   std::optional<Forward> forward_;
   Hidden hidden_;
+  Padding padding_;  // of its rows
   Index next_ = 0;
 };
 

@@ -146,7 +146,7 @@ bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
 Grid HeldGrid(const QMatrix& from, ThreadPool& pool) {
   Grid grid = from.grid();
   const bool symmetric = grid.symmetric();
-  if (grid.bits == 5 && !symmetric) grid.bits = 6;  // q5_k: codes count from 0
+  if (grid.bits == 5 && grid.offset != Offset::kHalf) grid.bits = 6;
   if (grid.bits != 8 || !(symmetric || grid.offset == Offset::kFloat)) return grid;
   const auto first = static_cast<std::uint8_t>(symmetric ? 128 - 32 : 0);
   constexpr std::uint8_t kCodes = 64;
@@ -187,7 +187,7 @@ PackedShape ShapeOf(const Grid& grid, Index cols) noexcept {
 
 bool PackedMatrix::Holds(const Grid& grid) noexcept {
   const int bits = grid.bits;
-  if (bits == 5) return !grid.symmetric();  // held at 6 bits
+  if (bits == 5) return grid.offset != Offset::kHalf;  // held at 6 bits, whose zero is another
   return bits == 2 || bits == 3 || bits == 4 || bits == 6 || bits == 8;
 }
 
