@@ -46,6 +46,7 @@ EncodedText MixTexts(std::span<const EncodedText> texts, std::span<const double>
       if (due(i) < due(next)) next = i;
     }
     if ((taken[next] + 1) * length > static_cast<Index>(texts[next].ids.size())) break;
+    mixed.parts.push_back({static_cast<Index>(mixed.ids.size()), next});
     AddWindow(texts[next], taken[next]++, length, answers, mixed);
   }
   for (std::size_t i = 0; i < texts.size(); ++i) {
