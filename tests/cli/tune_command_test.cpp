@@ -65,6 +65,9 @@ TEST_F(Tuning, WritesTheSameBytesOfBetterNumbers) {
     EXPECT_EQ(tuning["steps"], 6);
     EXPECT_EQ(tuning["tokens"], 384);
     EXPECT_EQ(tuning["losses"].size(), 6u);
+    EXPECT_EQ(tuning.contains("ends"), name == "plain");
+    ASSERT_EQ(tuning["held_out"].size(), 1u);
+    EXPECT_EQ(tuning["held_out"][0], Json({{"window", 6}, {"text", "text"}}));
     // Scales moved, codes did not; and another run gives the same bytes.
     const Words verify{"verify", Path(name + "-tuned"), "--against", Path(name)};
     EXPECT_EQ(RunLieq(folder.path(), verify).exit, 4);
@@ -78,6 +81,73 @@ TEST_F(Tuning, WritesTheSameBytesOfBetterNumbers) {
     EXPECT_EQ(ReadText(folder / (name + "-again") / "model.safetensors"),
               ReadText(folder / (name + "-tuned") / "model.safetensors"));
   }
+}
+
+TEST_F(Tuning, JudgesByAllTextsAndSaysWhereTheTimeWent) {
+  ASSERT_EQ(Quantize("q", {"--uniform", "w2g32"}).exit, 0);
+  std::string text;
+  for (int i = 0; i < 90; ++i) text += "another one, of " + std::to_string(7 * i) + " words\n";
+  WriteText(folder / "other", text);
+  Words words{"tune",
+              Path("q"),
+              "--reference",
+              Path("model"),
+              "-o",
+              Path("tuned"),
+              "--context",
+              "32",
+              "--tokens",
+              "384",
+              "--batch-tokens",
+              "64",
+              "--rate",
+              "0.02",
+              "-v",
+              "--calibration",
+              Path("text"),
+              "--calibration",
+              Path("other")};
+
+  const Outcome tuned = RunLieq(folder.path(), words);
+
+  ASSERT_EQ(tuned.exit, 0) << tuned.err;
+  for (const char* part : {"seconds: ", "float model ", "backward ", "update ", "checks "}) {
+    EXPECT_NE(tuned.err.find(part), std::string::npos) << part << tuned.err;
+  }
+  int of_other = 0;
+  const Json record = ReadJson(folder / "tuned" / "lieq.json");
+  for (const Json& each : record["tuning"]["held_out"]) of_other += each["text"] == "other";
+  EXPECT_GE(of_other, 1);
+  EXPECT_LT(of_other, static_cast<int>(record["tuning"]["held_out"].size()));
+  EXPECT_NE(ReadText(folder / "tuned" / "README.md").find("| tuned | scales, "), std::string::npos);
+}
+
+TEST_F(Tuning, TrainsOnATextThatTheFloatModelWrites) {
+  WriteText(folder / "model" / "generation_config.json", R"({"bos_token_id": 266})");
+  ASSERT_EQ(Quantize("q", {"--uniform", "w2g32"}).exit, 0);
+  const auto tune = [&](const std::string& out, const std::string& threads) {
+    return RunLieq(
+        folder.path(),
+        {"tune",           Path("q"),   "--reference", Path("model"), "-o",       Path(out),
+         "--context",      "32",        "--samples",   "9",           "--tokens", "384",
+         "--batch-tokens", "64",        "--rate",      "0.02",        "-q",       "--calibration",
+         "self",           "--threads", threads});
+  };
+
+  const Outcome tuned = tune("tuned", "2");
+
+  ASSERT_EQ(tuned.exit, 0) << tuned.err;
+  const Json record = ReadJson(folder / "tuned" / "lieq.json");
+  EXPECT_EQ(record["tuning"]["calibration"]["files"], Json({"self"}));
+  EXPECT_EQ(record["tuning"]["windows"], 8);
+  EXPECT_LT(record["tuning"]["held_out_kl"], record["tuning"]["held_out_kl_before"]);
+  ASSERT_EQ(tune("again", "3").exit, 0);
+  EXPECT_EQ(ReadText(folder / "again" / "model.safetensors"),
+            ReadText(folder / "tuned" / "model.safetensors"));
+  const Outcome beside =
+      RunLieq(folder.path(), {"tune", Path("q"), "--reference", Path("model"), "-o", Path("out"),
+                              "--calibration", "self", "--calibration", Path("text")});
+  EXPECT_EQ(beside.exit, 2) << beside.err;
 }
 
 TEST_F(Tuning, MovesCodesWhereToldTo) {

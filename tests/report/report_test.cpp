@@ -42,6 +42,42 @@ TEST(Report, ShowsEverySectionForWhichRecordsAreThere) {
   EXPECT_EQ(BadCoordinate(page), "");
 }
 
+TEST(Report, ShowsWhatTrainingMade) {
+  Record record = ModelRecord({});
+  EXPECT_TRUE(Section(PageOf(record), "tuning").empty());
+  record["tuning"] = {
+      {"what", "codes"},
+      {"ends", {"embedding"}},
+      {"steps", 97},
+      {"kept_step", 90},
+      {"tokens", 400000},
+      {"rate", 0.01},
+      {"codes", 1000000},
+      {"moved_codes", 1234},
+      {"held_out_kl_before", 2.0625},
+      {"held_out_kl", 0.8844},
+      {"calibration", {{"files", {"a.txt", "<b>"}}}},
+      {"held_out",
+       {{{"window", 4}, {"text", "a.txt"}},
+        {{"window", 9}, {"text", "<b>"}},
+        {{"window", 7}, {"text", "a.txt"}}}},
+      {"checks",
+       {{{"step", 0}, {"held_out_kl", 2.0625}}, {{"step", 90}, {"held_out_kl", 0.8844}}}}};
+  record["tuning"]["losses"] = std::vector<double>(1000, 1.5);
+
+  const std::string section = Section(PageOf(record), "tuning");
+
+  for (const char* part : {"codes, of embedding too", "2.062", "0.8844", ">97<", ">90<", ">1234<",
+                           "1 of &lt;b&gt;, 2 of a.txt", "after step 90", "<svg"}) {
+    EXPECT_THAT(section, HasSubstr(part));
+  }
+  EXPECT_THAT(section, Not(HasSubstr("<b>")));
+  EXPECT_EQ(Unbalanced(PageOf(record)), "");
+  EXPECT_EQ(BadCoordinate(PageOf(record)), "");
+  record["tuning"] = {{"what", "scales"}};
+  EXPECT_THAT(Section(PageOf(record), "tuning"), HasSubstr("scales")) << "every key may be missing";
+}
+
 TEST(Report, LeavesOutSectionsWithoutRecords) {
   const std::string page = PageOf(RunRecord({}));
 

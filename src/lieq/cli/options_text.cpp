@@ -46,8 +46,8 @@ constexpr std::array kTextRows{
         .commands = kDiagnose | kSensitivity | kPlan | kQuantize | kStudy | kCalibrate | kTune,
         .help =
             "UTF-8 texts, .jsonl or .json, or gzip of these whose activations are used (default: a "
-            "bundled text); sensitivity, plan, quantize, calibrate: or self, a text that the "
-            "model writes (by --seed), and FILE:WEIGHT for a share of the windows by weight",
+            "bundled text); sensitivity, plan, quantize, calibrate, tune: or self, a text that the "
+            "float model writes (by --seed), and FILE:WEIGHT for a share of the windows by weight",
         .many = true,
         .set = AddCalibration,
         .first = kDiagnose | kSensitivity | kQuantize | kStudy | kCalibrate | kTune,

@@ -41,6 +41,12 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
 /// XXH3-128 over config.json and the weight files, in order of name.
 [[nodiscard]] std::string HashModel(const ModelFolder& model);
 
+/// Tokens from `begin` on, to the next part, are of one text.
+struct TextPart {
+  Index begin = 0;
+  std::size_t text = 0;  // among EncodedText::names
+};
+
 /// Texts encoded one after another, without special tokens.
 struct EncodedText {
   std::vector<TokenId> ids;
@@ -48,6 +54,7 @@ struct EncodedText {
   std::vector<Index> chats;          // the first token of each, where all files hold chats
   std::string hash;                  // of the texts as they are used, line ends treated
   std::vector<std::string> names;  // of the files, without folders; "bundled" for the bundled text
+  std::vector<TextPart> parts;     // rising; empty: all of the first text
   std::string where;               // the files as they were given, in messages
   LineEnds line_ends = LineEnds::kLf;
   std::vector<std::string> notes;  // what was changed in the texts or left aside, as in the log

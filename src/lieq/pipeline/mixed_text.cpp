@@ -67,6 +67,7 @@ EncodedText MixTexts(std::span<const EncodedText> texts, std::span<const double>
       if (due(i) < due(next)) next = i;
     }
     if (taken[next] == pieces[next].count()) break;
+    mixed.parts.push_back({static_cast<Index>(mixed.ids.size()), next});
     pieces[next].Add(taken[next]++, answers, mixed);
   }
   for (std::size_t i = 0; i < texts.size(); ++i) {

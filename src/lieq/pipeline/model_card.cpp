@@ -206,6 +206,13 @@ class Card {
       Row("calibration",
           fmt::format("{} tokens of {}", calibration.Integer("tokens"), MarkdownText(files)));
     }
+    if (object_.Has("tuning")) {
+      const JsonObject tuning = object_.Object("tuning");
+      Row("tuned",
+          fmt::format("{}, {} tokens; KL of windows held out {:.4f}, before {:.4f}",
+                      MarkdownText(tuning.String("what", "")), tuning.Integer("tokens", 0),
+                      tuning.Number("held_out_kl", 0), tuning.Number("held_out_kl_before", 0)));
+    }
     text_ += "\n";
   }
 

@@ -14,7 +14,9 @@
 #include "lieq/container/finite.h"
 #include "lieq/device/bf16_gain.h"
 #include "lieq/pipeline/amounts.h"
+#include "lieq/pipeline/calibration_text.h"
 #include "lieq/pipeline/export_record.h"
+#include "lieq/pipeline/held_out.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/output_places.h"
 #include "lieq/pipeline/requests.h"
@@ -29,8 +31,6 @@ namespace lieq {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr Index kMostHeldOut = 8;
 
 void CheckTuneRequest(const TuneRequest& request) {
   if (request.tokens && request.minutes) throw UsageError("--tokens and --minutes: one of them");
@@ -154,6 +154,10 @@ Record TuningRecord(const TuneRequest& request, const TuneOptions& options,
                 {"calibration", TextRecord(text)},
                 {"checks", ChecksRecord(result)},
                 {"losses", result.losses}};
+  for (std::size_t i = 0; i < outcome.held_out_at.size(); ++i) {
+    record["held_out"].push_back(
+        {{"window", outcome.held_out_at[i]}, {"text", outcome.held_out_texts[i]}});
+  }
   for (const End end : kAllEnds) {
     if (tuned.Trained(end) == end) record["ends"].push_back(Name(end));
   }
@@ -173,28 +177,42 @@ double CodeRateOf(Index steps) {
   return std::min(kMost, kWay / std::sqrt(static_cast<double>(steps)));
 }
 
-/// The last windows are held out. Throws Error where there are not two.
-void CountWindows(Source& source, TuneOutcome& outcome) {
+TuneWindows Split(Source& source, TuneOutcome& outcome, const Log& log) {
+  const EncodedText& text = source.calibration();
   const Windows& windows = source.windows();
-  if (windows.count < 2) {
-    throw Error({.what = "too little text: one window is held out, and one is needed to train on",
-                 .where = source.calibration().where,
-                 .expected = fmt::format("{} tokens", 2 * windows.length),
-                 .found = fmt::format("{}", windows.tokens_in_text),
-                 .hint = "more --calibration, or a smaller --context"});
+  TuneWindows split = SplitWindows(text, windows);
+  const std::vector<std::size_t> text_of = TextOfWindows(text, windows);
+  for (const Index w : split.held_out_at) {
+    outcome.held_out_texts.push_back(text.names[text_of[Size(w)]]);
   }
-  outcome.held_out = std::clamp<Index>(windows.count / 8, 1, kMostHeldOut);
-  outcome.windows = windows.count - outcome.held_out;
+  if (split.repeated > 0) {
+    log.Info(fmt::format("{} windows are not trained on: they say what one that is held out says",
+                         split.repeated));
+  }
+  outcome.held_out_at = split.held_out_at;
+  outcome.held_out = split.held_out.rows();
+  outcome.windows = split.training.rows();
   outcome.length = windows.length;
+  return split;
+}
+
+/// For --verbose.
+void SayTimes(const StageTimes& times, Session& session) {
+  std::string text = "seconds:";
+  double all = 0;
+  for (const auto& [part, seconds] : times.stages()) {
+    text += fmt::format(" {} {:.1f},", part, seconds);
+    all += seconds;
+  }
+  session.log().Debug(text + fmt::format(" all {:.1f}", all));
 }
 
 /// Trains from where an earlier start of the run in `folder` ended.
-void Train(const TuneRequest& request, Source& source, const RunFolder& folder, TunedModel& tuned,
-           TuneOptions& options, TuneOutcome& outcome, Session& session) {
-  const Weights& reference = source.model().weights;
-  const View<const TokenId, 2> windows = source.windows().view();
-  const auto training = windows.Rows(0, outcome.windows);
-  const auto held_out = windows.Rows(outcome.windows, outcome.held_out);
+void Train(const TuneRequest& request, const Weights& reference, const TuneWindows& windows,
+           const RunFolder& folder, TunedModel& tuned, TuneOptions& options, TuneOutcome& outcome,
+           Session& session) {
+  const View<const TokenId, 2> training = windows.training.view();
+  const View<const TokenId, 2> held_out = windows.held_out.view();
   TuneFile store(folder.path() / kTuneStateName);
   if (const std::optional<Index> steps = store.AllSteps()) {
     session.log().Info("going on with an earlier start");
@@ -217,6 +235,7 @@ void Train(const TuneRequest& request, Source& source, const RunFolder& folder, 
                   outcome.numbers, options.steps, options.batch, outcome.length, outcome.held_out));
   outcome.result = Tune(reference, tuned, training, held_out, options, session.device(),
                         session.context(), &store);
+  SayTimes(outcome.result.times, session);
 }
 
 /// The model and its record, opened again and compared, in out/ of the run.
@@ -290,7 +309,8 @@ std::optional<TuneOutcome> TuneQuantized(const QuantizeRequest& request, Session
                    .what = request.tune->what,
                    .seed = request.seed,
                    .in_place = true};
-  tune.calibration.samples.reset();
+  // Of what the model writes, as much as the quantization had; of other texts all there is.
+  if (!CalibratesOnItself(request)) tune.calibration.samples.reset();
   return TuneModel(tune, session);
 }
 
@@ -310,7 +330,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   CheckModels(model, source.model(), session.log());
   RequireFinite(model, session.pool());
   TuneOutcome outcome;
-  CountWindows(source, outcome);
+  const TuneWindows windows = Split(source, outcome, session.log());
 
   const bool on_device = TrainsOn(session.device(), model.weights);
   if (!on_device) CheckMemory(model.weights, request.what);
@@ -328,7 +348,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   RunFolder folder(request.output);
   folder.Begin(SettingsOf(request, model, source, session), request.force);
   try {
-    Train(request, source, folder, tuned, options, outcome, session);
+    Train(request, source.model().weights, windows, folder, tuned, options, outcome, session);
     if (outcome.written()) {
       WriteTuned(request, folder, model, tuned,
                  TuningRecord(request, options, outcome, tuned, source.calibration(), session),

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -35,11 +36,13 @@ struct TuneRequest {
 struct TuneOutcome {
   TuneResult result;
   Index windows = 0, held_out = 0, length = 0;
-  std::int64_t tokens = 0;  // trained on
-  std::size_t numbers = 0;  // that were free to move, codes counted
-  std::int64_t codes = 0;   // among them
-  Record record;            // lieq.json
-  std::uint64_t bytes = 0;  // of the weight files, as before
+  std::vector<Index> held_out_at;           // among the windows of the text
+  std::vector<std::string> held_out_texts;  // of each, by name
+  std::int64_t tokens = 0;                  // trained on
+  std::size_t numbers = 0;                  // that were free to move, codes counted
+  std::int64_t codes = 0;                   // among them
+  Record record;                            // lieq.json
+  std::uint64_t bytes = 0;                  // of the weight files, as before
   double seconds = 0;
   /// False: no state was better on the windows held out, and nothing was written.
   [[nodiscard]] bool written() const noexcept { return result.kept > 0; }

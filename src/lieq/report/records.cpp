@@ -11,10 +11,11 @@
 namespace lieq {
 namespace {
 
-constexpr std::size_t kMaxLayers = 1024;    // as in diagnostics.json
-constexpr std::size_t kMaxCandidates = 64;  // of a unit
-constexpr std::size_t kMaxRows = 100'000;   // of a study
-constexpr std::size_t kMaxText = 4096;      // bytes of one string that a page shows
+constexpr std::size_t kMaxLayers = 1024;       // as in diagnostics.json
+constexpr std::size_t kMaxCandidates = 64;     // of a unit
+constexpr std::size_t kMaxRows = 100'000;      // of a study
+constexpr std::size_t kMaxSteps = 10'000'000;  // of a training run
+constexpr std::size_t kMaxText = 4096;         // bytes of one string that a page shows
 
 [[noreturn]] void Wrong(const JsonObject& object, std::string_view key, std::string expected) {
   std::string found = object.At(key).dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -147,6 +148,36 @@ std::string KeysAndValues(const JsonObject& object, std::string_view key) {
   return Cut(text);
 }
 
+TuningFacts ReadTuning(const JsonObject& object) {
+  TuningFacts tuning{.what = Text(object, "what"),
+                     .reference = Text(object, "reference"),
+                     .arithmetic = Text(object, "arithmetic"),
+                     .ends = Texts(object, "ends"),
+                     .steps = Number(object, "steps"),
+                     .kept_step = Number(object, "kept_step"),
+                     .tokens = Number(object, "tokens"),
+                     .windows = Number(object, "windows"),
+                     .held_out_windows = Number(object, "held_out_windows"),
+                     .context = Number(object, "context"),
+                     .rate = Number(object, "rate"),
+                     .code_rate = Number(object, "code_rate"),
+                     .numbers = Number(object, "numbers"),
+                     .codes = Number(object, "codes"),
+                     .moved_codes = Number(object, "moved_codes"),
+                     .before = Number(object, "held_out_kl_before"),
+                     .after = Number(object, "held_out_kl")};
+  if (object.Has("calibration")) tuning.files = Texts(object.Object("calibration"), "files");
+  for (std::size_t i = 0; i < Array(object, "held_out", kMaxRows).size(); ++i) {
+    tuning.held_out_texts.push_back(Text(Item(object, "held_out", i), "text"));
+  }
+  for (std::size_t i = 0; i < Array(object, "checks", kMaxRows).size(); ++i) {
+    const JsonObject check = Item(object, "checks", i);
+    tuning.checks.push_back({Number(check, "step"), Number(check, "held_out_kl")});
+  }
+  tuning.losses = Numbers(object, "losses", kMaxSteps);
+  return tuning;
+}
+
 ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
   ModelFacts model{.run = input.run,
                    .program = Text(object, "program"),
@@ -181,6 +212,7 @@ ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
     model.calibration_hash = Text(calibration, "hash");
     model.calibration_tokens = Number(calibration, "tokens");
   }
+  if (object.Has("tuning")) model.tuning = ReadTuning(object.Object("tuning"));
   if (object.Has("size_by_part")) {
     const JsonObject parts = object.Object("size_by_part");
     for (const char* part : {"codes", "scales", "embedding", "head", "other"}) {

@@ -42,6 +42,22 @@ struct LayerFacts {
   LinearValues relative_error, clamped;
 };
 
+struct TuningCheck {
+  Value step, held_out_kl;
+};
+
+/// lieq.json, key "tuning"
+struct TuningFacts {
+  std::string what, reference, arithmetic;
+  std::vector<std::string> ends;  // of those that moved
+  Value steps, kept_step, tokens, windows, held_out_windows, context, rate, code_rate, numbers,
+      codes, moved_codes, before, after;
+  std::vector<std::string> files;
+  std::vector<std::string> held_out_texts;  // of each window held out
+  std::vector<TuningCheck> checks;
+  std::vector<Value> losses;  // by step
+};
+
 /// lieq.json
 struct ModelFacts {
   std::string run;
@@ -57,6 +73,7 @@ struct ModelFacts {
   Value calibration_tokens;
   NamedValues size_by_part;  // bytes
   std::vector<LayerFacts> layers;
+  std::optional<TuningFacts> tuning;
 };
 
 /// run.json

@@ -37,6 +37,11 @@ constexpr std::array kSections{
                "Codes: the packed weights of the layers. Scales: one for each group of codes, with "
                "its zero-point where it has one. Other: norms, biases and the headers of files.",
                DrawSizes},
+    SectionRow{"tuning", "Tuning",
+               "Training of scales, norms and biases, or of codes too, towards the float model's "
+               "probabilities (KL divergence, nats a token). Windows held out are not trained on; "
+               "the state that was best on them is the model.",
+               DrawTuning},
     SectionRow{"layers", "Layer by layer",
                "From the first layer at the left to the last at the right. Darker in the light "
                "theme, brighter in the dark one, is more. Bits are the width of a layer's codes; "

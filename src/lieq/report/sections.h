@@ -29,6 +29,8 @@ struct SectionRow {
 // section_distance.cpp
 [[nodiscard]] Html DrawDistances(const Records& records);
 [[nodiscard]] Html DrawAnswers(const Records& records);
+// section_tuning.cpp
+[[nodiscard]] Html DrawTuning(const Records& records);
 // section_layers.cpp
 [[nodiscard]] Html DrawLayers(const Records& records);
 [[nodiscard]] Html DrawDiagnostics(const Records& records);
