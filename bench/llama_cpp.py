@@ -75,7 +75,7 @@ def beside(theirs, source, work, calibration, options):
     damages = work / "damages.json"
     if not damages.exists():
         run(options.lieq, "sensitivity", options.model, "-o", damages, "-q", "--for", "gguf", "--method", "gptq",
-            "--damage-windows", "4", "--candidates", "2:64,4:32,8:32,q2_k,q3_k,q4_k,q5_k,q6_k", *calibration)
+            "--damage-windows", "4", "--candidates", "2:64,4:32,5:32,8:32,q2_k,q3_k,q4_k,q5_k,q6_k", *calibration)
     weights = sum(each.stat().st_size for each in options.model.glob("*.safetensors"))
     size = file.stat().st_size - (source.stat().st_size - weights)
     words = ["--for", "gguf", "--sensitivities", damages, "--check", "0", *" ".join(options.ours).split()]
