@@ -199,14 +199,14 @@ const Driver kDrivers[] = {
        Quantize(bench, {.method = "gptq"}, devices, context, result);
      }},
     {"QuantizeShortWindows",
-     [](Bench& bench, Device& device, Context& context, Bytes& result) {
+     [](Bench& bench, const DeviceTeam& team, Context& context, Bytes& result) {
        Matrix<TokenId> windows(kWindows, kLength);
        for (Index w = 0; w < kWindows; ++w) {
          for (Index i = 0; i < kLength; ++i) {
            windows(w, i) = i < kLength - w ? bench.windows()(w, i) : kNoToken;
          }
        }
-       LayerQuantizer quantizer(bench.model.weights, device, {}, windows.view(), context);
+       LayerQuantizer quantizer(bench.model.weights, team, {}, windows.view(), context);
        for (Index layer = 0; layer < 2; ++layer) result.Add(quantizer.Quantize(bench.grids));
      }},
     {"ResumeQuantizing",
