@@ -78,8 +78,8 @@ void WriteEnd(TensorWriter& writer, std::string_view module, const ModelConfig& 
 ///
 /// Targets are matched as compressed-tensors does it: exact names before regular expressions
 /// ("re:", anchored at the start) before the class name "Linear". Throws Error: another method or
-/// format, activations or the KV cache quantized, columns reordered, a width of 7 or more than 8,
-/// a group size that does not divide a row; a linear that is ignored, that matches no target, or
+/// format, activations or the KV cache quantized, columns reordered, a width of 1, 7 or more than
+/// 8, a group size that does not divide a row; a linear that is ignored, that matches no target, or
 /// whose best targets want different grids; linears of a unit (q, k, v; gate, up) with different
 /// grids.
 [[nodiscard]] LayerGrids ParseQuantizationConfig(const Json& quantization_config,

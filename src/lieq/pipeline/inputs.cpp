@@ -121,13 +121,13 @@ EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesys
     text.names.push_back(std::move(own));
     text.where += (text.where.empty() ? "" : ", ") + where;
   };
-  const auto begin = [&] {
+  const auto begin_part = [&] {
     text.parts.push_back({static_cast<Index>(text.ids.size()), text.names.size()});
   };
   const auto add = [&](std::string_view content, std::string own, const std::string& where) {
     hasher.Add(content);
     const std::vector<TokenId> ids = tokenizer.Encode(content);
-    begin();
+    begin_part();
     text.ids.insert(text.ids.end(), ids.begin(), ids.end());
     name(std::move(own), where);
   };
@@ -144,7 +144,7 @@ EncodedText EncodeFiles(const Tokenizer& tokenizer, std::span<const std::filesys
       for (const Index begin : chats.begins) text.chats.push_back(before + begin);
       hasher.Add(chats.text);
       text.answer.resize(text.ids.size(), 0);
-      begin();
+      begin_part();
       text.ids.insert(text.ids.end(), chats.ids.begin(), chats.ids.end());
       text.answer.insert(text.answer.end(), chats.answer.begin(), chats.answer.end());
       name(file.filename().string(), file.string());

@@ -41,7 +41,7 @@ inline constexpr std::array kAllOffsets{Offset::kSymmetric, Offset::kHalf, Offse
 /// integers times a number that kSuperColumns columns share. Its other members are those of its row
 /// of KQuants().
 struct Grid {
-  int bits = 2;           // 2, 3, 4 or 8; 5 and 6 of K-quants too
+  int bits = 2;           // 2, 3, 4, 5, 6 or 8
   Index group_size = 64;  // columns that share a scale; 0: the whole row
   Offset offset = Offset::kSymmetric;
   bool k_quant = false;
