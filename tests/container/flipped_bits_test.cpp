@@ -259,7 +259,7 @@ TEST_F(EveryBit, OfCompressedTensorsIsFound) {
 
 TEST_F(EveryBit, OfGptqIsFound) {
   for (const GptqVersion version : {GptqVersion::kV1, GptqVersion::kV2}) {
-    for (const int bits : {2, 3, 4, 5, 6, 8}) {
+    for (const int bits : {2, 3, 4, 8}) {
       for (const Offset offset : {Offset::kSymmetric, Offset::kInteger}) {
         const Index extent = bits == 3 ? 32 : 32 / bits;  // the least that fills whole words
         const Grid grid{.bits = bits, .group_size = extent / 2, .offset = offset};

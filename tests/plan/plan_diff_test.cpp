@@ -155,7 +155,7 @@ TEST(PlanDiff, NamesThePlaceOfWhatIsNoPlan) {
   kind["kind"] = "diagnostics";
   schema["schema"] = 2;
   empty["layers"] = Json::array();
-  width["layers"][3]["bits"] = 5;
+  width["layers"][3]["bits"] = 7;
   kl["predicted_kl"] = "low";
 
   EXPECT_EQ(ProblemOf([&] { (void)Compare(kind, good); }).where, "a.json: /kind");

@@ -132,7 +132,7 @@ TEST(SensitivitiesJson, RefusesEndsThatAreNotAsDocumented) {
   refuses("/ends/1/kl", [](Json& ends) { ends[1]["kl"] = {0}; });
   refuses("/ends/1/nll_rise", [](Json& ends) { ends[1]["nll_rise"][1] = "0"; });
   refuses("/ends/0/candidates", [](Json& ends) { ends[0]["candidates"] = Json::array(); });
-  refuses("/ends/0/candidates/1/bits", [](Json& ends) { ends[0]["candidates"][1]["bits"] = 5; });
+  refuses("/ends/0/candidates/1/bits", [](Json& ends) { ends[0]["candidates"][1]["bits"] = 7; });
 }
 
 TEST(SensitivitiesJson, SaysOffsetsThatEnginesDoNotLoad) {
@@ -194,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"candidates_many", [](Json& j) { j["candidates"] = Json(65, j["candidates"][0]); },
                 "/candidates"},
         Hostile{"candidate_type", [](Json& j) { j["candidates"][1] = "2:64"; }, "/candidates/1"},
-        Hostile{"candidate_bits", [](Json& j) { j["candidates"][1]["bits"] = 5; },
+        Hostile{"candidate_bits", [](Json& j) { j["candidates"][1]["bits"] = 7; },
                 "/candidates/1/bits"},
         Hostile{"candidate_group", [](Json& j) { j["candidates"][1]["group_size"] = -64; },
                 "/candidates/1/group_size"},

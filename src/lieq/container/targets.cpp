@@ -47,9 +47,9 @@ bool Mlx(const Grid& grid, Index cols) noexcept {
   return !grid.k_quant && (group == 32 || group == 64 || group == 128) && ProductFits(grid);
 }
 
-/// K-quant grids as they are. Else Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0 and Q8_0 with scales of
-/// the grid's own: a block's scale may be written several times, and K-quants hold a free one where
-/// a group is whole super-blocks.
+/// K-quant grids as they are. Else Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_K, Q6_K and Q8_0
+/// with scales of the grid's own: a block's scale may be written several times, and K-quants hold a
+/// free one where a group is whole super-blocks.
 bool Gguf(const Grid& grid, Index cols) noexcept {
   const Index group = GroupColumns(grid, cols);
   const bool super = group % 256 == 0;
@@ -61,11 +61,12 @@ bool Gguf(const Grid& grid, Index cols) noexcept {
       return grid.symmetric() && super;
     case 4:
       return grid.symmetric() || grid.offset == Offset::kFloat ? group % 32 == 0 : super;
-    case 5:
-    case 8:
+    case 5:  // Q5_0, Q5_K
+      return grid.symmetric() ? group % 32 == 0 : super;
+    case 6:  // Q6_K
+      return grid.symmetric() && super;
+    default:
       return grid.symmetric() && group % 32 == 0;
-    default:  // 6 bits: in K-quants alone
-      return false;
   }
 }
 
@@ -82,9 +83,8 @@ constexpr std::array kTargets{
         .name = "gguf",
         .description =
             "K-quants; 2 bits symmetric in groups of 64, 4, 5 and 8 bits symmetric in groups of "
-            "32, "
-            "4 bits with minima in groups of 32; other offsets of 2 and 4 bits, and 3 bits, in "
-            "groups of 256",
+            "32, 4 bits with minima in groups of 32; other offsets of 2, 4 and 5 bits, and 3 and 6 "
+            "bits symmetric, in groups of 256",
         .holds = Gguf,
         .offers_k_quants = true,
         .half_scales = true},

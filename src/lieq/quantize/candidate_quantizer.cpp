@@ -107,7 +107,8 @@ void CandidateQuantizer::Quantize(
   LIEQ_ASSERT(layers <= together() && next_ + layers <= weights_.config.layers);
   context_.ThrowIfStopped();
   if (weights_.config.HasExperts() && layers > 0 && !candidates.front().empty()) {
-    return done(next_, QuantizeExperts(candidates.front()));
+    const Index layer = next_;
+    return done(layer, QuantizeExperts(candidates.front()));
   }
   std::vector<UnitTotals> totals(candidates.size());
   if (quantizer_.needs_calibration) {
