@@ -100,7 +100,10 @@ TEST(Targets, GgufHoldsWhatItsTypesHoldAtTheirOwnWidth) {
   EXPECT_FALSE(holds(4, Offset::kInteger, 64));
   EXPECT_TRUE(holds(5, Offset::kSymmetric, 32)) << "Q5_0";
   EXPECT_FALSE(holds(5, Offset::kFloat, 32));
-  EXPECT_FALSE(holds(6, Offset::kSymmetric, 256));
+  EXPECT_TRUE(holds(5, Offset::kInteger, 256)) << "Q5_K";
+  EXPECT_TRUE(holds(6, Offset::kSymmetric, 256)) << "Q6_K";
+  EXPECT_FALSE(holds(6, Offset::kSymmetric, 32));
+  EXPECT_FALSE(holds(6, Offset::kInteger, 256));
   EXPECT_TRUE(holds(8, Offset::kSymmetric, 128)) << "Q8_0";
   EXPECT_FALSE(holds(8, Offset::kInteger, 128));
 }
