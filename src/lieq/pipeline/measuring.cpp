@@ -83,12 +83,14 @@ constexpr double kMoreBits = 5;  // of the layers, from where on wide grids may 
 /// Four or five steps from narrow to wide around what the layers may take.
 std::vector<Grid> DefaultShapes(const QuantizeRequest& request, const ModelConfig& config) {
   constexpr double kPlenty = 3.6;  // 2 bits in small groups are out
+  constexpr double kFourBits = 4;  // for blocks, where 4 bits are 4.5 and the next are 5.5
   const bool by_128 = std::ranges::all_of(
       kAllUnits, [&](Unit unit) { return config.In(SitesOf(unit).front()) % 128 == 0; });
   const Index group = by_128 ? 128 : 64;
   const double bits = BitsForLayers(request, config).value_or(0);
   if (IsForBlocks(request)) {
     std::vector<Grid> shapes{{.bits = 2, .group_size = 64}, {.bits = 4, .group_size = 32}};
+    if (bits > kFourBits) shapes.push_back({.bits = 5, .group_size = 32});
     if (bits > kMoreBits) shapes.push_back({.bits = 8, .group_size = 32});
     return shapes;
   }
@@ -250,7 +252,7 @@ std::vector<EndCandidates> EndCandidatesOf(const QuantizeRequest& request,
   if (IsForBlocks(request)) {
     (void)add({.bits = 8, .group_size = 32});
     for (const int bits : {6, 4}) (void)add(KQuantOfBits(bits)->grid);
-    (void)add({.bits = 4, .group_size = 32});
+    for (const int bits : {5, 4}) (void)add({.bits = bits, .group_size = 32});
     (void)add({.bits = 2, .group_size = 64});
   } else {
     // Widths with their groups, widest first; of a width alone what pays: at 8 bits a narrower
