@@ -22,8 +22,7 @@ foreach(target ${_folders})
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/lieq/${folder}
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lieq COMPONENT development
     FILES_MATCHING PATTERN "*.h"
-    PATTERN "blas.h" EXCLUDE PATTERN "kernels*.h" EXCLUDE
-    REGEX "/device/cuda$" EXCLUDE PATTERN "products.h" EXCLUDE PATTERN "*_internal.h" EXCLUDE)
+    PATTERN "blas.h" EXCLUDE REGEX "/device/(cpu|cuda)$" EXCLUDE PATTERN "*_internal.h" EXCLUDE)
 endforeach()
 
 set(_config_folder ${CMAKE_INSTALL_LIBDIR}/cmake/lieq)

@@ -250,7 +250,8 @@ TEST(Tune, LowersTheDivergenceOfWindowsHeldOutAndMovesNoCode) {
            {.steps = 12, .batch = 3, .rate = 0.02, .checks = 4}, *bench.device, bench.test.context);
 
   ASSERT_EQ(result.losses.size(), 12u);
-  for (const std::string_view part : {kTeacher, kForward, kHead, kBackward, kUpdate, kChecks}) {
+  for (const std::string_view part : {step::kTeacher, step::kForward, step::kHead, step::kBackward,
+                                      step::kUpdate, step::kChecks}) {
     const auto found = std::ranges::find(
         result.times.stages(), part, [](const auto& each) { return std::string_view(each.first); });
     ASSERT_NE(found, result.times.stages().end()) << part;

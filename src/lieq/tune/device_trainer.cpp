@@ -271,17 +271,17 @@ class DeviceTrainer final : public Trainer {
           return hidden;
         };
         const Hidden wanted =
-            timed(kTeacher, [&] { return Through(taught_, part, layers, context_); });
-        const Hidden hidden = timed(kForward, [&] {
+            timed(step::kTeacher, [&] { return Through(taught_, part, layers, context_); });
+        const Hidden hidden = timed(step::kForward, [&] {
           return Student(part, [&](Index layer, const Hidden& before) {
             device_.Copy(before.x.view(), input(layer));
           });
         });
-        const StageTimes::Timer timer = times().Time(kHead);
+        const StageTimes::Timer timer = times().Time(step::kHead);
         sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
         device_.Sync();
       }
-      const StageTimes::Timer timer = times().Time(kBackward);
+      const StageTimes::Timer timer = times().Time(step::kBackward);
       for (Index layer = layers - 1; layer >= 0; --layer) {
         context_.ThrowIfStopped();
         gradients_.Begin(layer);
@@ -292,7 +292,7 @@ class DeviceTrainer final : public Trainer {
       gradients_.OfEmbedding(part, of_stream);
       device_.Sync();
     }
-    const StageTimes::Timer timer = times().Time(kHead);
+    const StageTimes::Timer timer = times().Time(step::kHead);
     gradients_.EndEnds();
     device_.Sync();
     return sum;

@@ -283,8 +283,9 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
         device.Sync();
         return hidden;
       };
-      const Hidden wanted = timed(kTeacher, [&] { return Through(taught, part, layers, context); });
-      const Hidden hidden = timed(kForward, [&] {
+      const Hidden wanted =
+          timed(step::kTeacher, [&] { return Through(taught, part, layers, context); });
+      const Hidden hidden = timed(step::kForward, [&] {
         Hidden stream = forward.Embed(part);
         for (Index layer = 0; layer < layers; ++layer) {
           context.ThrowIfStopped();
@@ -293,11 +294,11 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
         }
         return stream;
       });
-      const StageTimes::Timer timer = times.Time(kHead);
+      const StageTimes::Timer timer = times.Time(step::kHead);
       sum += backward.DivergenceHead(hidden, taught, wanted, of_stream, &gradients);
       device.Sync();
     }
-    const StageTimes::Timer timer = times.Time(kBackward);
+    const StageTimes::Timer timer = times.Time(step::kBackward);
     for (Index layer = layers - 1; layer >= 0; --layer) {
       context.ThrowIfStopped();
       gradients.Begin(layer);
@@ -307,7 +308,7 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
     }
     gradients.OfEmbedding(part, of_stream);
   }
-  const StageTimes::Timer timer = times.Time(kHead);
+  const StageTimes::Timer timer = times.Time(step::kHead);
   gradients.EndEnds();
   return sum;
 }

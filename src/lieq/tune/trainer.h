@@ -48,9 +48,11 @@ class Trainer {
 };
 
 /// Parts of a step, by the names that times have.
+namespace step {
 inline constexpr std::string_view kTeacher = "float model", kForward = "forward", kHead = "head",
                                   kBackward = "backward", kUpdate = "update", kChecks = "checks",
                                   kState = "writing the state";
+}  // namespace step
 
 /// Whether the device can hold the numbers of this model: it has what it takes, and no matrix is of
 /// a K-quant.

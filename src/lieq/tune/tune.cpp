@@ -89,12 +89,12 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
   StageTimes& times = trainer->times();
   Stopwatch since_written;
   const auto write = [&](Index step) {
-    const StageTimes::Timer timer = times.Time(kState);
+    const StageTimes::Timer timer = times.Time(step::kState);
     if (store != nullptr) store->Write(step, trainer->Arrays(), result);
     since_written = Stopwatch();
   };
   const auto check = [&](Index step) {  // of what was applied
-    const StageTimes::Timer timer = times.Time(kChecks);
+    const StageTimes::Timer timer = times.Time(step::kChecks);
     const double kl = trainer->Divergence(held_out) / static_cast<double>(held_out.size());
     const bool better = result.checks.empty() || kl < result.after();
     result.checks.push_back({step, kl});
@@ -143,7 +143,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
                    .codes = Adam::Next(share * options.code_rate, scale / tokens, step + 1)});
     trainer->Apply();
     device.Sync();
-    times.Add(kUpdate, update.seconds());
+    times.Add(step::kUpdate, update.seconds());
     if ((step + 1) % every == 0 || step + 1 == options.steps) {
       check(step + 1);
       const bool worth = !trainer->far() || since_written.seconds() > kSecondsBetweenFarWrites;
