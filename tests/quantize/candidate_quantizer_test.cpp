@@ -19,7 +19,7 @@ namespace {
 class CandidateQuantizerTest : public testing::Test {
  protected:
   CandidateQuantizerTest() {
-    MakeTinyModel(folder / "model", {.hidden = 128, .intermediate = 192});
+    MakeTinyModel(folder / "model", {.hidden = 64, .intermediate = 192, .heads = 2, .kv_heads = 1});
     model = OpenModel(folder / "model");
     for (Index i = 0; i < 4 * 24; ++i) {
       tokens.push_back(static_cast<TokenId>((i * i + 3 * i) % 250));
@@ -113,6 +113,8 @@ TEST_P(EveryOrder, ACandidateIsTheSameAloneAndBesideOthers) {
 
 TEST_F(CandidateQuantizerTest, WhatDoesNotFitIsLeftOut) {
   // Rows of down have 192 columns, all others 128.
+  MakeTinyModel(folder / "wide", {.layers = 1, .hidden = 128, .intermediate = 192});
+  model = OpenModel(folder / "wide");
   const Grid wide{.bits = 2, .group_size = 128};
   EXPECT_TRUE(Fits(wide, model.weights.config, Unit::kGateUp));
   EXPECT_FALSE(Fits(wide, model.weights.config, Unit::kDown));

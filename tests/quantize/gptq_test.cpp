@@ -107,8 +107,8 @@ TEST_P(Gptq, ReportsItsLossExactlyAndBeatsRounding) {
   const Grid grid{.bits = bits, .group_size = group, .offset = offset};
   QuantOptions options;
   options.act_order = order;
-  const Matrix<float> w = RandomMatrix(70, 256, 3, 0.02);
-  const Matrix<double> gram = GramOf(CorrelatedInputs(600, 256, 4).view());
+  const Matrix<float> w = RandomMatrix(22, 256, 3, 0.02);
+  const Matrix<double> gram = GramOf(CorrelatedInputs(300, 256, 4).view());
   TestContext test;
 
   LinearReport report, rtn_report;
@@ -119,7 +119,7 @@ TEST_P(Gptq, ReportsItsLossExactlyAndBeatsRounding) {
   // included.
   const double loss = Loss(w.view(), q, gram.view(), options.damping);
   EXPECT_NEAR(report.error, loss, 1e-3 * loss);  // in float, each miss a part of a step
-  const QMatrix zero(70, 256, {.bits = 2, .group_size = 0});  // scales of 0: E is W itself
+  const QMatrix zero(22, 256, {.bits = 2, .group_size = 0});  // scales of 0: E is W itself
   EXPECT_NEAR(report.signal, Loss(w.view(), zero, gram.view(), options.damping),
               1e-5 * report.signal);
   EXPECT_LT(loss, Loss(w.view(), rtn, gram.view(), options.damping));
