@@ -34,6 +34,23 @@ TEST(CompareRuns, GivesEachModelWithTheRecordsThatNameIt) {
   EXPECT_EQ(ToJson(comparison)["kind"], "comparison");
 }
 
+TEST(CompareRuns, NamesTransformsBeforeTheMethodButNotItsOwn) {
+  const TempFolder folder;
+  MakeTinyModel(folder / "model", {.layers = 1});
+  const std::vector<fs::path> words{folder / "model"};
+  const auto method = [&](const char* transform, const char* name) {
+    const Record record{{"schema", 1},
+                        {"transforms", Record::array({Record{{"name", transform}}})},
+                        {"settings", Record{{"method", name}}}};
+    WriteFileAtomically(folder / "model" / "lieq.json", record.dump());
+    return CompareRuns(words, Log()).runs.at(0).method;
+  };
+
+  EXPECT_EQ(method("rotate", "gptq"), "rotate + gptq");
+  EXPECT_EQ(method("awq", "gptq"), "awq + gptq");
+  EXPECT_EQ(method("awq", "awq"), "awq");
+}
+
 TEST(CompareRuns, RefusesWhatIsNoRun) {
   const TempFolder folder;
   const std::vector<fs::path> words{folder / "nothing"};

@@ -197,6 +197,8 @@ TEST(JoinArray, RefusesWhatSaysNotWhatItsTextIs) {
               return Array(R"([[{"role": "user", "content": "hi"}]])");
             }).find("apply_chat_template"),
             std::string::npos);
+  const Problem turn = ProblemOf([&] { return Array(R"([{"role": "user", "content": "hi"}])"); });
+  EXPECT_NE(turn.expected.find("messages"), std::string::npos) << turn.expected;
   for (const char* empty : {"", " \n", "[]", "[null]", "[\"\"]"}) {
     EXPECT_NE(ErrorOf([&] { return Array(empty); }).find("no row holds any text"),
               std::string::npos)

@@ -19,7 +19,7 @@ constexpr std::array kBudgetRows{
         .set =
             [](Arguments& a, const std::string& v) {
               a.run.budget.bits =
-                  Parse<double>("--bits", v, 1.0, 16.0, "a number of bits such as 2.25");
+                  Parse<double>("--bits", v, 1.0, 16.0, "a number of bits, 1 to 16, such as 2.25");
             },
         .first = kPlan | kQuantize},
     OptionRow{.names = "--rounding",
@@ -42,8 +42,8 @@ constexpr std::array kBudgetRows{
                       "end is said)",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.run.budget.bpw =
-                        Parse<double>("--bpw", v, 1.0, 33.0, "a number of bits such as 2.5");
+                    a.run.budget.bpw = Parse<double>("--bpw", v, 1.0, 33.0,
+                                                     "a number of bits, 1 to 33, such as 2.5");
                   },
               .first = kPlan | kQuantize,
               .preset = [](const Arguments&) { return Shown(kDefaultBpw); }},
@@ -70,8 +70,8 @@ constexpr std::array kBudgetRows{
               .help = "this many layers get the higher width",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.run.budget.high_layers =
-                        Parse<Index>("--high-layers", v, 0, 4096, "a whole number of layers");
+                    a.run.budget.high_layers = Parse<Index>("--high-layers", v, 0, 4096,
+                                                            "a whole number of layers, 0 to 4096");
                   }},
     OptionRow{.names = "--widths",
               .value = "LOW,HIGH",

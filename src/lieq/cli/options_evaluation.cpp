@@ -102,7 +102,7 @@ constexpr std::array kEvaluationRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.evaluate.limit =
-                        Parse<Index>("--limit", v, 1, Index{1} << 40, "a whole number");
+                        Parse<Index>("--limit", v, 1, Index{1} << 40, "a whole number, at least 1");
                   }},
     OptionRow{.names = "--shots",
               .value = "N",

@@ -61,7 +61,8 @@ constexpr std::array kStudyRows{
               .help = "layers: raise 1 to M layers",
               .set =
                   [](Arguments& a, const std::string& v) {
-                    a.study.most = Parse<Index>("--most", v, 1, 4096, "a whole number of layers");
+                    a.study.most =
+                        Parse<Index>("--most", v, 1, 4096, "a whole number of layers, 1 to 4096");
                   },
               .preset = [](const Arguments& a) { return Shown(a.study.most); }},
     OptionRow{.names = "--group-sizes",

@@ -84,7 +84,7 @@ constexpr std::array kTuneRows{
               .set =
                   [](Arguments& a, const std::string& v) {
                     a.tune.batch_tokens =
-                        Parse<Index>("--batch-tokens", v, 2, 1 << 24, "a whole number");
+                        Parse<Index>("--batch-tokens", v, 2, 1 << 24, "a whole number, at least 2");
                   },
               .preset = [](const Arguments& a) { return Shown(a.tune.batch_tokens); }},
     OptionRow{.names = "--tune",

@@ -173,17 +173,19 @@ void Add(ComparedRun& run, const JsonObject& object, const std::string& kind) {
   if (!run.bytes) run.bytes = Bytes(object);
 }
 
-/// "rotate + gptq"
+/// "rotate + gptq"; a transform that the method itself brings (awq) is not named twice.
 std::string MethodOf(const JsonObject& record) {
   std::string method;
+  const std::string last =
+      record.Has("settings") ? record.Object("settings").String("method", "") : "";
   if (record.Has("transforms") && record.At("transforms").is_array()) {
     const Json& transforms = record.At("transforms");
     for (std::size_t i = 0; i < transforms.size(); ++i) {
       const JsonObject row(transforms[i], record.Where("transforms") + "/" + std::to_string(i));
-      method += row.String("name") + " + ";
+      if (row.String("name") != last) method += row.String("name") + " + ";
     }
   }
-  return record.Has("settings") ? method + record.Object("settings").String("method", "") : method;
+  return method + last;
 }
 
 /// Bits and bytes by lieq.json, or by the weights where there is none.

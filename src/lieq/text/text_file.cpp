@@ -167,11 +167,14 @@ class RowJoiner {
     for (const auto& [key, value] : row.value().items()) {  // messages, conversations, ...
       if (IsChat(value)) RefuseChat(where_, place, key, value);
     }
-    throw Error({.what = "no field of a row is known to be text",
+    const bool turn = row.value().contains("role") && row.value().contains("content");
+    throw Error({.what = turn ? "the rows are turns of a chat: a row is a whole chat"
+                              : "no field of a row is known to be text",
                  .where = place,
-                 .expected = "text; or instruction, context, response; or chosen",
+                 .expected = turn ? "rows with messages, an array of such turns"
+                                  : "text; or instruction, context, response; or chosen",
                  .found = Keys(row.value()),
-                 .hint = std::string(kNameFields)});
+                 .hint = turn ? "" : std::string(kNameFields)});
   }
 
   void Add(std::string text) {
