@@ -87,6 +87,20 @@ TEST_F(EvaluateTest, GivesEachModelOnEachTextInOrder) {
   EXPECT_NE(models[0].texts[0].result.mean_nll, models[1].texts[0].result.mean_nll);
 }
 
+TEST_F(EvaluateTest, KnowsNoSpreadOfOneWindow) {
+  request.reference = folder / "other";
+  for (const Index windows : {1, 2}) {
+    request.samples = windows;
+    const std::vector<Record> records = EvaluationRecords(request, Run(), session);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0]["standard_error"].is_null(), windows == 1);
+    for (const char* key : {"ratio_error", "kl_error", "same_top_error", "top_5_overlap_error"}) {
+      EXPECT_EQ(records[0]["reference"][key].is_null(), windows == 1) << key;
+    }
+    EXPECT_GT(records[0]["reference"]["mean_kl"], 0.0);
+  }
+}
+
 TEST_F(EvaluateTest, HashesTheReferenceOnceForAllTexts) {
   request.models = {folder / "other"};
   request.texts = {folder / "text.txt", folder / "more.txt"};

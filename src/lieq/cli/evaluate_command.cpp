@@ -13,12 +13,17 @@
 namespace lieq {
 namespace {
 
+/// " ± 0.0012"; nothing where one window shows no spread.
+std::string Spread(const PerplexityResult& result, double error, int digits) {
+  return result.windows > 1 ? fmt::format(" ± {:.{}f}", error, digits) : "";
+}
+
 /// How far the model is from its reference: a row of quantiles below their names.
 void PrintDivergence(const DivergenceResult& d) {
-  const std::string mean = fmt::format("{:.5f} ± {:.5f}", d.mean_kl, d.kl_error);
+  const std::string mean = fmt::format("{:.5f}{}", d.mean_kl, Spread(d.model, d.kl_error, 5));
   constexpr std::string_view kRow = "{:<14} {:<19} {:>9} {:>9} {:>9} {:>9} {:>9}{}\n";
-  fmt::print("reference      {:.4f}, ratio {:.4f} ± {:.4f}\n", d.reference.perplexity, d.ratio,
-             d.ratio_error);
+  fmt::print("reference      {:.4f}, ratio {:.4f}{}\n", d.reference.perplexity, d.ratio,
+             Spread(d.model, d.ratio_error, 4));
   fmt::print(kRow, "", "mean", "median", "90 %", "99 %", "99.9 %", "largest", "");
   const auto digits = [](double kl) { return fmt::format("{:.5f}", kl); };
   fmt::print(kRow, "divergence", mean, digits(d.median_kl), digits(d.kl_90), digits(d.kl_99),
@@ -27,10 +32,10 @@ void PrintDivergence(const DivergenceResult& d) {
     fmt::print("answers begin  {:.5f} nats, over the first tokens of {}\n", *d.first_kl,
                d.first_tokens);
   }
-  fmt::print("same top token {:.2f} % ± {:.2f}, right in one alone {:.2f} %\n", 100 * d.same_top,
-             100 * d.same_top_error, 100 * d.flips);
-  fmt::print("same top {:<5} {:.2f} % ± {:.2f} of the reference's likeliest\n", kTopTokens,
-             100 * d.top_overlap, 100 * d.top_overlap_error);
+  fmt::print("same top token {:.2f} %{}, right in one alone {:.2f} %\n", 100 * d.same_top,
+             Spread(d.model, 100 * d.same_top_error, 2), 100 * d.flips);
+  fmt::print("same top {:<5} {:.2f} %{} of the reference's likeliest\n", kTopTokens,
+             100 * d.top_overlap, Spread(d.model, 100 * d.top_overlap_error, 2));
 }
 
 void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation) {
@@ -40,11 +45,13 @@ void PrintText(const EvaluateRequest& request, const TextEvaluation& evaluation)
                result.perplexity * result.token_error);
   } else {
     const double margin = result.perplexity * std::expm1(1.96 * result.standard_error);
-    fmt::print("perplexity     {:.4f} (± {:.2f}, 95 % over windows)\n", result.perplexity, margin);
+    fmt::print("perplexity     {:.4f} ({})\n", result.perplexity,
+               result.windows > 1 ? fmt::format("± {:.2f}, 95 % over windows", margin)
+                                  : "of one window: no margin is known");
   }
   if (evaluation.divergence) PrintDivergence(*evaluation.divergence);
-  fmt::print("tokens scored  {} in {} windows of {}\n", result.tokens_scored, result.windows,
-             result.context);
+  fmt::print("tokens scored  {} in {} window{} of {}\n", result.tokens_scored, result.windows,
+             result.windows == 1 ? "" : "s", result.context);
   fmt::print("time           {} ({:.0f} tokens a second)\n", FormatSeconds(evaluation.seconds),
              static_cast<double>(result.windows * result.context) / evaluation.seconds);
 }

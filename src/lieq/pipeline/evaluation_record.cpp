@@ -8,22 +8,28 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// A spread over windows; of one window none is known.
+Record SpreadOf(const PerplexityResult& result, double error) {
+  return result.windows > 1 ? Record(error) : Record(nullptr);
+}
+
 Record DivergenceRecord(const fs::path& reference, const DivergenceResult& divergence) {
+  const auto spread = [&](double error) { return SpreadOf(divergence.model, error); };
   Record record{{"model", reference.string()},
                 {"perplexity", divergence.reference.perplexity},
                 {"ratio", divergence.ratio},
-                {"ratio_error", divergence.ratio_error},
+                {"ratio_error", spread(divergence.ratio_error)},
                 {"mean_kl", divergence.mean_kl},
-                {"kl_error", divergence.kl_error},
+                {"kl_error", spread(divergence.kl_error)},
                 {"median_kl", divergence.median_kl},
                 {"kl_90", divergence.kl_90},
                 {"kl_99", divergence.kl_99},
                 {"kl_999", divergence.kl_999},
                 {"largest_kl", divergence.largest_kl},
                 {"same_top", divergence.same_top},
-                {"same_top_error", divergence.same_top_error},
+                {"same_top_error", spread(divergence.same_top_error)},
                 {"top_5_overlap", divergence.top_overlap},
-                {"top_5_overlap_error", divergence.top_overlap_error},
+                {"top_5_overlap_error", spread(divergence.top_overlap_error)},
                 {"flips", divergence.flips}};
   if (divergence.first_kl) {
     record["first_kl"] = *divergence.first_kl;
@@ -109,7 +115,7 @@ Record EvaluationRecord(const EvaluateRequest& request, const ModelEvaluation& m
                 {"score", request.score_answers ? "answers" : "all"},
                 {"perplexity", result.perplexity},
                 {"mean_nll", result.mean_nll},
-                {"standard_error", result.standard_error},
+                {"standard_error", SpreadOf(result, result.standard_error)},
                 {"token_error", result.token_error},
                 {"tokens_scored", result.tokens_scored},
                 {"tokens_in_text", text.tokens},
