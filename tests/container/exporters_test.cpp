@@ -66,16 +66,15 @@ TEST(Exporters, EveryOneIsATargetToo) {
 }
 
 TEST(Exporters, GridsThatAContainerHoldsSurviveAndOthersAreRefused) {
-  for (const Exporter& exporter : Exporters()) {
+  for (const Grid& grid : EveryGrid()) {
     const TempFolder folder;
-    for (const Grid& grid : EveryGrid()) {
-      const ModelFolder source =
-          RandomQuantizedModel(folder / "model", {.layers = 1, .hidden = 256, .heads = 8}, grid);
-      const bool held = FindTarget(exporter.name).holds(grid, 256);
-      const std::string label = std::to_string(grid.bits) + " bits, " +
-                                std::string(Name(grid.offset)) + ", group " +
-                                std::to_string(grid.group_size);
-      if (held) {
+    const ModelFolder source =
+        RandomQuantizedModel(folder / "model", {.layers = 1, .hidden = 256, .heads = 8}, grid);
+    const std::string label = std::to_string(grid.bits) + " bits, " +
+                              std::string(Name(grid.offset)) + ", group " +
+                              std::to_string(grid.group_size);
+    for (const Exporter& exporter : Exporters()) {
+      if (FindTarget(exporter.name).holds(grid, 256)) {
         ExpectSurvives(exporter, source, folder, label);
         continue;
       }
