@@ -226,6 +226,9 @@ TEST_F(ForContainer, WhatTheContainerHasNoPlaceForIsRefusedAtTheStart) {
   };
   fails("16-bit floats", {"--uniform", "4", "--embedding-bits", "8", "--for", "gptq"});
   fails("gguf, embedding", {"--uniform", "4", "--embedding-bits", "3", "--for", "gguf"});
+  // llama.cpp knows a llama3 rope in a llama alone.
+  MakeTinyModel(folder / "model", {.llama3_rope = true});
+  fails("--for gguf: llama3 rope", {"--uniform", "4", "--for", "gguf"});
 }
 
 TEST_F(ForContainer, WithoutItNothingIsSaidOfOtherContainers) {

@@ -572,7 +572,10 @@ class Sizes : public ContainerSizes {
 }  // namespace
 
 std::unique_ptr<ContainerSizes> GgufSizes(const ModelFolder& source) {
-  if (const std::optional<Problem> why = WhyNoGguf(source.weights.config)) throw Error(*why);
+  if (std::optional<Problem> why = WhyNoGguf(source.weights.config)) {
+    why->where = "--for gguf";
+    throw Error(*std::move(why));
+  }
   return std::make_unique<Sizes>(source);
 }
 
