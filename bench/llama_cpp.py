@@ -67,6 +67,18 @@ def layer_bytes(file):
     return size, 8 * size / weights, ", ".join(f"{types[name]} {name}" for name in most)
 
 
+def perplexity(file, text, options):
+    """Perplexity and its error, as they are printed."""
+    log = options.work / "perplexity.log"
+    for _ in range(5):  # on a busy machine its log may end before the last line, on the terminal more often
+        printed = run(options.llama / "llama-perplexity", "-m", file, "-f", text, "-c", "512", "--chunks",
+                      options.chunks, "-t", options.threads, "--log-file", log) + log.read_text()
+        final = re.search(r"Final estimate: PPL = (\S+) \+/- (\S+)", printed)
+        if final is not None:
+            return final.groups()
+    sys.exit(f"llama-perplexity says no perplexity of {file}:\n{printed[-300:]}")
+
+
 def beside(theirs, source, work, calibration, options):
     """Our file that is as large as llama-quantize's at most: a row, or none beside the source."""
     label, file = theirs
@@ -76,21 +88,15 @@ def beside(theirs, source, work, calibration, options):
     if not damages.exists():
         run(options.lieq, "sensitivity", options.model, "-o", damages, "-q", "--for", "gguf", "--method", "gptq",
             "--damage-windows", "4", "--candidates", "2:64,4:32,5:32,8:32,q2_k,q3_k,q4_k,q5_k,q6_k", *calibration)
-    weights = sum(each.stat().st_size for each in options.model.glob("*.safetensors"))
-    size = file.stat().st_size - (source.stat().st_size - weights)
     words = ["--for", "gguf", "--sensitivities", damages, "--check", "0", *" ".join(options.ours).split()]
     out = work / f"lieq_beside_{file.stem}"
     ours = pathlib.Path(f"{out}.gguf")
-    filled = False
-    while not ours.exists():
+    size = file.stat().st_size
+    if not ours.exists():
         run(options.lieq, "quantize", options.model, "-o", out, "-q", "--force", "--size", size, *words, *calibration)
         run(options.lieq, "export", out, "--to", "gguf", "-o", ours, "-q")
-        over = ours.stat().st_size - file.stat().st_size
-        # Norms are wider there; a tied embedding's scales lie twice in our folder and once there.
-        if over > 0 or (over < -size // 200 and not filled):
-            filled = filled or over < 0
-            ours.unlink()
-            size -= over
+    if ours.stat().st_size > size:
+        sys.exit(f"{ours}: {ours.stat().st_size} bytes, where --size was {size}")
     yield f"LieQ beside {label.split()[-1]}", ours
 
 
@@ -144,9 +150,7 @@ def main():
 
     perplexities = []
     for label, file in files:
-        printed = run(options.llama / "llama-perplexity", "-m", file, "-f", text, "-c", "512", "--chunks",
-                      options.chunks, "-t", options.threads)
-        perplexities.append(re.search(r"Final estimate: PPL = (\S+) \+/- (\S+)", printed).groups())
+        perplexities.append(perplexity(file, text, options))
         print(label, layer_bytes(file), perplexities[-1], file=sys.stderr, flush=True)
     best = {label: (0, 0) for label, _ in files}
     for _ in range(0 if options.no_speed else options.rounds):
@@ -160,8 +164,9 @@ def main():
     print("|---|---|---|---|---|---|---|---|")
     for (label, file), (value, error) in zip(files, perplexities):
         size, bits, types = layer_bytes(file)
+        speeds = "| | |" if options.no_speed else f"| {best[label][0]:.0f} | {best[label][1]:.1f} |"
         print(f"| {label} | {types} | {size:,} | {bits:.3f} | {file.stat().st_size:,} | {float(value):.3f} ± "
-              f"{float(error):.3f} | {best[label][0]:.0f} | {best[label][1]:.1f} |")
+              f"{float(error):.3f} {speeds}")
 
 
 if __name__ == "__main__":

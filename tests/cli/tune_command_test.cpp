@@ -122,6 +122,28 @@ TEST_F(Tuning, JudgesByAllTextsAndSaysWhereTheTimeWent) {
   EXPECT_NE(ReadText(folder / "tuned" / "README.md").find("| tuned | scales, "), std::string::npos);
 }
 
+TEST_F(Tuning, WarnsOfLittleTextInItsOwnWords) {
+  ASSERT_EQ(Quantize("q", {"--uniform", "w2g32"}).exit, 0);
+
+  const auto tune = [&](const std::string& out, const std::string& samples) {
+    Words words = TuneWords("q", out, {"--samples", samples});
+    std::erase(words, "-q");
+    return RunLieq(folder.path(), words);
+  };
+  const Outcome few = tune("few", "12"), enough = tune("enough", "64");
+
+  ASSERT_EQ(few.exit, 0) << few.err;
+  EXPECT_NE(few.err.find("little text to train on: 11 windows of 32 tokens, and 1 held out"),
+            std::string::npos)
+      << few.err;
+  ASSERT_EQ(enough.exit, 0) << enough.err;
+  EXPECT_EQ(enough.err.find("little text"), std::string::npos) << enough.err;
+  for (const Outcome& each : {few, enough}) {  // words of quantization
+    EXPECT_EQ(each.err.find("calibration tokens"), std::string::npos) << each.err;
+    EXPECT_EQ(each.err.find("--damping"), std::string::npos) << each.err;
+  }
+}
+
 TEST_F(Tuning, TrainsOnATextThatTheFloatModelWrites) {
   WriteText(folder / "model" / "generation_config.json", R"({"bos_token_id": 266})");
   ASSERT_EQ(Quantize("q", {"--uniform", "w2g32"}).exit, 0);

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "lieq/base/rng.h"
+#include "lieq/container/targets.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_qmatrix.h"
@@ -444,6 +445,50 @@ TEST(RoundToBlocks, RefusesWhatIsNotFiniteOrTooLarge) {
     values[7] = 1e30f;
     EXPECT_EQ(type.round(values, out), name == "F32" || name == "BF16") << name;
   }
+}
+
+TEST(GgmlBlocks, AGridHasTheTypeThatHoldsAllItsMatrices) {
+  std::vector<Grid> grids;
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
+    for (const Offset offset : kAllOffsets) {
+      for (const Index group : {16, 32, 64, 96, 128, 192, 256, 512, 0}) {
+        grids.push_back({.bits = bits, .group_size = group, .offset = offset});
+      }
+    }
+  }
+  for (const KQuant& row : KQuants()) grids.push_back(row.grid);
+  int held = 0;
+  for (const Grid& grid : grids) {
+    for (const Index cols : {32, 64, 96, 192, 256, 320, 576, 768, 1024, 1536}) {
+      if (cols % RowStep(grid, cols) != 0) continue;
+      const std::string label =
+          std::to_string(grid.bits) + " bits, " + std::string(Name(grid.offset)) + ", groups of " +
+          std::to_string(grid.group_size) + ", rows of " + std::to_string(cols);
+
+      const BlockType* type = TypeOfGrid(grid, cols);
+
+      // Of rows that are no whole blocks the table of targets says nothing.
+      if (type == nullptr) {
+        EXPECT_TRUE(!FindTarget("gguf").holds(grid, cols) || cols % 64 != 0) << label;
+        continue;
+      }
+      EXPECT_TRUE(FindTarget("gguf").holds(grid, cols)) << label << ": " << type->name;
+      ++held;
+      std::vector<QMatrix> matrices;
+      for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+        matrices.push_back(RandomQMatrix(3, cols, grid, seed));
+        EXPECT_TRUE(Holds(*type, matrices.back())) << label << ": " << type->name << ", " << seed;
+      }
+      for (const BlockType& other : BlockTypes()) {
+        if (&other == type) break;  // the rest are wider
+        EXPECT_FALSE(IsUsualType(other, grid.bits) &&
+                     std::ranges::all_of(
+                         matrices, [&](const QMatrix& matrix) { return Holds(other, matrix); }))
+            << label << ": " << other.name << " is narrower";
+      }
+    }
+  }
+  EXPECT_GT(held, 100);
 }
 
 }  // namespace

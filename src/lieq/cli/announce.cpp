@@ -36,7 +36,28 @@ void AddToRecord(const Estimate& estimate, const fs::path& output, Record& recor
   record["disk_free"] = FreeBytes(output);
 }
 
+/// How near the bytes of the folder are: a ceiling on those of another container does not hold for
+/// it, and which grids the plan will choose is not known.
+std::string_view Nearness(const Forecast& forecast) {
+  if (forecast.exact) return "exact";
+  const bool chosen = !forecast.candidates.units.empty();
+  return chosen && forecast.elsewhere ? "about" : "at most";
+}
+
+std::string_view Adverb(std::string_view nearness) {
+  return nearness == "exact" ? "exactly" : nearness;
+}
+
 }  // namespace
+
+std::string ElsewhereText(const Record& elsewhere, const std::string& of_bytes,
+                          const std::string& of_bits) {
+  return fmt::format("{:<14} {} bytes ({}{}), {:.4f} bits a weight of the whole file{}",
+                     "as " + elsewhere["container"].get<std::string>(),
+                     elsewhere["bytes"].get<std::uint64_t>(),
+                     FormatBytes(elsewhere["bytes"].get<double>()), of_bytes,
+                     elsewhere["file_bits_per_weight"].get<double>(), of_bits);
+}
 
 void Announce(const Arguments& arguments, const Estimate& estimate, const Forecast* forecast,
               const EndGrids& ends, const ModelConfig& config, const CommandSession& session) {
@@ -49,7 +70,11 @@ void Announce(const Arguments& arguments, const Estimate& estimate, const Foreca
     Record record{{"schema", 1}, {"kind", "estimate"}};
     if (forecast != nullptr) {
       record["bytes"] = forecast->bytes;
-      record["bytes_are"] = forecast->exact ? "exact" : "at most";
+      record["bytes_are"] = Nearness(*forecast);
+      if (forecast->elsewhere) {
+        record["for"] = ToJson(*forecast->elsewhere, config);
+        record["for"]["bytes_are"] = forecast->elsewhere->exact ? "exact" : "at most";
+      }
       record["code_bits_per_weight"] = CodeBits(forecast->plan, config);
       if (!fits.empty()) record["fits"] = ToJson(fits);
     }
@@ -58,9 +83,13 @@ void Announce(const Arguments& arguments, const Estimate& estimate, const Foreca
     return;
   }
   if (forecast != nullptr) {
-    fmt::print("weights        {} bytes ({}), {}\n", forecast->bytes,
-               FormatBytes(static_cast<double>(forecast->bytes)),
-               forecast->exact ? "exactly" : "at most");
+    if (forecast->elsewhere) {
+      fmt::print("{}, {}\n", ElsewhereText(ToJson(*forecast->elsewhere, config)),
+                 forecast->elsewhere->exact ? "exactly" : "at most");
+    }
+    fmt::print("weights        {} bytes ({}), {}{}\n", forecast->bytes,
+               FormatBytes(static_cast<double>(forecast->bytes)), Adverb(Nearness(*forecast)),
+               forecast->elsewhere ? ", in the folder that is written" : "");
     if (forecast->candidates.units.empty()) {
       fmt::print("linears        {:.4f} code bits a weight{}\n", CodeBits(forecast->plan, config),
                  AskedText(forecast->plan, config));

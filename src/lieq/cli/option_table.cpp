@@ -103,7 +103,8 @@ std::span<const OptionRow> Options() noexcept {
   static const std::string exports =
       "write the plan for another quantizer: " + std::string(PlanExportNames());
   static const std::string targets =
-      "use grids alone that this container holds exactly, and choose among them: " +
+      "use grids alone that this container holds exactly, choose among them, and count its bytes "
+      "where --size or --bpw say how many: " +
       NamesOfRows(Targets()) + " (default: what the other options say)";
   static const std::string containers = "container to write: " + Described(Exporters());
   static const std::string conventions = "how perplexity is counted: " + Described(Conventions());

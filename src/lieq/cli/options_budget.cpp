@@ -37,7 +37,8 @@ constexpr std::array kBudgetRows{
               .value = "B",
               .commands = kPlan | kQuantize,
               .help = "ceiling on the bits of the weight files for each weight: scales, "
-                      "zero-points, embedding and head counted; what is meant where nothing says "
+                      "zero-points, embedding and head counted, in the container of --for; what is "
+                      "meant where nothing says "
                       "the budget (but --bits 2.25 where a ranking, its widths, or the width of an "
                       "end is said)",
               .set =
@@ -50,8 +51,9 @@ constexpr std::array kBudgetRows{
     OptionRow{.names = "--size",
               .value = "BYTES",
               .commands = kPlan | kQuantize,
-              .help = "ceiling on the weight files, embedding and head counted; K, M and G stand "
-                      "for 1000, its square and its cube (Ki, Mi, Gi for 1024)",
+              .help =
+                  "ceiling on the weight files, embedding and head counted, in the container of "
+                  "--for; K, M and G stand for 1000, its square and its cube (Ki, Mi, Gi for 1024)",
               .set = [](Arguments& a,
                         const std::string& v) { a.run.budget.size = ParseSize("--size", v); },
               .first = kPlan | kQuantize},

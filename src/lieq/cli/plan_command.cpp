@@ -146,7 +146,7 @@ int RunPlan(const Arguments& arguments, CommandSession& session) {
   const std::vector<Fit> fits = FitsOf(plan.grids, config);
   Record record =
       PlanRecord(plan, config, PlanOutput(model, plan.grids, ScaleType(model.dtype)).bytes,
-                 SourceBytes(model));
+                 SourceBytes(model), BytesFor(request.grids.target, model, plan.grids));
   if (!arguments.plan_as.empty()) return ExportPlan(arguments, model, plan, record, session);
   WriteFileAtomically(arguments.run.output, record.dump(2) + "\n");
   if (arguments.json) {
@@ -157,15 +157,25 @@ int RunPlan(const Arguments& arguments, CommandSession& session) {
   const auto number = [&](const char* key) { return record[key].get<double>(); };
   fmt::print("code bits      {:.4f} a weight{}", CodeBits(plan, config), AskedText(plan, config));
   fmt::print("\nall-in bits    {:.4f} with scales and zero-points", number("bits_per_weight"));
-  fmt::print("\nwhole file     {:.4f} bits a weight, embedding and head too",
-             number("file_bits_per_weight"));
-  if (plan.requested.bpw) fmt::print(" (at most {:g})", *plan.requested.bpw);
-  fmt::print("\nweights        {} bytes ({}", record["bytes"].get<std::uint64_t>(),
-             FormatBytes(number("bytes")));
-  if (plan.requested.size) fmt::print(", at most {}", *plan.requested.size);
-  fmt::print("), {:.2f} times smaller than the source; {:.2f} by the codes alone\n",
-             record["compression_ratio"]["true_bytes"].get<double>(),
-             record["compression_ratio"]["codes_only"].get<double>());
+  const bool elsewhere = record.contains("for");
+  const std::string bpw =
+      plan.requested.bpw ? fmt::format(" (at most {:g})", *plan.requested.bpw) : "";
+  const std::string size =
+      plan.requested.size ? fmt::format(", at most {}", *plan.requested.size) : "";
+  fmt::print("\n");
+  if (elsewhere) {
+    fmt::print("{}\n", ElsewhereText(record["for"], size, bpw));
+  } else {
+    fmt::print("whole file     {:.4f} bits a weight, embedding and head too{}\n",
+               number("file_bits_per_weight"), bpw);
+  }
+  fmt::print(
+      "weights        {} bytes ({}{}){}, {:.2f} times smaller than the source; {:.2f} by the "
+      "codes alone\n",
+      record["bytes"].get<std::uint64_t>(), FormatBytes(number("bytes")), elsewhere ? "" : size,
+      elsewhere ? " in the folder that quantize writes" : "",
+      record["compression_ratio"]["true_bytes"].get<double>(),
+      record["compression_ratio"]["codes_only"].get<double>());
   PrintGrids(plan);
   PrintEnds(plan, config);
   fmt::print("fits           {}\n", FitsText(fits));

@@ -34,6 +34,7 @@ void PrintResult(const Arguments& arguments, const QuantizeOutcome& outcome) {
   fmt::print("weights        {} bytes ({}), {:.2f} times smaller than the source\n",
              result["bytes"].get<std::uint64_t>(), FormatBytes(number(result["bytes"])),
              number(result["compression_ratio"]["true_bytes"]));
+  if (result.contains("for")) fmt::print("{}\n", ElsewhereText(result["for"]));
   fmt::print("fits           {}\n", FitsText(outcome.fits));
   const auto runs = run["runs"].get<int>();
   fmt::print("took           {}{}, {} of memory\n", FormatSeconds(number(run["seconds"])),

@@ -84,10 +84,6 @@ bool HoldsAllEnds(const ContainerTarget& target, const EndGrids& ends, const Mod
 
 }  // namespace
 
-bool HoldsEnds(const ContainerTarget& target, const Grid& grid, const ModelConfig& config) {
-  return target.name != "gptq" && target.holds(grid, config.hidden);
-}
-
 std::span<const Engine> Engines() noexcept {
   return kEngines;
 }

@@ -37,10 +37,6 @@ struct Fit {
 /// In the order of Targets(), without the one that holds anything.
 [[nodiscard]] std::vector<Fit> FitsOf(const ModelGrids& grids, const ModelConfig& config);
 
-/// Whether a container holds the embedding or the head on this grid.
-[[nodiscard]] bool HoldsEnds(const ContainerTarget& target, const Grid& grid,
-                             const ModelConfig& config);
-
 /// The engines that run the model in a container that holds it.
 [[nodiscard]] std::vector<std::string_view> RunnersOf(std::string_view container,
                                                       const ModelGrids& grids,

@@ -4,6 +4,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <tuple>
 #include <utility>
 #include <variant>
 
@@ -46,14 +48,13 @@ std::string RoundedTypes() {
 }
 
 /// The narrowest type that holds the matrix: of those that were asked for, else of those that store
-/// codes at their own width; null where there is none. TQ2_0 is only ever asked for: it suits the
-/// codes and not the grid.
+/// codes at their own width; null where there is none.
 const BlockType* TypeFor(const QMatrix& matrix, const ExportSettings& settings) {
   const auto offered = [&](const BlockType& type) {
     if (type.encode == nullptr) return false;
     if (!settings.types.empty()) return std::ranges::count(settings.types, type.name) > 0;
     if (settings.approximate) return type.name != "TQ2_0";  // wider and exact before rounded
-    return type.bits == matrix.grid().bits && type.name != "TQ2_0";
+    return IsUsualType(type, matrix.grid().bits);
   };
   for (const BlockType& type : BlockTypes()) {
     if (offered(type) && Holds(type, matrix)) return &type;
@@ -129,15 +130,51 @@ MatrixForm FormOf(const AnyMatrix& matrix, const ExportSettings& settings,
   RefuseGrid(**packed, settings, place);
 }
 
+/// What matrices will be written as once they are quantized. Types of grids are looked for once.
+class PlannedTypes {
+ public:
+  explicit PlannedTypes(const ModelFolder& source) : source_(source) {}
+
+  /// Of a matrix that will be on the grid, which gguf holds; none: in floats, of the model's own
+  /// type where it is packed now.
+  const BlockType& Of(const AnyMatrix& matrix, const std::optional<Grid>& grid) {
+    if (!grid && std::holds_alternative<Packed>(matrix)) return *FindBlockType(Name(source_.dtype));
+    if (!grid) return *RoundedTypeOf(matrix);
+    const BlockType*& type =
+        known_[{grid->bits, grid->group_size, grid->offset, grid->k_quant, Cols(matrix)}];
+    if (type == nullptr) type = TypeOfGrid(*grid, Cols(matrix));
+    LIEQ_ASSERT(type != nullptr);  // CheckTarget
+    return *type;
+  }
+
+ private:
+  const ModelFolder& source_;
+  std::map<std::tuple<int, Index, Offset, bool, Index>, const BlockType*> known_;
+};
+
+/// The grids that matrices will be on.
+struct PlannedGrids {
+  const ModelGrids& grids;
+  PlannedTypes& types;
+};
+
 /// What is written and how: all sizes are known before the first byte.
 class Plan {
  public:
-  Plan(const ModelFolder& source, const ExportSettings& settings)
-      : source_(source), settings_(settings) {
+  /// planned: of a model that is not quantized yet, for specs() alone; null: as it is.
+  Plan(const ModelFolder& source, const ExportSettings& settings,
+       const PlannedGrids* planned = nullptr)
+      : source_(source), settings_(settings), planned_(planned) {
     const Weights& weights = source.weights;
     const ModelConfig& config = weights.config;
-    AddEnd(kGgufEmbedding, weights.embedding, settings.embedding_type, "embedding");
-    if (!config.tied) AddEnd(kGgufHead, weights.head, settings.head_type, "head");
+    if (planned != nullptr) {
+      const EndGrids& ends = planned->grids.ends;
+      AddPlanned(kGgufEmbedding, weights.embedding, ends.embedding);
+      if (!config.tied) AddPlanned(kGgufHead, weights.head, ends.head);
+    } else {
+      AddEnd(kGgufEmbedding, weights.embedding, settings.embedding_type, "embedding");
+      if (!config.tied) AddEnd(kGgufHead, weights.head, settings.head_type, "head");
+    }
     AddVector(GgufFinalNorm(config), weights.final_norm);
     if (config.rope.scaling == RopeScaling::kLongRope) {
       const auto floats = [](const std::vector<double>& factors) {
@@ -160,8 +197,13 @@ class Plan {
       for (const Site site : config.Sites(layer)) {
         const std::string module = GgufModule(config, layer, site);
         const std::vector<Index> order = GgufRowOrder(config, layer, site);
-        AddMatrix(module + ".weight", Moved(each.At(site).weight, layer, site), order,
-                  "layer " + std::to_string(layer) + ", " + std::string(Name(site)));
+        if (planned != nullptr) {
+          AddPlanned(module + ".weight", each.At(site).weight,
+                     planned->grids.layers[Size(layer)][static_cast<std::size_t>(site)]);
+        } else {
+          AddMatrix(module + ".weight", Moved(each.At(site).weight, layer, site), order,
+                    "layer " + std::to_string(layer) + ", " + std::string(Name(site)));
+        }
         if (config.IsOfExperts(layer, site)) {
           std::vector<std::int64_t>& shape = specs_.back().shape;  // an expert each
           shape = {config.experts.count, shape[0] / config.experts.count, shape[1]};
@@ -187,10 +229,19 @@ class Plan {
   }
 
   void Write(GgufWriter& writer) const {
+    LIEQ_ASSERT(planned_ == nullptr);
     for (std::size_t i = 0; i < specs_.size(); ++i) writes_[i](writer, specs_[i]);
   }
 
  private:
+  /// A matrix once it is on the grid; none: in floats.
+  void AddPlanned(std::string_view name, const AnyMatrix& matrix, const std::optional<Grid>& grid) {
+    specs_.push_back({std::string(name),
+                      &planned_->types.Of(matrix, grid).type(),
+                      {Rows(matrix), Cols(matrix)}});
+    writes_.emplace_back();
+  }
+
   /// type: empty for the matrix as it is.
   void AddEnd(std::string_view name, const AnyMatrix& matrix, const std::string& type,
               const std::string& place) {
@@ -319,6 +370,7 @@ class Plan {
 
   const ModelFolder& source_;
   const ExportSettings& settings_;
+  const PlannedGrids* planned_;
   std::vector<float> rope_factors_, long_factors_, short_factors_;
   std::deque<AnyMatrix> moved_;                      // matrices whose columns lie otherwise
   std::vector<std::shared_ptr<const void>> owners_;  // of what they view
@@ -342,7 +394,59 @@ void AddBaseModel(const std::string& name, GgufKeyWriter& keys) {
   keys.String("general.base_model.0.repo_url", "https://huggingface.co/" + name);
 }
 
-void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSettings& settings,
+/// Bytes of the keys that say where a model comes from, in files of models whose bytes were counted
+/// before: those of its name, its writer, its origin, and the record.
+std::size_t RoomOfOrigin(const ModelConfig& config) {
+  constexpr std::size_t kWhole = 6144, kLayer = 320;  // of lieq.json's text; see FitRecord
+  return kWhole + kLayer * Size(config.layers);
+}
+
+/// Leaves out what is longest until the text of a record has at most `room` bytes, and fills up
+/// with spaces what is left of them; empty where nothing fits. The grids of layers, the longest of
+/// all, are told by the tensors.
+std::string FitRecord(const std::string& text, std::size_t room) {
+  std::string fitted = text;
+  if (fitted.size() > room) {
+    Record record = ParseRecord(text, "lieq.json");
+    while (fitted.size() > room && !record.empty()) {
+      auto longest = record.begin();
+      for (auto item = record.begin(); item != record.end(); ++item) {
+        if (item->dump().size() > longest->dump().size()) longest = item;
+      }
+      record.erase(longest);
+      fitted = record.dump();
+    }
+  }
+  if (fitted.size() > room) return {};
+  fitted.append(room - fitted.size(), ' ');
+  return fitted;
+}
+
+/// Where the model comes from.
+void AddOrigin(const ModelFolder& source, const ExportSettings& settings, GgufKeyWriter& keys) {
+  const std::size_t before = keys.bytes().size();
+  keys.String("general.name", NameThatLoads(NameOf(source), source));
+  keys.String("general.quantized_by", settings.writer);
+  if (!settings.license.empty()) keys.String("general.license", settings.license);
+  AddBaseModel(settings.base_model, keys);
+  if (!settings.counted) {
+    if (!settings.record.empty()) keys.String(kGgufRecord, settings.record);
+    return;
+  }
+  GgufKeyWriter empty;
+  empty.String(kGgufRecord, "");
+  const std::size_t used = keys.bytes().size() - before + empty.bytes().size();
+  const std::size_t room = RoomOfOrigin(source.weights.config);
+  if (used < room) keys.String(kGgufRecord, FitRecord(settings.record, room - used));
+}
+
+/// What the file says of the types of its tensors.
+struct FileTypes {
+  bool packed = true;  // some matrix is
+  std::uint32_t number = 0;
+};
+
+void AddModelKeys(const ModelFolder& source, const FileTypes& types, const ExportSettings& settings,
                   GgufKeyWriter& keys) {
   const ModelConfig& config = source.weights.config;
   const Architecture& row = *FindArchitecture(config.architecture);
@@ -355,14 +459,10 @@ void AddModelKeys(const ModelFolder& source, const Plan& plan, const ExportSetti
   };
   keys.String("general.architecture", name);
   keys.String("general.type", "model");
-  keys.String("general.name", NameThatLoads(NameOf(source), source));
-  keys.String("general.quantized_by", settings.writer);
-  if (!settings.license.empty()) keys.String("general.license", settings.license);
-  AddBaseModel(settings.base_model, keys);
-  if (!settings.record.empty()) keys.String(kGgufRecord, settings.record);
+  AddOrigin(source, settings, keys);
   if (FindGgufName(row.gguf_name) != &row) keys.String(kGgufClass, row.name);
-  if (plan.packed()) keys.U32("general.quantization_version", 2);
-  keys.U32("general.file_type", plan.FileTypeNumber());
+  if (types.packed) keys.U32("general.quantization_version", 2);
+  keys.U32("general.file_type", types.number);
   number("block_count", config.layers);
   number("context_length", config.max_positions);
   number("embedding_length", config.hidden);
@@ -420,7 +520,7 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
   if (const std::optional<Problem> why = WhyNoGguf(source.weights.config)) throw Error(*why);
   const Plan plan(source, settings);
   GgufKeyWriter keys;
-  AddModelKeys(source, plan, settings, keys);
+  AddModelKeys(source, {plan.packed(), plan.FileTypeNumber()}, settings, keys);
   if (const std::string left_out = AddTokenizerKeys(source, keys);
       !left_out.empty() && settings.note) {
     settings.note(left_out);
@@ -428,6 +528,55 @@ void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
   GgufWriter writer(out, keys, plan.specs());
   plan.Write(writer);
   writer.Commit();
+}
+
+namespace {
+
+class Sizes : public ContainerSizes {
+ public:
+  explicit Sizes(const ModelFolder& source) : source_(source), types_(source) {
+    settings_.counted = true;
+    AddModelKeys(source, {}, settings_, keys_);
+    (void)AddTokenizerKeys(source, keys_);
+  }
+
+  [[nodiscard]] std::uint64_t Whole(const ModelGrids& grids) const override {
+    CheckTarget(FindTarget("gguf"), grids, source_.weights.config, "--for");
+    const PlannedGrids planned{grids, types_};
+    return GgufWriter::FileBytes(keys_, Plan(source_, settings_, &planned).specs());
+  }
+
+  [[nodiscard]] std::int64_t OfLinear(Index layer, Site site, const Grid& grid) const override {
+    return TensorBytes(source_.weights.layers[Size(layer)].At(site).weight, grid);
+  }
+
+  [[nodiscard]] std::int64_t OfEnd(End end, const std::optional<Grid>& grid) const override {
+    const Weights& weights = source_.weights;
+    return TensorBytes(end == End::kEmbedding ? weights.embedding : weights.head, grid);
+  }
+
+ private:
+  /// With what fills it up to where the next one may begin.
+  [[nodiscard]] std::int64_t TensorBytes(const AnyMatrix& matrix,
+                                         const std::optional<Grid>& grid) const {
+    const GgufSpec spec{"", &types_.Of(matrix, grid).type(), {Rows(matrix), Cols(matrix)}};
+    return static_cast<std::int64_t>(GgufWriter::PaddedBytes(spec));
+  }
+
+  const ModelFolder& source_;
+  ExportSettings settings_;
+  GgufKeyWriter keys_;
+  mutable PlannedTypes types_;  // what it remembers is no part of what it says
+};
+
+}  // namespace
+
+std::unique_ptr<ContainerSizes> GgufSizes(const ModelFolder& source) {
+  if (std::optional<Problem> why = WhyNoGguf(source.weights.config)) {
+    why->where = "--for gguf";
+    throw Error(*std::move(why));
+  }
+  return std::make_unique<Sizes>(source);
 }
 
 std::vector<std::string> NotesOfGguf(const ModelFolder& source, const ExportSettings& settings) {

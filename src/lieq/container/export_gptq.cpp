@@ -7,6 +7,7 @@
 #include "lieq/base/files.h"
 #include "lieq/base/shell.h"
 #include "lieq/container/export_rows.h"
+#include "lieq/container/folder_sizes.h"
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/gptq_folder.h"
 
@@ -37,7 +38,7 @@ void CheckFloatEnds(const ModelFolder& source) {
 
 /// Rules of GPTQ's configs are of units by Llama's names, or fused ones; what stays in floats would
 /// need rules of its own.
-void CheckModules(const ModelConfig& config) {
+void CheckModules(const ModelConfig& config, std::string_view option) {
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : config.Sites(layer)) {
       const std::string_view module = config.Module(layer, site);
@@ -46,7 +47,7 @@ void CheckModules(const ModelConfig& config) {
                          !module.starts_with("mlp.experts.");
       if (known) continue;
       throw Error({.what = "gptq has no rules for modules of these names",
-                   .where = "--to gptq: " + ModuleName(config, layer, site),
+                   .where = std::string(option) + " gptq: " + ModuleName(config, layer, site),
                    .expected = "self_attn.*_proj and mlp.*_proj",
                    .found = config.architecture,
                    .hint = "compressed-tensors, mlx and gguf hold them"});
@@ -58,7 +59,7 @@ void CheckModules(const ModelConfig& config) {
 
 void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out,
                      const ExportSettings& settings) {
-  CheckModules(source.weights.config);
+  CheckModules(source.weights.config, "--to");
   const LayerGrids grids = CheckedGrids(source, "gptq").layers;
   CheckUnits(grids, source.weights.config, "--to gptq");
   CheckFloatEnds(source);
@@ -84,6 +85,30 @@ void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out
   record["quantization_config"] = quantization;
   WriteFileAtomically(out / "quantize_config.json", quantization.dump(2) + "\n");
   WriteModelFolder(source, record, form, "pt", out);
+}
+
+namespace {
+
+class Sizes : public FolderSizes {
+ public:
+  explicit Sizes(const ModelFolder& source)
+      : FolderSizes(source, {.specs = [](const std::string& module, Index rows, Index cols,
+                                         const Grid& grid,
+                                         DType) { return GptqSpecs(module, rows, cols, grid); },
+                             .stacks_experts = false,
+                             .format = "pt"}) {}
+
+  [[nodiscard]] std::uint64_t Whole(const ModelGrids& grids) const override {
+    CheckTarget(FindTarget("gptq"), grids, source().weights.config, "--for");
+    return FolderSizes::Whole(grids);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<ContainerSizes> GptqSizes(const ModelFolder& source) {
+  CheckModules(source.weights.config, "--for");
+  return std::make_unique<Sizes>(source);
 }
 
 std::string ServeGptq(const ModelFolder& source, const std::filesystem::path& out) {

@@ -8,6 +8,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/shell.h"
 #include "lieq/container/export_rows.h"
+#include "lieq/container/folder_sizes.h"
 #include "lieq/container/folder_writer.h"
 #include "lieq/container/mlx_folder.h"
 #include "lieq/container/stacked_experts.h"
@@ -110,6 +111,38 @@ void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
   config["quantization"] = Quantization(modules);
   config["quantization_config"] = config["quantization"];
   WriteModelFolder(source, config, form, "mlx", out);
+}
+
+namespace {
+
+class Sizes : public FolderSizes {
+ public:
+  explicit Sizes(const ModelFolder& source)
+      : FolderSizes(
+            source,
+            {.specs = [](const std::string& module, Index rows, Index cols, const Grid& grid,
+                         DType own) { return MlxSpecs(module, rows, cols, grid, ScaleType(own)); },
+             .stacks_experts = true,
+             .format = "mlx"}) {}
+
+  [[nodiscard]] std::uint64_t Whole(const ModelGrids& grids) const override {
+    CheckTarget(FindTarget("mlx"), grids, source().weights.config, "--for");
+    return FolderSizes::Whole(grids);
+  }
+
+  /// Biases that BF16 may not hold lie in F16, a name that is shorter by a letter in the header.
+  [[nodiscard]] bool IsExact(const ModelGrids& grids) const override {
+    if (ScaleType(OwnType(grids.ends.embedding.has_value())) == DType::kF16) return true;
+    return std::ranges::all_of(GridsIn(grids.layers), [](const Grid& grid) {
+      return grid.symmetric() || grid.offset == Offset::kFloat;
+    });
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<ContainerSizes> MlxSizes(const ModelFolder& source) {
+  return std::make_unique<Sizes>(source);
 }
 
 std::string ServeMlx(const ModelFolder&, const std::filesystem::path& out) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,14 +23,17 @@ void WriteOwnFolder(const ModelFolder& source, const std::filesystem::path& out)
 void WriteGptqFolder(const ModelFolder& source, const std::filesystem::path& out,
                      const ExportSettings& settings);
 [[nodiscard]] std::string ServeGptq(const ModelFolder& source, const std::filesystem::path& out);
+[[nodiscard]] std::unique_ptr<ContainerSizes> GptqSizes(const ModelFolder& source);
 
 void WriteMlxFolder(const ModelFolder& source, const std::filesystem::path& out,
                     const ExportSettings& settings);
 [[nodiscard]] std::string ServeMlx(const ModelFolder& source, const std::filesystem::path& out);
+[[nodiscard]] std::unique_ptr<ContainerSizes> MlxSizes(const ModelFolder& source);
 
 void WriteGguf(const ModelFolder& source, const std::filesystem::path& out,
                const ExportSettings& settings);
 [[nodiscard]] std::string ServeGguf(const ModelFolder& source, const std::filesystem::path& out);
+[[nodiscard]] std::unique_ptr<ContainerSizes> GgufSizes(const ModelFolder& source);
 
 /// Types that llama.cpp multiplies with slowly.
 [[nodiscard]] std::vector<std::string> NotesOfGguf(const ModelFolder& source,

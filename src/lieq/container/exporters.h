@@ -4,11 +4,13 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "lieq/container/container_sizes.h"
 #include "lieq/container/model_folder.h"
 
 namespace lieq {
@@ -29,6 +31,9 @@ struct ExportSettings {
   /// GGUF: round matrices that no type holds exactly to the first of `types` that floats are
   /// rounded to, or Q8_0.
   bool approximate = false;
+  /// GGUF: the model was quantized with --for gguf, and its bytes counted: what the file says of
+  /// its origin takes the room that was counted for it.
+  bool counted = false;
   /// Told what the export leaves out, a sentence each; may be empty.
   std::function<void(const std::string&)> note{};
 };
@@ -48,6 +53,10 @@ struct Exporter {
                                     const ExportSettings& settings) = nullptr;
   /// The command that serves what was written to `out`, and what it needs.
   std::string (*serve)(const ModelFolder& source, const std::filesystem::path& out) = nullptr;
+  /// Bytes of what `write` will write of a model, which outlives the answer, once it is quantized.
+  /// Null where that is the folder that `quantize` writes. Throws Error for a model that the
+  /// container has no place for, as `write` does.
+  std::unique_ptr<ContainerSizes> (*sizes)(const ModelFolder& source) = nullptr;
 };
 
 [[nodiscard]] std::span<const Exporter> Exporters() noexcept;

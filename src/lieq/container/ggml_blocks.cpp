@@ -9,6 +9,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/base/rng.h"
 #include "lieq/container/ggml_block_parts.h"
 #include "lieq/container/ggml_super_blocks.h"
 #include "lieq/tensor/dtype.h"
@@ -393,6 +394,67 @@ bool Holds(const BlockType& type, const QMatrix& matrix) {
     if (!type.holds(matrix, row, codes)) return false;
   }
   return true;
+}
+
+namespace {
+
+/// A matrix on a grid whose scales, offsets and codes share nothing, so that a type which holds it
+/// holds them all.
+QMatrix Specimen(const Grid& grid, Index cols) {
+  constexpr Index kRows = 4;
+  QMatrix matrix(kRows, cols, grid);
+  Rng rng(0, 0x59ec1);
+  const auto below = [&](int bound) {
+    return static_cast<int>(rng.Below(static_cast<std::uint32_t>(bound)));
+  };
+  const auto odd = [&] {  // of 8 significant bits, as RoundScale gives them
+    return std::ldexp(static_cast<float>(129 + 2 * below(63)), -14 - below(3));
+  };
+  std::vector<std::uint8_t> codes(Size(cols));
+  for (Index row = 0; row < kRows; ++row) {
+    for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(below(grid.levels()));
+    matrix.SetRow(row, codes);
+    for (Index block = 0; block < matrix.supers(); ++block) {
+      const KQuant& row_of = KQuantOf(grid);
+      SuperBlock super{.d = odd(), .dmin = row_of.has_minima() ? odd() : 0};
+      for (Index group = 0; group < row_of.groups(); ++group) {
+        super.scales[Size(group)] = static_cast<std::int8_t>(
+            row_of.least_scale() + below(row_of.most_scale() - row_of.least_scale() + 1));
+        if (!row_of.has_minima()) continue;
+        super.minima[Size(group)] = static_cast<std::uint8_t>(below(row_of.most_minimum() + 1));
+      }
+      matrix.SetSuper(row, block, super);
+    }
+    for (Index group = 0; group < matrix.groups() && !grid.k_quant; ++group) {
+      matrix.scales()(row, group) = odd();
+      if (grid.offset == Offset::kInteger) {
+        // The first an odd one that times a scale has as many bits as any.
+        const int zero = group == 0 ? grid.levels() - 1 : below(grid.levels());
+        matrix.zeros()(row, group) = static_cast<std::uint8_t>(zero);
+      }
+      if (grid.offset == Offset::kFloat) {
+        matrix.minima()(row, group) = below(2) == 0 ? odd() : -odd();
+      }
+    }
+  }
+  return matrix;
+}
+
+}  // namespace
+
+bool IsUsualType(const BlockType& type, int bits) noexcept {
+  return type.bits == bits && type.name != "TQ2_0";
+}
+
+const BlockType* TypeOfGrid(const Grid& grid, Index cols) {
+  const QMatrix specimen = Specimen(grid, cols);
+  for (const BlockType& type : BlockTypes()) {
+    if (IsUsualType(type, grid.bits) && cols % Index{type.type().columns} == 0 &&
+        Holds(type, specimen)) {
+      return &type;
+    }
+  }
+  return nullptr;
 }
 
 std::string TypesThatHold(const QMatrix& matrix) {

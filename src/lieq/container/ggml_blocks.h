@@ -57,6 +57,15 @@ struct BlockType {
 /// floats are rounded to. Null where there is none.
 [[nodiscard]] const BlockType* RoundedTypeOf(const AnyMatrix& matrix) noexcept;
 
+/// The narrowest type with codes of the grid's own width that gives back every matrix with rows of
+/// `cols` columns on it: what a matrix is written as where nothing else is asked for, unless its
+/// codes and scales happen to fit a narrower one. Null where no type holds them all.
+[[nodiscard]] const BlockType* TypeOfGrid(const Grid& grid, Index cols);
+
+/// Whether matrices on grids of `bits` are written in the type where nothing else is asked for.
+/// TQ2_0 suits certain codes and no grid.
+[[nodiscard]] bool IsUsualType(const BlockType& type, int bits) noexcept;
+
 /// "Q4_0, Q8_0, F32": the types that hold the matrix, narrowest first.
 [[nodiscard]] std::string TypesThatHold(const QMatrix& matrix);
 

@@ -126,12 +126,17 @@ void CheckGptqShape(std::string_view module, Index rows, Index cols, int bits) {
        .found = std::to_string(rows) + " rows, " + std::to_string(cols) + " columns"});
 }
 
-std::vector<TensorSpec> GptqSpecs(std::string_view module, const QMatrix& matrix) {
-  const Index rows = matrix.rows(), cols = matrix.cols(), bits = matrix.grid().bits;
+std::vector<TensorSpec> GptqSpecs(std::string_view module, Index rows, Index cols,
+                                  const Grid& grid) {
+  const Index bits = grid.bits, groups = cols / GroupColumns(grid, cols);
   return {{TensorName(module, "qweight"), DType::kI32, {cols * bits / 32, rows}},
-          {TensorName(module, "qzeros"), DType::kI32, {matrix.groups(), rows * bits / 32}},
+          {TensorName(module, "qzeros"), DType::kI32, {groups, rows * bits / 32}},
           {TensorName(module, "g_idx"), DType::kI32, {cols}},
-          {TensorName(module, "scales"), DType::kF16, {matrix.groups(), rows}}};
+          {TensorName(module, "scales"), DType::kF16, {groups, rows}}};
+}
+
+std::vector<TensorSpec> GptqSpecs(std::string_view module, const QMatrix& matrix) {
+  return GptqSpecs(module, matrix.rows(), matrix.cols(), matrix.grid());
 }
 
 void WriteGptq(TensorWriter& writer, std::string_view module, const QMatrix& matrix,

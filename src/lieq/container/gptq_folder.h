@@ -19,6 +19,9 @@ enum class GptqVersion : std::uint8_t { kV1 = 1, kV2 = 2 };
 /// scales F16 [groups, rows]. The grid is symmetric or has integer offsets, and rows and columns
 /// fill whole words (CheckGptqShape).
 [[nodiscard]] std::vector<TensorSpec> GptqSpecs(std::string_view module, const QMatrix& matrix);
+/// The same of a matrix [rows, cols] that is not there yet.
+[[nodiscard]] std::vector<TensorSpec> GptqSpecs(std::string_view module, Index rows, Index cols,
+                                                const Grid& grid);
 
 /// Throws Error naming the module where a row or a column of codes ends inside a word.
 void CheckGptqShape(std::string_view module, Index rows, Index cols, int bits);

@@ -130,11 +130,16 @@ std::optional<DType> MlxScaleType(const QMatrix& matrix, DType preferred) {
   return std::nullopt;
 }
 
-std::vector<TensorSpec> MlxSpecs(std::string_view module, const QMatrix& matrix, DType scale_type) {
-  const std::vector groups{matrix.rows(), matrix.groups()};
-  return {{TensorName(module, "weight"), DType::kU32, {matrix.rows(), matrix.words_per_row()}},
+std::vector<TensorSpec> MlxSpecs(std::string_view module, Index rows, Index cols, const Grid& grid,
+                                 DType scale_type) {
+  const std::vector groups{rows, cols / GroupColumns(grid, cols)};
+  return {{TensorName(module, "weight"), DType::kU32, {rows, (cols * grid.bits + 31) / 32}},
           {TensorName(module, "scales"), scale_type, groups},
           {TensorName(module, "biases"), scale_type, groups}};
+}
+
+std::vector<TensorSpec> MlxSpecs(std::string_view module, const QMatrix& matrix, DType scale_type) {
+  return MlxSpecs(module, matrix.rows(), matrix.cols(), matrix.grid(), scale_type);
 }
 
 void WriteMlx(TensorWriter& writer, std::string_view module, const QMatrix& matrix,

@@ -22,6 +22,9 @@ namespace lieq {
 /// fill whole words.
 [[nodiscard]] std::vector<TensorSpec> MlxSpecs(std::string_view module, const QMatrix& matrix,
                                                DType scale_type);
+/// The same of a matrix [rows, cols] that is not there yet.
+[[nodiscard]] std::vector<TensorSpec> MlxSpecs(std::string_view module, Index rows, Index cols,
+                                               const Grid& grid, DType scale_type);
 /// Writes those tensors, exactly. Throws Error naming the scale or bias that `scale_type` does not
 /// hold.
 void WriteMlx(TensorWriter& writer, std::string_view module, const QMatrix& matrix,

@@ -33,7 +33,9 @@ std::vector<NamedTensor> NamedTensors(const Weights& weights) {
         tensors.push_back({.name = ModuleName(weights.config, layer, site, part),
                            .values = &each.At(site).weight,
                            .rows = {part * rows, rows},
-                           .experts = weights.config.IsOfExperts(layer, site) ? parts : 0});
+                           .experts = weights.config.IsOfExperts(layer, site) ? parts : 0,
+                           .layer = layer,
+                           .site = site});
       }
       vector(module + ".bias", each.At(site).bias);
     }

@@ -20,6 +20,8 @@ struct NamedTensor {
   HeldAs stored = HeldAs::kAsIs;         // of a vector
   std::array<Index, 2> rows = {};        // of a matrix: the first, and how many; 0: all
   Index experts = 0;                     // of a matrix: those that it is one of; 0: it is none
+  Index layer = -1;                      // of a linear; -1: an end, or a vector
+  Site site{};                           // of a linear
 
   /// The matrix of this name.
   [[nodiscard]] AnyMatrix Matrix() const {

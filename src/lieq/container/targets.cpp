@@ -78,7 +78,8 @@ constexpr std::array kTargets{
         .name = "gptq",
         .description = "2, 3, 4 and 8 bits, symmetric or with integer zero-points, in any groups",
         .holds = Gptq,
-        .half_scales = true},
+        .half_scales = true,
+        .packs_ends = false},
     ContainerTarget{
         .name = "gguf",
         .description =
@@ -95,6 +96,16 @@ constexpr std::array kTargets{
                     .holds = Mlx,
                     .offers_six_bits = true},
 };
+
+std::string TextOf(const Grid& grid, Index cols) {
+  if (grid.k_quant) return std::string(KQuantOf(grid).name);
+  return std::to_string(grid.bits) + " bits, " + std::string(Describe(grid.offset)) +
+         ", groups of " + std::to_string(GroupColumns(grid, cols));
+}
+
+/// Of a command that has --for already.
+constexpr std::string_view kChooses =
+    "--bpw or --size, with nothing else, choose among grids that it holds";
 
 bool HoldsEvery(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config) {
   for (std::size_t layer = 0; layer < grids.size(); ++layer) {
@@ -115,6 +126,10 @@ std::vector<const ContainerTarget*> HoldersOf(const LayerGrids& grids, const Mod
     if (target.holds != Anything && HoldsEvery(target, grids, config)) holders.push_back(&target);
   }
   return holders;
+}
+
+bool HoldsEnds(const ContainerTarget& target, const Grid& grid, const ModelConfig& config) {
+  return target.packs_ends && target.holds(grid, config.hidden);
 }
 
 std::string WayOut(const ContainerTarget& target) {
@@ -147,13 +162,25 @@ void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const M
            .where = std::string(option) + " " + std::string(target.name) + ", layer " +
                     std::to_string(layer) + ", " + std::string(Name(site)),
            .expected = std::string(target.description),
-           .found = grid.k_quant ? std::string(KQuantOf(grid).name)
-                                 : std::to_string(grid.bits) + " bits, " +
-                                       std::string(Describe(grid.offset)) + ", groups of " +
-                                       std::to_string(GroupColumns(grid, cols)),
-           .hint = WayOut(target) +
+           .found = TextOf(grid, cols),
+           .hint = (option == "--for" ? std::string(kChooses) : WayOut(target)) +
                    (names.empty() ? "" : "; all grids of this model are held by " + names)});
     }
+  }
+}
+
+void CheckTarget(const ContainerTarget& target, const ModelGrids& grids, const ModelConfig& config,
+                 std::string_view option) {
+  CheckTarget(target, grids.layers, config, option);
+  for (const End end : EndsIn(config)) {
+    const std::optional<Grid>& grid = grids.ends.At(end);
+    if (!grid || HoldsEnds(target, *grid, config)) continue;
+    throw Error({.what = "a grid that " + std::string(target.name) + " does not hold exactly",
+                 .where = std::string(option) + " " + std::string(target.name) + ", " +
+                          std::string(Name(end)),
+                 .expected = target.packs_ends ? std::string(target.description)
+                                               : "16-bit floats in embedding and head",
+                 .found = TextOf(*grid, config.hidden)});
   }
 }
 

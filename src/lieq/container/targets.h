@@ -23,6 +23,7 @@ struct ContainerTarget {
   bool offers_k_quants = false;  // they are among what is chosen from unasked
   bool offers_six_bits = false;  // to embedding and head, likewise
   bool half_scales = false;      // scales are stored as f16, whatever the model's own type is
+  bool packs_ends = true;        // embedding and head may be quantized too
 };
 
 [[nodiscard]] std::span<const ContainerTarget> Targets() noexcept;
@@ -33,12 +34,19 @@ struct ContainerTarget {
 [[nodiscard]] std::vector<const ContainerTarget*> HoldersOf(const LayerGrids& grids,
                                                             const ModelConfig& config);
 
+/// Whether a container holds the embedding or the head on this grid.
+[[nodiscard]] bool HoldsEnds(const ContainerTarget& target, const Grid& grid,
+                             const ModelConfig& config);
+
 /// What to do about a grid that the container does not hold, one line.
 [[nodiscard]] std::string WayOut(const ContainerTarget& target);
 
 /// Throws Error naming the first linear whose grid the container does not hold, and the containers
 /// that hold all of them. option: "--for", that named the container. grids.size() == config.layers.
 void CheckTarget(const ContainerTarget& target, const LayerGrids& grids, const ModelConfig& config,
+                 std::string_view option);
+/// The same of the ends too.
+void CheckTarget(const ContainerTarget& target, const ModelGrids& grids, const ModelConfig& config,
                  std::string_view option);
 
 }  // namespace lieq

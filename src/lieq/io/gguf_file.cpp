@@ -608,8 +608,12 @@ struct GgufWriter::State {
 
 std::uint64_t GgufWriter::FileBytes(const GgufKeyWriter& keys, std::span<const GgufSpec> specs) {
   std::uint64_t bytes = RenderGguf(keys, specs).size();
-  for (const GgufSpec& spec : specs) bytes += spec.DataBytes() + Padding(spec.DataBytes());
+  for (const GgufSpec& spec : specs) bytes += PaddedBytes(spec);
   return bytes;
+}
+
+std::uint64_t GgufWriter::PaddedBytes(const GgufSpec& spec) noexcept {
+  return spec.DataBytes() + Padding(spec.DataBytes());
 }
 
 GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufKeyWriter& keys,

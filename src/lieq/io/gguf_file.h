@@ -167,6 +167,8 @@ class GgufWriter {
   /// Bytes of the finished file.
   [[nodiscard]] static std::uint64_t FileBytes(const GgufKeyWriter& keys,
                                                std::span<const GgufSpec> specs);
+  /// Bytes of a tensor's data up to where the next one may begin.
+  [[nodiscard]] static std::uint64_t PaddedBytes(const GgufSpec& spec) noexcept;
 
   /// Begins `path` under a temporary name. Throws Error, also for two tensors of one name.
   GgufWriter(const std::filesystem::path& path, const GgufKeyWriter& keys,

@@ -169,7 +169,7 @@ Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& te
                            const ModelConfig& config, const Log& log) {
   const Index wanted = MostCalibrationWindows(request);
   Windows windows = CutCalibration(request, text);
-  JudgeCalibration(text, windows.tokens_held, config, log);
+  if (!request.calibration.trains) JudgeCalibration(text, windows.tokens_held, config, log);
   if (request.calibration.samples && windows.count < wanted) {
     log.Warning(fmt::format("{}: {} windows of {} tokens, fewer than --samples {}", text.where,
                             windows.count, windows.length, wanted));

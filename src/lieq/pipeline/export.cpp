@@ -53,6 +53,14 @@ void CheckRequest(const ExportRequest& request) {
               {.force = request.force, .keeps_files = true});
 }
 
+/// Whether the model was quantized with --for of that name, and its bytes there counted.
+bool IsFor(const Record& record, std::string_view container) {
+  const auto settings = record.find("settings");
+  if (settings == record.end() || !settings->is_object()) return false;
+  const auto named = settings->find("for");
+  return named != settings->end() && *named == Record(container);
+}
+
 ExportSettings SettingsOf(const ExportRequest& request, const Record& record, const Log& log) {
   const Origin origin = OriginFromJson(record["origin"]);
   return {.writer = "lieq:" + std::string(kVersion),
@@ -64,6 +72,7 @@ ExportSettings SettingsOf(const ExportRequest& request, const Record& record, co
           .embedding_type = request.embedding_type,
           .head_type = request.head_type,
           .approximate = request.approximate,
+          .counted = IsFor(record, request.exporter->name),
           .note = [&log](const std::string& text) { log.Info(text); }};
 }
 

@@ -14,6 +14,7 @@
 #include "lieq/pipeline/model_sizes.h"
 #include "lieq/pipeline/origin.h"
 #include "lieq/pipeline/plan_source.h"
+#include "lieq/pipeline/size_budget.h"
 #include "lieq/pipeline/version.h"
 
 namespace lieq {
@@ -48,6 +49,7 @@ Record BeforeExport(const ExportRequest& request, const ModelFolder& source) {
        {"bits_per_weight", "bytes", "size_by_part", "compression_ratio", "fits"}) {
     record.erase(of_the_file);
   }
+  if (record.erase("for") > 0) record.erase("file_bits_per_weight");  // both of the source's folder
   record["origin"] = ToJson(OriginOf(source));
   record["container"] = request.exporter->name;
   record["exported_by"] = fmt::format("lieq {} ({})", kVersion, kCommit);
@@ -85,6 +87,9 @@ Record AfterExport(Record record, const ModelFolder& written) {
   record["code_bits_per_weight"] = sizes.code_bits / static_cast<double>(sizes.weights);
   record["bits_per_weight"] = sizes.BitsPerWeight();
   record["bytes"] = sizes.bytes;
+  if (!record.contains("file_bits_per_weight")) {
+    record["file_bits_per_weight"] = FileBits(sizes.bytes, written.weights.config);
+  }
   if (!layers.is_null()) record["layers"] = std::move(layers);
   return record;
 }

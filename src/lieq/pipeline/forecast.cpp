@@ -34,18 +34,27 @@ Forecast ForecastPlan(const QuantizeRequest& request, Source& source,
     if (ends) plan.grids.ends = *ends;
     return PlanOutput(model, plan.grids, ScaleType(model.dtype), untied).bytes;
   };
+  const ContainerTarget* target = request.grids.target;
+  const auto add_elsewhere = [&](Forecast& forecast) {
+    forecast.elsewhere = BytesFor(target, model, forecast.plan.grids, untied);
+  };
   const bool made = request.budget.uniform.has_value() || !request.plan.empty();
   if (!made && request.budget.allocation == "optimal") {
     OptimalForecast optimal = ForecastOptimal(request, model);
     if (ends) optimal.plan.grids.ends = *ends;
-    return {.plan = std::move(optimal.plan),
-            .candidates = std::move(optimal.candidates),
-            .bytes = static_cast<std::uint64_t>(optimal.bytes),
-            .exact = false};
+    Forecast forecast{.plan = std::move(optimal.plan),
+                      .candidates = std::move(optimal.candidates),
+                      .bytes = static_cast<std::uint64_t>(optimal.bytes),
+                      .exact = false};
+    if (!IsElsewhere(target)) return forecast;
+    forecast.elsewhere = {.container = target->name, .bytes = forecast.bytes, .exact = false};
+    forecast.bytes = bytes(forecast.plan);
+    return forecast;
   }
   if (!NeedsSpectra(request)) {
     Forecast forecast{.plan = MakePlan(request, source, {}, session), .candidates = {}};
     forecast.bytes = bytes(forecast.plan);
+    add_elsewhere(forecast);
     return forecast;
   }
   // In one file it does not matter which layers are wide. Where several are cut, it may: wide
@@ -56,6 +65,12 @@ Forecast ForecastPlan(const QuantizeRequest& request, Source& source,
   const std::uint64_t first = bytes(forecast.plan), last = bytes(other);
   forecast.bytes = std::max(first, last);
   forecast.exact = first == last;
+  add_elsewhere(forecast);
+  if (forecast.elsewhere && !forecast.exact) {
+    const auto of_other = BytesFor(target, model, other.grids, untied);
+    forecast.elsewhere->exact = of_other->bytes == forecast.elsewhere->bytes;
+    forecast.elsewhere->bytes = std::max(of_other->bytes, forecast.elsewhere->bytes);
+  }
   return forecast;
 }
 

@@ -10,6 +10,7 @@
 #include "lieq/pipeline/estimate.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/measuring.h"
+#include "lieq/pipeline/output_sizes.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/pipeline/source.h"
@@ -20,9 +21,10 @@ namespace lieq {
 struct Forecast {
   Plan plan;                // a stand-in where which layers get which width is to be measured
   Candidates candidates;    // of an optimal plan, else empty
-  std::uint64_t bytes = 0;  // of the weight files: so many, or
-  bool exact = true;        // false: at most so many
-  bool planned = false;     // an earlier start of the run made it
+  std::uint64_t bytes = 0;  // of the weight files that are written: so many, or
+  bool exact = true;        // false: at most so many; about, where a budget is of `elsewhere`
+  std::optional<BytesElsewhere> elsewhere;  // in the container of --for
+  bool planned = false;                     // an earlier start of the run made it
 };
 
 /// Writes nothing, and reads no more than the files that the request name. untied: the head that

@@ -180,6 +180,10 @@ class Card {
       }
       Row("bytes of weights", bytes);
     }
+    if (object_.Has("for")) {
+      const JsonObject elsewhere = object_.Object("for");
+      Row("bytes as " + elsewhere.String("container"), std::to_string(elsewhere.Integer("bytes")));
+    }
     std::string transforms;
     if (object_.Has("transforms")) {
       for (const Json& row : object_.At("transforms")) {

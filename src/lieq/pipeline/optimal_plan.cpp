@@ -10,8 +10,8 @@
 #include "lieq/base/rng.h"
 #include "lieq/base/statistics.h"
 #include "lieq/container/engines.h"
-#include "lieq/pipeline/assemble.h"
 #include "lieq/pipeline/module_rules.h"
+#include "lieq/pipeline/output_sizes.h"
 #include "lieq/pipeline/quantize_settings.h"
 #include "lieq/pipeline/size_budget.h"
 #include "lieq/plan/sensitivities_json.h"
@@ -28,36 +28,16 @@ ModelGrids AllGrids(const QuantizeRequest& request, const ModelConfig& config,
   return grids;
 }
 
-std::int64_t FileBytes(const QuantizeRequest& request, const ModelFolder& model,
-                       const Candidates& candidates, const Choice& choice) {
-  const ModelGrids grids = AllGrids(request, model.weights.config, candidates, choice);
-  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+std::int64_t FileBytes(const QuantizeRequest& request, const ModelConfig& config,
+                       const ContainerSizes& sizes, const Candidates& candidates,
+                       const Choice& choice) {
+  return static_cast<std::int64_t>(sizes.Whole(AllGrids(request, config, candidates, choice)));
 }
 
-std::int64_t Bytes(std::span<const TensorSpec> specs) {
+std::int64_t UnitFileBytes(const ModelConfig& config, const ContainerSizes& sizes, Index layer,
+                           Unit unit, const Grid& grid) {
   std::int64_t bytes = 0;
-  for (const TensorSpec& spec : specs) {
-    std::int64_t size = static_cast<std::int64_t>(ItemSize(spec.dtype));
-    for (const std::int64_t extent : spec.shape) size *= extent;
-    bytes += size;
-  }
-  return bytes;
-}
-
-std::int64_t EndFileBytes(const ModelFolder& model, End end, const std::optional<Grid>& grid) {
-  const ModelConfig& config = model.weights.config;
-  if (!grid) return config.vocab * config.hidden * static_cast<std::int64_t>(ItemSize(model.dtype));
-  const std::string_view module = end == End::kEmbedding ? kEmbeddingModule : kHeadModule;
-  return Bytes(EndSpecs(module, config, *grid, ScaleType(model.dtype)));
-}
-
-std::int64_t UnitFileBytes(const ModelConfig& config, Index layer, Unit unit, const Grid& grid,
-                           DType scale) {
-  std::int64_t bytes = 0;
-  for (const Site site : config.SitesOf(layer, unit)) {
-    bytes += Bytes(
-        PackedSpecs(Name(site), config.Out(layer, site), config.In(layer, site), grid, scale));
-  }
+  for (const Site site : config.SitesOf(layer, unit)) bytes += sizes.OfLinear(layer, site, grid);
   return bytes;
 }
 
@@ -215,28 +195,26 @@ Choice Neighbour(const Choice& from, const DamageTable& damage, const CostTable&
 
 }  // namespace
 
-CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelFolder& model,
-                          const Candidates& candidates) {
-  const ModelConfig& config = model.weights.config;
+CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelConfig& config,
+                          const ContainerSizes& sizes, const Candidates& candidates) {
   CostBudget limit;
   for (Index u = 0; u < config.layers * kUnits; ++u) {
     std::vector<std::int64_t>& row = limit.costs.emplace_back();
     for (const Grid& grid : candidates.units) {
       const Unit unit = kAllUnits[Size(u % kUnits)];
-      row.push_back(Fits(grid, config, unit)
-                        ? UnitFileBytes(config, u / kUnits, unit, grid, ScaleType(model.dtype))
-                        : 0);
+      row.push_back(Fits(grid, config, unit) ? UnitFileBytes(config, sizes, u / kUnits, unit, grid)
+                                             : 0);
     }
   }
   for (const EndCandidates& end : candidates.ends) {
     std::vector<std::int64_t>& row = limit.costs.emplace_back();
-    for (const auto& grid : end.grids) row.push_back(EndFileBytes(model, end.end, grid));
+    for (const auto& grid : end.grids) row.push_back(sizes.OfEnd(end.end, grid));
   }
   const Choice cheapest = Cheapest(limit.costs, candidates, config);
-  CheckSizeHolds(request, model, AllGrids(request, config, candidates, cheapest));
+  CheckSizeHolds(request, config, sizes, AllGrids(request, config, candidates, cheapest));
   limit.budget =
       *ByteBudget(request.budget, config) -
-      (FileBytes(request, model, candidates, cheapest) - TotalCost(limit.costs, cheapest));
+      (FileBytes(request, config, sizes, candidates, cheapest) - TotalCost(limit.costs, cheapest));
   return limit;
 }
 
@@ -245,7 +223,8 @@ OptimalForecast ForecastOptimal(const QuantizeRequest& request, const ModelFolde
   OptimalForecast forecast;
   Sensitivities s;
   forecast.candidates = CandidatesOfPlan(request, config, s);
-  const CostBudget limit = MakeCostBudget(request, model, forecast.candidates);
+  const auto sizes = SizesIn(request.grids.target, model);
+  const CostBudget limit = MakeCostBudget(request, config, *sizes, forecast.candidates);
   const Granularity granularity =
       request.budget.by_group ? Granularity::kGroup : Granularity::kLayer;
 
@@ -301,6 +280,7 @@ struct ChoiceSpace {
   const CostTable& costs;
   Granularity granularity;
   std::int64_t budget;
+  const ContainerSizes& sizes;
 };
 
 /// The best of a local search by the divergence of whole mixes.
@@ -315,7 +295,7 @@ Choice Refined(const QuantizeRequest& request, const ChoiceSpace& space, const M
   for (Index i = 0; i < count; ++i) {
     const Choice next =
         Neighbour(choice, space.damage, space.costs, space.granularity, space.budget, rng);
-    const bool fits = FileBytes(request, source.model(), run.candidates, next) <=
+    const bool fits = FileBytes(request, source.config(), space.sizes, run.candidates, next) <=
                       *ByteBudget(request.budget, source.config());
     if (next != choice && fits) {
       const PredictionCheck found = run(next);
@@ -361,8 +341,9 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
     session.log().Warning(request.damage.sensitivities.string() +
                           " was made for another model (or other weights)");
   }
+  const auto sizes = SizesIn(request.grids.target, source.model());
   CostBudget limit =
-      MakeCostBudget(request, source.model(), candidates);  // before anything that takes long
+      MakeCostBudget(request, config, *sizes, candidates);  // before anything that takes long
   const Granularity granularity =
       request.budget.by_group ? Granularity::kGroup : Granularity::kLayer;
 
@@ -386,7 +367,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
   while (true) {  // the cheapest mix fits, so this ends
     choice = ChoiceWithin(damage, limit.costs, granularity, limit.budget);
     // Headers of the files grow by some digits with the offsets they list.
-    const std::int64_t over = FileBytes(request, source.model(), candidates, *choice) -
+    const std::int64_t over = FileBytes(request, config, *sizes, candidates, *choice) -
                               *ByteBudget(request.budget, config);
     if (over <= 0) break;
     limit.budget -= over;
@@ -407,7 +388,7 @@ Plan MakeOptimalPlan(const QuantizeRequest& request, Source& source,
                       .damage = damage,
                       .meter = meter,
                       .pool = session.pool()};
-  const ChoiceSpace space{damage, limit.costs, granularity, limit.budget};
+  const ChoiceSpace space{damage, limit.costs, granularity, limit.budget, *sizes};
   if (request.damage.refine > 0) choice = Refined(request, space, run, *choice, source, session);
   plan.predicted_kl = PredictedKl(s, damage, *choice);
   if (request.damage.check > 0) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "lieq/container/container_sizes.h"
 #include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/session.h"
@@ -19,16 +20,17 @@ struct CostBudget {
   std::int64_t budget = 0;
 };
 
-/// Bytes of the weight files, by --size or --bpw, less everything that no candidate changes. Throws
-/// Error where even the cheapest candidates exceed the budget, saying the least.
-[[nodiscard]] CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelFolder& model,
-                                        const Candidates& candidates);
+/// Bytes of the weight files, by --size or --bpw, less everything that no candidate changes. sizes:
+/// of the container of --for. Throws Error where even the cheapest candidates exceed the budget,
+/// saying the least.
+[[nodiscard]] CostBudget MakeCostBudget(const QuantizeRequest& request, const ModelConfig& config,
+                                        const ContainerSizes& sizes, const Candidates& candidates);
 
 /// What an optimal plan is known to be before anything is measured.
 struct OptimalForecast {
   Candidates candidates;
   Plan plan;               // a stand-in: what the budget buys where bits alone decide
-  std::int64_t bytes = 0;  // of the weight files, at most
+  std::int64_t bytes = 0;  // of the weight files, in the container of --for, at most
 };
 
 /// Writes and measures nothing. Throws Error where the budget cannot be met.

@@ -9,7 +9,6 @@
 #include "lieq/base/statistics.h"
 #include "lieq/diagnose/diagnose.h"
 #include "lieq/diagnose/diagnosis_json.h"
-#include "lieq/pipeline/assemble.h"
 #include "lieq/pipeline/module_rules.h"
 #include "lieq/pipeline/optimal_plan.h"
 #include "lieq/pipeline/plan_source.h"
@@ -132,11 +131,12 @@ Budget AverageOf(const QuantizeRequest& request) {
 
 namespace {
 
-/// Bytes of the weight files.
-std::int64_t PlanCost(const QuantizeRequest& request, const ModelFolder& model, const Plan& plan) {
-  ModelGrids grids{.layers = plan.grids.layers, .ends = EndsOf(request, model.weights.config)};
-  BindRules(request, model.weights.config).Apply(grids);
-  return static_cast<std::int64_t>(PlanOutput(model, grids, ScaleType(model.dtype)).bytes);
+/// Bytes of the weight files, in the container of --for.
+std::int64_t PlanCost(const QuantizeRequest& request, const ModelConfig& config,
+                      const ContainerSizes& sizes, const Plan& plan) {
+  ModelGrids grids{.layers = plan.grids.layers, .ends = EndsOf(request, config)};
+  BindRules(request, config).Apply(grids);
+  return static_cast<std::int64_t>(sizes.Whole(grids));
 }
 
 Diagnosis DiagnosisFor(const QuantizeRequest& request, Source& source, Session& session) {
@@ -216,9 +216,11 @@ Plan PlanOfScores(const QuantizeRequest& request, const ModelFolder& model,
     ModelGrids least{.layers = RaiseLayers(layers, low, high, config).grids.layers,
                      .ends = EndsOf(request, config)};
     BindRules(request, config).Apply(least);
-    CheckSizeHolds(request, model, least);
+    const auto sizes = SizesIn(request.grids.target, model);
+    CheckSizeHolds(request, config, *sizes, least);
     layers = LayersWithin(
-        scores, low, high, config, [&](const Plan& plan) { return PlanCost(request, model, plan); },
+        scores, low, high, config,
+        [&](const Plan& plan) { return PlanCost(request, config, *sizes, plan); },
         *ByteBudget(request.budget, config), "the weight files, in bytes");
   }
   Plan plan = RaiseLayers(layers, low, high, config);
@@ -278,7 +280,7 @@ Plan Finished(const QuantizeRequest& request, Source& source, Plan plan) {
     SetWidthsUsed(plan);
   }
   if (request.grids.target != nullptr) {
-    CheckTarget(*request.grids.target, plan.grids.layers, config, "--for");
+    CheckTarget(*request.grids.target, plan.grids, config, "--for");
   }
   return plan;
 }
@@ -312,7 +314,7 @@ Plan StandInPlan(const QuantizeRequest& request, Source& source, std::vector<dou
 }
 
 Record PlanRecord(const Plan& plan, const ModelConfig& config, std::uint64_t bytes,
-                  std::uint64_t source) {
+                  std::uint64_t source, const std::optional<BytesElsewhere>& elsewhere) {
   Record record = ToJson(plan, config);
   // In front of the layers, which are long.
   Record layers = std::move(record["layers"]);
@@ -324,6 +326,7 @@ Record PlanRecord(const Plan& plan, const ModelConfig& config, std::uint64_t byt
   record["compression_ratio"] = {
       {"codes_only", CodeCompression(plan, config)},
       {"true_bytes", static_cast<double>(source) / static_cast<double>(bytes)}};
+  if (elsewhere) record["for"] = ToJson(*elsewhere, config);
   record["layers"] = std::move(layers);
   return record;
 }

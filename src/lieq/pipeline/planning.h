@@ -3,6 +3,7 @@
 
 #include "lieq/diagnose/diagnosis.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/output_sizes.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/session.h"
 #include "lieq/pipeline/source.h"
@@ -43,9 +44,11 @@ void CheckBudgetOptions(const QuantizeRequest& request);
                                std::vector<double> scores);
 
 /// ToJson of a plan, and what only the containers know: true bits, bytes and
-/// compression. config: of the model as it is written; bytes: of its weight files and the source's.
+/// compression. config: of the model as it is written; bytes: of its weight files and the source's;
+/// elsewhere: BytesFor of the container of --for.
 [[nodiscard]] Record PlanRecord(const Plan& plan, const ModelConfig& config, std::uint64_t bytes,
-                                std::uint64_t source);
+                                std::uint64_t source,
+                                const std::optional<BytesElsewhere>& elsewhere = std::nullopt);
 
 /// " (asked for at most 2.25)" where --bits was told and the plan has other code bits.
 [[nodiscard]] std::string AskedText(const Plan& plan, const ModelConfig& config);

@@ -474,6 +474,7 @@ class Job {
     if (ends_) earlier.plan.grids.ends = *ends_;
     const ModelFolder& model = source_.model();
     earlier.bytes = PlanOutput(model, earlier.plan.grids, ScaleType(model.dtype), unties).bytes;
+    earlier.elsewhere = BytesFor(request_.grids.target, model, earlier.plan.grids, unties);
     return earlier;
   }
 
@@ -491,6 +492,7 @@ class Job {
     }
     const ModelFolder& written = transformed ? transformed->model : model;
     const OutputFiles files = PlanOutput(written, plan.grids, scale_type);
+    const auto elsewhere = BytesFor(request_.grids.target, written, plan.grids);
     const fs::path end_file = folder.path() / kEndsFile;
     const EndCodes end_codes =
         EndsOfRun(end_file, written, plan.grids.ends, request_, inputs_, session_);
@@ -521,10 +523,10 @@ class Job {
     writing.Done();
     SayTimes();
     QuantizeOutcome outcome = Describe(plan, written, transformed ? transformed->record : Record(),
-                                       reports, end_codes.reports, files.bytes);
+                                       reports, end_codes.reports, files.bytes, elsewhere);
     if (!warnings.empty()) outcome.record["warnings"] = warnings;
     outcome.run = RunRecord(request_, seconds, reports, session_);
-    WriteRecords(out, outcome, plan, written, files.bytes);
+    WriteRecords(out, outcome, plan, written, files.bytes, elsewhere);
     folder.Finish();
     return outcome;
   }
@@ -545,7 +547,7 @@ class Job {
 
   QuantizeOutcome Describe(const Plan& plan, const ModelFolder& written, const Record& transforms,
                            const std::vector<LayerReports>& reports, const EndReports& ends,
-                           std::uint64_t bytes) {
+                           std::uint64_t bytes, const std::optional<BytesElsewhere>& elsewhere) {
     const Origin origin = OriginOf(source_.model());
     return {.record =
                 ResultRecord({.model = written,
@@ -560,15 +562,18 @@ class Job {
                               .calibration_tokens = inputs_.windows.count * inputs_.windows.length,
                               .text_notes = inputs_.text_notes,
                               .output_bytes = bytes,
+                              .elsewhere = elsewhere,
                               .command = CanonicalCommand(request_)}),
             .asked = AskedText(plan, source_.config()),
             .fits = FitsOf(plan.grids, written.weights.config)};
   }
 
   void WriteRecords(const fs::path& out, const QuantizeOutcome& outcome, const Plan& plan,
-                    const ModelFolder& written, std::uint64_t bytes) {
+                    const ModelFolder& written, std::uint64_t bytes,
+                    const std::optional<BytesElsewhere>& elsewhere) {
     const ModelConfig& config = written.weights.config;
-    const Record document = PlanRecord(plan, config, bytes, SourceBytes(source_.model()));
+    const Record document =
+        PlanRecord(plan, config, bytes, SourceBytes(source_.model()), elsewhere);
     const Record recipe = RecipeOf(request_);
     WriteResultFiles(out, {.card = CardOf(out, outcome.record, plan.grids, config),
                            .record = outcome.record,

@@ -49,6 +49,7 @@ struct CalibrationRequest {
   bool all = false;                          // none: all of them that files have
   std::optional<Index> context;              // tokens in each; none: kDefaultContext
   bool single_chats = false;                 // a window holds one chat, and no more of it
+  bool trains = false;  // what the text is worth is said where it is trained on
 };
 
 /// What may be spent. At most one of bits, uniform, bpw, size and high_layers; none: as

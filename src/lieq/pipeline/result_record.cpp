@@ -208,6 +208,7 @@ Record ResultRecord(const ResultFacts& facts) {
       {"compression_ratio",
        {{"codes_only", CodeCompression(facts.plan, config)},
         {"true_bytes", static_cast<double>(source) / static_cast<double>(facts.output_bytes)}}}};
+  if (facts.elsewhere) record["for"] = ToJson(*facts.elsewhere, config);
   AddEnds(facts.plan.grids.ends, config.tied, record);
   if (!facts.model.notes.empty()) record["notes"] = facts.model.notes;
   if (!facts.transforms.empty()) record["transforms"] = facts.transforms;

@@ -1,6 +1,7 @@
 // lieq.json, run.json and the model card of a quantized model.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "lieq/pipeline/assemble.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/origin.h"
+#include "lieq/pipeline/output_sizes.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/plan/plan.h"
 #include "lieq/quantize/layer_quantizer.h"
@@ -38,6 +40,7 @@ struct ResultFacts {
   Index calibration_tokens = 0;
   const std::vector<std::string>& text_notes;  // of --text, which the damage was measured on
   std::uint64_t output_bytes = 0;
+  std::optional<BytesElsewhere> elsewhere;  // in the container of --for
   std::string command;
 };
 

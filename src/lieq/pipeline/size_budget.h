@@ -1,11 +1,10 @@
-// What --size and --bpw leave room for: both mean the weight files.
+// What --size and --bpw leave room for: both mean the weight files, in the container of --for.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
-#include "lieq/container/compressed_tensors.h"
-#include "lieq/container/model_folder.h"
+#include "lieq/container/container_sizes.h"
 #include "lieq/pipeline/requests.h"
 
 namespace lieq {
@@ -21,8 +20,9 @@ namespace lieq {
                                                      const ModelConfig& config) noexcept;
 
 /// Throws Error where the weight files exceed the budget even with these grids, the cheapest ones:
-/// what share of them embedding and head are, and what narrower ones would come to.
-void CheckSizeHolds(const QuantizeRequest& request, const ModelFolder& model,
-                    const ModelGrids& cheapest);
+/// what share of them embedding and head are, and what narrower ones would come to. sizes: of the
+/// container of --for.
+void CheckSizeHolds(const QuantizeRequest& request, const ModelConfig& config,
+                    const ContainerSizes& sizes, const ModelGrids& cheapest);
 
 }  // namespace lieq

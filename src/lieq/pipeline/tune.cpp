@@ -177,6 +177,21 @@ double CodeRateOf(Index steps) {
   return std::min(kMost, kWay / std::sqrt(static_cast<double>(steps)));
 }
 
+/// Says what a text is worth for training: notes the bundled one, warns where so few windows are
+/// held out that a gain on them may be luck.
+void JudgeTraining(const EncodedText& text, const TuneOutcome& outcome, const Log& log) {
+  if (text.names.size() == 1 && text.names.front() == "bundled") {
+    log.Info(
+        "training on the bundled text; text of the kind that the model will see (--calibration "
+        "FILE) is better");
+  }
+  if (outcome.held_out >= kMostHeldOut) return;
+  log.Warning(fmt::format(
+      "little text to train on: {} windows of {} tokens, and {} held out to judge by, where {} of "
+      "{} are advised; the model may learn these by heart: give more text, or a shorter --context",
+      outcome.windows, outcome.length, outcome.held_out, kMostHeldOut, 8 * kMostHeldOut));
+}
+
 TuneWindows Split(Source& source, TuneOutcome& outcome, const Log& log) {
   const EncodedText& text = source.calibration();
   const Windows& windows = source.windows();
@@ -193,6 +208,7 @@ TuneWindows Split(Source& source, TuneOutcome& outcome, const Log& log) {
   outcome.held_out = split.held_out.rows();
   outcome.windows = split.training.rows();
   outcome.length = windows.length;
+  JudgeTraining(text, outcome, log);
   return split;
 }
 
@@ -323,6 +339,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   texts.model = request.reference;
   texts.calibration = request.calibration;
   texts.calibration.all = true;
+  texts.calibration.trains = true;
   texts.reading = request.reading;
   texts.seed = request.seed;
   Source source(texts, session);
