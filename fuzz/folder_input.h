@@ -134,8 +134,10 @@ struct FolderInput {
     }
   }
 
-  [[nodiscard]] std::string RenderTensors() const {
+  /// metadata: of strings; null: there is none. The data begin at a multiple of `step`.
+  [[nodiscard]] std::string RenderTensors(const Record& metadata = {}, std::size_t step = 1) const {
     std::string header = "{", data;
+    if (!metadata.is_null()) header += "\"__metadata__\":" + metadata.dump();
     for (const FolderTensor& tensor : tensors) {
       if (header.size() > 1) header += ',';
       header += Json(tensor.name).dump(-1, ' ', false, Json::error_handler_t::replace) +
@@ -145,6 +147,7 @@ struct FolderInput {
       header += std::to_string(data.size()) + "]}";
     }
     header += '}';
+    while ((sizeof(std::uint64_t) + header.size()) % step != 0) header += ' ';
     const std::uint64_t length = header.size();
     return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + header + data;
   }

@@ -93,6 +93,14 @@ class Records(InFolder):
         self.assertTrue(lieq.verify(self.path("2.gguf"), against=self.path("2"))["equal"])
         self.assertFalse(lieq.verify(self.path("2.gguf"), against=self.path("3"))["equal"])
 
+    def test_a_packed_file_is_the_model_it_was_made_from(self):
+        lieq.quantize(SAMPLE, self.path("2"), uniform=2, method="rtn")
+        record = lieq.pack(self.path("2"), self.path("packed"))
+        self.assertEqual(record["bytes"], os.path.getsize(self.path("packed")))
+        self.assertTrue(lieq.verify(self.path("packed"))["equal"])
+        ids = lieq.generate(self.path("2"), prompt="The", new_tokens=6, kernels="packed")["ids"]
+        self.assertEqual(lieq.generate(self.path("packed"), prompt="The", new_tokens=6)["ids"], ids)
+
     def test_plan_diff_and_report(self):
         plans = [lieq.plan(SAMPLE, uniform=bits) for bits in (2, 4)]
         difference = lieq.plan_diff(*plans)
@@ -216,8 +224,8 @@ class Mistakes(InFolder):
             lieq.quantize(SAMPLE, self.path("out"), to="gguf")
 
     def test_an_option_that_must_be_given(self):
-        with self.assertRaisesRegex(TypeError, "against"):
-            lieq.verify(SAMPLE)
+        with self.assertRaisesRegex(TypeError, "imatrix"):
+            lieq.calibrate(SAMPLE)
 
     def test_nothing_is_left_of_a_command_that_fails(self):
         with self.assertRaises(lieq.Error):

@@ -18,7 +18,7 @@ def uses(folder: Path) -> NDArray[np.float32]:
     lieq.quantize(folder)  # type: ignore[call-arg]  # no output
     lieq.quantize(folder, "out", bit=2)  # type: ignore[call-arg]  # misspelt
     lieq.quantize(folder, "out", force="yes")  # type: ignore[arg-type]  # a flag
-    lieq.verify("out")  # type: ignore[call-arg]  # against what?
+    lieq.calibrate("out")  # type: ignore[call-arg]  # into which file?
     with_model: lieq.Model = lieq.open(folder / "out")
     lieq.inspect(with_model)
     tensor = with_model.linear(0, "down")

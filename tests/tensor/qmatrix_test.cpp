@@ -13,9 +13,11 @@
 #include <vector>
 
 #include "lieq/base/rng.h"
+#include "lieq/base/thread_pool.h"
 #include "lieq/tensor/any_matrix.h"
 #include "lieq/tensor/dtype.h"
 #include "tests/support/random_qmatrix.h"
+#include "tests/support/stored_qmatrix.h"
 #include "tests/support/temp_folder.h"
 
 namespace lieq {
@@ -38,6 +40,55 @@ TEST(PackCodes, GivesTheGoldenWords) {
   codes.resize(8);
   EXPECT_EQ(Packed(codes, 4), (std::vector<std::uint32_t>{0x76543210}));
   EXPECT_EQ(Packed({1, 2, 128, 255}, 8), (std::vector<std::uint32_t>{0xFF800201}));
+}
+
+TEST(QMatrix, ReadsNumbersWhereTheyLieInAFile) {
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    for (const Offset offset : {Offset::kSymmetric, Offset::kInteger, Offset::kFloat}) {
+      const Grid grid{.bits = 3, .group_size = 32, .offset = offset};
+      const QMatrix own = RandomQMatrix(70, 96, grid, 5);
+      const TempFolder folder;
+      const QMatrix stored = StoredInFile(own, type, folder / "file");
+      ASSERT_EQ(stored.stored_scales().items.size(), 70u * 3);
+
+      const auto expect_equal = [&](const QMatrix& found, const QMatrix& expected) {
+        Matrix<float> a(found.rows(), 96), b(found.rows(), 96);
+        found.Dequantize(0, a.view());
+        expected.Dequantize(0, b.view());
+        EXPECT_TRUE(std::equal(a.data(), a.data() + a.size(), b.data()));
+      };
+      expect_equal(stored.Slice(13, 20), own.Slice(13, 20));
+      const auto half = std::make_shared<const QMatrix>(stored.Slice(0, 35));
+      const auto rest = std::make_shared<const QMatrix>(stored.Slice(35, 35));
+      const std::vector<std::shared_ptr<const QMatrix>> parts{half, rest};
+      expect_equal(QMatrix::Stacked(parts), own);
+      stored.Release(3, 60);
+      expect_equal(stored, own);
+
+      QMatrix changed = stored;
+      changed.scales()(69, 2) = 0.5f;
+      EXPECT_TRUE(changed.stored_scales().empty());
+      EXPECT_EQ(std::as_const(changed).scales()(69, 2), 0.5f);
+      EXPECT_EQ(std::as_const(changed).scales()(0, 0), own.scales()(0, 0));
+      expect_equal(stored, own);
+      QMatrix copied(70, 96, grid);
+      for (Index row = 0; row < 70; ++row) copied.CopyRow(row, stored);
+      expect_equal(copied, own);
+      changed = stored;
+      changed.CopyRow(1, own);
+      expect_equal(changed, own);
+    }
+  }
+}
+
+TEST(QMatrix, ManyThreadsMayBeTheFirstToAskForFloats) {
+  const TempFolder folder;
+  const QMatrix own = RandomQMatrix(400, 256, {.bits = 2, .group_size = 16}, 5);
+  const QMatrix stored = StoredInFile(own, DType::kBF16, folder / "file");
+  ThreadPool pool(4);
+  pool.ParallelFor(400, [&](Index row, int) {
+    EXPECT_TRUE(std::ranges::equal(stored.scales().Row(row), own.scales().Row(row)));
+  });
 }
 
 TEST(QMatrix, ReadsMappedWordsAndCopiesThemBeforeItWrites) {

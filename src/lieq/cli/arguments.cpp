@@ -10,6 +10,7 @@
 #include "lieq/cli/option_table.h"
 #include "lieq/cli/requests_of.h"
 #include "lieq/cli/shell_command.h"
+#include "lieq/container/packed_file.h"
 #include "lieq/device/devices.h"
 #include "lieq/pipeline/planning.h"
 #include "lieq/pipeline/version.h"
@@ -261,7 +262,8 @@ Arguments ParseArguments(int count, const char* const* words) {
   CheckTogether(arguments);
   // Whoever talks with a model wants it fast; figures of `evaluate` stay those of plain floats.
   const bool runs = (chosen()->bit & (kChat | kBench | kServe)) != 0;
-  if (runs) arguments.machine.usual_kernels = kPackedKernels;
+  const bool packed = (chosen()->bit & kGenerate) != 0 && IsPackedFile(arguments.run.model);
+  if (runs || packed) arguments.machine.usual_kernels = kPackedKernels;
   if (runs && !arguments.says_kv_cache) arguments.machine.keys_and_values = CacheType::kF16;
   CheckKernels(arguments, *chosen());
   CheckArithmetic(arguments, *chosen());

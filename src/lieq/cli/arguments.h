@@ -12,6 +12,7 @@
 #include "lieq/pipeline/evaluate.h"
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/generate.h"
+#include "lieq/pipeline/pack.h"
 #include "lieq/pipeline/part_ledger.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/speed.h"

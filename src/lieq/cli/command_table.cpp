@@ -9,6 +9,9 @@ namespace {
 constexpr std::array kModel{
     PositionalRow{"MODEL", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.run.model = v; }}};
+constexpr std::array kRunnable{
+    PositionalRow{"MODEL", "model folder in Hugging Face's layout, GGUF file, or packed file",
+                  [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kModels{
     PositionalRow{"MODEL...", "model folder in Hugging Face's layout, or GGUF file",
                   [](Arguments& a, const std::string& v) { a.evaluate.models.emplace_back(v); }}};
@@ -24,7 +27,7 @@ constexpr std::array kPlans{
     PositionalRow{"B", "another plan",
                   [](Arguments& a, const std::string& v) { a.plans.emplace_back(v); }}};
 constexpr std::array kExported{
-    PositionalRow{"EXPORT", "model folder or file that was exported",
+    PositionalRow{"EXPORT", "model folder or file that was exported or packed",
                   [](Arguments& a, const std::string& v) { a.run.model = v; }}};
 constexpr std::array kRuns{
     PositionalRow{"RUN...", "folder of a run, or one of its JSON files",
@@ -91,24 +94,24 @@ constexpr std::array kCommands{
     CommandRow{"generate", kGenerate, "continue a text, to see what a model became",
                "Prints the text as it comes, up to the model's end-of-text token. The likeliest "
                "token each time; with --temperature tokens are drawn, the same for a seed.",
-               kModel, "generate Qwen3-0.6B-2.25 -p \"The capital of France is\""},
+               kRunnable, "generate Qwen3-0.6B-2.25 -p \"The capital of France is\""},
     CommandRow{
         "chat", kChat, "talk with a model",
         "Reads messages from the terminal, or from standard input, a line each, and prints "
         "the answers as they come: through the model's chat template, each answer behind all "
         "messages before it. Tokens are drawn as the model's generation_config.json says.",
-        kModel, "chat Qwen3-0.6B-2.25 --system \"Answer in one sentence.\"", true},
+        kRunnable, "chat Qwen3-0.6B-2.25 --system \"Answer in one sentence.\"", true},
     CommandRow{
         "serve", kServe, "answer over HTTP, as OpenAI's interface does",
         "Listens at an address of this machine for clients of that interface "
         "(/v1/chat/completions, /v1/completions, /v1/models), and has a page to chat with at "
         "/. Several requests are answered at once, in one batch. Prints its address.",
-        kModel, "serve Qwen3-0.6B-2.25 --port 8080", true},
+        kRunnable, "serve Qwen3-0.6B-2.25 --port 8080", true},
     CommandRow{
         "bench", kBench, "measure how fast a model runs here",
         "Runs a prompt of random tokens, then writes tokens one at a time, some times each, and "
         "prints tokens a second, and how near to the speed of memory the weights are read.",
-        kModel, "bench Qwen3-0.6B-2.25 -p 512 -n 128"},
+        kRunnable, "bench Qwen3-0.6B-2.25 -p 512 -n 128"},
     CommandRow{
         "compare", kCompare, "put quantizations side by side",
         "Shows bits, bytes, seconds, perplexity, divergence and tasks of each. A folder gives "
@@ -121,10 +124,17 @@ constexpr std::array kCommands{
                "nothing appears under the output's name that differs. A grid that the container "
                "does not hold exactly is refused.",
                kModel, "export Qwen3-0.6B-2.25 --to gguf -o Qwen3-0.6B-2.25.gguf"},
+    CommandRow{
+        "pack", kPack, "lay a model out for packed kernels, so that it starts at once",
+        "Writes one file that holds the quantized matrices as packed kernels read them, with "
+        "all else that it takes to run the model on a processor. generate, chat, serve and "
+        "bench take it in place of the model, and map it. `lieq verify` compares it with the "
+        "model.",
+        kModel, "pack Qwen3-0.6B-2.25 -o Qwen3-0.6B-2.25.packed"},
     CommandRow{"verify", kVerify, "compare an exported model with the one it came from",
                "Opens both, compares codes, scales, offsets and values of every matrix, norms, "
-               "biases and configuration, and shows the first difference of each kind. The exit "
-               "code is 4 where they differ.",
+               "biases and configuration, and shows the first difference of each kind. Of a packed "
+               "file compares every byte. The exit code is 4 where they differ.",
                kExported, "verify Qwen3-0.6B-2.25.gguf --against Qwen3-0.6B-2.25"},
     CommandRow{"calibrate", kCalibrate, "measure what each input channel carries",
                "Writes the mean squares of the inputs of every linear as an importance matrix that "

@@ -24,6 +24,7 @@ int RunBench(const Arguments& arguments, CommandSession& session);
 int RunChat(const Arguments& arguments, CommandSession& session);
 int RunCompare(const Arguments& arguments, CommandSession& session);
 int RunExport(const Arguments& arguments, CommandSession& session);
+int RunPack(const Arguments& arguments, CommandSession& session);
 int RunVerify(const Arguments& arguments, CommandSession& session);
 int RunTune(const Arguments& arguments, CommandSession& session);
 int RunCalibrate(const Arguments& arguments, CommandSession& session);

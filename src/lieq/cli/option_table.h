@@ -32,7 +32,8 @@ enum CommandBit : unsigned {
   kServe = 65536,
   kTune = 131072,
   kMerge = 262144,
-  kAllCommands = 524287,
+  kPack = 524288,
+  kAllCommands = 1048575,
 };
 
 /// A word that a command takes by its place.

@@ -76,8 +76,8 @@ constexpr std::array kExportRows{
     OptionRow{.names = "--against",
               .value = "MODEL",
               .commands = kVerify,
-              .help = "the model that the export must equal",
-              .required = true,
+              .help = "the model that the export must equal (a packed file can do without: it is "
+                      "compared with its own hashes then)",
               .set = [](Arguments& a, const std::string& v) { a.against = v; },
               .first = kVerify},
 };

@@ -87,6 +87,8 @@ constexpr std::array kOutputs{
               OutputRole::kModel},
     OutputRow{"export", At<&Arguments::run, &QuantizeRequest::output>, "the output",
               OutputRole::kModel, "gguf"},
+    OutputRow{"pack", At<&Arguments::run, &QuantizeRequest::output>, "the output",
+              OutputRole::kFile, "packed"},
     OutputRow{"study", At<&Arguments::run, &QuantizeRequest::output>, "the output",
               OutputRole::kStudy},
     OutputRow{"diagnose", At<&Arguments::run, &QuantizeRequest::output>, "the output",
@@ -204,7 +206,7 @@ void CheckOutputs(const Arguments& arguments) {
   CheckPlaces(InputsOf(arguments), OutputsOf(arguments),
               {.force = arguments.run.force,
                .resumes = arguments.command == "quantize" || arguments.command == "tune",
-               .keeps_files = arguments.command == "export"});
+               .keeps_files = arguments.command == "export" || arguments.command == "pack"});
 }
 
 }  // namespace lieq

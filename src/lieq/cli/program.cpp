@@ -36,7 +36,7 @@ int RunCommand(const Arguments& given, CommandSession& session) {
       {"calibrate", RunCalibrate}, {"study", RunStudy},       {"plan diff", RunPlanDiff},
       {"generate", RunGenerate},   {"compare", RunCompare},   {"chat", RunChat},
       {"bench", RunBench},         {"serve", RunServe},       {"tune", RunTune},
-      {"merge", RunMerge}};
+      {"merge", RunMerge},         {"pack", RunPack}};
   const auto* row = std::ranges::find(kRows, given.command, &Row::name);
   if (row == std::end(kRows)) throw UsageError("no such command: " + given.command);
   const Arguments arguments = WithPlainOutputs(given);

@@ -45,6 +45,11 @@ TuneRequest TuneRequestOf(const Arguments& arguments) {
   return request;
 }
 
+PackRequest PackRequestOf(const Arguments& arguments) {
+  return {
+      .model = arguments.run.model, .output = arguments.run.output, .force = arguments.run.force};
+}
+
 VerifyRequest VerifyRequestOf(const Arguments& arguments) {
   return {.model = arguments.run.model,
           .against = arguments.against,

@@ -9,6 +9,7 @@ namespace lieq {
 [[nodiscard]] DiagnoseRequest DiagnoseRequestOf(const Arguments& arguments);
 [[nodiscard]] EvaluateRequest EvaluateRequestOf(const Arguments& arguments);
 [[nodiscard]] ExportRequest ExportRequestOf(const Arguments& arguments);
+[[nodiscard]] PackRequest PackRequestOf(const Arguments& arguments);
 [[nodiscard]] VerifyRequest VerifyRequestOf(const Arguments& arguments);
 [[nodiscard]] TuneRequest TuneRequestOf(const Arguments& arguments);
 [[nodiscard]] StudyRequest StudyRequestOf(const Arguments& arguments);

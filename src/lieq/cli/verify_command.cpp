@@ -3,6 +3,7 @@
 #include "lieq/cli/commands.h"
 #include "lieq/cli/print_comparison.h"
 #include "lieq/cli/requests_of.h"
+#include "lieq/container/packed_file.h"
 #include "lieq/pipeline/export.h"
 #include "lieq/pipeline/export_record.h"
 #include "lieq/pipeline/tune.h"
@@ -30,8 +31,27 @@ void PrintComparison(const Comparison& comparison) {
   fmt::print("differences    {}\n", comparison.count());
 }
 
+namespace {
+
+/// A file that has the hashes of what was written.
+int CheckAlone(const std::filesystem::path& file, const Arguments& arguments,
+               CommandSession& session) {
+  if (!IsPackedFile(file)) throw UsageError("--against MODEL: which model must it equal?");
+  CheckHashes(file, session.pool());
+  if (arguments.json) {
+    session.Answer(
+        {{"schema", 1}, {"kind", "verification"}, {"model", file.string()}, {"equal", true}});
+  } else {
+    fmt::print("verified       every byte is the one that was written\n");
+  }
+  return 0;
+}
+
+}  // namespace
+
 int RunVerify(const Arguments& arguments, CommandSession& session) {
   const VerifyRequest request = VerifyRequestOf(arguments);
+  if (request.against.empty()) return CheckAlone(request.model, arguments, session);
   Comparison comparison = Verify(request, session);
   std::vector<Difference> moved;
   if (arguments.tuned) moved = TakeTuned(comparison, *arguments.tuned);

@@ -48,9 +48,9 @@ Extents ReadShape(const TensorFile& file, std::string_view module, const Grid& g
 }
 
 /// Codes as the file has them, which is as a QMatrix has them: where they lie, so far as words may
-/// begin there, else a copy. All else is 0.
+/// begin there, and then with the numbers that are found likewise; else a copy. All else is 0.
 QMatrix WithCodes(const TensorFile& file, const TensorRef& tensor, Index rows, Index cols,
-                  const Grid& grid) {
+                  const Grid& grid, StoredNumbers scales, StoredNumbers minima) {
   const std::byte* begin = tensor.bytes.data();
   if (reinterpret_cast<std::uintptr_t>(begin) % alignof(std::uint32_t) == 0) {
     for (const auto& map : file.maps()) {
@@ -60,7 +60,9 @@ QMatrix WithCodes(const TensorFile& file, const TensorRef& tensor, Index rows, I
               cols,
               grid,
               {reinterpret_cast<const std::uint32_t*>(begin), tensor.bytes.size() / 4},
-              map};
+              map,
+              std::move(scales),
+              std::move(minima)};
     }
   }
   QMatrix matrix(rows, cols, grid);
@@ -69,10 +71,10 @@ QMatrix WithCodes(const TensorFile& file, const TensorRef& tensor, Index rows, I
 }
 
 QMatrix ReadCodes(const TensorFile& file, std::string_view module, Index rows, Index cols,
-                  const Grid& grid) {
+                  const Grid& grid, StoredNumbers scales, StoredNumbers minima) {
   const Index words = StreamWords(cols, grid.bits);
   const TensorRef& tensor = Checked(file, module, "weight_packed", DType::kI32, {rows, words});
-  QMatrix matrix = WithCodes(file, tensor, rows, cols, grid);
+  QMatrix matrix = WithCodes(file, tensor, rows, cols, grid, std::move(scales), std::move(minima));
   if (cols * grid.bits % 32 == 0) return matrix;  // rows fill their words
   const std::span<const std::uint32_t> codes = std::as_const(matrix).words();
   for (Index row = 0; row < rows; ++row) {
@@ -384,15 +386,22 @@ QMatrix ReadPacked(const TensorFile& file, std::string_view module, const Grid& 
                   {rows, cols / GroupColumns(grid, cols)});
   }
 
-  QMatrix matrix = ReadCodes(file, module, rows, cols, grid);
   if (grid.k_quant) {
+    QMatrix matrix = ReadCodes(file, module, rows, cols, grid, {}, {});
     ReadSupers(file, module, matrix);
     return matrix;
   }
-  ReadFloats(file, module, "weight_scale", "scale", matrix.scales());
+  const Index groups = cols / GroupColumns(grid, cols);
+  const bool has_minima = grid.offset == Offset::kFloat;
+  StoredNumbers scales = FindFloats(file, module, "weight_scale", "scale", rows, groups), minima;
+  if (has_minima) minima = FindFloats(file, module, "weight_minimum", "minimum", rows, groups);
+  if (has_minima && (scales.empty() || minima.empty())) scales = minima = {};  // both, or none
+  QMatrix matrix = ReadCodes(file, module, rows, cols, grid, std::move(scales), std::move(minima));
+  if (matrix.stored_scales().empty()) {
+    ReadFloats(file, module, "weight_scale", "scale", matrix.scales());
+    if (has_minima) ReadFloats(file, module, "weight_minimum", "minimum", matrix.minima());
+  }
   if (grid.offset == Offset::kInteger) ReadZeros(file, module, matrix);
-  if (grid.offset == Offset::kFloat)
-    ReadFloats(file, module, "weight_minimum", "minimum", matrix.minima());
   return matrix;
 }
 

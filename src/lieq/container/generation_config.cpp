@@ -29,20 +29,29 @@ void Take(const Record& config, const std::string& where, const char* key, doubl
 
 }  // namespace
 
-std::optional<SamplingOptions> SamplingOf(const ModelFolder& model) {
-  // Beside a GGUF file may lie that of another model.
+std::optional<GenerationConfig> GenerationConfigOf(const ModelFolder& model) {
+  if (!model.generation_config.empty()) {
+    const std::string where = model.path.string() + ": generation_config.json";
+    return GenerationConfig{ParseRecord(model.generation_config, where), where};
+  }
+  // Beside a file may lie that of another model.
   const std::filesystem::path file = model.path / "generation_config.json";
   if (!std::filesystem::is_directory(model.path) || !std::filesystem::exists(file)) {
     return std::nullopt;
   }
-  const Record config = ReadRecord(file);
-  if (!config.is_object()) return std::nullopt;
+  return GenerationConfig{ReadRecord(file), file.string()};
+}
+
+std::optional<SamplingOptions> SamplingOf(const ModelFolder& model) {
+  const std::optional<GenerationConfig> file = GenerationConfigOf(model);
+  if (!file || !file->json.is_object()) return std::nullopt;
+  const Record& config = file->json;
   constexpr const char* kKeys[] = {"do_sample", "temperature", "top_k",
                                    "top_p",     "min_p",       "repetition_penalty"};
   if (std::ranges::none_of(kKeys, [&](const char* key) { return config.contains(key); })) {
     return std::nullopt;
   }
-  const std::string where = file.string();
+  const std::string& where = file->where;
   SamplingOptions options{.temperature = 1};
   double top_k = 0;
   Take(config, where, "temperature", 0, 100, options.temperature);

@@ -69,7 +69,7 @@ AnyMatrix MovedColumns(const AnyMatrix& matrix, const std::vector<Index>& order,
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_same_v<Held, Packed>) {
           return std::make_shared<const QMatrix>(MovedCodes(*held, order, place));
-        } else if constexpr (requires { held->parts(); }) {
+        } else if constexpr (requires { held->rows(); }) {
           LIEQ_ASSERT(false);  // no linear of experts has columns that move
           return matrix;
         } else {

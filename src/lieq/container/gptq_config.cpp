@@ -99,10 +99,10 @@ PackedReader GptqReader(const Record& quantization, const ModelConfig& config,
       break;
     }
     if (!grid) return std::nullopt;
-    PackedModule read{.matrix = std::make_shared<const QMatrix>(
-                          ReadGptq(file, module, rows, cols, *grid, version)),
-                      .tensors = {}};
-    for (const TensorSpec& spec : GptqSpecs(module, *read.matrix)) {
+    const auto matrix =
+        std::make_shared<const QMatrix>(ReadGptq(file, module, rows, cols, *grid, version));
+    PackedModule read{.matrix = matrix, .tensors = {}};
+    for (const TensorSpec& spec : GptqSpecs(module, *matrix)) {
       if (file.Has(spec.name)) read.tensors.push_back(spec.name);
     }
     return read;

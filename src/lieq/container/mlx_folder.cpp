@@ -202,10 +202,10 @@ PackedReader MlxReader(const Json& quantization, const std::string& where) {
         if (named ? !listed->second.has_value() : !file.Has(TensorName(module, "scales"))) {
           return std::nullopt;
         }
-        PackedModule read{.matrix = std::make_shared<const QMatrix>(
-                              ReadMlx(file, module, rows, cols, named ? *listed->second : base)),
-                          .tensors = {}};
-        for (const TensorSpec& spec : MlxSpecs(module, *read.matrix, DType::kF16)) {
+        const auto matrix = std::make_shared<const QMatrix>(
+            ReadMlx(file, module, rows, cols, named ? *listed->second : base));
+        PackedModule read{.matrix = matrix, .tensors = {}};
+        for (const TensorSpec& spec : MlxSpecs(module, *matrix, DType::kF16)) {
           read.tensors.push_back(spec.name);
         }
         return read;

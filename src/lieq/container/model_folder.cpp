@@ -17,6 +17,7 @@
 #include "lieq/container/gguf_open.h"
 #include "lieq/container/model_by_layers.h"
 #include "lieq/container/model_place.h"
+#include "lieq/container/packed_file.h"
 #include "lieq/container/packed_reader.h"
 #include "lieq/container/quantization_keys.h"
 #include "lieq/container/stacked_experts.h"
@@ -170,6 +171,8 @@ class WeightReader {
 
   static std::optional<Grid> GridOf(const AnyMatrix& matrix) {
     const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
+    const auto* laid_out = std::get_if<std::shared_ptr<const LaidOutMatrix>>(&matrix);
+    if (laid_out != nullptr) return (*laid_out)->whole().form.grid;
     return packed != nullptr ? std::optional((*packed)->grid()) : std::nullopt;
   }
 
@@ -196,29 +199,37 @@ class WeightReader {
     const ModelConfig& config = weights_.config;
     const Index parts = config.Parts(layer, site), rows = config.Out(layer, site) / parts;
     std::vector<std::shared_ptr<const QMatrix>> codes;
+    std::vector<std::shared_ptr<const LaidOutMatrix>> laid_out;
     std::vector<StackedRows::Part> floats;
     for (Index part = 0; part < parts; ++part) {
       const std::string module = ModuleName(config, layer, site, part);
       const AnyMatrix matrix = AnyMatrixOf(module, rows, config.In(layer, site));
       std::visit(
           [&](const auto& held) {
-            if constexpr (std::is_constructible_v<StackedRows::Part, decltype(held)>) {
+            if constexpr (requires { held->whole(); }) {
+              laid_out.push_back(held);
+            } else if constexpr (std::is_constructible_v<StackedRows::Part, decltype(held)>) {
               floats.emplace_back(held);
             } else if constexpr (requires { held->words(); }) {
               codes.push_back(held);
             }
           },
           matrix);
-      const bool alike = floats.empty()
-                             ? codes.front()->grid() == codes.back()->grid()
-                             : codes.empty() && floats.front().index() == floats.back().index();
+      const bool alike = codes.empty() + laid_out.empty() + floats.empty() == 2 &&
+                         (codes.empty() || codes.front()->grid() == codes.back()->grid()) &&
+                         (laid_out.empty() || laid_out.front()->whole().form.grid ==
+                                                  laid_out.back()->whole().form.grid) &&
+                         (floats.empty() || floats.front().index() == floats.back().index());
       if (alike) continue;
       throw Error({.what = "experts of one layer are held in different forms",
                    .where = file_.path().string() + ": " + module,
                    .expected = "the type, or the grid, of " + ModuleName(config, layer, site, 0),
                    .found = "another"});
     }
-    if (floats.empty()) return std::make_shared<const QMatrix>(QMatrix::Stacked(codes));
+    if (!codes.empty()) return std::make_shared<const QMatrix>(QMatrix::Stacked(codes));
+    if (!laid_out.empty()) {
+      return std::make_shared<const LaidOutMatrix>(LaidOutMatrix::Stacked(laid_out));
+    }
     return std::make_shared<const StackedRows>(std::move(floats));
   }
 
@@ -373,6 +384,14 @@ TensorFile Without(const std::set<std::string>& names, const TensorFile& file) {
 
 }  // namespace
 
+Weights ReadWeights(const TensorFile& tensors, const ModelConfig& config,
+                    const PackedReader& packed, EndGrids& ends, std::vector<std::string>& notes) {
+  WeightReader reader(tensors, config);
+  Weights weights = reader.Read(packed, nullptr, ends);
+  notes.insert(notes.end(), reader.notes().begin(), reader.notes().end());
+  return weights;
+}
+
 ModelFolder OpenModel(const std::filesystem::path& folder) {
   return OpenModelByLayers(folder, nullptr);
 }
@@ -382,6 +401,7 @@ ModelFolder OpenModelByLayers(const std::filesystem::path& folder, const SeeLaye
     LIEQ_ASSERT(!see);
     return OpenGguf(folder);
   }
+  RefusePackedFile(folder);
   RequireModelFolder(folder);
   const std::string where = (folder / "config.json").string();
   const std::string text = ReadText(where, kMostConfigBytes);

@@ -33,7 +33,8 @@ struct ModelFolder {
   std::string tokenizer, tokenizer_config;
   /// Why they are not read from it, where it should hold them.
   std::optional<Problem> tokenizer_problem;
-  std::string record;  // lieq.json, where the model's file holds it
+  std::string record;             // lieq.json, where the model's file holds it
+  std::string generation_config;  // generation_config.json, likewise
 };
 
 /// Throws Error: what RequireModelFolder refuses, unsupported architecture or option (by its name),

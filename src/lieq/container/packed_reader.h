@@ -11,7 +11,9 @@
 #include "lieq/io/json.h"
 #include "lieq/io/tensor_file.h"
 #include "lieq/model/config.h"
-#include "lieq/tensor/qmatrix.h"
+#include "lieq/model/grids.h"
+#include "lieq/model/weights.h"
+#include "lieq/tensor/any_matrix.h"
 
 namespace lieq {
 
@@ -26,9 +28,9 @@ namespace lieq {
   return count;
 }
 
-/// A matrix, and the tensors that it was read from.
+/// A matrix, a QMatrix or a LaidOutMatrix, and the tensors that it was read from.
 struct PackedModule {
-  std::shared_ptr<const QMatrix> matrix;
+  AnyMatrix matrix;
   std::vector<std::string> tensors;
 };
 
@@ -36,6 +38,13 @@ struct PackedModule {
 /// Throws Error naming the tensor: missing, wrong type or shape, values that no grid has.
 using PackedReader = std::function<std::optional<PackedModule>(
     const TensorFile& file, const std::string& module, Index rows, Index cols)>;
+
+/// The weights of a model whose tensors these are. packed: null where all matrices are float; ends:
+/// gets the grids of embedding and head; notes: gets what ModelFolder::notes says of them. Throws
+/// Error: tensors that are missing, left over, or of another type or shape.
+[[nodiscard]] Weights ReadWeights(const TensorFile& tensors, const ModelConfig& config,
+                                  const PackedReader& packed, EndGrids& ends,
+                                  std::vector<std::string>& notes);
 
 /// Readers by what config.json says; `where` names it in errors. All throw Error for an option that
 /// is not supported, by its name.

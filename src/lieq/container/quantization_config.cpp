@@ -468,11 +468,11 @@ PackedReader CompressedTensorsReader(const Json& quantization, const ModelConfig
              std::to_string(rows) + ", " + std::to_string(cols),
              std::to_string(matrix->rows()) + ", " + std::to_string(matrix->cols()));
     }
-    PackedModule read{.matrix = std::move(matrix), .tensors = {}};
+    PackedModule read{.matrix = matrix, .tensors = {}};
     if (bytes) {
       read.tensors = {module + ".weight", module + ".weight_scale"};
       if (tied && module == kEmbeddingModule && file.Has(kTiedScale)) {
-        CheckTiedScales(file, *read.matrix);
+        CheckTiedScales(file, *matrix);
         read.tensors.emplace_back(kTiedScale);
       }
       return read;

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
+#include <optional>
 #include <string>
 
 #include "lieq/base/error.h"
+#include "lieq/container/generation_config.h"
 
 namespace lieq {
 namespace {
@@ -31,12 +32,9 @@ std::vector<TokenId> IdsOf(const ModelFolder& model, const std::string& key) {
   const Index vocab = model.weights.config.vocab;
   std::vector<TokenId> ids;
   AddIds(model.config.value(key, Record()), model.path.string() + ": /" + key, vocab, ids);
-  // Beside a GGUF file may lie that of another model.
-  const std::filesystem::path file = model.path / "generation_config.json";
-  if (!std::filesystem::is_directory(model.path) || !std::filesystem::exists(file)) return ids;
-  const Record generation = ReadRecord(file);
-  if (!generation.is_object() || !generation.contains(key)) return ids;
-  AddIds(generation[key], file.string() + ": /" + key, vocab, ids);
+  const std::optional<GenerationConfig> generation = GenerationConfigOf(model);
+  if (!generation || !generation->json.is_object() || !generation->json.contains(key)) return ids;
+  AddIds(generation->json[key], generation->where + ": /" + key, vocab, ids);
   return ids;
 }
 

@@ -9,6 +9,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/io/tensor_file.h"
+#include "lieq/tensor/qmatrix.h"
 #include "lieq/tensor/view.h"
 
 namespace lieq {
@@ -35,6 +36,12 @@ void CopyItems(const TensorRef& tensor, std::span<T> to) {
   LIEQ_ASSERT(tensor.bytes.size() == to.size_bytes());
   std::memcpy(to.data(), tensor.bytes.data(), to.size_bytes());
 }
+
+/// Floats of a tensor [rows, cols] of F16 or BF16, as ReadFloats reads them, where they lie. Empty
+/// for F32, and where they cannot be read there.
+[[nodiscard]] StoredNumbers FindFloats(const TensorFile& file, std::string_view module,
+                                       std::string_view suffix, const std::string& what, Index rows,
+                                       Index cols);
 
 /// A tensor of floats of the shape of `to`, whose rows lie one after another. what: "scale",
 /// "minimum", ... for messages. Throws Error, also for a value that is not finite.

@@ -12,6 +12,9 @@ bool SameMemory(const AnyMatrix& a, const AnyMatrix& b) {
   using Codes = std::shared_ptr<const QMatrix>;
   const auto *codes = std::get_if<Codes>(&a), *others = std::get_if<Codes>(&b);
   if (codes != nullptr && others != nullptr) return *codes == *others;
+  using LaidOut = std::shared_ptr<const LaidOutMatrix>;
+  const auto *one = std::get_if<LaidOut>(&a), *other = std::get_if<LaidOut>(&b);
+  if (one != nullptr && other != nullptr) return *one == *other;
   const auto of_a = MappedBytes(a), of_b = MappedBytes(b);
   return !of_a.empty() && of_a.data() == of_b.data() && of_a.size() == of_b.size();
 }

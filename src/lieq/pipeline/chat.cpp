@@ -13,6 +13,7 @@
 #include "lieq/container/special_tokens.h"
 #include "lieq/model/decoder.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/pack.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/text/text_stream.h"
 #include "lieq/text/utf8.h"
@@ -57,7 +58,7 @@ class ChatSession::Work {
   Work(const ChatRequest& request, Session& session)
       : request_(request),
         session_(session),
-        model_(OpenInput(request.model, session.log())),
+        model_(OpenRunnable(request.model, session)),
         tokenizer_(OpenTokenizer(model_, session.log())),
         template_(OpenChatTemplate(model_)),
         ends_(EndTokens(model_)),

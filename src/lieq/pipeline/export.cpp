@@ -4,10 +4,12 @@
 #include "lieq/base/shell.h"
 #include "lieq/base/stopwatch.h"
 #include "lieq/container/finite.h"
+#include "lieq/container/packed_file.h"
 #include "lieq/pipeline/export_record.h"
 #include "lieq/pipeline/inputs.h"
 #include "lieq/pipeline/origin.h"
 #include "lieq/pipeline/output_places.h"
+#include "lieq/pipeline/pack.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/pipeline/result_files.h"
 #include "lieq/pipeline/run_folder.h"
@@ -133,6 +135,9 @@ ExportOutcome Export(const ExportRequest& given, Session& session) {
 }
 
 Comparison Verify(const VerifyRequest& request, Session& session) {
+  if (IsPackedFile(request.model)) {
+    return VerifyPacked(request.model, request.against, session);
+  }
   const ModelFolder found = OpenInput(request.model, session.log());
   const ModelFolder expected = OpenInput(request.against, session.log());
   return CompareModels(expected, found,

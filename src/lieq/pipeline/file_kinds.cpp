@@ -10,6 +10,7 @@
 #include "lieq/base/error.h"
 #include "lieq/base/files.h"
 #include "lieq/container/checkpoint_files.h"
+#include "lieq/container/packed_file.h"
 #include "lieq/io/gguf_file.h"
 #include "lieq/io/json.h"
 #include "lieq/pipeline/tune_store.h"
@@ -156,6 +157,7 @@ constexpr std::array kKinds{
              [](const fs::path& f) {
                return GgufText(f, "general.quantized_by").starts_with("lieq");
              }}},
+    KindRow{"packed", {"a packed file", IsPackedFile}},
     KindRow{"imatrix", {"an importance matrix", IsImatrix}},
     KindRow{"predictions", {"a file of predictions", IsPredictions}},
     KindRow{"plan --as", {"a plan for another tool", IsPlanForOthers}},

@@ -18,7 +18,7 @@ struct FileKind {
 inline constexpr std::size_t kLargestRecord = std::size_t{1} << 28;  // bytes of a record
 
 /// The kinds by name of what makes them: "diagnostics", "sensitivities", "plan", "report", "gguf",
-/// "imatrix", "predictions", "plan --as". Null where there is none.
+/// "packed", "imatrix", "predictions", "plan --as". Null where there is none.
 [[nodiscard]] const FileKind* FindFileKind(std::string_view name) noexcept;
 
 /// True where `file` holds one JSON object whose "kind" is this.

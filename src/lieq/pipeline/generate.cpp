@@ -12,6 +12,7 @@
 #include "lieq/model/continuation.h"
 #include "lieq/pipeline/calibration_text.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/pack.h"
 #include "lieq/pipeline/requests.h"
 #include "lieq/text/text_stream.h"
 #include "lieq/text/utf8.h"
@@ -97,7 +98,7 @@ std::vector<TokenId> EncodePrompt(const std::string& prompt, const ModelFolder& 
 Generation Generate(const GenerateRequest& request, Session& session,
                     const std::function<void(const std::string&)>& piece) {
   CheckRequest(request);
-  ModelFolder model = OpenInput(request.model, session.log());
+  ModelFolder model = OpenRunnable(request.model, session);
   const Tokenizer tokenizer = OpenTokenizer(model, session.log());
   Generation result{.prompt = ReadPrompt(request, session.log())};
   if (IsChat(request)) {

@@ -104,6 +104,11 @@ void Session::TakeFastArithmetic() {
   pools_.clear();
 }
 
+bool Session::runs_packed() const {
+  const std::string& kernels = machine_.kernels.empty() ? machine_.usual_kernels : machine_.kernels;
+  return !device_has_own_bytes() && IsPacked(kernels);
+}
+
 bool Session::device_has_own_bytes() const {
   return FindDevice(machine_.device).row.own_bytes;
 }

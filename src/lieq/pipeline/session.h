@@ -49,6 +49,8 @@ class Session {
   /// From now on bf16 where a matrix unit makes it several times as fast. Training rounds anyway,
   /// and the processor alone decides, so that results can be had again. No device is in use.
   void TakeFastArithmetic();
+  /// Whether the device is the processor, by packed kernels. Makes no device.
+  [[nodiscard]] bool runs_packed() const;
   /// As DeviceRow::own_bytes. Makes no device.
   [[nodiscard]] bool device_has_own_bytes() const;
 

@@ -9,6 +9,7 @@
 #include "lieq/pipeline/amounts.h"
 #include "lieq/pipeline/bandwidth.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/pack.h"
 #include "lieq/pipeline/requests.h"
 
 namespace lieq {
@@ -17,6 +18,9 @@ namespace {
 std::int64_t StoredBytes(const AnyMatrix& matrix) {
   if (const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix)) {
     return ((*packed)->stored_bits() + 7) / 8;
+  }
+  if (const auto* laid_out = std::get_if<std::shared_ptr<const LaidOutMatrix>>(&matrix)) {
+    return ((*laid_out)->stored_bits() + 7) / 8;
   }
   return Rows(matrix) * Cols(matrix) * static_cast<std::int64_t>(ItemSize(TypeOf(matrix)));
 }
@@ -97,7 +101,7 @@ Speed MeasureSpeed(const SpeedRequest& request, Session& session) {
   if (request.prompt_tokens == 0 && request.new_tokens == 0) {
     throw UsageError("nothing to run: give -p or -n above 0");
   }
-  ModelFolder model = OpenInput(request.model, session.log());
+  ModelFolder model = OpenRunnable(request.model, session);
   Speed speed{.weight_bytes = WeightBytes(model.weights)};
   const int kinds = (request.prompt_tokens > 0 ? 1 : 0) + (request.new_tokens > 0 ? 1 : 0);
   Stage stage(session.context().progress, "measuring speed", "run",

@@ -17,6 +17,7 @@
 #include "lieq/container/special_tokens.h"
 #include "lieq/pipeline/generate.h"
 #include "lieq/pipeline/inputs.h"
+#include "lieq/pipeline/pack.h"
 #include "lieq/serve/openai_api.h"
 #include "lieq/serve/page.h"
 
@@ -89,7 +90,7 @@ class Server::Work {
       : request_(request),
         key_(ReadKey(request.api_key_file)),
         session_(session),
-        model_(OpenInput(request.model, session.log())),
+        model_(OpenRunnable(request.model, session)),
         tokenizer_(OpenTokenizer(model_, session.log())),
         sampling_(SamplingOfChat(request.sampling, model_)),
         engine_(std::move(model_.weights), tokenizer_, EndTokens(model_), request.engine, session),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lieq/tensor/dtype.h"
+#include "lieq/tensor/laid_out_matrix.h"
 #include "lieq/tensor/qmatrix.h"
 #include "lieq/tensor/view.h"
 
@@ -34,22 +35,24 @@ class StackedRows {
 /// Views point into memory that the owner of the weights keeps alive. A QMatrix is shared, since
 /// the quantizer, the container and the forward pass all hold it.
 using AnyMatrix = std::variant<View<const Bf16, 2>, View<const F16, 2>, View<const float, 2>,
-                               std::shared_ptr<const QMatrix>, std::shared_ptr<const StackedRows>>;
+                               std::shared_ptr<const QMatrix>, std::shared_ptr<const StackedRows>,
+                               std::shared_ptr<const LaidOutMatrix>>;
 
 [[nodiscard]] Index Rows(const AnyMatrix& matrix) noexcept;
 [[nodiscard]] Index Cols(const AnyMatrix& matrix) noexcept;
 
-/// out [n, cols] = rows begin .. begin + n - 1 as float; exact for every form.
+/// out [n, cols] = rows begin .. begin + n - 1 as float; exact for every form. A laid out matrix
+/// has none here: only what was made of it for products (Device::Prepare).
 void WidenRows(const AnyMatrix& matrix, Index begin, View<float, 2> out);
 
 /// Rows begin .. begin + count - 1, without a copy of floats or mapped codes. Of stacked rows they
-/// lie in one part.
+/// lie in one part, of a laid out matrix they are one.
 [[nodiscard]] AnyMatrix RowsOf(const AnyMatrix& matrix, Index begin, Index count);
 
-/// The type of its elements: kF32, kF16 or kBF16; of a QMatrix kI32.
+/// The type of its elements: kF32, kF16 or kBF16; of a QMatrix and a laid out one kI32.
 [[nodiscard]] DType TypeOf(const AnyMatrix& matrix) noexcept;
 
-/// The bytes the matrix occupies in a mapped file; empty for a QMatrix and for stacked rows.
+/// The bytes the matrix occupies in a mapped file; empty for all but views.
 [[nodiscard]] std::span<const std::byte> MappedBytes(const AnyMatrix& matrix) noexcept;
 
 }  // namespace lieq

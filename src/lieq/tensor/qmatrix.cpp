@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <mutex>
+#include <utility>
 
 #include "lieq/base/assert.h"
 #include "lieq/tensor/dtype.h"
@@ -101,26 +103,60 @@ const KQuant& KQuantOf(const Grid& grid) noexcept {
   return *row;
 }
 
+struct QMatrix::Widened {
+  std::once_flag once;
+  Floats floats;
+};
+
+namespace {
+
+std::vector<float> WidenedNumbers(const StoredNumbers& stored) {
+  std::vector<float> floats(stored.items.size());
+  if (stored.type == DType::kF16) {
+    std::ranges::transform(stored.items, floats.begin(),
+                           [](std::uint16_t bits) { return ToFloat(F16{bits}); });
+  } else {
+    std::ranges::transform(stored.items, floats.begin(),
+                           [](std::uint16_t bits) { return ToFloat(Bf16{bits}); });
+  }
+  return floats;
+}
+
+}  // namespace
+
 QMatrix::QMatrix(Index rows, Index cols, const Grid& grid) : QMatrix(rows, cols, grid, {}, {}) {
   words_.resize(Size(rows * words_per_row_));
 }
 
 QMatrix::QMatrix(Index rows, Index cols, const Grid& grid, std::span<const std::uint32_t> words,
                  std::shared_ptr<const FileMap> file)
+    : QMatrix(rows, cols, grid, words, std::move(file), {}, {}) {}
+
+QMatrix::QMatrix(Index rows, Index cols, const Grid& grid, std::span<const std::uint32_t> words,
+                 std::shared_ptr<const FileMap> file, StoredNumbers scales, StoredNumbers minima)
     : grid_(grid),
       rows_(rows),
       cols_(cols),
       group_columns_(GroupColumns(grid, cols)),
       mapped_(words),
-      file_(std::move(file)) {
+      file_(std::move(file)),
+      stored_scales_(std::move(scales)),
+      stored_minima_(std::move(minima)) {
   LIEQ_ASSERT(rows > 0 && cols > 0 && group_columns_ > 0 && cols % RowStep(grid, cols) == 0);
   LIEQ_ASSERT(grid.bits >= 1 && grid.bits <= 8);
   groups_ = cols / group_columns_;
   words_per_row_ = CeilDiv(cols * grid.bits, 32);
   LIEQ_ASSERT(!file_ || mapped_.size() == Size(rows * words_per_row_));
-  scales_.resize(Size(rows * groups_));
-  if (grid.offset == Offset::kInteger) zeros_.resize(Size(rows * groups_));
-  if (grid.offset == Offset::kFloat) minima_.resize(Size(rows * groups_));
+  const std::size_t numbers = Size(rows * groups_);
+  if (grid.offset == Offset::kInteger) zeros_.resize(numbers);
+  if (stored_scales_.empty()) {
+    floats_.scales.resize(numbers);
+    if (has_minima()) floats_.minima.resize(numbers);
+  } else {
+    LIEQ_ASSERT(!grid.k_quant && stored_scales_.items.size() == numbers);
+    LIEQ_ASSERT(stored_minima_.items.size() == (has_minima() ? numbers : 0));
+    widened_ = std::make_shared<Widened>();
+  }
   supers_.resize(Size(rows * supers()));
 }
 
@@ -133,15 +169,42 @@ std::span<std::uint32_t> QMatrix::words() {
   return words_;
 }
 
+const QMatrix::Floats& QMatrix::Widen() const {
+  std::call_once(widened_->once, [&] {
+    widened_->floats.scales = WidenedNumbers(stored_scales_);
+    widened_->floats.minima = WidenedNumbers(stored_minima_);
+    for (const StoredNumbers* stored : {&stored_scales_, &stored_minima_}) {
+      // They are read once, and the memory of both would be held until the file is closed.
+      if (stored->file) stored->file->Drop(std::as_bytes(stored->items));
+    }
+  });
+  return widened_->floats;
+}
+
+QMatrix::Floats& QMatrix::OwnNumbers() {
+  if (widened_) {
+    floats_ = Widen();
+    widened_.reset();
+    stored_scales_ = {};
+    stored_minima_ = {};
+  }
+  return floats_;
+}
+
 void QMatrix::Release(Index row, Index rows) const noexcept {
-  if (!file_) return;
-  // Pages that reach beyond the rows go too: whoever reads there gets them again.
-  constexpr std::size_t kPage = 4096;
-  const auto all = std::as_bytes(mapped_);
-  const std::size_t bytes = Size(words_per_row_) * sizeof(std::uint32_t);
-  const std::size_t begin = Size(row) * bytes, end = begin + Size(rows) * bytes;
-  const std::size_t from = begin - std::min(begin, kPage), to = std::min(all.size(), end + kPage);
-  file_->Drop(all.subspan(from, to - from));
+  const auto release = [&](const std::shared_ptr<const FileMap>& file, auto items) {
+    if (!file || items.empty()) return;
+    // Pages that reach beyond the rows go too: whoever reads there gets them again.
+    constexpr std::size_t kPage = 4096;
+    const auto all = std::as_bytes(items);
+    const std::size_t bytes = all.size() / Size(rows_);
+    const std::size_t begin = Size(row) * bytes, end = begin + Size(rows) * bytes;
+    const std::size_t from = begin - std::min(begin, kPage), to = std::min(all.size(), end + kPage);
+    file->Drop(all.subspan(from, to - from));
+  };
+  release(file_, mapped_);
+  release(stored_scales_.file, stored_scales_.items);
+  release(stored_minima_.file, stored_minima_.items);
 }
 
 View<const std::uint8_t, 2> QMatrix::zeros() const noexcept {
@@ -154,14 +217,14 @@ View<std::uint8_t, 2> QMatrix::zeros() noexcept {
   return {zeros_.data(), rows_, groups_};
 }
 
-View<const float, 2> QMatrix::minima() const noexcept {
-  if (minima_.empty()) return {};
-  return {minima_.data(), rows_, groups_};
+View<const float, 2> QMatrix::minima() const {
+  if (!has_minima()) return {};
+  return {Numbers().minima.data(), rows_, groups_};
 }
 
-View<float, 2> QMatrix::minima() noexcept {
-  if (minima_.empty()) return {};
-  return {minima_.data(), rows_, groups_};
+View<float, 2> QMatrix::minima() {
+  if (!has_minima()) return {};
+  return {OwnNumbers().minima.data(), rows_, groups_};
 }
 
 void QMatrix::SetSuper(Index row, Index block, const SuperBlock& super) {
@@ -179,8 +242,8 @@ void QMatrix::SetSuper(Index row, Index block, const SuperBlock& super) {
     }
     LIEQ_ASSERT(scale >= kind.least_scale() && scale <= kind.most_scale());
     const std::size_t group = Size(row * groups_ + block * kind.groups()) + g;
-    scales_[group] = super.Scale(g);
-    if (kind.has_minima()) minima_[group] = super.Minimum(g);
+    floats_.scales[group] = super.Scale(g);
+    if (kind.has_minima()) floats_.minima[group] = super.Minimum(g);
   }
 }
 
@@ -192,9 +255,9 @@ void QMatrix::CopyRow(Index row, const QMatrix& from) {
     std::copy_n(source.begin() + row * share, share, target.begin() + row * share);
   };
   copy(from.words(), words());
-  copy(from.scales_, scales_);
+  copy(from.Numbers().scales, OwnNumbers().scales);
   copy(from.zeros_, zeros_);
-  copy(from.minima_, minima_);
+  copy(from.Numbers().minima, OwnNumbers().minima);
   copy(from.supers_, supers_);
 }
 
@@ -204,16 +267,22 @@ QMatrix QMatrix::Slice(Index begin, Index count) const {
     const std::size_t share = source.size() / Size(rows_);
     return std::span(source).subspan(Size(begin) * share, Size(count) * share);
   };
+  const auto stored = [&](const StoredNumbers& numbers) {
+    return StoredNumbers{numbers.type, rows(numbers.items), numbers.file};
+  };
   QMatrix part;
   if (file_) {
-    part = QMatrix(count, cols_, grid_, rows(mapped_), file_);
+    part = QMatrix(count, cols_, grid_, rows(mapped_), file_, stored(stored_scales_),
+                   stored(stored_minima_));
   } else {
     part = QMatrix(count, cols_, grid_);
     std::ranges::copy(rows(words_), part.words_.begin());
   }
-  std::ranges::copy(rows(scales_), part.scales_.begin());
+  if (!part.widened_) {
+    std::ranges::copy(rows(Numbers().scales), part.floats_.scales.begin());
+    std::ranges::copy(rows(Numbers().minima), part.floats_.minima.begin());
+  }
   std::ranges::copy(rows(zeros_), part.zeros_.begin());
-  std::ranges::copy(rows(minima_), part.minima_.begin());
   std::ranges::copy(rows(supers_), part.supers_.begin());
   return part;
 }
@@ -233,9 +302,9 @@ QMatrix QMatrix::Stacked(std::span<const std::shared_ptr<const QMatrix>> parts) 
       std::ranges::copy(source, target.begin() + static_cast<std::ptrdiff_t>(Size(row) * share));
     };
     put(part->words(), all.words_);
-    put(part->scales_, all.scales_);
+    put(part->Numbers().scales, all.floats_.scales);
     put(part->zeros_, all.zeros_);
-    put(part->minima_, all.minima_);
+    put(part->Numbers().minima, all.floats_.minima);
     put(part->supers_, all.supers_);
     row += part->rows_;
   }
@@ -255,6 +324,7 @@ void QMatrix::GetRow(Index row, std::span<std::uint8_t> codes) const {
 void QMatrix::Dequantize(Index begin, View<float, 2> out) const {
   LIEQ_ASSERT(begin >= 0 && begin + out.rows() <= rows_ && out.cols() == cols_);
   std::vector<std::uint8_t> codes(Size(cols_));
+  const Floats& numbers = Numbers();
   for (Index r = 0; r < out.rows(); ++r) {
     const Index row = begin + r;
     GetRow(row, codes);
@@ -262,10 +332,10 @@ void QMatrix::Dequantize(Index begin, View<float, 2> out) const {
     const std::uint8_t* from = codes.data();
     for (Index g = 0; g < groups_; ++g) {
       const std::size_t group = Size(row * groups_ + g);
-      const float scale = scales_[group];
+      const float scale = numbers.scales[group];
       // One expression for all offsets: less 0 and plus -0 leave every number as it is.
       const float zero = zeros_.empty() ? grid_.shared_zero() : static_cast<float>(zeros_[group]);
-      const float minimum = minima_.empty() ? -0.0f : minima_[group];
+      const float minimum = numbers.minima.empty() ? -0.0f : numbers.minima[group];
       for (Index c = 0; c < group_columns_; ++c) {
         to[c] = scale * (static_cast<float>(from[c]) - zero) + minimum;
       }
@@ -275,8 +345,8 @@ void QMatrix::Dequantize(Index begin, View<float, 2> out) const {
   }
 }
 
-std::int64_t QMatrix::stored_bits() const noexcept {
-  return rows_ * (cols_ * grid_.bits + groups_ * grid_.group_bits());
+std::int64_t StoredBits(const Grid& grid, Index rows, Index cols) noexcept {
+  return rows * (cols * grid.bits + cols / GroupColumns(grid, cols) * grid.group_bits());
 }
 
 void PackCodes(std::span<const std::uint8_t> codes, int bits, std::span<std::uint32_t> words) {

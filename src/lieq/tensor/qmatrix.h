@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lieq/base/files.h"
+#include "lieq/tensor/dtype.h"
 #include "lieq/tensor/view.h"
 
 namespace lieq {
@@ -61,6 +62,10 @@ struct Grid {
 /// What must divide a row of `cols` columns: the columns of a group, or of a super-block.
 [[nodiscard]] Index RowStep(const Grid& grid, Index cols) noexcept;
 
+/// Bits of codes, scales, zero-points and minima of a matrix [rows, cols]: what every container
+/// stores.
+[[nodiscard]] std::int64_t StoredBits(const Grid& grid, Index rows, Index cols) noexcept;
+
 /// Columns of a super-block.
 inline constexpr Index kSuperColumns = 256;
 
@@ -104,6 +109,15 @@ struct SuperBlock {
   }
 };
 
+/// Scales or minima [rows, groups] where they lie in a mapped file: of F16 or BF16, all finite.
+struct StoredNumbers {
+  DType type = DType::kBF16;
+  std::span<const std::uint16_t> items;
+  std::shared_ptr<const FileMap> file;
+
+  [[nodiscard]] bool empty() const noexcept { return items.empty(); }
+};
+
 /// One linear's weights [rows, cols] as codes, scales and offsets.
 ///
 /// Invariants, true from construction on: cols is a multiple of RowStep; every code is below
@@ -122,6 +136,11 @@ class QMatrix {
   QMatrix(Index rows, Index cols, const Grid& grid, std::span<const std::uint32_t> words,
           std::shared_ptr<const FileMap> file);
 
+  /// The same with scales, and where offsets are kFloat minima, where they lie. They become floats
+  /// when somebody asks for them: a model of 4B has sixty million, and packed kernels want none.
+  QMatrix(Index rows, Index cols, const Grid& grid, std::span<const std::uint32_t> words,
+          std::shared_ptr<const FileMap> file, StoredNumbers scales, StoredNumbers minima);
+
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
   [[nodiscard]] const Grid& grid() const noexcept { return grid_; }
@@ -133,19 +152,25 @@ class QMatrix {
     return file_ ? mapped_ : std::span<const std::uint32_t>(words_);
   }
   [[nodiscard]] std::span<std::uint32_t> words();
-  /// Gives the pages of mapped words of these rows back to the system (they can be read again).
+  /// Gives the pages of mapped words and numbers of these rows back to the system (they can be read
+  /// again).
   void Release(Index row, Index rows) const noexcept;
   /// [rows, groups]. Those of a K-quant grid are written by SetSuper, and only read here.
-  [[nodiscard]] View<const float, 2> scales() const noexcept {
-    return {scales_.data(), rows_, groups_};
+  [[nodiscard]] View<const float, 2> scales() const {
+    return {Numbers().scales.data(), rows_, groups_};
   }
-  [[nodiscard]] View<float, 2> scales() noexcept { return {scales_.data(), rows_, groups_}; }
+  [[nodiscard]] View<float, 2> scales() { return {OwnNumbers().scales.data(), rows_, groups_}; }
+  /// Where they lie in a file, as long as nobody may have written to them; else empty.
+  [[nodiscard]] const StoredNumbers& stored_scales() const noexcept { return stored_scales_; }
+  [[nodiscard]] const StoredNumbers& stored_minima() const noexcept { return stored_minima_; }
   /// Zero-points [rows, groups]; empty (0 by 0) unless offsets are kInteger.
   [[nodiscard]] View<const std::uint8_t, 2> zeros() const noexcept;
   [[nodiscard]] View<std::uint8_t, 2> zeros() noexcept;
   /// [rows, groups]; empty (0 by 0) unless offsets are kFloat.
-  [[nodiscard]] View<const float, 2> minima() const noexcept;
-  [[nodiscard]] View<float, 2> minima() noexcept;
+  [[nodiscard]] View<const float, 2> minima() const;
+  [[nodiscard]] View<float, 2> minima();
+  /// Whether there are minima. Makes no floats of them.
+  [[nodiscard]] bool has_minima() const noexcept { return grid_.offset == Offset::kFloat; }
 
   /// Super-blocks of a row: cols / kSuperColumns on a K-quant grid, else 0.
   [[nodiscard]] Index supers() const noexcept { return grid_.k_quant ? cols_ / kSuperColumns : 0; }
@@ -174,18 +199,31 @@ class QMatrix {
   /// grids the result is llama.cpp's bit for bit.
   void Dequantize(Index begin, View<float, 2> out) const;
 
-  /// Bits of codes, scales, zero-points and minima: what every container stores.
-  [[nodiscard]] std::int64_t stored_bits() const noexcept;
+  [[nodiscard]] std::int64_t stored_bits() const noexcept {
+    return StoredBits(grid_, rows_, cols_);
+  }
 
  private:
+  /// [rows, groups] each, or none.
+  struct Floats {
+    std::vector<float> scales, minima;
+  };
+  /// Floats of what is stored, once somebody has asked for them. Copies share them.
+  struct Widened;
+
+  [[nodiscard]] const Floats& Numbers() const { return widened_ ? Widen() : floats_; }
+  [[nodiscard]] const Floats& Widen() const;
+  [[nodiscard]] Floats& OwnNumbers();
+
   Grid grid_;
   Index rows_ = 0, cols_ = 0, group_columns_ = 0, groups_ = 0, words_per_row_ = 0;
   std::vector<std::uint32_t> words_;       // empty where they are mapped
   std::span<const std::uint32_t> mapped_;  // in file_
   std::shared_ptr<const FileMap> file_;    // null: words are the matrix's own
-  std::vector<float> scales_;
+  Floats floats_;                          // empty where they are stored
+  StoredNumbers stored_scales_, stored_minima_;
+  std::shared_ptr<Widened> widened_;  // of these; null where there are none
   std::vector<std::uint8_t> zeros_;
-  std::vector<float> minima_;
   std::vector<SuperBlock> supers_;  // [rows, supers]
 };
 

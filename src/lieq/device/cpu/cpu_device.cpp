@@ -83,6 +83,10 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
   }
 
   Prepared Prepare(const AnyMatrix& matrix) override {
+    if (const auto* laid_out = std::get_if<std::shared_ptr<const LaidOutMatrix>>(&matrix)) {
+      LIEQ_ASSERT(packed_products_);  // what opens such a file asks for them first
+      return std::make_shared<CpuPrepared>(PackedMatrix(**laid_out, pool_));
+    }
     const auto* codes = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
     if (packed_products_ && codes != nullptr && PackedMatrix::Holds((*codes)->grid())) {
       return std::make_shared<CpuPrepared>(PackedMatrix(**codes, pool_, pages_));

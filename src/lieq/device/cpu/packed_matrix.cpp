@@ -4,13 +4,18 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "lieq/base/assert.h"
+#include "lieq/base/error.h"
+#include "lieq/device/cpu/side_by_side.h"
 #include "lieq/tensor/dtype.h"
 
 namespace lieq {
@@ -18,6 +23,7 @@ namespace {
 
 constexpr std::ptrdiff_t kLanes = kBlockRows;
 constexpr Index kBlocksOfTask = 16;
+constexpr std::string_view kRemedy = "the file is damaged: make it again by `lieq pack`";
 
 /// Words that a step takes of one row.
 std::ptrdiff_t StepWords(int bits) {
@@ -122,32 +128,59 @@ void StreamOfStep(int bits, const ThreeWords& words, std::uint32_t* stream) {
   return bits == 3 ? StreamOfThrees(words, stream) : StreamOfSixes(words, stream);
 }
 
-/// Whether f16 holds all of the numbers.
-bool FitHalves(View<const float, 2> numbers, ThreadPool& pool) {
-  constexpr Index kRowsOfTask = 256;
-  std::atomic<bool> fit = true;
-  pool.ParallelFor(CeilDiv(numbers.rows(), kRowsOfTask), [&](Index task, int) {
-    const Index row = task * kRowsOfTask, rows = std::min(kRowsOfTask, numbers.rows() - row);
-    const View<const float, 2> part = numbers.Rows(row, rows);
-    const auto fits = [](float v) {
-      // Of most scales their bits say it: an exponent that f16 has, and no more bits than it.
-      const auto bits = std::bit_cast<std::uint32_t>(v);
-      const std::uint32_t exponent = bits >> 23 & 0xFF;
-      const bool plain = (bits & 0x1FFF) == 0 && exponent > 112 && exponent < 143;
-      return plain || ToFloat(ToF16(v)) == v;
-    };
-    if (!std::all_of(part.data(), part.data() + part.size(), fits)) fit = false;
-  });
-  return fit;
+/// Whether f16 holds the number.
+bool FitsHalf(float v) {
+  // Of most scales their bits say it: an exponent that f16 has, and no more bits than it.
+  const auto bits = std::bit_cast<std::uint32_t>(v);
+  const std::uint32_t exponent = bits >> 23 & 0xFF;
+  const bool plain = (bits & 0x1FFF) == 0 && exponent > 112 && exponent < 143;
+  return plain || ToFloat(ToF16(v)) == v;
 }
 
-/// The grid that a matrix is packed on: of its own width, or of 6 bits where it has 5, or 8 and
-/// needs no more, as those that were read from Q5_0.
-Grid HeldGrid(const QMatrix& from, ThreadPool& pool) {
-  Grid grid = from.grid();
+/// Whether a number of bf16 has an exponent that normal numbers of f16 have: then f16 holds it.
+constexpr bool IsPlain(std::uint16_t bf16) {
+  return static_cast<std::uint16_t>((bf16 & 0x7FFF) - (113 << 7)) < (30 << 7);
+}
+
+/// A number of bf16 that f16 holds.
+constexpr std::uint16_t HalfOf(std::uint16_t bf16) {
+  if (!IsPlain(bf16)) return ToF16(ToFloat(Bf16{bf16})).bits;
+  return static_cast<std::uint16_t>((bf16 & 0x8000) | ((bf16 & 0x7FFF) - (112 << 7)) << 3);
+}
+static_assert(HalfOf(0x3F80) == 0x3C00 && HalfOf(0xBFC0) == 0xBE00 && HalfOf(0) == 0);
+
+/// Whether f16 holds all of them, [rows, groups], as they are stored or else as floats.
+template <class Floats>
+bool FitHalves(const StoredNumbers& stored, const Floats& floats, ThreadPool& pool) {
+  if (!stored.empty() && stored.type == DType::kF16) return true;
+  const auto all_of = [&pool](auto items, const auto& fits) {
+    constexpr Index kTask = Index{1} << 16;
+    std::atomic<bool> fit = true;
+    const auto count = static_cast<Index>(items.size());
+    pool.ParallelFor(CeilDiv(count, kTask), [&](Index task, int) {
+      const auto part =
+          items.subspan(Size(task * kTask), Size(std::min(kTask, count - task * kTask)));
+      if (!std::ranges::all_of(part, fits)) fit = false;
+    });
+    return fit.load();
+  };
+  if (!stored.empty()) {
+    const auto fits = [](std::uint16_t bits) {
+      return IsPlain(bits) || FitsHalf(ToFloat(Bf16{bits}));
+    };
+    return all_of(stored.items, fits);
+  }
+  const View<const float, 2> numbers = floats();
+  return all_of(std::span(numbers.data(), Size(numbers.size())), FitsHalf);
+}
+
+/// The bits that codes are packed in: their own width, or 6 where it is 5, or 8 and they need no
+/// more, as those that were read from Q5_0.
+int HeldBits(const QMatrix& from, ThreadPool& pool) {
+  const Grid& grid = from.grid();
   const bool symmetric = grid.symmetric();
-  if (grid.bits == 5 && grid.offset != Offset::kHalf) grid.bits = 6;
-  if (grid.bits != 8 || !(symmetric || grid.offset == Offset::kFloat)) return grid;
+  if (grid.bits == 5 && grid.offset != Offset::kHalf) return 6;
+  if (grid.bits != 8 || !(symmetric || grid.offset == Offset::kFloat)) return grid.bits;
   const auto first = static_cast<std::uint8_t>(symmetric ? 128 - 32 : 0);
   constexpr std::uint8_t kCodes = 64;
   constexpr Index kRowsOfTask = 64;
@@ -163,8 +196,22 @@ Grid HeldGrid(const QMatrix& from, ThreadPool& pool) {
       if (!std::all_of(codes, codes + from.cols(), fits)) fit = false;
     }
   });
-  if (fit) grid.bits = 6;
-  return grid;
+  return fit ? 6 : 8;
+}
+
+/// Whether it is true of all items of a matrix, a block of it at a time.
+template <class T, class Function>
+bool AllOf(View<const T, 2> items, ThreadPool& pool, const Function& is) {
+  constexpr Index kRowsOfTask = 16;
+  std::atomic<bool> all = true;
+  pool.ParallelFor(CeilDiv(items.rows(), kRowsOfTask), [&](Index task, int) {
+    const Index row = task * kRowsOfTask, rows = std::min(kRowsOfTask, items.rows() - row);
+    const View<const T, 2> part = items.Rows(row, rows);
+    std::uint32_t others = 0;  // without a way out, so that items are looked at side by side
+    for (Index i = 0; i < part.size(); ++i) others |= is(part.data()[i]) ? 0u : 1u;
+    if (others != 0) all = false;
+  });
+  return all;
 }
 
 }  // namespace
@@ -194,36 +241,52 @@ bool PackedMatrix::Holds(const Grid& grid) noexcept {
 PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool)
     : PackedMatrix(from, pool, *std::make_unique<LargePages>(0)) {}
 
-PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pages)
-    : rows_(from.rows()),
-      cols_(from.cols()),
-      grid_(HeldGrid(from, pool)),
-      shape_(ShapeOf(grid_, from.cols())) {
-  LIEQ_ASSERT(Holds(grid_));
-  const bool minima = from.minima().size() > 0;
-  half_ = grid_.k_quant || (FitHalves(from.scales(), pool) && FitHalves(from.minima(), pool));
+PackedMatrix::PackedMatrix(Index rows, Index cols, const LaidOutForm& form)
+    : rows_(rows), cols_(cols), form_(form), grid_(form.grid) {
+  LIEQ_ASSERT(Holds(form.grid) && IsForm(form, cols));
+  grid_.bits = form.bits;
+  shape_ = ShapeOf(grid_, cols);
+}
+
+LaidOutForm PackedMatrix::FormOf(const QMatrix& from, ThreadPool& pool) {
+  return {.grid = from.grid(),
+          .bits = HeldBits(from, pool),
+          .half = from.grid().k_quant ||
+                  (FitHalves(
+                       from.stored_scales(), [&] { return from.scales(); }, pool) &&
+                   FitHalves(from.stored_minima(), [&] { return from.minima(); }, pool))};
+}
+
+std::int64_t PackedMatrix::BytesOf(const LaidOutForm& form, Index rows, Index cols) {
+  return static_cast<std::int64_t>(PackedMatrix(rows, cols, form).LayOut(nullptr));
+}
+
+std::size_t PackedMatrix::LayOut(std::byte* base) {
+  const bool minima = grid_.offset == Offset::kFloat, half = form_.half;
   const Index numbers = shape_.groups * kLanes;
   const Index parts = numbers * shape_.group_pieces * shape_.parts;  // of K-quants
-  const bool zeros = from.zeros().size() > 0 || (grid_.k_quant && minima);
-  // Twice: what it takes, and where it lies.
-  const auto lay_out = [&](std::byte* base) {
-    std::size_t used = 0;
-    const auto place = [&]<class T>(View<T, 2>& view, bool there, Index cols) {
-      if (!there) return;
-      if (base != nullptr) view = {reinterpret_cast<T*>(base + used), blocks(), cols};
-      used += (Size(blocks() * cols) * sizeof(T) + 63) / 64 * 64;
-    };
-    place(codes_, true, shape_.groups * shape_.group_steps * StepWords(shape_.bits) * kLanes);
-    place(scales_, half_, numbers);
-    place(minima_, half_ && minima, numbers);
-    place(wide_scales_, !half_, numbers);
-    place(wide_minima_, !half_ && minima, numbers);
-    place(zeros_, zeros, grid_.k_quant ? parts : numbers);
-    place(factors_, grid_.k_quant, parts);
-    return used;
+  const bool zeros = grid_.offset == Offset::kInteger || (grid_.k_quant && minima);
+  std::size_t used = 0;
+  const auto place = [&]<class T>(View<T, 2>& view, bool there, Index cols) {
+    if (!there) return;
+    if (base != nullptr) view = {reinterpret_cast<T*>(base + used), blocks(), cols};
+    used += (Size(blocks() * cols) * sizeof(T) + 63) / 64 * 64;
   };
-  held_ = pages.Take(lay_out(nullptr));
-  lay_out(held_.get());
+  place(codes_, true, shape_.groups * shape_.group_steps * StepWords(shape_.bits) * kLanes);
+  place(scales_, half, numbers);
+  place(minima_, half && minima, numbers);
+  place(wide_scales_, !half, numbers);
+  place(wide_minima_, !half && minima, numbers);
+  place(zeros_, zeros, grid_.k_quant ? parts : numbers);
+  place(factors_, grid_.k_quant, parts);
+  return used;
+}
+
+PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pages)
+    : PackedMatrix(from.rows(), from.cols(), FormOf(from, pool)) {
+  const std::shared_ptr<std::byte> taken = pages.Take(LayOut(nullptr));
+  LayOut(taken.get());
+  held_ = taken;
   pool.ParallelFor(CeilDiv(blocks(), kBlocksOfTask), [&](Index task, int) {
     const Index end = std::min(blocks(), (task + 1) * kBlocksOfTask);
     for (Index block = task * kBlocksOfTask; block < end; ++block) Pack(from, block);
@@ -233,6 +296,58 @@ PackedMatrix::PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pa
   });
   // Pages come in by sixteen, and so some came back.
   from.Release(0, rows_);
+}
+
+PackedMatrix::PackedMatrix(const LaidOutMatrix& from, ThreadPool& pool)
+    : PackedMatrix(from.rows(), from.cols(), from.whole().form) {
+  const LaidOutMatrix::Part& part = from.whole();
+  const std::size_t bytes = LayOut(nullptr);
+  if (part.bytes.size() != bytes) {
+    throw Error({.what = "a packed matrix of the wrong size",
+                 .where = part.where,
+                 .expected = std::to_string(bytes) + " bytes",
+                 .found = std::to_string(part.bytes.size()),
+                 .hint = std::string(kRemedy)});
+  }
+  LIEQ_ASSERT(reinterpret_cast<std::uintptr_t>(part.bytes.data()) % 64 == 0);
+  held_ = {from.file(), part.bytes.data()};
+  // Only read from here on: views are of what may be written, for Pack.
+  LayOut(const_cast<std::byte*>(part.bytes.data()));
+  CheckNumbers(part.where, pool);
+}
+
+void PackedMatrix::CheckNumbers(const std::string& where, ThreadPool& pool) const {
+  const auto check = [&](bool fine, const char* what, std::string expected) {
+    if (fine) return;
+    throw Error({.what = std::string(what) + " that no matrix has",
+                 .where = where,
+                 .expected = std::move(expected),
+                 .found = "others",
+                 .hint = std::string(kRemedy)});
+  };
+  const auto is_finite = [](float v) { return std::isfinite(v); };
+  const auto is_half = [](std::uint16_t v) { return (v & 0x7C00) != 0x7C00; };
+  const auto all = [&]<class T>(View<T, 2> items, const auto& is) {
+    return AllOf(View<const T, 2>(items), pool, is);
+  };
+  check(all(scales_, is_half) && all(wide_scales_, is_finite), "scales", "finite numbers");
+  check(all(minima_, is_half) && all(wide_minima_, is_finite), "minima", "finite numbers");
+  if (!grid_.k_quant) {
+    const int levels = form_.grid.levels();
+    check(all(zeros_, [levels](std::uint8_t v) { return v < levels; }), "zero-points",
+          "below " + std::to_string(levels));
+    return;
+  }
+  const KQuant& kind = KQuantOf(form_.grid);
+  const int least = kind.least_scale(), most = kind.most_scale(),
+            most_minimum = kind.most_minimum();
+  check(all(factors_, [=](std::int8_t v) { return v >= least && v <= most; }) &&
+            all(zeros_, [=](std::uint8_t v) { return v <= most_minimum; }),
+        "factors", "those of " + std::string(kind.name));
+}
+
+std::span<const std::byte> PackedMatrix::held() const noexcept {
+  return {held_.get(), Size(BytesOf(form_, rows_, cols_))};
 }
 
 void PackedMatrix::PackSupers(const QMatrix& from, Index block) {
@@ -266,7 +381,7 @@ void PackedMatrix::Pack(const QMatrix& from, Index block) {
       const float* of_row = numbers.Row(row).data();
       for (Index g = 0; g < shape_.groups; ++g) {
         const Index at = g * kLanes + row - begin;
-        if (half_) {
+        if (form_.half) {
           halves(block, at) = ToF16(of_row[g]).bits;
         } else {
           floats(block, at) = of_row[g];
@@ -274,8 +389,24 @@ void PackedMatrix::Pack(const QMatrix& from, Index block) {
       }
     }
   };
-  transposed(from.scales(), scales_, wide_scales_);
-  transposed(from.minima(), minima_, wide_minima_);
+  const auto move = [&](const StoredNumbers& stored, const auto& floats,
+                        View<std::uint16_t, 2> halves, View<float, 2> wide) {
+    if (stored.empty() || !form_.half) return transposed(floats(), halves, wide);
+    // Sixteen numbers at a time, which lie side by side where they go.
+    const std::uint16_t* items = stored.items.data() + begin * shape_.groups;
+    std::uint16_t* to = halves.Row(block).data();
+    const bool halves_already = stored.type == DType::kF16;
+    for (Index g = 0; g < shape_.groups; ++g, to += kLanes) {
+      for (Index lane = 0; lane < end - begin; ++lane) {
+        const std::uint16_t bits = items[lane * shape_.groups + g];
+        to[lane] = halves_already ? bits : HalfOf(bits);
+      }
+    }
+  };
+  move(from.stored_scales(), [&] { return from.scales(); }, scales_, wide_scales_);
+  if (from.has_minima()) {
+    move(from.stored_minima(), [&] { return from.minima(); }, minima_, wide_minima_);
+  }
   if (zeros_.size() == 0) return;
   for (Index row = begin; row < end; ++row) {
     for (Index g = 0; g < shape_.groups; ++g) {
@@ -287,13 +418,20 @@ void PackedMatrix::Pack(const QMatrix& from, Index block) {
 void PackedMatrix::PackCodes(const QMatrix& from, Index block) {
   const Index steps = shape_.groups * shape_.group_steps, width = StepWords(shape_.bits);
   // A row's stream is that of its steps where groups fill theirs.
-  const int less = grid_.symmetric() ? from.grid().middle() - grid_.middle() : 0;  // of HeldGrid
+  const int less = grid_.symmetric() ? from.grid().middle() - grid_.middle() : 0;  // of HeldBits
   const bool direct = less == 0 && steps * width == from.words_per_row() &&
                       (shape_.groups == 1 || shape_.group_positions == shape_.group_columns);
   std::vector<std::uint8_t> codes(direct ? 0 : Size(cols_));
   std::vector<std::uint8_t> filled(direct ? 0 : Size(shape_.groups * shape_.group_positions));
   std::vector<std::uint32_t> stream(direct ? 0 : Size(steps * width));
   const Index end = std::min(rows_, (block + 1) * kLanes);
+  if (direct && width == 1) {
+    std::array<const std::uint32_t*, kLanes> lanes{};
+    for (Index row = block * kLanes; row < end; ++row) {
+      lanes[Size(row % kLanes)] = from.words().data() + row * from.words_per_row();
+    }
+    return SideBySide(lanes, steps, codes_.Row(block).data());
+  }
   for (Index row = block * kLanes; row < end; ++row) {
     const std::uint32_t* words = from.words().data() + row * from.words_per_row();
     if (!direct) {
@@ -324,12 +462,12 @@ PackedBlocks PackedMatrix::From(Index block) const noexcept {
   };
   PackedBlocks blocks{};
   blocks.codes = reinterpret_cast<const std::uint8_t*>(row(codes_));
-  blocks.scales = half_ ? static_cast<const void*>(row(scales_)) : row(wide_scales_);
-  blocks.minima = half_ ? static_cast<const void*>(row(minima_)) : row(wide_minima_);
+  blocks.scales = form_.half ? static_cast<const void*>(row(scales_)) : row(wide_scales_);
+  blocks.minima = form_.half ? static_cast<const void*>(row(minima_)) : row(wide_minima_);
   blocks.zeros = grid_.k_quant ? nullptr : row(zeros_);
   blocks.factors = row(factors_);
   blocks.minimum_factors = grid_.k_quant ? row(zeros_) : nullptr;
-  blocks.half = half_;
+  blocks.half = form_.half;
   blocks.twice_zero = static_cast<int>(2 * grid_.shared_zero());
   return blocks;
 }
@@ -342,7 +480,7 @@ std::int64_t PackedMatrix::bytes() const noexcept {
 float PackedMatrix::Number(View<const std::uint16_t, 2> halves, View<const float, 2> floats,
                            Index block, Index group, Index lane) const {
   const Index at = group * kLanes + lane;
-  return half_ ? ToFloat(F16{halves(block, at)}) : floats(block, at);
+  return form_.half ? ToFloat(F16{halves(block, at)}) : floats(block, at);
 }
 
 void PackedMatrix::Dequantize(Index begin, View<float, 2> out) const {

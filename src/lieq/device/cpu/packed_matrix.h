@@ -9,10 +9,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
 
 #include "lieq/base/large_pages.h"
 #include "lieq/base/thread_pool.h"
 #include "lieq/device/cpu/packed_kernels.h"
+#include "lieq/tensor/laid_out_matrix.h"
 #include "lieq/tensor/qmatrix.h"
 
 namespace lieq {
@@ -26,6 +29,14 @@ class PackedMatrix {
   /// held is taken from `pages`, which may end before it.
   PackedMatrix(const QMatrix& from, ThreadPool& pool, LargePages& pages);
   PackedMatrix(const QMatrix& from, ThreadPool& pool);
+  /// Of a whole one, read where it lies. Throws Error naming it where there are not the bytes that
+  /// its form takes, and for scales, minima, zeros and factors that no matrix has: of a file they
+  /// may be anything. Codes may be anything too, and are codes.
+  PackedMatrix(const LaidOutMatrix& from, ThreadPool& pool);
+
+  /// How a matrix of a grid that it holds is laid out, and the bytes of it.
+  [[nodiscard]] static LaidOutForm FormOf(const QMatrix& from, ThreadPool& pool);
+  [[nodiscard]] static std::int64_t BytesOf(const LaidOutForm& form, Index rows, Index cols);
 
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
@@ -36,11 +47,19 @@ class PackedMatrix {
   [[nodiscard]] PackedBlocks From(Index block) const noexcept;
   /// Of codes, scales, zeros and minima.
   [[nodiscard]] std::int64_t bytes() const noexcept;
+  /// The same as they lie, each on a line of the cache: all that a LaidOutMatrix of this form is.
+  [[nodiscard]] std::span<const std::byte> held() const noexcept;
+  [[nodiscard]] const LaidOutForm& form() const noexcept { return form_; }
 
   /// As QMatrix::Dequantize, to the bit.
   void Dequantize(Index begin, View<float, 2> out) const;
 
  private:
+  /// Of this form, with nothing in it.
+  PackedMatrix(Index rows, Index cols, const LaidOutForm& form);
+  /// Places all there is from `base` on, and gives back the bytes of it. Null: nothing is placed.
+  std::size_t LayOut(std::byte* base);
+  void CheckNumbers(const std::string& where, ThreadPool& pool) const;
   void Pack(const QMatrix& from, Index block);
   void PackCodes(const QMatrix& from, Index block);
   void PackSupers(const QMatrix& from, Index block);
@@ -53,10 +72,10 @@ class PackedMatrix {
                              Index block, Index group, Index lane) const;
 
   Index rows_ = 0, cols_ = 0;
-  Grid grid_;
+  LaidOutForm form_;
+  Grid grid_;  // that of the matrix, of form_.bits
   PackedShape shape_;
-  bool half_ = true;                          // all scales and minima are numbers of f16
-  std::shared_ptr<std::byte> held_;           // all of these, each on a line of the cache
+  std::shared_ptr<const std::byte> held_;     // all of these; only read once they are packed
   View<std::uint32_t, 2> codes_;              // [blocks, groups * steps * words of a step * 16]
   View<std::uint16_t, 2> scales_, minima_;    // [blocks, groups * 16], or empty
   View<float, 2> wide_scales_, wide_minima_;  // where f16 does not hold them
