@@ -129,6 +129,24 @@ TEST_F(PartsTest, DamagesOfUnitsAndEnds) {
   ExpectSame(words);
 }
 
+TEST_F(PartsTest, APartWithoutALayerMakesTheCodesOfItsEnds) {
+  int without = 0;
+  for (int part = 1; part <= 8; ++part) {
+    fs::remove_all(folder / "s.codes");  // whoever comes first begins it
+    const Outcome made =
+        Lieq(Sensitivity("s", {"--method", "gptq", "--part", std::to_string(part) + "/8"}));
+    ASSERT_EQ(made.exit, 0) << made.err;
+    const Json file = ReadJson(folder / ("s.part-" + std::to_string(part) + "-of-8"));
+    const Json pieces = file["pieces"];
+    bool has_layers = false;
+    for (const auto& [key, value] : pieces.items()) has_layers |= key.starts_with("layer ");
+    if (has_layers || pieces.empty()) continue;
+    ++without;
+    EXPECT_TRUE(fs::exists(folder / "s.codes/settings.json"));
+  }
+  EXPECT_GT(without, 0) << "nothing is tested";
+}
+
 TEST_F(PartsTest, DamagesInAContext) {
   const Outcome planned = Lieq({"plan", Path("model"), "-o", Path("plan.json"), "--ranking",
                                 "first", "--high-layers", "1", "--group-size", "32"});

@@ -66,6 +66,8 @@ class CodeStore {
   [[nodiscard]] Weights Mix(const ModelGrids& grids, ThreadPool& pool) const;
 
  private:
+  /// Makes the folder, with what says what its codes depend on.
+  void Begin() const;
   void ReplaceEnd(End end, const Grid& grid, Weights& weights) const;
 
   std::filesystem::path folder_;
