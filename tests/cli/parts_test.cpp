@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <thread>
 
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
@@ -170,6 +171,89 @@ TEST_F(PartsTest, RowsOfStudies) {
                 Path("notes.txt"), "--windows", "2", "--lengths", "64", "--context", "64",
                 "--samples", "4", "--group-size", "32", "--method", "rtn"},
                "study.json");
+  }
+}
+
+TEST_F(PartsTest, StudiesAtTheSameTime) {
+  const std::vector<std::string> words{"study",
+                                       "layers",
+                                       Path("model"),
+                                       "--texts",
+                                       Path("text.txt"),
+                                       "--calibration",
+                                       Path("notes.txt"),
+                                       "--windows",
+                                       "2",
+                                       "--lengths",
+                                       "64",
+                                       "--context",
+                                       "64",
+                                       "--samples",
+                                       "4",
+                                       "--group-size",
+                                       "32",
+                                       "--method",
+                                       "gptq",
+                                       "--rankings",
+                                       "compactness,perplexity-drop",
+                                       "--threads",
+                                       "1"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    return Lieq(all);
+  };
+  ASSERT_EQ(with({"-o", Path("whole")}).exit, 0);
+  {
+    std::vector<std::jthread> processes;
+    for (const char* part : {"1/3", "2/3", "3/3"}) {
+      processes.emplace_back([&, part] {
+        const Outcome made = with({"-o", Path("parts"), "--part", part});
+        EXPECT_EQ(made.exit, 0) << made.err;
+      });
+    }
+  }
+  const Outcome merged = Lieq(
+      {"merge", Path("parts.part-1-of-3"), Path("parts.part-2-of-3"), Path("parts.part-3-of-3")});
+  ASSERT_EQ(merged.exit, 0) << merged.err;
+  EXPECT_EQ(Lasting(ReadRecord(folder / "parts/study.json")),
+            Lasting(ReadRecord(folder / "whole/study.json")));
+}
+
+TEST_F(PartsTest, WhatAllPartsNeedIsTakenFromThoseThatHaveIt) {
+  const auto part = [&](const std::string& which) {
+    const Outcome made =
+        Lieq({"study", "layers", Path("model"), "--texts", Path("text.txt"), "--calibration",
+              Path("notes.txt"), "--windows", "2", "--lengths", "64", "--group-size", "32",
+              "--method", "rtn", "-o", Path("s"), "--part", which});
+    ASSERT_EQ(made.exit, 0) << made.err;
+  };
+  const auto spectra = [](const Json& file) {
+    std::vector<std::string> values;
+    for (const auto& [key, value] : file["pieces"].items()) {
+      if (key.starts_with("spectra of layer 2")) values.push_back(value.dump());
+    }
+    return values;
+  };
+  part("1/2");  // nobody else is there: all of it
+  const fs::path one = folder / "s.part-1-of-2", two = folder / "s.part-2-of-2";
+  Json marked = ReadJson(one);
+  ASSERT_EQ(spectra(marked).size(), 1u);
+  for (auto& [key, value] : marked["pieces"].items()) {
+    if (key.starts_with("spectra of layer 2")) value[0][0] = 0.125;
+  }
+  WriteText(one, marked.dump());
+  part("2/2");
+  EXPECT_EQ(spectra(ReadJson(two)), spectra(marked)) << "it computed what was there";
+
+  // Of other settings, or damaged: as if it were not there.
+  for (const bool damaged : {false, true}) {
+    fs::remove(two);
+    marked["settings"]["seed"] = "5";
+    WriteText(one, damaged ? marked.dump().substr(0, 100) : marked.dump());
+    part("2/2");
+    ASSERT_EQ(spectra(ReadJson(two)).size(), 1u);
+    EXPECT_NE(spectra(ReadJson(two)), spectra(marked));
   }
 }
 

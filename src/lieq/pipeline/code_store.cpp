@@ -171,6 +171,15 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
   progress.End();
 }
 
+bool CodeStore::Has(std::span<const Grid> candidates) const {
+  for (Index layer = 0; layer < model_->weights.config.layers; ++layer) {
+    for (const Grid& grid : candidates) {
+      if (!fs::exists(File(layer, grid))) return false;
+    }
+  }
+  return true;
+}
+
 void CodeStore::MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
                          const Windows& windows, Session& session) const {
   std::vector<std::pair<const EndCandidates*, std::size_t>> all;

@@ -44,6 +44,9 @@ class CodeStore {
   void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
             std::span<const Index> layers, Session& session) const;
 
+  /// Whether all are there, of every layer.
+  [[nodiscard]] bool Has(std::span<const Grid> candidates) const;
+
   /// The same for embedding and head; of some of their candidates.
   void MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
                 const Windows& windows, Session& session) const;

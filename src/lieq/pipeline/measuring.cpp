@@ -493,8 +493,13 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
   }
   EndRuns ends;  // in a context, units alone are measured
   if (base.empty()) ends = EndsToMeasure(all.ends, config.layers, pieces);
+  if (pieces != nullptr && pieces->computes()) session.others().Show();
   bench.store->Make(candidates, options, bench.windows, layers, session);
   if (!base.empty() && !layers.empty()) {  // the mix is of all layers
+    if (pieces != nullptr) {
+      (void)AwaitOthers(session.others(), session.context(), watch.seconds(),
+                        [&] { return bench.store->Has(candidates); });
+    }
     bench.store->Make(candidates, options, bench.windows, session);
   }
   bench.store->MakeEnds(ends, options, bench.windows, session);
