@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <thread>
 
 #include "lieq/io/json.h"
 #include "tests/cli/program.h"
@@ -129,6 +130,24 @@ TEST_F(PartsTest, DamagesOfUnitsAndEnds) {
   ExpectSame(words);
 }
 
+TEST_F(PartsTest, APartWithoutALayerMakesTheCodesOfItsEnds) {
+  int without = 0;
+  for (int part = 1; part <= 8; ++part) {
+    fs::remove_all(folder / "s.codes");  // whoever comes first begins it
+    const Outcome made =
+        Lieq(Sensitivity("s", {"--method", "gptq", "--part", std::to_string(part) + "/8"}));
+    ASSERT_EQ(made.exit, 0) << made.err;
+    const Json file = ReadJson(folder / ("s.part-" + std::to_string(part) + "-of-8"));
+    const Json pieces = file["pieces"];
+    bool has_layers = false;
+    for (const auto& [key, value] : pieces.items()) has_layers |= key.starts_with("layer ");
+    if (has_layers || pieces.empty()) continue;
+    ++without;
+    EXPECT_TRUE(fs::exists(folder / "s.codes/settings.json"));
+  }
+  EXPECT_GT(without, 0) << "nothing is tested";
+}
+
 TEST_F(PartsTest, DamagesInAContext) {
   const Outcome planned = Lieq({"plan", Path("model"), "-o", Path("plan.json"), "--ranking",
                                 "first", "--high-layers", "1", "--group-size", "32"});
@@ -152,6 +171,89 @@ TEST_F(PartsTest, RowsOfStudies) {
                 Path("notes.txt"), "--windows", "2", "--lengths", "64", "--context", "64",
                 "--samples", "4", "--group-size", "32", "--method", "rtn"},
                "study.json");
+  }
+}
+
+TEST_F(PartsTest, StudiesAtTheSameTime) {
+  const std::vector<std::string> words{"study",
+                                       "layers",
+                                       Path("model"),
+                                       "--texts",
+                                       Path("text.txt"),
+                                       "--calibration",
+                                       Path("notes.txt"),
+                                       "--windows",
+                                       "2",
+                                       "--lengths",
+                                       "64",
+                                       "--context",
+                                       "64",
+                                       "--samples",
+                                       "4",
+                                       "--group-size",
+                                       "32",
+                                       "--method",
+                                       "gptq",
+                                       "--rankings",
+                                       "compactness,perplexity-drop",
+                                       "--threads",
+                                       "1"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    return Lieq(all);
+  };
+  ASSERT_EQ(with({"-o", Path("whole")}).exit, 0);
+  {
+    std::vector<std::jthread> processes;
+    for (const char* part : {"1/3", "2/3", "3/3"}) {
+      processes.emplace_back([&, part] {
+        const Outcome made = with({"-o", Path("parts"), "--part", part});
+        EXPECT_EQ(made.exit, 0) << made.err;
+      });
+    }
+  }
+  const Outcome merged = Lieq(
+      {"merge", Path("parts.part-1-of-3"), Path("parts.part-2-of-3"), Path("parts.part-3-of-3")});
+  ASSERT_EQ(merged.exit, 0) << merged.err;
+  EXPECT_EQ(Lasting(ReadRecord(folder / "parts/study.json")),
+            Lasting(ReadRecord(folder / "whole/study.json")));
+}
+
+TEST_F(PartsTest, WhatAllPartsNeedIsTakenFromThoseThatHaveIt) {
+  const auto part = [&](const std::string& which) {
+    const Outcome made =
+        Lieq({"study", "layers", Path("model"), "--texts", Path("text.txt"), "--calibration",
+              Path("notes.txt"), "--windows", "2", "--lengths", "64", "--group-size", "32",
+              "--method", "rtn", "-o", Path("s"), "--part", which});
+    ASSERT_EQ(made.exit, 0) << made.err;
+  };
+  const auto spectra = [](const Json& file) {
+    std::vector<std::string> values;
+    for (const auto& [key, value] : file["pieces"].items()) {
+      if (key.starts_with("spectra of layer 2")) values.push_back(value.dump());
+    }
+    return values;
+  };
+  part("1/2");  // nobody else is there: all of it
+  const fs::path one = folder / "s.part-1-of-2", two = folder / "s.part-2-of-2";
+  Json marked = ReadJson(one);
+  ASSERT_EQ(spectra(marked).size(), 1u);
+  for (auto& [key, value] : marked["pieces"].items()) {
+    if (key.starts_with("spectra of layer 2")) value[0][0] = 0.125;
+  }
+  WriteText(one, marked.dump());
+  part("2/2");
+  EXPECT_EQ(spectra(ReadJson(two)), spectra(marked)) << "it computed what was there";
+
+  // Of other settings, or damaged: as if it were not there.
+  for (const bool damaged : {false, true}) {
+    fs::remove(two);
+    marked["settings"]["seed"] = "5";
+    WriteText(one, damaged ? marked.dump().substr(0, 100) : marked.dump());
+    part("2/2");
+    ASSERT_EQ(spectra(ReadJson(two)).size(), 1u);
+    EXPECT_NE(spectra(ReadJson(two)), spectra(marked));
   }
 }
 
@@ -218,8 +320,8 @@ TEST_F(PartsTest, WhatDoesNotBelongTogetherIsRefusedByName) {
   EXPECT_THAT(changed([](Json& part) { part["part"] = {2, 3}; }), HasSubstr("of 2"));
   EXPECT_THAT(changed([](Json& part) { part["pieces"].erase(part["pieces"].begin()); }),
               HasSubstr("no part holds a piece"));
-  EXPECT_THAT(changed([](Json& part) { part["pieces"].begin().value() = "x"; }),
-              HasSubstr("candidate"));
+  const std::string first = ReadJson(two)["pieces"].begin().key();
+  EXPECT_THAT(changed([](Json& part) { part["pieces"].begin().value() = "x"; }), HasSubstr(first));
   WriteText(folder / "notes.txt", Prose(4, 1200));  // the text that both were made on
   EXPECT_THAT(refused({one, two}), HasSubstr("calibration"));
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
@@ -207,6 +208,32 @@ TEST(Spectra, ComeWithWhatEachLayerDoesToTheResidualStream) {
   }
   EXPECT_EQ(alone.spectrum_windows, kWindows);
   EXPECT_EQ(alone.twins, 0);
+}
+
+TEST(Spectra, OfSomeLayersAreThoseOfAll) {
+  const MemoryModel model(MemoryModel::Config(4), 3);
+  const Text text;
+  Bench bench;
+  Diagnosis whole;
+  MeasureSpectra(model.weights, *bench.device, text.view, {}, bench.context, whole);
+
+  for (const std::vector<Index>& layers : {std::vector<Index>{}, {0}, {1, 2}, {0, 3}}) {
+    Diagnosis some;
+    MeasureSpectra(model.weights, *bench.device, text.view, {.layers = layers}, bench.context,
+                   some);
+
+    ASSERT_EQ(some.layers.size(), 4u);
+    EXPECT_EQ(some.spectrum_windows, whole.spectrum_windows);
+    EXPECT_EQ(some.twins, whole.twins);
+    for (Index layer = 0; layer < 4; ++layer) {
+      const LayerDiagnosis &row = some.layers[Size(layer)], &its = whole.layers[Size(layer)];
+      const bool wanted = std::ranges::find(layers, layer) != layers.end();
+      EXPECT_EQ(row.compactness, wanted ? its.compactness : std::nullopt);
+      EXPECT_EQ(row.block_influence, wanted ? its.block_influence : std::nullopt);
+      EXPECT_EQ(row.activation_ratio, wanted ? its.activation_ratio : std::nullopt);
+      EXPECT_EQ(row.site_top_k_energy, wanted ? its.site_top_k_energy : std::vector<double>());
+    }
+  }
 }
 
 TEST(WeightSpectra, NeedNoTextAndAreThoseOfEachLayer) {

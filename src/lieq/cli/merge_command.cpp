@@ -50,7 +50,7 @@ int RunPart(const Arguments& arguments, CommandSession& session,
   }
   if (arguments.run.dry_run) throw UsageError("--dry-run says what the whole run takes: no --part");
   PartLedger ledger(*arguments.part, WholeWords(arguments.words), arguments.run.output);
-  session.Share(ledger);
+  session.Share(ledger, ledger);
   Arguments plain = arguments;
   plain.json = false;
   try {
@@ -79,7 +79,7 @@ int RunMerge(const Arguments& arguments, CommandSession& session) {
   for (const std::string& word : words) pointers.push_back(word.c_str());
   Arguments whole = ParseArguments(static_cast<int>(pointers.size()), pointers.data());
   whole.json = arguments.json;
-  session.Share(ledger);
+  session.Share(ledger, ledger);
   return RunCommand(whole, session);
 }
 

@@ -109,14 +109,28 @@ void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 
   SetContext(out, calibration.cols(), out.drop_windows.has_value(), "calibration");
   const ModelConfig& config = weights.config;
   out.layers.resize(Size(config.layers));
+  out.spectrum_windows = calibration.rows();
+  SetProvenance(options, out);
+  const auto is_wanted = [&](Index layer) {
+    return !options.layers || std::ranges::binary_search(*options.layers, layer);
+  };
+  if (options.layers && options.layers->empty()) return;
+  const Index passed = options.layers ? options.layers->back() + 1 : config.layers;
   Forward forward(weights, device, calibration.cols());
   Hidden hidden = forward.Embed(calibration);
   Matrix<float> before(calibration.size(), config.hidden), after = before.Clone();
   device.Download(hidden.x.view(), before.view());
   Stage stage(context.progress, options.spectra ? "compactness" : "block influence", "layer",
-              config.layers);
-  for (Index layer = 0; layer < config.layers; ++layer) {
+              passed);
+  for (Index layer = 0; layer < passed; ++layer) {
     context.ThrowIfStopped();
+    if (!is_wanted(layer)) {
+      forward.Layer(layer, hidden);
+      device.Download(hidden.x.view(), before.view());
+      weights.ReleaseLayer(layer);
+      stage.Done();
+      continue;
+    }
     LayerDiagnosis& row = out.layers[Size(layer)];
     if (options.spectra) {
       CalibrationOps& sums = RequireCalibration(device);
@@ -145,8 +159,6 @@ void MeasureSpectra(const Weights& weights, Device& device, View<const TokenId, 
     weights.ReleaseLayer(layer);
     stage.Done();
   }
-  out.spectrum_windows = calibration.rows();
-  SetProvenance(options, out);
 }
 
 void MeasureWeightSpectra(const Weights& weights, const DiagnoseOptions& options, Context& context,

@@ -19,7 +19,7 @@ namespace lieq {
 /// (MeasureLayer), block influence and largest activations (MeasureActivations), filling those
 /// fields of `out` and the provenance that it knows: context, spectrum_windows, seed, twins,
 /// top_fraction, settings. `out.layers` is made as long as the model. Where options.spectra is
-/// false, compactness and top-k energy stay absent.
+/// false, compactness and top-k energy stay absent; of layers that options.layers leaves out, all.
 ///
 /// options.settings.inputs is kActivations.
 /// calibration  [windows, length] token ids below the vocabulary

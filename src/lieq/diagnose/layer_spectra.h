@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "lieq/base/context.h"
@@ -22,6 +23,8 @@ struct DiagnoseOptions {
   SpectrumSettings settings;
   bool spectra =
       true;  // false: block influence and activations alone, at the cost of a forward pass
+  /// Which are measured, rising, by MeasureSpectra alone: others are passed. None: all.
+  std::optional<std::vector<Index>> layers{};
 };
 
 /// Throws Error naming the option that is out of range.

@@ -117,6 +117,12 @@ fs::path CodeStore::File(Index layer, const Grid& grid) const {
   return folder_ / FileName(layer, grid);
 }
 
+void CodeStore::Begin() const {
+  fs::create_directories(folder_);
+  if (HoldsCodes(folder_)) return;
+  WriteFileAtomically(folder_ / "settings.json", settings_.dump(2) + "\n");
+}
+
 void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& options,
                      const Windows& windows, Session& session) const {
   std::vector<Index> layers(Size(model_->weights.config.layers));
@@ -139,10 +145,7 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
     if (!missing_of(layer).empty()) last = std::max(last, layer);
   }
   if (last < 0) return;
-  fs::create_directories(folder_);
-  if (!HoldsCodes(folder_)) {
-    WriteFileAtomically(folder_ / "settings.json", settings_.dump(2) + "\n");
-  }
+  Begin();
   const DType scale_type = ScaleType(model_->dtype);
   CandidateQuantizer quantizer(model_->weights, session.team(), options, windows.view(),
                                session.context());
@@ -168,6 +171,15 @@ void CodeStore::Make(std::span<const Grid> candidates, const QuantOptions& optio
   progress.End();
 }
 
+bool CodeStore::Has(std::span<const Grid> candidates) const {
+  for (Index layer = 0; layer < model_->weights.config.layers; ++layer) {
+    for (const Grid& grid : candidates) {
+      if (!fs::exists(File(layer, grid))) return false;
+    }
+  }
+  return true;
+}
+
 void CodeStore::MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
                          const Windows& windows, Session& session) const {
   std::vector<std::pair<const EndCandidates*, std::size_t>> all;
@@ -184,6 +196,7 @@ void CodeStore::MakeEnds(std::span<const std::pair<const EndCandidates*, std::si
   for (const auto& [end, candidate] : ends) {
     const std::optional<Grid>& grid = end->grids[candidate];
     if (!grid || IsWhole(EndFile(end->end, *grid), session.log())) continue;
+    Begin();  // of a part, these may be all that it makes
     EndGrids grids;
     grids.At(end->end) = grid;
     if (!statistics && AnyCalibrated(grids, model_->weights.config, options)) {

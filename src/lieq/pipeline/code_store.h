@@ -44,6 +44,9 @@ class CodeStore {
   void Make(std::span<const Grid> candidates, const QuantOptions& options, const Windows& windows,
             std::span<const Index> layers, Session& session) const;
 
+  /// Whether all are there, of every layer.
+  [[nodiscard]] bool Has(std::span<const Grid> candidates) const;
+
   /// The same for embedding and head; of some of their candidates.
   void MakeEnds(std::span<const EndCandidates> ends, const QuantOptions& options,
                 const Windows& windows, Session& session) const;
@@ -66,6 +69,8 @@ class CodeStore {
   [[nodiscard]] Weights Mix(const ModelGrids& grids, ThreadPool& pool) const;
 
  private:
+  /// Makes the folder, with what says what its codes depend on.
+  void Begin() const;
   void ReplaceEnd(End end, const Grid& grid, Weights& weights) const;
 
   std::filesystem::path folder_;

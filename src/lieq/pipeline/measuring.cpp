@@ -295,9 +295,9 @@ ModelGrids GridsOfChoice(const Candidates& candidates, const std::vector<std::si
 
 namespace {
 
-/// WorkPieces of one kind that are known, or to be computed here. Without pieces all are to be.
-bool IsToBeMeasured(const std::string& key, Index index, WorkPieces* pieces) {
-  return pieces == nullptr || (pieces->Find(key) == nullptr && pieces->IsMine(index));
+/// Whether a piece is not known and is to be computed here. Without pieces all are to be.
+bool IsToBeMeasured(const std::string& key, Index owner, WorkPieces* pieces) {
+  return pieces == nullptr || (pieces->Find(key) == nullptr && pieces->IsMine(owner));
 }
 
 std::string LayerKey(Index layer) {
@@ -311,21 +311,22 @@ std::string EndKey(End end, std::size_t candidate) {
 /// Candidates of the ends that are to be measured here.
 using EndRuns = std::vector<std::pair<const EndCandidates*, std::size_t>>;
 
-EndRuns EndsToMeasure(const std::vector<EndCandidates>& ends, Index layers, WorkPieces* pieces) {
+/// owners: of the candidates that are no floats, in order.
+EndRuns EndsToMeasure(std::span<const EndCandidates> ends, std::span<const Index> owners,
+                      WorkPieces* pieces) {
   EndRuns runs;
-  Index index = layers;  // behind those of layers, so that parts share both
+  std::size_t next = 0;
   for (const EndCandidates& end : ends) {
     for (std::size_t c = 0; c < end.grids.size(); ++c) {
       if (!end.grids[c]) continue;  // floats cost nothing
-      if (IsToBeMeasured(EndKey(end.end, c), index++, pieces)) runs.emplace_back(&end, c);
+      if (IsToBeMeasured(EndKey(end.end, c), owners[next++], pieces)) runs.emplace_back(&end, c);
     }
   }
   return runs;
 }
 
 /// Each end at each of its candidates, all else whole; those that are another's stay 0.
-std::vector<EndSensitivity> DamagesOfEnds(const Bench& bench,
-                                          const std::vector<EndCandidates>& ends,
+std::vector<EndSensitivity> DamagesOfEnds(const Bench& bench, std::span<const EndCandidates> ends,
                                           const EndRuns& runs,
                                           const std::function<DamageMeter&()>& meter,
                                           Session& session) {
@@ -487,14 +488,31 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
   const std::vector<Grid>& candidates = all.units;
   const QuantOptions options = CandidateOptions(request);
   WorkPieces* pieces = session.context().pieces;
+  // In a context, units alone are measured.
+  const std::span<const EndCandidates> measured_ends =
+      base.empty() ? std::span(all.ends) : std::span<const EndCandidates>();
+  const std::vector<Index> owners =
+      DealSensitivities({.config = config,
+                         .options = options,
+                         .candidates = candidates,
+                         .ends = measured_ends,
+                         .calibration = bench.windows,
+                         .damage = bench.damage_windows,
+                         .every = every},
+                        pieces != nullptr ? session.others().parts() : 1);
   std::vector<Index> layers;  // to be measured here
   for (Index layer = 0; layer < config.layers; ++layer) {
-    if (IsToBeMeasured(LayerKey(layer), layer, pieces)) layers.push_back(layer);
+    if (IsToBeMeasured(LayerKey(layer), owners[Size(layer)], pieces)) layers.push_back(layer);
   }
-  EndRuns ends;  // in a context, units alone are measured
-  if (base.empty()) ends = EndsToMeasure(all.ends, config.layers, pieces);
+  const EndRuns ends =
+      EndsToMeasure(measured_ends, std::span(owners).subspan(Size(config.layers)), pieces);
+  if (pieces != nullptr && pieces->computes()) session.others().Show();
   bench.store->Make(candidates, options, bench.windows, layers, session);
   if (!base.empty() && !layers.empty()) {  // the mix is of all layers
+    if (pieces != nullptr) {
+      (void)AwaitOthers(session.others(), session.context(), watch.seconds(),
+                        [&] { return bench.store->Has(candidates); });
+    }
     bench.store->Make(candidates, options, bench.windows, session);
   }
   bench.store->MakeEnds(ends, options, bench.windows, session);
@@ -518,7 +536,7 @@ Sensitivities MeasureSensitivities(const QuantizeRequest& request, const Bench& 
   for (std::size_t i = 0; i < measured.size() && pieces != nullptr; ++i) {
     pieces->Keep(LayerKey(layers[i]), PieceOf(measured[i]));
   }
-  if (base.empty()) s.ends = DamagesOfEnds(bench, all.ends, ends, meter, session);
+  s.ends = DamagesOfEnds(bench, measured_ends, ends, meter, session);
   s.seconds = watch.seconds();
   if (pieces != nullptr) {
     s.seconds = pieces->Seconds("sensitivity", s.seconds);

@@ -219,6 +219,63 @@ void PartLedger::Keep(const std::string& key, std::string value) {
   if (std::chrono::steady_clock::now() - saved_ > kSaveEvery) Save(false);
 }
 
+void PartLedger::ReadPeers() {
+  if (!computes()) return;
+  for (Index index = 1; index <= part_.count; ++index) {
+    if (index == part_.index) continue;
+    const fs::path file = PartFile(output_, {index, part_.count});
+    std::error_code failed;
+    const auto written = fs::last_write_time(file, failed);
+    const std::uintmax_t bytes = failed ? 0 : fs::file_size(file, failed);
+    if (failed) {
+      peers_.erase(index);
+      continue;
+    }
+    const auto known = peers_.find(index);
+    if (known != peers_.end() && known->second.written == written && known->second.bytes == bytes) {
+      continue;
+    }
+    // Of what cannot be used there are no pieces, and nothing to wait for.
+    Peer peer{.written = written, .bytes = bytes, .finished = true, .pieces = Json::object()};
+    try {
+      Json json = ReadPart(file);
+      const JsonObject object(json, file.string());
+      CheckKind(object, file);
+      bool same = PartOf(object) == Part{index, part_.count} && WordsOf(object) == words_;
+      for (const auto& [name, value] : json["settings"].items()) {
+        same = same && settings_.value(name, value) == value;
+      }
+      if (same) {
+        peer.finished = object.Boolean("finished", false);
+        peer.pieces = std::move(json["pieces"]);
+      }
+    } catch (const Error&) {  // merge says what is wrong with it
+    }
+    peers_.insert_or_assign(index, std::move(peer));
+  }
+}
+
+bool PartLedger::TakeOver(std::span<const std::string> keys) {
+  const auto known = [&](const std::string& key) { return pieces_.contains(key); };
+  if (std::ranges::all_of(keys, known)) return true;
+  ReadPeers();
+  for (const std::string& key : keys) {
+    if (known(key)) continue;
+    for (const auto& [index, peer] : peers_) {
+      const auto piece = peer.pieces.find(key);
+      if (piece == peer.pieces.end()) continue;
+      pieces_[key] = *piece;
+      break;
+    }
+  }
+  return std::ranges::all_of(keys, known);
+}
+
+bool PartLedger::AtWork() {
+  ReadPeers();
+  return std::ranges::any_of(peers_, [](const auto& peer) { return !peer.second.finished; });
+}
+
 void PartLedger::Depend(std::string_view setting, const std::string& value) {
   const auto [there, is_new] = settings_.emplace(setting, value);
   if (is_new && !computes()) {

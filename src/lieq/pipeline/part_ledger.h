@@ -1,8 +1,10 @@
 // A part of a run that several processes share, as a file: what it depends on, and its pieces
-// (base/work_pieces.h). docs/parts.md has the words for users.
+// (base/work_pieces.h). Parts that are written beside one another read what all of them need from
+// each other's files (base/other_parts.h). docs/parts.md has the words for users.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -10,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lieq/base/other_parts.h"
 #include "lieq/base/work_pieces.h"
 #include "lieq/io/json.h"
 
@@ -25,7 +28,7 @@ struct Part {
 /// OUT.part-2-of-3
 [[nodiscard]] std::filesystem::path PartFile(const std::filesystem::path& output, Part part);
 
-class PartLedger : public WorkPieces {
+class PartLedger : public WorkPieces, public OtherParts {
  public:
   /// Computes every count-th piece, from the index-th on, and goes on with what PartFile(output)
   /// holds of them. words: the command line, without part and output. Throws Error where that file
@@ -45,6 +48,11 @@ class PartLedger : public WorkPieces {
   [[nodiscard]] std::string Setting(std::string_view setting, std::string here) override;
   [[nodiscard]] double Seconds(const std::string& what, double here) override;
 
+  [[nodiscard]] Index parts() const noexcept override { return part_.count; }
+  void Show() override { Save(false); }
+  [[nodiscard]] bool TakeOver(std::span<const std::string> keys) override;
+  [[nodiscard]] bool AtWork() override;
+
   /// Writes the file. finished: it holds all of its pieces.
   void Save(bool finished);
   /// Of the run that the parts are of.
@@ -54,7 +62,17 @@ class PartLedger : public WorkPieces {
   [[nodiscard]] const std::filesystem::path& file() const noexcept { return file_; }
 
  private:
+  /// Another part of the same run, as its file beside this one's said it last.
+  struct Peer {
+    std::filesystem::file_time_type written;
+    std::uintmax_t bytes = 0;  // two files may be of one tick of the clock
+    bool finished = false;
+    Json pieces;
+  };
   void Add(const std::filesystem::path& file, const JsonObject& part);
+  /// Reads the files that have changed. Those of another command or other settings are left alone:
+  /// merge refuses them.
+  void ReadPeers();
 
   Part part_;
   std::vector<std::string> words_;
@@ -63,6 +81,7 @@ class PartLedger : public WorkPieces {
   Json settings_ = Json::object(), seconds_ = Json::object(), pieces_ = Json::object();
   mutable std::map<std::string, std::string> texts_;  // of pieces that were asked for
   mutable std::string asked_;                         // the key that was asked for last
+  std::map<Index, Peer> peers_;
   bool whole_ = true;
   std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
 };

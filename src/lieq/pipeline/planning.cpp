@@ -31,11 +31,12 @@ bool NeedsSpectra(const QuantizeRequest& request) {
 
 Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
                             const EncodedText& text, std::uint64_t seed, Session& session,
-                            bool spectra) {
+                            bool spectra, std::optional<std::vector<Index>> layers) {
   const Windows windows = SpectrumWindows(text);
   DiagnoseOptions options;
   options.seed = seed;
   options.spectra = spectra;
+  options.layers = std::move(layers);
   Diagnosis diagnosis;
   MeasureSpectra(model.weights, session.device(), windows.view(), options, session.context(),
                  diagnosis);

@@ -54,10 +54,11 @@ void CheckBudgetOptions(const QuantizeRequest& request);
 [[nodiscard]] std::string AskedText(const Plan& plan, const ModelConfig& config);
 
 /// A ranking's measurements for the model, on the spectrum windows of the text; without `spectra`
-/// what a forward pass alone gives.
+/// what a forward pass alone gives. layers: rising, those that are measured; none: all.
 [[nodiscard]] Diagnosis MeasureForRanking(const ModelFolder& model, const std::string& model_hash,
                                           const EncodedText& text, std::uint64_t seed,
-                                          Session& session, bool spectra = true);
+                                          Session& session, bool spectra = true,
+                                          std::optional<std::vector<Index>> layers = {});
 
 /// Fills the layers' solo or context damage from --sensitivities, as --ranking says. Throws Error
 /// where the file is of another model or mode, UsageError where none is given.

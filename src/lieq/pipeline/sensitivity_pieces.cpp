@@ -1,9 +1,14 @@
 #include "lieq/pipeline/sensitivity_pieces.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "lieq/base/deal_out.h"
 #include "lieq/base/error.h"
 #include "lieq/io/json.h"
+#include "lieq/pipeline/end_codes.h"
+#include "lieq/pipeline/stage_memory.h"
+#include "lieq/quantize/ends.h"
 
 namespace lieq {
 namespace {
@@ -88,6 +93,43 @@ LayerSensitivity LayerOfPiece(std::string_view piece, const std::string& key, In
     read.units.push_back(std::move(unit));
   }
   return read;
+}
+
+std::vector<Index> DealSensitivities(const SensitivityWork& work, Index parts) {
+  // In multiply-adds of forward passes. Rounding a weight on one candidate takes about as long as
+  // so many tokens through it, by gptq on qwen3-tiny with one thread of AVX-512.
+  constexpr double kRounding = 5000;
+  // Logits, their softmax and the divergence, against their product alone.
+  constexpr double kLogits = 2;
+  const ModelConfig& config = work.config;
+  const auto end = static_cast<double>(config.vocab * config.hidden);
+  const auto tokens = static_cast<double>(work.damage.count * work.damage.length);
+  const double scoring =
+      kLogits * end *
+      static_cast<double>(ScoredPositions(config, work.damage.count, work.damage.length));
+  const double units = static_cast<double>(kUnits) *
+                       (work.every ? static_cast<double>(work.candidates.size()) : 1.0);
+  std::vector<PieceCost> costs(Size(config.layers));
+  double behind = 0;  // weights of a layer and those behind it, which a variant of it runs again
+  for (Index layer = config.layers - 1; layer >= 0; --layer) {
+    const auto weights = static_cast<double>(config.LayerWeightCount(layer));
+    behind += weights;
+    costs[Size(layer)].work = units * (behind * tokens + scoring) +
+                              kRounding * weights * static_cast<double>(work.candidates.size());
+  }
+  for (const EndCandidates& candidates : work.ends) {
+    for (const std::optional<Grid>& grid : candidates.grids) {
+      if (!grid) continue;
+      const bool calibrated = IsCalibrated(candidates.end, *grid, config, work.options);
+      costs.push_back({.work = behind * tokens + scoring + (calibrated ? kRounding * end : 0.0),
+                       .prepared = calibrated});
+    }
+  }
+  const auto length = work.calibration.length;
+  const auto told =
+      static_cast<double>(EndWindows(work.calibration.count, std::max<Index>(1, length)) * length);
+  const double passes = config.tied ? 2 : 1;
+  return DealOut(costs, told * passes * (behind + (config.tied ? kLogits * end : 0.0)), parts);
 }
 
 }  // namespace lieq

@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "lieq/base/assert.h"
 #include "lieq/base/context.h"
+#include "lieq/base/other_parts.h"
 #include "lieq/device/device.h"
 #include "lieq/device/device_team.h"
 #include "lieq/pipeline/requests.h"
@@ -27,8 +29,16 @@ class Session {
   [[nodiscard]] ThreadPool& pool() noexcept { return pool_; }
   /// Says a thing once: what was said of an input that is read again, was said.
   [[nodiscard]] const Log& log() const noexcept { return log_; }
-  /// From now on long work is done in pieces, which outlive the session.
-  void Share(WorkPieces& pieces) { context_.pieces = &pieces; }
+  /// From now on long work is done in pieces, which outlive the session; others: who shares them.
+  void Share(WorkPieces& pieces, OtherParts& others) {
+    context_.pieces = &pieces;
+    others_ = &others;
+  }
+  /// Only where work is in pieces.
+  [[nodiscard]] OtherParts& others() const {
+    LIEQ_ASSERT(others_ != nullptr);
+    return *others_;
+  }
   /// What results were computed by: device().description(), or where nothing is computed, that of
   /// the pieces.
   [[nodiscard]] std::string device_description();
@@ -61,6 +71,7 @@ class Session {
   Log log_;
   ThreadPool pool_;
   Context context_;
+  OtherParts* others_ = nullptr;
   std::vector<std::unique_ptr<ThreadPool>> pools_;  // of several devices
   std::vector<std::unique_ptr<Device>> devices_;
   std::optional<DeviceTeam> team_;

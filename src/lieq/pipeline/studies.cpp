@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "lieq/base/error.h"
@@ -176,7 +177,10 @@ const StudyRow& FindStudy(std::string_view name) {
 }
 
 StudyBench::StudyBench(const StudyRequest& request_, Session& session_)
-    : request(request_), session(session_), model(OpenInput(request_.run.model, session_.log())) {
+    : request(request_),
+      session(session_),
+      model(OpenInput(request_.run.model, session_.log())),
+      pieces_(session_.context().pieces) {
   RequireSource(model, "study the float model it was made from", session.log());
   model_hash = HashModel(model);
   tokenizer_ = OpenTokenizer(model, session.log());
@@ -222,22 +226,22 @@ const Record& StudyBench::Derived(const std::string& key, const std::function<Re
 
 const Record& StudyBench::Row(const std::string& key, const std::function<Record()>& make) {
   static const Record kAnothers;
-  WorkPieces* pieces = session.context().pieces;
   const auto made = [&] {
     session.log().Info("study " + request.name + ": " + key);
+    row_ = Stopwatch();
     const WithoutPieces alone(session.context());
     return make();
   };
-  if (pieces == nullptr) return Derived(key, made);
+  if (pieces_ == nullptr) return Derived(key, made);
   const std::string name = "row " + key;
   const bool asked_before = !asked_.insert(key).second;
-  const std::string* known = pieces->Find(name);
+  const std::string* known = pieces_->Find(name);
   if (known == nullptr) {
-    // An index for each row, in the order of the study, whoever computes it.
-    if (!asked_before) is_mine_[key] = pieces->IsMine(static_cast<Index>(is_mine_.size()));
+    // An index for each row, in the order of the study, whoever computes it; 0 is the base's.
+    if (!asked_before) is_mine_[key] = pieces_->IsMine(static_cast<Index>(is_mine_.size()) + 1);
     if (!is_mine_[key]) return kAnothers;
-    pieces->Keep(name, Json(made().dump()).dump());  // as text, which keeps the order of keys
-    known = pieces->Find(name);
+    pieces_->Keep(name, Json(made().dump()).dump());  // as text, which keeps the order of keys
+    known = pieces_->Find(name);
   } else if (!asked_before) {
     is_mine_[key] = true;
   }
@@ -245,17 +249,51 @@ const Record& StudyBench::Row(const std::string& key, const std::function<Record
 }
 
 void StudyBench::Depend() {
-  WorkPieces* pieces = session.context().pieces;
-  if (pieces == nullptr) return;
-  for (const auto& [name, value] : study_["settings"].items()) pieces->Depend(name, value.dump());
+  if (pieces_ == nullptr) return;
+  for (const auto& [name, value] : study_["settings"].items()) pieces_->Depend(name, value.dump());
   (void)session.device_description();
   (void)session.arithmetic_name();
+  if (pieces_->computes()) session.others().Show();
+}
+
+std::vector<std::string> StudyBench::ForAll(
+    const std::vector<std::string>& keys,
+    const std::function<std::vector<std::string>(const std::vector<Index>&)>& make) {
+  const auto make_missing = [&](const std::vector<Index>& of) {
+    std::vector<Index> missing;
+    for (const Index index : of) {
+      if (pieces_->Find(keys[Size(index)]) == nullptr) missing.push_back(index);
+    }
+    if (missing.empty()) return;
+    // Of a run that is put together a piece that is missing is refused, by name.
+    if (!pieces_->computes()) (void)pieces_->IsMine(missing.front());
+    const WithoutPieces alone(session.context());
+    std::vector<std::string> made = make(missing);
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      pieces_->Keep(keys[Size(missing[i])], std::move(made[i]));
+    }
+    session.others().Show();
+  };
+  const auto all_known = [&] { return session.others().TakeOver(keys); };
+  const Stopwatch watch;
+  if (!all_known()) {
+    const auto count = static_cast<Index>(keys.size());
+    if (pieces_->computes()) {
+      make_missing(pieces_->Share(count));
+      (void)AwaitOthers(session.others(), session.context(), watch.seconds(), all_known);
+    }
+    std::vector<Index> all(keys.size());
+    std::iota(all.begin(), all.end(), 0);
+    make_missing(all);
+  }
+  std::vector<std::string> values;
+  for (const std::string& key : keys) values.push_back(*pieces_->Find(key));
+  return values;
 }
 
 void StudyBench::Save() {
   // The parts of a study are in files of their own until they are put together.
-  const WorkPieces* pieces = session.context().pieces;
-  if (pieces != nullptr && pieces->computes()) return;
+  if (pieces_ != nullptr && pieces_->computes()) return;
   fs::create_directories(request.run.output);
   WriteFileAtomically(file_, study_.dump(1) + "\n");
 }
@@ -282,24 +320,33 @@ Record StudyBench::Perplexities(const Weights& weights) {
   return perplexities;
 }
 
+void StudyBench::BeginWithBase() {
+  const bool is_anothers = pieces_ != nullptr && pieces_->computes() && pieces_->Share(1).empty();
+  if (!is_anothers) (void)Base();
+}
+
 const Record& StudyBench::Base() {
-  if (!study_.contains("base")) {
-    // All rows need it, so each part computes it, and what they found is compared.
-    WorkPieces* pieces = session.context().pieces;
-    const std::string* known = pieces != nullptr ? pieces->Find("base") : nullptr;
-    Record perplexities;
-    if (known != nullptr) {
-      perplexities = RecordOf(*known, "base");
-    } else {
-      const WithoutPieces alone(session.context());
-      perplexities = Perplexities(model.weights);
+  if (study_.contains("base")) return study_["base"]["perplexity"];
+  Record perplexities;
+  if (pieces_ == nullptr) {
+    perplexities = Perplexities(model.weights);
+  } else {
+    const std::vector<std::string> key{"base"};
+    const auto known = [&] { return session.others().TakeOver(key); };
+    // Who has it to compute began with it, and it takes as long as a row.
+    if (!known() && pieces_->computes() && pieces_->Share(1).empty()) {
+      (void)AwaitOthers(session.others(), session.context(), row_.seconds(), known);
     }
-    if (pieces != nullptr && known == nullptr) {
-      pieces->Keep("base", Json(perplexities.dump()).dump());
-    }
-    study_["base"] = {{"perplexity", std::move(perplexities)}};
-    Save();
+    perplexities = RecordOf(ForAll(key,
+                                   [&](const std::vector<Index>&) {
+                                     const Record made = Perplexities(model.weights);
+                                     return std::vector{Json(made.dump()).dump()};
+                                   })
+                                .front(),
+                            key.front());
   }
+  study_["base"] = {{"perplexity", std::move(perplexities)}};
+  Save();
   return study_["base"]["perplexity"];
 }
 
@@ -337,13 +384,15 @@ CodeStore StudyBench::Codes(const std::string& name, const QuantOptions& options
       folder, transformed != nullptr ? *transformed : model,
       WithDevice(CodeSettings(told.run, model_hash, calibrated ? calibration : nullptr, windows),
                  session));
-  const WorkPieces* pieces = session.context().pieces;
+  WorkPieces* pieces = session.context().pieces;  // none: they are of a row
   if (pieces == nullptr) {
     store.Make(grids, options, windows, session);
   } else if (pieces->computes()) {
-    // Its share of the layers, then what the others have not made by then: of a part that was lost
-    // nothing is waited for.
+    // Its share of the layers, then what the others have not made in as long.
+    const Stopwatch watch;
     store.Make(grids, options, windows, pieces->Share(model.weights.config.layers), session);
+    (void)AwaitOthers(session.others(), session.context(), watch.seconds(),
+                      [&] { return store.Has(grids); });
     store.Make(grids, options, windows, session);
   }
   return store;

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lieq/base/stopwatch.h"
 #include "lieq/diagnose/diagnosis.h"
 #include "lieq/io/json.h"
 #include "lieq/pipeline/code_store.h"
@@ -67,12 +68,20 @@ class StudyBench {
   const Record& Row(const std::string& key, const std::function<Record()>& make);
   /// The same of a row that follows from others, and is no piece.
   const Record& Derived(const std::string& key, const std::function<Record()>& make);
-  /// Tells pieces what they depend on.
-  void Depend();
   [[nodiscard]] const Record& rows() const { return study_.at("rows"); }
   void Flag(std::string_view name, std::string text);
-  /// Adds the perplexities of the float model to the record, as its "base".
-  const Record& Base();
+  /// Adds the perplexities of the float model to the record, as its "base". Of a part that another
+  /// computes them for: not yet, but with the first row that asks for them.
+  void BeginWithBase();
+  /// Tells pieces what they depend on.
+  void Depend();
+  /// What every part needs, as pieces: a share of them computed here, those of others taken over,
+  /// and what these have not shown in about the time that the share took computed here too.
+  /// keys [n]; make: computes those of these numbers, rising, and gives their values in that order.
+  /// Gives all values, [n]. Only where there are pieces.
+  [[nodiscard]] std::vector<std::string> ForAll(
+      const std::vector<std::string>& keys,
+      const std::function<std::vector<std::string>(const std::vector<Index>&)>& make);
   void Save();
   [[nodiscard]] const Record& record() const noexcept { return study_; }
 
@@ -92,8 +101,16 @@ class StudyBench {
   [[nodiscard]] Grid LowGrid() const;
   [[nodiscard]] Grid HighGrid() const;
 
+  /// Of this run; null: it is not in pieces.
+  [[nodiscard]] WorkPieces* pieces() const noexcept { return pieces_; }
+
  private:
+  /// The perplexities of the float model, made or waited for where they are not there.
+  const Record& Base();
+
+  WorkPieces* pieces_;
   Record study_;
+  Stopwatch row_;                        // of the row that is made
   std::set<std::string> asked_;          // rows, where they are pieces
   std::map<std::string, bool> is_mine_;  // of these
   std::filesystem::path file_;

@@ -1,12 +1,17 @@
 #include "lieq/pipeline/study_measures.h"
 
+#include <fmt/format.h>
+
 #include <array>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "lieq/base/statistics.h"
 #include "lieq/diagnose/diagnose.h"
+#include "lieq/evaluate/piece_numbers.h"
+#include "lieq/io/json.h"
 #include "lieq/pipeline/measuring.h"
 #include "lieq/pipeline/plan_source.h"
 #include "lieq/pipeline/planning.h"
@@ -68,13 +73,110 @@ class OneExpert {
   std::array<Matrix<float>, kSitesOfMlp.size()> floats_;
 };
 
+/// What MeasureForRanking says of a layer.
+std::string PieceOf(const LayerDiagnosis& row) {
+  const std::vector<std::vector<double>> numbers{
+      {row.compactness.value(), row.top_k_energy.value(), row.block_influence.value(),
+       row.largest_activation.value(), row.activation_ratio.value()},
+      row.site_compactness,
+      row.site_top_k_energy,
+      row.expert_compactness,
+      row.expert_top_k_energy};
+  return PieceOfNumbers(numbers);
+}
+
+/// Throws Error naming the piece where it has another form.
+void TakeSpectra(const std::string& piece, const std::string& key, const ModelConfig& config,
+                 LayerDiagnosis& row) {
+  // Sites and experts are there or not, as the layer has them.
+  const Json json = ParseJson(piece, key);
+  const auto length = [&](std::size_t i, std::size_t most) -> std::size_t {
+    const bool none = json.is_array() && i < json.size() && json[i].is_array() && json[i].empty();
+    return none ? 0 : most;
+  };
+  const std::size_t sites = length(1, kSites), experts = length(3, Size(config.experts.count));
+  const std::vector<std::size_t> lengths{5, sites, sites, experts, experts};
+  std::vector<std::vector<double>> numbers = NumbersOfPiece(piece, lengths, key);
+  row.compactness = numbers[0][0];
+  row.top_k_energy = numbers[0][1];
+  row.block_influence = numbers[0][2];
+  row.largest_activation = numbers[0][3];
+  row.activation_ratio = numbers[0][4];
+  row.site_compactness = std::move(numbers[1]);
+  row.site_top_k_energy = std::move(numbers[2]);
+  row.expert_compactness = std::move(numbers[3]);
+  row.expert_top_k_energy = std::move(numbers[4]);
+}
+
+/// What MeasurePerplexityDrop says: of the model, then of each layer.
+std::string PieceOfDrop(const Diagnosis& diagnosis) {
+  std::vector<std::vector<double>> numbers{{*diagnosis.base_perplexity}};
+  for (const LayerDiagnosis& row : diagnosis.layers) {
+    std::vector<double>& its = numbers.emplace_back(row.window_nll_drop);
+    its.push_back(*row.nll_drop);
+    its.push_back(row.perplexity_drop.value_or(std::nan("")));
+  }
+  return PieceOfNumbers(numbers);
+}
+
+/// Throws Error naming the piece where it has another form.
+void TakeDrop(const std::string& piece, const std::string& key, Index windows,
+              Diagnosis& diagnosis) {
+  std::vector<std::size_t> lengths(1 + diagnosis.layers.size(), Size(windows) + 2);
+  lengths.front() = 1;
+  std::vector<std::vector<double>> numbers = NumbersOfPiece(piece, lengths, key);
+  diagnosis.base_perplexity = numbers[0][0];
+  diagnosis.drop_windows = windows;
+  for (std::size_t layer = 0; layer < diagnosis.layers.size(); ++layer) {
+    std::vector<double>& its = numbers[1 + layer];
+    LayerDiagnosis& row = diagnosis.layers[layer];
+    row.perplexity_drop = std::isnan(its.back()) ? std::nullopt : std::optional(its.back());
+    its.pop_back();
+    row.nll_drop = its.back();
+    its.pop_back();
+    row.window_nll_drop = std::move(its);
+  }
+}
+
 }  // namespace
 
 Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration) {
-  Diagnosis diagnosis = MeasureForRanking(bench.model, bench.model_hash, calibration,
-                                          bench.request.run.seed, bench.session);
-  diagnosis.seed = bench.request.run.seed;
+  const auto measured = [&](std::optional<std::vector<Index>> layers) {
+    return MeasureForRanking(bench.model, bench.model_hash, calibration, bench.request.run.seed,
+                             bench.session, /*spectra=*/true, std::move(layers));
+  };
+  if (bench.pieces() == nullptr) return measured(std::nullopt);
+  Diagnosis diagnosis = measured(std::vector<Index>());
+  std::vector<std::string> keys;
+  for (std::size_t layer = 0; layer < diagnosis.layers.size(); ++layer) {
+    keys.push_back(fmt::format("spectra of layer {} on {}", layer, calibration.hash));
+  }
+  const std::vector<std::string> pieces = bench.ForAll(keys, [&](const std::vector<Index>& layers) {
+    const Diagnosis own = measured(layers);
+    std::vector<std::string> made;
+    for (const Index layer : layers) made.push_back(PieceOf(own.layers[Size(layer)]));
+    return made;
+  });
+  for (std::size_t layer = 0; layer < pieces.size(); ++layer) {
+    TakeSpectra(pieces[layer], keys[layer], bench.model.weights.config, diagnosis.layers[layer]);
+  }
   return diagnosis;
+}
+
+void AddPerplexityDrop(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis) {
+  const Windows windows = SpectrumWindows(calibration);
+  const auto measure = [&](Diagnosis& into) {
+    MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
+                          bench.session.context(), into);
+  };
+  if (bench.pieces() == nullptr) return measure(diagnosis);
+  const std::string key = "perplexity drop on " + calibration.hash;
+  const std::vector<std::string> pieces = bench.ForAll({key}, [&](const std::vector<Index>&) {
+    Diagnosis made;
+    measure(made);
+    return std::vector{PieceOfDrop(made)};
+  });
+  TakeDrop(pieces.front(), key, windows.count, diagnosis);
 }
 
 std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,

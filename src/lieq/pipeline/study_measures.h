@@ -16,7 +16,10 @@ constexpr double kTrusted = 0.7;  // Spearman's rho of a cheap score with the da
 using LayerWindows = std::vector<std::vector<double>>;
 
 /// Everything that rankings read of one calibration text, and of --sensitivities where it is given.
+/// Of a study in parts layers are shared.
 [[nodiscard]] Diagnosis Diagnose(StudyBench& bench, const EncodedText& calibration);
+/// Adds the perplexity drop on that text. In parts, what one has shown the others need not compute.
+void AddPerplexityDrop(StudyBench& bench, const EncodedText& calibration, Diagnosis& diagnosis);
 [[nodiscard]] std::vector<double> ScoreBy(StudyBench& bench, std::string_view ranking,
                                           const Diagnosis& diagnosis);
 [[nodiscard]] LayerWindows Columns(const std::vector<double>& values);

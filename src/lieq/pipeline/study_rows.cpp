@@ -99,9 +99,7 @@ void AddMeasurements(StudyBench& bench, const EncodedText& calibration,
     return FindRanking(name).needs.perplexity_drop;
   };
   if (std::ranges::any_of(rankings, needs_drop)) {
-    const Windows windows = SpectrumWindows(calibration);
-    MeasurePerplexityDrop(bench.model.weights, bench.session.device(), windows.view(),
-                          bench.session.context(), diagnosis);
+    AddPerplexityDrop(bench, calibration, diagnosis);
   }
   StudyRequest told = bench.request;
   for (const std::string& name : rankings) {
@@ -375,7 +373,7 @@ void StudyLayers(StudyBench& bench) {
       bench.Codes("", bench.request.run.quant, &calibration,
                   bench.request.run.calibration.samples.value_or(kDefaultSamples),
                   bench.request.run.calibration.context.value_or(kDefaultContext), grids);
-  (void)bench.Base();
+  bench.BeginWithBase();
   const auto row_of = [&](const std::string& ranking, const std::vector<Index>& raised) {
     const ModelGrids mix = RaiseLayers(raised, low, high, config).grids;
     Record row{{"ranking", ranking}, {"high_layers", raised.size()}, {"layers", raised}};
@@ -404,7 +402,7 @@ void StudyLayers(StudyBench& bench) {
 void StudyCalibration(StudyBench& bench) {
   const StudyRequest& a = bench.request;
   const ModelConfig& config = bench.model.weights.config;
-  (void)bench.Base();
+  bench.BeginWithBase();
   std::set<std::string> names;  // rows have them in their keys
   for (const auto& file : a.run.calibration.files) {
     if (names.insert(file.filename().string()).second) continue;
@@ -484,7 +482,7 @@ void StudyBackend(StudyBench& bench) {
   Diagnosis diagnosis = Diagnose(bench, calibration);
   const Plan plan = StudyPlan(bench, calibration, diagnosis);
   const std::vector<Index> raised = RaisedLayers(plan);
-  (void)bench.Base();
+  bench.BeginWithBase();
   for (const std::string& set : a.transform_sets) {
     for (const std::string& method : a.methods) {
       for (const ActOrder order : a.act_orders) {
