@@ -24,7 +24,7 @@ Words And(Words words, const Words& more) {
 
 class ForContainer : public testing::Test {
  protected:
-  ForContainer() { MakeTinyModel(folder / "model", {.layers = 3, .hidden = 256, .heads = 8}); }
+  ForContainer() { MakeTinyModel(folder / "model", {.layers = 2, .hidden = 256, .heads = 8}); }
 
   std::string Path(const std::string& name) const { return (folder / name).string(); }
   Outcome Lieq(const Words& words) { return RunLieq(folder.path(), words); }
@@ -34,7 +34,7 @@ class ForContainer : public testing::Test {
   }
   Words Command(const std::string& command, const std::string& out, const Words& more) const {
     return And({command, Path("model"), "-o", Path(out), "--samples", "4", "--context", "64",
-                "--damage-windows", "2", "--damage-context", "64", "-q"},
+                "--damage-windows", "2", "--damage-context", "64", "--method", "rtn", "-q"},
                more);
   }
   Words Quantize(const std::string& out, const Words& more) const {
@@ -122,7 +122,7 @@ TEST_F(ForContainer, TheFileIsNeverLargerThanAskedAndNoUnitMoreWouldFit) {
     ASSERT_NE(refusal.find(words), std::string::npos) << refusal;
     EXPECT_NE(refusal.find(" as " + container), std::string::npos) << refusal;
     const std::uint64_t least = std::stoull(refusal.substr(refusal.find(words) + words.size()));
-    for (const std::uint64_t more : {0u, 1u, 12'345u, 150'000u}) {
+    for (const std::uint64_t more : {0u, 1u, 150'000u}) {
       const std::uint64_t size = least + more;
       Run(Command("plan", "plan.json", And(budget, {std::to_string(size)})));
       Run(Quantize("out", {"--plan", Path("plan.json"), "--for", container, "--force"}));

@@ -95,8 +95,8 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
                 {.layers = 2, .hidden = 256, .intermediate = 512, .heads = 8, .kv_heads = 2});
   WriteText(folder / "text", std::string(5000, 'a') + std::string(5000, 'b'));
   const auto quantize = [&](const std::string& out, std::vector<std::string> options) {
-    std::vector<std::string> words{"quantize", Path("wide"), "-o", Path(out),
-                                   "-q",       "--samples",  "8"};
+    std::vector<std::string> words{"quantize",  Path("wide"), "-o",        Path(out), "-q",
+                                   "--samples", "4",          "--context", "256"};
     words.insert(words.end(), options.begin(), options.end());
     return Lieq(words);
   };
@@ -178,7 +178,7 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
     EXPECT_EQ(perplexity(out + ".gguf"), perplexity(out));
   }
   const Outcome planned = Lieq(with(
-      {"plan", Path("wide"), "-o", Path("k.json"), "--samples", "8"},
+      {"plan", Path("wide"), "-o", Path("k.json"), "--samples", "4", "--context", "256"},
       with(budget, {"--candidates", "q2_k,q4_k", "--for", "gguf", "--codes", Path("k.codes")})));
   ASSERT_EQ(planned.exit, 0) << planned.err;
   EXPECT_NE(planned.out.find("q2_k"), std::string::npos) << planned.out;
