@@ -14,13 +14,7 @@ namespace lieq {
 namespace {
 
 std::int64_t BytesOf(std::span<const TensorSpec> specs) {
-  std::int64_t bytes = 0;
-  for (const TensorSpec& spec : specs) {
-    std::int64_t size = static_cast<std::int64_t>(ItemSize(spec.dtype));
-    for (const std::int64_t extent : spec.shape) size *= extent;
-    bytes += size;
-  }
-  return bytes;
+  return static_cast<std::int64_t>(DataBytes(specs));
 }
 
 std::optional<Grid> GridOf(const NamedTensor& tensor, const ModelGrids& grids) {

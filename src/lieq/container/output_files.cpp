@@ -14,17 +14,21 @@ namespace {
 
 constexpr std::uint64_t kShardBytes = 5'000'000'000;
 
-std::uint64_t DataBytes(const TensorSpec& spec) {
-  std::uint64_t bytes = ItemSize(spec.dtype);
-  for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
-  return bytes;
-}
-
 std::string_view ModuleOf(const TensorSpec& spec) {
   return std::string_view(spec.name).substr(0, spec.name.rfind('.'));
 }
 
 }  // namespace
+
+std::uint64_t DataBytes(std::span<const TensorSpec> specs) {
+  std::uint64_t all = 0;
+  for (const TensorSpec& spec : specs) {
+    std::uint64_t bytes = ItemSize(spec.dtype);
+    for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
+    all += bytes;
+  }
+  return all;
+}
 
 OutputFiles SplitOutput(std::vector<TensorSpec> specs,
                         const std::map<std::string, std::string>& metadata) {
@@ -37,7 +41,7 @@ OutputFiles SplitOutput(std::vector<TensorSpec> specs,
     std::size_t end = first;
     std::uint64_t bytes = 0;  // of the module
     for (; end < specs.size() && ModuleOf(specs[end]) == ModuleOf(specs[first]); ++end) {
-      bytes += DataBytes(specs[end]);
+      bytes += DataBytes({&specs[end], 1});
     }
     if (output.files.empty() || in_shard + bytes > kShardBytes) {
       output.files.emplace_back();
@@ -67,7 +71,7 @@ void WriteIndex(const OutputFiles& files, const std::filesystem::path& folder) {
   for (const OutputFiles::File& file : files.files) {
     for (const TensorSpec& spec : file.specs) {
       map[spec.name] = file.name;
-      total += DataBytes(spec);
+      total += DataBytes({&spec, 1});
     }
   }
   const Record index{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};

@@ -4,12 +4,16 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "lieq/io/tensor_file.h"
 
 namespace lieq {
+
+/// Of the tensors' values, without a header.
+[[nodiscard]] std::uint64_t DataBytes(std::span<const TensorSpec> specs);
 
 /// Tensors in order, split into shards of at most 5 GB of data; those of one module stay together.
 struct OutputFiles {

@@ -15,6 +15,7 @@
 #include "lieq/base/stopwatch.h"
 #include "lieq/container/finite.h"
 #include "lieq/container/generation_config.h"
+#include "lieq/container/output_files.h"
 #include "lieq/container/packed_file.h"
 #include "lieq/container/tensor_names.h"
 #include "lieq/device/cpu/packed_matrix.h"
@@ -175,14 +176,8 @@ std::map<std::string, std::string> MetadataOf(const PackedContent& content,
 /// With as many spaces as carry the data, and so every packed matrix, to a line of the cache.
 std::map<std::string, std::string> Padded(std::map<std::string, std::string> metadata,
                                           std::span<const TensorSpec> specs) {
-  std::uint64_t data = 0;
-  for (const TensorSpec& spec : specs) {
-    std::uint64_t bytes = ItemSize(spec.dtype);
-    for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
-    data += bytes;
-  }
   metadata["padding"] = "";
-  const std::uint64_t header = TensorWriter::FileBytes(specs, metadata) - data;
+  const std::uint64_t header = TensorWriter::FileBytes(specs, metadata) - DataBytes(specs);
   metadata["padding"] = std::string((kLine - header % kLine) % kLine, ' ');
   return metadata;
 }

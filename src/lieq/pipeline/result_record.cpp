@@ -134,11 +134,7 @@ Record SizeByPart(const ResultFacts& facts) {
   const ModelConfig& config = facts.model.weights.config;
   const DType scale_type = ScaleType(facts.model.dtype);
   std::uint64_t codes = 0, scales = 0;
-  const auto bytes_of = [](const TensorSpec& spec) {
-    std::uint64_t bytes = ItemSize(spec.dtype);
-    for (const std::int64_t extent : spec.shape) bytes *= static_cast<std::uint64_t>(extent);
-    return bytes;
-  };
+  const auto bytes_of = [](const TensorSpec& spec) { return DataBytes({&spec, 1}); };
   for (Index layer = 0; layer < config.layers; ++layer) {
     for (const Site site : config.Sites(layer)) {
       const Grid& grid = facts.plan.grids.layers[Size(layer)][static_cast<std::size_t>(site)];
