@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "tests/support/quantized_model.h"
 #include "tests/support/temp_folder.h"
@@ -85,6 +87,41 @@ TEST_F(Compare, FindsScalesZeroPointsAndMinima) {
   EXPECT_EQ(Of(comparison, "scales").row, 0);
   EXPECT_EQ(Of(comparison, "minima").row, 1);
   EXPECT_EQ(Of(comparison, "minima").count, 1);
+}
+
+TEST_F(Compare, CountsDifferencesInOrderForAnyNumberOfThreads) {
+  Make({.bits = 4, .offset = Offset::kInteger},
+       {.layers = 1, .hidden = 256, .heads = 8, .vocab = 999});
+  QMatrix& down = Writable(0, Site::kDown);  // 256 rows: four blocks
+  for (const Index row : {70, 71, 130, 255}) {
+    down.words()[Size(row * down.words_per_row() + 1)] ^= 0x11111111u;  // codes 8 to 15
+  }
+  const auto of_one = std::get<View<const Bf16, 2>>(one.weights.embedding);
+  Matrix<Bf16> embedding(of_one.rows(), of_one.cols());
+  for (Index row = 0; row < of_one.rows(); ++row) {
+    std::ranges::copy(of_one.Row(row), embedding.view().Row(row).begin());
+  }
+  for (const Index row : {100, 998}) embedding(row, 3) = ToBf16(5000.0f);
+  other.weights.embedding = View<const Bf16, 2>(embedding.view());
+  const Comparison plain = CompareModels(one, other);
+  EXPECT_EQ(Of(plain, "codes").count, 32);
+  EXPECT_EQ(Of(plain, "codes").row, 70);
+  EXPECT_EQ(Of(plain, "codes").col, 8);
+  EXPECT_EQ(Of(plain, "values").tensor, "model.embed_tokens");
+  EXPECT_EQ(Of(plain, "values").row, 100);
+  EXPECT_EQ(Of(plain, "values").found, "4992");
+  EXPECT_EQ(Of(plain, "values").count, 34);
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    const Comparison pooled = CompareModels(one, other, RoundedMatrices::kNone, &pool);
+    ASSERT_EQ(pooled.differences.size(), plain.differences.size());
+    for (std::size_t i = 0; i < plain.differences.size(); ++i) {
+      const Difference &a = pooled.differences[i], &b = plain.differences[i];
+      EXPECT_EQ(std::tie(a.kind, a.tensor, a.row, a.col, a.expected, a.found, a.count),
+                std::tie(b.kind, b.tensor, b.row, b.col, b.expected, b.found, b.count));
+    }
+    EXPECT_EQ(pooled.explained, plain.explained);
+  }
 }
 
 TEST_F(Compare, FindsAFactorOfASuperBlock) {

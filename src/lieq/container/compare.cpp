@@ -7,7 +7,10 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "lieq/container/ggml_blocks.h"
 #include "lieq/container/tensor_names.h"
@@ -30,25 +33,63 @@ std::string Text(float value) {
   return fmt::format("{}", value);
 }
 
+/// Entries of two matrices that are not the same: how many, and the first in the order of rows.
+template <class T>
+struct Others {
+  std::int64_t count = 0;
+  Index row = -1, col = -1;
+  T expected{}, found{};
+
+  void Add(Index r, Index c, T x, T y) {
+    if (count++ > 0) return;
+    row = r, col = c, expected = x, found = y;
+  }
+  /// Those of rows behind these.
+  void Append(const Others& next) {
+    const std::int64_t all = count + next.count;
+    if (count == 0) *this = next;
+    count = all;
+  }
+};
+
 }  // namespace
 
 struct ModelComparer::State {
-  explicit State(RoundedMatrices rounded) : rounded_(rounded) {}
+  State(RoundedMatrices rounded, ThreadPool* pool) : rounded_(rounded), pool_(pool) {}
 
   void Report(std::string_view kind, const std::string& tensor, Index row, Index col,
               const std::string& expected, const std::string& found) {
+    ReportAll(kind, tensor, row, col, 1, [&] { return std::pair(expected, found); });
+  }
+  /// count of them, of which the first is at row and col. texts(): what was expected there and what
+  /// was found. It is called for the first of a kind alone: a trained model has billions.
+  template <class Texts>
+  void ReportAll(std::string_view kind, const std::string& tensor, Index row, Index col,
+                 std::int64_t count, const Texts& texts) {
     auto& all = result_.differences;
     auto same = std::ranges::find(all, kind, &Difference::kind);
     if (same == all.end()) {
+      auto [expected, found] = texts();
       all.push_back({.kind = std::string(kind),
                      .tensor = tensor,
                      .row = row,
                      .col = col,
-                     .expected = expected,
-                     .found = found});
+                     .expected = std::move(expected),
+                     .found = std::move(found)});
       same = all.end() - 1;
     }
-    ++same->count;
+    same->count += count;
+  }
+  template <class T>
+  void ReportAll(std::string_view kind, const std::string& tensor, const Others<T>& others) {
+    if (others.count == 0) return;
+    ReportAll(kind, tensor, others.row, others.col, others.count, [&] {
+      if constexpr (std::is_floating_point_v<T>) {
+        return std::pair(Text(others.expected), Text(others.found));
+      } else {
+        return std::pair(std::to_string(others.expected), std::to_string(others.found));
+      }
+    });
   }
 
   void Configuration(const ModelConfig& a, const ModelConfig& b) {
@@ -159,11 +200,11 @@ struct ModelComparer::State {
              fmt::format("{} values", b.size()));
       return;
     }
+    Others<float> others;
     for (std::size_t i = 0; i < a.size(); ++i) {
-      if (!SameNumber(a[i], b[i])) {
-        Report(kind, tensor, 0, static_cast<Index>(i), Text(a[i]), Text(b[i]));
-      }
+      if (!SameNumber(a[i], b[i])) others.Add(0, static_cast<Index>(i), a[i], b[i]);
     }
+    ReportAll(kind, tensor, others);
   }
 
   void Ends(const Weights& a, const Weights& b) {
@@ -210,7 +251,8 @@ struct ModelComparer::State {
     const bool floats = left == nullptr && right == nullptr && a.index() == b.index();
     if (floats && SameFloats(a, b)) return true;
     const BlockType* type = rounded && !floats ? RoundedTypeOf(b) : nullptr;
-    if (type != nullptr && (right == nullptr || Holds(*type, **right)) && !SameValues(a, b)) {
+    if (type != nullptr && (right == nullptr || Holds(*type, **right)) &&
+        OtherValues(a, b).count > 0) {
       RoundedPair(module, a, b, *type);
     } else {
       Values(module, a, b);
@@ -258,14 +300,14 @@ struct ModelComparer::State {
     if (!std::ranges::equal(a.words(), b.words())) Codes(module, a, b);
     Floats("scales", module, a.scales(), b.scales());
     Floats("minima", module, a.minima(), b.minima());
+    Others<int> zeros;
     for (Index row = 0; row < a.zeros().rows(); ++row) {
       for (Index group = 0; group < a.groups(); ++group) {
         const int x = a.zeros()(row, group), y = b.zeros()(row, group);
-        if (x != y) {
-          Report("zero-points", module, row, group, std::to_string(x), std::to_string(y));
-        }
+        if (x != y) zeros.Add(row, group, x, y);
       }
     }
+    ReportAll("zero-points", module, zeros);
     for (Index row = 0; row < a.rows(); ++row) {
       for (Index block = 0; block < a.supers(); ++block) {
         Supers(module, row, block, a.Super(row, block), b.Super(row, block));
@@ -275,26 +317,31 @@ struct ModelComparer::State {
   }
 
   void Codes(const std::string& module, const QMatrix& a, const QMatrix& b) {
-    std::vector<std::uint8_t> x(Size(a.cols())), y(Size(a.cols()));
-    for (Index row = 0; row < a.rows(); ++row) {
-      a.GetRow(row, x);
-      b.GetRow(row, y);
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        if (x[i] == y[i]) continue;
-        Report("codes", module, row, static_cast<Index>(i), std::to_string(x[i]),
-               std::to_string(y[i]));
-      }
-    }
+    ReportAll("codes", module, OfBlocks<int>(a.rows(), [&](Index begin, Index count) {
+                Others<int> others;
+                std::vector<std::uint8_t> x(Size(a.cols())), y(Size(a.cols()));
+                for (Index row = begin; row < begin + count; ++row) {
+                  a.GetRow(row, x);
+                  b.GetRow(row, y);
+                  if (x == y) continue;
+                  for (std::size_t i = 0; i < x.size(); ++i) {
+                    if (x[i] != y[i]) others.Add(row, static_cast<Index>(i), x[i], y[i]);
+                  }
+                }
+                return others;
+              }));
   }
 
   void Floats(std::string_view kind, const std::string& module, View<const float, 2> a,
               View<const float, 2> b) {
+    Others<float> others;
     for (Index row = 0; row < a.rows(); ++row) {
       for (Index group = 0; group < a.cols(); ++group) {
         const float x = a(row, group), y = b(row, group);
-        if (!SameBits(x, y)) Report(kind, module, row, group, Text(x), Text(y));
+        if (!SameBits(x, y)) others.Add(row, group, x, y);
       }
     }
+    ReportAll(kind, module, others);
   }
 
   void Supers(const std::string& module, Index row, Index block, const SuperBlock& a,
@@ -311,44 +358,55 @@ struct ModelComparer::State {
     Report(same_factors ? "super-blocks" : "factors", module, row, block, text(a), text(b));
   }
 
-  /// Calls `differ(row, col, x, y)` for every value that is another, until it says false.
-  template <class Differ>
-  static void EachOtherValue(const AnyMatrix& a, const AnyMatrix& b, Differ differ) {
-    constexpr Index kBlock = 64;  // rows
-    const Index rows = Rows(a), cols = Cols(a);
-    Matrix<float> x(std::min(kBlock, rows), cols), y(std::min(kBlock, rows), cols);
-    for (Index begin = 0; begin < rows; begin += kBlock) {
-      const Index count = std::min(kBlock, rows - begin);
-      WidenRows(a, begin, x.view().Rows(0, count));
-      WidenRows(b, begin, y.view().Rows(0, count));
+  static constexpr Index kBlock = 64;  // rows
+
+  /// What compare(begin, count) finds in blocks of rows, put together in their order.
+  template <class T, class Compare>
+  Others<T> OfBlocks(Index rows, const Compare& compare) {
+    std::vector<Others<T>> found(Size(CeilDiv(rows, kBlock)));
+    const auto block = [&](Index i) {
+      found[Size(i)] = compare(i * kBlock, std::min(kBlock, rows - i * kBlock));
+    };
+    const auto blocks = static_cast<Index>(found.size());
+    if (pool_ != nullptr) {
+      pool_->ParallelFor(blocks, [&](Index i, int) { block(i); });
+    } else {
+      for (Index i = 0; i < blocks; ++i) block(i);
+    }
+    Others<T> all;
+    for (const Others<T>& each : found) all.Append(each);
+    return all;
+  }
+
+  Others<float> OtherValues(const AnyMatrix& a, const AnyMatrix& b) {
+    return OfBlocks<float>(Rows(a), [&](Index begin, Index count) {
+      Others<float> others;
+      const Index cols = Cols(a);
+      Matrix<float> x(count, cols), y(count, cols);
+      WidenRows(a, begin, x.view());
+      WidenRows(b, begin, y.view());
       for (Index row = 0; row < count; ++row) {
         for (Index col = 0; col < cols; ++col) {
           if (SameNumber(x(row, col), y(row, col))) continue;
-          if (!differ(begin + row, col, x(row, col), y(row, col))) return;
+          others.Add(begin + row, col, x(row, col), y(row, col));
         }
       }
-    }
-  }
-
-  static bool SameValues(const AnyMatrix& a, const AnyMatrix& b) {
-    bool same = true;
-    EachOtherValue(a, b, [&](Index, Index, float, float) { return same = false; });
-    return same;
-  }
-
-  void Values(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
-    EachOtherValue(a, b, [&](Index row, Index col, float x, float y) {
-      Report("values", module, row, col, Text(x), Text(y));
-      return true;
+      return others;
     });
   }
 
+  void Values(const std::string& module, const AnyMatrix& a, const AnyMatrix& b) {
+    ReportAll("values", module, OtherValues(a, b));
+  }
+
   RoundedMatrices rounded_;
+  ThreadPool* pool_;  // null: there is none
   Comparison result_;
   bool shapes_agree_ = true;
 };
 
-ModelComparer::ModelComparer(RoundedMatrices rounded) : state_(std::make_unique<State>(rounded)) {}
+ModelComparer::ModelComparer(RoundedMatrices rounded, ThreadPool* pool)
+    : state_(std::make_unique<State>(rounded, pool)) {}
 ModelComparer::~ModelComparer() = default;
 
 bool ModelComparer::Configuration(const ModelConfig& expected, const ModelConfig& found) {
@@ -381,8 +439,8 @@ std::int64_t Comparison::CountOf(std::string_view kind) const noexcept {
 }
 
 Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
-                         RoundedMatrices rounded) {
-  ModelComparer comparer(rounded);
+                         RoundedMatrices rounded, ThreadPool* pool) {
+  ModelComparer comparer(rounded, pool);
   if (!comparer.Configuration(expected.weights.config, found.weights.config)) {
     return comparer.Take();
   }

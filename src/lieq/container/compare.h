@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lieq/base/thread_pool.h"
 #include "lieq/container/model_folder.h"
 
 namespace lieq {
@@ -49,7 +50,9 @@ enum class RoundedMatrices : std::uint8_t { kNone, kEnds, kAll };
 /// CompareModels part by part, for models of which not all is held at once.
 class ModelComparer {
  public:
-  explicit ModelComparer(RoundedMatrices rounded = RoundedMatrices::kNone);
+  /// pool: compares blocks of rows at once; the result does not depend on it.
+  explicit ModelComparer(RoundedMatrices rounded = RoundedMatrices::kNone,
+                         ThreadPool* pool = nullptr);
   ~ModelComparer();
 
   /// False where shapes differ: there is nothing more to lay side by side.
@@ -74,7 +77,8 @@ class ModelComparer {
 /// Where a matrix may be rounded it equals the nearest values that its type
 /// has, bit for bit.
 [[nodiscard]] Comparison CompareModels(const ModelFolder& expected, const ModelFolder& found,
-                                       RoundedMatrices rounded = RoundedMatrices::kNone);
+                                       RoundedMatrices rounded = RoundedMatrices::kNone,
+                                       ThreadPool* pool = nullptr);
 
 /// ", row 3, column 17"; nothing where there is no such place.
 [[nodiscard]] std::string PlaceOf(const Difference& difference);

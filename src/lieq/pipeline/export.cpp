@@ -105,7 +105,9 @@ ExportOutcome Export(const ExportRequest& given, Session& session) {
     if (exporter.one_file) written /= request.output.filename();
     exporter.write(source, written, settings);
     const ModelFolder opened = OpenModel(written);
-    if (request.verify) outcome.comparison = CompareModels(source, opened, request.rounded());
+    if (request.verify) {
+      outcome.comparison = CompareModels(source, opened, request.rounded(), &session.pool());
+    }
     outcome.record = AfterExport(std::move(outcome.record), opened);
     const bool same = request.rounded() == RoundedMatrices::kNone;
     card = CardOfExport(outcome.record, exporter, opened,
@@ -141,7 +143,8 @@ Comparison Verify(const VerifyRequest& request, Session& session) {
   const ModelFolder found = OpenInput(request.model, session.log());
   const ModelFolder expected = OpenInput(request.against, session.log());
   return CompareModels(expected, found,
-                       request.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone);
+                       request.approximate ? RoundedMatrices::kAll : RoundedMatrices::kNone,
+                       &session.pool());
 }
 
 }  // namespace lieq

@@ -256,7 +256,7 @@ void Train(const TuneRequest& request, const Weights& reference, const TuneWindo
 
 /// The model and its record, opened again and compared, in out/ of the run.
 void WriteTuned(const TuneRequest& request, const RunFolder& folder, ModelFolder& model,
-                const TunedModel& tuned, Record tuning, TuneOutcome& outcome) {
+                const TunedModel& tuned, Record tuning, TuneOutcome& outcome, ThreadPool& pool) {
   const fs::path written = folder.FreshOut();
   const Weights before = model.weights;
   const Exporter& exporter = FindExporter("compressed-tensors");
@@ -264,13 +264,13 @@ void WriteTuned(const TuneRequest& request, const RunFolder& folder, ModelFolder
   model.weights = tuned.weights();
   WriteOwnFolder(model, written);
   const ModelFolder opened = OpenModel(written);
-  const Comparison comparison = CompareModels(model, opened);
+  const Comparison comparison = CompareModels(model, opened, RoundedMatrices::kNone, &pool);
   if (!comparison.equal()) {
     throw Error({.what = "what was read back is not what was written",
                  .where = written.string() + ": " + comparison.differences.front().tensor});
   }
   model.weights = before;
-  Comparison moved = CompareModels(model, opened);
+  Comparison moved = CompareModels(model, opened, RoundedMatrices::kNone, &pool);
   (void)TakeTuned(moved, request.what);
   if (!moved.equal()) {
     throw Error({.what = "training moved what it may not",
@@ -369,7 +369,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
     if (outcome.written()) {
       WriteTuned(request, folder, model, tuned,
                  TuningRecord(request, options, outcome, tuned, source.calibration(), session),
-                 outcome);
+                 outcome, session.pool());
     }
   } catch (const Stopped&) {
     session.log().Info("stopped; what was trained is kept, and the same command goes on");
