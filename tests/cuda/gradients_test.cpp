@@ -196,8 +196,8 @@ TEST_F(CudaGradients, OfAttentionAgreeWithTheProcessorsAndAreTheSameBytesEachTim
     const Attended again = AttentionGradientOf(*gpu, shape);
     EXPECT_TRUE(SameBytes(found.dq, again.dq) && SameBytes(found.dk, again.dk) &&
                 SameBytes(found.dv, again.dv));
-    // Factors of 11 bits.
-    EXPECT_LE(Largest(expected, AttentionGradientOf(*rounded, shape)), 3e-2)
+    // Factors of 16 bits; of wider heads too.
+    EXPECT_LE(Largest(expected, AttentionGradientOf(*rounded, shape)), 1e-3)
         << shape.length << ' ' << shape.head_dim;
   }
 }

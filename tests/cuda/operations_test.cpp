@@ -106,6 +106,7 @@ TEST_F(CudaOperations, RopeTurnsRowsOfSpansAlone) {
 }
 
 TEST_F(CudaOperations, AttentionAgreesWithTheProcessorsForSpansOfAnyPastAndWindow) {
+  const auto rounded = MakeCudaDevice(test.pool, {.arithmetic = Arithmetic::kBf16});
   std::vector<AttentionCase> cases = AttentionCases();
   const AttentionCase wide[] = {
       // heads that other kernels take, and widths that fill no tile
@@ -114,6 +115,8 @@ TEST_F(CudaOperations, AttentionAgreesWithTheProcessorsForSpansOfAnyPastAndWindo
       {{6, 2, 80}, 1800, {{0, 1, 700, 700, 0}, {1, 1, 1600, 700, 900}}},
       {{2, 2, 256}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
       {{2, 2, 256}, 300, {{0, 2, 260, 260, 0}}},
+      {{3, 1, 128, 50}, 500, {{0, 500, 0, 0, 0}}},
+      {{2, 1, 30}, 160, {{0, 160, 0, 0, 0}}},  // rows of no multiple of 16 bytes
       {{2, 1, 65}, 500, {{0, 200, 0, 0, 0}, {200, 150, 200, 200, 0}, {350, 150, 350, 200, 0}}},
       {{2, 2, 130, 200}, 782, {{0, 131, 260, 260, 0}, {131, 131, 651, 260, 391}}},
   };
@@ -142,6 +145,12 @@ TEST_F(CudaOperations, AttentionAgreesWithTheProcessorsForSpansOfAnyPastAndWindo
                                     Uploaded(device, v).view(), heads, one.spans, out);
                  });
       EXPECT_LE(LargestDifference(a, b), size == 1 ? 5e-6 : 5e-5)
+          << heads.head_dim << " columns, window " << heads.window << ", " << rows << " rows";
+      // Of factors of 16 bits: scores are that far off, and weights with them.
+      const DeviceMatrix out = rounded->Alloc(rows, heads.heads * heads.head_dim);
+      rounded->Attention(Uploaded(*rounded, q).view(), Uploaded(*rounded, k).view(),
+                         Uploaded(*rounded, v).view(), heads, one.spans, out.view());
+      EXPECT_LE(LargestDifference(a, Downloaded(*rounded, out)), size == 1 ? 1e-4 : 1e-3)
           << heads.head_dim << " columns, window " << heads.window << ", " << rows << " rows";
     }
   }

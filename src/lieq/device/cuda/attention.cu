@@ -1,9 +1,9 @@
-// Causal attention in float32 that never writes the scores: softmax as it goes along the keys
+// Causal attention that never writes the scores: softmax as it goes along the keys
 // (Milakov and Gimelshein, arXiv:1805.02867), by tiles of queries and keys
 // (Dao et al., arXiv:2205.14135).
+#include "lieq/device/cuda/attention_tiles.cuh"
 #include "lieq/device/cuda/device_code.cuh"
 #include "lieq/device/cuda/kernels.h"
-#include "lieq/device/cuda/split_products.cuh"
 
 namespace lieq::cuda {
 namespace {
@@ -30,13 +30,6 @@ __device__ Index KeyRow(const Span& span, std::int32_t token) {
 template <class Key>
 __device__ std::int32_t FirstSeen(const AttentionArguments<Key>& a, std::int32_t position) {
   return a.window == 0 ? 0 : max(0, position + 1 - a.window);
-}
-
-__device__ float ToFloat(float value) {
-  return value;
-}
-__device__ float ToFloat(std::uint16_t half) {
-  return __half2float(__ushort_as_half(half));
 }
 
 /// What a row of queries knows so far: its largest score, and the sum of exponentials below it.
@@ -80,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) TiledKernel(AttentionArguments<Key> 
       const int r = i / kColumns, c = i % kColumns;
       float value = 0;
       if (r < count && c < a.head_dim) {
-        value = ToFloat(from.data[row_of(r) * from.stride + first_column + c]) * factor;
+        value = Widened(from.data[row_of(r) * from.stride + first_column + c]) * factor;
       }
       to[r * kPitch + c] = value;
     }
@@ -181,38 +174,23 @@ __global__ void __launch_bounds__(kThreads) TiledKernel(AttentionArguments<Key> 
 
 /// As TiledKernel, on tensor cores: each of four warps has 16 of 64 queries. Lane (group, pair) has
 /// rows group and group + 8, and of 8 columns or keys 2 pair and 2 pair + 1.
-constexpr int kSplitThreads = 128, kSplitTile = 64;
-template <int kColumns, class Key>
-__global__ void __launch_bounds__(kSplitThreads) SplitKernel(AttentionArguments<Key> a) {
-  constexpr int kPitch = kColumns + 4;  // what a fragment reads lies in 32 banks
-  constexpr int kEights = kSplitTile / 8, kSteps = kColumns / 8;
+constexpr int kSplitTile = 64;
+template <class T, class Key>
+__global__ void __launch_bounds__(T::kThreads) SplitKernel(AttentionArguments<Key> a) {
+  static_assert(T::kOwn == kSplitTile && T::kOther == kSplitTile && T::kShare == 1);
+  using Rows = Tile<T, kSplitTile>;
   extern __shared__ __align__(16) float shared[];
-  float* const queries = shared;                      // [kSplitTile, kPitch]
-  float* const keys = queries + kSplitTile * kPitch;  // the same: keys, then values
+  const Rows queries{shared}, keys{shared + Rows::kFloats};  // the latter: keys, then values
 
   const QueryTile tile = a.tiles[blockIdx.x];
   const Span span = a.spans[tile.span];
   const Head head = HeadOf(a, blockIdx.y);
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int group = lane / 4, pair = lane % 4;
+  const Place<T> at;
   const std::int32_t rows = min(kSplitTile, span.length - tile.begin);
+  const auto query_row = [&](int r) { return Index{span.begin} + tile.begin + r; };
+  Load(a.q, query_row, head.query, rows, a.head_dim, head.scale, queries);
 
-  const auto load = [&](const auto& from, Index first_column, const auto& row_of,
-                        std::int32_t count, float factor, float* to) {
-    for (int i = threadIdx.x; i < kSplitTile * kColumns; i += kSplitThreads) {
-      const int r = i / kColumns, c = i % kColumns;
-      float value = 0;
-      if (r < count && c < a.head_dim) {
-        value = ToFloat(from.data[row_of(r) * from.stride + first_column + c]) * factor;
-      }
-      to[r * kPitch + c] = value;
-    }
-  };
-  load(
-      a.q, head.query, [&](int r) { return Index{span.begin} + tile.begin + r; }, rows, head.scale,
-      queries);
-
-  float result[kSteps][4] = {};
+  float result[T::kSums][4] = {};
   Running running[2];
   const std::int32_t first_position = span.past + tile.begin, end = first_position + rows;
   const std::int32_t begin = FirstSeen(a, first_position) / kSplitTile * kSplitTile;
@@ -220,35 +198,22 @@ __global__ void __launch_bounds__(kSplitThreads) SplitKernel(AttentionArguments<
     const std::int32_t count = min(kSplitTile, end - t);
     const auto key_row = [&](int r) { return KeyRow(span, t + r); };
     __syncthreads();  // the values of the tile before have been read
-    load(a.k, head.key, key_row, count, 1.0f, keys);
+    Load(a.k, key_row, head.key, count, a.head_dim, 1.0f, keys);
     __syncthreads();
-    float scores[kEights][4] = {};
-#pragma unroll 2
-    for (int step = 0; step < kSteps; ++step) {
-      const float* of = queries + (warp * 16 + group) * kPitch + step * 8 + pair;
-      Fragment query;
-      query.Set(0, of[0]);
-      query.Set(1, of[8 * kPitch]);
-      query.Set(2, of[4]);
-      query.Set(3, of[8 * kPitch + 4]);
-#pragma unroll
-      for (int n = 0; n < kEights; ++n) {
-        const float* key = keys + (n * 8 + group) * kPitch + step * 8 + pair;
-        MultiplyAdd(scores[n], query, key[0], key[4]);
-      }
-    }
+    float scores[T::kEights][4];
+    Scores(at, queries, keys, scores);
     __syncthreads();  // all keys have been read
-    load(a.v, head.key, key_row, count, 1.0f, keys);
+    Load(a.v, key_row, head.key, count, a.head_dim, 1.0f, keys);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int32_t position = first_position + warp * 16 + group + 8 * half;
+      const std::int32_t position = first_position + at.Row(half);
       const std::int32_t first = FirstSeen(a, position);
       float most = -INFINITY;
 #pragma unroll
-      for (int n = 0; n < kEights; ++n) {
+      for (int n = 0; n < T::kEights; ++n) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const std::int32_t token = t + n * 8 + 2 * pair + j;
+          const std::int32_t token = t + n * 8 + 2 * at.pair + j;
           float& score = scores[n][2 * half + j];
           if (token > position || token < first || token >= end) score = -INFINITY;
           most = fmaxf(most, score);
@@ -258,7 +223,7 @@ __global__ void __launch_bounds__(kSplitThreads) SplitKernel(AttentionArguments<
       const float factor = running[half].Raise(most);
       float sum = 0;
 #pragma unroll
-      for (int n = 0; n < kEights; ++n) {
+      for (int n = 0; n < T::kEights; ++n) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           float& score = scores[n][2 * half + j];
@@ -268,39 +233,25 @@ __global__ void __launch_bounds__(kSplitThreads) SplitKernel(AttentionArguments<
       }
       running[half].sum += OverLanes<4>(sum, Add{});
 #pragma unroll
-      for (int n = 0; n < kSteps; ++n) {
+      for (int n = 0; n < T::kSums; ++n) {
         result[n][2 * half] *= factor;
         result[n][2 * half + 1] *= factor;
       }
     }
     __syncthreads();
-#pragma unroll
-    for (int eight = 0; eight < kEights; ++eight) {
-      // The order of keys within a product is free: key 2 pair stands where PTX has column `pair`,
-      // key 2 pair + 1 where it has `pair` + 4, so that scores need not change lanes.
-      Fragment weight;
-      weight.Set(0, scores[eight][0]);
-      weight.Set(1, scores[eight][2]);
-      weight.Set(2, scores[eight][1]);
-      weight.Set(3, scores[eight][3]);
-#pragma unroll
-      for (int n = 0; n < kSteps; ++n) {
-        const float* value = keys + (eight * 8 + 2 * pair) * kPitch + n * 8 + group;
-        MultiplyAdd(result[n], weight, value[0], value[kPitch]);
-      }
-    }
+    AddWeighted(at, scores, keys, result);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int r = warp * 16 + group + 8 * half;
+    const int r = at.Row(half);
     if (r >= rows) continue;
     float* to = a.out.data + (Index{span.begin} + tile.begin + r) * a.out.stride + head.query;
     const float factor = 1.0f / running[half].sum;
 #pragma unroll
-    for (int n = 0; n < kSteps; ++n) {
+    for (int n = 0; n < T::kSums; ++n) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        const int column = n * 8 + 2 * pair + j;
+        const int column = n * 8 + 2 * at.pair + j;
         if (column < a.head_dim) to[column] = result[n][2 * half + j] * factor;
       }
     }
@@ -334,7 +285,7 @@ __global__ void __launch_bounds__(kThreads) QueryKernel(AttentionArguments<Key> 
     for (int i = 0; i < kPerLane; ++i) {
       const int c = lane + kWarp * i;
       if (c < a.head_dim) {
-        score = fmaf(query[i], ToFloat(a.k.data[key * a.k.stride + head.key + c]), score);
+        score = fmaf(query[i], Widened(a.k.data[key * a.k.stride + head.key + c]), score);
       }
     }
     score = OverLanes(score, Add{});
@@ -345,7 +296,7 @@ __global__ void __launch_bounds__(kThreads) QueryKernel(AttentionArguments<Key> 
     for (int i = 0; i < kPerLane; ++i) {
       const int c = lane + kWarp * i;
       if (c >= a.head_dim) continue;
-      result[i] = fmaf(p, ToFloat(a.v.data[key * a.v.stride + head.key + c]), result[i] * factor);
+      result[i] = fmaf(p, Widened(a.v.data[key * a.v.stride + head.key + c]), result[i] * factor);
     }
   }
   if (lane == 0) {
@@ -376,8 +327,15 @@ void Launch(Kernel* kernel, std::size_t floats, int threads, const AttentionArgu
 
 template <int kColumns, class Key>
 void LaunchSplit(const AttentionArguments<Key>& a, dim3 grid, cudaStream_t stream) {
-  Launch(SplitKernel<kColumns, Key>, 2 * kSplitTile * (kColumns + 4), kSplitThreads, a, grid,
-         stream);
+  const auto launch = [&]<bool kExact>() {
+    using T = Tiling<kColumns, kSplitTile, kSplitTile, 1, kExact>;
+    Launch(SplitKernel<T, Key>, 2 * Tile<T, kSplitTile>::kFloats, T::kThreads, a, grid, stream);
+  };
+  if (a.exact) {
+    launch.template operator()<true>();
+  } else {
+    launch.template operator()<false>();
+  }
 }
 
 constexpr int kTileOfWideHeads = 32;  // so that 99 KiB of shared memory are enough

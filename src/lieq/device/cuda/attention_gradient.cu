@@ -2,110 +2,14 @@
 // of queries and keys (Dao et al., arXiv:2205.14135). Every sum is added in a fixed order: one
 // block of threads owns a tile of queries, for dq, or of keys, for dk and dv, and goes along the
 // others.
+#include "lieq/device/cuda/attention_tiles.cuh"
 #include "lieq/device/cuda/device_code.cuh"
 #include "lieq/device/cuda/gradient_kernels.h"
-#include "lieq/device/cuda/split_products.cuh"
 
 namespace lieq::cuda {
 namespace {
 
 using Arguments = AttentionGradientArguments;
-
-/// Columns of heads, padded; rows of the tile that a block owns, those of the tiles that it goes
-/// along, and the warps that share 16 own rows, each with a part of the columns of what is summed.
-template <int kColumns_, int kOwn_, int kOther_, int kShare_, bool kExact_>
-struct Tiling {
-  static constexpr int kColumns = kColumns_, kOwn = kOwn_, kOther = kOther_, kShare = kShare_;
-  static constexpr bool kExact = kExact_;
-  static constexpr int kWarps = kOwn / 16 * kShare, kThreads = kWarps * kWarp;
-  static constexpr int kPitch = kColumns + 4;  // what a fragment reads lies in 32 banks
-  static constexpr int kEights = kOther / 8, kSums = kColumns / 8 / kShare;
-  static constexpr int kFloats = 2 * (kOwn + kOther) * kPitch;
-};
-
-/// Rows `first` .. of a head, those from `count` on as zeros.
-template <class T, int kRows>
-__device__ void Load(Block<const float> from, Index first, Index column, std::int32_t count,
-                     std::int32_t head_dim, float factor, float* to) {
-  for (int i = threadIdx.x; i < kRows * T::kColumns; i += T::kThreads) {
-    const int r = i / T::kColumns, c = i % T::kColumns;
-    float value = 0;
-    if (r < count && c < head_dim) value = from.data[(first + r) * from.stride + column + c];
-    to[r * T::kPitch + c] = value * factor;
-  }
-}
-
-template <class T>
-__device__ void Multiply(float (&sums)[4], const Fragment& a, float b0, float b1) {
-  if constexpr (T::kExact) {
-    MultiplyAdd(sums, a, b0, b1);
-  } else {
-    MultiplyAddRounded(sums, a, b0, b1);
-  }
-}
-
-/// Where a thread stands: lane (group, pair) has rows group and group + 8 of its warp's 16, and of
-/// 8 columns 2 pair and 2 pair + 1.
-template <class T>
-struct Place {
-  int rows, part, group, pair;  // first row of the warp; its part of the columns
-
-  __device__ Place() {
-    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-    rows = warp / T::kShare * 16;
-    part = warp % T::kShare;
-    group = lane / 4;
-    pair = lane % 4;
-  }
-  __device__ int Row(int half) const { return rows + group + 8 * half; }
-};
-
-/// scores = own otherᵀ. own [kOwn, kPitch], other [kOther, kPitch].
-template <class T>
-__device__ void Scores(const Place<T>& at, const float* own, const float* other,
-                       float (&scores)[T::kEights][4]) {
-#pragma unroll
-  for (int n = 0; n < T::kEights; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) scores[n][i] = 0;
-  }
-#pragma unroll 2
-  for (int step = 0; step < T::kColumns / 8; ++step) {
-    const float* of = own + (at.rows + at.group) * T::kPitch + step * 8 + at.pair;
-    Fragment row;
-    row.Set(0, of[0]);
-    row.Set(1, of[8 * T::kPitch]);
-    row.Set(2, of[4]);
-    row.Set(3, of[8 * T::kPitch + 4]);
-#pragma unroll
-    for (int n = 0; n < T::kEights; ++n) {
-      const float* column = other + (n * 8 + at.group) * T::kPitch + step * 8 + at.pair;
-      Multiply<T>(scores[n], row, column[0], column[4]);
-    }
-  }
-}
-
-/// sums += weights other, of this warp's part of the columns. weights: as Scores has them.
-template <class T>
-__device__ void AddWeighted(const Place<T>& at, const float (&weights)[T::kEights][4],
-                            const float* other, float (&sums)[T::kSums][4]) {
-#pragma unroll
-  for (int eight = 0; eight < T::kEights; ++eight) {
-    // The order within a product is free: row 2 pair of `other` stands where PTX has `pair`, row
-    // 2 pair + 1 where it has `pair` + 4, so that weights need not change lanes.
-    Fragment weight;
-    weight.Set(0, weights[eight][0]);
-    weight.Set(1, weights[eight][2]);
-    weight.Set(2, weights[eight][1]);
-    weight.Set(3, weights[eight][3]);
-    const float* row = other + (eight * 8 + 2 * at.pair) * T::kPitch + at.part * T::kSums * 8;
-#pragma unroll
-    for (int n = 0; n < T::kSums; ++n) {
-      const float* value = row + n * 8 + at.group;
-      Multiply<T>(sums[n], weight, value[0], value[T::kPitch]);
-    }
-  }
-}
 
 template <class T>
 __device__ void Store(const Place<T>& at, const float (&sums)[T::kSums][4], float factor,
@@ -138,11 +42,11 @@ __device__ float ScaleOf(const Arguments& a) {
 /// sum of exponentials of their scores, and the mean of dp = dout vᵀ by their probabilities.
 template <class T>
 __global__ void __launch_bounds__(T::kThreads) QueryKernel(Arguments a) {
+  using Own = Tile<T, T::kOwn>;
+  using Other = Tile<T, T::kOther>;
   extern __shared__ __align__(16) float shared[];
-  float* const queries = shared;
-  float* const gradients = queries + T::kOwn * T::kPitch;
-  float* const keys = gradients + T::kOwn * T::kPitch;
-  float* const values = keys + T::kOther * T::kPitch;
+  const Own queries{shared}, gradients{queries.data + Own::kFloats};
+  const Other keys{gradients.data + Own::kFloats}, values{keys.data + Other::kFloats};
 
   const std::int32_t tiles = (a.length + T::kOwn - 1) / T::kOwn, head = blockIdx.y;
   // The longest first: they see the most keys.
@@ -155,15 +59,17 @@ __global__ void __launch_bounds__(T::kThreads) QueryKernel(Arguments a) {
   const std::int32_t start = seen / T::kOther * T::kOther;
   const float scale = ScaleOf(a);
   const Place<T> at;
-  Load<T, T::kOwn>(a.q, first + begin, column, rows, a.head_dim, scale, queries);
-  Load<T, T::kOwn>(a.dout, first + begin, column, rows, a.head_dim, 1.0f, gradients);
+  const auto own_row = [&](int r) { return first + begin + r; };
+  Load(a.q, own_row, column, rows, a.head_dim, scale, queries);
+  Load(a.dout, own_row, column, rows, a.head_dim, 1.0f, gradients);
 
   float scores[T::kEights][4], dp[T::kEights][4];
   const auto tile = [&](std::int32_t t) {
     const std::int32_t count = min(T::kOther, end - t);
     __syncthreads();  // the tile before has been read
-    Load<T, T::kOther>(a.k, first + t, kv_column, count, a.head_dim, 1.0f, keys);
-    Load<T, T::kOther>(a.v, first + t, kv_column, count, a.head_dim, 1.0f, values);
+    const auto row = [&](int r) { return first + t + r; };
+    Load(a.k, row, kv_column, count, a.head_dim, 1.0f, keys);
+    Load(a.v, row, kv_column, count, a.head_dim, 1.0f, values);
     __syncthreads();
     Scores<T>(at, queries, keys, scores);
     Scores<T>(at, gradients, values, dp);
@@ -236,11 +142,11 @@ __global__ void __launch_bounds__(T::kThreads) QueryKernel(Arguments a) {
 /// dk and dv of a tile of keys, over all queries of all heads that see it.
 template <class T>
 __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
+  using Own = Tile<T, T::kOwn>;
+  using Other = Tile<T, T::kOther>;
   extern __shared__ __align__(16) float shared[];
-  float* const keys = shared;
-  float* const values = keys + T::kOwn * T::kPitch;
-  float* const queries = values + T::kOwn * T::kPitch;
-  float* const gradients = queries + T::kOther * T::kPitch;
+  const Own keys{shared}, values{keys.data + Own::kFloats};
+  const Other queries{values.data + Own::kFloats}, gradients{queries.data + Other::kFloats};
 
   const std::int32_t tiles = (a.length + T::kOwn - 1) / T::kOwn, kv_head = blockIdx.y;
   const std::int32_t begin = blockIdx.x % tiles * T::kOwn;  // the first are seen by the most
@@ -250,8 +156,9 @@ __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
   const std::int32_t end = a.window == 0 ? a.length : min(a.length, begin + rows - 1 + a.window);
   const float scale = ScaleOf(a);
   const Place<T> at;
-  Load<T, T::kOwn>(a.k, first + begin, kv_column, rows, a.head_dim, 1.0f, keys);
-  Load<T, T::kOwn>(a.v, first + begin, kv_column, rows, a.head_dim, 1.0f, values);
+  const auto own_row = [&](int r) { return first + begin + r; };
+  Load(a.k, own_row, kv_column, rows, a.head_dim, 1.0f, keys);
+  Load(a.v, own_row, kv_column, rows, a.head_dim, 1.0f, values);
 
   float dk[T::kSums][4] = {}, dv[T::kSums][4] = {};
   const std::int32_t shared_by = a.heads / a.kv_heads;
@@ -261,8 +168,9 @@ __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
     for (std::int32_t t = begin / T::kOther * T::kOther; t < end; t += T::kOther) {
       const std::int32_t count = min(T::kOther, a.length - t);
       __syncthreads();  // the tile before has been read
-      Load<T, T::kOther>(a.q, first + t, column, count, a.head_dim, scale, queries);
-      Load<T, T::kOther>(a.dout, first + t, column, count, a.head_dim, 1.0f, gradients);
+      const auto row = [&](int r) { return first + t + r; };
+      Load(a.q, row, column, count, a.head_dim, scale, queries);
+      Load(a.dout, row, column, count, a.head_dim, 1.0f, gradients);
       __syncthreads();
       float scores[T::kEights][4], dp[T::kEights][4];
       Scores<T>(at, keys, queries, scores);
@@ -293,7 +201,7 @@ __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
 
 template <class T>
 void Launch(const Arguments& a, cudaStream_t stream) {
-  const int bytes = T::kFloats * static_cast<int>(sizeof(float));
+  const int bytes = 2 * (T::kOwn + T::kOther) * T::kRowFloats * static_cast<int>(sizeof(float));
   const Index tiles = CeilDiv(a.length, Index{T::kOwn}) * a.windows;
   const auto launch = [&](auto* kernel, std::int32_t heads) {
     // More than 48 KiB has to be asked for; the call is cheap, and of this device.

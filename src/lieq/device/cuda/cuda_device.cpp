@@ -486,7 +486,8 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
             .window = narrow(heads.window),
             .spans = queue_.Argument(std::span<const cuda::Span>(placed)),
             .tiles = queue_.Argument(std::span<const cuda::QueryTile>(tiles)),
-            .tile_count = static_cast<Index>(tiles.size())},
+            .tile_count = static_cast<Index>(tiles.size()),
+            .exact = arithmetic_ == Arithmetic::kFloat32},
         by_query, queue_.stream());
     Started("Attention");
   }

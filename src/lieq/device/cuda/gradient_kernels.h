@@ -34,7 +34,7 @@ struct AttentionGradientArguments {
   Block<float> dq, dk, dv;
   std::int32_t windows, length, heads, kv_heads, head_dim, window;
   float2* rows;  // [heads, windows * length] of scratch: what queries know of their probabilities
-  bool exact;    // products of float32; else of factors rounded to tf32
+  bool exact;    // products of float32; else of factors of 16 bits
 };
 void AttentionGradient(const AttentionGradientArguments& arguments, cudaStream_t stream);
 

@@ -108,6 +108,9 @@ struct AttentionArguments {
   const Span* spans;
   const QueryTile* tiles;
   Index tile_count;
+  /// Products of float32; else of factors of 16 bits, where a tile has more queries than one and
+  /// heads at most 128 columns.
+  bool exact = true;
 };
 inline constexpr Index kMostHeadDim = 256;
 /// Queries of a tile; 1 where spans are so short that a query is a tile (`by_query`).

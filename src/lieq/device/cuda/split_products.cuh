@@ -45,9 +45,4 @@ __device__ inline void MultiplyAdd(float (&sums)[4], const Fragment& a, float b0
   MultiplyAdd(sums, a.high, first.high, second.high);
 }
 
-/// Of factors rounded to tf32: one product in place of three.
-__device__ inline void MultiplyAddRounded(float (&sums)[4], const Fragment& a, float b0, float b1) {
-  MultiplyAdd(sums, a.high, Tf32(b0), Tf32(b1));
-}
-
 }  // namespace lieq::cuda

@@ -16,6 +16,18 @@ __device__ std::uint32_t CodeAt(const std::uint32_t* words, Index col, int bits)
   return code & ((1u << bits) - 1);
 }
 
+/// What group `at` of the matrix has: sums of dw times codes less their zero-points, and of dw.
+__device__ void AddToNumbers(const TrainedMatrix& q, const TrainedNumbers& numbers, Index at,
+                             double of_codes, double of_ones) {
+  const Index first = q.numbers + at, count = q.rows * q.groups;
+  const float unit = numbers.start[first];
+  float& of_scale = numbers.gradient[first];
+  of_scale = __fadd_rn(of_scale, __fmul_rn(static_cast<float>(of_codes), unit));
+  if (q.minima == nullptr) return;
+  float& of_minimum = numbers.gradient[first + count];
+  of_minimum = __fadd_rn(of_minimum, __fmul_rn(static_cast<float>(of_ones), fabsf(unit)));
+}
+
 /// A warp takes a group.
 __global__ void AddGradientKernel(TrainedMatrix q, const float* dw, TrainedNumbers numbers,
                                   TrainedNumbers codes) {
@@ -40,13 +52,54 @@ __global__ void AddGradientKernel(TrainedMatrix q, const float* dw, TrainedNumbe
   of_codes = OverLanes(of_codes, Add{});
   of_ones = OverLanes(of_ones, Add{});
   if (lane != 0) return;
-  const Index first = q.numbers + at, count = q.rows * q.groups;
-  const float unit = numbers.start[first];
-  float& of_scale = numbers.gradient[first];
-  of_scale = __fadd_rn(of_scale, __fmul_rn(static_cast<float>(of_codes), unit));
-  if (q.minima == nullptr) return;
-  float& of_minimum = numbers.gradient[first + count];
-  of_minimum = __fadd_rn(of_minimum, __fmul_rn(static_cast<float>(of_ones), fabsf(unit)));
+  AddToNumbers(q, numbers, at, of_codes, of_ones);
+}
+
+/// The same for groups of 4 kLanes columns, or multiples: kLanes lanes take a group, each four
+/// columns at once, of a row by blockIdx.x.
+constexpr int kFoursThreads = 128;
+template <int kLanes>
+__global__ void AddGradientByFours(TrainedMatrix q, const float* dw, TrainedNumbers numbers,
+                                   TrainedNumbers codes) {
+  const Index row = blockIdx.x;
+  const Index group = Index{blockIdx.y} * (kFoursThreads / kLanes) + threadIdx.x / kLanes;
+  const bool there = group < q.groups;
+  const Index at = there ? row * q.groups + group : 0, begin = group * q.group_columns;
+  const std::uint32_t* words = q.words + row * q.words_per_row;
+  const float* of = dw + row * q.cols;
+  float* of_z = q.codes < 0 ? nullptr : codes.gradient + q.codes + row * q.cols;
+  const float zero = q.zeros == nullptr ? q.zero : static_cast<float>(q.zeros[at]);
+  const float scale = q.scales[at];
+  const std::uint32_t mask = (1u << q.bits) - 1;
+  double of_codes = 0, of_ones = 0;
+  for (Index c = begin + threadIdx.x % kLanes * 4; there && c < begin + q.group_columns;
+       c += 4 * kLanes) {
+    const float4 four = *reinterpret_cast<const float4*>(of + c);
+    const Index bit = c * q.bits, word = bit / 32;
+    std::uint64_t stream = words[word];
+    if (bit % 32 + 4 * q.bits > 32) stream |= static_cast<std::uint64_t>(words[word + 1]) << 32;
+    stream >>= bit % 32;
+    const float d[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float code = static_cast<float>(static_cast<std::uint32_t>(stream) & mask) - zero;
+      stream >>= q.bits;
+      of_codes += static_cast<double>(d[i]) * static_cast<double>(code);
+      of_ones += static_cast<double>(d[i]);
+    }
+    if (of_z != nullptr) {
+      auto& sums = *reinterpret_cast<float4*>(of_z + c);
+      const float4 before = sums;
+      sums = {__fadd_rn(before.x, __fmul_rn(four.x, scale)),
+              __fadd_rn(before.y, __fmul_rn(four.y, scale)),
+              __fadd_rn(before.z, __fmul_rn(four.z, scale)),
+              __fadd_rn(before.w, __fmul_rn(four.w, scale))};
+    }
+  }
+  of_codes = OverLanes<kLanes>(of_codes, Add{});
+  if (q.minima != nullptr) of_ones = OverLanes<kLanes>(of_ones, Add{});
+  if (threadIdx.x % kLanes != 0 || !there) return;
+  AddToNumbers(q, numbers, at, of_codes, of_ones);
 }
 
 /// A block takes kThreads columns of a target.
@@ -165,6 +218,15 @@ void AddNumbersGradient(const TrainedMatrix& matrix, const float* dw, const Trai
                         const TrainedNumbers& codes, cudaStream_t stream) {
   const Index groups = matrix.rows * matrix.groups;
   if (groups == 0) return;
+  const auto by_fours = [&]<int kLanes>() {
+    AddGradientByFours<kLanes><<<RowsByColumns(matrix.rows, matrix.groups, kFoursThreads / kLanes),
+                                 kFoursThreads, 0, stream>>>(matrix, dw, numbers, codes);
+  };
+  const bool fours = matrix.group_columns * matrix.groups == matrix.cols && matrix.cols % 4 == 0 &&
+                     (matrix.codes < 0 || matrix.codes % 4 == 0);
+  if (fours && matrix.group_columns == 32) return by_fours.template operator()<8>();
+  if (fours && matrix.group_columns == 64) return by_fours.template operator()<16>();
+  if (fours && matrix.group_columns % 128 == 0) return by_fours.template operator()<32>();
   AddGradientKernel<<<static_cast<unsigned>(CeilDiv(groups, Index{kWarps})), kThreads, 0, stream>>>(
       matrix, dw, numbers, codes);
 }

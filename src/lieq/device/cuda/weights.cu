@@ -68,7 +68,8 @@ __device__ void LoadEight(const Source& w, Index row, Index col, float (&out)[kE
     stream >>= bit % 32;
     const std::uint64_t mask = (std::uint64_t{1} << w.bits) - 1;
     const Index of_row = row * w.groups;
-    Index group = col / w.group_columns, end = (group + 1) * w.group_columns;
+    Index group = static_cast<unsigned>(col) / static_cast<unsigned>(w.group_columns);
+    Index end = (group + 1) * w.group_columns;
     float scale = 0, zero = 0, minimum = 0;
     const auto take = [&] {
       scale = w.scales[of_row + group];
@@ -95,6 +96,10 @@ __device__ void LoadEight(const Source& w, Index row, Index col, float (&out)[kE
 __device__ std::uint16_t Bf16Bits(float value) {
   return __bfloat16_as_ushort(__float2bfloat16_rn(value));
 }
+/// The first in the lower half.
+__device__ std::uint32_t Bf16Bits(float first, float second) {
+  return Bf16Bits(first) | std::uint32_t{Bf16Bits(second)} << 16;
+}
 __device__ void Store(float* to, float value) {
   *to = value;
 }
@@ -111,6 +116,14 @@ __global__ void WidenKernel(Source w, Index begin, const std::int32_t* rows, Blo
   float values[kEight] = {};
   if (col < w.cols) LoadEight<kForm>(w, row, col, values);
   T* to = out.data + r * out.stride + col;
+  if constexpr (sizeof(T) == 2) {
+    if (col + kEight <= out.cols && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
+      *reinterpret_cast<uint4*>(to) = {
+          Bf16Bits(values[0], values[1]), Bf16Bits(values[2], values[3]),
+          Bf16Bits(values[4], values[5]), Bf16Bits(values[6], values[7])};
+      return;
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kEight; ++i) {
     if (col + i < out.cols) Store(to + i, values[i]);
@@ -168,14 +181,20 @@ struct LaunchLargest {
   }
 };
 
+/// A thread takes four columns.
 __global__ void RoundKernel(Block<const float> x, Block<std::uint16_t> out) {
-  const Index row = blockIdx.x;
-  Index col = Index{blockIdx.y} * (4 * kThreads) + threadIdx.x;
-#pragma unroll
-  for (int i = 0; i < 4; ++i, col += kThreads) {
-    if (col >= out.cols) return;
-    out.data[row * out.stride + col] =
-        col < x.cols ? Bf16Bits(x.data[row * x.stride + col]) : std::uint16_t{0};
+  const Index row = blockIdx.x, col = (Index{blockIdx.y} * kThreads + threadIdx.x) * 4;
+  if (col >= out.cols) return;
+  const float* from = x.data + row * x.stride + col;
+  std::uint16_t* to = out.data + row * out.stride + col;
+  if (col + 4 <= x.cols && reinterpret_cast<std::uintptr_t>(from) % 16 == 0 &&
+      reinterpret_cast<std::uintptr_t>(to) % 8 == 0) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    *reinterpret_cast<uint2*>(to) = {Bf16Bits(four.x, four.y), Bf16Bits(four.z, four.w)};
+    return;
+  }
+  for (int i = 0; i < 4 && col + i < out.cols; ++i) {
+    to[i] = col + i < x.cols ? Bf16Bits(from[i]) : std::uint16_t{0};
   }
 }
 
