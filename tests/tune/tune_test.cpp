@@ -330,7 +330,16 @@ TEST(Tune, BeginsWithTheCodesThatWereGiven) {
                        {.codes = true, .reference = &bench.model.weights, .towards = towards});
       tuned.Apply(bench.test.pool);
       EXPECT_EQ(CodesOf(tuned.weights()), CodesOf(bench.quantized)) << each.name << towards;
-      EXPECT_EQ(tuned.moved_codes(), 0);
+      EXPECT_EQ(tuned.moved_codes(bench.test.pool), 0);
+      TunedModel by_threads(bench.quantized, DType::kF32,
+                            {.codes = true,
+                             .reference = &bench.model.weights,
+                             .towards = towards,
+                             .pool = &bench.test.pool});
+      ASSERT_EQ(by_threads.numbers().size(), tuned.numbers().size());
+      for (std::size_t i = 0; i < tuned.numbers().size(); ++i) {
+        EXPECT_EQ(by_threads.numbers()[i].u, tuned.numbers()[i].u) << tuned.numbers()[i].name;
+      }
     }
   }
 }

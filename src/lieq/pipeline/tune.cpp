@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 
 #include "lieq/base/assert.h"
@@ -88,6 +89,18 @@ void CheckModels(const ModelFolder& model, const ModelFolder& reference, const L
                                        a.layers, a.hidden, a.vocab),
                .found = fmt::format("{} with {} layers of {}, {} tokens", b.architecture, b.layers,
                                     b.hidden, b.vocab)});
+}
+
+/// An embedding or a head that the float model has, bit for bit, is read there: a device then holds
+/// it once.
+void ShareEnds(const Weights& reference, Weights& model) {
+  const auto share = [](const AnyMatrix& from, AnyMatrix& to) {
+    const std::span<const std::byte> a = MappedBytes(from), b = MappedBytes(to);
+    const bool alike = from.index() == to.index() && !a.empty() && a.size() == b.size();
+    if (alike && std::memcmp(a.data(), b.data(), a.size()) == 0) to = from;
+  };
+  share(reference.embedding, model.embedding);
+  share(reference.head, model.head);
 }
 
 /// What moves is held with its gradient and two moments, in floats: said before hours are spent.
@@ -346,6 +359,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   ModelFolder model = OpenInput(request.model, session.log());
   CheckModels(model, source.model(), session.log());
   RequireFinite(model, session.pool());
+  ShareEnds(source.model().weights, model.weights);
   TuneOutcome outcome;
   const TuneWindows windows = Split(source, outcome, session.log());
 
@@ -355,7 +369,8 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   TunedModel tuned(model.weights, model.dtype,
                    {.codes = codes,
                     .reference = codes ? &source.model().weights : nullptr,
-                    .on_device = on_device});
+                    .on_device = on_device,
+                    .pool = &session.pool()});
   outcome.numbers = tuned.count();
   outcome.codes = tuned.codes();
   TuneOptions options{

@@ -100,7 +100,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
     result.checks.push_back({step, kl});
     if (!better) return;
     result.kept = step;
-    if (!trainer->far()) result.moved_codes = model.moved_codes();
+    if (!trainer->far()) result.moved_codes = model.moved_codes(context.pool);
     trainer->Keep();
   };
   trainer->Apply();
@@ -153,7 +153,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
         step + 1, fmt::format("KL {:.4f}, held out {:.4f}", kl, result.checks.back().held_out));
   }
   trainer->Restore();
-  result.moved_codes = model.moved_codes();
+  result.moved_codes = model.moved_codes(context.pool);
   result.times = times;
   context.progress.End();
   return result;

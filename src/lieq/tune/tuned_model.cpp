@@ -28,6 +28,17 @@ std::vector<float>& VectorOf(LayerWeights& layer, LayerVector which) {
   return layer.*LayerVectorRows()[static_cast<std::size_t>(which)].values;
 }
 
+constexpr Index kRowsOfBlock = 64;
+
+/// Calls task(block, first row, rows) for blocks of rows.
+template <class Task>
+void ForBlocks(Index rows, ThreadPool& pool, const Task& task) {
+  pool.ParallelFor(CeilDiv(rows, kRowsOfBlock), [&](Index block, int) {
+    const Index first = block * kRowsOfBlock;
+    task(block, first, std::min(kRowsOfBlock, rows - first));
+  });
+}
+
 float MeanSize(std::span<const float> values) {
   double sum = 0;
   for (const float value : values) sum += std::fabs(static_cast<double>(value));
@@ -193,20 +204,32 @@ void TunedModel::AddCodes(const std::string& name, const AnyMatrix* reference,
   const bool known =
       reference != nullptr && Rows(*reference) == q.rows() && Cols(*reference) == q.cols();
   std::vector<float> z(Size(q.rows() * q.cols()));
-  std::vector<std::uint8_t> codes(Size(q.cols()));
-  Matrix<float> value(1, q.cols()), weight(1, q.cols());
-  for (Index r = 0; r < q.rows(); ++r) {
+  const auto begin_row = [&](Index r, std::span<std::uint8_t> codes, View<float, 2> value,
+                             View<float, 2> weight) {
     float* to = z.data() + r * q.cols();
     q.GetRow(r, codes);
     std::ranges::copy(codes, to);
-    if (!known) continue;
-    q.Dequantize(r, value.view());
-    WidenRows(*reference, r, weight.view());
+    if (!known) return;
+    q.Dequantize(r, value);
+    WidenRows(*reference, r, weight);
+    const Index group = q.group_columns();
     for (Index c = 0; c < q.cols(); ++c) {
-      const float scale = q.scales()(r, c / q.group_columns());
-      const float apart = (weight(0, c) - value(0, c)) / scale;
+      const float apart = (weight(0, c) - value(0, c)) / q.scales()(r, c / group);
       if (std::isfinite(apart)) to[c] += parts.towards * std::clamp(apart, -kEdge, kEdge);
     }
+  };
+  const auto begin_rows = [&](Index first, Index count) {
+    std::vector<std::uint8_t> codes(Size(q.cols()));
+    Matrix<float> value(1, q.cols()), weight(1, q.cols());
+    for (Index r = first; r < first + count; ++r) {
+      begin_row(r, codes, value.view(), weight.view());
+    }
+  };
+  if (parts.pool != nullptr) {
+    ForBlocks(q.rows(), *parts.pool,
+              [&](Index, Index first, Index count) { begin_rows(first, count); });
+  } else {
+    begin_rows(0, q.rows());
   }
   place.code = numbers_.size();
   numbers_.push_back(
@@ -367,17 +390,23 @@ std::vector<TunedArray> TunedModel::Arrays() {
   return arrays;
 }
 
-std::int64_t TunedModel::moved_codes() const {
+std::int64_t TunedModel::moved_codes(ThreadPool& pool) const {
   std::int64_t moved = 0;
   ForPlaces(*this, [&](const MatrixPlace& place) {
     if (place.code == kNone) return;
-    std::vector<std::uint8_t> is(Size(place.matrix->cols())), was(is.size());
-    for (Index r = 0; r < place.matrix->rows(); ++r) {
-      place.matrix->GetRow(r, is);
-      place.source->GetRow(r, was);
-      moved += std::inner_product(is.begin(), is.end(), was.begin(), std::int64_t{0}, std::plus<>(),
-                                  std::not_equal_to<>());
-    }
+    const QMatrix &now = *place.matrix, &before = *place.source;
+    std::vector<std::int64_t> of_blocks(Size(CeilDiv(now.rows(), kRowsOfBlock)));
+    ForBlocks(now.rows(), pool, [&](Index block, Index first, Index count) {
+      std::vector<std::uint8_t> is(Size(now.cols())), was(is.size());
+      for (Index r = first; r < first + count; ++r) {
+        now.GetRow(r, is);
+        before.GetRow(r, was);
+        of_blocks[Size(block)] +=
+            std::inner_product(is.begin(), is.end(), was.begin(), std::int64_t{0}, std::plus<>(),
+                               std::not_equal_to<>());
+      }
+    });
+    moved = std::accumulate(of_blocks.begin(), of_blocks.end(), moved);
   });
   return moved;
 }

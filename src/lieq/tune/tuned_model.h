@@ -55,6 +55,7 @@ struct TunedParts {
   float towards = 0.5f;
   /// Gradients of what matrices have are added up elsewhere: there is no room for them here.
   bool on_device = false;
+  ThreadPool* pool = nullptr;  // places codes by its threads; what is placed does not depend on it
 };
 
 /// An array of a state, where it lies.
@@ -107,7 +108,7 @@ class TunedModel {
   /// Where u lies and what was kept, to be written to a file or read from one. After Keep.
   [[nodiscard]] std::vector<TunedArray> Arrays();
   /// Codes that are others than at first; and all of them.
-  [[nodiscard]] std::int64_t moved_codes() const;
+  [[nodiscard]] std::int64_t moved_codes(ThreadPool& pool) const;
   [[nodiscard]] std::int64_t codes() const noexcept;
 
   /// dw [out, in]: the gradient of a linear's weights, added to those of its numbers.
