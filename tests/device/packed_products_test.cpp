@@ -130,6 +130,25 @@ TEST_P(PackedProductsOf, RowsAreTheDefinitionInEveryKernelRow) {
 }
 INSTANTIATE_TEST_SUITE_P(Rows, PackedProductsOf, testing::Values(1, 5, 18));
 
+/// One row takes blocks two at a time where scales are f16 and the zero is one integer.
+TEST(PackedProducts, OfOneRowAreTheDefinitionForAnyNumberOfBlocks) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
+    for (const Index group : {16, 64, 192}) {
+      for (const Index out : {16, 17, 48, 63, 80}) {
+        const QMatrix w = RandomQMatrix(out, 192, {.bits = bits, .group_size = group}, 1);
+        ASSERT_TRUE(PackedMatrix(w, Pool(1)).form().half);
+        const Matrix<float> x = RandomMatrix(1, 192, 2), bias = RandomMatrix(1, out, 3);
+        for (const Activations type : {Activations::kInt8, Activations::kInt16}) {
+          SCOPED_TRACE(std::to_string(bits) + " bits in " + std::to_string(group) + ", " +
+                       std::to_string(out) + " rows, " + std::string(Name(type)));
+          ExpectEveryRowRight({w, x, bias, RandomMatrix(1, out, 4), out % 2 == 0}, type);
+          if (HasFatalFailure() || HasNonfatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
 TEST(PackedProducts, OfManyRowsAreThoseOfEachAloneWithAnyThreads) {
   const Index rows = 131;  // more than a task takes
   const Matrix<float> x = RandomMatrix(rows, 96, 1), bias = RandomMatrix(1, 41, 2);
