@@ -9,32 +9,33 @@
 namespace lieq::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kSplits = 8;   // blocks of a cluster
-constexpr int kChunk = 256;  // keys whose scores are there at once
+// The kernel is empty in code for older GPUs, which leaves what is here without a use there.
+[[maybe_unused]] constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kSplits = 8;                    // blocks of a cluster
+[[maybe_unused]] constexpr int kChunk = 256;  // keys whose scores are there at once
 
 /// Four numbers of a cache as they lie there, and as floats.
-__device__ float4 LoadFour(const float* from) {
+[[maybe_unused]] __device__ float4 LoadFour(const float* from) {
   return *reinterpret_cast<const float4*>(from);
 }
-__device__ uint2 LoadFour(const std::uint16_t* from) {
+[[maybe_unused]] __device__ uint2 LoadFour(const std::uint16_t* from) {
   return *reinterpret_cast<const uint2*>(from);
 }
-__device__ float4 Widened(float4 four) {
+[[maybe_unused]] __device__ float4 Widened(float4 four) {
   return four;
 }
-__device__ float4 Widened(uint2 four) {
+[[maybe_unused]] __device__ float4 Widened(uint2 four) {
   const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&four.x));
   const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&four.y));
   return {a.x, a.y, b.x, b.y};
 }
-__device__ void StoreOne(float* to, float value) {
+[[maybe_unused]] __device__ void StoreOne(float* to, float value) {
   *to = value;
 }
-__device__ void StoreOne(std::uint16_t* to, float value) {
+[[maybe_unused]] __device__ void StoreOne(std::uint16_t* to, float value) {
   *to = BoundedHalf(value);
 }
-__device__ void PrefetchLine(const void* from) {
+[[maybe_unused]] __device__ void PrefetchLine(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
