@@ -178,6 +178,39 @@ TEST_F(CudaPacked, TilesOfManyBlocksAndManyTilesOfABlock) {
   }
 }
 
+TEST_F(CudaPacked, OneRowMeetsManyTilesOfABlockAndManyBlocksOfATile) {
+  std::uint64_t seed = 170;
+  // Rounds of tiles in which some warps have nothing; columns that blocks of a cluster share, not
+  // evenly; a last tile that has no other beside it; more rows than tiles fill.
+  constexpr Shape kShapes[] = {{1, 128, 40000}, {1, 24576, 20}, {1, 640, 9001},
+                               {1, 9728, 2560}, {1, 9856, 330}, {1, 64, 4300}};
+  for (const auto& [rows, in, out] : kShapes) {
+    for (const int bits : {2, 3, 4, 8}) {
+      for (const Index group : {32, 64, 128}) {
+        const Grid grid{.bits = bits,
+                        .group_size = group,
+                        .offset = bits == 4 ? Offset::kFloat : Offset::kHalf};
+        ++seed;
+        // Of large ones a few: sums on the host are slow.
+        if (in % group != 0 || (in * out > 1 << 20 && seed % 3 != 0)) continue;
+        const Matrix<float> x = RandomMatrix(rows, in, seed),
+                            start = RandomMatrix(1, out, seed + 1);
+        const bool add = seed % 2 == 0;
+        const auto w = std::make_shared<const QMatrix>(RandomQMatrix(out, in, grid, seed));
+        const DeviceMatrix on = Uploaded(*packed, x), y = Uploaded(*packed, start);
+        const Prepared prepared = packed->Prepare(w);
+        // Kernels overlap and take turns: one after another, whose results must not mix.
+        for (int again = 0; again < 3; ++again) {
+          packed->Matmul(on.view(), *prepared, {}, y.view(), add && again == 2);
+          if (add && again < 2) packed->Upload(start.view(), y.view());
+        }
+        Check(x, *w, nullptr, add ? &start : nullptr, Downloaded(*packed, y));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_F(CudaPacked, ScalesAndMinimaOfAnySizeKeepTheirPrecision) {
   std::uint64_t seed = 90;
   for (const float size : {0x1p-20f, 0x1p-3f, 1.0f, 0x1.8p5f, 0x1p15f}) {

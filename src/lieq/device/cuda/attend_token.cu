@@ -9,26 +9,33 @@
 namespace lieq::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kSplits = 8;   // blocks of a cluster
-constexpr int kChunk = 256;  // keys whose scores are there at once
+// The kernel is empty in code for older GPUs, which leaves what is here without a use there.
+[[maybe_unused]] constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kSplits = 8;                    // blocks of a cluster
+[[maybe_unused]] constexpr int kChunk = 256;  // keys whose scores are there at once
 
-__device__ float4 LoadFour(const float* from) {
+/// Four numbers of a cache as they lie there, and as floats.
+[[maybe_unused]] __device__ float4 LoadFour(const float* from) {
   return *reinterpret_cast<const float4*>(from);
 }
-__device__ float4 LoadFour(const std::uint16_t* from) {
-  const uint2 four = *reinterpret_cast<const uint2*>(from);
+[[maybe_unused]] __device__ uint2 LoadFour(const std::uint16_t* from) {
+  return *reinterpret_cast<const uint2*>(from);
+}
+[[maybe_unused]] __device__ float4 Widened(float4 four) {
+  return four;
+}
+[[maybe_unused]] __device__ float4 Widened(uint2 four) {
   const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&four.x));
   const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&four.y));
   return {a.x, a.y, b.x, b.y};
 }
-__device__ void StoreOne(float* to, float value) {
+[[maybe_unused]] __device__ void StoreOne(float* to, float value) {
   *to = value;
 }
-__device__ void StoreOne(std::uint16_t* to, float value) {
+[[maybe_unused]] __device__ void StoreOne(std::uint16_t* to, float value) {
   *to = BoundedHalf(value);
 }
-__device__ void PrefetchLine(const void* from) {
+[[maybe_unused]] __device__ void PrefetchLine(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
@@ -94,7 +101,27 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
   const Index column = Index{kv_head} * kDim;
   Key* const keys = static_cast<Key*>(a.keys) + span.past_keys * a.cache_stride + column;
   Key* const values = static_cast<Key*>(a.values) + span.past_keys * a.cache_stride + column;
-  // What earlier steps wrote may be asked for before the kernels of this one have run.
+  // What earlier steps wrote may be asked for before the kernels of this one have run: a key and
+  // some values of each thread, and into the second cache the others.
+  using Four = decltype(LoadFour(keys));
+  constexpr int kFirst = 4, kPieces = kDim / (4 * kParts);
+  const int part = threadIdx.x % kParts, row_lane = threadIdx.x % kRowLanes,
+            row_of = threadIdx.x / kRowLanes, first_key = threadIdx.x / kParts;
+  const std::int32_t before = min(end, span.past) - begin;  // rows that are there
+  Four first_keys[kPieces] = {}, first_values[kFirst] = {};
+  if (first_key < before) {
+#pragma unroll
+    for (int c = 0; c < kPieces; ++c) {
+      first_keys[c] =
+          LoadFour(keys + Index{begin + first_key} * a.cache_stride + part * 4 + c * (4 * kParts));
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kFirst; ++n) {
+    const std::int32_t row = row_of + n * kRows;
+    if (row >= before) break;
+    first_values[n] = LoadFour(values + Index{begin + row} * a.cache_stride + row_lane * 4);
+  }
   constexpr int kLines = kDim * static_cast<int>(sizeof(Key)) / 128;
   for (std::int32_t i = threadIdx.x; i < (end - begin) * 2 * kLines; i += kThreads) {
     const Index row = begin + i / (2 * kLines);
@@ -140,17 +167,17 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
   __syncthreads();
 
   float result[kHeads][4] = {};
-  const int part = threadIdx.x % kParts, row_lane = threadIdx.x % kRowLanes,
-            row_of = threadIdx.x / kRowLanes;
   for (std::int32_t chunk = begin; chunk < end; chunk += kChunk) {
     const std::int32_t here = min(kChunk, end - chunk);
-    for (std::int32_t i = threadIdx.x / kParts; i < (here + 3) / 4 * 4; i += kKeys) {
+    for (std::int32_t i = first_key; i < (here + 3) / 4 * 4; i += kKeys) {
       float of[kHeads] = {};
       if (i < here) {
         const Key* key = keys + Index{chunk + i} * a.cache_stride + part * 4;
+        const bool is_first = chunk + i == begin + first_key && first_key < before;
 #pragma unroll
-        for (int c = 0; c < kDim; c += 4 * kParts) {
-          const float4 k = LoadFour(key + c);
+        for (int piece = 0; piece < kPieces; ++piece) {
+          const int c = piece * (4 * kParts);
+          const float4 k = Widened(is_first ? first_keys[piece] : LoadFour(key + c));
 #pragma unroll
           for (int h = 0; h < kHeads; ++h) {
             const float4 q = *reinterpret_cast<const float4*>(&queries[h][c + part * 4]);
@@ -192,8 +219,8 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
 #pragma unroll
       for (int i = 0; i < 4; ++i) result[h][i] *= factor;
     }
-    for (std::int32_t i = row_of; i < here; i += kRows) {
-      const float4 v = LoadFour(values + Index{chunk + i} * a.cache_stride + row_lane * 4);
+    const auto add_value = [&](std::int32_t i, Four four) {
+      const float4 v = Widened(four);
 #pragma unroll
       for (int h = 0; h < kHeads; ++h) {
         const float p = scores[h][i];
@@ -202,6 +229,17 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
         result[h][2] = fmaf(p, v.z, result[h][2]);
         result[h][3] = fmaf(p, v.w, result[h][3]);
       }
+    };
+    const Key* const of_row = values + Index{chunk} * a.cache_stride + row_lane * 4;
+#pragma unroll
+    for (int n = 0; n < kFirst; ++n) {
+      const std::int32_t i = row_of + n * kRows;
+      if (i >= here) break;
+      const bool is_first = chunk == begin && i < before;
+      add_value(i, is_first ? first_values[n] : LoadFour(of_row + Index{i} * a.cache_stride));
+    }
+    for (std::int32_t i = row_of + kFirst * kRows; i < here; i += kRows) {
+      add_value(i, LoadFour(of_row + Index{i} * a.cache_stride));
     }
     __syncthreads();  // scores have been read
   }
@@ -234,7 +272,7 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
     }
     a.out[Index{span.begin} * a.out_stride + Index{kv_head} * heads * kDim + i] = total / sum;
   }
-  SyncCluster();  // the others have read what this block has
+  MeetCluster();  // the others have read what this block has
 #endif
 }
 

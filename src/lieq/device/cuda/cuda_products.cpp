@@ -181,8 +181,9 @@ bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Prod
     LIEQ_ASSERT(x.cols == first.cols && x.rows == products[begin].y.rows());
     const bool pair = gates && alike.size() == 2 && alike[0].w.rows == alike[1].w.rows && !add;
     gated = MultiplyPacked(input, alike, add, pair,
-                           formatted_.Get<std::byte>(InputBytes(first, x.rows)),
+                           formatted_.Get<std::byte>(InputBytes(first, x.rows)), turn_,
                            queue_.multiprocessors(), queue_.stream());
+    turn_ = 1 - turn_;
     begin += alike.size();
   }
   return gated;

@@ -90,6 +90,30 @@ __device__ __forceinline__ void SyncCluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
                    : "memory");
 }
+/// Until the others are here too; what they wrote may be under way still.
+__device__ __forceinline__ void MeetCluster() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::
+                   : "memory");
+}
+/// The two halves of SyncCluster.
+__device__ __forceinline__ void ArriveAtCluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void WaitForCluster() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+/// Into the shared memory of another block of the cluster, at an address of this one's; the
+/// barrier at that block's `barrier` counts the four bytes when they are there.
+__device__ __forceinline__ void StoreToBlock(std::uint32_t address, unsigned rank, float value,
+                                             std::uint32_t barrier) {
+  asm volatile(
+      "{\n.reg .b32 to, counts;\nmapa.shared::cluster.u32 to, %0, %3;\n"
+      "mapa.shared::cluster.u32 counts, %1, %3;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [to], %2, [counts];\n}" ::"r"(
+          address),
+      "r"(barrier), "r"(__float_as_uint(value)), "r"(rank)
+      : "memory");
+}
 /// A float in the shared memory of another block of the cluster, at the same address as here.
 __device__ __forceinline__ float LoadOfBlock(std::uint32_t address, unsigned rank) {
   std::uint32_t there;

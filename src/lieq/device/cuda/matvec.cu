@@ -55,9 +55,11 @@ Index InputBytes(const Source& w, Index rows) noexcept {
 }
 
 bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
-                    bool gates, std::byte* scratch, int multiprocessors, cudaStream_t stream) {
+                    bool gates, std::byte* scratch, int turn, int multiprocessors,
+                    cudaStream_t stream) {
   if (input.x.rows == 0) return gates;
   MatVecPlan plan{};
+  plan.turn = turn;
   MatVecArguments& a = plan.arguments;
   const Source& w = products.front().w;
   int tiles = 0;

@@ -1,5 +1,5 @@
-// Products of up to 16 rows with packed codes: the kernel, which each matvec_N.cu makes for a
-// width.
+// Products of 2 to 16 rows with packed codes: the kernel, which each matvec_N.cu makes for a width.
+// What one row meets is in matvec_one.cuh.
 //
 // A block of 12 warps takes some units of 16 rows (tiles) whole, or a slice of their columns that
 // the blocks of a cluster share. It cuts them evenly among its warps, each of which has a ring of
@@ -56,36 +56,44 @@ struct InputShape {
   }
 };
 
-/// Eight columns of x from `col` on, a multiple of 8; 0 behind the last. squares: += those of x.
-__device__ __forceinline__ void LoadInput(const ProductInput& input, Index row, int col,
-                                          float (&values)[8], double& squares) {
-  const float* from = input.x.data + row * input.x.stride + col;
+/// Eight numbers of a row of `cols` from `col` on, a multiple of 8; 0 behind the last.
+__device__ __forceinline__ void LoadEight(const float* row, int col, Index cols,
+                                          float (&values)[8]) {
 #pragma unroll
   for (int i = 0; i < 8; i += 4) {
     float4 four{0, 0, 0, 0};
-    if (col + i < input.x.cols) four = *reinterpret_cast<const float4*>(from + i);
+    if (col + i < cols) four = *reinterpret_cast<const float4*>(row + col + i);
     values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
   }
-  if (input.kind == InputKind::kPlain) return;
-  const Index other_row = input.kind == InputKind::kNorm ? 0 : row;
-  const float* other = input.other + other_row * input.other_stride + col;
-  float factors[8];
-#pragma unroll
-  for (int i = 0; i < 8; i += 4) {
-    float4 four{0, 0, 0, 0};
-    if (col + i < input.x.cols) four = *reinterpret_cast<const float4*>(other + i);
-    factors[i] = four.x, factors[i + 1] = four.y, factors[i + 2] = four.z, factors[i + 3] = four.w;
-  }
+}
+/// What is multiplied, but for the factor of a norm.
+__device__ __forceinline__ void Combine(InputKind kind, float (&values)[8],
+                                        const float (&others)[8]) {
+  if (kind == InputKind::kPlain) return;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const float value = values[i];
-    if (input.kind == InputKind::kNorm) {
-      squares += static_cast<double>(value) * static_cast<double>(value);
-      values[i] = value * factors[i];
+    if (kind == InputKind::kNorm) {
+      values[i] *= others[i];
     } else {  // as the SwiGlu of steps.cu
-      values[i] = value / (1.0f + expf(fminf(-value, 88.0f))) * factors[i];
+      values[i] = values[i] / (1.0f + expf(fminf(-values[i], 88.0f))) * others[i];
     }
   }
+}
+/// Eight columns of what is multiplied. squares: += those of x, where there is a norm.
+__device__ __forceinline__ void LoadInput(const ProductInput& input, Index row, int col,
+                                          float (&values)[8], double& squares) {
+  LoadEight(input.x.data + row * input.x.stride, col, input.x.cols, values);
+  if (input.kind == InputKind::kPlain) return;
+  float others[8];
+  const Index other_row = input.kind == InputKind::kNorm ? 0 : row;
+  LoadEight(input.other + other_row * input.other_stride, col, input.x.cols, others);
+  if (input.kind == InputKind::kNorm) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      squares += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+    }
+  }
+  Combine(input.kind, values, others);
 }
 
 /// Lane `octet` of eight neighbours has columns 8 octet .. 8 octet + 7 of the 64 of `group`. All
@@ -235,7 +243,7 @@ __host__ __device__ constexpr int StageUnits(int unit) {
 inline constexpr int kBarrierBytes = (kMatVecWarps * kStages + 1) * 8 / 128 * 128 + 128;
 
 template <int kBits, int kScales, bool kOffsets, int kRows>
-__global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
+__global__ void __launch_bounds__(kMatVecThreads, 1)
     MatVecKernel(const __grid_constant__ MatVecArguments a) {
 #if __CUDA_ARCH__ >= 900
   constexpr int kFolds = kScales == 4 ? 2 : 1;
@@ -247,7 +255,6 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
 
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ int first_tiles[kMatVecWarps], last_tiles[kMatVecWarps];
-  __shared__ float row_squares[kMatVecWarps];
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int ranks = static_cast<int>(gridDim.x) / a.clusters;
@@ -325,46 +332,17 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
   LetNextKernelStart();
   WaitForKernelsBefore();
 
-  double squares = 0;
-  if constexpr (kRows == 1) {
-    // Four groups of a warp at once; twice that many are asked for before the first is used.
-    for (int four = warp; four * 4 < groups; four += 2 * kMatVecWarps) {
-      const int octet = lane % 8;
-      float values[2][8] = {};
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int group = (four + i * kMatVecWarps) * 4 + lane / 8;
-        if (group < groups) {
-          LoadInput(a.input, 0, k_begin * static_cast<int>(kUnitColumns) + group * 64 + octet * 8,
-                    values[i], squares);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int group = (four + i * kMatVecWarps) * 4 + lane / 8;
-        if ((four + i * kMatVecWarps) * 4 >= groups) break;  // a whole warp
-        FormatGroup<kBits, kRows, kFolds>(values[i], group < groups, group, 0, octet,
-                                          SumFactor<kOffsets>(a.zero), input, folds);
-      }
-    }
-    if (a.input.kind == InputKind::kNorm) {
-      const float of_warp = OverLanes(static_cast<float>(squares), Add{});
-      if (lane == 0) row_squares[warp] = of_warp;
-    }
-    __syncthreads();
-  } else {
-    if (threadIdx.x == 0) {
-      const std::byte* from = a.formatted + k_begin * 2 * Shape::kGroupBytes;
-      const std::byte* other = a.formatted + a.units_per_row * 2 * Shape::kGroupBytes +
-                               k_begin * 2 * kFolds * Shape::kFoldBytes;
-      const int bytes = groups * Shape::kGroupBytes, others = groups * kFolds * Shape::kFoldBytes;
-      ExpectBytes(input_barrier, bytes + others);
-      CopyBulk(SharedAddress(input), from, bytes, input_barrier);
-      CopyBulk(SharedAddress(folds), other, others, input_barrier);
-    }
-    __syncthreads();
-    WaitBarrier(input_barrier, 0);
+  if (threadIdx.x == 0) {
+    const std::byte* from = a.formatted + k_begin * 2 * Shape::kGroupBytes;
+    const std::byte* other = a.formatted + a.units_per_row * 2 * Shape::kGroupBytes +
+                             k_begin * 2 * kFolds * Shape::kFoldBytes;
+    const int bytes = groups * Shape::kGroupBytes, others = groups * kFolds * Shape::kFoldBytes;
+    ExpectBytes(input_barrier, bytes + others);
+    CopyBulk(SharedAddress(input), from, bytes, input_barrier);
+    CopyBulk(SharedAddress(folds), other, others, input_barrier);
   }
+  __syncthreads();
+  WaitBarrier(input_barrier, 0);
 
   // Where a result goes; null where it is one of rows or columns that fill up a tile.
   const auto place_of = [&](int round, int i, float& bias) -> float* {
@@ -505,7 +483,6 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
               for (int n = 0; n < kNs; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                  if (kRows == 1 && i % 2 == 1) continue;
                   const float of_codes = (i < 2 ? scale.x : scale.y) * part[n][i];
                   const float all = fmaf(i < 2 ? low : high, of_x[n][i % 2], of_codes);
                   sums[n][i] = fmaf(of_x[n][2 + i % 2], all, sums[n][i]);
@@ -516,7 +493,6 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
               for (int n = 0; n < kNs; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                  if (kRows == 1 && i % 2 == 1) continue;
                   const float factor = (i < 2 ? scale.x : scale.y) * of_x[n][2 + i % 2];
                   sums[n][i] = fmaf(factor, part[n][i], sums[n][i]);
                 }
@@ -544,16 +520,7 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
     }
     __syncthreads();
     const int of_round = min(a.tiles_of_round, tiles - round), count = of_round * kSums;
-    float row_factor = 1;
-    if (kRows == 1 && a.input.kind == InputKind::kNorm) {
-      double all = 0;
-#pragma unroll
-      for (int w = 0; w < kMatVecWarps; ++w) all += static_cast<double>(row_squares[w]);
-      row_factor = rsqrtf(static_cast<float>(all / static_cast<double>(a.cols) + a.input.eps));
-    }
-    const auto factor_of = [&](int i) {
-      return kRows == 1 ? row_factor : a.row_factors[i / 16 % kRows];
-    };
+    const auto factor_of = [&](int i) { return a.row_factors[i / 16 % kRows]; };
     const auto sum_of = [&](int i) {
       const int tile = round + i / kSums;
       float sum = 0;
@@ -614,7 +581,7 @@ __global__ void __launch_bounds__(kMatVecThreads, kRows == 1 ? 2 : 1)
 /// How a product is launched.
 struct MatVecPlan {
   MatVecArguments arguments;
-  int ranks = 1;  // blocks of a cluster, which share the columns
+  int turn = 0;  // of one row (packed.h)
 };
 
 /// Of each width, in a file of its own.
@@ -630,11 +597,10 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   MatVecArguments& a = plan.arguments;
   constexpr int kUnit = kUnitSize<kBits, kScales, kOffsets>;
   constexpr int kRing = kBarrierBytes + kMatVecWarps * kStages * StageUnits(kUnit) * kUnit;
-  // Two blocks of one row fit on a multiprocessor: the next kernel's beside this one's.
-  constexpr int kShared = kRows == 1 ? 112 << 10 : 226 << 10;
+  constexpr int kMostShared = 226 << 10;
   constexpr int kSlotBytes = kMatVecWarps * 16 * kRows * 4;
-  constexpr int kMostSlots = kRows == 1 ? 12 : kRows == 4 ? 4 : 3;
-  // Columns are shared where x does not fit, and where tiles are so few that it balances better.
+  constexpr int kMostSlots = kRows == 4 ? 4 : 3;
+  // Columns are shared where x does not fit.
   int ranks = 1;
   const auto slots_of_ranks = [&](int shared) {
     const int slice = a.units_per_row / shared;
@@ -644,18 +610,9 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   };
   const auto fits = [&](int shared) {
     const int groups = 2 * static_cast<int>(CeilDiv(a.units_per_row, shared));
-    return kRing + Shape::Bytes(groups) + slots_of_ranks(shared) * kSlotBytes <= kShared;
+    return kRing + Shape::Bytes(groups) + slots_of_ranks(shared) * kSlotBytes <= kMostShared;
   };
   while (ranks < 8 && !fits(ranks) && 2 * ranks <= a.units_per_row) ranks *= 2;
-  if (kRows == 1) {
-    const auto share = [&](int shared) {  // of multiprocessors at work
-      const Index clusters = std::min<Index>(a.tiles, multiprocessors / shared);
-      return static_cast<double>(a.tiles * shared) /
-             static_cast<double>(CeilDiv(a.tiles, clusters) * multiprocessors);
-    };
-    if (ranks == 1 && a.units_per_row >= 2 && share(2) > 1.1 * share(1)) ranks = 2;
-    if (a.input.kind == InputKind::kNorm) ranks = 1;  // squares are of all columns
-  }
   a.paired = a.paired && ranks == 1;
   const int together = a.paired ? 2 : 1;
   a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, multiprocessors / ranks));
@@ -670,7 +627,6 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
     return kRing + Shape::Bytes(2 * slice) + slots_of(round) * kSlotBytes +
            (ranks > 1 ? round * 16 * kRows * 4 : 0);
   };
-  constexpr int kMostShared = 226 << 10;
   a.tiles_of_round = tiles;
   while (a.tiles_of_round > 1 &&
          (slots_of(a.tiles_of_round) > kMostSlots || shared_of(a.tiles_of_round) > kMostShared)) {
@@ -678,43 +634,17 @@ void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
   }
   a.slots = slots_of(a.tiles_of_round);
   const int shared = shared_of(a.tiles_of_round);
-  if constexpr (kRows > 1) {
-    const int groups = 2 * a.units_per_row;
-    PreferShared(FormatKernel<kBits, kRows, kFolds, kOffsets>);
-    Launch(FormatKernel<kBits, kRows, kFolds, kOffsets>, dim3(kRows, 1, 1), kFormatThreads, 0, 1,
-           stream, a.input, groups, a.zero, scratch);
-    a.formatted = scratch;
-    a.row_factors = reinterpret_cast<const float*>(scratch + Shape::Bytes(groups));
-  }
+  const int groups = 2 * a.units_per_row;
+  PreferShared(FormatKernel<kBits, kRows, kFolds, kOffsets>);
+  Launch(FormatKernel<kBits, kRows, kFolds, kOffsets>, dim3(kRows, 1, 1), kFormatThreads, 0, 1,
+         stream, a.input, groups, a.zero, scratch);
+  a.formatted = scratch;
+  a.row_factors = reinterpret_cast<const float*>(scratch + Shape::Bytes(groups));
   const auto kernel = MatVecKernel<kBits, kScales, kOffsets, kRows>;
   (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   PreferShared(kernel);
   Launch(kernel, dim3(static_cast<unsigned>(a.clusters * ranks), 1, 1), kMatVecThreads,
          static_cast<std::size_t>(shared), ranks, stream, a);
-}
-
-template <int kBits>
-void LaunchMatVec(MatVecPlan& plan, int scales, bool offsets, std::byte* scratch,
-                  int multiprocessors, cudaStream_t stream) {
-  const auto of_rows = [&]<int kScales, bool kOffsets>() {
-    const int rows = plan.arguments.rows;
-    if (rows == 1) {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 1>(plan, scratch, multiprocessors, stream);
-    } else if (rows <= 4) {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 4>(plan, scratch, multiprocessors, stream);
-    } else if (rows <= 8) {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 8>(plan, scratch, multiprocessors, stream);
-    } else {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 16>(plan, scratch, multiprocessors, stream);
-    }
-  };
-  const auto of_offsets = [&]<int kScales>() {
-    if (offsets) return of_rows.template operator()<kScales, true>();
-    return of_rows.template operator()<kScales, false>();
-  };
-  if (scales == 1) return of_offsets.template operator()<1>();
-  if (scales == 2) return of_offsets.template operator()<2>();
-  of_offsets.template operator()<4>();
 }
 
 }  // namespace lieq::cuda

@@ -1,5 +1,5 @@
 // Products of few rows with codes of 3 bits.
-#include "lieq/device/cuda/matvec.cuh"
+#include "lieq/device/cuda/matvec_one.cuh"
 
 namespace lieq::cuda {
 
