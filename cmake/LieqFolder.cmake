@@ -23,6 +23,19 @@ function(lieq_headers TARGET)
 endfunction()
 add_library(lieq_headers STATIC)
 lieq_headers(lieq_headers)
+if(LIEQ_SANITIZE)
+  add_library(lieq_glue_headers STATIC EXCLUDE_FROM_ALL)
+  lieq_headers(lieq_glue_headers)
+  target_compile_options(lieq_glue_headers PRIVATE -O0)
+endif()
+# Hot files have those of the standard library alone, under their own flags, and with sanitizers only: other
+# builds show that they include what they use.
+add_library(lieq_hot_headers STATIC EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/generated/empty.cpp)
+target_link_libraries(lieq_hot_headers PRIVATE lieq_flags)
+target_precompile_headers(lieq_hot_headers PRIVATE <algorithm> <array> <atomic> <cmath>
+  <condition_variable> <cstdint> <cstring> <filesystem> <functional> <limits> <map> <memory> <mutex>
+  <numeric> <optional> <span> <stdexcept> <string> <string_view> <thread> <tuple> <utility> <variant>
+  <vector>)
 function(lieq_together TARGET HEADERS)
   if(LIEQ_TOGETHER)
     target_precompile_headers(${TARGET} REUSE_FROM ${HEADERS})
@@ -30,13 +43,15 @@ function(lieq_together TARGET HEADERS)
   endif()
 endfunction()
 
-# lieq_folder(NAME [COLD] [HOT file...] [DEPENDS folder...] [LINK library...])
+# lieq_folder(NAME [COLD [GLUE]] [HOT file...] [DEPENDS folder...] [LINK library...])
 #
 # One static library per folder under src/lieq, linked in the order of ARCHITECTURE.md, so that a
 # dependency against the order fails to link. Sources are all *.cpp of the folder (and below).
 # COLD: a folder without loops over weights or tokens, but for the files that are HOT.
+# GLUE: nor does it read files itself. With sanitizers it is not optimized: going through all that they add takes
+# the optimizer longer than the tests gain.
 function(lieq_folder NAME)
-  cmake_parse_arguments(ARG "COLD" "" "DEPENDS;LINK;HOT" ${ARGN})
+  cmake_parse_arguments(ARG "COLD;GLUE" "" "DEPENDS;LINK;HOT" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cpp)
   if(NOT sources)
     return()
@@ -47,10 +62,17 @@ function(lieq_folder NAME)
   target_link_libraries(lieq_${NAME} PRIVATE $<BUILD_INTERFACE:lieq_flags> PUBLIC ${ARG_LINK})
   if(ARG_COLD)
     lieq_cold(lieq_${NAME})
-    lieq_together(lieq_${NAME} lieq_headers)
+    if(ARG_GLUE AND LIEQ_SANITIZE)
+      target_compile_options(lieq_${NAME} PRIVATE -O0)
+      lieq_together(lieq_${NAME} lieq_glue_headers)
+    else()
+      lieq_together(lieq_${NAME} lieq_headers)
+    endif()
     list(TRANSFORM ARG_HOT PREPEND ${NAME}/)
     set_source_files_properties(${ARG_HOT} PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release>:-O3>
       SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
+  elseif(LIEQ_TOGETHER AND LIEQ_SANITIZE)
+    target_precompile_headers(lieq_${NAME} REUSE_FROM lieq_hot_headers)
   endif()
   foreach(folder ${ARG_DEPENDS})
     if(TARGET lieq_${folder})

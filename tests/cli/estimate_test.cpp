@@ -24,7 +24,8 @@ class Estimates : public testing::Test {
     Rng rng(7);
     for (int i = 0; i < 30000; ++i) text += static_cast<char>('a' + rng.Below(20));
     WriteText(folder / "text", text);
-    MakeTinyModel(folder / "model", {.layers = 12});  // 10 and 11 lie before 2 in the files
+    // 10 and 11 lie before 2 in the files.
+    MakeTinyModel(folder / "model", {.layers = 12, .hidden = 64, .intermediate = 128});
     ::setenv("XDG_CACHE_HOME", Path("cache").c_str(), 1);
   }
 
@@ -83,7 +84,7 @@ const std::vector<Words> kAtMost{
     {"--bpw", "3.2", "--method", "gptq", "--damage-windows", "2", "--damage-context", "32"},
     {"--bpw", "3", "--granularity", "layer", "--method", "rtn", "--damage-windows", "2",
      "--damage-context", "32", "--refine", "2"},
-    {"--size", "700000", "--method", "rtn", "--damage-windows", "2", "--damage-context", "32"},
+    {"--size", "260000", "--method", "rtn", "--damage-windows", "2", "--damage-context", "32"},
     {"--bpw", "3.5", "--ranking", "compactness", "--method", "rtn"},
 };
 
@@ -147,6 +148,7 @@ TEST_F(Estimates, OfBytesComeTrue) {
 }
 
 TEST_F(Estimates, OfDiskHoldCodesAndResult) {
+  MakeTinyModel(folder / "model", {.layers = 12});  // larger than what its bounds leave open
   const Words options{"--bpw",   "3.2",         "--method",         "rtn", "--damage-windows", "2",
                       "--codes", Path("codes"), "--damage-context", "32"};
   const auto disk = [&](const std::string& out) {

@@ -22,11 +22,12 @@ class Program : public testing::Test {
   Outcome Lieq(std::vector<std::string> words) { return RunLieq(folder.path(), words); }
   std::string Path(const std::string& name) const { return (folder / name).string(); }
 
-  /// A quantize command of a second or so.
+  /// A quantize command of part of a second.
   std::vector<std::string> Quantize(const std::string& out,
                                     const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> words{"quantize", Path("model"),  "-o", Path(out), "--samples",
-                                   "8",        "--group-size", "32", "-q"};
+    std::vector<std::string> words{"quantize",     Path("model"), "-o",        Path(out),
+                                   "--samples",    "8",           "--context", "192",
+                                   "--group-size", "32",          "-q"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -92,7 +93,7 @@ TEST_F(Program, HasOffsetsThatItLoadsItselfAndOthersRefuse) {
 
 TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
   MakeTinyModel(folder / "wide",
-                {.layers = 2, .hidden = 256, .intermediate = 512, .heads = 8, .kv_heads = 2});
+                {.layers = 1, .hidden = 256, .intermediate = 256, .heads = 8, .kv_heads = 1});
   WriteText(folder / "text", std::string(5000, 'a') + std::string(5000, 'b'));
   const auto quantize = [&](const std::string& out, std::vector<std::string> options) {
     std::vector<std::string> words{"quantize",  Path("wide"), "-o",        Path(out), "-q",
@@ -123,7 +124,11 @@ TEST_F(Program, PutsCodesOnTheGridsOfLlamaCpp) {
         {"evaluate", Path(grid), "--text", Path("text"), "--context", "256", "--samples", "3"});
     EXPECT_EQ(evaluated.exit, 0) << evaluated.err;
   }
-  const Outcome mixed = quantize("mixed", {"--grid", "k-quant", "--high-layers", "1"});
+  MakeTinyModel(folder / "two",
+                {.layers = 2, .hidden = 256, .intermediate = 256, .heads = 8, .kv_heads = 1});
+  const Outcome mixed =
+      Lieq({"quantize", Path("two"), "-o", Path("mixed"), "-q", "--samples", "4", "--context",
+            "256", "--method", "weighted", "--grid", "k-quant", "--high-layers", "1"});
   ASSERT_EQ(mixed.exit, 0) << mixed.err;
   const Json inspected = ParseJson(Lieq({"inspect", Path("mixed"), "--json"}).out, "stdout");
   EXPECT_EQ(inspected["bits_per_weight"], (2.625 + 4.5) / 2);

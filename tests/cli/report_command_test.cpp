@@ -23,16 +23,19 @@ class ReportCommand : public testing::Test {
 
 TEST_F(ReportCommand, MakesAPageOfARunAsTheOtherCommandsLeaveIt) {
   MakeTinyModel(folder / "model", {.layers = 4});
-  ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("out"), "--samples", "8", "--group-size",
-                  "32", "--bits", "2.5", "-q"})
+  ASSERT_EQ(Lieq({"quantize", Path("model"), "-o", Path("out"), "--samples", "8", "--context",
+                  "128", "--group-size", "32", "--bits", "2.5", "-q"})
                 .exit,
             0);
   WriteText(folder / "text", std::string(9000, 'a'));
   ASSERT_EQ(Lieq({"diagnose", Path("model"), "-o", Path("out/diagnostics.json"), "--text",
-                  Path("text"), "--samples", "2", "-q"})
+                  Path("text"), "--samples", "2", "--context", "256", "-q"})
                 .exit,
             0);
-  ASSERT_EQ(Lieq({"plan", Path("model"), "-o", Path("plan.json"), "-q"}).exit, 0);
+  ASSERT_EQ(Lieq({"plan", Path("model"), "-o", Path("plan.json"), "--samples", "8", "--context",
+                  "128", "--damage-windows", "2", "--damage-context", "128", "-q"})
+                .exit,
+            0);
   const Outcome score = Lieq({"evaluate", Path("out"), "--text", Path("text"), "--context", "256",
                               "--samples", "2", "--json"});
   WriteText(folder / "out/eval.json", score.out);

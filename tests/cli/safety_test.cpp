@@ -366,7 +366,7 @@ TEST_F(Safety, SettingsThatAreNotThereAreNotCalledNull) {
 }
 
 TEST_F(Safety, FilesOfARunThatWereCutAreMadeAgain) {
-  MakeTinyModel(folder / "model", {.layers = 4});
+  MakeTinyModel(folder / "model", {.layers = 4, .hidden = 64, .intermediate = 64});
   WriteText(folder / "text", std::string(4000, 'a') + std::string(4000, 'b'));
   const std::vector<std::string> ends{
       "quantize",      Path("model"), "-o",           Path("out"), "--bits",           "2.5",

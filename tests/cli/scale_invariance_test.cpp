@@ -32,7 +32,7 @@ class ScaleInvariance : public testing::TestWithParam<int> {  // bits
   double Perplexity(const std::string& model) {
     const Outcome done = Lieq({"evaluate", Path(model), "--text",
                                (Shared() / "data" / "wikitext2.test.raw").string(), "--context",
-                               "256", "--samples", "4", "--json", "-q"});
+                               "128", "--samples", "4", "--json", "-q"});
     EXPECT_EQ(done.exit, 0) << done.err;
     return ParseJson(done.out, "stdout")["perplexity"].get<double>();
   }
@@ -65,7 +65,7 @@ TEST_P(ScaleInvariance, HoldsOrIsSaid) {
     const bool half = container == "gptq" || container == "gguf";
     (void)Make(0, container);
     const double expected = Perplexity("out");
-    for (const int power : {-16, -12, -8, -4, 4, 12, 20}) {
+    for (const int power : {-16, -12, 4, 20}) {
       const std::string said = Make(power, container);
       const double found = Perplexity("out");
       if (said.find("gate_proj: ") != std::string::npos) {

@@ -17,8 +17,8 @@ from support import CALIBRATION, PROGRAM, SAMPLE, TEXT, InFolder, program, witho
 
 # Machine and time.
 MEASURED = ("seconds", "peak_bytes")
-FAST = dict(method="gptq", samples=8, context=128, calibration=CALIBRATION)
-FAST_WORDS = [*"--method gptq --samples 8 --context 128 --calibration".split(), CALIBRATION]
+FAST = dict(method="gptq", samples=8, context=64, calibration=CALIBRATION)
+FAST_WORDS = [*"--method gptq --samples 8 --context 64 --calibration".split(), CALIBRATION]
 
 
 def files_of(folder, program_name=""):

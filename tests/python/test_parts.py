@@ -9,7 +9,7 @@ import lieq
 from support import CALIBRATION, SAMPLE, TEXT, InFolder, without
 
 MEASURED = ("seconds", "peak_bytes")
-WORDS = dict(text=CALIBRATION, context=128, samples=200)  # two batches
+WORDS = dict(text=CALIBRATION, context=128, samples=130)  # two batches: of 128 windows, and of two
 DAMAGE = dict(method="rtn", calibration=CALIBRATION, samples=2, context=64, damage_windows=2,
               damage_context=64, candidates="w2g32,w4g32")  # fmt: skip
 

@@ -19,7 +19,7 @@ namespace {
 class CandidateQuantizerTest : public testing::Test {
  protected:
   CandidateQuantizerTest() {
-    MakeTinyModel(folder / "model", {.hidden = 64, .intermediate = 192, .heads = 2, .kv_heads = 1});
+    MakeTinyModel(folder / "model", {.hidden = 64, .intermediate = 128, .heads = 2, .kv_heads = 1});
     model = OpenModel(folder / "model");
     for (Index i = 0; i < 4 * 24; ++i) {
       tokens.push_back(static_cast<TokenId>((i * i + 3 * i) % 250));

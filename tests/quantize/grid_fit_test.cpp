@@ -10,10 +10,11 @@
 namespace lieq {
 namespace {
 
+/// Of a fit that is worse than `limit` no more than that it is.
 double Error(const std::vector<float>& w, const std::vector<float>& h, const GroupFit& fit,
-             const Grid& grid) {
+             const Grid& grid, double limit = INFINITY) {
   double sum = 0;
-  for (std::size_t i = 0; i < w.size(); ++i) {
+  for (std::size_t i = 0; i < w.size() && sum <= limit; ++i) {
     const int code = NearestCode(static_cast<double>(w[i]), fit, grid.levels());
     const double error = static_cast<double>(w[i]) - fit.Level(code);
     sum += (h.empty() ? 1.0 : static_cast<double>(h[i])) * error * error;
@@ -63,7 +64,7 @@ TEST_P(Fit, SearchIsNearTheBestOfAnExhaustiveOne) {
         for (const float sign : {1.0f, -1.0f}) {
           const float scale = sign * extreme * static_cast<float>(step) /
                               (bits == 8 ? 50.0f : 200.0f) / static_cast<float>(grid.middle());
-          best = std::min(best, Error(w, h, GroupFit::AtZero(scale, zero), grid));
+          best = std::min(best, Error(w, h, GroupFit::AtZero(scale, zero), grid, best));
         }
       }
     }

@@ -15,9 +15,10 @@ struct Group {
   std::vector<float> w, h;
 };
 
-double Error(const Group& group, const RealFit& fit, int levels) {
+/// Of a fit that is worse than `limit` no more than that it is.
+double Error(const Group& group, const RealFit& fit, int levels, double limit = INFINITY) {
   double sum = 0;
-  for (std::size_t i = 0; i < group.w.size(); ++i) {
+  for (std::size_t i = 0; i < group.w.size() && sum <= limit; ++i) {
     const auto w = static_cast<double>(group.w[i]);
     const double code =
         fit.scale > 0 ? std::clamp(std::nearbyint((w - fit.minimum) / fit.scale), 0.0, levels - 1.0)
@@ -39,7 +40,7 @@ double BruteForce(const Group& group, int levels) {
     for (int j = 0; j < 200; ++j) {
       const double minimum =
           low + std::min(slack, 0.0) - scale + (std::fabs(slack) + 2 * scale) * j / 199;
-      best = std::min(best, Error(group, {scale, minimum}, levels));
+      best = std::min(best, Error(group, {scale, minimum}, levels, best));
     }
   }
   return best;

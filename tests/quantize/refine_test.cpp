@@ -40,12 +40,17 @@ CodeBlock BlockOf(const QMatrix& q, Index first, Index rows) {
 double RowLoss(View<const double, 2> target, View<const double, 2> h, const QMatrix& q, Index row) {
   Matrix<float> levels(1, q.cols());
   q.Dequantize(row, levels.view());
+  std::vector<double> e(Size(q.cols()));
+  for (Index i = 0; i < q.cols(); ++i) {
+    e[Size(i)] = target(row, i) - static_cast<double>(levels(0, i));
+  }
   double loss = 0;
   for (Index i = 0; i < q.cols(); ++i) {
-    const double ei = target(row, i) - static_cast<double>(levels(0, i));
-    for (Index j = 0; j < q.cols(); ++j) {
-      loss += ei * h(i, j) * (target(row, j) - static_cast<double>(levels(0, j)));
-    }
+    const double* errors = e.data();  // plain pointers: most of what these tests do, unoptimized
+    const double* of_h = &h(i, 0);
+    double product = 0;
+    for (Index j = 0; j < q.cols(); ++j) product += of_h[j] * errors[j];
+    loss += errors[i] * product;
   }
   return loss;
 }

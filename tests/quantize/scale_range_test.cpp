@@ -13,7 +13,7 @@
 namespace lieq {
 namespace {
 
-constexpr Index kRows = 24, kCols = 256;
+constexpr Index kRows = 12, kCols = 256;
 
 /// Rows of other sizes, as in a model.
 Matrix<float> Weights(int power) {
