@@ -23,19 +23,19 @@ function(lieq_headers TARGET)
 endfunction()
 add_library(lieq_headers STATIC)
 lieq_headers(lieq_headers)
+# With sanitizers, headers of folders that are glue, which are not optimized then (lieq_folder), and those of the
+# standard library alone for hot files, under their own flags: other builds show that these include what they use.
 if(LIEQ_SANITIZE)
   add_library(lieq_glue_headers STATIC EXCLUDE_FROM_ALL)
   lieq_headers(lieq_glue_headers)
   target_compile_options(lieq_glue_headers PRIVATE -O0)
+  add_library(lieq_hot_headers STATIC EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/generated/empty.cpp)
+  target_link_libraries(lieq_hot_headers PRIVATE lieq_flags)
+  target_precompile_headers(lieq_hot_headers PRIVATE <algorithm> <array> <atomic> <cmath>
+    <condition_variable> <cstdint> <cstring> <filesystem> <functional> <limits> <map> <memory> <mutex>
+    <numeric> <optional> <span> <stdexcept> <string> <string_view> <thread> <tuple> <utility> <variant>
+    <vector>)
 endif()
-# Hot files have those of the standard library alone, under their own flags, and with sanitizers only: other
-# builds show that they include what they use.
-add_library(lieq_hot_headers STATIC EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/generated/empty.cpp)
-target_link_libraries(lieq_hot_headers PRIVATE lieq_flags)
-target_precompile_headers(lieq_hot_headers PRIVATE <algorithm> <array> <atomic> <cmath>
-  <condition_variable> <cstdint> <cstring> <filesystem> <functional> <limits> <map> <memory> <mutex>
-  <numeric> <optional> <span> <stdexcept> <string> <string_view> <thread> <tuple> <utility> <variant>
-  <vector>)
 function(lieq_together TARGET HEADERS)
   if(LIEQ_TOGETHER)
     target_precompile_headers(${TARGET} REUSE_FROM ${HEADERS})

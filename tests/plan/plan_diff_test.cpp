@@ -111,6 +111,8 @@ TEST(PlanDiff, TakesFiguresAsTheyAreRecordedAndNoneOfAnEditedPlan) {
   plan.predicted_kl = 0.25;
   Json a = Document(plan), b = a;
   a["bytes"] = 1234;
+  a["for"] = {{"container", "gguf"}, {"bytes", 2345}};
+  b["for"] = a["for"];
   b["layers"][2]["bits"] = 4;
 
   const PlanDifference difference = Compare(a, b);
@@ -118,6 +120,10 @@ TEST(PlanDiff, TakesFiguresAsTheyAreRecordedAndNoneOfAnEditedPlan) {
   EXPECT_EQ(difference.plans[0].code_bits, 2.0);
   EXPECT_EQ(difference.plans[0].predicted_kl, 0.25);
   EXPECT_EQ(difference.plans[0].bytes, 1234);
+  EXPECT_EQ(difference.plans[0].container, "gguf");
+  EXPECT_EQ(difference.plans[0].container_bytes, 2345);
+  EXPECT_EQ(ToJson(difference, {"a", "b"})["plans"][0]["for"]["bytes"], 2345);
+  EXPECT_FALSE(difference.plans[1].container_bytes);
   EXPECT_TRUE(difference.plans[1].edited);
   EXPECT_FALSE(difference.plans[1].code_bits);
   EXPECT_FALSE(difference.plans[1].predicted_kl);

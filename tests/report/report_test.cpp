@@ -204,6 +204,16 @@ TEST(Glance, SaysBitsBytesCompressionAndPerplexity) {
   }
 }
 
+TEST(Glance, SaysTheBytesOfTheContainerThatGridsWereChosenFor) {
+  Record model = ModelRecord({.name = "x"});
+  EXPECT_THAT(Section(Render({{"a", "lieq.json", model}}), "glance"), Not(HasSubstr("As gguf")));
+  model["for"] = {{"container", "gguf"}, {"bytes", 3210000}};
+  const std::string glance = Section(Render({{"a", "lieq.json", model}}), "glance");
+
+  EXPECT_THAT(glance, HasSubstr("As gguf"));
+  EXPECT_THAT(glance, HasSubstr("3.21 MB"));
+}
+
 TEST(Glance, ComparesSeveralModels) {
   const std::string page = Render({{"a", "lieq.json", ModelRecord({.name = "x"})},
                                    {"b", "lieq.json", ModelRecord({.name = "y"})}});

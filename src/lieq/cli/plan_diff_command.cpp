@@ -62,7 +62,16 @@ int RunPlanDiff(const Arguments& arguments, CommandSession& session) {
   const auto number = [](double value) { return fmt::format("{:.4f}", value); };
   PrintFigure("code bits", a.code_bits, b.code_bits, number);
   PrintFigure("predicted KL", a.predicted_kl, b.predicted_kl, number);
-  PrintFigure("bytes", a.bytes, b.bytes, [](std::int64_t value) { return std::to_string(value); });
+  const auto count = [](std::int64_t value) { return std::to_string(value); };
+  PrintFigure("bytes", a.bytes, b.bytes, count);
+  // Of one container in a row: bytes of two are no comparison.
+  for (const ComparedPlan* each : {&a, &b}) {
+    if (!each->container_bytes || (each == &b && a.container == b.container)) continue;
+    const auto of = [&](const ComparedPlan& plan) {
+      return plan.container == each->container ? plan.container_bytes : std::nullopt;
+    };
+    PrintFigure("bytes as " + each->container, of(a), of(b), count);
+  }
   if (a.layers.plan.layers() != b.layers.plan.layers()) {
     fmt::print("{:<18}{:<16}{}\n", "layers", a.layers.plan.layers(), b.layers.plan.layers());
   }

@@ -32,6 +32,11 @@ ComparedPlan Read(const Json& json, const std::string& where) {
   plan.code_bits = code_bits;
   plan.predicted_kl = kl;
   plan.bytes = bytes;
+  if (object.Has("for")) {
+    const JsonObject container = object.Object("for");
+    plan.container = container.String("container");
+    plan.container_bytes = container.Integer("bytes");
+  }
   return plan;
 }
 
@@ -73,6 +78,9 @@ Record ToJson(const PlanDifference& difference, const std::array<std::string, 2>
     if (plan.code_bits) side["code_bits"] = *plan.code_bits;
     if (plan.predicted_kl) side["predicted_kl"] = *plan.predicted_kl;
     if (plan.bytes) side["bytes"] = *plan.bytes;
+    if (plan.container_bytes) {
+      side["for"] = {{"container", plan.container}, {"bytes", *plan.container_bytes}};
+    }
     json["plans"].push_back(std::move(side));
   }
   const bool grouped = difference.grouped(0) && difference.grouped(1);

@@ -19,6 +19,9 @@ struct ComparedPlan {
   std::optional<double> code_bits;
   std::optional<double> predicted_kl;  // nats a token
   std::optional<std::int64_t> bytes;   // of the weight files
+  /// Of the container that it was made for, where that is another one: its name, and what it takes.
+  std::string container;
+  std::optional<std::int64_t> container_bytes;
 };
 
 /// A unit of a layer with different grids in the two plans.

@@ -50,6 +50,12 @@ Value Number(const JsonObject& object, std::string_view key) {
   return object.Has(key) ? Finite(object.Number(key)) : std::nullopt;
 }
 
+ContainerFacts ContainerOf(const JsonObject& object) {
+  if (!object.Has("for")) return {};
+  const JsonObject container = object.Object("for");
+  return {.name = Text(container, "container"), .bytes = Number(container, "bytes")};
+}
+
 // Of `settings`, which hold whatever a version had: another type counts as missing.
 std::string TextIfAny(const JsonObject& object, std::string_view key) {
   return object.Has(key) && object.At(key).is_string() ? Text(object, key) : std::string();
@@ -206,6 +212,7 @@ ModelFacts ReadModel(const JsonObject& object, const ReportInput& input) {
     model.codes_only = Number(ratio, "codes_only");
     model.true_bytes = Number(ratio, "true_bytes");
   }
+  model.container = ContainerOf(object);
   if (object.Has("calibration")) {
     const JsonObject calibration = object.Object("calibration");
     model.calibration_files = Texts(calibration, "files");
@@ -369,6 +376,7 @@ PlanFacts ReadPlan(const JsonObject& object, const ReportInput& input) {
     plan.codes_only = Number(ratio, "codes_only");
     plan.true_bytes = Number(ratio, "true_bytes");
   }
+  plan.container = ContainerOf(object);
   ReadLayers(object, [&](const JsonObject& row) {
     plan.layers.push_back({.bits = Units(row, "bits"),
                            .group_size = KeysAndValues(row, "group_size"),

@@ -58,6 +58,12 @@ struct TuningFacts {
   std::vector<Value> losses;  // by step
 };
 
+/// The container that grids were chosen for, where it is another one than the folder's.
+struct ContainerFacts {
+  std::string name;
+  Value bytes;
+};
+
 /// lieq.json
 struct ModelFacts {
   std::string run;
@@ -68,6 +74,7 @@ struct ModelFacts {
   std::string requested;            // "bpw 2.5"; empty where the record does not say
   Value requested_bits, code_bits, bits_per_weight, bytes, source_bytes;
   Value codes_only, true_bytes;  // compression ratios
+  ContainerFacts container;
   std::vector<std::string> calibration_files;
   std::string calibration_hash;
   Value calibration_tokens;
@@ -133,6 +140,7 @@ struct PlanFacts {
   std::string ranking, allocation, granularity, requested;
   Value code_bits, bits_per_weight, bytes, codes_only, true_bytes, embedding_bits, head_bits,
       predicted_kl;
+  ContainerFacts container;
   std::vector<PlannedLayer> layers;
 };
 

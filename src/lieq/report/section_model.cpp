@@ -49,6 +49,12 @@ std::string EndsNote(const ModelFacts& model) {
                      width(model.embedding_bits), width(model.head_bits), share);
 }
 
+void ContainerTile(const ContainerFacts& container, Html& html) {
+  if (!container.bytes) return;
+  Tile(html, "As " + container.name, BytesText(*container.bytes), "",
+       "the container that grids were chosen for");
+}
+
 void Tiles(const Records& records, const ModelFacts& model, Html& html) {
   html.Open("div", {{"class", "tiles"}});
   if (model.code_bits) {
@@ -66,6 +72,7 @@ void Tiles(const Records& records, const ModelFacts& model, Html& html) {
     Tile(html, "Weight files", BytesText(*model.bytes), "",
          model.source_bytes ? "source " + BytesText(*model.source_bytes) : "");
   }
+  ContainerTile(model.container, html);
   if (model.true_bytes || model.codes_only) {
     const Value shown = model.true_bytes ? model.true_bytes : model.codes_only;
     Tile(html, "Compression", fmt::format("{:.2f}×", *shown), "",
@@ -137,6 +144,7 @@ void PlanTiles(const PlanFacts& plan, Html& html) {
          "with scales and zero-points");
   }
   if (plan.bytes) Tile(html, "Planned weight files", BytesText(*plan.bytes), "", "");
+  ContainerTile(plan.container, html);
   if (plan.true_bytes) {
     Tile(html, "Planned compression", fmt::format("{:.2f}×", *plan.true_bytes), "",
          plan.codes_only ? fmt::format("of all bytes; {:.2f}× by eq. 10", *plan.codes_only)
