@@ -105,9 +105,12 @@ void ShareEnds(const Weights& reference, Weights& model) {
 
 /// What moves is held with its gradient and two moments, in floats: said before hours are spent.
 /// Around it are the inputs of all layers, logits of a part of the tokens, and a layer's sums.
-void CheckMemory(const Weights& model, TuneWhat what) {
+/// Where a device trains it has these; what codes begin with, and what is kept, is the host's
+/// still.
+void CheckMemory(const Weights& model, TuneWhat what, bool on_device, const Log& log) {
   if (what != TuneWhat::kCodes) return;
-  constexpr double kOfNumber = 4 * sizeof(float), kAround = 1.5e9;
+  const double of_number = on_device ? sizeof(float) + 1 : 4 * sizeof(float);
+  constexpr double kAround = 1.5e9;
   const auto codes_of = [](const AnyMatrix& matrix) {
     const auto* packed = std::get_if<std::shared_ptr<const QMatrix>>(&matrix);
     if (packed == nullptr || *packed == nullptr) return 0.0;
@@ -120,12 +123,21 @@ void CheckMemory(const Weights& model, TuneWhat what) {
   if (!model.config.tied) of_ends += codes_of(model.head);
   codes += of_ends;
   // The gradient of an end's weights is held whole beside those of its codes.
-  const double needed = kOfNumber * codes + sizeof(float) * of_ends + kAround;
+  const double needed = of_number * codes + (on_device ? 0 : sizeof(float) * of_ends) + kAround;
   const auto there = static_cast<double>(AvailableMemoryBytes());
+  // A device's moments come to the host where a state is written.
+  const double of_state = on_device ? 2 * sizeof(float) * codes : 0;
+  if (needed <= there && needed + of_state > there) {
+    log.Warning(
+        fmt::format("a state to go on from takes {} of the host's memory every two "
+                    "minutes, and {} are there",
+                    FormatBytes(needed + of_state), FormatBytes(there)));
+  }
   if (needed <= there) return;
   throw Error({.what = "tuning codes takes more memory than there is",
-               .where = fmt::format("{:.0f} million codes, each with its gradient and two moments",
-                                    codes / 1e6),
+               .where = fmt::format("{:.0f} million codes, each with {}", codes / 1e6,
+                                    on_device ? "what it begins with, beside the GPU's memory"
+                                              : "its gradient and two moments"),
                .expected = FormatBytes(needed),
                .found = FormatBytes(there),
                .hint = "--what scales takes little more than the model"});
@@ -364,7 +376,7 @@ TuneOutcome TuneModel(const TuneRequest& given, Session& session) {
   const TuneWindows windows = Split(source, outcome, session.log());
 
   const bool on_device = TrainsOn(session.device(), model.weights);
-  if (!on_device) CheckMemory(model.weights, request.what);
+  CheckMemory(model.weights, request.what, on_device, session.log());
   const bool codes = request.what == TuneWhat::kCodes;
   TunedModel tuned(model.weights, model.dtype,
                    {.codes = codes,
