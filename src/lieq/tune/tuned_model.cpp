@@ -28,9 +28,9 @@ std::vector<float>& VectorOf(LayerWeights& layer, LayerVector which) {
   return layer.*LayerVectorRows()[static_cast<std::size_t>(which)].values;
 }
 
-constexpr Index kRowsOfBlock = 64;
+constexpr Index kRowsOfBlock = 256;
 
-/// Calls task(block, first row, rows) for blocks of rows.
+/// Calls task(block, first row, rows) for blocks of kRowsOfBlock rows.
 template <class Task>
 void ForBlocks(Index rows, ThreadPool& pool, const Task& task) {
   pool.ParallelFor(CeilDiv(rows, kRowsOfBlock), [&](Index block, int) {
@@ -310,12 +310,9 @@ void TunedModel::Apply(ThreadPool& pool) {
       if (place.matrix != nullptr) Apply(place, 0, place.matrix->rows());
     }
   });
-  constexpr Index kRows = 1024;  // of a task: an end is as large as many layers
   for (const MatrixPlace& place : ends_) {
-    const Index rows = place.matrix == nullptr ? 0 : place.matrix->rows();
-    pool.ParallelFor(CeilDiv(rows, kRows), [&](Index task, int) {
-      Apply(place, task * kRows, std::min(kRows, rows - task * kRows));
-    });
+    ForBlocks(place.matrix == nullptr ? 0 : place.matrix->rows(), pool,
+              [&](Index, Index first, Index count) { Apply(place, first, count); });
   }
   ApplyVectors();
 }

@@ -3,8 +3,8 @@
 // A tile of floats keeps float32's results: a factor is taken apart into two numbers of 11 bits
 // where it is read (split_products.cuh). A tile of pairs holds each number as the sum of two of
 // bf16, taken apart once, when it is loaded; three of the four products are added in float, and
-// what is left out is below 2^-15 of a product. It is read by whole fragments (ldmatrix), which
-// takes an eighth of the instructions and half of the time of tensor cores.
+// what is left out is below 2^-15 of a product. It is read by whole fragments (ldmatrix): an eighth
+// of the loads, and half of the multiplications, of which each has twice the depth.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct Tiling {
   static constexpr int kRowFloats = kExact ? kColumns + 4 : kColumns;
 };
 
-__device__ inline float4 Widened(const float* four) {
+__device__ inline float4 WidenedFour(const float* four) {
   return *reinterpret_cast<const float4*>(four);
 }
 __device__ inline float Widened(float value) {
@@ -37,7 +37,7 @@ __device__ inline float Widened(float value) {
 __device__ inline float Widened(std::uint16_t half) {
   return __half2float(__ushort_as_half(half));
 }
-__device__ inline float4 Widened(const std::uint16_t* four) {
+__device__ inline float4 WidenedFour(const std::uint16_t* four) {
   const ushort4 halves = *reinterpret_cast<const ushort4*>(four);
   return {Widened(halves.x), Widened(halves.y), Widened(halves.z), Widened(halves.w)};
 }
@@ -56,8 +56,8 @@ struct Tile {
   static constexpr int kFloats = kRows * T::kRowFloats;
   float* data;
 
-  /// Bytes from the start of a plane of pairs to eight columns of a row. Rows lie 128 or 256 bytes
-  /// apart; eight neighbours have the same columns in different banks.
+  /// Bytes from the start of a plane of pairs to eight columns of a row. Rows lie a multiple of
+  /// 128 bytes apart; eight neighbours have the same columns in different banks.
   static __device__ int EightAt(int row, int eight) {
     return row * T::kColumns * 2 + (eight ^ (row & 7)) * 16;
   }
@@ -90,7 +90,7 @@ __device__ void Load(Block<const Key> from, const RowOf& row_of, Index column, s
     if (r < count && c < head_dim) {
       const Key* four = from.data + row_of(r) * from.stride + column + c;
       if (by_four) {
-        x = Widened(four);
+        x = WidenedFour(four);
       } else {
         x.x = Widened(four[0]);
         if (c + 1 < head_dim) x.y = Widened(four[1]);
