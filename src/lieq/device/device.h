@@ -216,7 +216,7 @@ struct DeviceOptions {
   std::string kernels;        // name of a kernel row; empty: `usual_kernels`
   std::string usual_kernels;  // of a device that has rows; empty: the best one this processor runs
   int index = 0;              // of several devices of a kind: which
-  Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products; attention stays in float32
+  Arithmetic arithmetic = Arithmetic::kFloat32;  // of Products, and of a GPU's attention
   Activations activations = Activations::kInt8;  // of Products with packed kernels
   CacheType cache = CacheType::kFloat;           // of keys and values of tokens that went before
   Index memory_bytes = 0;                        // of its own, that it may hold; 0: what there is

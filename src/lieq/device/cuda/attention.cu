@@ -22,16 +22,6 @@ __device__ Head HeadOf(const AttentionArguments<Key>& a, int head) {
           static_cast<float>(1.0 / sqrt(static_cast<double>(a.head_dim)))};
 }
 
-/// Row of k and v of a token of the span's sequence.
-__device__ Index KeyRow(const Span& span, std::int32_t token) {
-  return token < span.past ? Index{span.past_keys} + token : Index{span.keys} + token - span.past;
-}
-/// The first token that the one at `position` sees.
-template <class Key>
-__device__ std::int32_t FirstSeen(const AttentionArguments<Key>& a, std::int32_t position) {
-  return a.window == 0 ? 0 : max(0, position + 1 - a.window);
-}
-
 /// What a row of queries knows so far: its largest score, and the sum of exponentials below it.
 struct Running {
   float most = -INFINITY, sum = 0;
@@ -85,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) TiledKernel(AttentionArguments<Key> 
   float result[kPerSide][kQuarters * 4] = {};
   Running running[kPerSide];
   const std::int32_t first_position = span.past + tile.begin, end = first_position + rows;
-  const std::int32_t begin = FirstSeen(a, first_position) / kTile * kTile;
+  const std::int32_t begin = FirstSeen(a.window, first_position) / kTile * kTile;
   for (std::int32_t t = begin; t < end; t += kTile) {
     const std::int32_t count = min(kTile, end - t);
     const auto key_row = [&](int r) { return KeyRow(span, t + r); };
@@ -117,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) TiledKernel(AttentionArguments<Key> 
 #pragma unroll
     for (int i = 0; i < kPerSide; ++i) {
       const std::int32_t position = first_position + down + kSide * i;
-      const std::int32_t first = FirstSeen(a, position);
+      const std::int32_t first = FirstSeen(a.window, position);
       float most = -INFINITY;
 #pragma unroll
       for (int j = 0; j < kPerSide; ++j) {
@@ -178,9 +168,9 @@ constexpr int kSplitTile = 64;
 template <class T, class Key>
 __global__ void __launch_bounds__(T::kThreads) SplitKernel(AttentionArguments<Key> a) {
   static_assert(T::kOwn == kSplitTile && T::kOther == kSplitTile && T::kShare == 1);
-  using Rows = Tile<T, kSplitTile>;
   extern __shared__ __align__(16) float shared[];
-  const Rows queries{shared}, keys{shared + Rows::kFloats};  // the latter: keys, then values
+  float* const queries = shared;                         // [kSplitTile, kPitch]
+  float* const keys = queries + kSplitTile * T::kPitch;  // the same: keys, then values
 
   const QueryTile tile = a.tiles[blockIdx.x];
   const Span span = a.spans[tile.span];
@@ -188,26 +178,26 @@ __global__ void __launch_bounds__(T::kThreads) SplitKernel(AttentionArguments<Ke
   const Place<T> at;
   const std::int32_t rows = min(kSplitTile, span.length - tile.begin);
   const auto query_row = [&](int r) { return Index{span.begin} + tile.begin + r; };
-  Load(a.q, query_row, head.query, rows, a.head_dim, head.scale, queries);
+  Load<T, kSplitTile>(a.q, query_row, head.query, rows, a.head_dim, head.scale, queries);
 
   float result[T::kSums][4] = {};
   Running running[2];
   const std::int32_t first_position = span.past + tile.begin, end = first_position + rows;
-  const std::int32_t begin = FirstSeen(a, first_position) / kSplitTile * kSplitTile;
+  const std::int32_t begin = FirstSeen(a.window, first_position) / kSplitTile * kSplitTile;
   for (std::int32_t t = begin; t < end; t += kSplitTile) {
     const std::int32_t count = min(kSplitTile, end - t);
     const auto key_row = [&](int r) { return KeyRow(span, t + r); };
     __syncthreads();  // the values of the tile before have been read
-    Load(a.k, key_row, head.key, count, a.head_dim, 1.0f, keys);
+    Load<T, kSplitTile>(a.k, key_row, head.key, count, a.head_dim, 1.0f, keys);
     __syncthreads();
     float scores[T::kEights][4];
     Scores(at, queries, keys, scores);
     __syncthreads();  // all keys have been read
-    Load(a.v, key_row, head.key, count, a.head_dim, 1.0f, keys);
+    Load<T, kSplitTile>(a.v, key_row, head.key, count, a.head_dim, 1.0f, keys);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const std::int32_t position = first_position + at.Row(half);
-      const std::int32_t first = FirstSeen(a, position);
+      const std::int32_t first = FirstSeen(a.window, position);
       float most = -INFINITY;
 #pragma unroll
       for (int n = 0; n < T::kEights; ++n) {
@@ -278,7 +268,7 @@ __global__ void __launch_bounds__(kThreads) QueryKernel(AttentionArguments<Key> 
     query[i] = c < a.head_dim ? a.q.data[row * a.q.stride + head.query + c] * head.scale : 0.0f;
   }
   Running running;
-  for (std::int32_t t = FirstSeen(a, position) + warp; t <= position; t += kWarps) {
+  for (std::int32_t t = FirstSeen(a.window, position) + warp; t <= position; t += kWarps) {
     const Index key = KeyRow(span, t);
     float score = 0;
 #pragma unroll
@@ -327,15 +317,8 @@ void Launch(Kernel* kernel, std::size_t floats, int threads, const AttentionArgu
 
 template <int kColumns, class Key>
 void LaunchSplit(const AttentionArguments<Key>& a, dim3 grid, cudaStream_t stream) {
-  const auto launch = [&]<bool kExact>() {
-    using T = Tiling<kColumns, kSplitTile, kSplitTile, 1, kExact>;
-    Launch(SplitKernel<T, Key>, 2 * Tile<T, kSplitTile>::kFloats, T::kThreads, a, grid, stream);
-  };
-  if (a.exact) {
-    launch.template operator()<true>();
-  } else {
-    launch.template operator()<false>();
-  }
+  using T = Tiling<kColumns, kSplitTile, kSplitTile, 1>;
+  Launch(SplitKernel<T, Key>, 2 * kSplitTile * T::kPitch, T::kThreads, a, grid, stream);
 }
 
 constexpr int kTileOfWideHeads = 32;  // so that 99 KiB of shared memory are enough

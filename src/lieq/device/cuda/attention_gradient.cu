@@ -42,11 +42,11 @@ __device__ float ScaleOf(const Arguments& a) {
 /// sum of exponentials of their scores, and the mean of dp = dout vᵀ by their probabilities.
 template <class T>
 __global__ void __launch_bounds__(T::kThreads) QueryKernel(Arguments a) {
-  using Own = Tile<T, T::kOwn>;
-  using Other = Tile<T, T::kOther>;
   extern __shared__ __align__(16) float shared[];
-  const Own queries{shared}, gradients{queries.data + Own::kFloats};
-  const Other keys{gradients.data + Own::kFloats}, values{keys.data + Other::kFloats};
+  float* const queries = shared;                           // [kOwn, kPitch]
+  float* const gradients = queries + T::kOwn * T::kPitch;  // the same, of the output
+  float* const keys = gradients + T::kOwn * T::kPitch;     // [kOther, kPitch]
+  float* const values = keys + T::kOther * T::kPitch;
 
   const std::int32_t tiles = (a.length + T::kOwn - 1) / T::kOwn, head = blockIdx.y;
   // The longest first: they see the most keys.
@@ -60,16 +60,16 @@ __global__ void __launch_bounds__(T::kThreads) QueryKernel(Arguments a) {
   const float scale = ScaleOf(a);
   const Place<T> at;
   const auto own_row = [&](int r) { return first + begin + r; };
-  Load(a.q, own_row, column, rows, a.head_dim, scale, queries);
-  Load(a.dout, own_row, column, rows, a.head_dim, 1.0f, gradients);
+  Load<T, T::kOwn>(a.q, own_row, column, rows, a.head_dim, scale, queries);
+  Load<T, T::kOwn>(a.dout, own_row, column, rows, a.head_dim, 1.0f, gradients);
 
   float scores[T::kEights][4], dp[T::kEights][4];
   const auto tile = [&](std::int32_t t) {
     const std::int32_t count = min(T::kOther, end - t);
     __syncthreads();  // the tile before has been read
     const auto row = [&](int r) { return first + t + r; };
-    Load(a.k, row, kv_column, count, a.head_dim, 1.0f, keys);
-    Load(a.v, row, kv_column, count, a.head_dim, 1.0f, values);
+    Load<T, T::kOther>(a.k, row, kv_column, count, a.head_dim, 1.0f, keys);
+    Load<T, T::kOther>(a.v, row, kv_column, count, a.head_dim, 1.0f, values);
     __syncthreads();
     Scores<T>(at, queries, keys, scores);
     Scores<T>(at, gradients, values, dp);
@@ -142,11 +142,11 @@ __global__ void __launch_bounds__(T::kThreads) QueryKernel(Arguments a) {
 /// dk and dv of a tile of keys, over all queries of all heads that see it.
 template <class T>
 __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
-  using Own = Tile<T, T::kOwn>;
-  using Other = Tile<T, T::kOther>;
   extern __shared__ __align__(16) float shared[];
-  const Own keys{shared}, values{keys.data + Own::kFloats};
-  const Other queries{values.data + Own::kFloats}, gradients{queries.data + Other::kFloats};
+  float* const keys = shared;                           // [kOwn, kPitch]
+  float* const values = keys + T::kOwn * T::kPitch;     // the same
+  float* const queries = values + T::kOwn * T::kPitch;  // [kOther, kPitch]
+  float* const gradients = queries + T::kOther * T::kPitch;
 
   const std::int32_t tiles = (a.length + T::kOwn - 1) / T::kOwn, kv_head = blockIdx.y;
   const std::int32_t begin = blockIdx.x % tiles * T::kOwn;  // the first are seen by the most
@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
   const float scale = ScaleOf(a);
   const Place<T> at;
   const auto own_row = [&](int r) { return first + begin + r; };
-  Load(a.k, own_row, kv_column, rows, a.head_dim, 1.0f, keys);
-  Load(a.v, own_row, kv_column, rows, a.head_dim, 1.0f, values);
+  Load<T, T::kOwn>(a.k, own_row, kv_column, rows, a.head_dim, 1.0f, keys);
+  Load<T, T::kOwn>(a.v, own_row, kv_column, rows, a.head_dim, 1.0f, values);
 
   float dk[T::kSums][4] = {}, dv[T::kSums][4] = {};
   const std::int32_t shared_by = a.heads / a.kv_heads;
@@ -169,8 +169,8 @@ __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
       const std::int32_t count = min(T::kOther, a.length - t);
       __syncthreads();  // the tile before has been read
       const auto row = [&](int r) { return first + t + r; };
-      Load(a.q, row, column, count, a.head_dim, scale, queries);
-      Load(a.dout, row, column, count, a.head_dim, 1.0f, gradients);
+      Load<T, T::kOther>(a.q, row, column, count, a.head_dim, scale, queries);
+      Load<T, T::kOther>(a.dout, row, column, count, a.head_dim, 1.0f, gradients);
       __syncthreads();
       float scores[T::kEights][4], dp[T::kEights][4];
       Scores<T>(at, keys, queries, scores);
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(T::kThreads) KeyKernel(Arguments a) {
 
 template <class T>
 void Launch(const Arguments& a, cudaStream_t stream) {
-  const int bytes = 2 * (T::kOwn + T::kOther) * T::kRowFloats * static_cast<int>(sizeof(float));
+  const int bytes = 2 * (T::kOwn + T::kOther) * T::kPitch * static_cast<int>(sizeof(float));
   const Index tiles = CeilDiv(a.length, Index{T::kOwn}) * a.windows;
   const auto launch = [&](auto* kernel, std::int32_t heads) {
     // More than 48 KiB has to be asked for; the call is cheap, and of this device.
@@ -213,26 +213,17 @@ void Launch(const Arguments& a, cudaStream_t stream) {
   launch(KeyKernel<T>, a.kv_heads);
 }
 
-/// Tiles are such that 99 KiB of shared memory are enough.
-template <bool kExact>
-void ByWidth(const Arguments& a, cudaStream_t stream) {
-  if (a.head_dim <= 64) {
-    Launch<Tiling<64, 64, 64, 1, kExact>>(a, stream);
-  } else if (a.head_dim <= 128) {
-    Launch<Tiling<128, 64, 32, 1, kExact>>(a, stream);
-  } else {
-    Launch<Tiling<kMostHeadDim, 32, 16, 2, kExact>>(a, stream);
-  }
-}
-
 }  // namespace
 
+/// Tiles are such that 99 KiB of shared memory are enough.
 void AttentionGradient(const Arguments& arguments, cudaStream_t stream) {
   if (arguments.windows * arguments.length == 0) return;
-  if (arguments.exact) {
-    ByWidth<true>(arguments, stream);
+  if (arguments.head_dim <= 64) {
+    Launch<Tiling<64, 64, 64, 1>>(arguments, stream);
+  } else if (arguments.head_dim <= 128) {
+    Launch<Tiling<128, 64, 32, 1>>(arguments, stream);
   } else {
-    ByWidth<false>(arguments, stream);
+    Launch<Tiling<kMostHeadDim, 32, 16, 2>>(arguments, stream);
   }
 }
 

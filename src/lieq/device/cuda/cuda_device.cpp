@@ -9,6 +9,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/device/cuda/attention_pairs.h"
 #include "lieq/device/cuda/cuda_products.h"
 #include "lieq/device/cuda/cuda_rounding.h"
 #include "lieq/device/cuda/cuda_sums.h"
@@ -91,7 +92,8 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
         solver_(cuda::Cusolver::Find(queue_)),
         log_sums_(queue_),
         other_log_sums_(queue_),
-        sums_(queue_) {}
+        sums_(queue_),
+        pairs_(queue_) {}
 
   std::string description() const override {
     return "cuda " + queue_.gpu() + products_.description() +
@@ -462,34 +464,55 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     constexpr Index kShort = 4;  // spans of a token or a few: a query to a block of threads
     const bool by_query =
         std::ranges::all_of(spans, [](const auto& span) { return span.length <= kShort; });
-    const Index step = cuda::QueriesOfTile(heads.head_dim, by_query);
+    const bool in_pairs =
+        arithmetic_ == Arithmetic::kBf16 && !by_query && cuda::PairColumns(heads.head_dim) > 0;
+    const Index step = in_pairs ? cuda::kPairRows : cuda::QueriesOfTile(heads.head_dim, by_query);
     const auto narrow = [](Index value) { return static_cast<std::int32_t>(value); };
     std::vector<cuda::Span> placed;
     std::vector<cuda::QueryTile> tiles;
+    Index pair_tiles = 0, most_tokens = 0;  // of all spans; of one, those before it included
     for (const AttentionSpan& span : spans) {
       // The longest tiles of a span come first: they see the most keys.
       for (Index tile = CeilDiv(span.length, step) - 1; tile >= 0; --tile) {
         tiles.push_back({narrow(static_cast<Index>(placed.size())), narrow(tile * step)});
       }
       placed.push_back({narrow(span.begin), narrow(span.length), narrow(span.keys),
-                        narrow(span.past), narrow(span.past_keys)});
+                        narrow(span.past), narrow(span.past_keys), narrow(pair_tiles)});
+      pair_tiles += CeilDiv(span.past + span.length, cuda::kPairRows);
+      most_tokens = std::max(most_tokens, span.past + span.length);
     }
-    cuda::Attention(
-        cuda::AttentionArguments<Key>{
-            .q = BlockOf(q),
-            .k = k,
-            .v = v,
-            .out = BlockOf(out),
-            .heads = narrow(heads.heads),
-            .kv_heads = narrow(heads.kv_heads),
-            .head_dim = narrow(heads.head_dim),
-            .window = narrow(heads.window),
-            .spans = queue_.Argument(std::span<const cuda::Span>(placed)),
-            .tiles = queue_.Argument(std::span<const cuda::QueryTile>(tiles)),
-            .tile_count = static_cast<Index>(tiles.size()),
-            .exact = arithmetic_ == Arithmetic::kFloat32},
-        by_query, queue_.stream());
+    const cuda::AttentionArguments<Key> arguments{
+        .q = BlockOf(q),
+        .k = k,
+        .v = v,
+        .out = BlockOf(out),
+        .heads = narrow(heads.heads),
+        .kv_heads = narrow(heads.kv_heads),
+        .head_dim = narrow(heads.head_dim),
+        .window = narrow(heads.window),
+        .spans = queue_.Argument(std::span<const cuda::Span>(placed)),
+        .tiles = queue_.Argument(std::span<const cuda::QueryTile>(tiles)),
+        .tile_count = static_cast<Index>(tiles.size())};
+    if (in_pairs) {
+      AttendInPairs(arguments, pair_tiles,
+                    {arguments.spans, static_cast<Index>(placed.size()), most_tokens});
+    } else {
+      cuda::Attention(arguments, by_query, queue_.stream());
+    }
     Started("Attention");
+  }
+
+  template <class Key>
+  void AttendInPairs(const cuda::AttentionArguments<Key>& arguments, Index tiles,
+                     const cuda::PairRows& rows) {
+    const Index size = cuda::PairElements(tiles, arguments.kv_heads, 2, arguments.head_dim);
+    auto* at = pairs_.Get<std::uint16_t>(std::max<Index>(1, 2 * size));
+    const cuda::PairTiles keys{at, arguments.kv_heads, 2}, values{at + size, arguments.kv_heads, 2};
+    const cuda::PairSource<Key> sources[] = {{arguments.k, 1.0f, keys},
+                                             {arguments.v, 1.0f, values}};
+    cuda::MakePairs(std::span<const cuda::PairSource<Key>>(sources), arguments.head_dim, rows,
+                    queue_.stream());
+    cuda::AttentionOfPairs(arguments, keys, values, queue_.stream());
   }
 
   /// Where a kernel writes what the span has after the next Sync.
@@ -511,7 +534,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   cuda::CudaTuning training_;
   const CacheType cache_;
   const std::unique_ptr<cuda::Cusolver> solver_;  // null: the processor factorises
-  cuda::Scratch log_sums_, other_log_sums_, sums_;
+  cuda::Scratch log_sums_, other_log_sums_, sums_, pairs_;
   cuda::Recording* recording_ = nullptr;  // what operations go to while there is one
   std::span<const AttentionSpan> recorded_spans_;
 };

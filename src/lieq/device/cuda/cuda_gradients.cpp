@@ -5,6 +5,7 @@
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"
+#include "lieq/device/cuda/attention_pairs.h"
 #include "lieq/device/cuda/block_of.h"
 #include "lieq/device/cuda/gradient_kernels.h"
 #include "lieq/device/device_access.h"
@@ -36,7 +37,8 @@ CudaGradients::CudaGradients(Queue& queue, CudaProducts& products, Arithmetic ar
       arithmetic_(arithmetic),
       log_sums_(queue),
       other_log_sums_(queue),
-      of_queries_(queue) {}
+      of_queries_(queue),
+      pairs_(queue) {}
 
 void CudaGradients::MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w,
                                    DeviceView<float> dx, bool add) {
@@ -66,22 +68,27 @@ void CudaGradients::AttentionGradient(DeviceView<const float> q, DeviceView<cons
   const Index rows = shape.windows * shape.length;
   LIEQ_ASSERT(q.rows() == rows && k.rows() == rows && dq.rows() == rows && dk.rows() == rows);
   const auto narrow = [](Index value) { return static_cast<std::int32_t>(value); };
-  cuda::AttentionGradient({.q = BlockOf(q),
-                           .k = BlockOf(k),
-                           .v = BlockOf(v),
-                           .dout = BlockOf(dout),
-                           .dq = BlockOf(dq),
-                           .dk = BlockOf(dk),
-                           .dv = BlockOf(dv),
-                           .windows = narrow(shape.windows),
-                           .length = narrow(shape.length),
-                           .heads = narrow(shape.heads),
-                           .kv_heads = narrow(shape.kv_heads),
-                           .head_dim = narrow(shape.head_dim),
-                           .window = narrow(shape.window),
-                           .rows = of_queries_.Get<float2>(std::max<Index>(1, shape.heads * rows)),
-                           .exact = arithmetic_ == Arithmetic::kFloat32},
-                          queue_.stream());
+  const AttentionGradientArguments arguments{
+      .q = BlockOf(q),
+      .k = BlockOf(k),
+      .v = BlockOf(v),
+      .dout = BlockOf(dout),
+      .dq = BlockOf(dq),
+      .dk = BlockOf(dk),
+      .dv = BlockOf(dv),
+      .windows = narrow(shape.windows),
+      .length = narrow(shape.length),
+      .heads = narrow(shape.heads),
+      .kv_heads = narrow(shape.kv_heads),
+      .head_dim = narrow(shape.head_dim),
+      .window = narrow(shape.window),
+      .rows = of_queries_.Get<float2>(std::max<Index>(1, shape.heads * rows))};
+  if (arithmetic_ == Arithmetic::kBf16 && PairColumns(shape.head_dim) > 0) {
+    const Index elements = std::max<Index>(1, AttentionGradientElements(arguments));
+    AttentionGradientOfPairs(arguments, pairs_.Get<std::uint16_t>(elements), queue_.stream());
+  } else {
+    cuda::AttentionGradient(arguments, queue_.stream());
+  }
   Started("AttentionGradient");
 }
 

@@ -34,8 +34,12 @@ struct AttentionGradientArguments {
   Block<float> dq, dk, dv;
   std::int32_t windows, length, heads, kv_heads, head_dim, window;
   float2* rows;  // [heads, windows * length] of scratch: what queries know of their probabilities
-  bool exact;    // products of float32; else of factors of 16 bits
 };
 void AttentionGradient(const AttentionGradientArguments& arguments, cudaStream_t stream);
+/// In bf16 arithmetic (attention_gradient_pairs.cu), of heads that PairColumns has columns for.
+/// scratch: as many elements as the second says.
+void AttentionGradientOfPairs(const AttentionGradientArguments& arguments, std::uint16_t* scratch,
+                              cudaStream_t stream);
+[[nodiscard]] Index AttentionGradientElements(const AttentionGradientArguments& arguments) noexcept;
 
 }  // namespace lieq::cuda

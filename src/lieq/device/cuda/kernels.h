@@ -93,6 +93,7 @@ void Subtract(Block<const float> a, Block<const float> b, float times, Block<flo
 // Attention (attention.cu). Scores are never written.
 struct Span {
   std::int32_t begin, length, keys, past, past_keys;  // as of AttentionSpan
+  std::int32_t held = 0;  // where its keys begin in planes that were made of them
 };
 /// Queries of a span that a block of threads takes, or one query.
 struct QueryTile {
@@ -108,9 +109,6 @@ struct AttentionArguments {
   const Span* spans;
   const QueryTile* tiles;
   Index tile_count;
-  /// Products of float32; else of factors of 16 bits, where a tile has more queries than one and
-  /// heads at most 128 columns.
-  bool exact = true;
 };
 inline constexpr Index kMostHeadDim = 256;
 /// Queries of a tile; 1 where spans are so short that a query is a tile (`by_query`).
