@@ -73,6 +73,7 @@ __global__ void NllGradientKernel(Block<float> x, const std::int32_t* targets,
   }
 }
 
+template <int kOfRow>
 __global__ void KlGradientKernel(Block<float> x, Block<const float> reference, const double* sums,
                                  const double* reference_sums, double* kl) {
   const Index row = blockIdx.x;
@@ -81,12 +82,12 @@ __global__ void KlGradientKernel(Block<float> x, Block<const float> reference, c
   const float of_a = static_cast<float>(reference_sums[row]), of_b = static_cast<float>(sums[row]);
   const float shift = static_cast<float>(reference_sums[row] - sums[row]);
   double total = 0;
-  for (Index c = threadIdx.x; c < x.cols; c += kThreads) {
+  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) {
     const float difference = (a[c] - b[c]) - shift, p = expf(a[c] - of_a);
     total += static_cast<double>(p * difference + difference * 0.0f);
     b[c] = expf(b[c] - of_b) - p;
   }
-  total = OverBlock<kThreads>(total, Add{});
+  total = OverBlock<kOfRow>(total, Add{});
   if (threadIdx.x == 0) kl[row] = total;
 }
 
@@ -185,8 +186,10 @@ void NllGradient(Block<float> x, const std::int32_t* targets, const double* log_
 void KlGradient(Block<float> x, Block<const float> reference, const double* sums,
                 const double* reference_sums, double* kl, cudaStream_t stream) {
   if (x.rows == 0) return;
-  KlGradientKernel<<<static_cast<unsigned>(x.rows), kThreads, 0, stream>>>(x, reference, sums,
-                                                                           reference_sums, kl);
+  ByThreadsOfRow(x.cols, [&]<int kOfRow>() {
+    KlGradientKernel<kOfRow><<<static_cast<unsigned>(x.rows), kOfRow, 0, stream>>>(
+        x, reference, sums, reference_sums, kl);
+  });
 }
 
 Index ColumnSumsScratch(Index rows, Index cols) noexcept {

@@ -11,23 +11,26 @@ unsigned Blocks(Index rows) {
   return static_cast<unsigned>(rows);
 }
 
+/// kOfRow: threads of a block, which takes a row.
+template <int kOfRow>
 __global__ void LogSumExpKernel(Block<const float> x, double* log_sums) {
   const float* row = x.data + Index{blockIdx.x} * x.stride;
   float most = row[0];
-  for (Index c = threadIdx.x; c < x.cols; c += kThreads) most = fmaxf(most, row[c]);
-  most = OverBlock<kThreads>(most, Most{});
+  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) most = fmaxf(most, row[c]);
+  most = OverBlock<kOfRow>(most, Most{});
   double sum = 0;
   float poison = 0;  // x * 0 is NaN for NaN and infinity, which a largest value and exp may hide
-  for (Index c = threadIdx.x; c < x.cols; c += kThreads) {
+  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) {
     poison += row[c] * 0.0f;
     sum += static_cast<double>(expf(row[c] - most));
   }
-  sum = OverBlock<kThreads>(sum, Add{});
-  poison = OverBlock<kThreads>(poison, Add{});
+  sum = OverBlock<kOfRow>(sum, Add{});
+  poison = OverBlock<kOfRow>(poison, Add{});
   if (threadIdx.x != 0) return;
   log_sums[blockIdx.x] = static_cast<double>(most) + log(sum) + static_cast<double>(poison);
 }
 
+template <int kOfRow>
 __global__ void SoftmaxKlKernel(Block<const float> reference, Block<const float> x,
                                 const double* reference_sums, const double* sums, double* kl) {
   const Index row = blockIdx.x;
@@ -36,11 +39,11 @@ __global__ void SoftmaxKlKernel(Block<const float> reference, Block<const float>
   const float most = static_cast<float>(reference_sums[row]);
   const float shift = static_cast<float>(reference_sums[row] - sums[row]);
   double total = 0;
-  for (Index c = threadIdx.x; c < x.cols; c += kThreads) {
+  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) {
     const float difference = (a[c] - b[c]) - shift;
     total += static_cast<double>(expf(a[c] - most) * difference + difference * 0.0f);
   }
-  total = OverBlock<kThreads>(total, Add{});
+  total = OverBlock<kOfRow>(total, Add{});
   if (threadIdx.x == 0) kl[row] = total;
 }
 
@@ -102,7 +105,10 @@ __global__ void TopColumnsKernel(Block<const float> x, Index k, std::int32_t* co
 }  // namespace
 
 void LogSumExp(Block<const float> x, double* log_sums, cudaStream_t stream) {
-  if (x.rows > 0) LogSumExpKernel<<<Blocks(x.rows), kThreads, 0, stream>>>(x, log_sums);
+  if (x.rows == 0) return;
+  ByThreadsOfRow(x.cols, [&]<int kOfRow>() {
+    LogSumExpKernel<kOfRow><<<Blocks(x.rows), kOfRow, 0, stream>>>(x, log_sums);
+  });
 }
 
 void PickLogProbabilities(Block<const float> x, const Pick* picks, Index count,
@@ -121,7 +127,10 @@ void Nll(Block<const float> x, const std::int32_t* targets, const double* log_su
 void SoftmaxKl(Block<const float> reference, Block<const float> x, const double* reference_sums,
                const double* sums, double* kl, cudaStream_t stream) {
   if (x.rows == 0) return;
-  SoftmaxKlKernel<<<Blocks(x.rows), kThreads, 0, stream>>>(reference, x, reference_sums, sums, kl);
+  ByThreadsOfRow(x.cols, [&]<int kOfRow>() {
+    SoftmaxKlKernel<kOfRow>
+        <<<Blocks(x.rows), kOfRow, 0, stream>>>(reference, x, reference_sums, sums, kl);
+  });
 }
 
 void TopColumns(Block<const float> x, Index k, std::int32_t* columns, cudaStream_t stream) {
