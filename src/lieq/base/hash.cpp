@@ -8,6 +8,7 @@
 #include <new>
 #include <vector>
 
+#include "lieq/base/context.h"
 #include "lieq/base/files.h"
 
 namespace lieq {
@@ -51,9 +52,10 @@ std::string Hasher::Hex() const {
   return text.data();
 }
 
-std::string HashFile(const std::filesystem::path& path) {
+std::string HashFile(const std::filesystem::path& path, std::stop_token stop) {
   Hasher hasher;
   ReadBlocks(path, [&](std::span<const std::byte> block) {
+    if (stop.stop_requested()) throw Stopped();
     hasher.Add(block);
     g_hashed_bytes += block.size();
   });

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -28,8 +29,9 @@ class Hasher {
   std::unique_ptr<State> state_;
 };
 
-/// Hash of a whole file, read in blocks so that its pages do not count as ours. Throws Error.
-[[nodiscard]] std::string HashFile(const std::filesystem::path& path);
+/// Hash of a whole file, read in blocks so that its pages do not count as ours. Throws Error, and
+/// Stopped where that is asked for meanwhile.
+[[nodiscard]] std::string HashFile(const std::filesystem::path& path, std::stop_token stop = {});
 /// Bytes that HashFile has read in this process: tells a test that a file was hashed twice.
 [[nodiscard]] std::uint64_t HashedFileBytes() noexcept;
 [[nodiscard]] std::string HashText(std::string_view text);

@@ -83,12 +83,12 @@ void RequireSource(const ModelFolder& model, const std::string& hint, const Log&
   log.Info("the source is quantized itself; one of 16 bits is better, if it can be had");
 }
 
-std::string HashModel(const ModelFolder& model) {
+std::string HashModel(const ModelFolder& model, std::stop_token stop) {
   Hasher hasher;
   const auto config = model.path / "config.json";  // a GGUF file has it in itself
-  if (std::filesystem::exists(config)) hasher.Add(HashFile(config));
+  if (std::filesystem::exists(config)) hasher.Add(HashFile(config, stop));
   for (const auto& map : model.tensors.maps()) {
-    hasher.Add(map->path().filename().string()).Add(HashFile(map->path()));
+    hasher.Add(map->path().filename().string()).Add(HashFile(map->path(), stop));
   }
   return hasher.Hex();
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,8 +39,8 @@ inline constexpr Index kSpectrumWindows = 4;   // of kDefaultContext tokens, for
 /// round or to measure on. `hint`: what to do instead. Warns where they have 8.
 void RequireSource(const ModelFolder& model, const std::string& hint, const Log& log);
 
-/// XXH3-128 over config.json and the weight files, in order of name.
-[[nodiscard]] std::string HashModel(const ModelFolder& model);
+/// XXH3-128 over config.json and the weight files, in order of name. Throws as HashFile.
+[[nodiscard]] std::string HashModel(const ModelFolder& model, std::stop_token stop = {});
 
 /// Tokens from `begin` on, to the next part, are of one text.
 struct TextPart {
