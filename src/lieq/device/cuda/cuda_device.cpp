@@ -92,8 +92,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
         solver_(cuda::Cusolver::Find(queue_)),
         log_sums_(queue_),
         other_log_sums_(queue_),
-        sums_(queue_),
-        pairs_(queue_) {}
+        sums_(queue_) {}
 
   std::string description() const override {
     return "cuda " + queue_.gpu() + products_.description() +
@@ -506,7 +505,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   void AttendInPairs(const cuda::AttentionArguments<Key>& arguments, Index tiles,
                      const cuda::PairRows& rows) {
     const Index size = cuda::PairElements(tiles, arguments.kv_heads, 2, arguments.head_dim);
-    auto* at = pairs_.Get<std::uint16_t>(std::max<Index>(1, 2 * size));
+    auto* at = products_.BetweenProducts<std::uint16_t>(std::max<Index>(1, 2 * size));
     const cuda::PairTiles keys{at, arguments.kv_heads, 2}, values{at + size, arguments.kv_heads, 2};
     const cuda::PairSource<Key> sources[] = {{arguments.k, 1.0f, keys},
                                              {arguments.v, 1.0f, values}};
@@ -534,7 +533,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
   cuda::CudaTuning training_;
   const CacheType cache_;
   const std::unique_ptr<cuda::Cusolver> solver_;  // null: the processor factorises
-  cuda::Scratch log_sums_, other_log_sums_, sums_, pairs_;
+  cuda::Scratch log_sums_, other_log_sums_, sums_;
   cuda::Recording* recording_ = nullptr;  // what operations go to while there is one
   std::span<const AttentionSpan> recorded_spans_;
 };

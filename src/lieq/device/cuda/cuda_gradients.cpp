@@ -37,8 +37,7 @@ CudaGradients::CudaGradients(Queue& queue, CudaProducts& products, Arithmetic ar
       arithmetic_(arithmetic),
       log_sums_(queue),
       other_log_sums_(queue),
-      of_queries_(queue),
-      pairs_(queue) {}
+      of_queries_(queue) {}
 
 void CudaGradients::MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w,
                                    DeviceView<float> dx, bool add) {
@@ -85,7 +84,8 @@ void CudaGradients::AttentionGradient(DeviceView<const float> q, DeviceView<cons
       .rows = of_queries_.Get<float2>(std::max<Index>(1, shape.heads * rows))};
   if (arithmetic_ == Arithmetic::kBf16 && PairColumns(shape.head_dim) > 0) {
     const Index elements = std::max<Index>(1, AttentionGradientElements(arguments));
-    AttentionGradientOfPairs(arguments, pairs_.Get<std::uint16_t>(elements), queue_.stream());
+    AttentionGradientOfPairs(arguments, products_.BetweenProducts<std::uint16_t>(elements),
+                             queue_.stream());
   } else {
     cuda::AttentionGradient(arguments, queue_.stream());
   }

@@ -32,7 +32,7 @@ class CudaGradients : public GradientOps {
   Queue& queue_;
   CudaProducts& products_;
   const Arithmetic arithmetic_;
-  Scratch log_sums_, other_log_sums_, of_queries_, pairs_;
+  Scratch log_sums_, other_log_sums_, of_queries_;
 };
 
 }  // namespace lieq::cuda

@@ -40,6 +40,12 @@ class CudaProducts {
                      bool gates = false);
   /// Takes what scratch Multiply needs for so many rows, so that it takes none later.
   void Reserve(Index rows, std::span<const Product> products);
+  /// Memory of products for what other operations need between them, so that both have it once.
+  /// What is there lasts until the next product.
+  template <class T>
+  [[nodiscard]] T* BetweenProducts(Index count) {
+    return widened_.Get<T>(count);
+  }
   /// y = aᵀ b, or y += aᵀ b, in float32. a [n, y.rows], b [n, y.cols].
   void MultiplyTransposed(Block<const float> a, Block<const float> b, Block<float> y, bool add);
   /// y += a b, in float32. a [y.rows, n], b [n, y.cols].
