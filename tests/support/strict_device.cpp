@@ -136,6 +136,7 @@ std::string StrictDevice::description() const {
 }
 
 DeviceMatrix StrictDevice::Alloc(Index rows, Index cols) {
+  allocated_ += rows * cols;
   const std::size_t bytes = Size(rows * cols) * sizeof(float);
   std::byte* block = memory_.Take(bytes);
   const Opened opened(memory_);

@@ -78,6 +78,11 @@ class DeviceView {
     LIEQ_ASSERT(stride_ == cols_ && cols_ % cols == 0);
     return {pointer_, rows_ * (cols_ / cols), cols, cols};
   }
+  /// What begins at the first element, without gaps, as [rows, cols]; it must fit.
+  [[nodiscard]] DeviceView Shaped(Index rows, Index cols) const {
+    LIEQ_ASSERT(stride_ == cols_ && rows * cols <= rows_ * cols_);
+    return {pointer_, rows, cols, cols};
+  }
   [[nodiscard]] bool empty() const noexcept { return rows_ * cols_ == 0; }
 
  private:
