@@ -346,6 +346,21 @@ void StrictDevice::MatmulGradient(DeviceView<const float> dy, const PreparedMatr
   cpu_->gradients()->MatmulGradient(dy, Held::Inner(w), dx, add);
 }
 
+void StrictDevice::ProductsGradient(DeviceView<const float> x,
+                                    std::span<const ProductGradient> products, DeviceView<float> dx,
+                                    bool add) {
+  const Opened opened(memory_);
+  std::vector<ProductGradient> inner;
+  for (const ProductGradient& each : products) {
+    ProductGradient& held = inner.emplace_back(
+        ProductGradient{.w = Held::Inner(each.w), .dy = each.dy, .of_weights = each.of_weights});
+    if (held.of_weights.to != nullptr) {
+      held.of_weights.to = &HeldSums<float>::Inner(*each.of_weights.to);
+    }
+  }
+  cpu_->gradients()->ProductsGradient(x, inner, dx, add);
+}
+
 void StrictDevice::RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight,
                                    double eps, DeviceView<const float> dy, DeviceView<float> dx,
                                    bool add) {

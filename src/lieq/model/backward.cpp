@@ -297,17 +297,17 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
           observer(linear.site, batch.first, gradients[linear.to]);
         }
       }
-      if (of_weights != nullptr) {
-        for (const StepLinear& linear : step.linears) {
-          of_weights->OfLinear(linear.site, read(0), gradients[linear.to]);
-        }
-      }
-      bool add = from_stream;
+      const bool weights = of_weights != nullptr;
+      const DeviceView<float> x = weights ? read(0) : DeviceView<float>();
+      std::vector<ProductGradient> products;
       for (const StepLinear& linear : step.linears) {
-        gradients_.MatmulGradient(gradients[linear.to], *batch.layer.At(linear.site).weight,
-                                  GradientRoom(step.from, batch), add);
-        add = true;
+        const DeviceView<float> dy = gradients[linear.to];
+        products.push_back(
+            {.w = *batch.layer.At(linear.site).weight,
+             .dy = dy,
+             .of_weights = weights ? of_weights->OfLinear(linear.site, x, dy) : WeightSums()});
       }
+      gradients_.ProductsGradient(x, products, GradientRoom(step.from, batch), from_stream);
       break;
     }
     case StepKind::kNorm:

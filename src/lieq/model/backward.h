@@ -35,8 +35,9 @@ using GradientObserver =
 class WeightObserver {
  public:
   virtual ~WeightObserver() = default;
-  /// y = x Wᵀ + b: dW = dyᵀ x, db = the sum of dy. x [rows, in], dy [rows, out].
-  virtual void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) = 0;
+  /// y = x Wᵀ + b: dW = dyᵀ x, db = the sum of dy. x [rows, in], dy [rows, out]. Gives where dW
+  /// goes once it has returned.
+  virtual WeightSums OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// y = weight * x / rms(x). Both [rows, columns].
   virtual void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// The same of the norm before the head.

@@ -124,8 +124,11 @@ void StepRunner::RunInto(const LayerStep& step, const StepContext& context, Laye
     values[step.to] = into;
     return;
   }
-  device_.Copy(before, into);
   values[step.to] = into;
+  if (step.kind == StepKind::kActivate) {
+    return device_.SwiGluInto(before, Room(LayerValue::kUp, values), into);
+  }
+  device_.Copy(before, into);
   Run(step, context, values);
 }
 

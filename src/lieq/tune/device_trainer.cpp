@@ -58,18 +58,22 @@ class GradientsOnDevice final : public WeightObserver {
 
   void Begin(Index layer) {
     layer_ = layer;
-    for (auto& each : of_weights_) each.reset();
+    begun_.fill(false);
   }
-  void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
+  WeightSums OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
     const auto s = static_cast<std::size_t>(site);
-    if (places_.layers[Size(layer_)][s] != kNotTrained) {
-      if (of_weights_[s] == nullptr) of_weights_[s] = sums_.MakeCross(dy.cols(), x.cols());
-      sums_.CrossGramUpdate(dy, x, *of_weights_[s]);
+    if (model_.HasBias(layer_, site)) {
+      ops_.ColumnSums(dy, Later(dy.cols(), [this, site, layer = layer_](auto found) {
+                        model_.AddBiasGradient(layer, site, found);
+                      }));
     }
-    if (!model_.HasBias(layer_, site)) return;
-    ops_.ColumnSums(dy, Later(dy.cols(), [this, site, layer = layer_](auto found) {
-                      model_.AddBiasGradient(layer, site, found);
-                    }));
+    if (places_.layers[Size(layer_)][s] == kNotTrained) return {};
+    auto& sum = of_weights_[s];
+    if (sum == nullptr || sum->rows() != dy.cols() || sum->cols() != x.cols()) {
+      sum.reset();  // the old block goes before the new one comes
+      sum = sums_.MakeCross(dy.cols(), x.cols());
+    }
+    return {.to = sum.get(), .add = std::exchange(begun_[s], true)};
   }
   void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) override {
     ops_.NormSums(x, dy, Eps(), Later(dy.cols(), [this, which, layer = layer_](auto found) {
@@ -95,9 +99,7 @@ class GradientsOnDevice final : public WeightObserver {
   /// After all windows of the layer.
   void EndLayer() {
     for (std::size_t s = 0; s < kSites; ++s) {
-      if (of_weights_[s] == nullptr) continue;
-      matrices_.AddGradient(places_.layers[Size(layer_)][s], *of_weights_[s]);
-      of_weights_[s].reset();
+      if (begun_[s]) matrices_.AddGradient(places_.layers[Size(layer_)][s], *of_weights_[s]);
     }
   }
   /// After all windows.
@@ -142,7 +144,8 @@ class GradientsOnDevice final : public WeightObserver {
   TuningOps& ops_;
   CalibrationOps& sums_;
   Index layer_ = 0;
-  std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;
+  std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;  // of a layer, then the next
+  std::array<bool, kSites> begun_{};                                   // of this one
   std::array<std::unique_ptr<PlacedSums<float>>, kMostEnds> of_ends_;
   std::deque<std::pair<std::vector<double>, Delivery>> pending_;  // never moved in memory
 };

@@ -12,6 +12,9 @@ namespace lieq::cuda {
 // Operations of a layer and losses (gradients.cu), each as the one of its name of GradientOps.
 void RmsNormGradient(Block<const float> x, const float* weight, double eps, Block<const float> dy,
                      Block<float> dx, bool add, cudaStream_t stream);
+/// As Device::SwiGluInto.
+void SwiGluInto(Block<const float> gate, Block<const float> up, Block<float> out,
+                cudaStream_t stream);
 void SwiGluGradient(Block<float> gate, Block<float> up, Block<const float> d, cudaStream_t stream);
 /// x = softmax(x) - onehot(targets), by the logs of the sums of exponentials of rows.
 void NllGradient(Block<float> x, const std::int32_t* targets, const double* log_sums, double* nll,

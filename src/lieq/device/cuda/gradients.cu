@@ -1,4 +1,6 @@
 // Gradients of operations of a layer beside products and attention, and of losses.
+#include <cstdint>
+
 #include "lieq/device/cuda/device_code.cuh"
 #include "lieq/device/cuda/gradient_kernels.h"
 
@@ -44,19 +46,81 @@ __global__ void RmsNormGradientKernel(Block<const float> x, const float* weight,
   }
 }
 
-__global__ void SwiGluGradientKernel(Block<float> gate, Block<float> up, Block<const float> d) {
-  const Index row = blockIdx.x;
+/// As the SwiGlu of steps.cu, to the bit.
+__device__ float SwiGluOf(float gate, float up) {
+  return gate / (1.0f + expf(fminf(-gate, 88.0f))) * up;
+}
+
+__device__ void SwiGluGradientOf(float& gate, float& up, float d) {
+  // Clamped as the forward pass: exp(-gate) stays finite.
+  const float sigmoid = 1.0f / (1.0f + expf(fminf(-gate, 88.0f))), silu = gate * sigmoid;
+  gate = d * up * (sigmoid + silu * (1.0f - sigmoid));
+  up = d * silu;
+}
+
+/// Calls use(row, column) for a block's 4 * kThreads columns of a row.
+template <class Use>
+__device__ void ForColumns(Index cols, const Use& use) {
   Index col = Index{blockIdx.y} * (4 * kThreads) + threadIdx.x;
 #pragma unroll
-  for (int i = 0; i < 4; ++i, col += kThreads) {
-    if (col >= gate.cols) return;
-    float &g = gate.data[row * gate.stride + col], &u = up.data[row * up.stride + col];
-    const float of = d.data[row * d.stride + col];
-    // Clamped as the forward pass: exp(-gate) stays finite.
-    const float sigmoid = 1.0f / (1.0f + expf(fminf(-g, 88.0f))), silu = g * sigmoid;
-    g = of * u * (sigmoid + silu * (1.0f - sigmoid));
-    u = of * silu;
-  }
+  for (int i = 0; i < 4 && col < cols; ++i, col += kThreads) use(Index{blockIdx.x}, col);
+}
+
+/// The same of four columns that lie in memory as one: use(row, column / 4).
+template <class Use>
+__device__ void ForFours(Index cols, const Use& use) {
+  const Index four = Index{blockIdx.y} * kThreads + threadIdx.x;
+  if (4 * four < cols) use(Index{blockIdx.x}, four);
+}
+
+__device__ float4& FourAt(const Block<float>& x, Index row, Index four) {
+  return reinterpret_cast<float4*>(x.data + row * x.stride)[four];
+}
+__device__ const float4& FourAt(const Block<const float>& x, Index row, Index four) {
+  return reinterpret_cast<const float4*>(x.data + row * x.stride)[four];
+}
+
+/// Whether columns lie in fours that are read as one.
+template <class... Blocks>
+bool InFours(const Blocks&... blocks) {
+  const auto one = [](const auto& x) {
+    return x.cols % 4 == 0 && x.stride % 4 == 0 &&
+           reinterpret_cast<std::uintptr_t>(x.data) % sizeof(float4) == 0;
+  };
+  return (one(blocks) && ...);
+}
+
+__global__ void SwiGluKernel(Block<const float> gate, Block<const float> up, Block<float> out) {
+  ForColumns(gate.cols, [&](Index row, Index col) {
+    out.data[row * out.stride + col] =
+        SwiGluOf(gate.data[row * gate.stride + col], up.data[row * up.stride + col]);
+  });
+}
+__global__ void SwiGluByFours(Block<const float> gate, Block<const float> up, Block<float> out) {
+  ForFours(gate.cols, [&](Index row, Index four) {
+    const float4 g = FourAt(gate, row, four), u = FourAt(up, row, four);
+    FourAt(out, row, four) = {SwiGluOf(g.x, u.x), SwiGluOf(g.y, u.y), SwiGluOf(g.z, u.z),
+                              SwiGluOf(g.w, u.w)};
+  });
+}
+
+__global__ void SwiGluGradientKernel(Block<float> gate, Block<float> up, Block<const float> d) {
+  ForColumns(gate.cols, [&](Index row, Index col) {
+    SwiGluGradientOf(gate.data[row * gate.stride + col], up.data[row * up.stride + col],
+                     d.data[row * d.stride + col]);
+  });
+}
+__global__ void SwiGluGradientByFours(Block<float> gate, Block<float> up, Block<const float> d) {
+  ForFours(gate.cols, [&](Index row, Index four) {
+    float4 g = FourAt(gate, row, four), u = FourAt(up, row, four);
+    const float4 of = FourAt(d, row, four);
+    SwiGluGradientOf(g.x, u.x, of.x);
+    SwiGluGradientOf(g.y, u.y, of.y);
+    SwiGluGradientOf(g.z, u.z, of.z);
+    SwiGluGradientOf(g.w, u.w, of.w);
+    FourAt(gate, row, four) = g;
+    FourAt(up, row, four) = u;
+  });
 }
 
 __global__ void NllGradientKernel(Block<float> x, const std::int32_t* targets,
@@ -169,10 +233,17 @@ void RmsNormGradient(Block<const float> x, const float* weight, double eps, Bloc
   }
 }
 
+void SwiGluInto(Block<const float> gate, Block<const float> up, Block<float> out,
+                cudaStream_t stream) {
+  if (gate.rows * gate.cols == 0) return;
+  const auto kernel = InFours(gate, up, out) ? SwiGluByFours : SwiGluKernel;
+  kernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(gate, up, out);
+}
+
 void SwiGluGradient(Block<float> gate, Block<float> up, Block<const float> d, cudaStream_t stream) {
   if (gate.rows * gate.cols == 0) return;
-  SwiGluGradientKernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(
-      gate, up, d);
+  const auto kernel = InFours(gate, up, d) ? SwiGluGradientByFours : SwiGluGradientKernel;
+  kernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(gate, up, d);
 }
 
 void NllGradient(Block<float> x, const std::int32_t* targets, const double* log_sums, double* nll,
