@@ -314,8 +314,10 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
 }
 
 std::unique_ptr<Trainer> MakeHostTrainer(const Weights& reference, TunedModel& model, Index length,
-                                         Index most_kept, Device& device, Context& context) {
-  return std::make_unique<HostTrainer>(reference, model, length, most_kept, device, context);
+                                         const TuneOptions& options, Device& device,
+                                         Context& context) {
+  return std::make_unique<HostTrainer>(reference, model, length, options.most_kept, device,
+                                       context);
 }
 
 }  // namespace lieq
