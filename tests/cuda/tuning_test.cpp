@@ -165,6 +165,50 @@ TEST_F(CudaTuning, EndsFallAsOnTheProcessor) {
   }
 }
 
+/// Of groups of any size, which several kernels take: by the sum of their squares.
+TEST_F(CudaTuning, GradientsOfScalesAreSumsOverTheirGroups) {
+  constexpr Index kRows = 7, kCols = 768;
+  const Matrix<float> dw = RandomMatrix(kRows, kCols, 1);
+  const auto sums = gpu->calibration()->MakeCross(kRows, kCols);
+  sums->Set(dw.view());
+  std::uint64_t seed = 0;
+  for (const int bits : {2, 3, 4, 5, 8}) {
+    for (const Index group : {16, 32, 48, 64, 96, 128, 256, 0}) {
+      for (const Offset offset : kAllOffsets) {
+        const auto q = std::make_shared<const QMatrix>(RandomQMatrix(
+            kRows, kCols, {.bits = bits, .group_size = group, .offset = offset}, ++seed));
+        const std::vector<TrainedStart> starts{{q, /*codes=*/seed % 2 == 0}};
+        const auto trained = TuningOf(*gpu)->Train(starts);
+
+        trained->AddGradient(0, *sums);
+
+        double squares = 0;
+        std::vector<std::uint8_t> codes(Size(kCols));
+        for (Index r = 0; r < kRows; ++r) {
+          q->GetRow(r, codes);
+          for (Index g = 0; g < kCols / q->group_columns(); ++g) {
+            const double scale = static_cast<double>(q->scales()(r, g));
+            const double zero = q->zeros().size() > 0
+                                    ? static_cast<double>(q->zeros()(r, g))
+                                    : static_cast<double>(q->grid().shared_zero());
+            double of_codes = 0, of_ones = 0;
+            for (Index c = g * q->group_columns(); c < (g + 1) * q->group_columns(); ++c) {
+              const double d = static_cast<double>(dw(r, c));
+              of_codes += d * (static_cast<double>(codes[Size(c)]) - zero);
+              of_ones += d;
+              if (starts[0].codes) squares += d * scale * d * scale;
+            }
+            squares += std::pow(scale * of_codes, 2);
+            if (q->minima().size() > 0) squares += std::pow(scale * of_ones, 2);
+          }
+        }
+        ASSERT_NEAR(trained->GradientSquares(), squares, 1e-5 * squares)
+            << bits << " bits in groups of " << group;
+      }
+    }
+  }
+}
+
 /// What the device rounds is what the host makes of the same numbers, to the bit.
 TEST_F(CudaTuning, NumbersAreRoundedAsTheHostRoundsThem) {
   for (const Grid& grid : kGrids) {
