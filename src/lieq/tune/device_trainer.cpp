@@ -342,15 +342,17 @@ class DeviceTrainer final : public Trainer {
     const auto bytes = [&](Index layer, Index count) {
       return backward.SavedFloats(layer, count, length) * Index{sizeof(float)};
     };
-    Index of_batch = 0;
+    // A layer that runs again, with its gradients, and one in the passes forward of both models.
+    Index of_batches = 0;
     for (Index layer = 0; layer < layers; ++layer) {
-      const Index batch = std::min(windows, Backward::BatchWindows(length));
-      of_batch = std::max(of_batch, bytes(layer, batch));
+      const Index there_and_back = std::min(windows, Backward::BatchWindows(length));
+      of_batches = std::max(of_batches, 2 * bytes(layer, there_and_back) +
+                                            2 * bytes(layer, forward_.BatchWindows(length)));
     }
     const Index streams = 2 * windows * length * reference_.config.hidden * Index{sizeof(float)};
-    constexpr Index kBeside = Index{2} << 30;  // logits, passes of checks, what products widen
+    constexpr Index kBeside = Index{3} << 29;  // logits, what products round and widen
     const Index rest =
-        2 * of_batch + streams + BytesOfSums(reference_) + BytesOfEnds(model_) + kBeside;
+        of_batches + streams + BytesOfSums(reference_) + BytesOfEnds(model_) + kBeside;
     const Index free = std::min(most_saved_, TuningOf(device_)->free_memory() - rest);
     Index held = 0, taken = 0;
     while (held < layers) {
