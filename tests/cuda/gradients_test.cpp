@@ -6,6 +6,7 @@
 #include "lieq/tensor/dtype.h"
 #include "tests/cuda/both_devices.h"
 #include "tests/support/random_qmatrix.h"
+#include "tests/support/unit_gradients.h"
 
 namespace lieq {
 namespace {
@@ -83,6 +84,32 @@ TEST_F(CudaGradients, ProductsAgreeWithoutTheLibraryToo) {
   const WithoutLibraries without;
   ExpectProducts(*MakeCudaDevice(test.pool), false);
   ExpectProducts(*MakeCudaDevice(test.pool, {.arithmetic = Arithmetic::kBf16}), false);
+}
+
+TEST_F(CudaGradients, OfUnitsAreThoseOfTheirProductsOneByOne) {
+  ExpectUnitGradients(*gpu);
+  ExpectUnitGradients(*rounded);
+  const WithoutLibraries without;
+  ExpectUnitGradients(*MakeCudaDevice(test.pool));
+  ExpectUnitGradients(*MakeCudaDevice(test.pool, {.arithmetic = Arithmetic::kBf16}));
+}
+
+TEST_F(CudaGradients, TheActivationThatIsSavedHasTheBitsOfTheOneInPlace) {
+  for (const auto& [rows, cols] :
+       {std::pair<Index, Index>{1, 1}, {7, 33}, {130, 1025}, {3, 1028}, {2, 9728}}) {
+    Matrix<float> gate = RandomMatrix(rows, cols, 1, 5);
+    const Matrix<float> up = RandomMatrix(rows, cols, 2);
+    gate(0, 0) = -200;  // whose exponential is not finite
+    const DeviceMatrix g = Uploaded(*gpu, gate), u = Uploaded(*gpu, up),
+                       in_place = Uploaded(*gpu, gate), out = Uploaded(*gpu, up);
+
+    gpu->SwiGluInto(g.view(), u.view(), out.view());
+
+    gpu->SwiGlu(in_place.view(), u.view());
+    EXPECT_TRUE(SameBytes(Downloaded(*gpu, out), Downloaded(*gpu, in_place)))
+        << rows << 'x' << cols;
+    EXPECT_TRUE(SameBytes(Downloaded(*gpu, g), gate));
+  }
 }
 
 TEST_F(CudaGradients, OfNormsAgreeWithTheProcessors) {

@@ -140,6 +140,31 @@ TEST_F(CudaProducts, RowsThatAreLookedUpAreThoseOfTheMatrixToTheBit) {
   }
 }
 
+/// Rows of the unit matrix bring out the weights themselves.
+TEST_F(CudaProducts, InBf16MultiplyWeightsThatAreRoundedOnce) {
+  const auto device = MakeCudaDevice(test.pool, {.arithmetic = Arithmetic::kBf16});
+  for (const Index cols : {17, 33, 40, 96, 100, 256, 520}) {
+    Matrix<float> ones(cols, cols);
+    for (Index i = 0; i < cols; ++i) ones(i, i) = 1;
+    const DeviceMatrix x = Uploaded(*device, ones);
+    const Matrix<float> w = RandomMatrix(41, cols, 3);
+    Matrix<Bf16> bf16(41, cols);
+    Matrix<F16> f16(41, cols);
+    for (const AnyMatrix& form : FormsOf(w, bf16, f16)) {
+      Matrix<float> wide(41, cols);
+      WidenRows(form, 0, wide.view());
+      const DeviceMatrix y = device->Alloc(cols, 41);
+      device->Matmul(x.view(), *device->Prepare(form), {}, y.view(), false);
+      const Matrix<float> found = Downloaded(*device, y);
+      for (Index o = 0; o < 41; ++o) {
+        for (Index i = 0; i < cols; ++i) {
+          ASSERT_EQ(found(i, o), ToFloat(ToBf16(wide(o, i)))) << cols << " columns";
+        }
+      }
+    }
+  }
+}
+
 TEST_F(CudaProducts, AreTheSameBytesEachTime) {
   const Matrix<float> x = RandomMatrix(300, 520, 1), w = RandomMatrix(260, 520, 2);
   for (const Arithmetic arithmetic : {Arithmetic::kFloat32, Arithmetic::kBf16}) {

@@ -1,9 +1,14 @@
 // Training on a GPU against the processor's.
 #include <array>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "lieq/container/model_folder.h"
 #include "lieq/device/tuning_ops.h"
+#include "lieq/model/backward.h"
 #include "lieq/tune/trainer.h"
 #include "lieq/tune/tune.h"
 #include "tests/cuda/both_devices.h"
@@ -160,6 +165,50 @@ TEST_F(CudaTuning, EndsFallAsOnTheProcessor) {
   }
 }
 
+/// Of groups of any size, which several kernels take: by the sum of their squares.
+TEST_F(CudaTuning, GradientsOfScalesAreSumsOverTheirGroups) {
+  constexpr Index kRows = 7, kCols = 768;
+  const Matrix<float> dw = RandomMatrix(kRows, kCols, 1);
+  const auto sums = gpu->calibration()->MakeCross(kRows, kCols);
+  sums->Set(dw.view());
+  std::uint64_t seed = 0;
+  for (const int bits : {2, 3, 4, 5, 8}) {
+    for (const Index group : {16, 32, 48, 64, 96, 128, 256, 0}) {
+      for (const Offset offset : kAllOffsets) {
+        const auto q = std::make_shared<const QMatrix>(RandomQMatrix(
+            kRows, kCols, {.bits = bits, .group_size = group, .offset = offset}, ++seed));
+        const std::vector<TrainedStart> starts{{q, /*codes=*/seed % 2 == 0}};
+        const auto trained = TuningOf(*gpu)->Train(starts);
+
+        trained->AddGradient(0, *sums);
+
+        double squares = 0;
+        std::vector<std::uint8_t> codes(Size(kCols));
+        for (Index r = 0; r < kRows; ++r) {
+          q->GetRow(r, codes);
+          for (Index g = 0; g < kCols / q->group_columns(); ++g) {
+            const double scale = static_cast<double>(q->scales()(r, g));
+            const double zero = q->zeros().size() > 0
+                                    ? static_cast<double>(q->zeros()(r, g))
+                                    : static_cast<double>(q->grid().shared_zero());
+            double of_codes = 0, of_ones = 0;
+            for (Index c = g * q->group_columns(); c < (g + 1) * q->group_columns(); ++c) {
+              const double d = static_cast<double>(dw(r, c));
+              of_codes += d * (static_cast<double>(codes[Size(c)]) - zero);
+              of_ones += d;
+              if (starts[0].codes) squares += d * scale * d * scale;
+            }
+            squares += std::pow(scale * of_codes, 2);
+            if (q->minima().size() > 0) squares += std::pow(scale * of_ones, 2);
+          }
+        }
+        ASSERT_NEAR(trained->GradientSquares(), squares, 1e-5 * squares)
+            << bits << " bits in groups of " << group;
+      }
+    }
+  }
+}
+
 /// What the device rounds is what the host makes of the same numbers, to the bit.
 TEST_F(CudaTuning, NumbersAreRoundedAsTheHostRoundsThem) {
   for (const Grid& grid : kGrids) {
@@ -256,6 +305,72 @@ TEST_F(CudaTuning, FallsAsTheProcessorsDoesAndIsTheSameBytesEachTime) {
       EXPECT_EQ(words[1], words[2]);
       // What was measured of the device's state is what the host has of it.
       EXPECT_EQ(results[1].moved_codes == 0, words[1] == words[0] || !codes);
+    }
+  }
+}
+
+/// What training makes of a model, and what it said of the activations that it held.
+struct Trained {
+  TuneResult result;
+  std::vector<std::byte> numbers;
+  std::string said;
+};
+
+Trained TrainedOn(Device& device, ThreadPool& pool, const Weights& reference,
+                  const Weights& weights, View<const TokenId, 2> windows,
+                  const TuneOptions& options) {
+  Trained trained;
+  const Log log([&](LogLevel, std::string_view text) { trained.said += text; });
+  Progress progress;
+  Context context{pool, log, progress, {}};
+  TunedModel tuned(weights, DType::kBF16,
+                   {.codes = true, .reference = &reference, .on_device = true});
+  trained.result = Tune(reference, tuned, windows, windows.Rows(0, 2), options, device, context);
+  for (const TunedArray& each : tuned.Arrays()) {
+    trained.numbers.insert(trained.numbers.end(), each.bytes.begin(), each.bytes.end());
+  }
+  return trained;
+}
+
+/// All activations held, some and none, and none for want of memory; one batch of a layer, and two.
+TEST_F(CudaTuning, NothingDependsOnTheActivationsThatAreHeld) {
+  const Index many = kGradientRows / kLength + 9;
+  Matrix<TokenId> text(many, kLength);
+  for (Index i = 0; i < text.size(); ++i) {
+    text.data()[i] = static_cast<TokenId>((i * i + 5 * i) % 250);
+  }
+  const View<const TokenId, 2> windows = std::as_const(text).view();
+  const Weights weights = Quantized(kGrids[0]);
+  for (const Arithmetic arithmetic : {Arithmetic::kFloat32, Arithmetic::kBf16}) {
+    const auto device = MakeCudaDevice(test.pool, {.arithmetic = arithmetic});
+    for (const Index batch : {Index{3}, many}) {
+      TuneOptions options{.steps = 3, .batch = batch, .rate = 0.02, .code_rate = 0.05, .checks = 1};
+      const Index of_layer =
+          Backward(weights, *device, kLength).SavedFloats(1, batch, kLength) * Index{sizeof(float)};
+      const Trained all = TrainedOn(*device, test.pool, model.weights, weights, windows, options);
+      EXPECT_NE(all.said.find("activations of 2 of 2 layers"), std::string::npos) << all.said;
+      for (const auto& [most, layers] : {std::pair<Index, int>{of_layer, 1}, {of_layer - 1, 0}}) {
+        options.most_saved = most;
+
+        const Trained found =
+            TrainedOn(*device, test.pool, model.weights, weights, windows, options);
+
+        const std::string expected = "activations of " + std::to_string(layers) + " of 2 layers";
+        EXPECT_NE(found.said.find(expected), std::string::npos) << found.said;
+        EXPECT_EQ(found.result.losses, all.result.losses);
+        EXPECT_EQ(found.result.after(), all.result.after());
+        EXPECT_TRUE(found.numbers == all.numbers);
+      }
+      const auto small =
+          MakeCudaDevice(test.pool, {.arithmetic = arithmetic, .memory_bytes = Index{1} << 30});
+      options.most_saved = std::numeric_limits<Index>::max();
+      const Trained bounded =
+          TrainedOn(*small, test.pool, model.weights, weights, windows, options);
+      EXPECT_NE(bounded.said.find("activations of 0 of 2 layers"), std::string::npos)
+          << bounded.said;
+      EXPECT_EQ(bounded.result.losses, all.result.losses);
+      EXPECT_TRUE(bounded.numbers == all.numbers);
+      EXPECT_LE(small->peak_memory(), Index{1} << 30);
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "tests/support/device_matrices.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/random_qmatrix.h"
+#include "tests/support/unit_gradients.h"
 
 namespace lieq {
 namespace {
@@ -115,6 +116,27 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MatmulGradient,
                          testing::Values(Shape{1, 1, 1}, Shape{3, 17, 5}, Shape{1, 64, 130},
                                          Shape{1100, 32, 33}, Shape{5, 544, 1040},
                                          Shape{7, 33, 2100}));
+
+TEST(ProductsGradient, IsThatOfItsProductsOneByOne) {
+  for (const Arithmetic arithmetic : {Arithmetic::kFloat32, Arithmetic::kBf16}) {
+    ThreadPool pool(2);
+    ExpectUnitGradients(*MakeCpuDevice(pool, {.arithmetic = arithmetic}));
+  }
+}
+
+TEST(SwiGluInto, GivesTheBitsOfSwiGluAndLeavesTheGate) {
+  ThreadPool pool(2);
+  const auto device = MakeCpuDevice(pool);
+  const Matrix<float> gate = RandomMatrix(5, 33, 1, 5), up = RandomMatrix(5, 33, 2);
+  const DeviceMatrix g = Uploaded(*device, gate), u = Uploaded(*device, up),
+                     in_place = Uploaded(*device, gate), out = Uploaded(*device, up);
+
+  device->SwiGluInto(g.view(), u.view(), out.view());
+
+  device->SwiGlu(in_place.view(), u.view());
+  EXPECT_TRUE(SameBytes(Downloaded(*device, out), Downloaded(*device, in_place)));
+  EXPECT_TRUE(SameBytes(Downloaded(*device, g), gate));
+}
 
 TEST(RmsNormGradient, AgreesWithDifferencesInPlaceAndAdded) {
   for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {3, 7}, {40, 16}, {2, 50}}) {

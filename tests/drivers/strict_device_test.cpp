@@ -28,6 +28,7 @@
 #include "lieq/evaluate/token_trees.h"
 #include "lieq/model/backward.h"
 #include "lieq/model/decoder.h"
+#include "lieq/model/forward.h"
 #include "lieq/quantize/candidate_quantizer.h"
 #include "lieq/quantize/layer_quantizer.h"
 #include "lieq/transform/model_transformer.h"
@@ -276,6 +277,30 @@ const Driver kDrivers[] = {
          for (const std::vector<float>& unit : layer) result.Add(unit);
        }
      }},
+    {"SavedActivations",
+     [](Bench& bench, const DeviceTeam& devices, Context&, Bytes& result) {
+       Device& device = devices.first();
+       const Weights& weights = bench.model.weights;
+       const Index windows = 3, rows = windows * kLength, width = weights.config.hidden;
+       Forward forward(weights, device, kLength);
+       Backward backward(weights, device, kLength);
+       Hidden hidden = forward.Embed(bench.windows(windows));
+       const DeviceMatrix middle = device.Alloc(rows, width), end = device.Alloc(rows, width);
+       std::array<SavedActivations, 2> saved;
+       backward.LayerForward(0, weights.layers[0], hidden.x.view(), kLength, middle.view(),
+                             &saved[0]);
+       backward.LayerForward(1, weights.layers[1], middle.view(), kLength, end.view(), &saved[1]);
+       const DeviceMatrix gradient = device.Alloc(rows, width);
+       Hidden last{device.Alloc(rows, width), windows, kLength};
+       device.Copy(end.view(), last.x.view());
+       backward.Head(last, bench.windows(windows), gradient.view());
+       backward.LayerBack(1, weights.layers[1], middle.view(), kLength, saved[1], gradient.view());
+       backward.LayerBack(0, weights.layers[0], hidden.x.view(), kLength, saved[0],
+                          gradient.view());
+       Matrix<float> found(rows, width);
+       device.Download(gradient.view(), found.view());
+       result.Add(std::span(found.data(), Size(found.size())));
+     }},
     {"Answer",
      [](Bench& bench, const DeviceTeam& devices, Context& context, Bytes& result) {
        const std::vector<std::vector<TokenId>> prompts{{1, 2, 3}, {7}, {5, 4}};
@@ -363,6 +388,39 @@ TEST_P(Drivers, GiveTheSameBytesOnSeveralDevicesAsOnOne) {
 
 INSTANTIATE_TEST_SUITE_P(All, Drivers, testing::ValuesIn(kDrivers),
                          [](const auto& test) { return std::string(test.param.name); });
+
+/// What is said beforehand is what is taken, once.
+TEST(SavedActivations, TakeTheMemoryThatIsSaidAndOnlyOnce) {
+  TestContext test;
+  StrictDevice device(test.pool);
+  const Bench bench;
+  const Weights& weights = bench.model.weights;
+  const Index batch = Backward::BatchWindows(kLength);
+  Backward backward(weights, device, kLength);
+  for (const Index windows : {Index{1}, Index{7}, batch, 2 * batch + 3}) {
+    const Index rows = windows * kLength;
+    const DeviceMatrix x = device.Alloc(rows, weights.config.hidden),
+                       y = device.Alloc(rows, weights.config.hidden);
+    device.Upload(RandomMatrix(rows, weights.config.hidden, 1).view(), x.view());
+    for (Index layer = 0; layer < 2; ++layer) {
+      const auto pass = [&](SavedActivations* saved) {
+        const Index before = device.allocated();
+        backward.LayerForward(layer, weights.layers[Size(layer)], x.view(), kLength, y.view(),
+                              saved);
+        return device.allocated() - before;
+      };
+      (void)pass(nullptr);  // what is the backward pass's own
+      SavedActivations saved;
+      const Index said = backward.SavedFloats(layer, windows, kLength);
+      // Norms of the layer are placed with each pass.
+      const Index norms = pass(nullptr);
+
+      EXPECT_EQ(pass(&saved), said + norms) << windows << " windows";
+      EXPECT_EQ(saved.floats(), said);
+      EXPECT_EQ(pass(&saved), norms) << "the second time";
+    }
+  }
+}
 
 TEST(StrictDevice, LetsNobodyElseTouchItsMemory) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");

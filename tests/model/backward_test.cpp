@@ -14,6 +14,7 @@
 #include "lieq/container/model_folder.h"
 #include "lieq/device/cpu/cpu_device.h"
 #include "lieq/model/forward.h"
+#include "tests/support/device_matrices.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_matrix.h"
 #include "tests/support/temp_folder.h"
@@ -233,6 +234,111 @@ TEST_P(BackwardTest, SensitivityIsTheMeanSquareOverTheRowsOfAUnit) {
         EXPECT_EQ(weights[Size(t)] == 0, t % kLength == kLength - 1);
       }
     }
+  }
+}
+
+/// All that a step of training makes, on the host.
+struct Passed : public WeightObserver {
+  explicit Passed(Device& on) : device(on) {}
+  void Add(DeviceView<const float> values) {
+    device.Download(values, all.emplace_back(values.rows(), values.cols()).view());
+  }
+  WeightSums OfLinear(Site, DeviceView<const float> x, DeviceView<const float> dy) override {
+    Add(x);
+    Add(dy);
+    return {};
+  }
+  void OfNorm(LayerVector, DeviceView<const float> x, DeviceView<const float> dy) override {
+    Add(x);
+    Add(dy);
+  }
+  void OfFinalNorm(DeviceView<const float>, DeviceView<const float>) override {}
+  void OfHead(DeviceView<const float>, DeviceView<const float>) override {}
+
+  Device& device;
+  std::vector<Matrix<float>> all;
+};
+
+/// The passes forward and backward of `windows` windows, the layers from `first_saved` on with
+/// their activations saved. twice: into memory that holds those of a pass already.
+Passed PassedWith(Bench& bench, Index windows, Index first_saved, bool twice = false) {
+  Device& device = *bench.device;
+  const Weights& weights = bench.model.weights;
+  Matrix<TokenId> tokens(windows, kLength);
+  for (Index w = 0; w < windows; ++w) {
+    for (Index t = 0; t < kLength; ++t) {
+      tokens(w, t) = bench.ids[Size((w * 7 + t * (w + 1)) % (kWindows * kLength))];
+    }
+  }
+  Forward forward(weights, device, kLength);
+  Backward backward(weights, device, kLength);
+  Hidden hidden = forward.Embed(std::as_const(tokens).view());
+  const Index rows = hidden.x.rows(), width = hidden.x.cols();
+  const DeviceMatrix streams = device.Alloc((kLayers + 1) * rows, width);
+  const auto stream = [&](Index layer) { return streams.view().Rows(layer * rows, rows); };
+  device.Copy(hidden.x.view(), stream(0));
+  std::array<SavedActivations, kLayers> saved;
+  for (int pass = 0; pass < (twice ? 2 : 1); ++pass) {
+    for (Index layer = 0; layer < kLayers; ++layer) {
+      backward.LayerForward(layer, weights.layers[Size(layer)], stream(layer), kLength,
+                            stream(layer + 1), layer < first_saved ? nullptr : &saved[Size(layer)]);
+    }
+  }
+  device.Copy(stream(kLayers), hidden.x.view());
+  Passed passed(device);
+  passed.Add(stream(kLayers));
+  const DeviceMatrix gradient = device.Alloc(rows, width);
+  backward.Head(hidden, std::as_const(tokens).view(), gradient.view());
+  for (Index layer = kLayers - 1; layer >= 0; --layer) {
+    const LayerWeights& of_layer = weights.layers[Size(layer)];
+    if (layer < first_saved) {
+      backward.Layer(layer, of_layer, stream(layer), kLength, gradient.view(), {}, &passed);
+    } else {
+      backward.LayerBack(layer, of_layer, stream(layer), kLength, saved[Size(layer)],
+                         gradient.view(), {}, &passed);
+    }
+    passed.Add(gradient.view());
+  }
+  return passed;
+}
+
+/// One batch of a layer, and three of which the last is smaller.
+constexpr std::array kManyWindows{kWindows, 2 * (kGradientRows / kLength) + 5};
+
+TEST_P(BackwardTest, LayersThatWereSavedHaveTheBitsOfLayersThatRunAgain) {
+  Bench bench(GetParam());
+  for (const Index windows : kManyWindows) {
+    const Passed expected = PassedWith(bench, windows, kLayers);
+
+    for (const Index first_saved : {Index{0}, Index{1}, kLayers - 1}) {
+      const Passed found = PassedWith(bench, windows, first_saved, /*twice=*/first_saved == 1);
+
+      ASSERT_EQ(found.all.size(), expected.all.size());
+      for (std::size_t i = 0; i < found.all.size(); ++i) {
+        ASSERT_TRUE(SameBytes(found.all[i], expected.all[i]))
+            << windows << " windows, saved from layer " << first_saved << " on, matrix " << i;
+      }
+    }
+  }
+}
+
+TEST_P(BackwardTest, ItsPassForwardIsThatOfForward) {
+  Bench bench(GetParam());
+  Forward forward(bench.model.weights, *bench.device, kLength);
+  Backward backward(bench.model.weights, *bench.device, kLength);
+  Hidden hidden = forward.Embed(bench.tokens());
+  const DeviceMatrix x = bench.device->Alloc(hidden.x.rows(), hidden.x.cols());
+  const DeviceMatrix y = bench.device->Alloc(hidden.x.rows(), hidden.x.cols());
+  for (Index layer = 0; layer < kLayers; ++layer) {
+    bench.device->Copy(hidden.x.view(), x.view());
+    const Matrix<float> before = Downloaded(*bench.device, x);
+
+    backward.LayerForward(layer, bench.model.weights.layers[Size(layer)], x.view(), kLength,
+                          y.view(), nullptr);
+
+    forward.Layer(layer, hidden);
+    EXPECT_TRUE(SameBytes(Downloaded(*bench.device, y), Downloaded(*bench.device, hidden.x)));
+    EXPECT_TRUE(SameBytes(Downloaded(*bench.device, x), before)) << "what it read";
   }
 }
 

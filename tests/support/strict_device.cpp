@@ -136,6 +136,7 @@ std::string StrictDevice::description() const {
 }
 
 DeviceMatrix StrictDevice::Alloc(Index rows, Index cols) {
+  allocated_ += rows * cols;
   const std::size_t bytes = Size(rows * cols) * sizeof(float);
   std::byte* block = memory_.Take(bytes);
   const Opened opened(memory_);
@@ -343,6 +344,21 @@ void StrictDevice::MatmulGradient(DeviceView<const float> dy, const PreparedMatr
                                   DeviceView<float> dx, bool add) {
   const Opened opened(memory_);
   cpu_->gradients()->MatmulGradient(dy, Held::Inner(w), dx, add);
+}
+
+void StrictDevice::ProductsGradient(DeviceView<const float> x,
+                                    std::span<const ProductGradient> products, DeviceView<float> dx,
+                                    bool add) {
+  const Opened opened(memory_);
+  std::vector<ProductGradient> inner;
+  for (const ProductGradient& each : products) {
+    ProductGradient& held = inner.emplace_back(
+        ProductGradient{.w = Held::Inner(each.w), .dy = each.dy, .of_weights = each.of_weights});
+    if (held.of_weights.to != nullptr) {
+      held.of_weights.to = &HeldSums<float>::Inner(*each.of_weights.to);
+    }
+  }
+  cpu_->gradients()->ProductsGradient(x, inner, dx, add);
 }
 
 void StrictDevice::RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight,

@@ -45,6 +45,8 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
 
   /// Syncs so far that brought something.
   [[nodiscard]] int syncs() const noexcept { return syncs_; }
+  /// Floats that were allocated so far.
+  [[nodiscard]] Index allocated() const noexcept { return allocated_; }
   /// As if one of them, counted from 0, had been left out: what it would have brought never comes.
   void LeaveOut(int sync) noexcept { left_out_ = sync; }
 
@@ -96,6 +98,8 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
 
   void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w, DeviceView<float> dx,
                       bool add) override;
+  void ProductsGradient(DeviceView<const float> x, std::span<const ProductGradient> products,
+                        DeviceView<float> dx, bool add) override;
   void RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight, double eps,
                        DeviceView<const float> dy, DeviceView<float> dx, bool add) override;
   void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,
@@ -140,6 +144,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
   GuardedMemory memory_;
   std::map<std::byte*, Result> results_;  // by where they go
   int syncs_ = 0, left_out_ = -1;
+  Index allocated_ = 0;
 };
 
 }  // namespace lieq

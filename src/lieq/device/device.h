@@ -78,6 +78,11 @@ class DeviceView {
     LIEQ_ASSERT(stride_ == cols_ && cols_ % cols == 0);
     return {pointer_, rows_ * (cols_ / cols), cols, cols};
   }
+  /// What begins at the first element, without gaps, as [rows, cols]; it must fit.
+  [[nodiscard]] DeviceView Shaped(Index rows, Index cols) const {
+    LIEQ_ASSERT(stride_ == cols_ && rows * cols <= rows_ * cols_);
+    return {pointer_, rows, cols, cols};
+  }
   [[nodiscard]] bool empty() const noexcept { return rows_ * cols_ == 0; }
 
  private:
@@ -270,6 +275,19 @@ class CalibrationOps {
                         DeviceView<float> out) = 0;
 };
 
+/// Where gradients of weights go.
+struct WeightSums {
+  PlacedSums<float>* to = nullptr;  // [out, in]; null: nobody asks
+  bool add = true;                  // false: they become the gradient, whatever they hold
+};
+
+/// One matrix of a unit on its way back: of y = x Wᵀ.
+struct ProductGradient {
+  const PreparedMatrix& w;     // [out, in]
+  DeviceView<const float> dy;  // [n, out]
+  WeightSums of_weights = {};  // dyᵀ x
+};
+
 /// Gradients of the forward pass, of a loss that is not named: d followed by a name is the gradient
 /// with respect to it. That of Rope is Rope itself with the sines of the table negated.
 class GradientOps {
@@ -279,6 +297,12 @@ class GradientOps {
   /// Of a product: dx = dy W, or dx += dy W where `add`. dy [n, out], w [out, in], dx [n, in].
   virtual void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w,
                               DeviceView<float> dx, bool add) = 0;
+  /// Of Products, of matrices that share x [n, in], n >= 1: dx = the sum of dy W, or dx += where
+  /// `add`, in the order of the products, and gradients of weights as CrossGramUpdate adds them up.
+  /// x: empty where nobody asks for those.
+  virtual void ProductsGradient(DeviceView<const float> x,
+                                std::span<const ProductGradient> products, DeviceView<float> dx,
+                                bool add) = 0;
   /// Of RmsNorm: dx, or dx += where `add`, from dy; sums over a row in double. x, dy, dx [n, cols];
   /// dx may be dy; weight [1, cols].
   virtual void RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight,
@@ -472,6 +496,12 @@ class Device {
   virtual void Scale(DeviceView<float> x, float factor) = 0;
   /// gate = silu(gate) * up, in place.
   virtual void SwiGlu(DeviceView<float> gate, DeviceView<const float> up) = 0;
+  /// The same to `out`, apart from gate, which stays as it is: not for steps that are repeated.
+  virtual void SwiGluInto(DeviceView<const float> gate, DeviceView<const float> up,
+                          DeviceView<float> out) {
+    Copy(gate, out);
+    SwiGlu(out, up);
+  }
   /// out [n, hidden] = rows of the table. Tokens are checked by the caller.
   virtual void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
                          DeviceView<float> out) = 0;

@@ -12,12 +12,6 @@
 namespace lieq {
 namespace {
 
-/// Whether the gradient of the step reads what the step reads, beside weights.
-bool GradientReadsInput(StepKind kind) {
-  return kind != StepKind::kProducts && kind != StepKind::kRotate && kind != StepKind::kScale &&
-         kind != StepKind::kSplit;
-}
-
 bool HasGradient(const LayerStep& step) {
   switch (step.kind) {
     case StepKind::kNorm:
@@ -47,25 +41,27 @@ void RequireDifferentiable(const ModelConfig& config, StepRunner& runner) {
                .hint = "quantize without what weighs tokens by their gradients"});
 }
 
-/// Whether a gradient reads the value itself: those of attention and of the activation.
-bool IsReadBack(LayerValue value) {
-  return value != LayerValue::kStream && value != LayerValue::kNormed &&
-         value != LayerValue::kMixed;
-}
-
 }  // namespace
 
-/// Some windows of a layer, on their way there and back.
+/// A layer on its way there, or back, or both.
+struct Backward::LayerCall {
+  Index layer;
+  const LayerWeights& weights;
+  DeviceView<float> x, y;  // y: empty on the way back alone
+  Index length;
+  bool inputs;  // of products are saved, for the gradients of their weights
+  DeviceView<float> gradient = {};
+};
+
+/// Some windows of it.
 struct Backward::Batch {
   std::span<const LayerStep> steps;
+  const LayerPlaces& places;
   const PlacedLayer& layer;
-  std::vector<AttentionSpan> spans;  // windows side by side
-  Index first = 0;                   // row of the layer where they begin
+  std::vector<AttentionSpan> spans;    // windows side by side
+  Index first = 0;                     // row of the layer where they begin
+  std::vector<DeviceView<float>> lie;  // [places]
   LayerValues values, gradients;
-  std::vector<DeviceView<float>> norm_inputs;  // [steps], of those that are norms
-  WeightObserver* of_weights = nullptr;
-  std::vector<DeviceView<float>> unit_inputs;  // [steps], of products, where they are observed
-  std::size_t copies = 0;                      // of kept_ that are in use
 };
 
 Backward::Backward(const Weights& weights, Device& device, Index max_length)
@@ -75,6 +71,12 @@ Backward::Backward(const Weights& weights, Device& device, Index max_length)
       placed_(weights, device),
       runner_(weights.config, device, max_length) {
   RequireDifferentiable(weights.config, runner_);
+  for (Index layer = 0; layer < weights.config.layers; ++layer) {
+    for (const bool inputs : {false, true}) {
+      places_[inputs ? 1 : 0].emplace_back(weights.config, weights.config.Shape(layer),
+                                           runner_.Steps(layer), inputs);
+    }
+  }
 }
 
 void Backward::Head(const Hidden& hidden, View<const TokenId, 2> tokens, DeviceView<float> gradient,
@@ -139,97 +141,154 @@ double Backward::DivergenceHead(const Hidden& hidden, Forward& reference, const 
   return sum;
 }
 
+const LayerPlaces& Backward::PlacesOf(Index layer, bool inputs) const {
+  return places_[inputs ? 1 : 0][Size(layer)];
+}
+
+Index Backward::BatchWindows(Index length) noexcept {
+  return std::max<Index>(1, kGradientRows / length);
+}
+
+Index Backward::SavedFloats(Index layer, Index windows, Index length) const {
+  const LayerPlaces& places = PlacesOf(layer, /*inputs=*/true);
+  const Index batch = BatchWindows(length), rest = windows % batch;
+  return windows / batch * places.Elements(batch * length) + places.Elements(rest * length);
+}
+
 void Backward::Layer(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
                      DeviceView<float> gradient, const GradientObserver& observer,
                      WeightObserver* of_weights) {
-  const PlacedLayer placed = Place(weights, device_);
-  const std::span<const LayerStep> steps = runner_.Steps(layer);
-  LIEQ_ASSERT(x.rows() == gradient.rows() && x.rows() % length == 0);
-  const Index most = std::max<Index>(1, kGradientRows / length) * length;
-  for (Index first = 0; first < x.rows(); first += most) {
-    const Index rows = std::min(most, x.rows() - first);
-    Batch batch{.steps = steps,
+  const bool inputs = of_weights != nullptr;
+  const LayerCall call{.layer = layer,
+                       .weights = weights,
+                       .x = x,
+                       .y = {},
+                       .length = length,
+                       .inputs = inputs,
+                       .gradient = gradient};
+  ForBatches(call, nullptr, [&](Batch& batch) {
+    Forth(batch.places.needed(), batch);
+    Back(batch, observer, of_weights);
+  });
+}
+
+void Backward::LayerForward(Index layer, const LayerWeights& weights, DeviceView<float> x,
+                            Index length, DeviceView<float> y, SavedActivations* saved) {
+  LIEQ_ASSERT(y.rows() == x.rows());
+  const LayerCall call{
+      .layer = layer, .weights = weights, .x = x, .y = y, .length = length, .inputs = true};
+  ForBatches(call, saved, [&](Batch& batch) { Forth(batch.steps.size(), batch); });
+}
+
+void Backward::LayerBack(Index layer, const LayerWeights& weights, DeviceView<float> x,
+                         Index length, SavedActivations& saved, DeviceView<float> gradient,
+                         const GradientObserver& observer, WeightObserver* of_weights) {
+  LIEQ_ASSERT(saved.floats() >= SavedFloats(layer, x.rows() / length, length));
+  const LayerCall call{.layer = layer,
+                       .weights = weights,
+                       .x = x,
+                       .y = {},
+                       .length = length,
+                       .inputs = true,
+                       .gradient = gradient};
+  ForBatches(call, &saved, [&](Batch& batch) { Back(batch, observer, of_weights); });
+}
+
+/// Whole windows, as many as a batch takes. saved: holds all of them, one after another; null: what
+/// is saved of one is gone with the next.
+template <class Use>
+void Backward::ForBatches(const LayerCall& call, SavedActivations* saved, const Use& use) {
+  const Index length = call.length, all = call.x.rows();
+  LIEQ_ASSERT(all % length == 0 && (call.gradient.empty() || call.gradient.rows() == all));
+  const PlacedLayer placed = Place(call.weights, device_);
+  const LayerPlaces& places = PlacesOf(call.layer, call.inputs);
+  const Index most = std::min(BatchWindows(length) * length, all);
+  const Index floats =
+      saved == nullptr ? places.Elements(most) : SavedFloats(call.layer, all / length, length);
+  const DeviceView<float> memory =
+      Sized(device_, saved == nullptr ? own_.memory_ : saved->memory_, floats, 1);
+  Index taken = 0;
+  for (Index first = 0; first < all; first += most) {
+    const Index rows = std::min(most, all - first), needed = places.Elements(rows);
+    Batch batch{.steps = runner_.Steps(call.layer),
+                .places = places,
                 .layer = placed,
                 .spans = WindowSpans(rows / length, length),
                 .first = first,
-                .values = runner_.Values(layer),
-                .gradients = runner_.Values(layer),
-                .norm_inputs = std::vector<DeviceView<float>>(steps.size()),
-                .of_weights = of_weights,
-                .unit_inputs = std::vector<DeviceView<float>>(steps.size())};
-    batch.values[LayerValue::kStream] = x.Rows(first, rows);
-    batch.gradients[LayerValue::kStream] = gradient.Rows(first, rows);
-    Recompute(batch);
-    for (std::size_t step = steps.size(); step-- > 0;) Back(step, batch, observer);
+                .lie = Lay(places, call, first, rows, memory.Rows(taken, needed)),
+                .values = runner_.Values(call.layer),
+                .gradients = runner_.Values(call.layer)};
+    batch.values[LayerValue::kStream] = batch.lie[LayerPlaces::kInput];
+    if (!call.gradient.empty()) {
+      batch.gradients[LayerValue::kStream] = call.gradient.Rows(first, rows);
+    }
+    use(batch);
+    if (saved != nullptr) taken += needed;
   }
 }
 
-/// The layer forward from its input, as far as gradients read what it computes. They read values as
-/// they were when a step read them: one that changes a norm's input gets a copy to work on.
-void Backward::Recompute(Batch& batch) {
-  const auto copy = [&](DeviceView<const float> value) { return Kept(value, batch); };
-  const auto reads = [](const LayerStep& step) { return GradientReadsInput(step.kind); };
-  const auto last = std::ranges::find_if(batch.steps.rbegin(), batch.steps.rend(), reads);
-  for (std::size_t i = 0; i < batch.steps.size(); ++i) {
+/// Where the places of rows first .. first + rows - 1 lie: those that gradients read in `memory`,
+/// the others in what the runner has for their values.
+std::vector<DeviceView<float>> Backward::Lay(const LayerPlaces& places, const LayerCall& call,
+                                             Index first, Index rows, DeviceView<float> memory) {
+  std::vector<DeviceView<float>> lie;
+  Index begin = 0;
+  for (std::size_t i = 0; i < places.places().size(); ++i) {
+    const LayerPlaces::Place& place = places.places()[i];
+    if (i == LayerPlaces::kInput) {
+      lie.push_back(call.x.Rows(first, rows));
+    } else if (i == LayerPlaces::kOutput) {
+      lie.push_back(call.y.empty() ? DeviceView<float>() : call.y.Rows(first, rows));
+    } else if (place.read) {
+      const Index elements = LayerPlaces::Elements(place, rows);
+      lie.push_back(memory.Rows(begin, elements).Shaped(rows, place.width));
+      begin += elements;
+    } else {
+      lie.push_back(runner_.Own(place.value, rows, weights_.config.Shape(call.layer)));
+    }
+  }
+  return lie;
+}
+
+/// The first steps of the layer, forward.
+void Backward::Forth(std::size_t steps, Batch& batch) {
+  const StepContext context{.layer = batch.layer, .spans = batch.spans};
+  for (std::size_t i = 0; i < steps; ++i) {
     const LayerStep& step = batch.steps[i];
-    if (step.kind == StepKind::kNorm || step.kind == StepKind::kHeadNorm) {
-      const auto input = runner_.Room(step.from, batch.values);
-      batch.norm_inputs[i] = step.from == step.to ? copy(input) : input;
+    const LayerPlaces::Step& planned = batch.places.step(i);
+    if (planned.moves) {
+      runner_.RunInto(step, context, batch.values, batch.lie[planned.writes.front().place]);
+      continue;
     }
-    if (step.kind == StepKind::kProducts && batch.of_weights != nullptr) {
-      batch.unit_inputs[i] = copy(runner_.Room(step.from, batch.values));
-    }
-    if (&step == &*last) return KeepUnitInputs(i, batch);  // what it writes, no gradient reads
-    if (AddsToStream(step))
-      batch.values[LayerValue::kStream] = copy(batch.values[LayerValue::kStream]);
-    runner_.Run(step, {.layer = batch.layer, .spans = batch.spans}, batch.values);
+    for (const auto& [value, place] : planned.writes) batch.values[value] = batch.lie[place];
+    runner_.Run(step, context, batch.values);
   }
 }
 
-DeviceView<float> Backward::Kept(DeviceView<const float> value, Batch& batch) {
-  if (batch.copies == kept_.size()) kept_.emplace_back();
-  const auto to = Sized(device_, kept_[batch.copies++], value.rows(), value.cols());
-  device_.Copy(value, to);
-  return to;
+void Backward::Back(Batch& batch, const GradientObserver& observer, WeightObserver* of_weights) {
+  for (std::size_t step = batch.steps.size(); step-- > 0;) Back(step, batch, observer, of_weights);
 }
 
-/// The steps from the last one on whose input a gradient reads, for the inputs of the products
-/// among them: on copies, so that what gradients read stays.
-void Backward::KeepUnitInputs(std::size_t last, Batch& batch) {
-  if (batch.of_weights == nullptr) return;
-  LayerValues rest = batch.values;
-  for (std::size_t i = last; i < batch.steps.size(); ++i) {
-    const LayerStep& step = batch.steps[i];
-    if (step.kind == StepKind::kProducts) {
-      batch.unit_inputs[i] = Kept(runner_.Room(step.from, rest), batch);
-    }
-    if (AddsToStream(step)) continue;  // nobody reads it
-    rest[step.to] = Kept(runner_.Room(step.to, rest), batch);
-    runner_.Run(step, {.layer = batch.layer, .spans = batch.spans}, rest);
-  }
-}
-
-/// Where the gradient goes: in the place of the value, which nobody reads on the way back, or in
-/// one of its own.
+/// Where the gradient goes: the runner's own memory, which nothing on the way back reads.
 DeviceView<float> Backward::GradientRoom(LayerValue value, Batch& batch) {
   DeviceView<float>& gradient = batch.gradients[value];
   if (gradient.empty()) {
-    const auto place = runner_.Room(value, batch.values);
-    gradient = IsReadBack(value) ? Sized(device_, gradients_of_[static_cast<std::size_t>(value)],
-                                         place.rows(), place.cols())
-                                 : place;
+    gradient =
+        runner_.Own(value, batch.gradients[LayerValue::kStream].rows(), batch.gradients.shape());
   }
   return gradient;
 }
 
 /// One step: from the gradient of what it wrote to that of what it read. The stream goes on past a
 /// step that reads it, so that gradients add up there.
-void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& observer) {
+void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& observer,
+                    WeightObserver* of_weights) {
   const ModelConfig& config = weights_.config;
   const LayerStep& step = batch.steps[index];
   const Index dim = config.head_dim;
-  LayerValues& values = batch.values;
   LayerValues& gradients = batch.gradients;
+  // What it reads, as it was when the step read it.
+  const auto read = [&](std::size_t i) { return batch.lie[batch.places.step(index).reads[i]]; };
   const bool from_stream = step.from == LayerValue::kStream;
   switch (step.kind) {
     case StepKind::kProducts: {
@@ -238,34 +297,33 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
           observer(linear.site, batch.first, gradients[linear.to]);
         }
       }
-      if (batch.of_weights != nullptr) {
-        for (const StepLinear& linear : step.linears) {
-          batch.of_weights->OfLinear(linear.site, batch.unit_inputs[index], gradients[linear.to]);
-        }
-      }
-      bool add = from_stream;
+      const bool weights = of_weights != nullptr;
+      const DeviceView<float> x = weights ? read(0) : DeviceView<float>();
+      std::vector<ProductGradient> products;
       for (const StepLinear& linear : step.linears) {
-        gradients_.MatmulGradient(gradients[linear.to], *batch.layer.At(linear.site).weight,
-                                  GradientRoom(step.from, batch), add);
-        add = true;
+        const DeviceView<float> dy = gradients[linear.to];
+        products.push_back(
+            {.w = *batch.layer.At(linear.site).weight,
+             .dy = dy,
+             .of_weights = weights ? of_weights->OfLinear(linear.site, x, dy) : WeightSums()});
       }
+      gradients_.ProductsGradient(x, products, GradientRoom(step.from, batch), from_stream);
       break;
     }
     case StepKind::kNorm:
-      if (batch.of_weights != nullptr) {
-        batch.of_weights->OfNorm(step.weight, batch.norm_inputs[index], gradients[step.to]);
+      if (of_weights != nullptr) {
+        of_weights->OfNorm(step.weight, read(0), gradients[step.to]);
       }
-      gradients_.RmsNormGradient(batch.norm_inputs[index], batch.layer.At(step.weight),
-                                 config.rms_eps, gradients[step.to], GradientRoom(step.from, batch),
-                                 from_stream);
+      gradients_.RmsNormGradient(read(0), batch.layer.At(step.weight), config.rms_eps,
+                                 gradients[step.to], GradientRoom(step.from, batch), from_stream);
       break;
     case StepKind::kHeadNorm: {
       const auto heads = gradients[step.to].Reshaped(step.head);
-      if (batch.of_weights != nullptr) {
-        batch.of_weights->OfNorm(step.weight, batch.norm_inputs[index].Reshaped(step.head), heads);
+      if (of_weights != nullptr) {
+        of_weights->OfNorm(step.weight, read(0).Reshaped(step.head), heads);
       }
-      gradients_.RmsNormGradient(batch.norm_inputs[index].Reshaped(step.head),
-                                 batch.layer.At(step.weight), config.rms_eps, heads, heads, false);
+      gradients_.RmsNormGradient(read(0).Reshaped(step.head), batch.layer.At(step.weight),
+                                 config.rms_eps, heads, heads, false);
       break;
     }
     case StepKind::kRotate:
@@ -280,8 +338,7 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
           GradientRoom(step.from, batch).Reshaped(step.head).Cols(step.part, step.part_width));
       break;
     case StepKind::kAttend:
-      gradients_.AttentionGradient(values[LayerValue::kQ], values[LayerValue::kK],
-                                   values[LayerValue::kV], gradients[step.to],
+      gradients_.AttentionGradient(read(0), read(1), read(2), gradients[step.to],
                                    {.windows = static_cast<Index>(batch.spans.size()),
                                     .length = batch.spans.front().length,
                                     .heads = config.heads,
@@ -293,10 +350,9 @@ void Backward::Back(std::size_t index, Batch& batch, const GradientObserver& obs
                                    GradientRoom(LayerValue::kV, batch));
       break;
     case StepKind::kActivate:
-      gradients_.SwiGluGradient(values[LayerValue::kGate], values[LayerValue::kUp],
-                                gradients[step.to]);
-      gradients[LayerValue::kGate] = values[LayerValue::kGate];
-      gradients[LayerValue::kUp] = values[LayerValue::kUp];
+      gradients_.SwiGluGradient(read(0), read(1), gradients[step.to]);
+      gradients[LayerValue::kGate] = read(0);
+      gradients[LayerValue::kUp] = read(1);
       break;
     default:
       LIEQ_ASSERT(false);  // RequireDifferentiable

@@ -1,8 +1,8 @@
 // One backward pass of the next-token loss: gradients with respect to activations, none of weights.
 //
 // Layer by layer from the last to the first, as the pass forward goes the other way. Of a layer
-// only the input is kept; what it computes inside is computed again (Chen et al.,
-// arXiv:1604.06174).
+// only the input need be kept: what it computes inside is computed again (Chen et al.,
+// arXiv:1604.06174), or was saved on the way forward. Either gives the same bits.
 #pragma once
 
 #include <array>
@@ -12,6 +12,7 @@
 #include "lieq/base/context.h"
 #include "lieq/device/device.h"
 #include "lieq/model/config.h"
+#include "lieq/model/layer_places.h"
 #include "lieq/model/placed_weights.h"
 #include "lieq/model/step_runner.h"
 #include "lieq/model/weights.h"
@@ -34,14 +35,27 @@ using GradientObserver =
 class WeightObserver {
  public:
   virtual ~WeightObserver() = default;
-  /// y = x Wᵀ + b: dW = dyᵀ x, db = the sum of dy. x [rows, in], dy [rows, out].
-  virtual void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) = 0;
+  /// y = x Wᵀ + b: dW = dyᵀ x, db = the sum of dy. x [rows, in], dy [rows, out]. Gives where dW
+  /// goes once it has returned.
+  virtual WeightSums OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// y = weight * x / rms(x). Both [rows, columns].
   virtual void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// The same of the norm before the head.
   virtual void OfFinalNorm(DeviceView<const float> x, DeviceView<const float> dy) = 0;
   /// As OfLinear, of the head. x [rows, hidden], dy [rows, vocabulary].
   virtual void OfHead(DeviceView<const float> x, DeviceView<const float> dy) = 0;
+};
+
+/// What a layer computed on its way forward, as far as its way back reads it. Memory is taken when
+/// it is first saved to, and again only for more tokens. Dies before the device.
+class SavedActivations {
+ public:
+  /// Floats of the device's memory that it holds.
+  [[nodiscard]] Index floats() const noexcept { return memory_.rows() * memory_.cols(); }
+
+ private:
+  friend class Backward;
+  DeviceMatrix memory_;
 };
 
 /// The loss is the sum of the NLL over the scored positions of each window, all but the last, or
@@ -64,26 +78,49 @@ class Backward {
                         DeviceView<float> gradient, WeightObserver* observer = nullptr);
   /// From the gradient with respect to a layer's output to that with respect to its input x, in
   /// place, in batches of whole windows. weights: of the layer. x (which is left as it is) and
-  /// gradient [windows * length, hidden].
+  /// gradient [windows * length, hidden]. The layer runs forward once more.
   void Layer(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
              DeviceView<float> gradient, const GradientObserver& observer = {},
              WeightObserver* of_weights = nullptr);
 
+  /// The pass forward: y = layer(x), in the batches of Layer, so that a layer whose activations are
+  /// saved and one that runs again get the same bits. x (which is left as it is) and y
+  /// [windows * length, hidden], apart. saved: takes what LayerBack reads; null: nothing is saved.
+  void LayerForward(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
+                    DeviceView<float> y, SavedActivations* saved);
+  /// As Layer, from what LayerForward saved of the same layer, weights, x and length, which is
+  /// spoilt.
+  void LayerBack(Index layer, const LayerWeights& weights, DeviceView<float> x, Index length,
+                 SavedActivations& saved, DeviceView<float> gradient,
+                 const GradientObserver& observer = {}, WeightObserver* of_weights = nullptr);
+  /// Floats that LayerForward saves of so many windows; those of one batch are also what Layer
+  /// takes for itself, and again as many at most for gradients.
+  [[nodiscard]] Index SavedFloats(Index layer, Index windows, Index length) const;
+  /// Windows of a batch.
+  [[nodiscard]] static Index BatchWindows(Index length) noexcept;
+
  private:
   struct Batch;
-  void Recompute(Batch& batch);
-  void KeepUnitInputs(std::size_t last, Batch& batch);
-  DeviceView<float> Kept(DeviceView<const float> value, Batch& batch);
-  void Back(std::size_t step, Batch& batch, const GradientObserver& observer);
+  struct LayerCall;
+  template <class Use>
+  void ForBatches(const LayerCall& call, SavedActivations* saved, const Use& use);
+  [[nodiscard]] std::vector<DeviceView<float>> Lay(const LayerPlaces& places, const LayerCall& call,
+                                                   Index first, Index rows,
+                                                   DeviceView<float> memory);
+  void Forth(std::size_t steps, Batch& batch);
+  void Back(Batch& batch, const GradientObserver& observer, WeightObserver* of_weights);
+  void Back(std::size_t step, Batch& batch, const GradientObserver& observer,
+            WeightObserver* of_weights);
   [[nodiscard]] DeviceView<float> GradientRoom(LayerValue value, Batch& batch);
+  [[nodiscard]] const LayerPlaces& PlacesOf(Index layer, bool inputs) const;
 
   const Weights& weights_;
   Device& device_;
   GradientOps& gradients_;
-  PlacedWeights placed_;                                 // its ends alone
-  StepRunner runner_;                                    // holds the values of a layer
-  std::vector<DeviceMatrix> kept_;                       // what steps change and gradients read
-  std::array<DeviceMatrix, kLayerValues> gradients_of_;  // of values whose place they cannot take
+  PlacedWeights placed_;  // its ends alone
+  StepRunner runner_;     // holds what no gradient reads, and on the way back gradients
+  std::array<std::vector<LayerPlaces>, 2> places_;  // of layers; without inputs of products, with
+  SavedActivations own_;                            // of a batch that runs again
   DeviceMatrix logits_, reference_logits_;
 };
 

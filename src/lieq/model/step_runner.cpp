@@ -115,6 +115,23 @@ void StepRunner::Run(const LayerStep& step, const StepContext& context, LayerVal
   }
 }
 
+void StepRunner::RunInto(const LayerStep& step, const StepContext& context, LayerValues& values,
+                         DeviceView<float> into) {
+  const DeviceView<float> before = Room(step.to, values);
+  if (step.kind == StepKind::kHeadNorm) {
+    device_.RmsNorm(before.Reshaped(step.head), context.layer.At(step.weight), config_.rms_eps,
+                    into.Reshaped(step.head));
+    values[step.to] = into;
+    return;
+  }
+  values[step.to] = into;
+  if (step.kind == StepKind::kActivate) {
+    return device_.SwiGluInto(before, Room(LayerValue::kUp, values), into);
+  }
+  device_.Copy(before, into);
+  Run(step, context, values);
+}
+
 /// Steps that the first architectures do not have.
 void StepRunner::RunBeyond(const LayerStep& step, const StepContext& context, LayerValues& values) {
   const auto from = Room(step.from, values), to = Room(step.to, values);

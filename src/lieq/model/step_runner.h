@@ -60,6 +60,11 @@ class StepRunner {
   /// runner's own memory.
   void Run(const LayerStep& step, const StepContext& context, LayerValues& values);
 
+  /// The same of a step that changes a value: the result goes to `into`, where the value lies from
+  /// then on, and what it was before stays where it lay.
+  void RunInto(const LayerStep& step, const StepContext& context, LayerValues& values,
+               DeviceView<float> into);
+
   /// Where the value lies, of as many rows as the stream has.
   DeviceView<float> Room(LayerValue value, LayerValues& values);
   /// What a unit reads: the value, or where experts give it, a row for each of a token's.

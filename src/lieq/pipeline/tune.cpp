@@ -245,7 +245,12 @@ void SayTimes(const StageTimes& times, Session& session) {
     text += fmt::format(" {} {:.1f},", part, seconds);
     all += seconds;
   }
-  session.log().Debug(text + fmt::format(" all {:.1f}", all));
+  text += fmt::format(" all {:.1f}", all);
+  if (const Index bytes = session.device().peak_memory(); bytes > 0) {
+    text += fmt::format("; at most {:.1f} GB of the device's memory",
+                        static_cast<double>(bytes) * 1e-9);
+  }
+  session.log().Debug(text);
 }
 
 /// Trains from where an earlier start of the run in `folder` ended.

@@ -1,5 +1,7 @@
 // Training on a device that holds what moves: models are placed once, matrices are rounded where
 // they lie, and the host has norms and biases alone, which are few.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -31,6 +33,17 @@ Index BytesOfLayers(const Weights& weights) {
   return static_cast<Index>(bytes);
 }
 
+/// Bytes of the sums that gradients of a layer's weights are, the most of any layer.
+Index BytesOfSums(const Weights& weights) {
+  Index most = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    Index floats = 0;
+    for (const Linear& linear : layer.linears) floats += Rows(linear.weight) * Cols(linear.weight);
+    most = std::max(most, floats);
+  }
+  return most * Index{sizeof(float)};
+}
+
 Index BytesOfEnds(const TunedModel& model) {
   const ModelConfig& config = model.weights().config;
   Index ends = 0;
@@ -58,18 +71,22 @@ class GradientsOnDevice final : public WeightObserver {
 
   void Begin(Index layer) {
     layer_ = layer;
-    for (auto& each : of_weights_) each.reset();
+    begun_.fill(false);
   }
-  void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
+  WeightSums OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
     const auto s = static_cast<std::size_t>(site);
-    if (places_.layers[Size(layer_)][s] != kNotTrained) {
-      if (of_weights_[s] == nullptr) of_weights_[s] = sums_.MakeCross(dy.cols(), x.cols());
-      sums_.CrossGramUpdate(dy, x, *of_weights_[s]);
+    if (model_.HasBias(layer_, site)) {
+      ops_.ColumnSums(dy, Later(dy.cols(), [this, site, layer = layer_](auto found) {
+                        model_.AddBiasGradient(layer, site, found);
+                      }));
     }
-    if (!model_.HasBias(layer_, site)) return;
-    ops_.ColumnSums(dy, Later(dy.cols(), [this, site, layer = layer_](auto found) {
-                      model_.AddBiasGradient(layer, site, found);
-                    }));
+    if (places_.layers[Size(layer_)][s] == kNotTrained) return {};
+    auto& sum = of_weights_[s];
+    if (sum == nullptr || sum->rows() != dy.cols() || sum->cols() != x.cols()) {
+      sum.reset();  // the old block goes before the new one comes
+      sum = sums_.MakeCross(dy.cols(), x.cols());
+    }
+    return {.to = sum.get(), .add = std::exchange(begun_[s], true)};
   }
   void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) override {
     ops_.NormSums(x, dy, Eps(), Later(dy.cols(), [this, which, layer = layer_](auto found) {
@@ -95,9 +112,7 @@ class GradientsOnDevice final : public WeightObserver {
   /// After all windows of the layer.
   void EndLayer() {
     for (std::size_t s = 0; s < kSites; ++s) {
-      if (of_weights_[s] == nullptr) continue;
-      matrices_.AddGradient(places_.layers[Size(layer_)][s], *of_weights_[s]);
-      of_weights_[s].reset();
+      if (begun_[s]) matrices_.AddGradient(places_.layers[Size(layer_)][s], *of_weights_[s]);
     }
   }
   /// After all windows.
@@ -142,15 +157,16 @@ class GradientsOnDevice final : public WeightObserver {
   TuningOps& ops_;
   CalibrationOps& sums_;
   Index layer_ = 0;
-  std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;
+  std::array<std::unique_ptr<PlacedSums<float>>, kSites> of_weights_;  // of a layer, then the next
+  std::array<bool, kSites> begun_{};                                   // of this one
   std::array<std::unique_ptr<PlacedSums<float>>, kMostEnds> of_ends_;
   std::deque<std::pair<std::vector<double>, Delivery>> pending_;  // never moved in memory
 };
 
 class DeviceTrainer final : public Trainer {
  public:
-  DeviceTrainer(const Weights& reference, TunedModel& model, Index length, Index most_kept,
-                Device& device, Context& context)
+  DeviceTrainer(const Weights& reference, TunedModel& model, Index length,
+                const TuneOptions& options, Device& device, Context& context)
       : reference_(reference),
         model_(model),
         device_(device),
@@ -158,7 +174,8 @@ class DeviceTrainer final : public Trainer {
         matrices_(model.Matrices()),
         trained_(Train()),
         adam_(model.numbers()),
-        at_once_(WindowsAtOnce(reference.config, length, std::max(most_kept, kMostKept))),
+        at_once_(WindowsAtOnce(reference.config, length, std::max(options.most_kept, kMostKept))),
+        most_saved_(options.most_saved),
         taught_(reference, device, length),
         forward_(model.weights(), device, length),
         gradients_(model, *trained_, places_, device) {
@@ -166,7 +183,6 @@ class DeviceTrainer final : public Trainer {
     Hold(reference.head);
     Hold(model.weights().embedding);
     Hold(model.weights().head);
-    constexpr Index kAround = Index{3} << 30;  // logits, values of a layer, sums of its weights
     const Index needed =
         BytesOfLayers(reference) + BytesOfEnds(model) + kMostKept * Index{sizeof(float)} + kAround;
     if (needed > TuningOf(device)->free_memory()) return;  // they go there one by one
@@ -208,7 +224,7 @@ class DeviceTrainer final : public Trainer {
     for (Index w = 0; w < windows.rows(); w += at_once_) {
       const auto part = windows.Rows(w, std::min(at_once_, windows.rows() - w));
       const Hidden wanted = Through(taught_, part, reference_.config.layers, context_);
-      const Hidden found = Student(part, [](Index, const Hidden&) {});
+      const Hidden found = Student(part);
       const auto unused = Sized(device_, gradient_, found.x.rows(), reference_.config.hidden);
       sum += heads.DivergenceHead(found, taught_, wanted, unused);
     }
@@ -252,6 +268,8 @@ class DeviceTrainer final : public Trainer {
 
  private:
   static constexpr Index kMostKept = Index{1} << 29;  // of a device, whose memory is large
+  // Bytes of the rest: logits, values of a layer, sums of its weights, what products widen.
+  static constexpr Index kAround = Index{3} << 30;
 
   double AddPasses(View<const TokenId, 2> windows) {
     const Index length = windows.cols(), layers = reference_.config.layers;
@@ -263,6 +281,11 @@ class DeviceTrainer final : public Trainer {
       const auto kept = Sized(device_, kept_, layers * rows, hidden_columns);
       const auto of_stream = Sized(device_, gradient_, rows, hidden_columns);
       const auto input = [&](Index layer) { return kept.Rows(layer * rows, rows); };
+      if (part.rows() > planned_) PlanSaved(backward, part.rows(), length);
+      const auto saved = [&](Index layer) {
+        const Index i = layer - (layers - static_cast<Index>(saved_.size()));
+        return i < 0 ? nullptr : &saved_[Size(i)];
+      };
       {
         const auto timed = [&](std::string_view stage, const auto& work) {
           const StageTimes::Timer timer = times().Time(stage);
@@ -273,9 +296,15 @@ class DeviceTrainer final : public Trainer {
         const Hidden wanted =
             timed(step::kTeacher, [&] { return Through(taught_, part, layers, context_); });
         const Hidden hidden = timed(step::kForward, [&] {
-          return Student(part, [&](Index layer, const Hidden& before) {
-            device_.Copy(before.x.view(), input(layer));
-          });
+          Hidden stream = forward_.Embed(part);
+          device_.Copy(stream.x.view(), input(0));
+          for (Index layer = 0; layer < layers; ++layer) {
+            context_.ThrowIfStopped();
+            const bool last = layer + 1 == layers;
+            backward.LayerForward(layer, model_.weights().layers[Size(layer)], input(layer), length,
+                                  last ? stream.x.view() : input(layer + 1), saved(layer));
+          }
+          return stream;
         });
         const StageTimes::Timer timer = times().Time(step::kHead);
         sum += backward.DivergenceHead(hidden, taught_, wanted, of_stream, &gradients_);
@@ -285,8 +314,13 @@ class DeviceTrainer final : public Trainer {
       for (Index layer = layers - 1; layer >= 0; --layer) {
         context_.ThrowIfStopped();
         gradients_.Begin(layer);
-        backward.Layer(layer, model_.weights().layers[Size(layer)], input(layer), length, of_stream,
-                       {}, &gradients_);
+        const LayerWeights& weights = model_.weights().layers[Size(layer)];
+        if (SavedActivations* there = saved(layer)) {
+          backward.LayerBack(layer, weights, input(layer), length, *there, of_stream, {},
+                             &gradients_);
+        } else {
+          backward.Layer(layer, weights, input(layer), length, of_stream, {}, &gradients_);
+        }
         gradients_.EndLayer();
       }
       gradients_.OfEmbedding(part, of_stream);
@@ -297,6 +331,43 @@ class DeviceTrainer final : public Trainer {
     device_.Sync();
     return sum;
   }
+
+  /// Layers whose activations are held from the pass forward until their way back: the last ones,
+  /// as many as fit beside what a step takes else. The others run again. What both models hold, and
+  /// inputs of all layers, are there already.
+  void PlanSaved(const Backward& backward, Index windows, Index length) {
+    planned_ = windows;
+    saved_.clear();
+    const Index layers = reference_.config.layers;
+    const auto bytes = [&](Index layer, Index count) {
+      return backward.SavedFloats(layer, count, length) * Index{sizeof(float)};
+    };
+    // A layer that runs again, with its gradients, and one in the passes forward of both models.
+    Index of_batches = 0;
+    for (Index layer = 0; layer < layers; ++layer) {
+      const Index there_and_back = std::min(windows, Backward::BatchWindows(length));
+      of_batches = std::max(of_batches, 2 * bytes(layer, there_and_back) +
+                                            2 * bytes(layer, forward_.BatchWindows(length)));
+    }
+    const Index streams = 2 * windows * length * reference_.config.hidden * Index{sizeof(float)};
+    constexpr Index kBeside = Index{3} << 29;  // logits, what products round and widen
+    const Index rest =
+        of_batches + streams + BytesOfSums(reference_) + BytesOfEnds(model_) + kBeside;
+    const Index free = std::min(most_saved_, TuningOf(device_)->free_memory() - rest);
+    Index held = 0, taken = 0;
+    while (held < layers) {
+      const Index more = bytes(layers - 1 - held, windows);
+      if (taken + more > free) break;
+      taken += more;
+      ++held;
+    }
+    saved_.resize(Size(held));
+    context_.log.Debug(fmt::format(
+        "activations of {} of {} layers stay on the device until their way back, {:.1f} GB; {}",
+        held, layers, static_cast<double>(taken) * 1e-9,
+        held == layers ? "no layer runs again" : "the other layers run again"));
+  }
+
   std::unique_ptr<TrainedMatrices> Train() {
     places_.layers.resize(model_.weights().layers.size());
     for (auto& sites : places_.layers) sites.fill(kNotTrained);
@@ -321,13 +392,11 @@ class DeviceTrainer final : public Trainer {
     if (Rows(matrix) > 0) held_.push_back(TuningOf(device_)->Hold(matrix));
   }
 
-  /// The model's state after its last layer. see: is called before each of them.
-  template <class See>
-  Hidden Student(View<const TokenId, 2> tokens, const See& see) {
+  /// The model's state after its last layer.
+  Hidden Student(View<const TokenId, 2> tokens) {
     Hidden hidden = forward_.Embed(tokens);
     for (Index layer = 0; layer < reference_.config.layers; ++layer) {
       context_.ThrowIfStopped();
-      see(layer, hidden);
       forward_.Layer(layer, model_.weights().layers[Size(layer)], hidden);
     }
     return hidden;
@@ -362,11 +431,13 @@ class DeviceTrainer final : public Trainer {
   std::unique_ptr<TrainedMatrices> trained_;
   Adam adam_;
   std::vector<Prepared> held_;  // ends, and layers of the float model where there is room
-  const Index at_once_;
+  const Index at_once_, most_saved_;
   Forward taught_, forward_;
   GradientsOnDevice gradients_;
   DeviceMatrix kept_, gradient_;
-  bool stepped_ = true;  // gradients are 0
+  std::vector<SavedActivations> saved_;  // of the last layers
+  Index planned_ = 0;                    // windows that they were planned for
+  bool stepped_ = true;                  // gradients are 0
 };
 
 }  // namespace
@@ -385,10 +456,10 @@ bool TrainsOn(Device& device, const Weights& model) {
 }
 
 std::unique_ptr<Trainer> MakeDeviceTrainer(const Weights& reference, TunedModel& model,
-                                           Index length, Index most_kept, Device& device,
+                                           Index length, const TuneOptions& options, Device& device,
                                            Context& context) {
   LIEQ_ASSERT(model.on_device() && TrainsOn(device, model.weights()));
-  return std::make_unique<DeviceTrainer>(reference, model, length, most_kept, device, context);
+  return std::make_unique<DeviceTrainer>(reference, model, length, options, device, context);
 }
 
 }  // namespace lieq

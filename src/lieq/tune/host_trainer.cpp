@@ -106,11 +106,11 @@ class Gradients final : public WeightObserver {
     for (auto& each : of_weights_) each.reset();
   }
 
-  void OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
+  WeightSums OfLinear(Site site, DeviceView<const float> x, DeviceView<const float> dy) override {
     auto& sum = of_weights_[static_cast<std::size_t>(site)];
     if (sum == nullptr) sum = sums_.MakeCross(dy.cols(), x.cols());
-    sums_.CrossGramUpdate(dy, x, *sum);
     if (model_.HasBias(layer_, site)) model_.AddBiasGradient(layer_, site, norms_.OfColumns(dy));
+    return {sum.get()};
   }
   void OfNorm(LayerVector which, DeviceView<const float> x, DeviceView<const float> dy) override {
     model_.AddVectorGradient(layer_, which, norms_.Of(x, dy));
@@ -314,8 +314,10 @@ double AddDivergenceGradients(const Weights& reference, TunedModel& model,
 }
 
 std::unique_ptr<Trainer> MakeHostTrainer(const Weights& reference, TunedModel& model, Index length,
-                                         Index most_kept, Device& device, Context& context) {
-  return std::make_unique<HostTrainer>(reference, model, length, most_kept, device, context);
+                                         const TuneOptions& options, Device& device,
+                                         Context& context) {
+  return std::make_unique<HostTrainer>(reference, model, length, options.most_kept, device,
+                                       context);
 }
 
 }  // namespace lieq

@@ -12,6 +12,7 @@
 #include "lieq/model/weights.h"
 #include "lieq/tensor/view.h"
 #include "lieq/tune/adam.h"
+#include "lieq/tune/tune.h"
 #include "lieq/tune/tuned_model.h"
 
 namespace lieq {
@@ -58,14 +59,14 @@ inline constexpr std::string_view kTeacher = "float model", kForward = "forward"
 /// a K-quant.
 [[nodiscard]] bool TrainsOn(Device& device, const Weights& model);
 
-/// All of them outlive it. most_kept: floats of layers' inputs held at once. length: of windows.
+/// Of the options what is held at once. All but them outlive it. length: of windows.
 [[nodiscard]] std::unique_ptr<Trainer> MakeHostTrainer(const Weights& reference, TunedModel& model,
-                                                       Index length, Index most_kept,
+                                                       Index length, const TuneOptions& options,
                                                        Device& device, Context& context);
 /// The model was made with `on_device`.
 [[nodiscard]] std::unique_ptr<Trainer> MakeDeviceTrainer(const Weights& reference,
                                                          TunedModel& model, Index length,
-                                                         Index most_kept, Device& device,
+                                                         const TuneOptions& options, Device& device,
                                                          Context& context);
 
 /// The state of a model after its last layer.

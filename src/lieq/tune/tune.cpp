@@ -49,9 +49,9 @@ double RateAt(Index step, const TuneOptions& options) {
 }
 
 std::unique_ptr<Trainer> MakeTrainer(const Weights& reference, TunedModel& model, Index length,
-                                     Index most_kept, Device& device, Context& context) {
+                                     const TuneOptions& options, Device& device, Context& context) {
   const auto make = model.on_device() ? MakeDeviceTrainer : MakeHostTrainer;
-  return make(reference, model, length, most_kept, device, context);
+  return make(reference, model, length, options, device, context);
 }
 
 }  // namespace
@@ -63,8 +63,7 @@ double TuneResult::after() const {
 
 StepTimes TimeSteps(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
                     Index held_out, const TuneOptions& options, Device& device, Context& context) {
-  const auto trainer =
-      MakeTrainer(reference, model, windows.cols(), options.most_kept, device, context);
+  const auto trainer = MakeTrainer(reference, model, windows.cols(), options, device, context);
   const Index batch = std::min(options.batch, windows.rows());
   // What a device does once is not of every step; the host does nothing once.
   const Index timed = trainer->far() ? batch : Index{1};
@@ -84,8 +83,7 @@ TuneResult Tune(const Weights& reference, TunedModel& model, View<const TokenId,
   LIEQ_ASSERT(windows.rows() > 0 && held_out.rows() > 0 && windows.cols() >= 2);
   LIEQ_ASSERT(options.steps > 0 && options.batch > 0);
   TuneResult result;
-  const auto trainer =
-      MakeTrainer(reference, model, windows.cols(), options.most_kept, device, context);
+  const auto trainer = MakeTrainer(reference, model, windows.cols(), options, device, context);
   StageTimes& times = trainer->times();
   Stopwatch since_written;
   const auto write = [&](Index step) {

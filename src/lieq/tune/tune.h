@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "lieq/base/context.h"
@@ -30,6 +31,9 @@ struct TuneOptions {
   Index checks = 10;        // on the windows held out, beside the one before the first step
   std::uint64_t seed = 0;   // order of the windows
   Index most_kept = Index{1} << 27;  // floats of layers' inputs held at once, with the host
+  // With a device, bytes of layers' activations that are held until their way back; no more than
+  // fit into its memory. No result depends on it.
+  Index most_saved = std::numeric_limits<Index>::max();
 };
 
 struct TuneCheck {

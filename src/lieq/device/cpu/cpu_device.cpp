@@ -245,6 +245,18 @@ class CpuDevice final : public Device, public CalibrationOps, public GradientOps
     products_.MultiplyBack(Host(dy), static_cast<const CpuPrepared&>(w), Host(dx), add);
   }
 
+  void ProductsGradient(DeviceView<const float> x, std::span<const ProductGradient> products,
+                        DeviceView<float> dx, bool add) override {
+    for (const ProductGradient& each : products) {
+      if (PlacedSums<float>* sums = each.of_weights.to) {
+        if (!each.of_weights.add) sums->Set(Matrix<float>(sums->rows(), sums->cols()).view());
+        CrossGramUpdate(each.dy, x, *sums);
+      }
+      MatmulGradient(each.dy, each.w, dx, add);
+      add = true;
+    }
+  }
+
   void RmsNormGradient(DeviceView<const float> x_, DeviceView<const float> weight_, double eps,
                        DeviceView<const float> dy_, DeviceView<float> dx_, bool add) override {
     const View<const float, 2> x = Host(x_), dy = Host(dy_);

@@ -14,6 +14,7 @@
 #include "lieq/device/cuda/cuda_rounding.h"
 #include "lieq/device/cuda/cuda_sums.h"
 #include "lieq/device/cuda/cuda_tuning.h"
+#include "lieq/device/cuda/gradient_kernels.h"
 #include "lieq/device/cuda/kernels.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/cuda/queue.h"
@@ -279,6 +280,12 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     cuda::SwiGlu(BlockOf(gate), BlockOf(up), queue_.stream());
     Started("SwiGlu");
   }
+  void SwiGluInto(DeviceView<const float> gate, DeviceView<const float> up,
+                  DeviceView<float> out) override {
+    LIEQ_ASSERT(recording_ == nullptr && gate.rows() == out.rows() && gate.cols() == out.cols());
+    cuda::SwiGluInto(BlockOf(gate), BlockOf(up), BlockOf(out), queue_.stream());
+    Started("SwiGlu");
+  }
   void EmbedRows(const PreparedMatrix& table, std::span<const TokenId> tokens,
                  DeviceView<float> out) override {
     LIEQ_ASSERT(out.rows() == static_cast<Index>(tokens.size()) && out.cols() == table.cols());
@@ -362,8 +369,7 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
     LIEQ_ASSERT(a.rows() == b.rows() && cross.rows() == a.cols() && cross.cols() == b.cols());
     if (a.rows() == 0) return;
     const Block<float> sums{cuda::DataOf(cross), cross.rows(), cross.cols(), cross.cols()};
-    if (products_.AddTransposedInBf16(BlockOf(a), BlockOf(b), sums)) return;
-    products_.MultiplyTransposed(BlockOf(a), BlockOf(b), sums, true);
+    products_.MultiplyCross(BlockOf(a), BlockOf(b), sums, true);
   }
   void RowSquares(DeviceView<const float> x, std::span<double> sums) override {
     LIEQ_ASSERT(x.rows() == static_cast<Index>(sums.size()));

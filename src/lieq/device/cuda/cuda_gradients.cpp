@@ -44,6 +44,13 @@ void CudaGradients::MatmulGradient(DeviceView<const float> dy, const PreparedMat
   products_.MultiplyBack(BlockOf(dy), w, BlockOf(dx), add);
 }
 
+void CudaGradients::ProductsGradient(DeviceView<const float> x,
+                                     std::span<const ProductGradient> products,
+                                     DeviceView<float> dx, bool add) {
+  LIEQ_ASSERT(dx.rows() > 0);
+  products_.MultiplyBack(BlockOf(x), products, BlockOf(dx), add);
+}
+
 void CudaGradients::RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight,
                                     double eps, DeviceView<const float> dy, DeviceView<float> dx,
                                     bool add) {

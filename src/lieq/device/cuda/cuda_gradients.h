@@ -15,6 +15,8 @@ class CudaGradients : public GradientOps {
 
   void MatmulGradient(DeviceView<const float> dy, const PreparedMatrix& w, DeviceView<float> dx,
                       bool add) override;
+  void ProductsGradient(DeviceView<const float> x, std::span<const ProductGradient> products,
+                        DeviceView<float> dx, bool add) override;
   void RmsNormGradient(DeviceView<const float> x, DeviceView<const float> weight, double eps,
                        DeviceView<const float> dy, DeviceView<float> dx, bool add) override;
   void AttentionGradient(DeviceView<const float> q, DeviceView<const float> k,

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "lieq/base/assert.h"
+#include "lieq/device/cuda/cuda_sums.h"
 #include "lieq/device/cuda/matmat.h"
 #include "lieq/device/cuda/prepared.h"
 #include "lieq/device/device_access.h"
@@ -288,7 +291,47 @@ void CudaProducts::MultiplyBack(Block<const float> dy, const PreparedMatrix& mat
   LIEQ_ASSERT(dy.cols == w.rows && dx.cols == w.cols && dy.rows == dx.rows);
   if (dy.rows == 0) return;
   const bool bf16 = arithmetic_ == Arithmetic::kBf16 && library_ != nullptr && dy.rows > kFewRows;
-  if (bf16 && MultiplyBackInBf16(dy, w, dx, add)) return Check(cudaGetLastError(), "a product");
+  if (!bf16 || !MultiplyBackInBf16(dy, Rounded(dy, rounded_), w, dx, add)) {
+    MultiplyBackInFloat(dy, w, dx, add);
+  }
+  Check(cudaGetLastError(), "starting a product");
+}
+
+void CudaProducts::MultiplyBack(Block<const float> x, std::span<const ProductGradient> products,
+                                Block<float> dx, bool add) {
+  const bool bf16 = arithmetic_ == Arithmetic::kBf16 && library_ != nullptr && dx.rows > kFewRows;
+  std::optional<Operand> input;
+  for (const ProductGradient& product : products) {
+    const Block<const float> dy{DeviceAccess::Pointer(product.dy), product.dy.rows(),
+                                product.dy.cols(), product.dy.stride()};
+    const Source& w = SourceOf(product.w);
+    LIEQ_ASSERT(dy.cols == w.rows && dx.cols == w.cols && dy.rows == dx.rows);
+    const auto [sums, adds] = product.of_weights;
+    const Block<float> to =
+        sums == nullptr ? Block<float>{}
+                        : Block<float>{DataOf(*sums), sums->rows(), sums->cols(), sums->cols()};
+    if (!bf16) {
+      if (sums != nullptr) MultiplyCross(dy, x, to, adds);
+      MultiplyBack(dy, product.w, dx, std::exchange(add, true));
+      continue;
+    }
+    const Operand rounded = Rounded(dy, rounded_);
+    if (sums != nullptr) {
+      if (!input) input = Rounded(x, other_rounded_);
+      Operand left = rounded;
+      left.transposed = true;
+      if (!library_->Multiply(Element::kBf16, left, *input, to, adds)) {
+        MultiplyTransposed(dy, x, to, adds);
+      }
+    }
+    if (!MultiplyBackInBf16(dy, rounded, w, dx, add)) MultiplyBackInFloat(dy, w, dx, add);
+    add = true;
+  }
+  Check(cudaGetLastError(), "starting a product");
+}
+
+void CudaProducts::MultiplyBackInFloat(Block<const float> dy, const Source& w, Block<float> dx,
+                                       bool add) {
   const bool held = w.form == Form::kFloat;
   const Index part = held ? w.rows : std::clamp<Index>(kWidened / w.cols, 1, w.rows);
   for (Index begin = 0; begin < w.rows; begin += part) {
@@ -307,12 +350,10 @@ void CudaProducts::MultiplyBack(Block<const float> dy, const PreparedMatrix& mat
     MultiplyFloat({from.data, from.stride, 1}, {weights.data, weights.stride, 1}, count, dx, adds,
                   queue_.stream());
   }
-  Check(cudaGetLastError(), "starting a product");
 }
 
-bool CudaProducts::MultiplyBackInBf16(Block<const float> dy, const Source& w, Block<float> dx,
-                                      bool add) {
-  const Operand from = Rounded(dy, rounded_);
+bool CudaProducts::MultiplyBackInBf16(Block<const float> dy, const Operand& rounded,
+                                      const Source& w, Block<float> dx, bool add) {
   const Index width = EvenColumns(w.cols);
   const bool held = w.form == Form::kBf16;
   const Index most = std::max(kBf16Row, kWidened / width / kBf16Row * kBf16Row);
@@ -326,8 +367,8 @@ bool CudaProducts::MultiplyBackInBf16(Block<const float> dy, const Source& w, Bl
       WidenToBf16(w, begin, wide, queue_.stream());
       weights = {wide.data, count, w.cols, width, false};
     }
-    const Operand some{static_cast<const std::uint16_t*>(from.data) + begin, dy.rows, count,
-                       from.stride, false};
+    const Operand some{static_cast<const std::uint16_t*>(rounded.data) + begin, dy.rows, count,
+                       rounded.stride, false};
     if (!library_->Multiply(Element::kBf16, some, weights, dx, add || begin > 0)) {
       if (begin == 0) return false;
       const Block<float> wide{other_widened_.Get<float>(count * w.cols), count, w.cols, w.cols};
@@ -360,13 +401,16 @@ bool CudaProducts::SquareInBf16(Block<const float> x, Block<float> y) {
   return library_->Multiply(Element::kBf16, transposed, plain, y, false);
 }
 
-bool CudaProducts::AddTransposedInBf16(Block<const float> a, Block<const float> b, Block<float> y) {
-  if (arithmetic_ != Arithmetic::kBf16 || !library_) return false;
-  const bool same = a.data == b.data && a.cols == b.cols && a.stride == b.stride;
-  const Operand right = Rounded(b, rounded_);
-  Operand left = same ? right : Rounded(a, other_rounded_);
-  left.transposed = true;
-  return library_->Multiply(Element::kBf16, left, right, y, true);
+void CudaProducts::MultiplyCross(Block<const float> a, Block<const float> b, Block<float> y,
+                                 bool add) {
+  if (arithmetic_ == Arithmetic::kBf16 && library_ != nullptr) {
+    const bool same = a.data == b.data && a.cols == b.cols && a.stride == b.stride;
+    const Operand right = Rounded(b, rounded_);
+    Operand left = same ? right : Rounded(a, other_rounded_);
+    left.transposed = true;
+    if (library_->Multiply(Element::kBf16, left, right, y, add)) return;
+  }
+  MultiplyTransposed(a, b, y, add);
 }
 
 Operand CudaProducts::Rounded(Block<const float> x, Scratch& to) {

@@ -31,6 +31,11 @@ class CudaProducts {
   /// As GradientOps::MatmulGradient: bf16 where the arithmetic is, the library is here and rows are
   /// many, else float32.
   void MultiplyBack(Block<const float> dy, const PreparedMatrix& w, Block<float> dx, bool add);
+  /// As GradientOps::ProductsGradient: each dy, and x, is rounded to bf16 once where that is.
+  void MultiplyBack(Block<const float> x, std::span<const ProductGradient> products,
+                    Block<float> dx, bool add);
+  /// y = aᵀ b, or y += aᵀ b, as CalibrationOps::CrossGramUpdate. a [n, y.rows], b [n, y.cols].
+  void MultiplyCross(Block<const float> a, Block<const float> b, Block<float> y, bool add);
   /// Whether MultiplyInput does: codes in units, x of few rows that begin where it reads them.
   [[nodiscard]] bool TakesInput(Block<const float> x,
                                 std::span<const Product> products) const noexcept;
@@ -53,9 +58,6 @@ class CudaProducts {
   /// y = xᵀ x of x rounded to bf16, which is what bf16 products multiply; float sums. False where
   /// the arithmetic is float32 or the library is not here: then nothing was queued.
   [[nodiscard]] bool SquareInBf16(Block<const float> x, Block<float> y);
-  /// y += aᵀ b of factors rounded to bf16; as SquareInBf16 else. a [n, y.rows], b [n, y.cols].
-  [[nodiscard]] bool AddTransposedInBf16(Block<const float> a, Block<const float> b,
-                                         Block<float> y);
 
  private:
   void MultiplyPart(Block<const float> x, std::span<const Product> products, bool add);
@@ -69,9 +71,10 @@ class CudaProducts {
   [[nodiscard]] bool TakesTiles(Index rows) const noexcept;
   void MultiplyMany(Block<const float> x, const Source& w, Block<float> y, bool add);
   void MultiplyInBf16(Block<const float> x, const Source& w, Block<float> y, bool add);
-  /// False where the library has nothing for it: then dx is as it was.
-  [[nodiscard]] bool MultiplyBackInBf16(Block<const float> dy, const Source& w, Block<float> dx,
-                                        bool add);
+  /// rounded: dy. False where the library has nothing for it: then dx is as it was.
+  [[nodiscard]] bool MultiplyBackInBf16(Block<const float> dy, const Operand& rounded,
+                                        const Source& w, Block<float> dx, bool add);
+  void MultiplyBackInFloat(Block<const float> dy, const Source& w, Block<float> dx, bool add);
   /// Where x is in bf16, which products that share it round once.
   [[nodiscard]] Block<std::uint16_t> Rounding(Block<const float> x, Scratch& to);
   /// x rounded there, without the columns that pad it.

@@ -291,9 +291,8 @@ Index CudaTuning::free_memory() {
   std::size_t free = 0, total = 0;
   queue_.Sync();
   Check(cudaMemGetInfo(&free, &total), "asking for memory");
-  const auto there = static_cast<Index>(free);
-  return queue_.bound() > 0 ? std::min(there, std::max<Index>(0, queue_.bound() - queue_.Peak()))
-                            : there;
+  const Index used = queue_.Used(), there = static_cast<Index>(free) + queue_.Held() - used;
+  return queue_.bound() > 0 ? std::clamp<Index>(queue_.bound() - used, 0, there) : there;
 }
 
 void CudaTuning::Deliver(const double* found, std::span<double> sums) {

@@ -52,17 +52,6 @@ __device__ inline std::uint16_t BoundedHalf(float value) {
   return __half_as_ushort(__float2half_rn(bounded));
 }
 
-/// Calls launch.operator()<threads>() with how many threads are to take a row: there are so few
-/// rows of a large vocabulary at once that blocks of 256 would leave most of a GPU idle.
-template <class Launch>
-void ByThreadsOfRow(Index cols, const Launch& launch) {
-  if (cols >= 8192) {
-    launch.template operator()<1024>();
-  } else {
-    launch.template operator()<256>();
-  }
-}
-
 /// Rows by blockIdx.x, which may be many; columns by blockIdx.y.
 [[nodiscard]] inline dim3 RowsByColumns(Index rows, Index cols, Index cols_of_block) {
   return {static_cast<unsigned>(rows), static_cast<unsigned>(CeilDiv(cols, cols_of_block)), 1};

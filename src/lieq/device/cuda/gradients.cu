@@ -1,11 +1,13 @@
 // Gradients of operations of a layer beside products and attention, and of losses.
 #include "lieq/device/cuda/device_code.cuh"
+#include "lieq/device/cuda/elements.cuh"
 #include "lieq/device/cuda/gradient_kernels.h"
 
 namespace lieq::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kRowThreads = 1024;  // of a row of logits: there are few rows, and they are long
 
 /// As RmsNormKernel: a group of kLanes threads takes a row.
 template <int kLanes>
@@ -44,23 +46,35 @@ __global__ void RmsNormGradientKernel(Block<const float> x, const float* weight,
   }
 }
 
-__global__ void SwiGluGradientKernel(Block<float> gate, Block<float> up, Block<const float> d) {
-  const Index row = blockIdx.x;
-  Index col = Index{blockIdx.y} * (4 * kThreads) + threadIdx.x;
-#pragma unroll
-  for (int i = 0; i < 4; ++i, col += kThreads) {
-    if (col >= gate.cols) return;
-    float &g = gate.data[row * gate.stride + col], &u = up.data[row * up.stride + col];
-    const float of = d.data[row * d.stride + col];
-    // Clamped as the forward pass: exp(-gate) stays finite.
-    const float sigmoid = 1.0f / (1.0f + expf(fminf(-g, 88.0f))), silu = g * sigmoid;
-    g = of * u * (sigmoid + silu * (1.0f - sigmoid));
-    u = of * silu;
-  }
+__device__ void SwiGluGradientOf(float& gate, float& up, float d) {
+  // Clamped as the forward pass: exp(-gate) stays finite.
+  const float sigmoid = 1.0f / (1.0f + expf(fminf(-gate, 88.0f))), silu = gate * sigmoid;
+  gate = d * up * (sigmoid + silu * (1.0f - sigmoid));
+  up = d * silu;
 }
 
-__global__ void NllGradientKernel(Block<float> x, const std::int32_t* targets,
-                                  const double* log_sums, double* nll) {
+__global__ void SwiGluGradientKernel(Block<float> gate, Block<float> up, Block<const float> d) {
+  ForColumns<kThreads>(gate.cols, [&](Index row, Index col) {
+    SwiGluGradientOf(gate.data[row * gate.stride + col], up.data[row * up.stride + col],
+                     d.data[row * d.stride + col]);
+  });
+}
+__global__ void SwiGluGradientByFours(Block<float> gate, Block<float> up, Block<const float> d) {
+  ForFours<kThreads>(gate.cols, [&](Index row, Index four) {
+    float4 g = FourAt(gate, row, four), u = FourAt(up, row, four);
+    const float4 of = FourAt(d, row, four);
+    SwiGluGradientOf(g.x, u.x, of.x);
+    SwiGluGradientOf(g.y, u.y, of.y);
+    SwiGluGradientOf(g.z, u.z, of.z);
+    SwiGluGradientOf(g.w, u.w, of.w);
+    FourAt(gate, row, four) = g;
+    FourAt(up, row, four) = u;
+  });
+}
+
+__global__ void __launch_bounds__(kRowThreads)
+    NllGradientKernel(Block<float> x, const std::int32_t* targets, const double* log_sums,
+                      double* nll) {
   const Index row = blockIdx.x;
   float* values = x.data + row * x.stride;
   const std::int32_t target = targets[row];
@@ -68,26 +82,26 @@ __global__ void NllGradientKernel(Block<float> x, const std::int32_t* targets,
   const float most = static_cast<float>(log_sum);
   if (threadIdx.x == 0) nll[row] = log_sum - static_cast<double>(values[target]);
   __syncthreads();  // it was read before it is overwritten
-  for (Index c = threadIdx.x; c < x.cols; c += kThreads) {
+  for (Index c = threadIdx.x; c < x.cols; c += kRowThreads) {
     values[c] = expf(values[c] - most) - (c == target ? 1.0f : 0.0f);
   }
 }
 
-template <int kOfRow>
-__global__ void KlGradientKernel(Block<float> x, Block<const float> reference, const double* sums,
-                                 const double* reference_sums, double* kl) {
+__global__ void __launch_bounds__(kRowThreads)
+    KlGradientKernel(Block<float> x, Block<const float> reference, const double* sums,
+                     const double* reference_sums, double* kl) {
   const Index row = blockIdx.x;
   const float* a = reference.data + row * reference.stride;
   float* b = x.data + row * x.stride;
   const float of_a = static_cast<float>(reference_sums[row]), of_b = static_cast<float>(sums[row]);
   const float shift = static_cast<float>(reference_sums[row] - sums[row]);
   double total = 0;
-  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) {
+  for (Index c = threadIdx.x; c < x.cols; c += kRowThreads) {
     const float difference = (a[c] - b[c]) - shift, p = expf(a[c] - of_a);
     total += static_cast<double>(p * difference + difference * 0.0f);
     b[c] = expf(b[c] - of_b) - p;
   }
-  total = OverBlock<kOfRow>(total, Add{});
+  total = OverBlock<kRowThreads>(total, Add{});
   if (threadIdx.x == 0) kl[row] = total;
 }
 
@@ -135,11 +149,18 @@ __global__ void PartSumsKernel(Block<const float> x, Block<const float> dy, cons
   parts[Index{blockIdx.x} * dy.cols + col] = sum;
 }
 
+/// A warp takes every eighth part of 32 columns.
 __global__ void AddPartsKernel(const double* parts, Index count, Index cols, double* sums) {
-  const Index col = Index{blockIdx.x} * kThreads + threadIdx.x;
-  if (col >= cols) return;
+  constexpr int kWarps = kThreads / kWarp;
+  __shared__ double of_warps[kWarps][kWarp];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const Index col = Index{blockIdx.x} * kWarp + lane;
   double sum = 0;
-  for (Index i = 0; i < count; ++i) sum += parts[i * cols + col];
+  for (Index i = warp; col < cols && i < count; i += kWarps) sum += parts[i * cols + col];
+  of_warps[warp][lane] = sum;
+  __syncthreads();
+  if (warp != 0 || col >= cols) return;
+  for (int w = 1; w < kWarps; ++w) sum += of_warps[w][lane];
   sums[col] = sum;
 }
 
@@ -150,7 +171,7 @@ void SumColumns(Block<const float> x, Block<const float> dy, const double* inver
     PartSumsKernel<<<RowsByColumns(count, dy.cols, kWarp), kThreads, 0, stream>>>(x, dy, inverse,
                                                                                   parts);
   }
-  AddPartsKernel<<<static_cast<unsigned>(CeilDiv(dy.cols, kThreads)), kThreads, 0, stream>>>(
+  AddPartsKernel<<<static_cast<unsigned>(CeilDiv(dy.cols, kWarp)), kThreads, 0, stream>>>(
       parts, count, dy.cols, sums);
 }
 
@@ -172,24 +193,22 @@ void RmsNormGradient(Block<const float> x, const float* weight, double eps, Bloc
 
 void SwiGluGradient(Block<float> gate, Block<float> up, Block<const float> d, cudaStream_t stream) {
   if (gate.rows * gate.cols == 0) return;
-  SwiGluGradientKernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(
-      gate, up, d);
+  const auto kernel = InFours(gate, up, d) ? SwiGluGradientByFours : SwiGluGradientKernel;
+  kernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(gate, up, d);
 }
 
 void NllGradient(Block<float> x, const std::int32_t* targets, const double* log_sums, double* nll,
                  cudaStream_t stream) {
   if (x.rows == 0) return;
-  NllGradientKernel<<<static_cast<unsigned>(x.rows), kThreads, 0, stream>>>(x, targets, log_sums,
-                                                                            nll);
+  NllGradientKernel<<<static_cast<unsigned>(x.rows), kRowThreads, 0, stream>>>(x, targets, log_sums,
+                                                                               nll);
 }
 
 void KlGradient(Block<float> x, Block<const float> reference, const double* sums,
                 const double* reference_sums, double* kl, cudaStream_t stream) {
   if (x.rows == 0) return;
-  ByThreadsOfRow(x.cols, [&]<int kOfRow>() {
-    KlGradientKernel<kOfRow><<<static_cast<unsigned>(x.rows), kOfRow, 0, stream>>>(
-        x, reference, sums, reference_sums, kl);
-  });
+  KlGradientKernel<<<static_cast<unsigned>(x.rows), kRowThreads, 0, stream>>>(x, reference, sums,
+                                                                              reference_sums, kl);
 }
 
 Index ColumnSumsScratch(Index rows, Index cols) noexcept {

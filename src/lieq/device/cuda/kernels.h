@@ -87,6 +87,8 @@ void RoundToF16(Block<const float> x, Block<std::uint16_t> to, cudaStream_t stre
 /// As CalibrationOps::RoundRows.
 void RoundRows(Block<float> x, Index group, int bits, cudaStream_t stream);
 void SwiGlu(Block<float> gate, Block<const float> up, cudaStream_t stream);
+void SwiGluInto(Block<const float> gate, Block<const float> up, Block<float> out,
+                cudaStream_t stream);
 void Subtract(Block<const float> a, Block<const float> b, float times, Block<float> out,
               cudaStream_t stream);
 

@@ -6,44 +6,44 @@ namespace lieq::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kRowThreads = 1024;  // of a row of logits: there are few rows, and they are long
 
 unsigned Blocks(Index rows) {
   return static_cast<unsigned>(rows);
 }
 
-/// kOfRow: threads of a block, which takes a row.
-template <int kOfRow>
-__global__ void LogSumExpKernel(Block<const float> x, double* log_sums) {
+__global__ void __launch_bounds__(kRowThreads)
+    LogSumExpKernel(Block<const float> x, double* log_sums) {
   const float* row = x.data + Index{blockIdx.x} * x.stride;
   float most = row[0];
-  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) most = fmaxf(most, row[c]);
-  most = OverBlock<kOfRow>(most, Most{});
+  for (Index c = threadIdx.x; c < x.cols; c += kRowThreads) most = fmaxf(most, row[c]);
+  most = OverBlock<kRowThreads>(most, Most{});
   double sum = 0;
   float poison = 0;  // x * 0 is NaN for NaN and infinity, which a largest value and exp may hide
-  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) {
+  for (Index c = threadIdx.x; c < x.cols; c += kRowThreads) {
     poison += row[c] * 0.0f;
     sum += static_cast<double>(expf(row[c] - most));
   }
-  sum = OverBlock<kOfRow>(sum, Add{});
-  poison = OverBlock<kOfRow>(poison, Add{});
+  sum = OverBlock<kRowThreads>(sum, Add{});
+  poison = OverBlock<kRowThreads>(poison, Add{});
   if (threadIdx.x != 0) return;
   log_sums[blockIdx.x] = static_cast<double>(most) + log(sum) + static_cast<double>(poison);
 }
 
-template <int kOfRow>
-__global__ void SoftmaxKlKernel(Block<const float> reference, Block<const float> x,
-                                const double* reference_sums, const double* sums, double* kl) {
+__global__ void __launch_bounds__(kRowThreads)
+    SoftmaxKlKernel(Block<const float> reference, Block<const float> x,
+                    const double* reference_sums, const double* sums, double* kl) {
   const Index row = blockIdx.x;
   const float* a = reference.data + row * reference.stride;
   const float* b = x.data + row * x.stride;
   const float most = static_cast<float>(reference_sums[row]);
   const float shift = static_cast<float>(reference_sums[row] - sums[row]);
   double total = 0;
-  for (Index c = threadIdx.x; c < x.cols; c += kOfRow) {
+  for (Index c = threadIdx.x; c < x.cols; c += kRowThreads) {
     const float difference = (a[c] - b[c]) - shift;
     total += static_cast<double>(expf(a[c] - most) * difference + difference * 0.0f);
   }
-  total = OverBlock<kOfRow>(total, Add{});
+  total = OverBlock<kRowThreads>(total, Add{});
   if (threadIdx.x == 0) kl[row] = total;
 }
 
@@ -105,10 +105,7 @@ __global__ void TopColumnsKernel(Block<const float> x, Index k, std::int32_t* co
 }  // namespace
 
 void LogSumExp(Block<const float> x, double* log_sums, cudaStream_t stream) {
-  if (x.rows == 0) return;
-  ByThreadsOfRow(x.cols, [&]<int kOfRow>() {
-    LogSumExpKernel<kOfRow><<<Blocks(x.rows), kOfRow, 0, stream>>>(x, log_sums);
-  });
+  if (x.rows > 0) LogSumExpKernel<<<Blocks(x.rows), kRowThreads, 0, stream>>>(x, log_sums);
 }
 
 void PickLogProbabilities(Block<const float> x, const Pick* picks, Index count,
@@ -127,10 +124,8 @@ void Nll(Block<const float> x, const std::int32_t* targets, const double* log_su
 void SoftmaxKl(Block<const float> reference, Block<const float> x, const double* reference_sums,
                const double* sums, double* kl, cudaStream_t stream) {
   if (x.rows == 0) return;
-  ByThreadsOfRow(x.cols, [&]<int kOfRow>() {
-    SoftmaxKlKernel<kOfRow>
-        <<<Blocks(x.rows), kOfRow, 0, stream>>>(reference, x, reference_sums, sums, kl);
-  });
+  SoftmaxKlKernel<<<Blocks(x.rows), kRowThreads, 0, stream>>>(reference, x, reference_sums, sums,
+                                                              kl);
 }
 
 void TopColumns(Block<const float> x, Index k, std::int32_t* columns, cudaStream_t stream) {

@@ -65,6 +65,12 @@ int RequireGpus() {
   return count;
 }
 
+Index Asked(cudaMemPool_t memory, cudaMemPoolAttr what) {
+  std::uint64_t bytes = 0;
+  Check(cudaMemPoolGetAttribute(memory, what, &bytes), "asking for memory");
+  return static_cast<Index>(bytes);
+}
+
 }  // namespace
 
 void Check(cudaError_t status, std::string_view what) {
@@ -156,10 +162,15 @@ Queue::~Queue() {
 }
 
 Index Queue::Peak() const {
-  std::uint64_t bytes = 0;
-  Check(cudaMemPoolGetAttribute(memory_, cudaMemPoolAttrReservedMemHigh, &bytes),
-        "asking for memory");
-  return static_cast<Index>(bytes);
+  return Asked(memory_, cudaMemPoolAttrReservedMemHigh);
+}
+
+Index Queue::Used() const {
+  return Asked(memory_, cudaMemPoolAttrUsedMemCurrent);
+}
+
+Index Queue::Held() const {
+  return Asked(memory_, cudaMemPoolAttrReservedMemCurrent);
 }
 
 cudaStream_t Queue::stream() const {

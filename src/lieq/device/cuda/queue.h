@@ -52,6 +52,9 @@ class Queue {
   [[nodiscard]] Index bound() const noexcept { return bound_; }
   /// The most bytes that were taken at once so far.
   [[nodiscard]] Index Peak() const;
+  /// Bytes that lie in blocks now, and those that it holds: what was given back stays.
+  [[nodiscard]] Index Used() const;
+  [[nodiscard]] Index Held() const;
   /// Throws Error that says how much was asked for and is free.
   [[nodiscard]] void* Take(std::size_t bytes);
   void Give(void* block) noexcept;

@@ -1,5 +1,6 @@
 // Operations of a layer beside products and attention: one pass over memory each.
 #include "lieq/device/cuda/device_code.cuh"
+#include "lieq/device/cuda/elements.cuh"
 #include "lieq/device/cuda/kernels.h"
 
 namespace lieq::cuda {
@@ -100,22 +101,18 @@ __device__ float SwiGluOf(float gate, float up) {
   // Clamped as the processor's: exp(-gate) stays finite, and so does the quotient.
   return gate / (1.0f + expf(fminf(-gate, 88.0f))) * up;
 }
-struct SwiGluElement {
-  Block<float> gate;
-  Block<const float> up;
-  __device__ void operator()(Index r, Index c) const {
-    float& value = gate.data[r * gate.stride + c];
-    value = SwiGluOf(value, up.data[r * up.stride + c]);
-  }
-};
-/// Four columns a thread, whose values are asked for before any is written.
-__global__ void SwiGluFoursKernel(Block<float> gate, Block<const float> up) {
-  const Index col = (Index{blockIdx.y} * kThreads + threadIdx.x) * 4;
-  if (col >= gate.cols) return;
-  auto* const at = reinterpret_cast<float4*>(gate.data + Index{blockIdx.x} * gate.stride + col);
-  const float4 g = *at,
-               u = *reinterpret_cast<const float4*>(up.data + Index{blockIdx.x} * up.stride + col);
-  *at = {SwiGluOf(g.x, u.x), SwiGluOf(g.y, u.y), SwiGluOf(g.z, u.z), SwiGluOf(g.w, u.w)};
+__global__ void SwiGluKernel(Block<const float> gate, Block<const float> up, Block<float> out) {
+  ForColumns<kThreads>(gate.cols, [&](Index row, Index col) {
+    out.data[row * out.stride + col] =
+        SwiGluOf(gate.data[row * gate.stride + col], up.data[row * up.stride + col]);
+  });
+}
+__global__ void SwiGluByFours(Block<const float> gate, Block<const float> up, Block<float> out) {
+  ForFours<kThreads>(gate.cols, [&](Index row, Index four) {
+    const float4 g = FourAt(gate, row, four), u = FourAt(up, row, four);
+    FourAt(out, row, four) = {SwiGluOf(g.x, u.x), SwiGluOf(g.y, u.y), SwiGluOf(g.z, u.z),
+                              SwiGluOf(g.w, u.w)};
+  });
 }
 
 struct SubtractElement {
@@ -175,15 +172,14 @@ void Scale(Block<float> x, float factor, cudaStream_t stream) {
 }
 
 void SwiGlu(Block<float> gate, Block<const float> up, cudaStream_t stream) {
-  const auto by_four = [](const float* data, Index stride) {
-    return reinterpret_cast<std::uintptr_t>(data) % sizeof(float4) == 0 && stride % 4 == 0;
-  };
-  if (gate.rows == 0 || gate.cols % 4 != 0 || !by_four(gate.data, gate.stride) ||
-      !by_four(up.data, up.stride)) {
-    return ForElements(gate.rows, gate.cols, stream, SwiGluElement{gate, up});
-  }
-  SwiGluFoursKernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(
-      gate, up);
+  SwiGluInto({gate.data, gate.rows, gate.cols, gate.stride}, up, gate, stream);
+}
+
+void SwiGluInto(Block<const float> gate, Block<const float> up, Block<float> out,
+                cudaStream_t stream) {
+  if (gate.rows * gate.cols == 0) return;
+  const auto kernel = InFours(gate, up, out) ? SwiGluByFours : SwiGluKernel;
+  kernel<<<RowsByColumns(gate.rows, gate.cols, 4 * kThreads), kThreads, 0, stream>>>(gate, up, out);
 }
 
 void Subtract(Block<const float> a, Block<const float> b, float times, Block<float> out,

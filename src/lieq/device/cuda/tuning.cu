@@ -55,45 +55,59 @@ __global__ void AddGradientKernel(TrainedMatrix q, const float* dw, TrainedNumbe
   AddToNumbers(q, numbers, at, of_codes, of_ones);
 }
 
-/// The same for groups of 4 kLanes columns, or multiples: kLanes lanes take a group, each four
-/// columns at once, of a row by blockIdx.x.
-constexpr int kFoursThreads = 128;
+/// A code, below 2^24, less a zero-point in halves: what float would give, without a conversion of
+/// either. 2^51 has steps of a half.
+__device__ double LessZero(std::uint32_t code, double zero) {
+  constexpr int kHigh = 0x43200000;  // of 2^51
+  return __hiloint2double(kHigh, static_cast<int>(code << 1)) - (0x1p51 + zero);
+}
+
+/// The same for groups of 8 kLanes columns, or multiples: kLanes lanes take a group, each eight
+/// columns that lie in memory as one.
+constexpr int kEightsThreads = 64;
 template <int kLanes>
-__global__ void AddGradientByFours(TrainedMatrix q, const float* dw, TrainedNumbers numbers,
-                                   TrainedNumbers codes) {
+__global__ void AddGradientByEights(TrainedMatrix q, const float* dw, TrainedNumbers numbers,
+                                    TrainedNumbers codes) {
   const Index row = blockIdx.x;
-  const Index group = Index{blockIdx.y} * (kFoursThreads / kLanes) + threadIdx.x / kLanes;
+  const Index group = Index{blockIdx.y} * (kEightsThreads / kLanes) + threadIdx.x / kLanes;
   const bool there = group < q.groups;
   const Index at = there ? row * q.groups + group : 0, begin = group * q.group_columns;
   const std::uint32_t* words = q.words + row * q.words_per_row;
   const float* of = dw + row * q.cols;
   float* of_z = q.codes < 0 ? nullptr : codes.gradient + q.codes + row * q.cols;
-  const float zero = q.zeros == nullptr ? q.zero : static_cast<float>(q.zeros[at]);
-  const float scale = q.scales[at];
+  const double zero =
+      q.zeros == nullptr ? static_cast<double>(q.zero) : static_cast<double>(q.zeros[at]);
+  const bool minima = q.minima != nullptr;
   const std::uint32_t mask = (1u << q.bits) - 1;
   double of_codes = 0, of_ones = 0;
-  for (Index c = begin + threadIdx.x % kLanes * 4; there && c < begin + q.group_columns;
-       c += 4 * kLanes) {
-    const float4 four = *reinterpret_cast<const float4*>(of + c);
-    const Index bit = c * q.bits, word = bit / 32;
-    std::uint64_t stream = words[word];
-    if (bit % 32 + 4 * q.bits > 32) stream |= static_cast<std::uint64_t>(words[word + 1]) << 32;
-    stream >>= bit % 32;
-    const float d[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float code = static_cast<float>(static_cast<std::uint32_t>(stream) & mask) - zero;
-      stream >>= q.bits;
-      of_codes += static_cast<double>(d[i]) * static_cast<double>(code);
-      of_ones += static_cast<double>(d[i]);
+  for (Index c = begin + threadIdx.x % kLanes * 8; there && c < begin + q.group_columns;
+       c += 8 * kLanes) {
+    const float4 first = reinterpret_cast<const float4*>(of + c)[0];
+    const float4 second = reinterpret_cast<const float4*>(of + c)[1];
+    const unsigned bit = static_cast<unsigned>(c) * static_cast<unsigned>(q.bits);
+    std::uint64_t stream = words[bit / 32];
+    if (bit % 32 + 8 * q.bits > 32) {
+      stream |= static_cast<std::uint64_t>(words[bit / 32 + 1]) << 32;
     }
-    if (of_z != nullptr) {
-      auto& sums = *reinterpret_cast<float4*>(of_z + c);
+    stream >>= bit % 32;
+    const float d[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const double wide = static_cast<double>(d[i]);
+      of_codes = fma(wide, LessZero(static_cast<std::uint32_t>(stream) & mask, zero), of_codes);
+      stream >>= q.bits;
+      if (minima) of_ones += wide;
+    }
+    if (of_z == nullptr) continue;
+    const float scale = q.scales[at];
+    for (int half = 0; half < 2; ++half) {
+      const float4 more = half == 0 ? first : second;
+      float4& sums = reinterpret_cast<float4*>(of_z + c)[half];
       const float4 before = sums;
-      sums = {__fadd_rn(before.x, __fmul_rn(four.x, scale)),
-              __fadd_rn(before.y, __fmul_rn(four.y, scale)),
-              __fadd_rn(before.z, __fmul_rn(four.z, scale)),
-              __fadd_rn(before.w, __fmul_rn(four.w, scale))};
+      sums = {__fadd_rn(before.x, __fmul_rn(more.x, scale)),
+              __fadd_rn(before.y, __fmul_rn(more.y, scale)),
+              __fadd_rn(before.z, __fmul_rn(more.z, scale)),
+              __fadd_rn(before.w, __fmul_rn(more.w, scale))};
     }
   }
   of_codes = OverLanes<kLanes>(of_codes, Add{});
@@ -218,15 +232,18 @@ void AddNumbersGradient(const TrainedMatrix& matrix, const float* dw, const Trai
                         const TrainedNumbers& codes, cudaStream_t stream) {
   const Index groups = matrix.rows * matrix.groups;
   if (groups == 0) return;
-  const auto by_fours = [&]<int kLanes>() {
-    AddGradientByFours<kLanes><<<RowsByColumns(matrix.rows, matrix.groups, kFoursThreads / kLanes),
-                                 kFoursThreads, 0, stream>>>(matrix, dw, numbers, codes);
+  const auto by_eights = [&]<int kLanes>() {
+    AddGradientByEights<kLanes>
+        <<<RowsByColumns(matrix.rows, matrix.groups, kEightsThreads / kLanes), kEightsThreads, 0,
+           stream>>>(matrix, dw, numbers, codes);
   };
-  const bool fours = matrix.group_columns * matrix.groups == matrix.cols && matrix.cols % 4 == 0 &&
+  const bool in_two_words =
+      matrix.bits <= 5 || matrix.bits == 8;  // eight codes, wherever they begin
+  const bool whole = in_two_words && matrix.group_columns * matrix.groups == matrix.cols &&
                      (matrix.codes < 0 || matrix.codes % 4 == 0);
-  if (fours && matrix.group_columns == 32) return by_fours.template operator()<8>();
-  if (fours && matrix.group_columns == 64) return by_fours.template operator()<16>();
-  if (fours && matrix.group_columns % 128 == 0) return by_fours.template operator()<32>();
+  if (whole && matrix.group_columns == 32) return by_eights.template operator()<4>();
+  if (whole && matrix.group_columns == 64) return by_eights.template operator()<8>();
+  if (whole && matrix.group_columns % 128 == 0) return by_eights.template operator()<16>();
   AddGradientKernel<<<static_cast<unsigned>(CeilDiv(groups, Index{kWarps})), kThreads, 0, stream>>>(
       matrix, dw, numbers, codes);
 }

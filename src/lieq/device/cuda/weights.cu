@@ -98,7 +98,8 @@ __device__ std::uint16_t Bf16Bits(float value) {
 }
 /// The first in the lower half.
 __device__ std::uint32_t Bf16Bits(float first, float second) {
-  return Bf16Bits(first) | std::uint32_t{Bf16Bits(second)} << 16;
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return __bfloat16_as_ushort(pair.x) | std::uint32_t{__bfloat16_as_ushort(pair.y)} << 16;
 }
 __device__ void Store(float* to, float value) {
   *to = value;
@@ -157,6 +158,71 @@ struct LaunchWiden {
                                                                                         rows, out);
   }
 };
+
+constexpr int kEightsThreads = 64, kEightsRows = 4;
+
+/// As WidenKernel of codes in bf16: a thread takes eight columns, which are of one group, of
+/// kEightsRows rows.
+template <int kBits>
+__global__ void WidenEightsKernel(Source w, Index begin, Block<std::uint16_t> out) {
+  const unsigned col = (blockIdx.y * kEightsThreads + threadIdx.x) * kEight;
+  if (col >= out.cols) return;
+  const unsigned group = col / static_cast<unsigned>(w.group_columns);
+  const unsigned bit = col * kBits, at = bit % 32;
+#pragma unroll
+  for (int i = 0; i < kEightsRows; ++i) {
+    const Index r = Index{blockIdx.x} * kEightsRows + i, row = begin + r;
+    if (r >= out.rows) return;
+    const std::uint32_t* words = w.words + row * w.words_per_row + bit / 32;
+    std::uint32_t low = words[0], high = 0;
+    if (at + kEight * kBits > 32) high = words[1];
+    if constexpr (kBits < 4) low = __funnelshift_r(low, high, at);
+    const Index of = row * w.groups + group;
+    const float scale = w.scales[of];
+    const float zero = w.zeros == nullptr ? w.zero : static_cast<float>(w.zeros[of]);
+    const float minimum = w.minima == nullptr ? -0.0f : w.minima[of];
+    std::uint32_t pairs[kEight / 2];
+#pragma unroll
+    for (int k = 0; k < kEight / 2; ++k) {
+      const auto value = [&](int n) {
+        const std::uint32_t bits = n * kBits < 32 ? low >> (n * kBits) : high >> (n * kBits - 32);
+        const auto code = static_cast<float>(bits & ((1u << kBits) - 1));
+        return __fadd_rn(__fmul_rn(scale, code - zero), minimum);
+      };
+      pairs[k] = Bf16Bits(value(2 * k), value(2 * k + 1));
+    }
+    *reinterpret_cast<uint4*>(out.data + r * out.stride + col) = {pairs[0], pairs[1], pairs[2],
+                                                                  pairs[3]};
+  }
+}
+
+/// False for what is not in eights.
+bool WidenEights(const Source& w, Index begin, Block<std::uint16_t> out, cudaStream_t stream) {
+  if (w.form != Form::kCodes || w.group_columns % kEight != 0 || w.cols % kEight != 0 ||
+      out.cols != w.cols || out.stride % kEight != 0 ||
+      reinterpret_cast<std::uintptr_t>(out.data) % sizeof(uint4) != 0) {
+    return false;
+  }
+  if (out.rows == 0) return true;
+  const dim3 blocks =
+      RowsByColumns(CeilDiv(out.rows, kEightsRows), out.cols, kEightsThreads * kEight);
+  const auto launch = [&](auto* kernel) {
+    kernel<<<blocks, kEightsThreads, 0, stream>>>(w, begin, out);
+    return true;
+  };
+  switch (w.bits) {
+    case 2:
+      return launch(WidenEightsKernel<2>);
+    case 3:
+      return launch(WidenEightsKernel<3>);
+    case 4:
+      return launch(WidenEightsKernel<4>);
+    case 8:
+      return launch(WidenEightsKernel<8>);
+    default:
+      return false;
+  }
+}
 
 template <Form kForm>
 __global__ void LargestKernel(Source w, unsigned* largest) {
@@ -254,7 +320,7 @@ void Widen(const Source& w, Index begin, Block<float> out, cudaStream_t stream) 
 }
 
 void WidenToBf16(const Source& w, Index begin, Block<std::uint16_t> out, cudaStream_t stream) {
-  if (WidenUnits(w, begin, out, stream)) return;
+  if (WidenUnits(w, begin, out, stream) || WidenEights(w, begin, out, stream)) return;
   ByForm<LaunchWiden>(w.form, w, begin, static_cast<const std::int32_t*>(nullptr), out, stream);
 }
 
