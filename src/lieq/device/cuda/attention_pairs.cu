@@ -56,9 +56,9 @@ __global__ void __launch_bounds__(kMakeThreads)
     const float factor = source.factor;
     const TwoPairs first = PairsOf(x[0] * factor, x[1] * factor),
                    second = PairsOf(x[2] * factor, x[3] * factor);
-    std::uint16_t* const plane = const_cast<std::uint16_t*>(PlaneOf<kColumns>(
-                                     source.to, first_tile + token / kRows, head, 0, 0)) +
-                                 Tile::EightAt(token % kRows, c / 8) / 2 + c % 8;
+    std::uint16_t* const plane =
+        PlaneOf<kColumns>(source.to, first_tile + token / kRows, head, 0, 0) +
+        Tile::EightAt(token % kRows, c / 8) / 2 + c % 8;
     *reinterpret_cast<uint2*>(plane) = {first.high, second.high};
     if (source.to.planes == 1) continue;
     *reinterpret_cast<uint2*>(plane + Tile::kBytes / 2) = {first.low, second.low};

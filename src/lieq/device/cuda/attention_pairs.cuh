@@ -66,8 +66,8 @@ __device__ __forceinline__ void CopyTile(const std::uint16_t* from, std::uint32_
 }
 /// Where a plane begins, at a row of its tile.
 template <int kColumns>
-__device__ __forceinline__ const std::uint16_t* PlaneOf(const PairTiles& tiles, Index tile,
-                                                        Index head, int plane, int row) {
+__device__ __forceinline__ std::uint16_t* PlaneOf(const PairTiles& tiles, Index tile, Index head,
+                                                  int plane, int row) {
   return tiles.data +
          (((tile * tiles.heads + head) * tiles.planes + plane) * kPairRows + row) * kColumns;
 }
