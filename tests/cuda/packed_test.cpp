@@ -211,6 +211,39 @@ TEST_F(CudaPacked, OneRowMeetsManyTilesOfABlockAndManyBlocksOfATile) {
   }
 }
 
+TEST_F(CudaPacked, FewRowsMeetManyTilesOfABlockAndManyBlocksOfATile) {
+  std::uint64_t seed = 270;
+  // Rounds of tiles; columns that two, four and eight blocks share, not evenly; fewer steps than
+  // warps; a last tile that has no other beside it; rows that fill up a tile of the result.
+  constexpr Shape kShapes[] = {{16, 128, 40000}, {16, 24576, 33}, {7, 640, 9001},  {4, 9728, 2560},
+                               {12, 1216, 330},  {2, 2560, 90},   {16, 3072, 700}, {9, 64, 4300}};
+  for (const auto& [rows, in, out] : kShapes) {
+    for (const int bits : {2, 3, 4, 8}) {
+      for (const Index group : {32, 64, 128}) {
+        const Grid grid{.bits = bits,
+                        .group_size = group,
+                        .offset = bits == 4 ? Offset::kFloat : Offset::kHalf};
+        ++seed;
+        // Of large ones a few: sums on the host are slow.
+        if (in % group != 0 || (in * out * rows > 1 << 22 && seed % 5 != 0)) continue;
+        const Matrix<float> x = RandomMatrix(rows, in, seed),
+                            start = RandomMatrix(rows, out, seed + 1);
+        const bool add = seed % 2 == 0;
+        const auto w = std::make_shared<const QMatrix>(RandomQMatrix(out, in, grid, seed));
+        const DeviceMatrix on = Uploaded(*packed, x), y = Uploaded(*packed, start);
+        const Prepared prepared = packed->Prepare(w);
+        // Kernels overlap: one after another, whose results must not mix.
+        for (int again = 0; again < 3; ++again) {
+          packed->Matmul(on.view(), *prepared, {}, y.view(), add && again == 2);
+          if (add && again < 2) packed->Upload(start.view(), y.view());
+        }
+        Check(x, *w, nullptr, add ? &start : nullptr, Downloaded(*packed, y));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_F(CudaPacked, ScalesAndMinimaOfAnySizeKeepTheirPrecision) {
   std::uint64_t seed = 90;
   for (const float size : {0x1p-20f, 0x1p-3f, 1.0f, 0x1.8p5f, 0x1p15f}) {
@@ -312,7 +345,7 @@ TEST_F(CudaPacked, WhatIsNotANumberStaysSo) {
 TEST_F(CudaPacked, AreTheSameBytesEachTime) {
   const auto w =
       std::make_shared<const QMatrix>(RandomQMatrix(2560, 9728, {.bits = 2, .group_size = 64}, 1));
-  for (const Index rows : {1, 4, 16, 33, 300}) {
+  for (const Index rows : {1, 4, 8, 16, 33, 300}) {
     const Matrix<float> x = RandomMatrix(rows, 9728, 2);
     const DeviceMatrix on = Uploaded(*packed, x), y = packed->Alloc(rows, 2560);
     const Prepared prepared = packed->Prepare(w);

@@ -1,6 +1,7 @@
 // Steps that a GPU records (Device::Repeat): tokens one by one, beside the processor's.
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "lieq/base/error.h"
@@ -146,6 +147,59 @@ TEST_F(CudaSteps, ManySequencesAreOneStep) {
       a.Append(view, of_a.view());
       b.Append(view, of_b.view());
       EXPECT_LT(Difference(of_a.view(), of_b.view()), 5e-3) << sequences << ", token " << i;
+    }
+  }
+}
+
+TEST_F(CudaSteps, WideOnesOfManySequencesShareColumns) {
+  // Norms and gates of columns that blocks share, not evenly.
+  for (const Index hidden : {1152, 2304}) {
+    ModelConfig config = Config(64, 4, 2, true);
+    config.layers = 2;
+    config.hidden = hidden;
+    config.intermediate = hidden + 64;
+    const Weights weights =
+        RandomWeights(config, {.bits = 2, .group_size = 64}, {.bits = 4, .group_size = 64}, false);
+    for (const Index sequences : {2, 7, 16}) {
+      const auto device = Make(true);
+      Decoder a(weights, *cpu, sequences, 8), b(weights, *device, sequences, 8);
+      for (Index i = 0; i < 4; ++i) {
+        const std::vector<TokenId> tokens = Tokens(sequences, i + 2);
+        const View<const TokenId, 2> view(tokens.data(), sequences, 1);
+        EXPECT_LT(Difference(a.Append(view), b.Append(view)), 5e-3)
+            << hidden << " columns, " << sequences << " sequences, token " << i;
+      }
+    }
+  }
+}
+
+TEST_F(CudaSteps, ManySequencesBehindManyTokens) {
+  // The more sequences, the fewer blocks share the keys of one: eight, four, two.
+  for (const auto& [head_dim, heads, cache] : {std::tuple{64, 8, CacheType::kFloat},
+                                               {128, 16, CacheType::kF16},
+                                               {128, 32, CacheType::kF16},
+                                               {64, 64, CacheType::kF16},
+                                               {128, 64, CacheType::kFloat}}) {
+    ModelConfig config = Config(head_dim, heads, 8, true);
+    config.layers = 1;
+    config.shapes = {{.window = head_dim == 64 ? 290 : 0}};
+    const Weights weights =
+        RandomWeights(config, {.bits = 4, .group_size = 64}, {.bits = 8, .group_size = 32}, false);
+    const auto reference = MakeCpuDevice(test.pool, {.cache = cache});
+    for (const Index sequences : {4, 8, 16}) {
+      const auto device = Make(true, cache);
+      const Index prompt = sequences == 8 ? 530 : 260;
+      Decoder a(weights, *reference, sequences, prompt + 4),
+          b(weights, *device, sequences, prompt + 4);
+      const std::vector<TokenId> first = Tokens(sequences * prompt, 3);
+      const View<const TokenId, 2> view(first.data(), sequences, prompt);
+      EXPECT_LT(Difference(a.Append(view), b.Append(view)), 5e-3);
+      for (Index i = 0; i < 3; ++i) {
+        const std::vector<TokenId> tokens = Tokens(sequences, i + 2);
+        const View<const TokenId, 2> one(tokens.data(), sequences, 1);
+        EXPECT_LT(Difference(a.Append(one), b.Append(one)), 5e-3)
+            << head_dim << " columns, " << heads << " heads, " << sequences << " sequences";
+      }
     }
   }
 }

@@ -54,6 +54,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
   CalibrationOps* calibration() noexcept override { return this; }
   GradientOps* gradients() noexcept override { return this; }
   DeviceMatrix Alloc(Index rows, Index cols) override;
+  View<const float, 2> ReadOutside(DeviceView<const float> x) override;
   void Upload(View<const float, 2> from, DeviceView<float> to) override;
   void Download(DeviceView<const float> from, View<float, 2> to) override;
   void Copy(DeviceView<const float> from, DeviceView<float> to) override;
@@ -142,6 +143,7 @@ class StrictDevice final : public Device, public CalibrationOps, public Gradient
 
   std::unique_ptr<Device> cpu_;
   GuardedMemory memory_;
+  Matrix<float> read_;                    // what ReadOutside gave last
   std::map<std::byte*, Result> results_;  // by where they go
   int syncs_ = 0, left_out_ = -1;
   Index allocated_ = 0;

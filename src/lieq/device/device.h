@@ -434,6 +434,9 @@ class Device {
   [[nodiscard]] virtual DeviceMatrix AllocOutside(Index rows, Index cols) {
     return Alloc(rows, cols);
   }
+  /// What lies in memory of AllocOutside as the host sees it, until the device writes there again.
+  /// Waits, as Sync does.
+  [[nodiscard]] virtual View<const float, 2> ReadOutside(DeviceView<const float> x) = 0;
   /// From host memory, read before the call returns.
   virtual void Upload(View<const float, 2> from, DeviceView<float> to) = 0;
   /// To host memory. Waits, as Sync does: all that was queued before has run, and is there.

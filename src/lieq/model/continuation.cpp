@@ -12,16 +12,15 @@ Continuation Continue(Decoder& decoder, std::span<const TokenId> prompt, Index v
                       const std::function<void(TokenId)>& written) {
   LIEQ_ASSERT(!prompt.empty() && end.most >= 1);
   Continuation result;
-  Matrix<float> logits(1, decoder.vocab());
   const Stopwatch reading;
   decoder.Rewind(0);
-  decoder.Append({prompt.data(), 1, static_cast<Index>(prompt.size())}, logits.view());
+  View<const float, 2> logits =
+      decoder.Append({prompt.data(), 1, static_cast<Index>(prompt.size())});
   result.prompt_seconds = reading.seconds();
   const Stopwatch writing;
-  const std::span<const float> row = std::as_const(logits).view().Row(0).first(Size(vocab));
   while (true) {
     context.ThrowIfStopped();
-    const TokenId token = sampler.Next(row);
+    const TokenId token = sampler.Next(logits.Row(0).first(Size(vocab)));
     if (std::ranges::binary_search(end.tokens, token)) {
       result.end = token;
       break;
@@ -29,7 +28,7 @@ Continuation Continue(Decoder& decoder, std::span<const TokenId> prompt, Index v
     result.ids.push_back(token);
     if (written) written(token);
     if (static_cast<Index>(result.ids.size()) == end.most) break;
-    decoder.Append({&token, 1, 1}, logits.view());
+    logits = decoder.Append({&token, 1, 1});
     ++result.steps;
   }
   result.seconds = writing.seconds();

@@ -26,6 +26,11 @@ bool IsPlain(const LayerStep& step) {
   }
 }
 
+void CopyRows(View<const float, 2> from, View<float, 2> to) {
+  LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
+  for (Index r = 0; r < from.rows(); ++r) std::ranges::copy(from.Row(r), to.Row(r).begin());
+}
+
 }  // namespace
 
 Decoder::Decoder(Weights weights, Device& device, Index sequences, Index capacity)
@@ -69,16 +74,25 @@ Decoder::Decoder(Weights weights, Device& device, Index sequences, Index capacit
 }
 
 void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
+  CopyRows(Append(tokens), logits);
+}
+
+void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logits) {
+  CopyRows(Append(parts), logits);
+}
+
+View<const float, 2> Decoder::Append(View<const TokenId, 2> tokens) {
   LIEQ_ASSERT(tokens.rows() == sequences_ && tokens.cols() >= 1);
   LIEQ_ASSERT(std::ranges::count(lengths_, lengths_.front()) == sequences_);
   LIEQ_ASSERT(lengths_.front() + tokens.cols() <= capacity_);
   if (tokens.cols() == 1 && Repeats(sequences_)) {
     std::vector<TokenId> one(Size(sequences_));
     for (Index s = 0; s < sequences_; ++s) one[Size(s)] = tokens(s, 0);
-    Step(one, WindowSpans(sequences_, 1, lengths_.front(), capacity_), logits);
+    const auto logits = Step(one, WindowSpans(sequences_, 1, lengths_.front(), capacity_));
     for (Index& length : lengths_) ++length;
-    return;
+    return logits;
   }
+  const View<float, 2> logits = HostLogits(sequences_);
   // A long prompt goes in pieces, which bounds the memory of activations.
   const Index piece = std::max<Index>(1, kBatchRows / sequences_);
   for (Index begin = 0; begin < tokens.cols(); begin += piece) {
@@ -95,10 +109,10 @@ void Decoder::Append(View<const TokenId, 2> tokens, View<float, 2> logits) {
     for (Index s = 0; s < sequences_; ++s) last.push_back((s + 1) * count - 1);
     forward_.LogitsOf(hidden, last, logits);
   }
+  return logits;
 }
 
-void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logits) {
-  LIEQ_ASSERT(logits.rows() == static_cast<Index>(parts.size()));
+View<const float, 2> Decoder::Append(std::span<const SequenceTokens> parts) {
   const bool single = std::ranges::all_of(
       parts, [](const SequenceTokens& some) { return some.tokens.size() == 1; });
   if (single && Repeats(static_cast<Index>(parts.size()))) {
@@ -114,10 +128,11 @@ void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logit
                        .past_keys = first});
       tokens.push_back(added.front());
     }
-    Step(tokens, spans, logits);
+    const auto logits = Step(tokens, spans);
     for (const SequenceTokens& some : parts) ++lengths_[Size(some.sequence)];
-    return;
+    return logits;
   }
+  const View<float, 2> logits = HostLogits(static_cast<Index>(parts.size()));
   std::size_t part = 0;
   Index taken = 0;  // of that part
   while (part < parts.size()) {
@@ -157,6 +172,7 @@ void Decoder::Append(std::span<const SequenceTokens> parts, View<float, 2> logit
         hidden, last,
         logits.Rows(static_cast<Index>(first_ended), static_cast<Index>(last.size())));
   }
+  return logits;
 }
 
 void Decoder::Rewind(Index length, Index sequence) {
@@ -181,14 +197,21 @@ bool Decoder::Repeats(Index parts) const {
   return plain_ && parts >= 1 && parts <= kMostRepeated && parts * vocab_ <= kLogitElements;
 }
 
-void Decoder::Step(std::span<const TokenId> tokens, std::span<const AttentionSpan> spans,
-                   View<float, 2> logits) {
+View<float, 2> Decoder::HostLogits(Index rows) {
+  if (host_logits_.rows() < rows) host_logits_ = Matrix<float>(sequences_, vocab_);
+  return host_logits_.view().Rows(0, rows);
+}
+
+View<const float, 2> Decoder::Step(std::span<const TokenId> tokens,
+                                   std::span<const AttentionSpan> spans) {
   const auto count = static_cast<Index>(tokens.size());
   forward_.CheckTokens(tokens, 0);
   // As many rows as there may be, so that what is recorded of fewer stays where it is.
   const Index most = std::min(sequences_, kMostRepeated);
   (void)Sized(device_, hidden_, most, weights_.config.hidden);
-  (void)Sized(device_, step_logits_, std::min(most, kLogitElements / vocab_), vocab_);
+  if (step_logits_.rows() == 0) {
+    step_logits_ = device_.AllocOutside(std::min(most, kLogitElements / vocab_), vocab_);
+  }
   const DeviceView<float> hidden = hidden_.Shaped(count, weights_.config.hidden),
                           out = step_logits_.Shaped(count, vocab_);
   if (kept_.empty()) kept_.resize(Size(most));
@@ -199,7 +222,7 @@ void Decoder::Step(std::span<const TokenId> tokens, std::span<const AttentionSpa
     }
     forward_.Logits(hidden, out);
   });
-  device_.Download(out, logits);
+  return device_.ReadOutside(out);
 }
 
 DeviceView<float> Decoder::Run(View<const TokenId, 2> tokens,

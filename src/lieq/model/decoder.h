@@ -34,6 +34,10 @@ class Decoder {
   void Append(View<const TokenId, 2> tokens, View<float, 2> logits);
   /// The same for some of the sequences, each once, in one batch. logits [parts, vocab].
   void Append(std::span<const SequenceTokens> parts, View<float, 2> logits);
+  /// The same; the logits are there until the next call, and of a step of one token of each
+  /// sequence nothing copies them.
+  [[nodiscard]] View<const float, 2> Append(View<const TokenId, 2> tokens);
+  [[nodiscard]] View<const float, 2> Append(std::span<const SequenceTokens> parts);
 
   /// Forgets all but the first `length` tokens of a sequence; 0 <= length <= length(sequence).
   /// Layers without attention cannot take tokens back: those that stay are run again for them.
@@ -51,8 +55,10 @@ class Decoder {
   /// Whether one token of each of so many sequences is a step that devices may repeat.
   [[nodiscard]] bool Repeats(Index parts) const;
   /// One token of each of some sequences; spans: of each.
-  void Step(std::span<const TokenId> tokens, std::span<const AttentionSpan> spans,
-            View<float, 2> logits);
+  [[nodiscard]] View<const float, 2> Step(std::span<const TokenId> tokens,
+                                          std::span<const AttentionSpan> spans);
+  /// [rows, vocab] of the host, until the next call.
+  [[nodiscard]] View<float, 2> HostLogits(Index rows);
 
   Weights weights_;  // what is left of them
   Device& device_;
@@ -66,7 +72,9 @@ class Decoder {
   std::vector<std::vector<TokenId>> history_;  // of each sequence, where it recurs
   bool plain_;                                 // all layers' steps are ones that may be repeated
   // Kept, since what is recorded holds as long as no memory is given back.
-  DeviceMatrix hidden_, step_logits_;
+  DeviceMatrix hidden_;
+  DeviceMatrix step_logits_;                         // where the host reads them
+  Matrix<float> host_logits_;                        // of prompts
   std::vector<std::unique_ptr<RepeatedStep>> kept_;  // by the number of tokens, less 1
 };
 

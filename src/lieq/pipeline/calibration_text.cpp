@@ -26,7 +26,6 @@ Index SideBySide(const ModelConfig& config, Index length) {
 void Draw(const Weights& weights, Index vocab, std::uint64_t seed, Index stream,
           View<TokenId, 2> windows, Stage& stage, Session& session) {
   Decoder decoder(weights, session.device(), windows.rows(), windows.cols());
-  Matrix<float> logits(windows.rows(), weights.config.vocab);
   std::vector<Sampler> samplers;
   for (Index w = 0; w < windows.rows(); ++w) {
     samplers.emplace_back(SamplingOptions{.temperature = 1}, seed,
@@ -34,9 +33,9 @@ void Draw(const Weights& weights, Index vocab, std::uint64_t seed, Index stream,
   }
   for (Index at = 1; at < windows.cols(); ++at) {
     session.context().ThrowIfStopped();
-    decoder.Append(windows.Cols(at - 1, 1), logits.view());
+    const View<const float, 2> logits = decoder.Append(windows.Cols(at - 1, 1));
     session.pool().ParallelFor(windows.rows(), [&](Index w, int) {
-      windows(w, at) = samplers[Size(w)].Next(logits.view().Row(w).first(Size(vocab)));
+      windows(w, at) = samplers[Size(w)].Next(logits.Row(w).first(Size(vocab)));
     });
     stage.Done();
   }

@@ -64,8 +64,7 @@ class ChatSession::Work {
         ends_(EndTokens(model_)),
         sampling_(SamplingOfChat(request.sampling, model_)),
         capacity_(Capacity(request, model_.weights.config)),
-        decoder_(std::move(model_.weights), session.device(), 1, capacity_),
-        logits_(1, decoder_.vocab()) {
+        decoder_(std::move(model_.weights), session.device(), 1, capacity_) {
     if (!request.messages.empty()) chat_ = ReadConversation(request.messages);
     if (request.system) {
       chat_.messages.push_back({{"role", "system"}, {"content", ValidUtf8(*request.system)}});
@@ -138,7 +137,7 @@ class ChatSession::Work {
     const Index kept = std::min<Index>(differ - ids.begin(), length - 1);  // logits need a token
     decoder_.Rewind(kept);
     cached_.assign(ids.begin(), ids.begin() + kept);
-    decoder_.Append({ids.data() + kept, 1, length - kept}, logits_.view());
+    logits_ = decoder_.Append({ids.data() + kept, 1, length - kept});
     cached_ = ids;
     answer.prompt_tokens = length;
     answer.read_tokens = length - kept;
@@ -156,10 +155,10 @@ class ChatSession::Work {
     };
     const Stopwatch watch;
     // Rows of logits beyond the tokenizer's tokens are padding, and have no text.
-    const std::span<const float> row = logits_.view().Row(0).first(Size(tokenizer_.vocab()));
+    const Index vocab = tokenizer_.vocab();
     while (true) {
       session_.context().ThrowIfStopped();
-      const TokenId token = sampler.Next(row);
+      const TokenId token = sampler.Next(logits_.Row(0).first(Size(vocab)));
       if (std::ranges::binary_search(ends_, token)) break;
       show(stream.Add(token));
       if (++answer.tokens == request_.new_tokens) {
@@ -170,7 +169,7 @@ class ChatSession::Work {
         answer.end = AnswerEnd::kContext;
         break;
       }
-      decoder_.Append({&token, 1, 1}, logits_.view());
+      logits_ = decoder_.Append({&token, 1, 1});
       cached_.push_back(token);
     }
     show(stream.Finish());
@@ -186,7 +185,7 @@ class ChatSession::Work {
   SamplingOptions sampling_;
   Index capacity_;
   Decoder decoder_;
-  Matrix<float> logits_;
+  View<const float, 2> logits_;  // of the token after the last one
   Conversation chat_;
   std::vector<TokenId> cached_;  // that the decoder has run
   std::uint64_t turn_ = 0;       // the stream of an answer's draws

@@ -45,8 +45,7 @@ class Runs {
       : request_(request),
         session_(session),
         capacity_(std::max<Index>({request.prompt_tokens, request.new_tokens, 1})),
-        decoder_(std::move(weights), session.device(), 1, capacity_),
-        logits_(1, decoder_.vocab()) {
+        decoder_(std::move(weights), session.device(), 1, capacity_) {
     Rng rng(1);
     for (Index i = 0; i < capacity_; ++i) {
       tokens_.push_back(
@@ -62,7 +61,7 @@ class Runs {
       const Stopwatch watch;
       for (Index at = 0; at < tokens; at += piece) {
         session_.context().ThrowIfStopped();
-        decoder_.Append({tokens_.data() + at, 1, piece}, logits_.view());
+        (void)decoder_.Append({tokens_.data() + at, 1, piece});
       }
       if (run > 0) speed.seconds.push_back(watch.seconds());  // the first one warms caches
       stage.Done();
@@ -75,7 +74,6 @@ class Runs {
   Session& session_;
   Index capacity_;
   Decoder decoder_;
-  Matrix<float> logits_;
   std::vector<TokenId> tokens_;
 };
 

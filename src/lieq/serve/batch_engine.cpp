@@ -29,7 +29,6 @@ BatchEngine::BatchEngine(Weights weights, const Tokenizer& tokenizer,
       options_(Bounded(options, weights.config)),
       session_(session),
       decoder_(std::move(weights), session.device(), options_.sequences, options_.context),
-      logits_(options_.sequences, decoder_.vocab()),
       slots_(Size(options_.sequences)) {}
 
 std::shared_ptr<Reply> BatchEngine::Submit(EngineRequest request) {
@@ -149,8 +148,7 @@ void BatchEngine::Step() {
     if (!part.empty()) parts.push_back({&slot - slots_.data(), part});
   }
   if (parts.empty()) return;
-  const View<float, 2> logits = logits_.view().Rows(0, static_cast<Index>(parts.size()));
-  decoder_.Append(parts, logits);
+  const View<const float, 2> logits = decoder_.Append(parts);
   for (std::size_t p = 0; p < parts.size(); ++p) {
     Slot& slot = slots_[Size(parts[p].sequence)];
     const std::span<const TokenId> added = parts[p].tokens;

@@ -90,7 +90,6 @@ class BatchEngine {
   const EngineOptions options_;
   Session& session_;
   Decoder decoder_;
-  Matrix<float> logits_;
   std::vector<Slot> slots_;
 
   mutable std::mutex mutex_;

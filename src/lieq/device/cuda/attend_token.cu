@@ -1,7 +1,8 @@
 // Attention of tokens that are generated, one of each sequence, with all that comes before it in a
 // layer: norms of heads, rotation, and the new rows of the caches. Keys of a sequence are split
 // among the blocks of a cluster, which add what they found in the order of their ranks (split
-// keys: Dao et al., Flash-Decoding, 2023).
+// keys: Dao et al., Flash-Decoding, 2023). Clusters are the smaller, the more sequences there are:
+// all blocks are to be at work at once.
 #include "lieq/device/cuda/attend_token.h"
 
 #include "lieq/device/cuda/hopper.cuh"
@@ -11,8 +12,10 @@ namespace {
 
 // The kernel is empty in code for older GPUs, which leaves what is here without a use there.
 [[maybe_unused]] constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kSplits = 8;                    // blocks of a cluster
-[[maybe_unused]] constexpr int kChunk = 256;  // keys whose scores are there at once
+// Two blocks fit on a multiprocessor, and they are 132 on an H200.
+constexpr std::int64_t kMostBlocks = 256;
+constexpr int kMostSplits = 8;                   // blocks of a cluster
+[[maybe_unused]] constexpr int kHeldKeys = 256;  // of a cluster, that registers hold, in f16
 
 /// Four numbers of a cache as they lie there, and as floats.
 [[maybe_unused]] __device__ float4 LoadFour(const float* from) {
@@ -79,16 +82,31 @@ struct HeadWeights {
   }
 };
 
-template <int kDim, int kHeads, class Key>
-__global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ TokenAttention a) {
+template <int kDim, int kHeads, int kSplits, class Key>
+__global__ void __launch_bounds__(kThreads, kSplits == kMostSplits && kHeads < 8 ? 3 : 2)
+    TokenKernel(const __grid_constant__ TokenAttention a) {
 #if __CUDA_ARCH__ >= 900
-  constexpr int kEach = kDim / kWarp;  // columns of a head that a lane of a warp has
+  constexpr int kChunk = kHeads < 8 ? 256 : 128;  // keys whose scores are there at once
+  constexpr int kEach = kDim / kWarp;             // columns of a head that a lane of a warp has
   constexpr int kParts = 8, kKeys = kThreads / kParts;               // lanes of a key; keys at once
   constexpr int kRowLanes = kDim / 4, kRows = kThreads / kRowLanes;  // of values, by fours
-  __shared__ __align__(16) float queries[kHeads][kDim];  // in the end what was found of values
+  constexpr int kShare = kHeads * kDim / kSplits;  // numbers of the result that a block adds up
+  __shared__ __align__(16) float queries[kHeads][kDim];
   __shared__ float scores[kHeads][kChunk];
   __shared__ __align__(16) float partial[kRows][kHeads][kDim];
   __shared__ float mosts[kHeads], sums[kHeads], factors[kHeads];
+  // What the blocks of the cluster hand this one, counted by the barrier.
+  __shared__ float shares[kSplits][kShare], all_mosts[kSplits][kHeads], all_sums[kSplits][kHeads];
+  __shared__ std::uint64_t counted;
+
+  const std::uint32_t barrier = SharedAddress(&counted);
+  if (threadIdx.x == 0) {
+    InitBarrier(barrier);
+    FenceBarrierInits();
+    ExpectBytes(barrier, sizeof shares + sizeof all_mosts + sizeof all_sums);
+  }
+  __syncwarp();
+  ArriveAtCluster();  // its barrier is there
 
   const int rank = blockIdx.x, kv_head = blockIdx.y, sequence = blockIdx.z;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
@@ -101,19 +119,24 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
   const Index column = Index{kv_head} * kDim;
   Key* const keys = static_cast<Key*>(a.keys) + span.past_keys * a.cache_stride + column;
   Key* const values = static_cast<Key*>(a.values) + span.past_keys * a.cache_stride + column;
-  // What earlier steps wrote may be asked for before the kernels of this one have run: a key and
-  // some values of each thread, and into the second cache the others.
+  // What earlier steps wrote may be asked for before the kernels of this one have run: some keys
+  // and values of each thread, and into the second cache the others.
   using Four = decltype(LoadFour(keys));
-  constexpr int kFirst = 4, kPieces = kDim / (4 * kParts);
+  constexpr int kHeld = kHeldKeys * 2 / static_cast<int>(sizeof(Key)) / kSplits;
+  constexpr int kFirstKeys = kHeld < kKeys ? 1 : kHeld / kKeys, kFirst = kFirstKeys * kKeys / kRows;
+  constexpr int kPieces = kDim / (4 * kParts);
   const int part = threadIdx.x % kParts, row_lane = threadIdx.x % kRowLanes,
             row_of = threadIdx.x / kRowLanes, first_key = threadIdx.x / kParts;
   const std::int32_t before = min(end, span.past) - begin;  // rows that are there
-  Four first_keys[kPieces] = {}, first_values[kFirst] = {};
-  if (first_key < before) {
+  Four first_keys[kFirstKeys][kPieces] = {}, first_values[kFirst] = {};
+#pragma unroll
+  for (int n = 0; n < kFirstKeys; ++n) {
+    const std::int32_t row = first_key + n * kKeys;
+    if (row >= before) break;
 #pragma unroll
     for (int c = 0; c < kPieces; ++c) {
-      first_keys[c] =
-          LoadFour(keys + Index{begin + first_key} * a.cache_stride + part * 4 + c * (4 * kParts));
+      first_keys[n][c] =
+          LoadFour(keys + Index{begin + row} * a.cache_stride + part * 4 + c * (4 * kParts));
     }
   }
 #pragma unroll
@@ -169,15 +192,15 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
   float result[kHeads][4] = {};
   for (std::int32_t chunk = begin; chunk < end; chunk += kChunk) {
     const std::int32_t here = min(kChunk, end - chunk);
-    for (std::int32_t i = first_key; i < (here + 3) / 4 * 4; i += kKeys) {
+    // Of the key i, whose eight lanes are all here; `known` what they hold of it already.
+    const auto score = [&](std::int32_t i, const Four(&known)[kPieces], bool is_known) {
       float of[kHeads] = {};
       if (i < here) {
         const Key* key = keys + Index{chunk + i} * a.cache_stride + part * 4;
-        const bool is_first = chunk + i == begin + first_key && first_key < before;
 #pragma unroll
         for (int piece = 0; piece < kPieces; ++piece) {
           const int c = piece * (4 * kParts);
-          const float4 k = Widened(is_first ? first_keys[piece] : LoadFour(key + c));
+          const float4 k = Widened(is_known ? known[piece] : LoadFour(key + c));
 #pragma unroll
           for (int h = 0; h < kHeads; ++h) {
             const float4 q = *reinterpret_cast<const float4*>(&queries[h][c + part * 4]);
@@ -191,6 +214,16 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
 #pragma unroll
         for (int h = 0; h < kHeads; ++h) scores[h][i] = of[h];
       }
+    };
+    const std::int32_t whole = (here + 3) / 4 * 4;  // keys of a warp
+#pragma unroll
+    for (int n = 0; n < kFirstKeys; ++n) {
+      const std::int32_t i = first_key + n * kKeys;
+      if (i >= whole) break;
+      score(i, first_keys[n], chunk == begin && i < before);
+    }
+    for (std::int32_t i = first_key + kFirstKeys * kKeys; i < whole; i += kKeys) {
+      score(i, first_keys[0], false);
     }
     __syncthreads();
     for (int h = warp; h < kHeads; h += kWarps) {
@@ -249,43 +282,56 @@ __global__ void __launch_bounds__(kThreads) TokenKernel(const __grid_constant__ 
                                                                      result[h][2], result[h][3]};
   }
   __syncthreads();
+  WaitForCluster();
+  for (int i = threadIdx.x; i < kSplits * kHeads; i += kThreads) {
+    const int to = i / kHeads, head = i % kHeads;
+    StoreToBlock(SharedAddress(&all_mosts[rank][head]), to, mosts[head], barrier);
+    StoreToBlock(SharedAddress(&all_sums[rank][head]), to, sums[head], barrier);
+  }
   for (int i = threadIdx.x; i < kHeads * kDim; i += kThreads) {
     float sum = 0;
+#pragma unroll
     for (int r = 0; r < kRows; ++r) sum += partial[r][i / kDim][i % kDim];
-    queries[i / kDim][i % kDim] = sum;
+    StoreToBlock(SharedAddress(&shares[rank][i % kShare]), i / kShare, sum, barrier);
   }
-  SyncCluster();
-  const int all = heads * kDim;
-  for (int i = rank * kThreads + threadIdx.x; i < all; i += kSplits * kThreads) {
-    const int head = i / kDim;
-    float of[kSplits], most = -INFINITY, sum = 0, total = 0;
+  WaitBarrier(barrier, 0);
+  for (int i = threadIdx.x; i < kShare; i += kThreads) {
+    const int at = rank * kShare + i, head = at / kDim;
+    if (head >= heads) break;
+    float most = -INFINITY, sum = 0, total = 0;
+#pragma unroll
+    for (int r = 0; r < kSplits; ++r) most = fmaxf(most, all_mosts[r][head]);
 #pragma unroll
     for (int r = 0; r < kSplits; ++r) {
-      of[r] = LoadOfBlock(SharedAddress(&mosts[head]), r);
-      most = fmaxf(most, of[r]);
+      const float of = all_mosts[r][head], factor = of == -INFINITY ? 0.0f : expf(of - most);
+      sum += factor * all_sums[r][head];
+      total += factor * shares[r][i];
     }
-#pragma unroll
-    for (int r = 0; r < kSplits; ++r) {
-      const float factor = of[r] == -INFINITY ? 0.0f : expf(of[r] - most);
-      sum += factor * LoadOfBlock(SharedAddress(&sums[head]), r);
-      total += factor * LoadOfBlock(SharedAddress(&queries[head][i % kDim]), r);
-    }
-    a.out[Index{span.begin} * a.out_stride + Index{kv_head} * heads * kDim + i] = total / sum;
+    a.out[Index{span.begin} * a.out_stride + Index{kv_head} * heads * kDim + at] = total / sum;
   }
-  MeetCluster();  // the others have read what this block has
 #endif
+}
+
+template <int kDim, int kHeads, int kSplits>
+void LaunchOf(const TokenAttention& a, cudaStream_t stream) {
+  const dim3 grid(kSplits, static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(a.sequences));
+  const auto launch = [&](void (*kernel)(TokenAttention)) {
+    PreferShared(kernel);
+    Launch(kernel, grid, kThreads, 0, kSplits, stream, a);
+  };
+  if (a.half_cache) {
+    launch(TokenKernel<kDim, kHeads, kSplits, std::uint16_t>);
+  } else {
+    launch(TokenKernel<kDim, kHeads, kSplits, float>);
+  }
 }
 
 template <int kDim, int kHeads>
 void LaunchOf(const TokenAttention& a, cudaStream_t stream) {
-  const dim3 grid(kSplits, static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(a.sequences));
-  PreferShared(TokenKernel<kDim, kHeads, std::uint16_t>);
-  PreferShared(TokenKernel<kDim, kHeads, float>);
-  if (a.half_cache) {
-    Launch(TokenKernel<kDim, kHeads, std::uint16_t>, grid, kThreads, 0, kSplits, stream, a);
-  } else {
-    Launch(TokenKernel<kDim, kHeads, float>, grid, kThreads, 0, kSplits, stream, a);
-  }
+  const std::int64_t clusters = std::int64_t{a.kv_heads} * a.sequences;
+  if (clusters * kMostSplits <= kMostBlocks) return LaunchOf<kDim, kHeads, kMostSplits>(a, stream);
+  if (clusters * 4 <= kMostBlocks) return LaunchOf<kDim, kHeads, 4>(a, stream);
+  LaunchOf<kDim, kHeads, 2>(a, stream);
 }
 
 template <int kDim>

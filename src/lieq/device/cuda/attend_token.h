@@ -33,7 +33,7 @@ struct TokenAttention {
 /// keys.
 [[nodiscard]] bool AttendsTokens(Index heads, Index kv_heads, Index head_dim) noexcept;
 /// Adds the tokens' rows to the caches, after norm and rotation, and attends. Sums are in an order
-/// that depends on lengths alone.
+/// that depends on lengths, key heads and the number of sequences alone.
 void AttendTokens(const TokenAttention& a, cudaStream_t stream);
 
 }  // namespace lieq::cuda

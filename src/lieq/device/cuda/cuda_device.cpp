@@ -119,6 +119,10 @@ class CudaDevice final : public Device, public CalibrationOps, public RoundingOp
               cuda::FreePinned()(owned);
             }};
   }
+  View<const float, 2> ReadOutside(DeviceView<const float> x) override {
+    Sync();
+    return DeviceAccess::Shared(x);
+  }
   void Upload(View<const float, 2> from, DeviceView<float> to) override {
     LIEQ_ASSERT(from.rows() == to.rows() && from.cols() == to.cols());
     queue_.Upload(from.data(), Bytes(from.stride()), DeviceAccess::Pointer(to), Bytes(to.stride()),

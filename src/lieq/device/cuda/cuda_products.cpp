@@ -65,7 +65,6 @@ CudaProducts::CudaProducts(Queue& queue, Arithmetic arithmetic, bool packs)
       other_widened_(queue),
       rounded_(queue),
       other_rounded_(queue),
-      formatted_(queue),
       halved_(queue),
       tiles_(queue) {}
 
@@ -183,9 +182,8 @@ bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Prod
     const Source& first = alike.front().w;
     LIEQ_ASSERT(x.cols == first.cols && x.rows == products[begin].y.rows());
     const bool pair = gates && alike.size() == 2 && alike[0].w.rows == alike[1].w.rows && !add;
-    gated = MultiplyPacked(input, alike, add, pair,
-                           formatted_.Get<std::byte>(InputBytes(first, x.rows)), turn_,
-                           queue_.multiprocessors(), queue_.stream());
+    gated =
+        MultiplyPacked(input, alike, add, pair, turn_, queue_.multiprocessors(), queue_.stream());
     turn_ = 1 - turn_;
     begin += alike.size();
   }
@@ -193,23 +191,16 @@ bool CudaProducts::MultiplyInput(const ProductInput& input, std::span<const Prod
 }
 
 void CudaProducts::Reserve(Index rows, std::span<const Product> products) {
-  if (TakesTiles(rows)) {
-    for (std::size_t begin = 0; begin < products.size();) {
-      if (SourceOf(products[begin].w).form != Form::kPacked) {
-        ++begin;
-        continue;
-      }
-      const std::vector<PackedProduct> alike = AlikeFrom(products.subspan(begin));
-      begin += alike.size();
-      (void)tiles_.Get<std::byte>(
-          MatMatBytes(alike, std::min(rows, kMostMatMatRows), queue_.multiprocessors()));
+  if (!TakesTiles(rows)) return;
+  for (std::size_t begin = 0; begin < products.size();) {
+    if (SourceOf(products[begin].w).form != Form::kPacked) {
+      ++begin;
+      continue;
     }
-    return;
-  }
-  for (const Product& product : products) {
-    const Source& w = SourceOf(product.w);
-    if (w.form != Form::kPacked) continue;
-    (void)formatted_.Get<std::byte>(InputBytes(w, std::min(rows, kMostPackedRows)));
+    const std::vector<PackedProduct> alike = AlikeFrom(products.subspan(begin));
+    begin += alike.size();
+    (void)tiles_.Get<std::byte>(
+        MatMatBytes(alike, std::min(rows, kMostMatMatRows), queue_.multiprocessors()));
   }
 }
 

@@ -86,7 +86,7 @@ class CudaProducts {
   const bool has_tiles_;                     // matmat.h's kernels
   const std::unique_ptr<CublasLt> library_;  // null: kernels of our own
   int turn_ = 0;                             // of the next product of one row (packed.h)
-  Scratch widened_, other_widened_, rounded_, other_rounded_, formatted_, halved_, tiles_;
+  Scratch widened_, other_widened_, rounded_, other_rounded_, halved_, tiles_;
 };
 
 }  // namespace lieq::cuda

@@ -3,10 +3,10 @@
 
 namespace lieq::cuda {
 
-extern template void LaunchMatVec<2>(MatVecPlan&, int, bool, std::byte*, int, cudaStream_t);
-extern template void LaunchMatVec<3>(MatVecPlan&, int, bool, std::byte*, int, cudaStream_t);
-extern template void LaunchMatVec<4>(MatVecPlan&, int, bool, std::byte*, int, cudaStream_t);
-extern template void LaunchMatVec<8>(MatVecPlan&, int, bool, std::byte*, int, cudaStream_t);
+extern template void LaunchMatVec<2>(MatVecPlan&, int, bool, int, cudaStream_t);
+extern template void LaunchMatVec<3>(MatVecPlan&, int, bool, int, cudaStream_t);
+extern template void LaunchMatVec<4>(MatVecPlan&, int, bool, int, cudaStream_t);
+extern template void LaunchMatVec<8>(MatVecPlan&, int, bool, int, cudaStream_t);
 
 namespace {
 
@@ -47,16 +47,8 @@ bool Alike(const Source& a, const Source& b) noexcept {
          a.has_minima == b.has_minima && a.zero == b.zero;
 }
 
-Index InputBytes(const Source& w, Index rows) noexcept {
-  if (rows <= 1) return 0;
-  const int groups = static_cast<int>(2 * w.units_per_row);
-  return InputShape<kMostPackedRows, 2>::Bytes(groups) +
-         kMostPackedRows * static_cast<Index>(sizeof(float));
-}
-
 bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
-                    bool gates, std::byte* scratch, int turn, int multiprocessors,
-                    cudaStream_t stream) {
+                    bool gates, int turn, int multiprocessors, cudaStream_t stream) {
   if (input.x.rows == 0) return gates;
   MatVecPlan plan{};
   plan.turn = turn;
@@ -82,6 +74,7 @@ bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> pr
   a.units_per_row = static_cast<int>(w.units_per_row);
   a.cols = static_cast<int>(w.cols);
   a.rows = static_cast<int>(input.x.rows);
+  a.per_column = 1.0f / static_cast<float>(a.cols);
   a.zero = w.zero;
   a.minima = w.has_minima;
   a.add = add;
@@ -91,7 +84,7 @@ bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> pr
                       : w.bits == 3 ? LaunchMatVec<3>
                       : w.bits == 4 ? LaunchMatVec<4>
                                     : LaunchMatVec<8>;
-  launch(plan, w.unit_scales, offsets, scratch, multiprocessors, stream);
+  launch(plan, w.unit_scales, offsets, multiprocessors, stream);
   return a.paired;
 }
 

@@ -1,25 +1,26 @@
 // Products of 2 to 16 rows with packed codes: the kernel, which each matvec_N.cu makes for a width.
 // What one row meets is in matvec_one.cuh.
 //
-// A block of 12 warps takes some units of 16 rows (tiles) whole, or a slice of their columns that
-// the blocks of a cluster share. It cuts them evenly among its warps, each of which has a ring of
-// stages that are copied ahead of it. Codes are factor A of mma.m16n8k16, 16 rows of the weights;
-// x is factor B, its rows the columns of the result. Sums of a warp's units of a tile go to shared
-// memory, and are added in the order of warps and then of blocks: there are no atomics, so that
-// bytes do not depend on who comes first.
+// The blocks of a cluster take the same tiles (of 16 rows of the weights) and share their columns,
+// so that each makes its own part of x, and reads nothing twice. A block cuts its units evenly
+// among its warps, each of which has a ring of stages that are copied ahead of it. Codes are factor
+// A of mma.m16n8k16, 16 rows of the weights; x is factor B, its rows the columns of the result. A
+// step is two tiles where registers hold them, so that what is read of x serves both and more
+// chains of mma are under way at once. Sums of a warp's steps go to shared memory, and are added in
+// the order of warps and then of blocks: there are no atomics, so that bytes do not depend on who
+// comes first.
 //
 // What a block reads of weights does not depend on the kernels before it, so that the ring fills
 // while those end.
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include "lieq/device/cuda/hopper.cuh"
 #include "lieq/device/cuda/packed.cuh"
 
 namespace lieq::cuda {
-
-inline constexpr int kMatVecWarps = 12, kMatVecThreads = kMatVecWarps * kWarp;
 
 struct MatVecPart {
   const std::byte* units;
@@ -31,11 +32,11 @@ struct MatVecPart {
 struct MatVecArguments {
   MatVecPart parts[kMostPackedProducts];  // those there are not: end of the last one
   ProductInput input;
-  const std::byte* formatted;  // of more than one row
-  const float* row_factors;    // the same
-  int tiles, units_per_row;    // of all parts; columns / 128
-  int cols, rows;              // of the weights, of x
-  int clusters, tiles_of_round, slots;
+  int tiles, units_per_row;  // of all parts; columns / 128
+  int cols, rows;            // of the weights, of x
+  int clusters, ranks;       // ranks: blocks of a cluster, which share the columns
+  int tiles_of_round, slots;
+  float per_column;  // 1 / columns
   float zero;
   bool minima, add;
   bool paired;  // two parts alike, whose tiles take turns: the first gives silu(first) * second
@@ -66,6 +67,27 @@ __device__ __forceinline__ void LoadEight(const float* row, int col, Index cols,
     values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
   }
 }
+/// In the order of a tree, so that few of the adds wait for one another.
+template <int kCount>
+__device__ __forceinline__ float TreeSum(const float (&values)[kCount]) {
+  float sums[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) sums[i] = values[i];
+#pragma unroll
+  for (int count = kCount; count > 1; count = (count + 1) / 2) {
+#pragma unroll
+    for (int i = 0; i < count / 2; ++i) sums[i] += sums[count - 1 - i];
+  }
+  return sums[0];
+}
+
+__device__ __forceinline__ float SquaresOf(const float (&values)[8]) {
+  float squares[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) squares[i] = values[i] * values[i];
+  return TreeSum(squares);
+}
+
 /// What is multiplied, but for the factor of a norm.
 __device__ __forceinline__ void Combine(InputKind kind, float (&values)[8],
                                         const float (&others)[8]) {
@@ -79,23 +101,6 @@ __device__ __forceinline__ void Combine(InputKind kind, float (&values)[8],
     }
   }
 }
-/// Eight columns of what is multiplied. squares: += those of x, where there is a norm.
-__device__ __forceinline__ void LoadInput(const ProductInput& input, Index row, int col,
-                                          float (&values)[8], double& squares) {
-  LoadEight(input.x.data + row * input.x.stride, col, input.x.cols, values);
-  if (input.kind == InputKind::kPlain) return;
-  float others[8];
-  const Index other_row = input.kind == InputKind::kNorm ? 0 : row;
-  LoadEight(input.other + other_row * input.other_stride, col, input.x.cols, others);
-  if (input.kind == InputKind::kNorm) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      squares += static_cast<double>(values[i]) * static_cast<double>(values[i]);
-    }
-  }
-  Combine(input.kind, values, others);
-}
-
 /// Lane `octet` of eight neighbours has columns 8 octet .. 8 octet + 7 of the 64 of `group`. All
 /// lanes of a warp call it; those that are not `here` write nothing.
 template <int kBits, int kRows, int kFolds>
@@ -147,39 +152,6 @@ __device__ __forceinline__ float SumFactor(float zero) {
   return kOffsets ? 0x1p-24f : -zero * 0x1p-24f;
 }
 
-inline constexpr int kFormatThreads = 512;
-
-/// Into `out` [units_per_row * 2 groups], then the folds, then a factor of each row: a block takes
-/// a row, and each of its warps four groups at once.
-template <int kBits, int kRows, int kFolds, bool kOffsets>
-__global__ void __launch_bounds__(kFormatThreads)
-    FormatKernel(ProductInput input, int groups, float zero, std::byte* out) {
-  using Shape = InputShape<kRows, kFolds>;
-  LetNextKernelStart();
-  WaitForKernelsBefore();
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int row = blockIdx.x;  // kRows of them
-  std::byte* const folds = out + groups * Shape::kGroupBytes;
-  double squares = 0;
-  for (int four = warp; four * 4 < groups; four += kFormatThreads / kWarp) {
-    const int group = four * 4 + lane / 8;
-    const bool here = group < groups;
-    float values[8] = {};
-    if (here && row < input.x.rows) {
-      LoadInput(input, row, group * 64 + lane % 8 * 8, values, squares);
-    }
-    FormatGroup<kBits, kRows, kFolds>(values, here, group, row, lane % 8, SumFactor<kOffsets>(zero),
-                                      out, folds);
-  }
-  float factor = 1;
-  if (input.kind == InputKind::kNorm) {
-    squares = OverBlock<kFormatThreads>(squares, Add{});
-    factor =
-        static_cast<float>(1.0 / sqrt(squares / static_cast<double>(input.x.cols) + input.eps));
-  }
-  if (threadIdx.x == 0) reinterpret_cast<float*>(out + Shape::Bytes(groups))[row] = factor;
-}
-
 #if __CUDA_ARCH__ >= 900
 __device__ __forceinline__ void MultiplyHalves(float (&sums)[4], std::uint32_t a0, std::uint32_t a1,
                                                std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
@@ -202,29 +174,24 @@ __device__ __forceinline__ void MultiplyHalves(const float (&start)[4], float (&
         "f"(start[2]), "f"(start[3]));
 }
 
-/// A warp's way through the units of its block, a round of tiles after another.
-struct UnitWalk {
-  int tiles, slice, per_round, warp;  // of the block: tiles, units of a tile; tiles of a round
-  int round = 0;                      // its first tile
-  int left = 0, tile = 0, k = 0;      // units of this round; where it is
+/// A warp's way through the steps of a round: those of a set of kTiles tiles follow one another. A
+/// last tile that has no other beside it counts less.
+template <int kTiles, int kWarps>
+struct StepWalk {
+  int sets = 0;                     // whole ones of this round
+  int left = 0, set = 0, step = 0;  // steps of this warp; where it is
 
-  __device__ void Begin(int first) {
-    round = first;
-    const int count = min(per_round, tiles - first) * slice;
-    const int from = count * warp / kMatVecWarps;
-    left = count * (warp + 1) / kMatVecWarps - from;
-    tile = first + from / slice;
-    k = from % slice;
-  }
-  /// Units of the next stage: neighbours in one tile.
-  __device__ int Next(int most) const { return min(most, min(left, slice - k)); }
-  __device__ void Advance(int units) {
-    left -= units;
-    k += units;
-    if (k == slice) {
-      k = 0;
-      ++tile;
-    }
+  __device__ void Begin(int tiles, int steps, int warp) {
+    sets = tiles / kTiles;
+    const int whole = sets * steps, all = tiles * steps;
+    const auto place = [&](int w) {
+      const int at = all * w / kWarps;
+      return at < kTiles * whole ? at / kTiles : at - (kTiles - 1) * whole;
+    };
+    const int begin = place(warp);
+    left = place(warp + 1) - begin;
+    set = static_cast<int>(static_cast<unsigned>(begin) / static_cast<unsigned>(steps));
+    step = begin - set * steps;
   }
 };
 #endif
@@ -232,32 +199,116 @@ struct UnitWalk {
 template <int kBits, int kScales, bool kOffsets>
 inline constexpr int kUnitSize = 256 * kBits + 32 * kScales * (kOffsets ? 2 : 1);
 
-// A stage is what one copy brings. Three of a warp, of 12 of a multiprocessor, are some 11 MB in
-// flight on an H200; more would keep the next kernel's block from fitting beside this one's.
-inline constexpr int kStages = 3, kStageBytes = 2432;
-__host__ __device__ constexpr int StageUnits(int unit) {
-  return unit > kStageBytes ? 1 : unit * 4 < kStageBytes ? 4 : kStageBytes / unit;
+/// The part of a tile, which becomes its number in that part.
+__device__ __forceinline__ const MatVecPart& PartOf(const MatVecArguments& a, int& tile) {
+  if (a.paired) {
+    const int part = tile % 2;
+    tile /= 2;
+    return a.parts[part];
+  }
+  int part = 0, begin = 0;
+#pragma unroll
+  for (int other = 1; other < kMostPackedProducts; ++other) {
+    if (tile < a.parts[other - 1].end) continue;
+    part = other;
+    begin = a.parts[other - 1].end;
+  }
+  tile -= begin;
+  return a.parts[part];
 }
 
-/// Bytes of barriers in front of the ring.
-inline constexpr int kBarrierBytes = (kMatVecWarps * kStages + 1) * 8 / 128 * 128 + 128;
+/// Where a tile's sum of (column of the result, row of the tile) lies: so that a warp that stores
+/// the results of its mma's meets every bank once, and four rows side by side stay so.
+__device__ __forceinline__ int PlaceOfSum(int col, int row) {
+  const int pair = col / 2;
+  return (2 * pair + ((col ^ pair) & 1)) * 16 + (row ^ (col & 4) << 1);
+}
+struct SumAt {
+  int col, row;
+};
+__device__ __forceinline__ SumAt SumOfPlace(int place) {
+  const int line = place / 16, pair = line / 2, col = 2 * pair + ((line ^ pair) & 1);
+  return {col, place % 16 ^ (col & 4) << 1};
+}
+
+/// Up to four floats, `count` of them.
+__device__ __forceinline__ float4 LoadFew(const float* from, int count) {
+  if (count == 4 && reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
+    return *reinterpret_cast<const float4*>(from);
+  }
+  return {count > 0 ? from[0] : 0, count > 1 ? from[1] : 0, count > 2 ? from[2] : 0,
+          count > 3 ? from[3] : 0};
+}
+__device__ __forceinline__ void StoreFew(float* to, float4 four, int count) {
+  if (count == 4 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
+    *reinterpret_cast<float4*>(to) = four;
+    return;
+  }
+  if (count > 0) to[0] = four.x;
+  if (count > 1) to[1] = four.y;
+  if (count > 2) to[2] = four.z;
+  if (count > 3) to[3] = four.w;
+}
+__device__ __forceinline__ float4 operator+(float4 a, float4 b) {
+  return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+}
+__device__ __forceinline__ float4 operator*(float4 a, float b) {
+  return {a.x * b, a.y * b, a.z * b, a.w * b};
+}
+
+#if __CUDA_ARCH__ >= 900
+/// Four floats at an address of this block's, added up over the blocks of a cluster by rank.
+template <int kRanks>
+__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address) {
+  float4 of_ranks[kRanks];
+#pragma unroll
+  for (int rank = 0; rank < kRanks; ++rank) of_ranks[rank] = LoadFourOfBlock(address, rank);
+  float4 sum = of_ranks[0];
+#pragma unroll
+  for (int rank = 1; rank < kRanks; ++rank) sum = sum + of_ranks[rank];
+  return sum;
+}
+__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address, int ranks) {
+  if (ranks == 8) return SumOfRanks<8>(address);
+  if (ranks == 4) return SumOfRanks<4>(address);
+  if (ranks == 2) return SumOfRanks<2>(address);
+  return SumOfRanks<1>(address);
+}
+#endif
+
+inline constexpr int kMatVecWarps = 12, kMatVecThreads = kMatVecWarps * kWarp;
+
+template <int kBits, int kScales, bool kOffsets, int kRows>
+struct MatVecShape {
+  static constexpr int kUnit = kUnitSize<kBits, kScales, kOffsets>;
+  static constexpr int kFolds = kScales == 4 ? 2 : 1;
+  using Input = InputShape<kRows, kFolds>;
+  static constexpr int kTiles = kBits <= 4 ? 2 : 1;  // of a step
+  static constexpr int kStep = kTiles * kUnit;       // bytes of a stage
+  static constexpr int kMostRing = 84 << 10;
+  static constexpr int kStages = std::clamp(kMostRing / (kMatVecWarps * kStep), 2, 6);
+  static constexpr int kBarriers = (kMatVecWarps * kStages * 8 + 127) / 128 * 128;
+  static constexpr int kRing = kBarriers + kMatVecWarps * kStages * kStep;
+  static constexpr int kSums = 16 * kRows;      // of a tile
+  static constexpr int kSlot = kTiles * kSums;  // floats
+};
 
 template <int kBits, int kScales, bool kOffsets, int kRows>
 __global__ void __launch_bounds__(kMatVecThreads, 1)
     MatVecKernel(const __grid_constant__ MatVecArguments a) {
 #if __CUDA_ARCH__ >= 900
-  constexpr int kFolds = kScales == 4 ? 2 : 1;
-  using Shape = InputShape<kRows, kFolds>;
-  constexpr int kNs = Shape::kTiles;
-  constexpr int kUnit = kUnitSize<kBits, kScales, kOffsets>;
-  constexpr int kMost = StageUnits(kUnit), kStage = kMost * kUnit;
-  constexpr int kSums = 16 * kRows;  // of a tile
+  using Shape = MatVecShape<kBits, kScales, kOffsets, kRows>;
+  using Input = typename Shape::Input;
+  constexpr int kFolds = Shape::kFolds, kUnit = Shape::kUnit, kTiles = Shape::kTiles;
+  constexpr int kStages = Shape::kStages, kStep = Shape::kStep;
+  constexpr int kSums = Shape::kSums, kSlot = Shape::kSlot, kNs = Input::kTiles;
+  constexpr int kWarps = kMatVecWarps;
 
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ int first_tiles[kMatVecWarps], last_tiles[kMatVecWarps];
+  __shared__ float row_factors[kRows];
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  const int ranks = static_cast<int>(gridDim.x) / a.clusters;
+  const int ranks = a.ranks, tiles_of_round = a.tiles_of_round;
   const int cluster = static_cast<int>(blockIdx.x) / ranks;
   const int rank = static_cast<int>(blockIdx.x) % ranks;
   const int k_begin = a.units_per_row * rank / ranks;
@@ -269,310 +320,385 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
 
   const std::uint32_t base = SharedAddress(shared);
   const std::uint32_t barriers = base + warp * kStages * 8;
-  const std::uint32_t input_barrier = base + kMatVecWarps * kStages * 8;
-  const std::uint32_t ring = base + kBarrierBytes + warp * kStages * kStage;
-  std::byte* const input = shared + kBarrierBytes + kMatVecWarps * kStages * kStage;
+  const std::uint32_t ring = base + Shape::kBarriers + warp * kStages * kStep;
+  std::byte* const input = shared + Shape::kRing;
   // Places are those of the largest slice, so that they are the same in all blocks of a cluster.
   const int most_groups = (a.units_per_row + ranks - 1) / ranks * 2;
-  std::byte* const folds = input + most_groups * Shape::kGroupBytes;
-  float* const slots = reinterpret_cast<float*>(folds + most_groups * kFolds * Shape::kFoldBytes);
-  float* const totals = slots + kMatVecWarps * a.slots * kSums;
+  std::byte* const folds = input + most_groups * Input::kGroupBytes;
+  float* const slots = reinterpret_cast<float*>(folds + most_groups * kFolds * Input::kFoldBytes);
+  float* const totals = slots + kWarps * a.slots * kSlot;
+  float* const block_squares = totals + tiles_of_round * kSums;  // [kRows]
+  float* const squares = block_squares + kRows;                  // [groups, kRows]
+  // Of each set of a round: the slot of the first warp that has a part in it, and the last warp.
+  int* const first_slots = reinterpret_cast<int*>(squares + most_groups * kRows);
+  int* const last_warps = first_slots + tiles_of_round;
 
-  // The way of the copies, which run ahead: as UnitWalk, with the address of the next unit.
-  UnitWalk load{tiles, slice, a.tiles_of_round, warp};
-  const std::byte* from = nullptr;
-  int known_end = 0;  // the first tile that does not follow from the one before it
+  // The way of the copies, which run ahead. All lanes keep count; one asks.
+  StepWalk<kTiles, kWarps> load;
+  load.Begin(min(tiles_of_round, tiles), slice, warp);
+  StepWalk<kTiles, kWarps> walk = load;
+  int load_round = 0;  // its first tile
+  const std::byte *first = nullptr, *second = nullptr;
+  const auto address_of = [&](int tile) {
+    const std::byte* const units = PartOf(a, tile).units;
+    return units + (Index{tile} * a.units_per_row + k_begin + load.step) * kUnit;
+  };
   const auto seek = [&] {
-    int tile = tile_begin + load.tile, begin = 0;
-    known_end = a.parts[0].end;
-    from = a.parts[0].units;
-    if (a.paired) {
-      from = a.parts[tile % 2].units;
-      known_end = tile + 1;
-      tile /= 2;
-    } else {
-#pragma unroll
-      for (int part = 1; part < kMostPackedProducts; ++part) {
-        if (tile < a.parts[part - 1].end) continue;
-        from = a.parts[part].units;
-        begin = a.parts[part - 1].end;
-        known_end = a.parts[part].end;
-      }
-    }
-    from += (Index{tile - begin} * a.units_per_row + k_begin + load.k) * kUnit;
+    const int tile = tile_begin + load_round + kTiles * load.set;
+    first = address_of(tile);
+    if (kTiles == 2 && load.set < load.sets) second = address_of(tile + 1);
   };
-  const auto copy = [&](int stage) {  // of one lane
+  const auto copy = [&](int stage) {
     if (load.left == 0) {
-      while (load.left == 0 && load.round + load.per_round < tiles) {
-        load.Begin(load.round + load.per_round);
-      }
-      if (load.left == 0) return;
+      do {
+        load_round += tiles_of_round;
+        if (load_round >= tiles) return;
+        load.Begin(min(tiles_of_round, tiles - load_round), slice, warp);
+      } while (load.left == 0);
       seek();
     }
-    const int units = load.Next(kMost), bytes = units * kUnit;
-    ExpectBytes(barriers + 8 * stage, bytes);
-    CopyBulk(ring + stage * kStage, from, bytes, barriers + 8 * stage);
-    from += bytes;
-    load.Advance(units);
-    if (load.k != 0 || load.left == 0) return;
-    if (tile_begin + load.tile < known_end) {
-      from += (a.units_per_row - slice) * kUnit;
-    } else {
-      seek();
+    const bool both = kTiles == 2 && load.set < load.sets;
+    if (lane == 0) {
+      const std::uint32_t barrier = barriers + 8 * stage, to = ring + stage * kStep;
+      ExpectBytes(barrier, both ? 2 * kUnit : kUnit);
+      CopyBulk(to, first, kUnit, barrier);
+      if (both) CopyBulk(to + kUnit, second, kUnit, barrier);
+    }
+    first += kUnit;
+    second += kUnit;
+    --load.left;
+    if (++load.step == slice) {
+      load.step = 0;
+      ++load.set;
+      if (load.left > 0) seek();
     }
   };
-  load.Begin(0);
   if (lane == 0) {
+#pragma unroll
     for (int stage = 0; stage < kStages; ++stage) InitBarrier(barriers + 8 * stage);
-    if (warp == 0) InitBarrier(input_barrier);
     FenceBarrierInits();
-    if (load.left > 0) seek();
-    for (int stage = 0; stage < kStages; ++stage) copy(stage);
   }
+  __syncwarp();
+  if (load.left > 0) seek();
+#pragma unroll 1
+  for (int stage = 0; stage < kStages; ++stage) copy(stage);
   LetNextKernelStart();
-  WaitForKernelsBefore();
 
-  if (threadIdx.x == 0) {
-    const std::byte* from = a.formatted + k_begin * 2 * Shape::kGroupBytes;
-    const std::byte* other = a.formatted + a.units_per_row * 2 * Shape::kGroupBytes +
-                             k_begin * 2 * kFolds * Shape::kFoldBytes;
-    const int bytes = groups * Shape::kGroupBytes, others = groups * kFolds * Shape::kFoldBytes;
-    ExpectBytes(input_barrier, bytes + others);
-    CopyBulk(SharedAddress(input), from, bytes, input_barrier);
-    CopyBulk(SharedAddress(folds), other, others, input_barrier);
+  // Where four results go, and how many of them there are: rows and columns fill up tiles.
+  struct Place {
+    float* to = nullptr;
+    const float* bias = nullptr;
+    int count = 0;
+  };
+  const auto place_of = [&](int round, int i) -> Place {
+    int tile = tile_begin + round + i / kSums;
+    const MatVecPart& part = PartOf(a, tile);
+    const SumAt at = SumOfPlace(i % kSums);
+    const int row = tile * 16 + at.row;
+    if (at.col >= a.rows || row >= part.rows) return {};
+    return {part.y + at.col * part.stride + row, part.bias == nullptr ? nullptr : part.bias + row,
+            min(4, part.rows - row)};
+  };
+  const auto bias_of = [](const Place& place) {
+    return place.bias == nullptr ? float4{0, 0, 0, 0} : LoadFew(place.bias, place.count);
+  };
+  // Blocks of a cluster share the results of a round, each a run of them, by fours.
+  const auto fours_of = [&](int of_round) {
+    return (a.paired ? of_round / 2 : of_round) * (kSums / 4) / ranks;
+  };
+  // What a thread's first results are added to is asked for ahead of the work.
+  Place first_place;
+  float4 first_start{0, 0, 0, 0};
+  const int first_fours = fours_of(min(tiles_of_round, tiles));
+  if (!a.paired && static_cast<int>(threadIdx.x) < first_fours) {
+    first_place = place_of(0, (rank * first_fours + static_cast<int>(threadIdx.x)) * 4);
+    first_start = bias_of(first_place);
+  }
+
+  // The block's columns of x become factor B: eight lanes take 64 columns, a warp four rows at
+  // once, and some such items are asked for together. The weights of a norm do not depend on the
+  // kernels before.
+  constexpr int kItems = kRows / 4, kAhead = 4;  // kItems: of 64 columns
+  const int octet = lane % 8, items = groups * kItems;
+  const bool norms = a.input.kind == InputKind::kNorm;
+  const auto row_of = [&](int item) { return item % kItems * 4 + lane / 8; };
+  const auto ask = [&](const float* row, int item, bool here, float(&to)[8]) {
+    const int column = k_begin * static_cast<int>(kUnitColumns) + item / kItems * 64 + octet * 8;
+    LoadEight(row, column, here && item < items ? a.cols : 0, to);
+  };
+  float values[kAhead][8], others[kAhead][8] = {};
+  if (norms) {
+#pragma unroll
+    for (int n = 0; n < kAhead; ++n) ask(a.input.other, warp + n * kWarps, true, others[n]);
+  }
+  WaitForKernelsBefore();
+  if (a.add && first_place.count > 0) {
+    first_start = first_start + LoadFew(first_place.to, first_place.count);
+  }
+#pragma unroll 1
+  for (int begin = warp; begin < items; begin += kAhead * kWarps) {
+#pragma unroll
+    for (int n = 0; n < kAhead; ++n) {
+      const int item = begin + n * kWarps, row = row_of(item);
+      const bool here = row < a.rows;
+      ask(a.input.x.data + row * a.input.x.stride, item, here, values[n]);
+      if (a.input.kind == InputKind::kSwiGlu) {
+        ask(a.input.other + row * a.input.other_stride, item, here, others[n]);
+      } else if (norms && begin != warp) {
+        ask(a.input.other, item, true, others[n]);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kAhead; ++n) {
+      const int item = begin + n * kWarps, row = row_of(item);
+      if (item >= items) break;  // a whole warp
+      if (norms) {
+        const float of_group = OverLanes<8>(SquaresOf(values[n]), Add{});
+        if (octet == 0) squares[item / kItems * kRows + row] = of_group;
+      }
+      Combine(a.input.kind, values[n], others[n]);
+      FormatGroup<kBits, kRows, kFolds>(values[n], true, item / kItems, row, octet,
+                                        SumFactor<kOffsets>(a.zero), input, folds);
+    }
   }
   __syncthreads();
-  WaitBarrier(input_barrier, 0);
-
-  // Where a result goes; null where it is one of rows or columns that fill up a tile.
-  const auto place_of = [&](int round, int i, float& bias) -> float* {
-    int tile = tile_begin + round + i / kSums, begin = 0;
-    const int col = i / 16 % kRows;
-    MatVecPart part = a.parts[0];
-    if (a.paired) {
-      if (tile % 2 == 1) part = a.parts[1];
-      tile /= 2;
-    } else {
-#pragma unroll
-      for (int other = 1; other < kMostPackedProducts; ++other) {
-        if (tile < a.parts[other - 1].end) continue;
-        part = a.parts[other];
-        begin = a.parts[other - 1].end;
-      }
-    }
-    const int row = (tile - begin) * 16 + i % 16;
-    if (row >= part.rows || col >= a.rows) return nullptr;
-    bias = part.bias == nullptr ? 0.0f : part.bias[row];
-    return part.y + col * part.stride + row;
-  };
-  // What the first result of this thread is added to is asked for ahead of the work.
-  const int first_result = static_cast<int>(threadIdx.x) * ranks + rank;
-  float first_start = 0, *first_place = nullptr;
-  if (!a.paired && first_result < min(a.tiles_of_round, tiles) * kSums) {
-    first_place = place_of(0, first_result, first_start);
-    if (first_place != nullptr && a.add) first_start += *first_place;
+  if (norms && threadIdx.x < kRows) {
+    float sum = 0;
+    for (int group = 0; group < groups; ++group) sum += squares[group * kRows + threadIdx.x];
+    block_squares[threadIdx.x] = sum;
   }
 
-  const std::uint32_t of_input = SharedAddress(input) + (g % Shape::kTileRows * 4 + t) * 16;
-  const std::uint32_t of_folds = SharedAddress(folds) + t % Shape::kQuads * 16;
+  const std::uint32_t of_input = SharedAddress(input) + (g % Input::kTileRows * 4 + t) * 16;
+  const std::uint32_t of_folds = SharedAddress(folds) + t % Input::kQuads * 16;
+  const auto load_halves = [&](std::uint32_t at, std::uint32_t(&to)[kScales]) {
+    if constexpr (kScales == 4) {
+      const uint4 v = LoadShared16(at + g * 16);
+      to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    } else if constexpr (kScales == 2) {
+      const uint2 v = LoadShared8(at + g * 8);
+      to[0] = v.x, to[1] = v.y;
+    } else {
+      to[0] = LoadShared4(at + g * 4);
+    }
+  };
   int stage = 0;
   std::uint32_t phase = 0;
-  UnitWalk walk{tiles, slice, a.tiles_of_round, warp};
-  for (int round = 0; round < tiles; round += a.tiles_of_round) {
-    walk.Begin(round);
-    const int first_tile = walk.tile;
-    const bool any = walk.left > 0;
-    float sums[kNs][4] = {};
-    const auto flush = [&](int tile) {
-      float* slot = slots + (warp * a.slots + tile - first_tile) * kSums;
-#pragma unroll
-      for (int n = 0; n < kNs; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int col = n * 8 + 2 * t + i % 2, row = g + i / 2 * 8;
-          if (col < kRows) slot[col * 16 + row] = sums[n][i];
-          sums[n][i] = 0;
-        }
-      }
-    };
-    int last_tile = first_tile - 1;
-    while (walk.left > 0) {
-      const int units = walk.Next(kMost);
+  // `count` steps of a pair of tiles, or of a single tile, from `step` on.
+  const auto multiply = [&](auto of_step, int step, int count,
+                            float(&sums)[Shape::kTiles][Input::kTiles][4]) {
+    constexpr int kCount = decltype(of_step)::value;
+    std::uint32_t at_input = of_input + step * (2 * Input::kGroupBytes);
+    std::uint32_t at_folds = of_folds + step * (2 * kFolds * Input::kFoldBytes);
+    for (; count > 0; --count) {
       WaitBarrier(barriers + 8 * stage, phase);
-      std::uint32_t unit = ring + stage * kStage;
-      std::uint32_t at_input = of_input + walk.k * 2 * Shape::kGroupBytes;
-      std::uint32_t at_folds = of_folds + walk.k * 2 * kFolds * Shape::kFoldBytes;
-      for (int u = 0; u < units; ++u) {
-        std::uint32_t words[kLaneWords<kBits>];
+      std::uint32_t words[kCount][kLaneWords<kBits>];
+      [[maybe_unused]] std::uint32_t scales[kCount][kScales], offsets[kCount][kScales];
+#pragma unroll
+      for (int tile = 0; tile < kCount; ++tile) {
+        const std::uint32_t unit = ring + stage * kStep + tile * kUnit;
 #pragma unroll
         for (int i = 0; i < (kBits == 3 ? 1 : kBits / 2); ++i) {
           const uint4 v = LoadShared16(unit + i * 512 + lane * 16);
-          words[4 * i] = v.x, words[4 * i + 1] = v.y, words[4 * i + 2] = v.z;
-          words[4 * i + 3] = v.w;
+          words[tile][4 * i] = v.x, words[tile][4 * i + 1] = v.y;
+          words[tile][4 * i + 2] = v.z, words[tile][4 * i + 3] = v.w;
         }
         if constexpr (kBits == 3) {
           const uint2 v = LoadShared8(unit + 512 + lane * 8);
-          words[4] = v.x, words[5] = v.y;
+          words[tile][4] = v.x, words[tile][5] = v.y;
         }
-        std::uint32_t scales[kScales], offsets[kScales];
-        const auto load_halves = [&](std::uint32_t at, std::uint32_t(&to)[kScales]) {
-          if constexpr (kScales == 4) {
-            const uint4 v = LoadShared16(at + g * 16);
-            to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-          } else if constexpr (kScales == 2) {
-            const uint2 v = LoadShared8(at + g * 8);
-            to[0] = v.x, to[1] = v.y;
-          } else {
-            to[0] = LoadShared4(at + g * 4);
-          }
-        };
-        load_halves(unit + 256 * kBits, scales);
-        if constexpr (kOffsets) load_halves(unit + 256 * kBits + 32 * kScales, offsets);
-#pragma unroll
-        for (int q = 0; q < 2; ++q) {
-          std::uint32_t b[kNs][8];
-#pragma unroll
-          for (int n = 0; n < kNs; ++n) {
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-              const uint4 v = LoadShared16(at_input + q * Shape::kGroupBytes + i * kRows * 64 +
-                                           n * Shape::kTileRows * 64);
-              b[n][4 * i] = v.x, b[n][4 * i + 1] = v.y, b[n][4 * i + 2] = v.z;
-              b[n][4 * i + 3] = v.w;
-            }
-          }
-#pragma unroll
-          for (int fold = 0; fold < kFolds; ++fold) {
-            float of_x[kNs][4], part[kNs][4];
-#pragma unroll
-            for (int n = 0; n < kNs; ++n) {
-              const uint4 v = LoadShared16(at_folds + (q * kFolds + fold) * Shape::kFoldBytes +
-                                           n * Shape::kQuads * 16);
-              of_x[n][0] = __uint_as_float(v.x), of_x[n][1] = __uint_as_float(v.y);
-              of_x[n][2] = __uint_as_float(v.z), of_x[n][3] = __uint_as_float(v.w);
-            }
-            constexpr int kSteps = 4 / kFolds;
-#pragma unroll
-            for (int j = fold * kSteps; j < (fold + 1) * kSteps; ++j) {
-              const std::uint32_t a0 = CodePair<kBits>(words, q, 2 * j, 0),
-                                  a1 = CodePair<kBits>(words, q, 2 * j, 1),
-                                  a2 = CodePair<kBits>(words, q, 2 * j + 1, 0),
-                                  a3 = CodePair<kBits>(words, q, 2 * j + 1, 1);
-#pragma unroll
-              for (int n = 0; n < kNs; ++n) {
-                if (j == fold * kSteps) {
-                  const float zero[4] = {kOffsets ? 0.0f : of_x[n][0], kOffsets ? 0.0f : of_x[n][1],
-                                         kOffsets ? 0.0f : of_x[n][0],
-                                         kOffsets ? 0.0f : of_x[n][1]};
-                  MultiplyHalves(zero, part[n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
-                } else {
-                  MultiplyHalves(part[n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
-                }
-              }
-            }
-            constexpr int kPerHalf = kScales / 2;  // scales in 64 columns; 0: one for both halves
-            const int which = kScales == 1 ? 0 : q * kPerHalf + (kScales == 4 ? fold : 0);
-            const float2 scale = __half22float2(*reinterpret_cast<const __half2*>(&scales[which]));
-            if constexpr (kOffsets) {
-              // scale (part - zero sum) or scale part + minimum sum, in units of 2^-24.
-              const float2 offset =
-                  __half22float2(*reinterpret_cast<const __half2*>(&offsets[which]));
-              const float low = a.minima ? offset.x : -scale.x * offset.x;
-              const float high = a.minima ? offset.y : -scale.y * offset.y;
-#pragma unroll
-              for (int n = 0; n < kNs; ++n) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                  const float of_codes = (i < 2 ? scale.x : scale.y) * part[n][i];
-                  const float all = fmaf(i < 2 ? low : high, of_x[n][i % 2], of_codes);
-                  sums[n][i] = fmaf(of_x[n][2 + i % 2], all, sums[n][i]);
-                }
-              }
-            } else {
-#pragma unroll
-              for (int n = 0; n < kNs; ++n) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                  const float factor = (i < 2 ? scale.x : scale.y) * of_x[n][2 + i % 2];
-                  sums[n][i] = fmaf(factor, part[n][i], sums[n][i]);
-                }
-              }
-            }
-          }
-        }
-        unit += kUnit;
-        at_input += 2 * Shape::kGroupBytes;
-        at_folds += 2 * kFolds * Shape::kFoldBytes;
+        load_halves(unit + 256 * kBits, scales[tile]);
+        if constexpr (kOffsets) load_halves(unit + 256 * kBits + 32 * kScales, offsets[tile]);
       }
       __syncwarp();  // all lanes have read the stage
-      if (lane == 0) copy(stage);
+      copy(stage);
       if (++stage == kStages) {
         stage = 0;
         phase ^= 1;
       }
-      last_tile = walk.tile;
-      walk.Advance(units);
-      if (walk.tile != last_tile || walk.left == 0) flush(last_tile);
-    }
-    if (lane == 0) {
-      first_tiles[warp] = any ? first_tile : 1 << 30;
-      last_tiles[warp] = last_tile;
-    }
-    __syncthreads();
-    const int of_round = min(a.tiles_of_round, tiles - round), count = of_round * kSums;
-    const auto factor_of = [&](int i) { return a.row_factors[i / 16 % kRows]; };
-    const auto sum_of = [&](int i) {
-      const int tile = round + i / kSums;
-      float sum = 0;
 #pragma unroll
-      for (int w = 0; w < kMatVecWarps; ++w) {
-        const int first = first_tiles[w];
-        const bool has = first <= tile && tile <= last_tiles[w];
-        const float part = slots[has ? (w * a.slots + tile - first) * kSums + i % kSums : 0];
-        sum += has ? part : 0.0f;
-      }
-      return sum;
-    };
-    const auto give = [&](int i, float sum) {
-      float start = first_start, *to = first_place;
-      if (round > 0 || i != first_result) {
-        start = 0;
-        to = place_of(round, i, start);
-        if (to != nullptr && a.add) start += *to;
-      }
-      if (to != nullptr) *to = start + sum * factor_of(i);
-    };
-    if (a.paired) {
-      for (int i = threadIdx.x; i < count / 2; i += kMatVecThreads) {
-        const int of_gate = i / kSums * 2 * kSums + i % kSums, of_up = of_gate + kSums;
-        float gate = 0, up = 0;
-        float* to = place_of(round, of_gate, gate);
-        (void)place_of(round, of_up, up);
-        gate += sum_of(of_gate) * factor_of(i);
-        up += sum_of(of_up) * factor_of(i);
-        // As the SwiGlu of steps.cu.
-        if (to != nullptr) *to = gate / (1.0f + expf(fminf(-gate, 88.0f))) * up;
-      }
-    } else {
-      for (int i = threadIdx.x; i < count; i += kMatVecThreads) {
-        if (ranks == 1) {
-          give(i, sum_of(i));
-        } else {
-          totals[i] = sum_of(i);
+      for (int q = 0; q < 2; ++q) {
+        std::uint32_t b[kNs][8];
+#pragma unroll
+        for (int n = 0; n < kNs; ++n) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const uint4 v = LoadShared16(at_input + q * Input::kGroupBytes + i * kRows * 64 +
+                                         n * Input::kTileRows * 64);
+            b[n][4 * i] = v.x, b[n][4 * i + 1] = v.y, b[n][4 * i + 2] = v.z, b[n][4 * i + 3] = v.w;
+          }
+        }
+#pragma unroll
+        for (int fold = 0; fold < kFolds; ++fold) {
+          float of_x[kNs][4], part[kCount][kNs][4];
+#pragma unroll
+          for (int n = 0; n < kNs; ++n) {
+            const uint4 v = LoadShared16(at_folds + (q * kFolds + fold) * Input::kFoldBytes +
+                                         n * Input::kQuads * 16);
+            of_x[n][0] = __uint_as_float(v.x), of_x[n][1] = __uint_as_float(v.y);
+            of_x[n][2] = __uint_as_float(v.z), of_x[n][3] = __uint_as_float(v.w);
+          }
+          constexpr int kSteps = 4 / kFolds;
+#pragma unroll
+          for (int j = fold * kSteps; j < (fold + 1) * kSteps; ++j) {
+#pragma unroll
+            for (int tile = 0; tile < kCount; ++tile) {
+              const auto& of_lane = words[tile];
+              const std::uint32_t a0 = CodePair<kBits>(of_lane, q, 2 * j, 0),
+                                  a1 = CodePair<kBits>(of_lane, q, 2 * j, 1),
+                                  a2 = CodePair<kBits>(of_lane, q, 2 * j + 1, 0),
+                                  a3 = CodePair<kBits>(of_lane, q, 2 * j + 1, 1);
+#pragma unroll
+              for (int n = 0; n < kNs; ++n) {
+                if (j == fold * kSteps) {
+                  const float low = kOffsets ? 0.0f : of_x[n][0];
+                  const float high = kOffsets ? 0.0f : of_x[n][1];
+                  const float zero[4] = {low, high, low, high};
+                  MultiplyHalves(zero, part[tile][n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
+                } else {
+                  MultiplyHalves(part[tile][n], a0, a1, a2, a3, b[n][2 * j], b[n][2 * j + 1]);
+                }
+              }
+            }
+          }
+          constexpr int kPerHalf = kScales / 2;  // scales in 64 columns; 0: one for both halves
+          const int which = kScales == 1 ? 0 : q * kPerHalf + (kScales == 4 ? fold : 0);
+#pragma unroll
+          for (int tile = 0; tile < kCount; ++tile) {
+            const float2 scale =
+                __half22float2(*reinterpret_cast<const __half2*>(&scales[tile][which]));
+            [[maybe_unused]] float2 offset{0, 0};
+            if constexpr (kOffsets) {
+              // scale (part - zero sum) or scale part + minimum sum, in units of 2^-24.
+              offset = __half22float2(*reinterpret_cast<const __half2*>(&offsets[tile][which]));
+              if (!a.minima) offset = {-scale.x * offset.x, -scale.y * offset.y};
+            }
+#pragma unroll
+            for (int n = 0; n < kNs; ++n) {
+#pragma unroll
+              for (int i = 0; i < 4; ++i) {
+                const float of_row = i < 2 ? scale.x : scale.y, back = of_x[n][2 + i % 2];
+                float& sum = sums[tile][n][i];
+                if constexpr (kOffsets) {
+                  const float low = i < 2 ? offset.x : offset.y;
+                  sum = fmaf(back, fmaf(low, of_x[n][i % 2], of_row * part[tile][n][i]), sum);
+                } else {
+                  sum = fmaf(of_row * back, part[tile][n][i], sum);
+                }
+              }
+            }
+          }
         }
       }
+      at_input += 2 * Input::kGroupBytes;
+      at_folds += 2 * kFolds * Input::kFoldBytes;
+    }
+  };
+
+  for (int round = 0; round < tiles; round += tiles_of_round) {
+    const int of_round = min(tiles_of_round, tiles - round);
+    const bool last = round + tiles_of_round >= tiles;
+    if (round > 0) walk.Begin(of_round, slice, warp);
+    const int first_set = walk.set;
+    if (walk.left == 0) {  // it may lie between two that share a set
+      for (int i = lane; i < kSlot; i += kWarp) slots[warp * a.slots * kSlot + i] = 0;
+    }
+    while (walk.left > 0) {
+      const int count = min(walk.left, slice - walk.step);
+      const bool whole = kTiles == 1 || walk.set < walk.sets;
+      float sums[kTiles][kNs][4] = {};
+      if (whole) {
+        multiply(std::integral_constant<int, kTiles>{}, walk.step, count, sums);
+      } else {
+        multiply(std::integral_constant<int, 1>{}, walk.step, count, sums);
+      }
+      const int slot = warp * a.slots + walk.set - first_set;
+      float* const to = slots + slot * kSlot;
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        if (tile > 0 && !whole) break;
+#pragma unroll
+        for (int n = 0; n < kNs; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int col = n * 8 + 2 * t + i % 2, row = g + i / 2 * 8;
+            if (col < kRows) to[tile * kSums + PlaceOfSum(col, row)] = sums[tile][n][i];
+          }
+        }
+      }
+      if (lane == 0) {
+        if (walk.step == 0) first_slots[walk.set] = slot;
+        if (walk.step + count == slice) last_warps[walk.set] = warp;
+      }
+      walk.left -= count;
+      walk.step = 0;
+      ++walk.set;
+    }
+    __syncthreads();
+    if (ranks > 1 && round > 0) WaitForCluster();  // the others have read the totals before
+    for (int i = threadIdx.x * 4; i < of_round * kSums; i += kMatVecThreads * 4) {
+      const int set = i / kSlot, at = i % kSlot;
+      const int from = first_slots[set], last_warp = last_warps[set];
+      const auto part = [&](int slot) {
+        return *reinterpret_cast<const float4*>(slots + slot * kSlot + at);
+      };
+      float4 sum = part(from);
+      // To the warps behind the first one it is the first of their sets.
+      for (int w = from / a.slots + 1; w <= last_warp; ++w) sum = sum + part(w * a.slots);
+      *reinterpret_cast<float4*>(totals + i) = sum;
     }
     if (ranks > 1) {
       SyncCluster();
-      const std::uint32_t at = SharedAddress(totals);
-      for (int i = threadIdx.x * ranks + rank; i < count; i += kMatVecThreads * ranks) {
-        float sum = 0;
-        for (int other = 0; other < ranks; ++other) sum += LoadOfBlock(at + 4 * i, other);
-        give(i, sum);
-      }
-      SyncCluster();  // the others have read what this block has
-    } else if (round + a.tiles_of_round < tiles) {
+    } else {
       __syncthreads();
+    }
+    if (norms && round == 0) {
+      if (threadIdx.x < kRows / 4) {
+        const float4 sum = SumOfRanks(SharedAddress(block_squares + threadIdx.x * 4), ranks);
+        const float eps = static_cast<float>(a.input.eps);
+        row_factors[threadIdx.x * 4] = rsqrtf(sum.x * a.per_column + eps);
+        row_factors[threadIdx.x * 4 + 1] = rsqrtf(sum.y * a.per_column + eps);
+        row_factors[threadIdx.x * 4 + 2] = rsqrtf(sum.z * a.per_column + eps);
+        row_factors[threadIdx.x * 4 + 3] = rsqrtf(sum.w * a.per_column + eps);
+      }
+      __syncthreads();
+    }
+    const int fours = fours_of(of_round);
+    const std::uint32_t of_totals = SharedAddress(totals);
+#pragma unroll 1
+    for (int four = threadIdx.x; four < fours; four += kMatVecThreads) {
+      const int i = (rank * fours + four) * 4;
+      const float factor = norms ? row_factors[SumOfPlace(i % kSums).col] : 1.0f;
+      if (a.paired) {
+        const int of_gate = i / kSums * (2 * kSums) + i % kSums, of_up = of_gate + kSums;
+        const Place place = place_of(round, of_gate), other = place_of(round, of_up);
+        const float4 gate_sum = SumOfRanks(of_totals + of_gate * 4, ranks);
+        const float4 up_sum = SumOfRanks(of_totals + of_up * 4, ranks);
+        const float4 gate = bias_of(place) + gate_sum * factor;
+        const float4 up = bias_of(other) + up_sum * factor;
+        // As the SwiGlu of steps.cu.
+        const auto gated = [](float x, float y) { return x / (1.0f + expf(fminf(-x, 88.0f))) * y; };
+        StoreFew(
+            place.to,
+            {gated(gate.x, up.x), gated(gate.y, up.y), gated(gate.z, up.z), gated(gate.w, up.w)},
+            place.count);
+        continue;
+      }
+      const float4 sum = SumOfRanks(of_totals + i * 4, ranks) * factor;
+      float4 start = first_start;
+      Place place = first_place;
+      if (round > 0 || four != static_cast<int>(threadIdx.x)) {
+        place = place_of(round, i);
+        start = bias_of(place);
+        if (a.add && place.count > 0) start = start + LoadFew(place.to, place.count);
+      }
+      StoreFew(place.to, start + sum, place.count);
+    }
+    if (ranks == 1) continue;
+    __syncwarp();
+    if (last) {
+      MeetCluster();  // the others have read what this block has
+    } else {
+      ArriveAtCluster();
     }
   }
 #endif
@@ -586,60 +712,49 @@ struct MatVecPlan {
 
 /// Of each width, in a file of its own.
 template <int kBits>
-void LaunchMatVec(MatVecPlan& plan, int scales, bool offsets, std::byte* scratch,
-                  int multiprocessors, cudaStream_t stream);
+void LaunchMatVec(MatVecPlan& plan, int scales, bool offsets, int multiprocessors,
+                  cudaStream_t stream);
 
 template <int kBits, int kScales, bool kOffsets, int kRows>
-void LaunchMatVecOf(MatVecPlan& plan, std::byte* scratch, int multiprocessors,
-                    cudaStream_t stream) {
-  constexpr int kFolds = kScales == 4 ? 2 : 1;
-  using Shape = InputShape<kRows, kFolds>;
+void LaunchMatVecOf(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) {
+  using Shape = MatVecShape<kBits, kScales, kOffsets, kRows>;
   MatVecArguments& a = plan.arguments;
-  constexpr int kUnit = kUnitSize<kBits, kScales, kOffsets>;
-  constexpr int kRing = kBarrierBytes + kMatVecWarps * kStages * StageUnits(kUnit) * kUnit;
   constexpr int kMostShared = 226 << 10;
-  constexpr int kSlotBytes = kMatVecWarps * 16 * kRows * 4;
-  constexpr int kMostSlots = kRows == 4 ? 4 : 3;
-  // Columns are shared where x does not fit.
+  // Units of columns of a block: what it makes of x takes time that nothing else fills.
+  constexpr int kMostSlice = 8;
   int ranks = 1;
-  const auto slots_of_ranks = [&](int shared) {
-    const int slice = a.units_per_row / shared;
-    const auto tiles = CeilDiv(a.tiles, std::min<Index>(a.tiles, multiprocessors / shared));
-    const auto units = CeilDiv(tiles * (slice + 1), kMatVecWarps);
-    return std::min<Index>(kMostSlots, (units + slice - 2) / slice + 1);
-  };
-  const auto fits = [&](int shared) {
-    const int groups = 2 * static_cast<int>(CeilDiv(a.units_per_row, shared));
-    return kRing + Shape::Bytes(groups) + slots_of_ranks(shared) * kSlotBytes <= kMostShared;
-  };
-  while (ranks < 8 && !fits(ranks) && 2 * ranks <= a.units_per_row) ranks *= 2;
-  a.paired = a.paired && ranks == 1;
+  while (ranks < 8 && CeilDiv(a.units_per_row, ranks) > kMostSlice &&
+         2 * ranks <= a.units_per_row) {
+    ranks *= 2;
+  }
+  a.ranks = ranks;
   const int together = a.paired ? 2 : 1;
-  a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, multiprocessors / ranks));
+  // A cluster lies in one of the GPU's parts, which have different numbers of multiprocessors, so
+  // that some are left out: an H200 of 132 holds 30 clusters of four such blocks, and 15 of eight.
+  // One too many would run by itself, behind all others; other chips of the kind may hold fewer.
+  const int usable = ranks <= 2 ? multiprocessors : std::max(ranks, multiprocessors / 16 * 14);
+  a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, usable / ranks));
   const int slice = static_cast<int>(CeilDiv(a.units_per_row, ranks));
   const int least = a.units_per_row / ranks;
   const int tiles = static_cast<int>(CeilDiv(a.tiles / together, a.clusters)) * together;
-  const auto slots_of = [&](int round) {
-    const int units = static_cast<int>(CeilDiv(Index{round} * slice, kMatVecWarps));
-    return (units + least - 2) / least + 1;
+  const auto slots_of = [&](int round) {  // sets that a warp has a part in
+    const auto steps =
+        static_cast<int>(CeilDiv(CeilDiv(Index{round} * slice, kMatVecWarps), Shape::kTiles));
+    const auto sets = static_cast<int>(CeilDiv(round, Shape::kTiles));
+    return std::min((steps + least - 1) / least + 1, sets);
   };
   const auto shared_of = [&](int round) {
-    return kRing + Shape::Bytes(2 * slice) + slots_of(round) * kSlotBytes +
-           (ranks > 1 ? round * 16 * kRows * 4 : 0);
+    const int floats = slots_of(round) * kMatVecWarps * Shape::kSlot + round * Shape::kSums +
+                       (1 + 2 * slice) * kRows + 2 * round;
+    return Shape::kRing + Shape::Input::Bytes(2 * slice) + floats * 4;
   };
-  a.tiles_of_round = tiles;
-  while (a.tiles_of_round > 1 &&
-         (slots_of(a.tiles_of_round) > kMostSlots || shared_of(a.tiles_of_round) > kMostShared)) {
-    a.tiles_of_round -= together;
-  }
+  int most = tiles;
+  while (most > 2 && shared_of(most) > kMostShared) most = (most - 1) / 2 * 2;
+  // Rounds alike, each of whole pairs.
+  const Index rounds = CeilDiv(tiles, most);
+  a.tiles_of_round = std::min(tiles, static_cast<int>(CeilDiv(CeilDiv(tiles, rounds), 2)) * 2);
   a.slots = slots_of(a.tiles_of_round);
   const int shared = shared_of(a.tiles_of_round);
-  const int groups = 2 * a.units_per_row;
-  PreferShared(FormatKernel<kBits, kRows, kFolds, kOffsets>);
-  Launch(FormatKernel<kBits, kRows, kFolds, kOffsets>, dim3(kRows, 1, 1), kFormatThreads, 0, 1,
-         stream, a.input, groups, a.zero, scratch);
-  a.formatted = scratch;
-  a.row_factors = reinterpret_cast<const float*>(scratch + Shape::Bytes(groups));
   const auto kernel = MatVecKernel<kBits, kScales, kOffsets, kRows>;
   (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   PreferShared(kernel);

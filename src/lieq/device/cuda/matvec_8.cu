@@ -3,6 +3,6 @@
 
 namespace lieq::cuda {
 
-template void LaunchMatVec<8>(MatVecPlan&, int, bool, std::byte*, int, cudaStream_t);
+template void LaunchMatVec<8>(MatVecPlan&, int, bool, int, cudaStream_t);
 
 }  // namespace lieq::cuda

@@ -24,20 +24,6 @@ inline constexpr int kIdleThreads = 4 * kWarp;
 inline constexpr int kSharedOfTurn = (227 << 10) / 2;
 inline constexpr int kMostOneRowShared = 112 << 10;  // beside it
 
-/// In the order of a tree, so that few of the adds wait for one another.
-template <int kCount>
-__device__ __forceinline__ float TreeSum(const float (&values)[kCount]) {
-  float sums[kCount];
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) sums[i] = values[i];
-#pragma unroll
-  for (int count = kCount; count > 1; count = (count + 1) / 2) {
-#pragma unroll
-    for (int i = 0; i < count / 2; ++i) sums[i] += sums[count - 1 - i];
-  }
-  return sums[0];
-}
-
 template <int kBits, int kScales, bool kOffsets>
 struct OneRowShape {
   static constexpr int kUnit = kUnitSize<kBits, kScales, kOffsets>;
@@ -46,8 +32,9 @@ struct OneRowShape {
   // Of few bits instructions are what is dear: two tiles share what is read of x. Of many it is
   // memory: what is asked for at once lies side by side.
   static constexpr int kTiles = kBits <= 3 ? 2 : 1;  // of a step
+  static constexpr int kMostColumnBytes = 2432;
   static constexpr int kColumns =
-      kTiles == 1 && 2 * kUnit <= kStageBytes ? 2 : 1;  // its units of a tile
+      kTiles == 1 && 2 * kUnit <= kMostColumnBytes ? 2 : 1;  // its units of a tile
   static constexpr int kWarps = kBits <= 3 ? 12 : 8, kThreads = kWarps * kWarp;
   static constexpr int kStep = kTiles * kColumns * kUnit;
   // The ring of a block leaves room for x and sums beside it, twice on a multiprocessor.
@@ -57,46 +44,13 @@ struct OneRowShape {
   static constexpr int kRing = kBarriers + kWarps * kStages * kStep;
 };
 
-__device__ __forceinline__ float SquaresOf(const float (&values)[8]) {
-  float squares[8];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) squares[i] = values[i] * values[i];
-  return TreeSum(squares);
-}
-
 /// How one row is launched, beside what all rows are: host and kernel agree on it.
 struct OneRowArguments {
   MatVecArguments of;
-  int ranks;       // blocks of a cluster, which share the columns
   int together;    // tiles that go to one cluster
   int each, more;  // such runs of tiles of a cluster; so many have one more
   int slice;       // units of columns of a block, but for the last of a cluster
-  int tiles_of_round;
-  float per_column;  // 1 / columns
 };
-
-#if __CUDA_ARCH__ >= 900
-/// A warp's way through the steps of a round: those of a set of kTiles tiles follow one another. A
-/// last tile that has no other beside it counts less.
-template <int kTiles, int kWarps>
-struct StepWalk {
-  int sets = 0;                     // whole ones of this round
-  int left = 0, set = 0, step = 0;  // steps of this warp; where it is
-
-  __device__ void Begin(int tiles, int steps, int warp) {
-    sets = tiles / kTiles;
-    const int whole = sets * steps, all = tiles * steps;
-    const auto place = [&](int w) {
-      const int at = all * w / kWarps;
-      return at < kTiles * whole ? at / kTiles : at - (kTiles - 1) * whole;
-    };
-    const int begin = place(warp);
-    left = place(warp + 1) - begin;
-    set = static_cast<int>(static_cast<unsigned>(begin) / static_cast<unsigned>(steps));
-    step = begin - set * steps;
-  }
-};
-#endif
 
 template <int kBits, int kScales, bool kOffsets>
 __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kThreads +
@@ -115,7 +69,7 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
   __shared__ float row_squares[kWarps];
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  const int ranks = arguments.ranks;  // a power of two
+  const int ranks = a.ranks;  // a power of two
   const int rank = static_cast<int>(blockIdx.x) & (ranks - 1);
   const int cluster = static_cast<int>(blockIdx.x) / ranks;
   const int k_begin = arguments.slice * rank;
@@ -124,7 +78,7 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
   const int together = arguments.together;
   const int tile_begin = (arguments.each * cluster + min(cluster, arguments.more)) * together;
   const int tiles = (arguments.each + (cluster < arguments.more ? 1 : 0)) * together;
-  const int tiles_of_round = arguments.tiles_of_round;
+  const int tiles_of_round = a.tiles_of_round;
 
   if (warp >= kWarps) {  // without work: it is there until the others have multiplied
     if (ranks > 1) ArriveAtCluster();
@@ -151,8 +105,8 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
   const int groups = 2 * kColumns * ((arguments.slice + kColumns - 1) / kColumns);
   std::byte* const folds = input + groups * Input::kGroupBytes;
   float* const slots = reinterpret_cast<float*>(folds + groups * kFolds * Input::kFoldBytes);
-  const int slot_floats = arguments.tiles_of_round * 16;  // of a warp
-  float* const totals = slots + kWarps * slot_floats;     // of each rank
+  const int slot_floats = a.tiles_of_round * 16;       // of a warp
+  float* const totals = slots + kWarps * slot_floats;  // of each rank
 
   // The way of the copies, which run ahead; lane 0 goes it.
   StepWalk<kTiles, kWarps> load;
@@ -435,8 +389,7 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
       float of_warps[kWarps];
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) of_warps[w] = row_squares[w];
-      row_factor =
-          rsqrtf(TreeSum(of_warps) * arguments.per_column + static_cast<float>(a.input.eps));
+      row_factor = rsqrtf(TreeSum(of_warps) * a.per_column + static_cast<float>(a.input.eps));
     }
     const auto sum_of = [&](int i) {
       float of_warps[kWarps];
@@ -559,19 +512,18 @@ void LaunchOneRow(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) {
       a.paired || (a.tiles % 2 == 0 && a.tiles * ranks >= kManyTiles * multiprocessors);
   const int together = of_row.together = pairs ? 2 : 1;
   a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, multiprocessors / ranks));
-  of_row.ranks = ranks;
+  a.ranks = ranks;
   of_row.each = a.tiles / together / a.clusters;
   of_row.more = a.tiles / together % a.clusters;
   of_row.slice = slice_of(ranks);
-  of_row.per_column = 1.0f / static_cast<float>(a.cols);
   const int tiles = (of_row.each + (of_row.more > 0 ? 1 : 0)) * together;
   const auto rounds_of = [&](int most) { return static_cast<int>(CeilDiv(tiles, most)); };
   int most = kMostTiles;
   while (most > 2 && shared_of(ranks, std::min(tiles, most)) > kMostOneRowShared) most -= 2;
   // Rounds alike, each of whole pairs.
-  of_row.tiles_of_round =
+  a.tiles_of_round =
       std::min(tiles, static_cast<int>(CeilDiv(CeilDiv(tiles, rounds_of(most)), 2)) * 2);
-  int shared = shared_of(ranks, of_row.tiles_of_round), threads = Shape::kThreads;
+  int shared = shared_of(ranks, a.tiles_of_round), threads = Shape::kThreads;
   if (plan.turn == 0) {
     shared = std::max(shared, kSharedOfTurn);
   } else {
@@ -585,18 +537,18 @@ void LaunchOneRow(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) {
 }
 
 template <int kBits>
-void LaunchMatVec(MatVecPlan& plan, int scales, bool offsets, std::byte* scratch,
-                  int multiprocessors, cudaStream_t stream) {
+void LaunchMatVec(MatVecPlan& plan, int scales, bool offsets, int multiprocessors,
+                  cudaStream_t stream) {
   const auto of_rows = [&]<int kScales, bool kOffsets>() {
     const int rows = plan.arguments.rows;
     if (rows == 1) {
       LaunchOneRow<kBits, kScales, kOffsets>(plan, multiprocessors, stream);
     } else if (rows <= 4) {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 4>(plan, scratch, multiprocessors, stream);
+      LaunchMatVecOf<kBits, kScales, kOffsets, 4>(plan, multiprocessors, stream);
     } else if (rows <= 8) {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 8>(plan, scratch, multiprocessors, stream);
+      LaunchMatVecOf<kBits, kScales, kOffsets, 8>(plan, multiprocessors, stream);
     } else {
-      LaunchMatVecOf<kBits, kScales, kOffsets, 16>(plan, scratch, multiprocessors, stream);
+      LaunchMatVecOf<kBits, kScales, kOffsets, 16>(plan, multiprocessors, stream);
     }
   };
   const auto of_offsets = [&]<int kScales>() {

@@ -38,7 +38,7 @@ void Pack(const Source& from, const Source& to, cudaStream_t stream);
 /// their own, so that 11 bits are left of the largest of them.
 enum class InputKind : int {
   kPlain,   // x
-  kNorm,    // x / sqrt(mean(x²) + eps) * other[0]: the mean in double, of one row in float
+  kNorm,    // x / sqrt(mean(x²) + eps) * other[0]
   kSwiGlu,  // silu(x) * other
 };
 struct ProductInput {
@@ -60,19 +60,15 @@ struct PackedProduct {
 inline constexpr Index kMostPackedRows = 16, kMostPackedProducts = 4;
 /// Whether they may be multiplied in one launch: their units are alike.
 [[nodiscard]] bool Alike(const Source& a, const Source& b) noexcept;
-/// Bytes of scratch for an input of this many rows, which is formatted there before products of
-/// more than one row.
-[[nodiscard]] Index InputBytes(const Source& w, Index rows) noexcept;
 /// y = x Wᵀ + bias, or y += x Wᵀ + bias, for up to kMostPackedProducts matrices that are alike and
 /// up to kMostPackedRows rows. Float sums in an order that depends on shapes and on the number of
 /// multiprocessors alone. Rows of x and of `other` are multiples of 16 bytes and begin at one.
-/// scratch: InputBytes. turn: 0 or 1, another one than that of the product of one row before it on
-/// the stream, which it overlaps: two kernels of one turn do not fit on a multiprocessor together.
+/// turn: 0 or 1, another one than that of the product of one row before it on the stream, which it
+/// overlaps: two kernels of one turn do not fit on a multiprocessor together.
 /// gates: two products of as many rows, added to nothing; the first becomes silu(first) * second,
 /// and the second is not written. False where it cannot do that: both are written then.
 bool MultiplyPacked(const ProductInput& input, std::span<const PackedProduct> products, bool add,
-                    bool gates, std::byte* scratch, int turn, int multiprocessors,
-                    cudaStream_t stream);
+                    bool gates, int turn, int multiprocessors, cudaStream_t stream);
 
 /// out = what products multiply in place of x: rounded as InputKind says. [x.rows, x.cols]
 void RoundInput(Block<const float> x, Block<float> out, cudaStream_t stream);
