@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "lieq/base/rng.h"
 #include "tests/support/error_of.h"
+#include "tests/support/plain_sampler.h"
 
 namespace lieq {
 namespace {
@@ -136,6 +138,67 @@ TEST(Sampling, RefusesLogitsThatAreNotFinite) {
       EXPECT_NE(
           ErrorOf([&] { return sampler.Next(std::vector<float>{0, bad, 1}); }).find("not finite"),
           std::string::npos);
+    }
+  }
+}
+
+/// count logits of a kind: spread, few different ones, one value, signed zeros, large ones.
+std::vector<float> Cases(std::size_t count, int kind) {
+  Rng rng(count * 8 + static_cast<std::size_t>(kind));
+  std::vector<float> logits(count);
+  for (float& logit : logits) {
+    const double x = rng.Normal();
+    logit = static_cast<float>(kind == 0   ? 4 * x
+                               : kind == 1 ? std::round(2 * x)
+                               : kind == 2 ? -3.5
+                               : kind == 3 ? (x < 0 ? -0.0 : 0.0)
+                                           : 1e37 * x);
+  }
+  return logits;
+}
+
+TEST(Sampling, IsWhatSortingAllTokensGives) {
+  const SamplingOptions options[] = {{},
+                                     {.temperature = 1},
+                                     {.temperature = 0.7, .top_k = 1},
+                                     {.temperature = 0.7, .top_k = 20, .top_p = 0.95},
+                                     {.temperature = 2, .top_k = 64, .min_p = 0.01},
+                                     {.temperature = 1, .top_k = 1024},
+                                     {.temperature = 1, .top_k = 1500, .top_p = 0.9},
+                                     {.temperature = 1, .top_p = 0.9},
+                                     {.temperature = 3, .top_p = 0.999},
+                                     {.temperature = 1, .top_p = 0.5, .min_p = 0.1},
+                                     {.temperature = 1, .min_p = 0.05},
+                                     {.temperature = 0.3, .min_p = 1},
+                                     {.temperature = 1, .min_p = 1e-30}};
+  for (const std::size_t count : {1u, 5u, 63u, 64u, 65u, 1000u, 5000u}) {
+    for (int kind = 0; kind < 5; ++kind) {
+      const std::vector<float> logits = Cases(count, kind);
+      for (const SamplingOptions& each : options) {
+        Sampler sampler(each, 7);
+        PlainSampler plain(each, 7);
+        for (int draw = 0; draw < 8; ++draw) {
+          ASSERT_EQ(sampler.Next(logits), plain.Next(logits))
+              << count << " logits of kind " << kind << ", top_k " << each.top_k << ", top_p "
+              << each.top_p << ", min_p " << each.min_p << ", draw " << draw;
+        }
+      }
+    }
+  }
+}
+
+TEST(Sampling, FindsWhatIsNotFiniteWhereverItIs) {
+  for (const std::size_t count : {1u, 64u, 200u}) {
+    for (std::size_t at = 0; at < count; at += 7) {
+      std::vector<float> logits = Cases(count, 0);
+      for (const float bad :
+           {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+            -std::numeric_limits<float>::infinity()}) {
+        logits[at] = bad;
+        Sampler sampler({.temperature = 1, .top_k = 3}, 1);
+        EXPECT_NE(ErrorOf([&] { return sampler.Next(logits); }).find("not finite"),
+                  std::string::npos);
+      }
     }
   }
 }

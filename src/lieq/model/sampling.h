@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lieq/base/rng.h"
@@ -41,12 +42,28 @@ class Sampler {
     double weight = 0;  // probability relative to that of the likeliest
   };
 
+  [[nodiscard]] static bool Likelier(const Candidate& a, const Candidate& b);
+
   [[nodiscard]] TokenId Choose(std::span<const float> logits);
-  void Truncate();
+  /// False where one is not finite.
+  [[nodiscard]] bool ReadBlocks(std::span<const float> logits);
+  [[nodiscard]] TokenId Likeliest(std::span<const float> logits) const;
+  // Candidates, in the order in which their weights are added up.
+  void TakeTopK(std::span<const float> logits, double largest);
+  void TakeLikely(std::span<const float> logits, double largest);
+  void TakeAll(std::span<const float> logits, double largest);
+  void KeepLikeliestShare(double total);
+  void SortByWeight();
   void TruncateByShare();
+  void TruncateByShareOf(double total);
+  void TruncateByLeast();
+  [[nodiscard]] double Weight(float logit, double largest) const;
 
   SamplingOptions options_;
   Rng rng_;
+  std::vector<std::int32_t> blocks_;  // the largest logit of each block, as an ordered number
+  std::vector<std::pair<std::int32_t, TokenId>> top_;
+  std::vector<double> weights_;  // of all tokens
   std::vector<Candidate> candidates_;
   std::set<TokenId> seen_;        // where there is a penalty
   std::vector<float> penalized_;  // logits
