@@ -149,6 +149,12 @@ void BatchEngine::Step() {
   }
   if (parts.empty()) return;
   const View<const float, 2> logits = decoder_.Append(parts);
+  struct Ready {
+    Slot& slot;
+    std::span<const float> logits;
+    TokenId token = 0;
+  };
+  std::vector<Ready> ready;
   for (std::size_t p = 0; p < parts.size(); ++p) {
     Slot& slot = slots_[Size(parts[p].sequence)];
     const std::span<const TokenId> added = parts[p].tokens;
@@ -158,12 +164,16 @@ void BatchEngine::Step() {
       if (slot.read < static_cast<Index>(slot.request.prompt.size())) continue;
     }
     // Rows of logits beyond the tokenizer's tokens are padding, and have no text.
-    Take(slot, logits.Row(static_cast<Index>(p)).first(Size(tokenizer_.vocab())));
+    ready.push_back({slot, logits.Row(static_cast<Index>(p)).first(Size(tokenizer_.vocab()))});
   }
+  session_.pool().ParallelFor(static_cast<Index>(ready.size()), [&](Index i, int) {
+    Ready& each = ready[Size(i)];
+    each.token = each.slot.sampler->Next(each.logits);
+  });
+  for (const Ready& each : ready) Take(each.slot, each.token);
 }
 
-void BatchEngine::Take(Slot& slot, std::span<const float> logits) {
-  const TokenId token = slot.sampler->Next(logits);
+void BatchEngine::Take(Slot& slot, TokenId token) {
   if (std::ranges::binary_search(ends_, token)) {
     End(slot, Finish::kEndToken);
     return;

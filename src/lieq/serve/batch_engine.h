@@ -81,7 +81,7 @@ class BatchEngine {
   /// Tokens that the slot adds in this step; room: rows that prompts may still take.
   [[nodiscard]] std::span<const TokenId> Part(Slot& slot, Index& room) const;
   void Step();
-  void Take(Slot& slot, std::span<const float> logits);
+  void Take(Slot& slot, TokenId token);
   void End(Slot& slot, Finish finish, std::string error = {});
   void EndAll();
 
