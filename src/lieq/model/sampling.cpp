@@ -97,6 +97,11 @@ TokenId Sampler::Choose(std::span<const float> logits) {
   if (options_.temperature == 0) return best;
   const auto largest = static_cast<double>(logits[Size(best)]);
   const auto count = static_cast<Index>(logits.size());
+  if ((options_.top_k == 0 || options_.top_k >= count) && options_.top_p >= 1 &&
+      options_.min_p <= 0) {
+    WeighAll(logits, largest);
+    return static_cast<TokenId>(Draw(weights_, [](double weight) { return weight; }));
+  }
   candidates_.clear();
   if (options_.top_k > 0 && options_.top_k < count && options_.top_k <= kMostTopK) {
     TakeTopK(logits, largest);
@@ -105,16 +110,26 @@ TokenId Sampler::Choose(std::span<const float> logits) {
   } else {
     TakeAll(logits, largest);
   }
+  return candidates_[Draw(candidates_, [](const Candidate& each) { return each.weight; })].token;
+}
+
+template <class Choice, class WeightOfChoice>
+std::size_t Sampler::Draw(const std::vector<Choice>& choices, const WeightOfChoice& weight_of) {
   double total = 0;
-  for (const Candidate& candidate : candidates_) total += candidate.weight;
+  for (const Choice& choice : choices) total += weight_of(choice);
   const double drawn = rng_.Uniform() * total;
   double sum = 0;
-  for (const Candidate& candidate : candidates_) {
-    sum += candidate.weight;
-    if (drawn < sum) return candidate.token;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    sum += weight_of(choices[i]);
+    if (drawn < sum) return i;
   }
   // drawn < total in exact arithmetic; its rounding may reach it.
-  return candidates_.back().token;
+  return choices.size() - 1;
+}
+
+void Sampler::WeighAll(std::span<const float> logits, double largest) {
+  weights_.resize(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) weights_[i] = Weight(logits[i], largest);
 }
 
 bool Sampler::Likelier(const Candidate& a, const Candidate& b) {
@@ -168,12 +183,9 @@ void Sampler::TakeLikely(std::span<const float> logits, double largest) {
 }
 
 void Sampler::TakeAll(std::span<const float> logits, double largest) {
-  weights_.resize(logits.size());
+  WeighAll(logits, largest);
   double total = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    weights_[i] = Weight(logits[i], largest);
-    total += weights_[i];
-  }
+  for (const double weight : weights_) total += weight;
   const auto count = static_cast<Index>(logits.size());
   const bool all = options_.top_k == 0 || options_.top_k >= count;
   const bool by_share = all && options_.top_p < 1;
@@ -184,7 +196,6 @@ void Sampler::TakeAll(std::span<const float> logits, double largest) {
   for (std::size_t i = 0; i < weights_.size(); ++i) {
     if (weights_[i] >= least) candidates_.push_back({static_cast<TokenId>(i), weights_[i]});
   }
-  if (all && options_.top_p >= 1 && options_.min_p <= 0) return;
   if (by_share) KeepLikeliestShare(total);
   SortByWeight();
   if (!all) candidates_.resize(Size(options_.top_k));

@@ -48,6 +48,11 @@ class Sampler {
   /// False where one is not finite.
   [[nodiscard]] bool ReadBlocks(std::span<const float> logits);
   [[nodiscard]] TokenId Likeliest(std::span<const float> logits) const;
+  void WeighAll(std::span<const float> logits, double largest);
+  /// Which of them, as likely as its weight is of all.
+  template <class Choice, class WeightOfChoice>
+  [[nodiscard]] std::size_t Draw(const std::vector<Choice>& choices,
+                                 const WeightOfChoice& weight_of);
   // Candidates, in the order in which their weights are added up.
   void TakeTopK(std::span<const float> logits, double largest);
   void TakeLikely(std::span<const float> logits, double largest);
