@@ -370,6 +370,7 @@ TEST_F(CudaOperations, CachedAttentionAgreesWithTheProcessorsOnTheSameType) {
       };
       const Matrix<float> expected = attended(*on_cpu);
       EXPECT_LE(LargestDifference(expected, attended(*on_gpu)), 1e-4) << Name(type);
+      // Of factors of 16 bits, as above.
       EXPECT_LE(LargestDifference(expected, attended(*rounded)), 1e-3) << Name(type);
     }
   }

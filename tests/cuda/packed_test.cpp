@@ -15,6 +15,10 @@ namespace {
 
 using Codes = std::shared_ptr<const QMatrix>;
 
+struct Shape {
+  Index rows, in, out;
+};
+
 class CudaPacked : public BothDevices {
  protected:
   void SetUp() override {
@@ -77,11 +81,37 @@ class CudaPacked : public BothDevices {
     }
   }
 
-  std::unique_ptr<Device> packed;
-};
+  /// Shapes at every width and groups of 32 to 128, each product three times: kernels overlap and
+  /// take turns, and their results must not mix. Of products of more than `most` multiplications
+  /// one in `every`: sums on the host are slow.
+  void CheckOneAfterAnother(std::span<const Shape> shapes, std::uint64_t seed, Index most,
+                            std::uint64_t every) {
+    for (const auto& [rows, in, out] : shapes) {
+      for (const int bits : {2, 3, 4, 8}) {
+        for (const Index group : {32, 64, 128}) {
+          const Grid grid{.bits = bits,
+                          .group_size = group,
+                          .offset = bits == 4 ? Offset::kFloat : Offset::kHalf};
+          ++seed;
+          if (in % group != 0 || (in * out * rows > most && seed % every != 0)) continue;
+          const Matrix<float> x = RandomMatrix(rows, in, seed),
+                              start = RandomMatrix(rows, out, seed + 1);
+          const bool add = seed % 2 == 0;
+          const auto w = std::make_shared<const QMatrix>(RandomQMatrix(out, in, grid, seed));
+          const DeviceMatrix on = Uploaded(*packed, x), y = Uploaded(*packed, start);
+          const Prepared prepared = packed->Prepare(w);
+          for (int again = 0; again < 3; ++again) {
+            packed->Matmul(on.view(), *prepared, {}, y.view(), add && again == 2);
+            if (add && again < 2) packed->Upload(start.view(), y.view());
+          }
+          Check(x, *w, nullptr, add ? &start : nullptr, Downloaded(*packed, y));
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
 
-struct Shape {
-  Index rows, in, out;
+  std::unique_ptr<Device> packed;
 };
 
 TEST_F(CudaPacked, AgreeWithTheDefinitionForEveryGridAndShape) {
@@ -179,69 +209,19 @@ TEST_F(CudaPacked, TilesOfManyBlocksAndManyTilesOfABlock) {
 }
 
 TEST_F(CudaPacked, OneRowMeetsManyTilesOfABlockAndManyBlocksOfATile) {
-  std::uint64_t seed = 170;
   // Rounds of tiles in which some warps have nothing; columns that blocks of a cluster share, not
   // evenly; a last tile that has no other beside it; more rows than tiles fill.
   constexpr Shape kShapes[] = {{1, 128, 40000}, {1, 24576, 20}, {1, 640, 9001},
                                {1, 9728, 2560}, {1, 9856, 330}, {1, 64, 4300}};
-  for (const auto& [rows, in, out] : kShapes) {
-    for (const int bits : {2, 3, 4, 8}) {
-      for (const Index group : {32, 64, 128}) {
-        const Grid grid{.bits = bits,
-                        .group_size = group,
-                        .offset = bits == 4 ? Offset::kFloat : Offset::kHalf};
-        ++seed;
-        // Of large ones a few: sums on the host are slow.
-        if (in % group != 0 || (in * out > 1 << 20 && seed % 3 != 0)) continue;
-        const Matrix<float> x = RandomMatrix(rows, in, seed),
-                            start = RandomMatrix(1, out, seed + 1);
-        const bool add = seed % 2 == 0;
-        const auto w = std::make_shared<const QMatrix>(RandomQMatrix(out, in, grid, seed));
-        const DeviceMatrix on = Uploaded(*packed, x), y = Uploaded(*packed, start);
-        const Prepared prepared = packed->Prepare(w);
-        // Kernels overlap and take turns: one after another, whose results must not mix.
-        for (int again = 0; again < 3; ++again) {
-          packed->Matmul(on.view(), *prepared, {}, y.view(), add && again == 2);
-          if (add && again < 2) packed->Upload(start.view(), y.view());
-        }
-        Check(x, *w, nullptr, add ? &start : nullptr, Downloaded(*packed, y));
-        if (HasFatalFailure()) return;
-      }
-    }
-  }
+  CheckOneAfterAnother(kShapes, 170, 1 << 20, 3);
 }
 
 TEST_F(CudaPacked, FewRowsMeetManyTilesOfABlockAndManyBlocksOfATile) {
-  std::uint64_t seed = 270;
   // Rounds of tiles; columns that two, four and eight blocks share, not evenly; fewer steps than
   // warps; a last tile that has no other beside it; rows that fill up a tile of the result.
   constexpr Shape kShapes[] = {{16, 128, 40000}, {16, 24576, 33}, {7, 640, 9001},  {4, 9728, 2560},
                                {12, 1216, 330},  {2, 2560, 90},   {16, 3072, 700}, {9, 64, 4300}};
-  for (const auto& [rows, in, out] : kShapes) {
-    for (const int bits : {2, 3, 4, 8}) {
-      for (const Index group : {32, 64, 128}) {
-        const Grid grid{.bits = bits,
-                        .group_size = group,
-                        .offset = bits == 4 ? Offset::kFloat : Offset::kHalf};
-        ++seed;
-        // Of large ones a few: sums on the host are slow.
-        if (in % group != 0 || (in * out * rows > 1 << 22 && seed % 5 != 0)) continue;
-        const Matrix<float> x = RandomMatrix(rows, in, seed),
-                            start = RandomMatrix(rows, out, seed + 1);
-        const bool add = seed % 2 == 0;
-        const auto w = std::make_shared<const QMatrix>(RandomQMatrix(out, in, grid, seed));
-        const DeviceMatrix on = Uploaded(*packed, x), y = Uploaded(*packed, start);
-        const Prepared prepared = packed->Prepare(w);
-        // Kernels overlap: one after another, whose results must not mix.
-        for (int again = 0; again < 3; ++again) {
-          packed->Matmul(on.view(), *prepared, {}, y.view(), add && again == 2);
-          if (add && again < 2) packed->Upload(start.view(), y.view());
-        }
-        Check(x, *w, nullptr, add ? &start : nullptr, Downloaded(*packed, y));
-        if (HasFatalFailure()) return;
-      }
-    }
-  }
+  CheckOneAfterAnother(kShapes, 270, 1 << 22, 5);
 }
 
 TEST_F(CudaPacked, ScalesAndMinimaOfAnySizeKeepTheirPrecision) {

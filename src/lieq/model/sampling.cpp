@@ -1,10 +1,8 @@
 #include "lieq/model/sampling.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
-#include <functional>
 
 #include "lieq/base/assert.h"
 #include "lieq/base/error.h"

@@ -64,8 +64,8 @@ __global__ void __launch_bounds__(kPairThreads, 2)
   const auto head = static_cast<std::int32_t>(blockIdx.y);
   // The longest first: they see the most keys.
   const std::int32_t begin = (tiles - 1 - static_cast<std::int32_t>(blockIdx.x) % tiles) * kOwn;
-  const Index window = static_cast<std::int32_t>(blockIdx.x) / tiles;
-  const Index first = window * a.length, first_tile = window * tiles;
+  const Index before = static_cast<std::int32_t>(blockIdx.x) / tiles;  // windows before this one
+  const Index first = before * a.length, first_tile = before * tiles;
   const Index kv_head = head / (a.heads / a.kv_heads);
   const std::int32_t rows = min(kOwn, a.length - begin), end = begin + rows;
   const std::int32_t seen = a.window == 0 ? 0 : max(0, begin + 1 - a.window);
@@ -92,7 +92,8 @@ __global__ void __launch_bounds__(kPairThreads, 2)
 
   float scores[T::kEights][4], dp[T::kEights][4];
   int stage = 0;
-  /// Calls use(keys, whether all see all) with scores and dp; then tiles from `next` on are copied.
+  // Calls use(first key, keys, whether all queries see all of them) with scores and dp. again:
+  // another pass follows, whose first tile is copied while the last one is used.
   const auto each_tile = [&](bool again, const auto& use) {
     for (std::int32_t t = start; t < end; t += kOther) {
       const std::int32_t next = t + kOther < end ? t + kOther : again ? start : end;
@@ -188,8 +189,8 @@ __global__ void __launch_bounds__(kPairThreads, 2)
   const auto kv_head = static_cast<std::int32_t>(blockIdx.y);
   // The first are seen by the most.
   const std::int32_t begin = static_cast<std::int32_t>(blockIdx.x) % tiles * kOwn;
-  const Index window = static_cast<std::int32_t>(blockIdx.x) / tiles;
-  const Index first = window * a.length, first_tile = window * tiles;
+  const Index before = static_cast<std::int32_t>(blockIdx.x) / tiles;  // windows before this one
+  const Index first = before * a.length, first_tile = before * tiles;
   const std::int32_t rows = min(kOwn, a.length - begin);
   const std::int32_t end = a.window == 0 ? a.length : min(a.length, begin + rows - 1 + a.window);
   const std::int32_t start = begin / kOther * kOther, shared_by = a.heads / a.kv_heads;

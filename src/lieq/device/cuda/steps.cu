@@ -51,15 +51,10 @@ __global__ void RopeKernel(Block<float> x, Block<const float> cosine, Block<cons
   at[half] = b * c + a * s;
 }
 
-/// Calls `apply` for every element: each thread takes four that lie kThreads apart.
+/// Calls `apply` for every element.
 template <class Function>
 __global__ void ElementsKernel(Index cols, Function apply) {
-  const Index row = blockIdx.x;
-  Index col = Index{blockIdx.y} * (4 * kThreads) + threadIdx.x;
-#pragma unroll
-  for (int i = 0; i < 4; ++i, col += kThreads) {
-    if (col < cols) apply(row, col);
-  }
+  ForColumns<kThreads>(cols, apply);
 }
 
 template <class Function>
