@@ -114,6 +114,14 @@ __device__ __forceinline__ void StoreToBlock(std::uint32_t address, unsigned ran
       "r"(barrier), "r"(__float_as_uint(value)), "r"(rank)
       : "memory");
 }
+/// A float in the shared memory of a block of the cluster, at the same address as here.
+__device__ __forceinline__ float LoadOfBlock(std::uint32_t address, unsigned rank) {
+  std::uint32_t there;
+  float v;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(there) : "memory");
+  return v;
+}
 /// Four floats in the shared memory of a block of the cluster, at the same address as here.
 __device__ __forceinline__ float4 LoadFourOfBlock(std::uint32_t address, unsigned rank) {
   std::uint32_t there;

@@ -35,6 +35,7 @@ struct MatVecArguments {
   int tiles, units_per_row;  // of all parts; columns / 128
   int cols, rows;            // of the weights, of x
   int clusters, ranks;       // ranks: blocks of a cluster, which share the columns
+  int each, more;            // runs of tiles of a cluster, one or a pair; so many have one more
   int tiles_of_round, slots;
   float per_column;  // 1 / columns
   float zero;
@@ -259,7 +260,7 @@ __device__ __forceinline__ float4 operator*(float4 a, float b) {
 #if __CUDA_ARCH__ >= 900
 /// Four floats at an address of this block's, added up over the blocks of a cluster by rank.
 template <int kRanks>
-__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address) {
+__device__ __forceinline__ float4 FoursOfRanks(std::uint32_t address) {
   float4 of_ranks[kRanks];
 #pragma unroll
   for (int rank = 0; rank < kRanks; ++rank) of_ranks[rank] = LoadFourOfBlock(address, rank);
@@ -268,11 +269,23 @@ __device__ __forceinline__ float4 SumOfRanks(std::uint32_t address) {
   for (int rank = 1; rank < kRanks; ++rank) sum = sum + of_ranks[rank];
   return sum;
 }
-__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address, int ranks) {
-  if (ranks == 8) return SumOfRanks<8>(address);
-  if (ranks == 4) return SumOfRanks<4>(address);
-  if (ranks == 2) return SumOfRanks<2>(address);
-  return SumOfRanks<1>(address);
+__device__ __forceinline__ float4 FoursOfRanks(std::uint32_t address, int ranks) {
+  if (ranks == 8) return FoursOfRanks<8>(address);
+  if (ranks == 4) return FoursOfRanks<4>(address);
+  if (ranks == 2) return FoursOfRanks<2>(address);
+  return FoursOfRanks<1>(address);
+}
+/// The same of one float.
+__device__ __forceinline__ float SumOfRanks(std::uint32_t address, int ranks) {
+  constexpr int kMostRanks = 8;
+  float of_ranks[kMostRanks], sum = 0;
+#pragma unroll
+  for (int rank = 0; rank < kMostRanks; ++rank) {
+    of_ranks[rank] = rank < ranks ? LoadOfBlock(address, rank) : 0.0f;
+  }
+#pragma unroll
+  for (int rank = 0; rank < kMostRanks; ++rank) sum += of_ranks[rank];
+  return sum;
 }
 #endif
 
@@ -305,17 +318,17 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
   constexpr int kWarps = kMatVecWarps;
 
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ float row_factors[kRows];
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int ranks = a.ranks, tiles_of_round = a.tiles_of_round;
-  const int cluster = static_cast<int>(blockIdx.x) / ranks;
-  const int rank = static_cast<int>(blockIdx.x) % ranks;
-  const int k_begin = a.units_per_row * rank / ranks;
-  const int slice = a.units_per_row * (rank + 1) / ranks - k_begin;
+  const int rank_bits = 31 - __clz(ranks);  // a power of two: nothing is divided by it
+  const int cluster = static_cast<int>(blockIdx.x) >> rank_bits;
+  const int rank = static_cast<int>(blockIdx.x) & (ranks - 1);
+  const int k_begin = (a.units_per_row * rank) >> rank_bits;
+  const int slice = ((a.units_per_row * (rank + 1)) >> rank_bits) - k_begin;
   const int together = a.paired ? 2 : 1;  // tiles of one block
-  const int tile_begin = a.tiles / together * cluster / a.clusters * together;
-  const int tiles = a.tiles / together * (cluster + 1) / a.clusters * together - tile_begin;
+  const int tile_begin = (a.each * cluster + min(cluster, a.more)) * together;
+  const int tiles = (a.each + (cluster < a.more ? 1 : 0)) * together;
   const int groups = slice * 2;
 
   const std::uint32_t base = SharedAddress(shared);
@@ -323,13 +336,14 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
   const std::uint32_t ring = base + Shape::kBarriers + warp * kStages * kStep;
   std::byte* const input = shared + Shape::kRing;
   // Places are those of the largest slice, so that they are the same in all blocks of a cluster.
-  const int most_groups = (a.units_per_row + ranks - 1) / ranks * 2;
+  const int most_groups = ((a.units_per_row + ranks - 1) >> rank_bits) * 2;
   std::byte* const folds = input + most_groups * Input::kGroupBytes;
   float* const slots = reinterpret_cast<float*>(folds + most_groups * kFolds * Input::kFoldBytes);
   float* const totals = slots + kWarps * a.slots * kSlot;
   float* const block_squares = totals + tiles_of_round * kSums;  // [kRows]
   float* const squares = block_squares + kRows;                  // [groups, kRows]
-  // Of each set of a round: the slot of the first warp that has a part in it, and the last warp.
+  // Of each set of a round: the first warp that has a part in it, times 2^16, and its slot; and the
+  // last warp.
   int* const first_slots = reinterpret_cast<int*>(squares + most_groups * kRows);
   int* const last_warps = first_slots + tiles_of_round;
 
@@ -404,7 +418,7 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
   };
   // Blocks of a cluster share the results of a round, each a run of them, by fours.
   const auto fours_of = [&](int of_round) {
-    return (a.paired ? of_round / 2 : of_round) * (kSums / 4) / ranks;
+    return ((a.paired ? of_round / 2 : of_round) * (kSums / 4)) >> rank_bits;
   };
   // What a thread's first results are added to is asked for ahead of the work.
   Place first_place;
@@ -448,17 +462,25 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
         ask(a.input.other, item, true, others[n]);
       }
     }
-#pragma unroll
-    for (int n = 0; n < kAhead; ++n) {
-      const int item = begin + n * kWarps, row = row_of(item);
-      if (item >= items) break;  // a whole warp
+    // Not unrolled, but what was asked for moves up: code that runs once takes as long to be
+    // fetched as to run.
+#pragma unroll 1
+    for (int item = begin; item < min(items, begin + kAhead * kWarps); item += kWarps) {
+      const int row = row_of(item);
       if (norms) {
-        const float of_group = OverLanes<8>(SquaresOf(values[n]), Add{});
+        const float of_group = OverLanes<8>(SquaresOf(values[0]), Add{});
         if (octet == 0) squares[item / kItems * kRows + row] = of_group;
       }
-      Combine(a.input.kind, values[n], others[n]);
-      FormatGroup<kBits, kRows, kFolds>(values[n], true, item / kItems, row, octet,
+      Combine(a.input.kind, values[0], others[0]);
+      FormatGroup<kBits, kRows, kFolds>(values[0], true, item / kItems, row, octet,
                                         SumFactor<kOffsets>(a.zero), input, folds);
+#pragma unroll
+      for (int n = 1; n < kAhead; ++n) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          values[n - 1][i] = values[n][i], others[n - 1][i] = others[n][i];
+        }
+      }
     }
   }
   __syncthreads();
@@ -626,7 +648,7 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
         }
       }
       if (lane == 0) {
-        if (walk.step == 0) first_slots[walk.set] = slot;
+        if (walk.step == 0) first_slots[walk.set] = warp << 16 | slot;
         if (walk.step + count == slice) last_warps[walk.set] = warp;
       }
       walk.left -= count;
@@ -641,9 +663,10 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
       const auto part = [&](int slot) {
         return *reinterpret_cast<const float4*>(slots + slot * kSlot + at);
       };
-      float4 sum = part(from);
+      float4 sum = part(from & 0xffff);
       // To the warps behind the first one it is the first of their sets.
-      for (int w = from / a.slots + 1; w <= last_warp; ++w) sum = sum + part(w * a.slots);
+#pragma unroll 1
+      for (int w = (from >> 16) + 1; w <= last_warp; ++w) sum = sum + part(w * a.slots);
       *reinterpret_cast<float4*>(totals + i) = sum;
     }
     if (ranks > 1) {
@@ -651,30 +674,27 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
     } else {
       __syncthreads();
     }
-    if (norms && round == 0) {
-      if (threadIdx.x < kRows / 4) {
-        const float4 sum = SumOfRanks(SharedAddress(block_squares + threadIdx.x * 4), ranks);
-        const float eps = static_cast<float>(a.input.eps);
-        row_factors[threadIdx.x * 4] = rsqrtf(sum.x * a.per_column + eps);
-        row_factors[threadIdx.x * 4 + 1] = rsqrtf(sum.y * a.per_column + eps);
-        row_factors[threadIdx.x * 4 + 2] = rsqrtf(sum.z * a.per_column + eps);
-        row_factors[threadIdx.x * 4 + 3] = rsqrtf(sum.w * a.per_column + eps);
-      }
-      __syncthreads();
-    }
     const int fours = fours_of(of_round);
-    const std::uint32_t of_totals = SharedAddress(totals);
+    const std::uint32_t of_totals = SharedAddress(totals),
+                        of_squares = SharedAddress(block_squares);
 #pragma unroll 1
     for (int four = threadIdx.x; four < fours; four += kMatVecThreads) {
       const int i = (rank * fours + four) * 4;
-      const float factor = norms ? row_factors[SumOfPlace(i % kSums).col] : 1.0f;
+      float squares_of_row = 0;
+      if (norms) {
+        squares_of_row = SumOfRanks(of_squares + SumOfPlace(i % kSums).col * 4, ranks);
+      }
+      const auto factor = [&] {
+        return norms ? rsqrtf(squares_of_row * a.per_column + static_cast<float>(a.input.eps))
+                     : 1.0f;
+      };
       if (a.paired) {
         const int of_gate = i / kSums * (2 * kSums) + i % kSums, of_up = of_gate + kSums;
         const Place place = place_of(round, of_gate), other = place_of(round, of_up);
-        const float4 gate_sum = SumOfRanks(of_totals + of_gate * 4, ranks);
-        const float4 up_sum = SumOfRanks(of_totals + of_up * 4, ranks);
-        const float4 gate = bias_of(place) + gate_sum * factor;
-        const float4 up = bias_of(other) + up_sum * factor;
+        const float4 gate_sum = FoursOfRanks(of_totals + of_gate * 4, ranks);
+        const float4 up_sum = FoursOfRanks(of_totals + of_up * 4, ranks);
+        const float4 gate = bias_of(place) + gate_sum * factor();
+        const float4 up = bias_of(other) + up_sum * factor();
         // As the SwiGlu of steps.cu.
         const auto gated = [](float x, float y) { return x / (1.0f + expf(fminf(-x, 88.0f))) * y; };
         StoreFew(
@@ -683,7 +703,7 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
             place.count);
         continue;
       }
-      const float4 sum = SumOfRanks(of_totals + i * 4, ranks) * factor;
+      const float4 sum = FoursOfRanks(of_totals + i * 4, ranks) * factor();
       float4 start = first_start;
       Place place = first_place;
       if (round > 0 || four != static_cast<int>(threadIdx.x)) {
@@ -734,6 +754,8 @@ void LaunchMatVecOf(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) 
   // One too many would run by itself, behind all others; other chips of the kind may hold fewer.
   const int usable = ranks <= 2 ? multiprocessors : std::max(ranks, multiprocessors / 16 * 14);
   a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, usable / ranks));
+  a.each = a.tiles / together / a.clusters;
+  a.more = a.tiles / together % a.clusters;
   const int slice = static_cast<int>(CeilDiv(a.units_per_row, ranks));
   const int least = a.units_per_row / ranks;
   const int tiles = static_cast<int>(CeilDiv(a.tiles / together, a.clusters)) * together;

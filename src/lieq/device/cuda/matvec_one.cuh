@@ -35,21 +35,24 @@ struct OneRowShape {
   static constexpr int kMostColumnBytes = 2432;
   static constexpr int kColumns =
       kTiles == 1 && 2 * kUnit <= kMostColumnBytes ? 2 : 1;  // its units of a tile
-  static constexpr int kWarps = kBits <= 3 ? 12 : 8, kThreads = kWarps * kWarp;
+  static constexpr int kWarps = 12, kThreads = kWarps * kWarp;
   static constexpr int kStep = kTiles * kColumns * kUnit;
   // The ring of a block leaves room for x and sums beside it, twice on a multiprocessor.
   static constexpr int kMostRing = 92 << 10;
   static constexpr int kStages = std::clamp(kMostRing / (kWarps * kStep), 2, 8);
   static constexpr int kBarriers = ((kWarps * kStages + 1) * 8 + 127) / 128 * 128;
   static constexpr int kRing = kBarriers + kWarps * kStages * kStep;
+  // x that needs nothing done has code of its own, which asks for more at once. Of few bits that
+  // makes chains of a long x faster and models slower, whose kernels are fetched anew each time.
+  static constexpr bool kPlainApart = kBits >= 4;
 };
 
 /// How one row is launched, beside what all rows are: host and kernel agree on it.
 struct OneRowArguments {
   MatVecArguments of;
-  int together;    // tiles that go to one cluster
-  int each, more;  // such runs of tiles of a cluster; so many have one more
-  int slice;       // units of columns of a block, but for the last of a cluster
+  int together;  // tiles that go to one cluster
+  int slice;     // units of columns of a block, but for the last of a cluster
+  int early;     // stages that are asked for before x, where that has code of its own
 };
 
 template <int kBits, int kScales, bool kOffsets>
@@ -76,8 +79,8 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
   const int slice = min(arguments.slice, a.units_per_row - k_begin);
   const int steps = (slice + kColumns - 1) / kColumns;
   const int together = arguments.together;
-  const int tile_begin = (arguments.each * cluster + min(cluster, arguments.more)) * together;
-  const int tiles = (arguments.each + (cluster < arguments.more ? 1 : 0)) * together;
+  const int tile_begin = (a.each * cluster + min(cluster, a.more)) * together;
+  const int tiles = (a.each + (cluster < a.more ? 1 : 0)) * together;
   const int tiles_of_round = a.tiles_of_round;
 
   if (warp >= kWarps) {  // without work: it is there until the others have multiplied
@@ -172,7 +175,9 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
   __syncwarp();
   if (load.left > 0) seek();
 #pragma unroll 1
-  for (int stage = 0; stage < kStages; ++stage) copy(stage);
+  for (int stage = 0; stage < (Shape::kPlainApart ? arguments.early : kStages); ++stage) {
+    copy(stage);
+  }
   if (ranks > 1) ArriveAtCluster();  // its barriers are there
   LetNextKernelStart();
   for (int i = lane; i < slot_floats; i += kWarp) slots[warp * slot_floats + i] = 0;
@@ -210,46 +215,72 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
   float first_start = 0, first_start_of_up = 0;
   float* const first_place = places_of(0, threadIdx.x, first_start, first_start_of_up);
 
-  // x becomes factor B: eight lanes take 64 columns, a warp four such groups at once, and twice
-  // that many are asked for ahead. The weights of a norm do not depend on the kernels before.
+  // x becomes factor B: eight lanes take 64 columns, a warp four such groups at once, and some such
+  // fours are asked for together. The weights of a norm do not depend on the kernels before.
   const int octet = lane % 8, first_column = k_begin * static_cast<int>(kUnitColumns) + octet * 8;
   const bool norms = a.input.kind == InputKind::kNorm;
-  float values[2][8] = {}, others[2][8] = {};
   const auto ask = [&](const float* row, int four, float(&to)[8]) {
     const int group = four * 4 + lane / 8;
     LoadEight(row, first_column + group * 64, group < groups ? a.cols : 0, to);
   };
-  if (norms) {
-    ask(a.input.other, warp, others[0]);
-    ask(a.input.other, warp + kWarps, others[1]);
-  }
-  float squares = 0;
-  const std::uint32_t of_input = SharedAddress(input) + t * 16;
-  const std::uint32_t of_folds = SharedAddress(folds);
-  int stage = 0;
-  std::uint32_t phase = 0;
-  WaitForKernelsBefore();
-  ask(a.input.x.data, warp, values[0]);
-  ask(a.input.x.data, warp + kWarps, values[1]);
-  if (a.input.kind == InputKind::kSwiGlu) {
-    ask(a.input.other, warp, others[0]);
-    ask(a.input.other, warp + kWarps, others[1]);
-  }
-  if (!a.paired && a.add && first_place != nullptr) first_start += *first_place;
+  const auto form = [&](int four, const float(&of)[8]) {
+    const int group = four * 4 + lane / 8;
+    FormatGroup<kBits, 1, kFolds>(of, group < groups, group, 0, octet, SumFactor<kOffsets>(a.zero),
+                                  input, folds);
+  };
+  const auto ask_rest = [&] {  // once x is under way
+    if (!a.paired && a.add && first_place != nullptr) first_start += *first_place;
+    if constexpr (Shape::kPlainApart) {
 #pragma unroll 1
-  for (int two = warp; two * 4 < groups; two += 2 * kWarps) {
+      for (int stage = arguments.early; stage < kStages; ++stage) copy(stage);
+    }
+  };
+  float squares = 0;
+  if (Shape::kPlainApart && a.input.kind == InputKind::kPlain) {
+    constexpr int kAhead = 3;
+    WaitForKernelsBefore();
+#pragma unroll 1
+    for (int first = warp; first * 4 < groups; first += kAhead * kWarps) {
+      float values[kAhead][8];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int four = two + i * kWarps, next = four + 2 * kWarps;
-      if (four * 4 >= groups) break;  // a whole warp
-      if (norms) squares += SquaresOf(values[i]);
-      Combine(a.input.kind, values[i], others[i]);
-      const int group = four * 4 + lane / 8;
-      FormatGroup<kBits, 1, kFolds>(values[i], group < groups, group, 0, octet,
-                                    SumFactor<kOffsets>(a.zero), input, folds);
-      if (next * 4 >= groups) continue;
-      ask(a.input.x.data, next, values[i]);
-      if (a.input.kind != InputKind::kPlain) ask(a.input.other, next, others[i]);
+      for (int i = 0; i < kAhead; ++i) ask(a.input.x.data, first + i * kWarps, values[i]);
+      if (first == warp) ask_rest();
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const int four = first + i * kWarps;
+        if (four * 4 < groups) form(four, values[i]);  // alike in a warp
+      }
+    }
+    if (warp * 4 >= groups) ask_rest();
+  } else {
+    constexpr int kAhead = 2;
+    float values[kAhead][8] = {}, others[kAhead][8] = {};
+    const auto ask_all = [&](const float* row, float(&to)[kAhead][8]) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) ask(row, warp + i * kWarps, to[i]);
+    };
+    if (norms) ask_all(a.input.other, others);
+    WaitForKernelsBefore();
+    ask_all(a.input.x.data, values);
+    if (Shape::kPlainApart ? !norms : a.input.kind == InputKind::kSwiGlu) {
+      ask_all(a.input.other, others);
+    }
+    ask_rest();
+#pragma unroll 1
+    for (int first = warp; first * 4 < groups; first += kAhead * kWarps) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const int four = first + i * kWarps, next = four + kAhead * kWarps;
+        if (four * 4 >= groups) break;  // a whole warp
+        if (norms) squares += SquaresOf(values[i]);
+        Combine(a.input.kind, values[i], others[i]);
+        form(four, values[i]);
+        if (next * 4 >= groups) continue;
+        ask(a.input.x.data, next, values[i]);
+        if (Shape::kPlainApart || a.input.kind != InputKind::kPlain) {
+          ask(a.input.other, next, others[i]);
+        }
+      }
     }
   }
   __syncthreads();
@@ -258,6 +289,10 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
     if (lane == 0) row_squares[warp] = of_warp;
   }
 
+  const std::uint32_t of_input = SharedAddress(input) + t * 16;
+  const std::uint32_t of_folds = SharedAddress(folds);
+  int stage = 0;
+  std::uint32_t phase = 0;
   const auto load_halves = [&](std::uint32_t at, std::uint32_t(&to)[kScales]) {
     if constexpr (kScales == 4) {
       const uint4 v = LoadShared16(at + g * 16);
@@ -513,10 +548,12 @@ void LaunchOneRow(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) {
   const int together = of_row.together = pairs ? 2 : 1;
   a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, multiprocessors / ranks));
   a.ranks = ranks;
-  of_row.each = a.tiles / together / a.clusters;
-  of_row.more = a.tiles / together % a.clusters;
+  a.each = a.tiles / together / a.clusters;
+  a.more = a.tiles / together % a.clusters;
   of_row.slice = slice_of(ranks);
-  const int tiles = (of_row.each + (of_row.more > 0 ? 1 : 0)) * together;
+  // Where x is long the weights wait: x would come behind them, and is what is missing.
+  of_row.early = a.units_per_row > kManyUnits ? 1 : Shape::kStages;
+  const int tiles = (a.each + (a.more > 0 ? 1 : 0)) * together;
   const auto rounds_of = [&](int most) { return static_cast<int>(CeilDiv(tiles, most)); };
   int most = kMostTiles;
   while (most > 2 && shared_of(ranks, std::min(tiles, most)) > kMostOneRowShared) most -= 2;
