@@ -144,14 +144,15 @@ void CheckMemory(const Weights& model, TuneWhat what, bool on_device, const Log&
 }
 
 Index StepsOf(const TuneRequest& request, Index windows, Index length, Index batch,
-              const std::function<StepTimes()>& times, const TuneOptions& options) {
+              const std::function<StepTimes(double)>& times, const TuneOptions& options) {
   const auto of_step = static_cast<double>(batch * length);
   double steps = 2.0 * static_cast<double>(windows * length) / of_step;
   if (request.tokens) steps = static_cast<double>(*request.tokens) / of_step;
   if (request.minutes) {
-    const StepTimes each = times();
-    const double left =
-        60 * *request.minutes - static_cast<double>(options.checks + 1) * each.check;
+    constexpr double kTimingShare = 0.05;
+    const double seconds = 60 * *request.minutes;
+    const StepTimes each = times(kTimingShare * seconds);
+    const double left = seconds - static_cast<double>(options.checks + 1) * each.check;
     steps = left / each.step;
   }
   return std::max<Index>(1, static_cast<Index>(steps));
@@ -266,9 +267,9 @@ void Train(const TuneRequest& request, const Weights& reference, const TuneWindo
   } else {
     options.steps = StepsOf(
         request, outcome.windows, outcome.length, options.batch,
-        [&] {
-          return TimeSteps(reference, tuned, training, outcome.held_out, options, session.device(),
-                           session.context());
+        [&](double most_seconds) {
+          return TimeSteps(reference, tuned, training, outcome.held_out, most_seconds, options,
+                           session.device(), session.context());
         },
         options);
   }

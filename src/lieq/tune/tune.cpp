@@ -62,13 +62,20 @@ double TuneResult::after() const {
 }
 
 StepTimes TimeSteps(const Weights& reference, TunedModel& model, View<const TokenId, 2> windows,
-                    Index held_out, const TuneOptions& options, Device& device, Context& context) {
-  const auto trainer = MakeTrainer(reference, model, windows.cols(), options, device, context);
+                    Index held_out, double most_seconds, const TuneOptions& options, Device& device,
+                    Context& context) {
+  const Log silent;  // what a trainer says is said when it trains
+  Context timing{context.pool, silent, context.progress, context.stop};
+  const auto trainer = MakeTrainer(reference, model, windows.cols(), options, device, timing);
   const Index batch = std::min(options.batch, windows.rows());
-  // What a device does once is not of every step; the host does nothing once.
-  const Index timed = trainer->far() ? batch : Index{1};
-  if (trainer->far()) (void)trainer->AddGradients(windows.Rows(0, timed));
-  const Stopwatch watch;
+  // The first time has memory to take and files to read, which are not of every step.
+  Index timed = trainer->far() ? batch : Index{1};
+  Stopwatch watch;
+  (void)trainer->AddGradients(windows.Rows(0, timed));
+  if (!trainer->far()) {
+    timed = std::clamp<Index>(static_cast<Index>(most_seconds / watch.seconds()), 1, batch);
+  }
+  watch = Stopwatch();
   (void)trainer->AddGradients(windows.Rows(0, timed));
   trainer->ClearGradients();
   const double of_window = watch.seconds() / static_cast<double>(timed);

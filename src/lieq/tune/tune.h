@@ -77,10 +77,12 @@ struct StepTimes {
   double step = 0, check = 0;
 };
 
-/// By one pass or two that change nothing. held_out: windows of a check. Else as Tune.
+/// By two passes that change nothing; on the host of one window and of as many as take most_seconds
+/// by the first. held_out: windows of a check. Else as Tune.
 [[nodiscard]] StepTimes TimeSteps(const Weights& reference, TunedModel& model,
                                   View<const TokenId, 2> windows, Index held_out,
-                                  const TuneOptions& options, Device& device, Context& context);
+                                  double most_seconds, const TuneOptions& options, Device& device,
+                                  Context& context);
 
 /// Adds the gradients of the sum of the divergence over all positions of the windows to those of
 /// the model's numbers, which lie with the host; returns that sum. windows [count, length];
