@@ -229,6 +229,24 @@ TEST_F(Texts, GiveAsManyWindowsAsTheyHaveWhereNothingIsAskedFor) {
             record["settings"]["samples"].get<int>() * record["settings"]["context"].get<int>());
 }
 
+TEST_F(Texts, OfWhichNothingIsUsedAreNamed) {
+  const auto said = [&](const std::vector<std::string>& files, const std::string& samples) {
+    std::vector<std::string> words{"quantize", Path("model"), "-o",    Path("out"),
+                                   "--force",  "--uniform",   "2",     "--group-size",
+                                   "32",       "--method",    "gptq",  "--context",
+                                   "64",       "--samples",   samples, "--calibration"};
+    for (const std::string& file : files) words.push_back(Path(file));
+    const Outcome outcome = Lieq(words);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_THAT(said({"lf.txt", "crlf.txt"}, "2"),
+              HasSubstr("crlf.txt: none of it is used, the last of 2 windows ends before it "
+                        "(--samples says how many; FILE:WEIGHT gives each file a share)"));
+  EXPECT_THAT(said({"lf.txt", "crlf.txt"}, "500"), Not(HasSubstr("none of it is used")));
+  EXPECT_THAT(said({"lf.txt:1", "crlf.txt:1"}, "2"), Not(HasSubstr("none of it is used")));
+}
+
 TEST_F(Texts, OfPromptsAreRepairedWithAWord) {
   std::string prompt = Lines("\r\n");
   WriteText(folder / "p.txt", "\xEF\xBB\xBF" + prompt);

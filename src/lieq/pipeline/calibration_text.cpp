@@ -96,6 +96,29 @@ void RequireChats(const EncodedText& text) {
                .hint = "leave --chat-windows single out"});
 }
 
+/// Of files behind the last window.
+void WarnOfUnusedFiles(const QuantizeRequest& request, const EncodedText& text,
+                       const Windows& windows, const Log& log) {
+  if (!request.calibration.weights.empty()) return;  // MixTexts notes what each gave
+  auto end = static_cast<Index>(text.ids.size());
+  if (!request.calibration.single_chats) {
+    end = windows.count * windows.length;
+  } else if (windows.count < static_cast<Index>(text.chats.size())) {
+    end = text.chats[Size(windows.count)];
+  }
+  for (const TextPart& part : text.parts) {
+    if (part.begin < end) continue;
+    const char* hint = "";
+    if (windows.count == MostCalibrationWindows(request)) {
+      hint = request.calibration.trains
+                 ? " (--samples says how many)"
+                 : " (--samples says how many; FILE:WEIGHT gives each file a share)";
+    }
+    log.Warning(fmt::format("{}: none of it is used, the last of {} windows ends before it{}",
+                            text.names[part.text], windows.count, hint));
+  }
+}
+
 /// Text of one chat a window, with a note of what that comes to.
 EncodedText NotedChats(const QuantizeRequest& request, EncodedText text, const Log& log) {
   const Windows windows = CutCalibration(request, text);
@@ -173,6 +196,7 @@ Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& te
     log.Warning(fmt::format("{}: {} windows of {} tokens, fewer than --samples {}", text.where,
                             windows.count, windows.length, wanted));
   }
+  WarnOfUnusedFiles(request, text, windows, log);
   return windows;
 }
 

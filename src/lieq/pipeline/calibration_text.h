@@ -20,7 +20,7 @@ namespace lieq {
 
 /// Its windows of --context tokens, or of one chat each: --samples of them, by default
 /// kDefaultSamples, or as many as the text has. Says what they are worth, and warns where --samples
-/// asks for more than there are.
+/// asks for more than there are, and of files that none is taken from.
 [[nodiscard]] Windows CalibrationWindows(const QuantizeRequest& request, const EncodedText& text,
                                          const ModelConfig& config, const Log& log);
 
