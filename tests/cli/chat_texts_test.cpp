@@ -192,6 +192,36 @@ TEST_F(ChatTexts, OneAWindowCalibrate) {
   EXPECT_THAT(ReadText(folder / "mixed/lieq.json"), HasSubstr("of 60 chats, for its weight 2"));
 }
 
+TEST_F(ChatTexts, OfWhichNoChatIsUsedAreNamed) {
+  const auto said = [&](const std::string& samples) {
+    const Outcome outcome = Lieq({"quantize",
+                                  Path("model"),
+                                  "-o",
+                                  Path("out"),
+                                  "--force",
+                                  "--uniform",
+                                  "2",
+                                  "--group-size",
+                                  "32",
+                                  "--method",
+                                  "gptq",
+                                  "--context",
+                                  "64",
+                                  "--samples",
+                                  samples,
+                                  "--chat-windows",
+                                  "single",
+                                  "--calibration",
+                                  Path("messages.jsonl"),
+                                  Path("shared.jsonl")});
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return outcome.err;
+  };
+  // The first file has 60 chats.
+  EXPECT_THAT(said("60"), HasSubstr("shared.jsonl: none of it is used, the last of 60 windows"));
+  EXPECT_THAT(said("61"), testing::Not(HasSubstr("none of it is used")));
+}
+
 TEST_F(ChatTexts, OneAWindowWhereThatIsNotThereIsSaid) {
   const auto refused = [&](const std::vector<std::string>& words, const std::string& said) {
     const Outcome outcome = Lieq(words);

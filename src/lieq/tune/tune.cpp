@@ -73,7 +73,8 @@ StepTimes TimeSteps(const Weights& reference, TunedModel& model, View<const Toke
   Stopwatch watch;
   (void)trainer->AddGradients(windows.Rows(0, timed));
   if (!trainer->far()) {
-    timed = std::clamp<Index>(static_cast<Index>(most_seconds / watch.seconds()), 1, batch);
+    const double fit = std::min(most_seconds / watch.seconds(), static_cast<double>(batch));
+    timed = std::max<Index>(1, static_cast<Index>(fit));
   }
   watch = Stopwatch();
   (void)trainer->AddGradients(windows.Rows(0, timed));

@@ -35,7 +35,7 @@ struct MatVecArguments {
   int tiles, units_per_row;  // of all parts; columns / 128
   int cols, rows;            // of the weights, of x
   int clusters, ranks;       // ranks: blocks of a cluster, which share the columns
-  int each, more;            // runs of tiles of a cluster, one or a pair; so many have one more
+  int each, more;            // of tiles, or of pairs, for a cluster; the first `more` have one more
   int tiles_of_round, slots;
   float per_column;  // 1 / columns
   float zero;
@@ -258,9 +258,9 @@ __device__ __forceinline__ float4 operator*(float4 a, float b) {
 }
 
 #if __CUDA_ARCH__ >= 900
-/// Four floats at an address of this block's, added up over the blocks of a cluster by rank.
+/// Four floats at an address of this block's, each added up over the blocks of a cluster by rank.
 template <int kRanks>
-__device__ __forceinline__ float4 FoursOfRanks(std::uint32_t address) {
+__device__ __forceinline__ float4 FourSumsOfRanks(std::uint32_t address) {
   float4 of_ranks[kRanks];
 #pragma unroll
   for (int rank = 0; rank < kRanks; ++rank) of_ranks[rank] = LoadFourOfBlock(address, rank);
@@ -269,11 +269,11 @@ __device__ __forceinline__ float4 FoursOfRanks(std::uint32_t address) {
   for (int rank = 1; rank < kRanks; ++rank) sum = sum + of_ranks[rank];
   return sum;
 }
-__device__ __forceinline__ float4 FoursOfRanks(std::uint32_t address, int ranks) {
-  if (ranks == 8) return FoursOfRanks<8>(address);
-  if (ranks == 4) return FoursOfRanks<4>(address);
-  if (ranks == 2) return FoursOfRanks<2>(address);
-  return FoursOfRanks<1>(address);
+__device__ __forceinline__ float4 FourSumsOfRanks(std::uint32_t address, int ranks) {
+  if (ranks == 8) return FourSumsOfRanks<8>(address);
+  if (ranks == 4) return FourSumsOfRanks<4>(address);
+  if (ranks == 2) return FourSumsOfRanks<2>(address);
+  return FourSumsOfRanks<1>(address);
 }
 /// The same of one float.
 __device__ __forceinline__ float SumOfRanks(std::uint32_t address, int ranks) {
@@ -691,8 +691,8 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
       if (a.paired) {
         const int of_gate = i / kSums * (2 * kSums) + i % kSums, of_up = of_gate + kSums;
         const Place place = place_of(round, of_gate), other = place_of(round, of_up);
-        const float4 gate_sum = FoursOfRanks(of_totals + of_gate * 4, ranks);
-        const float4 up_sum = FoursOfRanks(of_totals + of_up * 4, ranks);
+        const float4 gate_sum = FourSumsOfRanks(of_totals + of_gate * 4, ranks);
+        const float4 up_sum = FourSumsOfRanks(of_totals + of_up * 4, ranks);
         const float4 gate = bias_of(place) + gate_sum * factor();
         const float4 up = bias_of(other) + up_sum * factor();
         // As the SwiGlu of steps.cu.
@@ -703,7 +703,7 @@ __global__ void __launch_bounds__(kMatVecThreads, 1)
             place.count);
         continue;
       }
-      const float4 sum = FoursOfRanks(of_totals + i * 4, ranks) * factor();
+      const float4 sum = FourSumsOfRanks(of_totals + i * 4, ranks) * factor();
       float4 start = first_start;
       Place place = first_place;
       if (round > 0 || four != static_cast<int>(threadIdx.x)) {
@@ -735,6 +735,15 @@ template <int kBits>
 void LaunchMatVec(MatVecPlan& plan, int scales, bool offsets, int multiprocessors,
                   cudaStream_t stream);
 
+/// Tiles, or pairs of them, among clusters, `most` of these at most; the most tiles of one.
+inline int ShareTiles(MatVecArguments& a, int together, int most) {
+  const int runs = a.tiles / together;
+  a.clusters = std::min(runs, most);
+  a.each = runs / a.clusters;
+  a.more = runs % a.clusters;
+  return (a.each + (a.more > 0 ? 1 : 0)) * together;
+}
+
 template <int kBits, int kScales, bool kOffsets, int kRows>
 void LaunchMatVecOf(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) {
   using Shape = MatVecShape<kBits, kScales, kOffsets, kRows>;
@@ -753,12 +762,9 @@ void LaunchMatVecOf(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) 
   // that some are left out: an H200 of 132 holds 30 clusters of four such blocks, and 15 of eight.
   // One too many would run by itself, behind all others; other chips of the kind may hold fewer.
   const int usable = ranks <= 2 ? multiprocessors : std::max(ranks, multiprocessors / 16 * 14);
-  a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, usable / ranks));
-  a.each = a.tiles / together / a.clusters;
-  a.more = a.tiles / together % a.clusters;
+  const int tiles = ShareTiles(a, together, usable / ranks);
   const int slice = static_cast<int>(CeilDiv(a.units_per_row, ranks));
   const int least = a.units_per_row / ranks;
-  const int tiles = static_cast<int>(CeilDiv(a.tiles / together, a.clusters)) * together;
   const auto slots_of = [&](int round) {  // sets that a warp has a part in
     const auto steps =
         static_cast<int>(CeilDiv(CeilDiv(Index{round} * slice, kMatVecWarps), Shape::kTiles));

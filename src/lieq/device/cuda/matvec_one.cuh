@@ -253,6 +253,7 @@ __global__ void __launch_bounds__(2 * OneRowShape<kBits, kScales, kOffsets>::kTh
     }
     if (warp * 4 >= groups) ask_rest();
   } else {
+    // Where plain x went the other way, nothing here is plain: no test is made of it.
     constexpr int kAhead = 2;
     float values[kAhead][8] = {}, others[kAhead][8] = {};
     const auto ask_all = [&](const float* row, float(&to)[kAhead][8]) {
@@ -546,14 +547,11 @@ void LaunchOneRow(MatVecPlan& plan, int multiprocessors, cudaStream_t stream) {
   const bool pairs =
       a.paired || (a.tiles % 2 == 0 && a.tiles * ranks >= kManyTiles * multiprocessors);
   const int together = of_row.together = pairs ? 2 : 1;
-  a.clusters = static_cast<int>(std::min<Index>(a.tiles / together, multiprocessors / ranks));
+  const int tiles = ShareTiles(a, together, multiprocessors / ranks);
   a.ranks = ranks;
-  a.each = a.tiles / together / a.clusters;
-  a.more = a.tiles / together % a.clusters;
   of_row.slice = slice_of(ranks);
   // Where x is long the weights wait: x would come behind them, and is what is missing.
   of_row.early = a.units_per_row > kManyUnits ? 1 : Shape::kStages;
-  const int tiles = (a.each + (a.more > 0 ? 1 : 0)) * together;
   const auto rounds_of = [&](int most) { return static_cast<int>(CeilDiv(tiles, most)); };
   int most = kMostTiles;
   while (most > 2 && shared_of(ranks, std::min(tiles, most)) > kMostOneRowShared) most -= 2;
